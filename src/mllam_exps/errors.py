@@ -1,0 +1,76 @@
+"""Errors as part of the interface: what happened, where, why, and the next command to type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of ``mllam-exps``; they mean the same for every command."""
+
+    OK = 0
+    FAILED = 1
+    """A run failed: the reason was printed."""
+    USAGE = 2
+    """The command line, a parameter file or a machine file is wrong; nothing was started."""
+    UNKNOWN = 3
+    """The state of a run could not be found out; nothing was decided."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+@dataclass
+class MllamError(Exception):
+    """An error that a user can act on; printed without a traceback.
+
+    Parameters
+    ----------
+    what : str
+        What happened, one line.
+    where : str, optional
+        File, key, job or log that it concerns, e.g. ``data/training_params.yaml: hidden_dimm``.
+    why : str, optional
+        The cause, if known.
+    next : str, optional
+        What to do, best a command to type.
+    exit : Exit
+        The exit code of the command.
+    """
+
+    what: str
+    where: str = ""
+    why: str = ""
+    next: str = ""
+    exit: Exit = Exit.FAILED
+
+    def __str__(self) -> str:
+        """One line: where, what and why; the way out follows on a second."""
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        if self.why:
+            line += f": {self.why}"
+        return f"{line}\n  → {self.next}" if self.next else line
+
+
+class UsageError(MllamError):
+    """Input that is refused before anything starts (exit code 2)."""
+
+    def __init__(self, what: str, where: str = "", why: str = "", next: str = "") -> None:  # noqa: A002
+        super().__init__(what, where, why, next, Exit.USAGE)
+
+
+@dataclass
+class Problems(MllamError):
+    """Several problems of the user's files, told at once (exit code 2)."""
+
+    what: str = ""
+    exit: Exit = Exit.USAGE
+    problems: list[MllamError] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Every problem on lines of its own."""
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class CheckFailed(MllamError):
+    """A stage's own check refused what its program made: a failed run, with this reason."""
