@@ -233,7 +233,7 @@ def _override(
 
 
 def _value(text: str, name: str) -> object:
-    """Read an option's value: a YAML scalar, or a list where the file has one; elsewhere ``[a|b]`` is text."""
+    """Read an option's value: a YAML scalar; a list only where the file has one, else ``[a|b]`` is text."""
     try:
         node = yaml.compose(text, Loader=_LOADER)
         if isinstance(node, yaml.ScalarNode) or (node and name in _LISTS):
