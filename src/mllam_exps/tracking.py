@@ -1,0 +1,434 @@
+"""Tracking with MLflow or Weights & Biases: where it goes, what labels it, and what of it is ours to log.
+
+neural-lam logs its own trainings and evaluations. This module says where to, makes that place fit for many at
+once, and tracks data preparation, which logs nothing by itself. Importing it imports neither client: MLflow
+alone takes 2.4 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from mllam_exps.errors import MllamError, UsageError
+
+URI = "MLFLOW_TRACKING_URI"
+SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY")
+"""Variables that may be inherited, and are never written into a record, a job's script or a command line."""
+
+PROJECT = "neural_lam"
+"""neural-lam's own default of ``--logger-project``: MLflow's experiment, wandb's project."""
+
+_LABELS = {
+    "stage": "MLLAM_EXPS_STAGE",
+    "experiment": "MLLAM_EXPS_EXPERIMENT",
+    "git_commit": "MLLAM_EXPS_COMMIT",
+    "machine": "MLLAM_EXPS_MACHINE",
+    "job": "MLLAM_EXPS_JOB",
+    "run_key": "MLLAM_EXPS_KEY",
+}
+
+
+def origin_root(workspace: Path, environ: Mapping[str, str]) -> Path:
+    """Return the repository in which the user works, from whatever copy of it DVC works in.
+
+    Parameters
+    ----------
+    workspace : Path
+        The user's checkout, one of DVC's temporary ones, or a submitted experiment's clone.
+    environ : mapping
+        `MLLAM_EXPS_ORIGIN` there, or ``mllam-exps.origin`` in its git configuration, names a clone's origin.
+    """
+    workspace = workspace.resolve()
+    told = environ.get("MLLAM_EXPS_ORIGIN") or _git(workspace, "config", "--get", "mllam-exps.origin")
+    if told:
+        return Path(told).resolve()
+    # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs: an ancestor counts.
+    if root := environ.get("DVC_ROOT"):
+        found = Path(root).resolve()
+        if workspace.is_relative_to(found) and (found / ".dvc").is_dir():
+            return found
+    for parent in workspace.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    top = _git(workspace, "rev-parse", "--show-toplevel")
+    return Path(top).resolve() if top else workspace
+
+
+def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT) -> dict[str, str]:
+    """Return the variables that tell MLflow and wandb where to log; none of them is a secret.
+
+    Parameters
+    ----------
+    origin : Path
+        From `origin_root`.
+    environ : mapping
+        The user's: a `MLFLOW_TRACKING_URI` there wins over the database in the repository.
+    project : str
+        What the runs are listed under.
+
+    Raises
+    ------
+    UsageError
+        When the user's address carries a password, which would end up in records and job scripts.
+    """
+    uri = environ.get(URI) or "sqlite:///mlflow.db"
+    if uri.startswith("sqlite:///"):  # relative to the repository, not to each program's own folder
+        uri = f"sqlite:///{origin.resolve() / uri.removeprefix('sqlite:///')}"
+    if urlsplit(uri).password:
+        raise UsageError(
+            "carries a password, which would be written into job scripts",
+            URI,
+            next=f"export {URI}={public(uri)}, with the password in ~/.mlflow/credentials or ~/.pgpass",
+        )
+    return {
+        URI: uri,
+        # neural-lam 0.7 starts an MLflow run on each rank; only rank zero's names its experiment itself.
+        "MLFLOW_EXPERIMENT_NAME": project,
+        # MLflow 3 reports its use over the network, which compute nodes do not have.
+        "MLFLOW_DISABLE_TELEMETRY": environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
+        "WANDB_DIR": environ.get("WANDB_DIR", str(origin.resolve())),  # wandb makes `wandb/` in it
+    }
+
+
+def public(uri: str) -> str:
+    """Return an address without user and password, to be shown."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+
+
+def reachable(uri: str, timeout: float = 5.0) -> str:
+    """Return why an MLflow address cannot be used, in one line; empty when it answers.
+
+    Cheap, without MLflow: a connection, or for a database file whether it can be written. MLflow itself tries
+    an absent server for minutes, and then shows a page of traceback.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        file = _database(uri)
+        blocked = file if file.exists() else file.parent
+        return "" if os.access(blocked, os.W_OK) else f"{blocked} cannot be written"
+    if not parts.hostname:
+        return ""  # a folder, or a name such as `databricks` that only MLflow knows
+    shown = public(uri)
+    try:
+        if parts.scheme in {"http", "https"}:
+            with urllib.request.urlopen(shown.rstrip("/") + "/health", timeout=timeout):  # noqa: S310
+                return ""
+        port = parts.port or {"mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0], 5432)
+        socket.create_connection((parts.hostname, port), timeout).close()
+    except urllib.error.HTTPError as error:  # it answers; a proxy may hide /health, so only 5xx counts
+        return f"the MLflow server {shown} answers {error.code} {error.reason}" if error.code >= 500 else ""
+    except (OSError, ValueError) as error:
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        return f"the MLflow server {shown} does not answer: {why}"
+    return ""
+
+
+def prepare(
+    python: Sequence[str],
+    origin: Path,
+    environ: Mapping[str, str],
+    project: str = PROJECT,
+    timeout: float = 300.0,
+) -> None:
+    """Make sure that the place to log to is there, before any number of programs log to it at once.
+
+    MLflow (3.17) makes its database without a lock: of 16 programs that did so at once, all 16 failed. And of
+    those that make the same experiment at once, all but one fail.
+
+    Parameters
+    ----------
+    python : sequence of str
+        What starts the Python of the environment in which the stages run.
+    origin : Path
+        From `origin_root`.
+    environ : mapping
+        The whole environment of the program, `environment`'s variables included.
+    project : str
+        The experiment to make.
+    timeout : float
+        Seconds, for waiting and making together.
+
+    Raises
+    ------
+    MllamError
+        When the place cannot be used, with the reason in one line.
+    """
+    uri = environ[URI]
+    if _ready(uri, project):
+        return
+    if why := reachable(uri):
+        hint = "start the server, or set logger: wandb in params.yaml"
+        raise MllamError(why, URI, next=hint if not uri.startswith("sqlite:") else "")
+    # The address comes by the environment: a command line is there for everyone to read.
+    command = [
+        *python,
+        "-m",
+        "mllam_exps.tracking",
+        "prepare",
+        project,
+        str(origin.resolve() / "mlartifacts"),
+    ]
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20", **environ}
+    try:
+        done = subprocess.run(
+            command, cwd=origin, env=patience, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MllamError("MLflow cannot be made ready", public(uri), str(error)) from error
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MllamError("MLflow cannot be made ready", public(uri), why)
+
+
+def wandb_folder(run: Path, origin: Path) -> None:
+    """Let wandb's files of a run land in ``wandb/`` of the user's repository, where `wandb sync` finds them.
+
+    neural-lam 0.7 hands wandb the run's own folder, which beats `WANDB_DIR`; so that folder gets a link.
+    """
+    home = origin.resolve() / "wandb"
+    home.mkdir(exist_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "wandb").exists():
+        (run / "wandb").symlink_to(home)
+
+
+def labels(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a tracking run belongs to: stage, experiment, commit, machine, job, run key."""
+    return {name: environ[variable] for name, variable in _LABELS.items() if environ.get(variable)}
+
+
+def label(logger: Any, path: Path) -> str | None:
+    """Label the tracking run behind a Lightning logger, and note its id.
+
+    Parameters
+    ----------
+    logger : Logger
+        Lightning's; other than MLflow's and wandb's are left alone.
+    path : Path
+        Where the id is noted; one found there is of the attempt resumed from: the label ``resumes``.
+
+    Returns
+    -------
+    str or None
+        The id of an MLflow run.
+    """
+    kinds = {kind.__name__ for kind in type(logger).__mro__}
+    given = labels(os.environ)
+    if before := _noted(path):
+        given["resumes"] = before
+    if "MLFlowLogger" in kinds:
+        from mlflow.entities import RunTag
+
+        if commit := given.get("git_commit"):
+            # MLflow finds none by itself: an attempt's folder is no repository.
+            given["mlflow.source.git.commit"] = commit
+        run = str(logger.run_id)
+        logger.experiment.log_batch(run, tags=[RunTag(name, value) for name, value in given.items()])
+        path.write_text(json.dumps({"logger": "mlflow", "run": run}))
+        return run
+    if "WandbLogger" in kinds:
+        logger.experiment.config.update({"mllam_exps": given}, allow_val_change=True)
+        path.write_text(json.dumps({"logger": "wandb", "run": str(logger.experiment.id)}))
+    return None
+
+
+def label_of_rank(parent: str, rank: int) -> None:
+    """Make the MLflow run that neural-lam started on another rank a child of the first rank's.
+
+    It holds that rank's system metrics.
+    """
+    import mlflow
+    from mlflow.entities import RunTag
+
+    if run := mlflow.active_run():
+        name = f"{run.data.tags.get('mlflow.runName', run.info.run_name)} rank {rank}"
+        tags = {"mlflow.parentRunId": parent, "mlflow.runName": name, "rank": str(rank), **labels(os.environ)}
+        mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+
+
+@contextlib.contextmanager
+def preparation(config: Path, output: Path, interval: float = 5.0) -> Iterator[None]:
+    """Track a data preparation in MLflow: its configuration, the machine's load, its output's growing size.
+
+    Nothing here can fail the preparation: what goes wrong is one warning line.
+
+    Parameters
+    ----------
+    config : Path
+        mllam-data-prep's configuration file.
+    output : Path
+        The dataset that it makes.
+    interval : float
+        Seconds between two looks at the size.
+    """
+    stop, tracked = threading.Event(), threading.Thread()
+    status = "FAILED"
+    try:
+        tracked = _begin(config, output, stop, interval)
+    except Exception as error:  # MLflow and its server raise of all kinds
+        _warn(error)
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        stop.set()
+        if tracked.ident is not None:
+            tracked.join(60)
+            with _warned():
+                import mlflow
+
+                mlflow.end_run(status)
+
+
+def _begin(config: Path, output: Path, stop: threading.Event, interval: float) -> threading.Thread:
+    """Start the run, log the configuration and return the started thread that logs the size."""
+    uri = os.environ.get(URI, "")
+    if not uri or (why := reachable(uri)):
+        raise MllamError(f"{URI} is not set" if not uri else why)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a lost server does not hold up the work
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import mlflow
+    import yaml
+
+    name = f"prepare-{os.environ.get('MLLAM_EXPS_EXPERIMENT', 'workspace')}"
+    run = mlflow.start_run(run_name=name, tags=labels(os.environ), log_system_metrics=True)
+    client, identity = mlflow.MlflowClient(), run.info.run_id
+    with _warned():
+        mlflow.log_artifact(str(config))
+        mlflow.log_params(_parameters(yaml.safe_load(config.read_text())))
+
+    def watch() -> None:
+        began, told = time.monotonic(), False
+        while not told:
+            told = stop.wait(interval)  # the last look comes after the end
+            with _warned():
+                client.log_metric(
+                    identity, "output_bytes", _size(output), step=round(time.monotonic() - began)
+                )
+
+    thread = threading.Thread(target=watch, name="output size", daemon=True)
+    thread.start()
+    return thread
+
+
+def _parameters(config: Any, prefix: str = "") -> dict[str, str]:
+    """Return a nested configuration as MLflow's flat parameters; it takes 6000 characters for one."""
+    flat: dict[str, str] = {}
+    for key, value in config.items() if isinstance(config, Mapping) else ():
+        name = re.sub(r"[^\w\-./ ]", "_", f"{prefix}{key}")[:250]
+        flat |= _parameters(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)[:6000]}
+    return flat
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            with contextlib.suppress(OSError):  # renamed into place meanwhile
+                total += (Path(folder) / file).stat().st_size
+    return total
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0]
+    print(f"warning: data preparation is not tracked: {public(why)}", file=sys.stderr, flush=True)
+
+
+def _noted(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text())["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def _ready(uri: str, project: str) -> bool:
+    """Tell, without MLflow, whether a database file is complete and has the experiment."""
+    if not uri.startswith("sqlite:///") or not _database(uri).is_file():
+        return False
+    asked = "SELECT name FROM experiments WHERE lifecycle_stage = 'active' OR experiment_id = 0"
+    try:
+        # The experiment 0, "Default", is the last thing that MLflow adds to a new database.
+        with contextlib.closing(sqlite3.connect(_database(uri), timeout=20)) as database:
+            return {"Default", project} <= {name for (name,) in database.execute(asked)}
+    except sqlite3.Error:
+        return False
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _make(project: str, artifacts: str) -> None:
+    """Make database and experiment; the one who holds the lock does, the others find it made."""
+    uri = os.environ[URI]
+    local = uri.startswith("sqlite:///")
+    with contextlib.ExitStack() as held:
+        if local:
+            lock = held.enter_context(Path(f"{_database(uri)}.lock").open("w"))
+            with contextlib.suppress(
+                OSError
+            ):  # a file system without locks: as unsafe as MLflow is by itself
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        if _ready(uri, project):
+            return
+        from mlflow import MlflowClient
+
+        client = MlflowClient()
+        # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's folder, soon gone.
+        place = str(Path(artifacts) / quote(project, safe="")) if local else None
+        try:
+            if client.get_experiment_by_name(project) is None:
+                client.create_experiment(project, artifact_location=place)
+        except Exception:
+            # Someone else made it between the two calls, which is as good.
+            if client.get_experiment_by_name(project) is None:
+                raise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make ready what `MLFLOW_TRACKING_URI` names: ``prepare PROJECT ARTIFACTS``, called by `prepare`."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if len(given) != 3 or given[0] != "prepare":
+        print("usage: python -m mllam_exps.tracking prepare PROJECT ARTIFACTS", file=sys.stderr)
+        return 2
+    try:
+        _make(given[1], given[2])
+    except Exception as error:
+        print(public((str(error).strip() or type(error).__name__).splitlines()[0]), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
