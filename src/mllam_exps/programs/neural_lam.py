@@ -1,0 +1,290 @@
+"""``python -m mllam_exps.programs.neural_lam train|evaluate|graph ARGS…``: neural-lam, failing aloud.
+
+The arguments are neural-lam's own. Around its 0.7.0:
+
+- An exception is a non-zero exit: loguru's ``catch`` around ``main`` would log it and exit 0.
+- A checkpoint never runs code, also where neural-lam asks torch for it, and those of neural-lam itself load.
+- Nothing is downloaded: coastlines are drawn from local shapefiles, or left out with one line of warning.
+- Log files get no progress bars; `progress.json` is written by our Lightning callbacks.
+- A training that goes on from another attempt's folder keeps its best checkpoint and its losses.
+- The example forecasts that it draws are kept as PNG.
+
+Several processes of one training run this same program (DDP over Slurm, or started by Lightning).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import checkpoints
+
+PICTURES = "pictures"
+MAX_PICTURES = 60
+TASKS = "--tasks_per_node"
+"""The one argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
+DPI = 80
+
+
+def set_environment() -> None:
+    """Tell the libraries by their own variables, before their import; workers and other ranks inherit them."""
+    # torch 2.13: overrides even an explicit weights_only=False, as in neural-lam's
+    # load_forecaster_module_from_checkpoint.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["MPLBACKEND"] = "Agg"
+    # matplotlib writes the time of day into a PDF otherwise: the same scores would be another file each time.
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
+    # Lightning 2.6 takes its Trainer's defaults from PL_TRAINER_*; what neural-lam passes itself goes before.
+    if not sys.stdout.isatty():
+        os.environ.setdefault("PL_TRAINER_ENABLE_PROGRESS_BAR", "False")
+    if os.environ.get("MLLAM_EXPS_SMOKE") == "1":
+        for part in ("TRAIN", "VAL", "TEST"):
+            os.environ[f"PL_TRAINER_LIMIT_{part}_BATCHES"] = "1"
+
+
+def told(arguments: list[str]) -> argparse.Namespace:
+    """Return those of neural-lam's arguments that matter here."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(TASKS, type=int)
+    parser.add_argument("--runs_root", type=Path, default=Path("runs"))
+    parser.add_argument("--logger_run_name", default="")
+    parser.add_argument("--load", type=Path)
+    parser.add_argument("--ar_steps_eval", type=int, default=10)
+    return parser.parse_known_args(arguments)[0]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one of neural-lam's programs."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    task, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if task not in ("train", "evaluate", "graph"):
+        sys.exit(f"{__doc__}")
+    set_environment()
+    if task == "graph":
+        from neural_lam.create_graph_with_wmg import cli
+
+        getattr(cli, "__wrapped__", cli)(rest)
+        return
+    from neural_lam import train_model
+
+    checkpoints.allow_globals()
+    save_in_one_step()
+    draw_without_downloading()
+    options = told(rest)
+    if options.tasks_per_node:
+        use_devices(options.tasks_per_node)
+        rest = [word for word in rest if not word.startswith(f"{TASKS}=")]
+    if task == "train":
+        go_on_from(options)
+    else:
+        relocate_best(None)  # nothing is saved here; Lightning would warn that the folder is another one
+        keep_pictures(options)
+    # `main` is decorated with loguru's catch, which swallows; should a later neural-lam drop it, call it as
+    # it is.
+    getattr(train_model.main, "__wrapped__", train_model.main)(rest)
+
+
+def use_devices(count: int) -> None:
+    """Give Lightning the number of devices on each node.
+
+    neural-lam 0.7.0 takes "auto", which is every GPU that it can see, or a list of GPU numbers, which a CPU
+    does not have. A number is right for both, and under Slurm Lightning compares it with the tasks on a node.
+    """
+    import pytorch_lightning as pl
+
+    initialise = pl.Trainer.__init__
+
+    @functools.wraps(initialise)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        initialise(self, *args, **{**kwargs, "devices": count})
+
+    pl.Trainer.__init__ = __init__
+
+
+def save_in_one_step() -> None:
+    """Make a killed save leave the checkpoint before it, whole.
+
+    Lightning 2.6.6 writes into the temporary folder (fsspec's transaction) and moves: where that is another
+    file system, as ``/tmp`` of a compute node is, the move copies onto the old checkpoint, and a kill leaves
+    half of the new one.
+    """
+    import torch
+    from lightning_fabric.plugins.io import TorchCheckpointIO
+
+    def save_checkpoint(
+        self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    TorchCheckpointIO.save_checkpoint = save_checkpoint
+
+
+def is_first_process() -> bool:
+    """Tell whether this is rank 0; Lightning knows it by Slurm's or its own variables, before any Trainer."""
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+
+
+def go_on_from(options: argparse.Namespace) -> None:
+    """Bring what lies beside ``--load``'s checkpoint, the best one and the losses, and keep them counting.
+
+    Lightning 2.6.6 remembers the best checkpoint by its path, and forgets it where the folder is another one:
+    the first validation after a resumption would then replace a better checkpoint.
+    """
+    if options.load is None:
+        return
+    directory = Path(options.runs_root) / options.logger_run_name / "checkpoints"
+    best = options.load.with_name(checkpoints.BEST)
+    # The best checkpoint's own word: the attempt may have died between writing it and the last one, which
+    # then lags. Every rank reads the same file, and so decides alike later on.
+    loss = checkpoints.describe(best).best_loss if checkpoints.whole(best) else None
+    if options.load.parent.resolve() != directory.resolve() and is_first_process():
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in (options.load, *checkpoints.companions(options.load)):
+            bring(path, directory)
+    relocate_best(loss)
+
+
+def bring(path: Path, directory: Path) -> None:
+    """Link one carried file to where neural-lam, Lightning or our callbacks look for it, if it is not there."""
+    target = directory / path.name
+    if path.name in checkpoints.IN_SCRATCH:
+        scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
+        target = Path(scratch) / path.name if scratch else target
+    elif path.match(checkpoints.ON_TIME_LIMIT):
+        target = directory.parent / path.name
+    if target.exists():
+        return
+    try:
+        # Safe, as all who write these files replace them; the checkpoints of large models are many gigabytes.
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)
+
+
+def relocate_best(loss: float | None) -> None:
+    """Make Lightning take the carried ``min_val_loss.ckpt``, with this loss, as its best so far."""
+    import torch
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    restore = ModelCheckpoint.load_state_dict
+
+    def load_state_dict(self: Any, state_dict: dict[str, Any]) -> None:
+        state = {**state_dict, "dirpath": self.dirpath, "best_k_models": {}, "best_model_score": None}
+        name = checkpoints.BEST if self.monitor else checkpoints.LAST
+        here = os.path.join(self.dirpath, name)  # noqa: PTH118  (Lightning compares text)
+        if self.monitor and loss is not None:
+            score = torch.tensor(loss)
+            state |= {"best_k_models": {here: score}, "best_model_score": score, "kth_value": score}
+            state |= {"best_model_path": here, "kth_best_model_path": here, "current_score": score}
+        elif self.monitor:
+            state |= {"best_model_path": "", "kth_best_model_path": ""}
+        else:
+            state |= {"best_model_path": here, "last_model_path": ""}
+        restore(self, state)
+
+    ModelCheckpoint.load_state_dict = load_state_dict
+
+
+def draw_without_downloading() -> None:
+    """Make Cartopy draw Natural Earth's lines from files that are here, or nothing where there are none.
+
+    neural-lam's maps ask for ``coastlines("50m")`` and borders. Cartopy 0.26 downloads what it lacks while it
+    draws, and on a compute node the attempt to connect can hang for minutes before it raises. Another
+    resolution is better than none.
+    """
+    from cartopy.feature import NaturalEarthFeature
+
+    geometries: Callable[[Any], Iterator[Any]] = NaturalEarthFeature.geometries
+    warned: set[str] = set()
+
+    def from_files(self: Any) -> Iterator[Any]:
+        scale = next(
+            (s for s in (self.scale, "50m", "110m", "10m") if has_shapefile(self.category, self.name, s)),
+            None,
+        )
+        if scale is None:
+            if not warned and is_first_process():
+                how = "put them where CARTOPY_DATA_DIR points to"
+                print(
+                    f"warning: maps are drawn without {self.name}: no Natural Earth files here; {how}",
+                    flush=True,
+                )
+            warned.add(self.name)
+            return iter(())
+        return geometries(self if scale == self.scale else self.with_scale(scale))
+
+    NaturalEarthFeature.geometries = from_files
+
+
+def has_shapefile(category: str, name: str, resolution: str) -> bool:
+    """Tell whether Cartopy would find these lines without a download."""
+    import cartopy
+    from cartopy.io import Downloader
+
+    place = {"config": cartopy.config, "category": category, "name": name, "resolution": resolution}
+    downloader = Downloader.from_config(("shapefiles", "natural_earth", resolution, category, name))
+    paths = (downloader.pre_downloaded_path(place), downloader.target_path(place))
+    return any(path is not None and path.exists() for path in paths)
+
+
+def keep_pictures(options: argparse.Namespace) -> None:
+    """Keep the example forecasts as PNG: neural-lam hands its figures to the logger, which keeps no file.
+
+    First, middle and last step of each example only; all of them go to the tracking server.
+    """
+    scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
+    if not scratch or not is_first_process():
+        return
+    from neural_lam import vis
+
+    directory = Path(scratch) / PICTURES
+    directory.mkdir(parents=True, exist_ok=True)
+    steps = {1, (options.ar_steps_eval + 1) // 2, options.ar_steps_eval}
+    plot = vis.plot_prediction
+
+    def plot_and_keep(*args: Any, **kwargs: Any) -> Any:
+        figure = plot(*args, **kwargs)
+        step = re.search(r"\bt=(\d+)\b", str(kwargs.get("title")))
+        if step and int(step[1]) in steps and sum(1 for _ in directory.iterdir()) < MAX_PICTURES:
+            name = picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
+            # The program that draws must not know that somebody else saved its figure: no settings are
+            # changed.
+            figure.savefig(directory / name, dpi=DPI, bbox_inches="tight")
+        return figure
+
+    vis.plot_prediction = plot_and_keep
+
+
+def picture_name(datastore: Any, prediction: Any, step: int) -> str:
+    """Return e.g. ``msl_2025-12-26T12_+018h.png``: variable, initial time, lead time."""
+    import numpy as np
+
+    lead = np.timedelta64(int(datastore.step_length.total_seconds()), "s") * step
+    initial = np.datetime_as_string(prediction["time"].values - lead, unit="h")
+    hours = lead / np.timedelta64(1, "h")
+    variable = re.sub(r"[^\w.-]", "-", str(prediction["state_feature"].values))
+    return f"{variable}_{initial}_+{hours:03.0f}h.png"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""prepare_dataset: ``data/datastore.zarr`` by mllam-data-prep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mllam_exps import zarr_check
+from mllam_exps.errors import CheckFailed
+from mllam_exps.stages.base import Stage, StageContext
+from mllam_exps.stages.common import WithoutCheckpoints, need
+
+CONFIG = "data/datastore.yaml"
+DATASET = "data/datastore.zarr"
+
+
+def sources(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the paths of the source data, as the configuration has them."""
+    inputs = config.get("inputs") or {}
+    for name in sorted(inputs):
+        path = (inputs[name] or {}).get("path")
+        if isinstance(path, str):
+            yield path
+
+
+class PrepareDataset(WithoutCheckpoints):
+    """Select, derive, split and normalise the weather."""
+
+    name = "prepare_dataset"
+    recipe = 1
+
+    def inputs(self, context: StageContext) -> None:
+        """Refuse a missing source; those that are no local files are the program's to find."""
+        need(context, CONFIG)
+        for path in sources(context.params[CONFIG]):
+            if "://" not in path and not (context.work / path).exists():
+                raise CheckFailed(
+                    "the source data are missing", where=path, why=f"{CONFIG} names them", next="dvc checkout"
+                )
+
+    def command(self, context: StageContext) -> list[str]:
+        """Return mllam-data-prep, within the allocation."""
+        return ["python", "-m", "mllam_exps.programs.mllam_data_prep", CONFIG, "-o", DATASET]
+
+    def check(self, context: StageContext) -> None:
+        """Prove the dataset: no holes, all splits, all times, usable statistics."""
+        zarr_check.check_dataset(context.work / DATASET, context.params[CONFIG])
+
+
+STAGE: Stage = PrepareDataset()
