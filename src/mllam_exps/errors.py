@@ -16,6 +16,8 @@ class Exit(IntEnum):
     """The command line, a parameter file or a machine file is wrong; nothing was started."""
     UNKNOWN = 3
     """The state of a run could not be found out; nothing was decided."""
+    DETACHED = 75
+    """The command left, the run goes on (EX_TEMPFAIL: try again later)."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -29,7 +29,8 @@ class StageContext:
     experiment : str
         Name of the DVC experiment, for labels only.
     resume_from : Path or None
-        A checkpoint of an earlier attempt, copied into ``scratch``, to go on from.
+        What `Stage.carry` returned: a checkpoint of an earlier attempt, copied into ``scratch``; beside it lies what
+        belongs to it.
     smoke : bool
         One batch and one epoch: for `mllam-exps smoke`.
     nodes, devices : int
@@ -78,5 +79,13 @@ class Stage(Protocol):
             With the reason in one line.
         """
 
-    def checkpoints(self, scratch: Path) -> list[Path]:
-        """Return checkpoints in an attempt's scratch from which a later attempt could go on, newest first."""
+    def carry(self, earlier: Path, scratch: Path) -> Path | None:
+        """Copy from an earlier attempt's scratch into this one's what is needed to go on from its newest checkpoint.
+
+        A copy: an earlier attempt may live on, unseen, and write there.
+
+        Returns
+        -------
+        Path or None
+            What becomes ``context.resume_from``; None where there is nothing to go on from.
+        """

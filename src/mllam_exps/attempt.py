@@ -1,0 +1,311 @@
+"""One attempt at a run: what a job does. ``python -m mllam_exps.attempt RUN_DIRECTORY NUMBER``.
+
+It runs in the environment of the stages, as a detached process or inside a Slurm job, and needs nobody: it starts the
+stage's program, stops it when told to or when the run was taken from it, proves what came out, freezes it and writes
+``result.json`` and its own ``end.json``. What is not written there did not happen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import outputs, reasons, records
+from mllam_exps.errors import MllamError
+from mllam_exps.pipeline import VERSIONS_FILE
+from mllam_exps.processes import ProcessIdentity
+from mllam_exps.schedulers.local import NAME_VARIABLE
+from mllam_exps.stages.base import Stage, StageContext
+from mllam_exps.store import Attempt, Outcome, Run
+
+HEARTBEAT_SECONDS = 5.0
+WATCH_SECONDS = 0.5
+GRACE_SECONDS = 15.0
+RESERVE_BYTES = 256 * 1024
+PR_SET_PDEATHSIG = 1
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody wanted it
+    """The attempt was told to stop, or has lost the run."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.reason = reason
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill the program when this process dies: no program of ours runs unsupervised."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class Supervisor:
+    """Runs one attempt from its start to its end record.
+
+    Parameters
+    ----------
+    attempt : Attempt
+        Claimed, its work directory laid out, its ``spec.json`` written by the driver.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.spec: dict[str, Any] = records.read(attempt.directory / "spec.json") or {}
+        self.program: subprocess.Popen[bytes] | None = None
+        self.stopped: Stopped | None = None
+        self._deadline: float | None = None
+
+    def run(self) -> int:
+        """Run the attempt; returns the exit code of the process: 0 only with a result."""
+        identity = ProcessIdentity.of().to_record()
+        if not records.create(self.attempt.directory / "started.json", {**identity, "time": time.time()}):
+            print("this attempt was started before", flush=True)
+            return 1
+        reserve = self.attempt.directory / "reserve"
+        reserve.write_bytes(b"\0" * RESERVE_BYTES)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        # The submitter holds signals back while it submits, and a child inherits that.
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+        threading.Thread(target=self._watch, daemon=True).start()
+        outcome, reason = self._outcome()
+        # On a full disk these are the blocks that the record of the failure is written to.
+        reserve.unlink(missing_ok=True)
+        end = {"outcome": outcome, "reason": reason, "time": time.time()}
+        print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
+        self._end(end)
+        return 0 if outcome is Outcome.SUCCEEDED else 1
+
+    def _end(self, end: dict[str, Any]) -> None:
+        try:
+            records.replace(self.attempt.directory / "end.json", end)
+        except OSError:
+            # Somebody else took the freed blocks. A failure needs no scratch but its checkpoints; logs stay.
+            for temporary in self.attempt.work.rglob("*.tmp"):
+                temporary.unlink(missing_ok=True)
+            records.replace(self.attempt.directory / "end.json", end)
+
+    def _outcome(self) -> tuple[Outcome, str]:
+        try:
+            self._work()
+        except Stopped as stop:
+            return stop.outcome, stop.reason
+        except MllamError as error:
+            return Outcome.FAILED, str(error)
+        except OSError as error:
+            traceback.print_exc()
+            return Outcome.FAILED, reasons.of_os_error(error)
+        except Exception as error:  # noqa: BLE001 - a defect of ours ends in a record as well, with its traceback in the log
+            traceback.print_exc()
+            return Outcome.FAILED, f"{type(error).__name__}: {error}"
+        return Outcome.SUCCEEDED, ""
+
+    def _work(self) -> None:
+        from mllam_exps import stages
+
+        stage = stages.get(self.attempt.run.stage)
+        self._check_versions()
+        context = self._context(stage)
+        stage.inputs(context)
+        self._run_program(stage.command(context), context)
+        self._progress("checking the outputs")
+        definition = self.attempt.run.definition
+        assert definition is not None
+        stage.finish(context)
+        outputs.check_made(self.attempt, definition["outputs"])
+        stage.check(context)
+        self._raise_if_stopped()
+        self._progress("hashing the outputs")
+        made = outputs.freeze(self.attempt, definition["outputs"])
+        self._raise_if_stopped()
+        result = {"attempt": self.attempt.number, "outputs": made, "time": time.time()}
+        if not records.create(self.attempt.run.directory / "result.json", result):
+            raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what a finished run needs no more; its outputs, logs and records stay."""
+        for attempt in self.attempt.run.attempts():
+            for folder in (attempt.work, attempt.scratch):
+                shutil.rmtree(folder.resolve(), ignore_errors=True)
+                if folder.is_symlink():
+                    folder.unlink()
+
+    def _check_versions(self) -> None:
+        """Refuse to make numbers with other programs than the key says."""
+        from mllam_exps import versions
+
+        expected = self.spec.get("versions", {})
+        wrong = versions.differences(expected, versions.installed())
+        if wrong:
+            raise MllamError(
+                "the installed programs are not those that this run is defined by",
+                why="; ".join(wrong),
+                next="dvc exp run again: it takes the versions as they are now",
+            )
+
+    def _context(self, stage: Stage) -> StageContext:
+        from mllam_exps import params
+
+        spec = self.spec
+        definition = self.attempt.run.definition or {}
+        own = [file for file in definition.get("params", {}) if file not in params.FILES and file != VERSIONS_FILE]
+        files = {**params.load(self.attempt.work).files, **{f: params.read_yaml(self.attempt.work / f, f) for f in own}}
+        return StageContext(
+            work=self.attempt.work,
+            scratch=self.attempt.scratch,
+            params=files,
+            experiment=spec.get("experiment", "workspace"),
+            resume_from=self._resume(stage),
+            smoke=spec.get("smoke", False),
+            nodes=spec.get("nodes", 1),
+            devices=spec.get("devices", 1),
+            environment=self._environment(),
+        )
+
+    def _resume(self, stage: Stage) -> Path | None:
+        """Copy the newest checkpoint of an earlier attempt, so that nothing which still writes there matters."""
+        for earlier in reversed(self.attempt.run.attempts()):
+            if earlier.number < self.attempt.number:
+                carried = stage.carry(earlier.scratch, self.attempt.scratch)
+                if carried is not None:
+                    print(f"going on from {carried.name} of attempt {earlier.number}", flush=True)
+                    return carried
+        return None
+
+    def _environment(self) -> dict[str, str]:
+        spec = self.spec
+        ours = {
+            "SCRATCH": str(self.attempt.scratch),
+            "STAGE": self.attempt.run.stage,
+            "KEY": self.attempt.run.key,
+            "EXPERIMENT": spec.get("experiment", ""),
+            "MACHINE": spec.get("machine", ""),
+            "COMMIT": spec.get("commit", ""),
+            "JOB": spec.get("job", ""),
+            "SMOKE": "1" if spec.get("smoke") else "",
+        }
+        environment = {**os.environ, **spec.get("environment", {})}
+        environment.pop(NAME_VARIABLE, None)
+        return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
+
+    def _run_program(self, argv: list[str], context: StageContext) -> None:
+        argv = [*self.spec.get("launch", []), *([sys.executable, *argv[1:]] if argv[0] == "python" else argv)]
+        limit = self.spec.get("time_limit")
+        self._deadline = time.monotonic() + limit if limit else None
+        kills = reasons.oom_kills()
+        print("$", *argv, flush=True)
+        self._raise_if_stopped()
+        self.program = subprocess.Popen(
+            argv,
+            cwd=context.work,
+            env=dict(context.environment),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - only the watching thread runs beside, and it takes no lock
+        )
+        code = self.program.wait()
+        self._raise_if_stopped()
+        if code != 0:
+            log = self.attempt.log
+            raise MllamError(reasons.of_exit(code, log, reasons.oom_kills() - kills))
+
+    def _raise_if_stopped(self) -> None:
+        if self.stopped:
+            raise self.stopped
+
+    def _progress(self, text: str) -> None:
+        records.replace(self.attempt.scratch / "progress.json", {"text": text})
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self.attempt.cancel_requested:
+            self._stop(Outcome.CANCELLED, "cancelled")
+        else:
+            self._stop(Outcome.FAILED, f"stopped by {signal.Signals(number).name}, which nobody asked us for")
+
+    def _stop(self, outcome: Outcome, reason: str) -> None:
+        if self.stopped is None:
+            self.stopped = Stopped(outcome, reason)
+            # Not in the signal handler's own frame: it must not wait.
+            threading.Thread(target=self._kill_program, daemon=True).start()
+
+    def _kill_program(self) -> None:
+        program = self.program
+        if program is None:
+            return
+        for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+            try:
+                os.killpg(program.pid, number)
+            except (ProcessLookupError, PermissionError):
+                return
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and program.returncode is None:
+                time.sleep(0.1)
+
+    def _watch(self) -> None:
+        """Beat, and look whether we were cancelled, superseded or out of time."""
+        beaten = 0.0
+        while True:
+            now = time.monotonic()
+            if now - beaten > HEARTBEAT_SECONDS:
+                beaten = now
+                try:
+                    self.attempt.heartbeat.touch()
+                except OSError:
+                    pass
+            if not self.attempt.is_current:
+                self._stop(Outcome.SUPERSEDED, f"attempt {self.attempt.number + 1} has taken the run")
+            elif self.attempt.cancel_requested:
+                self._stop(Outcome.CANCELLED, "cancelled")
+            elif self._deadline and now > self._deadline:
+                self._stop(Outcome.FAILED, f"time limit: it took longer than {self.spec['time_limit']:.0f} s")
+            time.sleep(WATCH_SECONDS)
+
+
+def spec_of(
+    *,
+    machine: str,
+    experiment: str,
+    commit: str,
+    versions: Mapping[str, Any],
+    environment: Mapping[str, str],
+    time_limit: float | None = None,
+    smoke: bool = False,
+    nodes: int = 1,
+    devices: int = 1,
+    launch: list[str] | None = None,
+) -> dict[str, Any]:
+    """Return what a driver tells an attempt (``spec.json``). No credential belongs in it: it is a file."""
+    return {
+        "machine": machine,
+        "experiment": experiment,
+        "commit": commit,
+        "versions": dict(versions),
+        "environment": dict(environment),
+        "time_limit": time_limit,
+        "smoke": smoke,
+        "nodes": nodes,
+        "devices": devices,
+        "launch": launch or [],
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Run the attempt that the arguments name."""
+    directory, number = arguments
+    # The work directory holds no Python of ours, but a program's own `data` or `logs` folder must not shadow a package.
+    return Supervisor(Attempt(Run(Path(directory)), int(number))).run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

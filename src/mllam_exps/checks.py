@@ -1,0 +1,139 @@
+"""Everything that is looked at before anything starts: the environment, the machine file and every parameter file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import environment, params
+from mllam_exps.errors import MllamError, Problems, UsageError
+from mllam_exps.machines import Machine
+from mllam_exps.workspace import Workspace
+
+NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
+
+
+def check_environment(machine: Machine) -> None:
+    """Refuse a virtual environment that is not there.
+
+    Raises
+    ------
+    UsageError
+        With the place that named it.
+    """
+    python = environment.python(machine)
+    if not os.access(python, os.X_OK):
+        raise UsageError(
+            f"no Python in the virtual environment {machine.venv}",
+            where=machine.origin("environment.venv"),
+            why=f"{python} is missing or not executable",
+            next="set MLLAM_VENV_PATH, or environment.venv in the machine file, to one with mllam-exps[models] in it",
+        )
+
+
+def check_programs(machine: Machine, versions: Mapping[str, Any]) -> None:
+    """Refuse an environment that lacks one of the programs that make the numbers."""
+    absent = [name for name in NEEDED if versions.get(name, "absent") == "absent"]
+    if absent:
+        python = environment.python(machine)
+        raise UsageError(
+            f"{', '.join(absent)} not installed in {machine.venv}",
+            where=machine.origin("environment.venv"),
+            next=f"{python} -m pip install 'mllam-exps[models]'",
+        )
+
+
+def check_parameters(workspace: Workspace, machine: Machine) -> None:
+    """Check every key of every parameter file against the programs that will read them.
+
+    Raises
+    ------
+    Problems
+        With one line for each thing that is wrong.
+    """
+    from mllam_exps import arguments, dataset_checks
+
+    parameters = params.load(workspace.root)
+    problems = params.check(workspace.root, parameters, arguments.known(environment.python(machine)))
+    problems += dataset_checks.check(parameters)
+    if problems:
+        raise Problems(problems=problems)
+
+
+def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str]) -> list[str]:
+    """Look into the source archives of the dataset, in the stages' environment: the login node's may lack xarray.
+
+    Returns
+    -------
+    list of str
+        What could not be looked at, said aloud, and no error.
+
+    Raises
+    ------
+    Problems
+        With one line for each thing that is wrong.
+    """
+    command = [str(environment.python(machine)), "-P", "-m", "mllam_exps.dataset_checks", str(workspace.root), *dependencies]
+    done = subprocess.run(
+        environment.wrap(machine, workspace.root, command),
+        cwd=workspace.root,
+        env=environment.child_environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    import json
+
+    try:
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, json.JSONDecodeError):
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MllamError("the source archives could not be checked", where="data/datastore.yaml", why=last) from None
+    problems: list[MllamError] = [UsageError(**problem) for problem in answer["problems"]]
+    if problems:
+        raise Problems(problems=problems)
+    notes: list[str] = answer["notes"]
+    return notes
+
+
+def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str]]:
+    """Return what ``version.mllam.txt`` says of the programs as they are now, and notes on what could not be read."""
+    from mllam_exps import stages, versions
+
+    prefix = environment.wrap(machine, workspace.root, [str(environment.python(machine)), "-P"])
+    programs = versions.of_environment(prefix, workspace.root)
+    check_programs(machine, programs)
+    parameters = params.load(workspace.root)
+    archives, notes = versions.source_archives(
+        parameters.files["data/datastore.yaml"], parameters.files["params.yaml"].get("archives") or {}
+    )
+    recipes = {name: stages.get(name).recipe for name in sorted(stages.all_names())}
+    return versions.content(programs, recipes, archives), notes
+
+
+def check_versions_file(root: Path, expected: Mapping[str, Any], stage: str) -> None:
+    """Refuse to go on where ``version.mllam.txt`` tells DVC of other programs than there are.
+
+    Raises
+    ------
+    UsageError
+        With the program that differs.
+    """
+    import yaml
+
+    from mllam_exps import versions
+    from mllam_exps.pipeline import VERSIONS_FILE
+
+    path = root / VERSIONS_FILE
+    written = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    wrong = versions.differences(written or {}, expected)
+    if wrong or not written:
+        raise UsageError(
+            "it is not written for the programs as they are now",
+            where=VERSIONS_FILE,
+            why="; ".join(wrong) or "it is missing",
+            next=f"dvc repro {stage} (which runs mllam_version first), or dvc exp run",
+        )

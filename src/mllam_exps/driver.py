@@ -1,0 +1,382 @@
+"""The driver: what ``mllam-exps run STAGE`` does. It collects, attaches to, or starts a run, and waits for it.
+
+A driver may die at any moment: the attempt goes on, and the next driver attaches to it. It publishes only while whoever
+started it still waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import attempt as attempts
+from mllam_exps import environment, outputs, reasons, records, schedulers, workdir
+from mllam_exps.assess import Assessment, RunState, assess, find_job
+from mllam_exps.errors import CheckFailed, Exit, MllamError
+from mllam_exps.machines import Machine
+from mllam_exps.params import FILES
+from mllam_exps.pipeline import Pipeline, RunDefinition
+from mllam_exps.processes import ProcessIdentity, caller
+from mllam_exps.schedulers.base import JobPhase, JobRequest, Scheduler
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.watch import Display, describe
+from mllam_exps.workspace import Workspace
+
+POLL_SECONDS = 0.3
+ASSESS_SECONDS = 2.0
+CANCEL_PATIENCE = 45.0
+VERDICT_PATIENCE = 10.0
+LOG_LINES = 20
+
+
+class Detached(Exception):  # noqa: N818 - no error: the run goes on
+    """The driver leaves; the run goes on without it."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Ctrl-C."""
+
+
+@dataclass
+class Driver:
+    """Brings one run to its end and its outputs into the workspace.
+
+    Parameters
+    ----------
+    workspace, machine, pipeline, store
+        Where the experiment is, where its stages run, what they are, and what is known of them.
+    publish : bool
+        Whether outputs go into the workspace; `mllam-exps smoke` wants them in the store only.
+    take_over : bool
+        Start a new attempt although one may still live where we cannot see it; fencing stops that one.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    pipeline: Pipeline
+    store: RunStore
+    publish: bool = True
+    take_over: bool = False
+    me: ProcessIdentity = field(default_factory=ProcessIdentity.of)
+    parent: ProcessIdentity | None = field(default_factory=caller)
+    _attached: int = 0
+
+    def drive(self, stage: str) -> Run:
+        """Have the run of `stage` done and published.
+
+        Raises
+        ------
+        MllamError
+            If it failed: with the reason, the log and the command that goes on from there.
+        """
+        definition = self.pipeline.definition(stage)
+        run = self.store.run(definition.key)
+        run.begin(definition.to_record())
+        display = Display(stage)
+        with self._signals(), run.wait_here(self.me) as waiter:
+            try:
+                while True:
+                    waiter.refresh()
+                    assessment = assess(run, schedulers.get)
+                    if assessment.state is RunState.DONE:
+                        break
+                    self._step(run, definition, assessment, display)
+                self._confirm(run)
+                if self.publish:
+                    self._publish(run, stage, display)
+            except Interrupted:
+                display.clear()
+                self._interrupted(run, display)
+            except Detached as detached:
+                raise MllamError(str(detached), where=stage, exit=Exit.DETACHED) from None
+            finally:
+                display.clear()
+        return run
+
+    def _step(self, run: Run, definition: RunDefinition, now: Assessment, display: Display) -> None:
+        number = now.attempt.number if now.attempt else 0
+        if now.state.living and not (now.state is RunState.UNKNOWN and self.take_over):
+            if number != self._attached:
+                self._attached = number
+                self._say_attached(now, display)
+            self._wait(now, display)
+        elif number and number == self._attached:
+            raise self._failure(now)
+        else:
+            if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
+                display.line(f"attempt {number} {now.state}: {now.reason.splitlines()[0]}; starting attempt {number + 1}")
+            started = self._start(run, definition, number + 1)
+            self._attached = number + 1 if started else 0
+            self.take_over = False
+            if started:
+                display.line(f"attempt {number + 1} started on {self.machine.name}, log {self._log_link(started)}")
+
+    def _say_attached(self, now: Assessment, display: Display) -> None:
+        assert now.attempt is not None
+        claim = now.attempt.claim or {}
+        display.line(
+            f"attached to attempt {now.attempt.number}, already {now.state}"
+            f" (asked for by experiment {claim.get('experiment')})"
+        )
+
+    def _wait(self, now: Assessment, display: Display) -> None:
+        """Look for the end record until it is time to ask the scheduler again."""
+        assert now.attempt is not None
+        until = time.monotonic() + ASSESS_SECONDS
+        while time.monotonic() < until and now.attempt.end is None:
+            self._leave_if_abandoned()
+            display.show(describe(now))
+            time.sleep(POLL_SECONDS)
+
+    def _leave_if_abandoned(self) -> None:
+        # DVC's death never kills the commands of its stages (3.67), and the next `dvc` starts another one: what an
+        # orphan published then would come behind DVC's back.
+        if self.parent is not None and self.parent.alive() is False:
+            raise Detached("whoever started this command is gone; the run goes on, and the next `dvc exp run` finds it")
+
+    def _start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
+        """Claim the next attempt, lay out its work directory and hand it to the scheduler; None if another driver did."""
+        scheduler = schedulers.get(self.machine.scheduler)
+        attempt = run.claim(
+            number,
+            scheduler=scheduler.name,
+            experiment=self.workspace.experiment,
+            workspace=self.workspace.root,
+            working_directory=self.machine.working_directory,
+        )
+        if attempt is None:
+            return None
+        try:
+            workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, FILES)
+            request = self._request(attempt, definition)
+            with _signals_held():
+                job = scheduler.submit(request)
+                records.replace(attempt.directory / "job.json", job.record)
+        except (MllamError, OSError) as error:
+            reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
+            with contextlib.suppress(OSError):
+                records.replace(
+                    attempt.directory / "end.json",
+                    {"outcome": Outcome.FAILED, "reason": reason, "time": time.time()},
+                )
+            if isinstance(error, OSError):
+                raise MllamError(reason, where=str(attempt.directory)) from error
+            raise
+        self._link_log(attempt)
+        return attempt
+
+    def _request(self, attempt: Attempt, definition: RunDefinition) -> JobRequest:
+        from mllam_exps import params, tracking
+
+        resources = self.machine.resources_for(definition.stage)
+        parameters = params.load(self.workspace.root)
+        nodes, devices = parameters.nodes(definition.stage), parameters.devices(definition.stage)
+        spec = attempts.spec_of(
+            machine=self.machine.name,
+            experiment=self.workspace.experiment,
+            commit=self.workspace.commit,
+            versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
+            environment=tracking.environment(self.workspace.origin, os.environ),
+            time_limit=resources.time_seconds,
+            smoke=definition.smoke,
+            nodes=nodes,
+            devices=devices,
+        )
+        records.replace(attempt.directory / "spec.json", spec)
+        claim = attempt.claim
+        assert claim is not None
+        python = str(environment.python(self.machine))
+        argv = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
+        return JobRequest(
+            name=claim["job_name"],
+            argv=environment.wrap(self.machine, self.workspace.root, argv),
+            directory=attempt.directory,
+            log=attempt.log,
+            environment=environment.child_environment(os.environ),
+            nodes=nodes,
+            devices=devices,
+        )
+
+    def _log_directory(self) -> Path:
+        return self.workspace.origin / self.machine.paths.logs
+
+    def _log_link(self, attempt: Attempt) -> Path:
+        claim = attempt.claim
+        assert claim is not None
+        when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
+        key = attempt.run.key.rsplit("-", 1)[1][:8]
+        name = f"{when}-{attempt.run.stage}-{claim['experiment']}-{key}-{attempt.number}.log"
+        return self._log_directory() / name.replace("/", "_")
+
+    def _link_log(self, attempt: Attempt) -> None:
+        """Let people find the log where they look first; the log itself stays with the run."""
+        link = self._log_link(attempt)
+        with contextlib.suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(attempt.log)
+
+    def _confirm(self, run: Run) -> None:
+        """Hold a result against the scheduler's word, asked once the attempt has ended.
+
+        The attempt's record alone stands where the scheduler has forgotten the job, or never knew more (local).
+        """
+        attempt = outputs.result_attempt(run)
+        verdict = records.read(attempt.directory / "verdict.json")
+        if verdict is None:
+            verdict = self._ask_for_verdict(attempt)
+        if verdict["phase"] == JobPhase.FAILED.name:
+            raise self._failure(
+                Assessment(RunState.FAILED, f"the scheduler says that its job failed: {verdict['reason']}", attempt)
+            )
+
+    def _ask_for_verdict(self, attempt: Attempt) -> dict[str, Any]:
+        claim = attempt.claim
+        assert claim is not None
+        scheduler: Scheduler = schedulers.get(claim["scheduler"])
+        job = find_job(attempt, claim, scheduler)
+        until = time.monotonic() + VERDICT_PATIENCE
+        while job is not None:
+            state = scheduler.state(job)
+            if state.phase.ended:
+                verdict = {"phase": state.phase.name, "reason": state.reason, "time": time.time()}
+                records.replace(attempt.directory / "verdict.json", verdict)
+                return verdict
+            if time.monotonic() > until:
+                return {"phase": state.phase.name, "reason": state.reason}
+            time.sleep(POLL_SECONDS)
+        return {"phase": JobPhase.FORGOTTEN.name, "reason": ""}
+
+    def _publish(self, run: Run, stage: str, display: Display) -> None:
+        """Publish under the workspace's own lock, having looked once more whether somebody still waits for it."""
+        display.show("publishing its outputs")
+        with self._workspace_lock():
+            self._leave_if_abandoned()
+            outputs.publish(self.pipeline.repo, run, stage)
+        attempt = outputs.result_attempt(run)
+        verb = f"done in attempt {attempt.number}" if self._attached else f"known: collected ({run.key})"
+        display.line(verb)
+        self._wait_for_dvc_lock(display)
+
+    @contextlib.contextmanager
+    def _workspace_lock(self) -> Iterator[None]:
+        path = Path(self.pipeline.repo.tmp_dir) / "mllam-exps.lock"
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _wait_for_dvc_lock(self, display: Display) -> None:
+        """Wait while another DVC command holds the repository's lock.
+
+        DVC 3.67 takes that lock again the moment a stage's command ends, waits for 3 s, and fails the stage if it can't
+        have it. Nothing would be lost, the next `dvc exp run` collects; but here we have all the time of the world.
+        """
+        lock = Path(self.pipeline.repo.tmp_dir) / "lock"
+        while lock.exists():
+            with contextlib.suppress(OSError), lock.open("r+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._leave_if_abandoned()
+                    display.show("done; waiting for another dvc command, which holds the repository's lock")
+                    time.sleep(POLL_SECONDS)
+                    continue
+            return
+
+    def _failure(self, now: Assessment) -> MllamError:
+        attempt = now.attempt
+        assert attempt is not None
+        error_tail = reasons.tail(attempt.log, LOG_LINES)
+        for line in error_tail:
+            print(f"  | {line}", file=sys.stderr)
+        reason, _, way_out = now.reason.partition("\n  → ")
+        again = f"dvc exp run, or mllam-exps run {attempt.run.stage}: goes on from the newest checkpoint if there is one"
+        word = "was cancelled" if now.state is RunState.CANCELLED else f"attempt {attempt.number} {now.state}"
+        return CheckFailed(
+            f"{attempt.run.stage} {word}",
+            where=str(attempt.log),
+            why=reason if reason != "cancelled" else "",
+            next=way_out or again,
+            exit=Exit.FAILED,
+        )
+
+    def _interrupted(self, run: Run, display: Display) -> None:
+        """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""
+        now = assess(run, schedulers.get)
+        others = run.other_waiters(self.me)
+        if not now.state.living or now.attempt is None:
+            raise MllamError("interrupted", exit=Exit.INTERRUPTED)
+        if others:
+            who = ", ".join(f"process {w.pid} on {w.host}" for w in others)
+            raise MllamError(
+                "interrupted; the run goes on: somebody else waits for it", why=who, exit=Exit.INTERRUPTED
+            )
+        if self.machine.on_interrupt == "detach":
+            raise MllamError(
+                f"interrupted; the run goes on (machines/{self.machine.name}.yaml: on_interrupt: detach)",
+                next="dvc exp run finds it again",
+                exit=Exit.INTERRUPTED,
+            )
+        display.line("interrupted: stopping the run")
+        self._cancel(now.attempt)
+        raise MllamError("interrupted; the run was stopped", next="dvc exp run goes on from here", exit=Exit.INTERRUPTED)
+
+    def _cancel(self, attempt: Attempt) -> None:
+        attempt.request_cancel(self.me)
+        claim = attempt.claim
+        assert claim is not None
+        scheduler = schedulers.get(claim["scheduler"])
+        job = find_job(attempt, claim, scheduler)
+        if job is not None:
+            scheduler.cancel(job)
+        until = time.monotonic() + CANCEL_PATIENCE
+        while attempt.end is None and time.monotonic() < until and job and not scheduler.state(job).phase.ended:
+            time.sleep(POLL_SECONDS)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn Ctrl-C into `Interrupted`, and a lost terminal or a polite kill into `Detached`."""
+
+        def interrupt(_number: int, _frame: object) -> None:
+            # A second Ctrl-C must not cut the stopping of the run short.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise Interrupted
+
+        def detach(number: int, _frame: object) -> None:
+            raise Detached(f"{signal.Signals(number).name}: leaving; the run goes on, and the next `dvc exp run` finds it")
+
+        handlers = {signal.SIGINT: interrupt, signal.SIGTERM: detach, signal.SIGHUP: detach}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back between a submission and its record, so that no job is ever unrecorded by a Ctrl-C."""
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:
+    """Return the run store of a workspace."""
+    return RunStore(workspace.store_directory(machine, repo))
+
+
+def known_digests(store: RunStore) -> Any:
+    """Return the function by which a pipeline asks the store for the digest of a finished run's output."""
+    return lambda key, path: outputs.known_digest(store.run(key), path)

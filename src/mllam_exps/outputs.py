@@ -1,0 +1,209 @@
+"""Where the one copy of an output is, from the program's last write to DVC's commit.
+
+1. The program writes to its attempt's ``work/``. The stage's check reads it there.
+2. `freeze` renames it to the attempt's ``outputs/``, makes its files read-only and hashes them, once. From here on the
+   run store holds the files until `mllam-exps clean`.
+3. `publish` gives each file a second name, in DVC's cache (a hard link: no bytes are copied; where the cache is on
+   another file system it is a copy), and has DVC link the output into the workspace from there.
+4. DVC commits: it finds every hash in its state and every object in its cache, and copies nothing.
+
+`dvc gc` may remove the second name: the first remains, and publishing again restores it. A driver or a DVC killed at any
+point loses nothing: each step can be done again, by anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps import records
+from mllam_exps.errors import CheckFailed, MllamError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+    from mllam_exps.store import Attempt, Run
+
+READ_ONLY = 0o444
+
+
+def md5_of_file(path: Path) -> str:
+    """Return the MD5 by which DVC names a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
+    """Return a folder's digest, and the object that DVC (3.67) keeps under it.
+
+    Parameters
+    ----------
+    files : iterable of mapping
+        ``{"md5": …, "relpath": …}`` of each file in it.
+    """
+    listing = sorted(({"md5": f["md5"], "relpath": f["relpath"]} for f in files), key=lambda f: str(f["relpath"]))
+    content = json.dumps(listing, sort_keys=True).encode()
+    return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir", content
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """Hash an output: a file, or a folder with all files below it."""
+    if path.is_file():
+        return {"digest": md5_of_file(path), "size": path.stat().st_size, "files": None}
+    files = [
+        {"relpath": file.relative_to(path).as_posix(), "md5": md5_of_file(file), "size": file.stat().st_size}
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    ]
+    return {"digest": digest_of_folder(files)[0], "size": sum(int(str(f["size"])) for f in files), "files": files}
+
+
+def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
+    """Refuse a success that lacks an output which ``dvc.yaml`` declares.
+
+    Raises
+    ------
+    CheckFailed
+        Naming it.
+    """
+    for path in paths:
+        if not (attempt.work / path).exists():
+            raise CheckFailed(f"the stage did not make its output {path}", where=str(attempt.work / path))
+
+
+def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Move the outputs out of reach of the program, make them read-only, and hash them.
+
+    Returns
+    -------
+    dict
+        For each output its digest, size in bytes and number of files, as ``result.json`` has them.
+
+    Raises
+    ------
+    CheckFailed
+        If an output contains symbolic links, which DVC would follow.
+    """
+    manifest = {}
+    for path in paths:
+        made, frozen = attempt.work / path, attempt.outputs / path
+        frozen.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made, frozen)  # a rename, unless the attempt worked on another file system
+        for file in [frozen] if frozen.is_file() else frozen.rglob("*"):
+            if file.is_symlink():
+                raise CheckFailed(f"the output {path} contains a symbolic link, {file.name}")
+            if file.is_file():
+                file.chmod(READ_ONLY)
+        manifest[path] = _describe(frozen)
+    records.replace(attempt.directory / "manifest.json", manifest)
+    return {
+        path: {"digest": d["digest"], "size": d["size"], "files": 1 if d["files"] is None else len(d["files"])}
+        for path, d in manifest.items()
+    }
+
+
+def known_digest(run: Run, path: str) -> str | None:
+    """Return the digest of an output of a finished run, or None."""
+    result = run.result
+    output = result["outputs"].get(path) if result else None
+    return str(output["digest"]) if output else None
+
+
+def result_attempt(run: Run) -> Attempt:
+    """Return the attempt whose outputs are the run's result."""
+    from mllam_exps.store import Attempt
+
+    result = run.result
+    assert result is not None
+    return Attempt(run, int(result["attempt"]))
+
+
+def publish(repo: Repo, run: Run, stage: str) -> None:
+    """Put a finished run's outputs into DVC's cache and into the workspace.
+
+    Raises
+    ------
+    MllamError
+        If the store's own files are not what its record says.
+    """
+    attempt = result_attempt(run)
+    manifest = records.read(attempt.directory / "manifest.json")
+    if manifest is None:
+        raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=_redo(run))
+    outs = next(s for s in repo.index.stages if s.addressing == stage).outs
+    for out in outs:
+        path = Path(out.fs_path).relative_to(repo.root_dir).as_posix()
+        frozen, description = attempt.outputs / path, manifest[path]
+        if out.use_cache:
+            _into_cache(repo, run, frozen, description)
+            _into_workspace(repo, out, description["digest"])
+        else:
+            _copy(frozen, Path(out.fs_path))
+
+
+def _redo(run: Run) -> str:
+    return f"mllam-exps run {run.stage} --force makes it again"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy what git keeps; writable, because people do write there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    else:
+        target.unlink(missing_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _into_cache(repo: Repo, run: Run, frozen: Path, description: Mapping[str, Any]) -> None:
+    """Give every file its second name, in DVC's cache."""
+    from dvc_objects.fs.local import localfs
+
+    cache = repo.cache.local
+    files = description["files"]
+    if files is None:
+        objects = {description["digest"]: frozen}
+    else:
+        objects = {f["md5"]: frozen / f["relpath"] for f in files}
+    missing = {digest: path for digest, path in objects.items() if not cache.exists(digest)}
+    gone = next((path for path in missing.values() if not path.is_file()), None)
+    if gone:
+        raise MllamError(f"the run store lost {gone.name}", where=str(gone), next=_redo(run))
+    if missing:
+        # Verified by the hash that freezing took, and read-only since: no need to read it all again.
+        cache.add([str(p) for p in missing.values()], localfs, list(missing), hardlink=True, verify=False)
+    if files is not None and not cache.exists(description["digest"]):
+        digest, content = digest_of_folder(files)
+        cache.add_bytes(digest, content)
+        cache.protect(cache.oid_to_path(digest))
+
+
+def _into_workspace(repo: Repo, out: Any, digest: str) -> None:
+    """Have DVC link an output into the workspace, and remember its hash, so that its commit reads nothing."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    out.hash_info, out.obj, out.files = HashInfo("md5", digest), None, None
+    Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
+    out.checkout(force=True)
+
+
+def check_out(repo: Repo, digest: str, target: Path) -> bool:
+    """Link an object of DVC's cache, file or folder, to `target`; False where the cache lacks any of it."""
+    from dvc_data.hashfile import load
+    from dvc_data.hashfile.checkout import CheckoutError, checkout
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_objects.errors import ObjectFormatError
+    from dvc_objects.fs.local import localfs
+
+    try:
+        obj = load(repo.cache.local, HashInfo("md5", digest))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        checkout(str(target), localfs, obj, repo.cache.local, force=True)
+    except (FileNotFoundError, ObjectFormatError, CheckoutError):
+        return False
+    return True

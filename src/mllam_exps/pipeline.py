@@ -1,0 +1,313 @@
+"""``dvc.yaml`` as a graph of stages, and the run keys of its stages.
+
+A run key is the digest of all that defines a run's result. It is *input-addressed*: an input that another stage makes
+counts by that stage's own key, so the keys of a whole experiment are known before anything has run. A source input
+counts by its content. External archives, which nobody hashes, stand in ``version.mllam.txt`` with the digest of their
+metadata, and so come in as parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.errors import MllamError, UsageError
+
+if TYPE_CHECKING:
+    from dvc.output import Output as DvcOutput
+    from dvc.repo import Repo
+    from dvc.stage import Stage as DvcStage
+
+KEY_FORMAT = 1
+"""Raised by us when the meaning of a key changes: older results are then no longer found."""
+
+VERSIONS_FILE = "version.mllam.txt"
+
+SHORTENED_IN_SMOKE = {"train", "evaluate"}
+"""The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
+
+IRRELEVANT = {"num_workers"}
+"""Parameters that say how fast, not what: they never make a result stale in the run store."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a stage.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the repository's root.
+    run : str or None
+        Key of the run that makes it, if a stage of ours does.
+    digest : str or None
+        Its content's hash as DVC writes it (MD5, ``.dir`` behind a folder's), where it is known.
+    tracked : bool
+        Whether DVC's cache holds it (made by a stage or added with ``dvc add``), else git does.
+    """
+
+    path: str
+    run: str | None
+    digest: str | None
+    tracked: bool
+
+    def identity(self) -> dict[str, str | None]:
+        """Return what counts in the key."""
+        return {"run": self.run} if self.run else {"md5": self.digest}
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a stage; `cached` says whether DVC's cache holds it, else git does."""
+
+    path: str
+    cached: bool
+
+
+@dataclass(frozen=True)
+class RunDefinition:
+    """All that defines the result of one stage's work, and its key."""
+
+    stage: str
+    params: Mapping[str, Mapping[str, Any]]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+    smoke: bool = False
+
+    @property
+    def key(self) -> str:
+        """``<stage>-<32 hexadecimal digits>``."""
+        content = {
+            "format": KEY_FORMAT,
+            "stage": self.stage,
+            "params": {file: _relevant(values) for file, values in self.params.items()},
+            "inputs": {i.path: i.identity() for i in self.inputs},
+            "outputs": sorted(o.path for o in self.outputs),
+            "smoke": self.smoke,
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+        return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    @property
+    def versions(self) -> Mapping[str, Any]:
+        """The program versions that the result depends on, by the (dotted) names that ``dvc.yaml`` gives."""
+        return self.params.get(VERSIONS_FILE, {})
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON-able record that the run store keeps."""
+        return {
+            "key": self.key,
+            "stage": self.stage,
+            "params": self.params,
+            "inputs": {i.path: {"run": i.run, "md5": i.digest} for i in self.inputs},
+            "outputs": {o.path: {"cached": o.cached} for o in self.outputs},
+            "smoke": self.smoke,
+        }
+
+
+def _relevant(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what counts of a parameter file: 1.0 is 1, and null is as good as nothing."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in values.items()
+        if name not in IRRELEVANT and value is not None
+    }
+
+
+def _lookup(mapping: Mapping[str, Any], dotted: str) -> Any:
+    """Follow ``a.b`` through nested mappings; KeyError where it leads nowhere."""
+    value: Any = mapping
+    for part in dotted.split("."):
+        if not isinstance(value, Mapping):
+            raise KeyError(dotted)
+        value = value[part]
+    return value
+
+
+class Pipeline:
+    """The stages of one workspace.
+
+    Parameters
+    ----------
+    repo : dvc.repo.Repo
+        The opened repository. Opening takes no lock, so that this works inside a stage's command.
+    versions : callable
+        Returns the content of ``version.mllam.txt`` as it would be written now; called at most once.
+    known_result : callable
+        Given a run key and an output's path, the digest that the run store knows for it, or None.
+    trust_lock : bool
+        Whether ``dvc.lock`` says what the inputs are now. True inside a stage's command: DVC has seen to it. False
+        where keys are asked for before anything has run: then the lock may still describe an earlier state.
+    smoke : bool
+        Whether training and evaluation are those of `mllam-exps smoke`.
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        versions: Callable[[], Mapping[str, Any]],
+        known_result: Callable[[str, str], str | None] = lambda _key, _path: None,
+        *,
+        trust_lock: bool = True,
+        smoke: bool = False,
+    ) -> None:
+        self.repo = repo
+        self.root = Path(repo.root_dir)
+        self.trust_lock = trust_lock
+        self.smoke = smoke
+        self._versions_source = versions
+        self._versions: Mapping[str, Any] | None = None
+        self._known_result = known_result
+        self._definitions: dict[str, RunDefinition] = {}
+
+    @classmethod
+    def open(cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any) -> Pipeline:
+        """Open the DVC repository at `root`.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or ``dvc.yaml`` is not valid.
+        """
+        return cls(open_repo(root), versions, **options)
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages of ``dvc.yaml``, in order of writing."""
+        return [s.addressing for s in self.repo.index.stages if not s.is_data_source]
+
+    def dvc_stage(self, name: str) -> DvcStage:
+        """Return DVC's own object for a stage.
+
+        Raises
+        ------
+        UsageError
+            If ``dvc.yaml`` has no such stage; the nearest one is named.
+        """
+        for stage in self.repo.index.stages:
+            if stage.addressing == name and not stage.is_data_source:
+                return stage
+        import difflib
+
+        near = difflib.get_close_matches(name, self.stage_names, 1)
+        raise UsageError(
+            f"no stage {name!r} in dvc.yaml",
+            next=f"did you mean {near[0]}?" if near else f"its stages are: {', '.join(self.stage_names)}",
+        )
+
+    def versions(self) -> Mapping[str, Any]:
+        """Return the versions of the programs as they are now."""
+        if self._versions is None:
+            self._versions = self._versions_source()
+        return self._versions
+
+    def definition(self, name: str) -> RunDefinition:
+        """Return what defines the result of stage `name` as the workspace is now."""
+        if name not in self._definitions:
+            stage = self.dvc_stage(name)
+            self._definitions[name] = RunDefinition(
+                stage=name,
+                params=self._params(stage),
+                inputs=tuple(self._input(dep) for dep in stage.deps if dep.hash_name != "params"),
+                outputs=tuple(Output(self._relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
+                smoke=self.smoke and name in SHORTENED_IN_SMOKE,
+            )
+        return self._definitions[name]
+
+    def _relative(self, path: str) -> str:
+        return Path(path).relative_to(self.root).as_posix()
+
+    def _params(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
+        params: dict[str, dict[str, Any]] = {}
+        for dep in stage.deps:
+            if dep.hash_name != "params":
+                continue
+            file = self._relative(dep.fs_path)
+            if file == VERSIONS_FILE:
+                # The file is made by a stage: what it says is known only after that has run. A key counts what it
+                # would say, so that keys are known beforehand, and the attempt is held to it.
+                params[file] = self._tracked_versions(stage.addressing, dep.params)
+            else:
+                params[file] = dep.read_params()
+                missing = sorted(set(dep.params) - set(params[file]))
+                if missing:
+                    raise UsageError(
+                        f"the key {missing[0]} is missing",
+                        where=file,
+                        why=f"stage {stage.addressing} in dvc.yaml depends on it",
+                        next=f"add it to {file}",
+                    )
+        return params
+
+    def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
+        tracked = {}
+        for name in names:
+            try:
+                tracked[name] = _lookup(self.versions(), name)
+            except KeyError:
+                raise UsageError(
+                    f"stage {stage} depends on the version of {name!r}, which is not written down",
+                    where="dvc.yaml",
+                    next=f"use one of: {', '.join(self.versions())}",
+                ) from None
+        return tracked
+
+    def _producer(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
+        """Return the stage, and its output, that `path` is, lies in, or contains."""
+        wanted = Path(path)
+        for stage in self.repo.index.stages:
+            for out in stage.outs:
+                made = Path(out.fs_path)
+                if made == wanted or made in wanted.parents or wanted in made.parents:
+                    return stage, out
+        return None
+
+    def _input(self, dep: Any) -> Input:
+        path = self._relative(dep.fs_path)
+        produced = self._producer(dep.fs_path)
+        if produced is None:
+            return Input(path, None, self._content(dep, path), tracked=False)
+        stage, out = produced
+        digest = out.hash_info.value if out.hash_info and out.fs_path == dep.fs_path else None
+        if not stage.is_data_source and not self.trust_lock:
+            digest = None
+        if stage.is_data_source:
+            # `dvc add`: the hash in the .dvc file is the content; hashing terabytes again would tell no more.
+            return Input(path, None, digest or self._content(dep, path), tracked=True)
+        key = self.definition(stage.addressing).key
+        known = self._known_result(key, path)
+        if digest and known and digest != known:
+            # Somebody committed another content by hand, or it came from a remote: that is what counts then.
+            return Input(path, None, digest, tracked=True)
+        return Input(path, key, digest, tracked=bool(out.use_cache))
+
+    @staticmethod
+    def _content(dep: Any, path: str) -> str:
+        if not dep.exists:
+            raise MllamError(f"the input {path} is missing", where="dvc.yaml", next="dvc pull, or put it there")
+        value = dep.get_hash().value
+        assert isinstance(value, str)
+        return value
+
+
+def open_repo(root: Path) -> Repo:
+    """Open the DVC repository at `root`, with its errors told as a user's.
+
+    Raises
+    ------
+    UsageError
+        If there is no DVC repository, or ``dvc.yaml`` is not valid.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root))
+        repo.index.check_graph()
+    except DvcException as error:
+        raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
+    return repo

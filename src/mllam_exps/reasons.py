@@ -1,0 +1,78 @@
+"""Why a program ended: one line for people, from its exit status and the end of its log."""
+
+from __future__ import annotations
+
+import errno
+import re
+import signal
+from pathlib import Path
+
+_ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Failed|Exit))\b(?::\s*(.*))?$")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+_NO_MEMORY = ("out of memory", "Cannot allocate memory", "MemoryError", "DefaultCPUAllocator: can't allocate")
+
+
+def tail(log: Path, lines: int = 20) -> list[str]:
+    """Return the last lines of a log, without escape codes and empty lines."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 64_000))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    # A carriage return is a progress bar redrawing its line: only its last state is worth reading.
+    clean = (_ESCAPE.sub("", line.rsplit("\r", 1)[-1]).rstrip() for line in text.replace("\r\n", "\n").split("\n"))
+    return [line for line in clean if line][-lines:]
+
+
+def error_line(lines: list[str]) -> str | None:
+    """Return the last line that names an exception, most often the last of a traceback."""
+    for line in reversed(lines):
+        match = _ERROR_LINE.match(line.strip())
+        if match:
+            return line.strip()
+    return None
+
+
+def of_exit(code: int, log: Path, oom_kills: int = 0) -> str:
+    """Say why a program ended with `code` (negative: killed by that signal).
+
+    Parameters
+    ----------
+    oom_kills : int
+        How often the kernel killed a process of this host for memory while the program ran.
+    """
+    lines = tail(log, 200)
+    text = "\n".join(lines)
+    if any(sign in text for sign in _DISK_FULL):
+        return "the disk is full or its quota used up (No space left on device)"
+    if code == -signal.SIGKILL and oom_kills:
+        return "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        hint = ": out of memory, perhaps" if code == -signal.SIGKILL else ""
+        return f"the program was killed by {name}{hint}"
+    said = error_line(lines)
+    if said and any(sign in text for sign in _NO_MEMORY):
+        return f"out of memory: {said}"
+    return f"exit code {code}: {said}" if said else f"the program ended with exit code {code}"
+
+
+def of_os_error(error: OSError) -> str:
+    """Say what an operating system's error means for a run."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"the disk is full or its quota used up ({error.strerror}: {error.filename or 'unknown file'})"
+    return str(error)
+
+
+def oom_kills() -> int:
+    """Return how often this host's kernel has killed for memory since it started."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0

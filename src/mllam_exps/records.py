@@ -1,0 +1,68 @@
+"""Small JSON records on a shared file system: written whole or not at all, created by one writer only.
+
+Everything that decides who may do what in the run store rests on two operations that POSIX file systems, network file
+systems included, do atomically: ``rename`` over a file, and ``link`` to a name that must not exist yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def _write_temporary(path: Path, record: dict[str, Any]) -> Path:
+    """Write `record` beside `path`, flushed to disk, and return the temporary file."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(record, file, indent=1, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # A full disk leaves an empty file of that name; nobody reads it, and nobody should find it either.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return temporary
+
+
+def replace(path: Path, record: dict[str, Any]) -> None:
+    """Write `record` to `path`; a reader sees the old one or the new one, whatever happens meanwhile."""
+    _write_temporary(path, record).replace(path)
+
+
+def create(path: Path, record: dict[str, Any]) -> bool:
+    """Write `record` to `path` if nobody has yet.
+
+    Returns
+    -------
+    bool
+        True for the one caller, on whatever host, whose record stands; False for all others.
+    """
+    temporary = _write_temporary(path, record)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Return the record at `path`, or None where there is none.
+
+    A file that is no JSON object counts as none: we never write one, but a disk that lost its last blocks may hold one.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) else None

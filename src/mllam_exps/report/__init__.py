@@ -1,0 +1,1 @@
+"""What people look at: tables, logs and sentences about runs. Each module prints what one command asks for."""

@@ -1,0 +1,38 @@
+"""``mllam-exps cancel``: stops a run that no command waits for."""
+
+from __future__ import annotations
+
+import time
+
+from mllam_exps import schedulers
+from mllam_exps.assess import RunState, assess, find_job
+from mllam_exps.errors import Exit, MllamError, UsageError
+from mllam_exps.processes import ProcessIdentity
+from mllam_exps.report.here import Here
+
+PATIENCE = 45.0
+
+
+def cancel(stage: str, *, force: bool) -> None:
+    """Ask the run's attempt to stop, and wait until it has."""
+    run = Here.open().find(stage)
+    now = assess(run, schedulers.get)
+    if not now.state.living or now.attempt is None:
+        raise UsageError(f"{run.key} is not running: it is {now.state}", next="mllam-exps status")
+    me = ProcessIdentity.of()
+    if (others := run.other_waiters(me)) and not force:
+        who = ", ".join(f"process {w.pid} on {w.host}" for w in others)
+        raise UsageError(f"{run.key} is waited for", why=who, next="Ctrl-C there, or mllam-exps cancel --force")
+    claim = now.attempt.claim
+    assert claim is not None
+    now.attempt.request_cancel(me)
+    scheduler = schedulers.get(claim["scheduler"])
+    job = find_job(now.attempt, claim, scheduler)
+    if job is not None:
+        scheduler.cancel(job)
+    until = time.monotonic() + PATIENCE
+    while (state := assess(run, schedulers.get).state).living:
+        if time.monotonic() > until:
+            raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
+        time.sleep(0.3)
+    print(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))

@@ -1,0 +1,66 @@
+"""The experiment that the reports are about, opened once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+
+from mllam_exps import machines
+from mllam_exps.errors import UsageError
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import Pipeline, open_repo
+from mllam_exps.store import Run, RunStore
+from mllam_exps.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Here:
+    """The workspace of the current directory, its machine, its run store and, only if asked for, its pipeline."""
+
+    workspace: Workspace
+    machine: Machine
+
+    @classmethod
+    def open(cls) -> Here:
+        """Open the workspace that contains the current directory."""
+        workspace = Workspace.here()
+        return cls(workspace, machines.pick(workspace.root, os.environ, socket.gethostname()))
+
+    @cached_property
+    def store(self) -> RunStore:
+        """The run store."""
+        if self.machine.paths.run_store is not None:
+            return RunStore(self.machine.paths.run_store)
+        return RunStore(self.workspace.store_directory(self.machine, open_repo(self.workspace.root)))
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages; takes half a second, because the programs' versions are asked for."""
+        from mllam_exps.run import open_pipeline
+
+        return open_pipeline(self.workspace, self.machine)[0]
+
+    def find(self, stage_or_key: str) -> Run:
+        """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or more than one.
+        """
+        if "-" in stage_or_key:
+            runs = [r for r in self.store.runs() if r.key.startswith(stage_or_key)]
+            if len(runs) == 1:
+                return runs[0]
+            what = "no run's key begins with" if not runs else f"{len(runs)} runs' keys begin with"
+            raise UsageError(f"{what} {stage_or_key}", next="mllam-exps status --all")
+        run = self.store.run(self.pipeline.definition(stage_or_key).key)
+        if run.definition is not None:
+            return run
+        # With other parameters by now, the newest run of that stage is the one that people ask for.
+        runs = [r for r in self.store.runs() if r.stage == stage_or_key]
+        if not runs:
+            raise UsageError(f"{stage_or_key} has never run", where=str(self.store.directory), next="dvc exp run")
+        return max(runs, key=lambda r: (r.directory / "run.json").stat().st_mtime)

@@ -1,0 +1,117 @@
+"""``mllam-exps run STAGE``: the one command that ``dvc.yaml`` calls."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mllam_exps import checks, machines, params
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
+from mllam_exps.processes import caller
+from mllam_exps.workspace import Workspace, leftovers
+
+CHECKED_FILE = "logs/checked.txt"
+CHECKED = "the environment and every parameter file were checked by `mllam-exps run check_for_venv_path`\n"
+
+
+def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
+    """Run one stage of the workspace that the current directory is in.
+
+    Parameters
+    ----------
+    stage : str
+        A stage of ``dvc.yaml``.
+    force : bool
+        Make the result again although it is known; the known one is set aside.
+    take_over : bool
+        Start a new attempt although one may still live where it cannot be seen.
+
+    Raises
+    ------
+    MllamError
+        With all that a user needs.
+    """
+    workspace = Workspace.here()
+    machine = machines.pick(workspace.root, os.environ, socket.gethostname())
+    checks.check_environment(machine)
+    checks.check_parameters(workspace, machine)
+    if stage == "check_for_venv_path":
+        check_for_venv_path(workspace, machine)
+    elif stage == "mllam_version":
+        mllam_version(workspace, machine)
+    else:
+        _run_in_store(stage, workspace, machine, force=force, take_over=take_over)
+
+
+def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
+    """Say where stages will run; everything has been checked when this is called."""
+    print(f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked", file=sys.stderr)
+    dvc = caller()
+    if dvc is not None and workspace.root == workspace.origin:
+        for line in leftovers(workspace.root, since=dvc.started):
+            print(f"note: {line}", file=sys.stderr)
+    # Always the same words: what is written here must not make anything stale.
+    path = workspace.root / CHECKED_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(CHECKED, encoding="utf-8")
+
+
+def mllam_version(workspace: Workspace, machine: Machine) -> None:
+    """Write ``version.mllam.txt``."""
+    text, notes = checks.versions_text(workspace, machine)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
+
+
+def current_versions(workspace: Workspace, machine: Machine) -> Mapping[str, Any]:
+    """Return the versions of the programs as they are now, as a mapping."""
+    import yaml
+
+    found: Mapping[str, Any] = yaml.safe_load(checks.versions_text(workspace, machine)[0])
+    return found
+
+
+def open_pipeline(workspace: Workspace, machine: Machine, **options: Any) -> tuple[Pipeline, Any]:
+    """Return the workspace's pipeline and run store."""
+    from mllam_exps.driver import known_digests, open_store
+    from mllam_exps.pipeline import open_repo
+
+    repo = open_repo(workspace.root)
+    store = open_store(workspace, machine, repo)
+    versions = lambda: current_versions(workspace, machine)  # noqa: E731
+    return Pipeline(repo, versions, known_digests(store), **options), store
+
+
+def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: bool, take_over: bool) -> None:
+    from mllam_exps import stages
+    from mllam_exps.driver import Driver
+
+    pipeline, store = open_pipeline(workspace, machine)
+    pipeline.dvc_stage(stage)
+    stages.get(stage)
+    checks.check_versions_file(workspace.root, pipeline.versions(), stage)
+    if force:
+        _set_result_aside(store.run(pipeline.definition(stage).key))
+    if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
+        dependencies = [i.path for i in pipeline.definition(stage).inputs]
+        for note in checks.check_sources(workspace, machine, dependencies):
+            print(f"note: {note}", file=sys.stderr)
+    Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
+
+
+def _set_result_aside(run: Any) -> None:
+    """Make a known result unknown. Its files stay until `mllam-exps clean`; a later attempt starts from nothing."""
+    import shutil
+
+    result = run.directory / "result.json"
+    if result.exists():
+        attempt = run.last_attempt()
+        result.rename(run.directory / f"result-until-attempt-{attempt.number}.json")
+    for attempt in run.attempts():
+        if attempt.end is not None:
+            shutil.rmtree(attempt.scratch, ignore_errors=True)

@@ -1,0 +1,74 @@
+"""The local scheduler: a detached process on this host, which outlives the terminal it was started from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import Any
+
+import psutil
+
+from mllam_exps.errors import MllamError
+from mllam_exps.processes import ProcessIdentity
+from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
+
+NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"
+
+
+class LocalScheduler:
+    """Jobs are processes in sessions of their own; nobody keeps their exit codes, so ended ones are forgotten."""
+
+    name = "local"
+
+    def submit(self, request: JobRequest) -> Job:
+        """Start the job in a session of its own, its output in the log."""
+        try:
+            with request.log.open("ab") as log:
+                process = subprocess.Popen(
+                    request.argv,
+                    cwd=request.directory,
+                    env={**request.environment, NAME_VARIABLE: request.name},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise MllamError(
+                f"could not start {request.argv[0]}",
+                where=str(request.log),
+                why=str(error),
+                next="mllam-exps machine show",
+            ) from error
+        return self.job(ProcessIdentity.of(process.pid).to_record())
+
+    def find(self, name: str) -> Job | None:
+        """Find the process by the name in its environment."""
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(NAME_VARIABLE) == name and os.getsid(process.pid) == process.pid:
+                    return self.job(ProcessIdentity.of(process.pid).to_record())
+            except (psutil.Error, OSError):
+                continue
+        return None
+
+    def job(self, record: dict[str, Any]) -> Job:
+        """Return the job of a process."""
+        return Job(record, f"process {record['pid']} on {record['host']}")
+
+    def state(self, job: Job) -> JobState:
+        """Say whether the process lives. A process on another host cannot be seen from here."""
+        alive = ProcessIdentity.from_record(job.record).alive()
+        if alive is None:
+            return JobState(JobPhase.UNKNOWN, f"it runs on {job.record['host']}, which cannot be asked from here")
+        return JobState(JobPhase.RUNNING) if alive else JobState(JobPhase.FORGOTTEN, f"{job.label} is gone")
+
+    def cancel(self, job: Job) -> None:
+        """Ask the attempt's process to stop; it stops its program and writes its end down."""
+        identity = ProcessIdentity.from_record(job.record)
+        if identity.alive():
+            try:
+                os.kill(identity.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass

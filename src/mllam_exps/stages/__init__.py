@@ -1,0 +1,46 @@
+"""The stages: ours, one to a module, and those that installed packages add; imported when asked for.
+
+A package adds a stage under the entry-point group ``mllam_exps.stages``: an object that keeps the contract in `base`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+
+from mllam_exps.errors import UsageError
+from mllam_exps.stages.base import Stage, StageContext
+
+NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
+"""Stages that run programs, in their order. What `check_for_venv_path` and `mllam_version` do needs no attempt."""
+
+GROUP = "mllam_exps.stages"
+
+__all__ = ["NAMES", "Stage", "StageContext", "all_names", "get"]
+
+
+def get(name: str) -> Stage:
+    """Return a stage by its name in ``dvc.yaml``; of one made by ``foreach`` or ``matrix`` what stands before the ``@``.
+
+    Raises
+    ------
+    UsageError
+        If nobody has a program for it.
+    """
+    name = name.split("@", maxsplit=1)[0]
+    if name in NAMES:
+        stage: Stage = importlib.import_module(f"mllam_exps.stages.{name}").STAGE
+        return stage
+    for entry in entry_points(group=GROUP, name=name):
+        added: Stage = entry.load()
+        return added
+    raise UsageError(
+        f"there is no program for the stage {name!r}",
+        where="dvc.yaml",
+        next=f"give it a command of its own; mllam-exps runs {', '.join(sorted(all_names()))}",
+    )
+
+
+def all_names() -> set[str]:
+    """Return the names of all stages that have a program."""
+    return {*NAMES, *(entry.name for entry in entry_points(group=GROUP))}

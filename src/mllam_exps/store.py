@@ -1,0 +1,272 @@
+"""The run store: one directory a run, named by its key, readable with ``cat``.
+
+Layout of ``<store>/runs/<key>/``::
+
+    run.json                what defines the run: stage, parameters, inputs, versions
+    attempts/1.json         attempt 1 is claimed: by whom, on which scheduler, under which job name
+    attempts/1/job.json     what the scheduler answered
+    attempts/1/started.json written by the attempt itself: host, process, job
+    attempts/1/heartbeat    touched every few seconds
+    attempts/1/end.json     the attempt's own completion record: outcome and reason
+    attempts/1/log.txt      everything that it printed
+    attempts/1/work/        the work directory, laid out as the repository
+    attempts/1/scratch/     checkpoints, progress.json
+    attempts/1/outputs/     what it made, frozen, if it succeeded
+    result.json             which attempt's outputs are the run's result, with their hashes
+    waiters/                drivers that wait for this run
+
+Claims (``attempts/<n>.json``) and results are created by one writer only (`records.create`). An attempt is *current*
+while there is no claim with a higher number. That is the fencing token: who is not current any more stops, and nothing
+that it writes counts, because every attempt writes to a directory of its own and only a current one may create
+``result.json``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import records
+from mllam_exps.processes import ProcessIdentity
+
+KEY = re.compile(r"[A-Za-z0-9_.@]+-[0-9a-f]{32}")
+
+
+class Outcome(StrEnum):
+    """How an attempt ended, in its own words."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a run."""
+
+    run: Run
+    number: int
+
+    @property
+    def directory(self) -> Path:
+        """The attempt's own directory; nobody else writes there."""
+        return self.run.directory / "attempts" / str(self.number)
+
+    @property
+    def work(self) -> Path:
+        """The program's working directory."""
+        return self.directory / "work"
+
+    @property
+    def scratch(self) -> Path:
+        """What the program writes that is no output."""
+        return self.directory / "scratch"
+
+    @property
+    def outputs(self) -> Path:
+        """What the attempt made, frozen."""
+        return self.directory / "outputs"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the attempt printed."""
+        return self.directory / "log.txt"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Touched by the attempt every few seconds, for hosts that cannot see its process."""
+        return self.directory / "heartbeat"
+
+    @property
+    def claim(self) -> dict[str, Any] | None:
+        """Who claimed the attempt."""
+        return records.read(self.run.directory / "attempts" / f"{self.number}.json")
+
+    @property
+    def job(self) -> dict[str, Any] | None:
+        """What the scheduler answered, once it did."""
+        return records.read(self.directory / "job.json")
+
+    @property
+    def started(self) -> dict[str, Any] | None:
+        """The attempt's own record of its start."""
+        return records.read(self.directory / "started.json")
+
+    @property
+    def end(self) -> dict[str, Any] | None:
+        """The attempt's own completion record."""
+        return records.read(self.directory / "end.json")
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """How far the program says it is."""
+        return records.read(self.scratch / "progress.json")
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this attempt still owns the run."""
+        return not (self.run.directory / "attempts" / f"{self.number + 1}.json").exists()
+
+    def request_cancel(self, by: ProcessIdentity) -> None:
+        """Ask the attempt to stop; it looks for this every second."""
+        records.replace(self.directory / "cancel.json", by.to_record() | {"time": time.time()})
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked the attempt to stop."""
+        return (self.directory / "cancel.json").exists()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage's work for one set of inputs."""
+
+    directory: Path
+
+    @property
+    def key(self) -> str:
+        """The run key."""
+        return self.directory.name
+
+    @property
+    def stage(self) -> str:
+        """The stage, as the key names it."""
+        return self.key.rsplit("-", 1)[0]
+
+    @property
+    def definition(self) -> dict[str, Any] | None:
+        """What defines the run, or None where nobody has begun it."""
+        return records.read(self.directory / "run.json")
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The proven result, or None."""
+        return records.read(self.directory / "result.json")
+
+    def begin(self, definition: Mapping[str, Any]) -> None:
+        """Make the run's directory and write down what defines it, unless that is done."""
+        (self.directory / "attempts").mkdir(parents=True, exist_ok=True)
+        (self.directory / "waiters").mkdir(exist_ok=True)
+        if self.definition is None:
+            records.replace(self.directory / "run.json", dict(definition))
+
+    def attempts(self) -> list[Attempt]:
+        """Return the attempts, oldest first."""
+        claims = (self.directory / "attempts").glob("*.json")
+        return [Attempt(self, n) for n in sorted(int(c.stem) for c in claims if c.stem.isdigit())]
+
+    def last_attempt(self) -> Attempt | None:
+        """Return the newest attempt: the only one that may still write."""
+        return next(reversed(self.attempts()), None)
+
+    def claim(
+        self, number: int, *, scheduler: str, experiment: str, workspace: Path, working_directory: Path | None
+    ) -> Attempt | None:
+        """Claim attempt `number`; None if somebody else did.
+
+        With a `working_directory` (a faster file system, say) the attempt works there, and its directory in the store
+        points to it.
+
+        The job name is written down before anything is submitted, so that a job whose submitter died, or whose
+        submission "failed" although the job runs, is found by its name.
+        """
+        claim = {
+            "number": number,
+            "claimed_by": ProcessIdentity.of().to_record(),
+            "time": time.time(),
+            "scheduler": scheduler,
+            "job_name": f"{experiment}/{self.stage}-{uuid.uuid4().hex[:8]}",
+            "experiment": experiment,
+            "workspace": str(workspace),
+        }
+        attempt = Attempt(self, number)
+        if not records.create(self.directory / "attempts" / f"{number}.json", claim):
+            return None
+        attempt.directory.mkdir()
+        for folder in (attempt.work, attempt.scratch):
+            if working_directory is None:
+                folder.mkdir()
+            else:
+                elsewhere = working_directory / self.key / f"{number}-{folder.name}"
+                elsewhere.mkdir(parents=True)
+                folder.symlink_to(elsewhere)
+        return attempt
+
+    def wait_here(self, identity: ProcessIdentity) -> Waiter:
+        """Register a driver that waits for this run."""
+        return Waiter(self.directory / "waiters" / f"{identity.host}.{identity.pid}.json", identity)
+
+    def other_waiters(self, identity: ProcessIdentity) -> list[ProcessIdentity]:
+        """Return the drivers, other than `identity`, that wait for this run.
+
+        One on another host cannot be seen from here. It counts while its record is fresh: drivers rewrite theirs each
+        minute, so an older one is left over.
+        """
+        waiters = []
+        for path in (self.directory / "waiters").glob("*.json"):
+            record = records.read(path)
+            if record is None:
+                continue
+            other = ProcessIdentity.from_record(record)
+            alive = other.alive()
+            if alive is None:
+                alive = time.time() - record.get("seen", 0) < 3 * Waiter.REFRESH_SECONDS
+            if alive and other != identity:
+                waiters.append(other)
+        return waiters
+
+
+@dataclass
+class Waiter:
+    """The record of a driver that waits; a context manager."""
+
+    REFRESH_SECONDS = 60.0
+
+    path: Path
+    identity: ProcessIdentity
+    refreshed: float = 0.0
+
+    def refresh(self) -> None:
+        """Say that we still wait, for hosts that cannot see our process."""
+        if time.monotonic() - self.refreshed > self.REFRESH_SECONDS or not self.refreshed:
+            records.replace(self.path, self.identity.to_record() | {"seen": time.time()})
+            self.refreshed = time.monotonic()
+
+    def __enter__(self) -> Waiter:
+        self.refresh()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """A folder on the shared file system, one directory a run."""
+
+    directory: Path
+
+    def run(self, key: str) -> Run:
+        """Return the run of that key, which need not exist yet.
+
+        Raises
+        ------
+        ValueError
+            If `key` is no run key: it becomes part of a path.
+        """
+        if not KEY.fullmatch(key):
+            raise ValueError(f"not a run key: {key!r}")
+        return Run(self.directory / "runs" / key)
+
+    def runs(self) -> Iterator[Run]:
+        """Yield every run that has been begun."""
+        for directory in sorted((self.directory / "runs").glob("*")):
+            if KEY.fullmatch(directory.name) and (directory / "run.json").exists():
+                yield Run(directory)

@@ -1,0 +1,90 @@
+"""Lays out an attempt's work directory as the repository: what the program reads, frozen where the run store keeps it.
+
+The workspace that asked may be gone while the program runs (DVC removes its temporary ones), or have other parameters by
+then; nothing in the work directory points into it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps import outputs
+from mllam_exps.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dvc.repo import Repo
+
+    from mllam_exps.pipeline import Input, RunDefinition
+    from mllam_exps.store import Attempt, RunStore
+
+
+def lay_out(
+    repo: Repo, store: RunStore, attempt: Attempt, definition: RunDefinition, files: Iterable[str]
+) -> None:
+    """Give the attempt its inputs.
+
+    Parameters
+    ----------
+    files : iterable of str
+        The parameter files, which every program may read; absent ones are left out. Those that the stage tracks come
+        along in any case.
+
+    Raises
+    ------
+    CheckFailed
+        If an input is missing; it is named, with the command that makes it.
+    """
+    root = Path(repo.root_dir)
+    for file in {*files, *definition.params}:
+        if (root / file).is_file():
+            _copy(root / file, attempt.work / file)
+    for source in definition.inputs:
+        target = attempt.work / source.path
+        if target.exists():
+            continue
+        if not _from_store(store, source, target) and not _from_cache(repo, source, target):
+            _from_workspace(root, source, target)
+    for output in definition.outputs:
+        (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _from_store(store: RunStore, source: Input, target: Path) -> bool:
+    """Link to the outputs of the run that made the input: no bytes, and safe from ``dvc gc``."""
+    if source.run is None:
+        return False
+    run = store.run(source.run)
+    known = outputs.known_digest(run, source.path)
+    if known is None or (source.digest and source.digest != known):
+        return False
+    made = outputs.result_attempt(run).outputs / source.path
+    if not made.exists():
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(made)
+    return True
+
+
+def _from_cache(repo: Repo, source: Input, target: Path) -> bool:
+    if not source.tracked or source.digest is None:
+        return False
+    return outputs.check_out(repo, source.digest, target)
+
+
+def _from_workspace(root: Path, source: Input, target: Path) -> None:
+    path = root / source.path
+    if not path.exists():
+        makes = f"dvc repro {source.run.rsplit('-', 1)[0]}" if source.run else "dvc checkout"
+        raise CheckFailed(f"the input {source.path} is missing", next=f"{makes} makes it")
+    _copy(path, target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target)
+    else:
+        shutil.copyfile(path, target)

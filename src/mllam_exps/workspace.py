@@ -1,0 +1,127 @@
+"""Where we are: the workspace that DVC works in, the repository it belongs to, and what a killed DVC left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps.errors import UsageError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+    from mllam_exps.machines import Machine
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A checkout in which DVC works.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``dvc.yaml`` is.
+    origin : Path
+        The repository that the user works in: the root itself, unless this is one of DVC's temporary workspaces.
+    experiment : str
+        Name of the DVC experiment; ``workspace`` outside `dvc exp run`.
+    commit : str
+        The commit that the experiment starts from; empty where there is none.
+    """
+
+    root: Path
+    origin: Path
+    experiment: str
+    commit: str
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Workspace:
+        """Return the workspace that contains `directory`, by default the current one.
+
+        Raises
+        ------
+        UsageError
+            If there is no ``dvc.yaml`` in it or above it.
+        """
+        environ = os.environ if environ is None else environ
+        start = (directory or Path.cwd()).resolve()
+        root = next((d for d in (start, *start.parents) if (d / "dvc.yaml").is_file()), None)
+        if root is None:
+            raise UsageError(
+                "no dvc.yaml here or above",
+                where=str(start),
+                next="cd to an experiment, or make one: mllam-exps init DIRECTORY --from north-atlantic-2025",
+            )
+        return cls(
+            root=root,
+            origin=_origin(root, environ),
+            experiment=environ.get("DVC_EXP_NAME") or "workspace",
+            commit=environ.get("DVC_EXP_BASELINE_REV") or git(root, "rev-parse", "--verify", "-q", "HEAD"),
+        )
+
+    def store_directory(self, machine: Machine, repo: Repo) -> Path:
+        """Return where the run store is: what the machine file says, else beside the objects of DVC's cache.
+
+        Beside the cache it is on the cache's file system, so that outputs get there as hard links; whoever shares the
+        cache shares the store; and every temporary workspace of a repository finds the same one.
+        """
+        if machine.paths.run_store is not None:
+            return machine.paths.run_store
+        return Path(repo.cache.local_cache_dir) / "mllam-exps"
+
+
+def _origin(root: Path, environ: Mapping[str, str]) -> Path:
+    """Return the repository that a workspace belongs to.
+
+    In DVC's temporary workspaces (``.dvc/tmp/exps/…``) DVC 3.67 sets DVC_ROOT to the origin's root; elsewhere it is the
+    workspace's own. It is trusted only where the workspace lies inside: it may have leaked from another repository.
+    """
+    if dvc_root := environ.get("DVC_ROOT"):
+        origin = Path(dvc_root).resolve()
+        if root.is_relative_to(origin / ".dvc" / "tmp"):
+            return origin
+    for parent in root.parents:
+        if parent.name == "exps" and parent.parent.name == "tmp" and parent.parent.parent.name == ".dvc":
+            return parent.parent.parent.parent
+    return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Return the output of a git command, stripped; empty where it fails."""
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def leftovers(root: Path, since: float | None = None) -> list[str]:
+    """Say in words what a killed `dvc exp run` left behind in a workspace.
+
+    DVC 3.67 detaches HEAD while an experiment runs in the workspace, and puts it back at the end. Killed in between it
+    leaves HEAD detached, for good, and its own refs; the next `dvc exp run` works, but no commit reaches a branch.
+
+    Parameters
+    ----------
+    since : float, optional
+        When the `dvc exp run` that works here now was started; without it none does. What it did itself is no leftover.
+    """
+    if git(root, "symbolic-ref", "-q", "HEAD") or not git(root, "for-each-ref", "refs/exps/exec/"):
+        return []
+    detached, branch = _last_detachment(root)
+    # git's reflog has whole seconds.
+    if not branch or (since is not None and detached >= since - 1.0):
+        return []
+    return [f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"]
+
+
+def _last_detachment(root: Path) -> tuple[float, str]:
+    """Return when HEAD last left a branch, and which; an empty name if it never did."""
+    for line in git(root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD").splitlines():
+        selector, _, message = line.partition("\t")
+        match = re.match(r"checkout: moving from (\S+) to [0-9a-f]{40}", message)
+        if match and git(root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"):
+            return float(selector.removeprefix("HEAD@{").removesuffix("}")), match[1]
+    return 0.0, ""
