@@ -139,9 +139,7 @@ def test_the_commands_exit_code_is_kept(machine, tmp_path, code):
 def test_lines_work_in_a_script_under_e_and_u(machine, tmp_path, site):
     ours = machine("environment: {modules: [GCC/1], variables: {A: 1}}\n")
     script = tmp_path / "job.sh"
-    script.write_text(
-        "\n".join(["#!/bin/bash", *prologue(ours, tmp_path), "trap -p EXIT", 'echo "$A$LOADED"'])
-    )
+    script.write_text("\n".join(["#!/bin/bash", *prologue(ours, tmp_path), "trap -p EXIT", 'echo "$A$LOADED"']))
     assert run(["bash", str(script)]).stdout == "1 GCC/1\n"
     assert run(["bash", "-e", str(script)]).stdout == "1 GCC/1\n"
 

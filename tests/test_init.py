@@ -16,9 +16,9 @@ from mllam_exps.init import ROOT_EXAMPLE, examples, files, init
 from mllam_exps.machines import load
 
 ROOT = Path(__file__).parents[1]
-FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"][
-    "wheel"
-].get("force-include", {})
+FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"].get(
+    "force-include", {}
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,7 @@ def identity(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    (home / ".gitconfig").write_text(
-        "[user]\nname = Ada\nemail = ada@site.example\n[init]\ndefaultBranch = main\n"
-    )
+    (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@site.example\n[init]\ndefaultBranch = main\n")
     return home / ".gitconfig"
 
 
@@ -59,19 +57,14 @@ def test_a_complete_repository(tmp_path, example, monkeypatch):
     } <= tracked  # fmt: skip
     for key, value in {"core.autostage": "true", "cache.type": "reflink,hardlink,symlink"}.items():
         command = [sys.executable, "-m", "dvc", "config", key]
-        assert (
-            subprocess.run(command, cwd=new, capture_output=True, text=True, check=True).stdout.strip()
-            == value
-        )
+        assert subprocess.run(command, cwd=new, capture_output=True, text=True, check=True).stdout.strip() == value
     for stage in yaml.safe_load((new / "dvc.yaml").read_text())["stages"].values():
         for path in stage.get("deps", []):
             made = path.startswith(("logs/", "data/datastore.zarr", "data/graph", "saved_models"))
             assert made or (new / path).exists(), path
     for machine in (new / "machines").glob("*.yaml"):
         load(new, machine.stem)
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status"], cwd=new, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=new, capture_output=True, text=True, check=True)
     assert "train" in done.stdout
 
 
@@ -165,6 +158,4 @@ def test_a_wheel_holds_the_same_examples(tmp_path, monkeypatch):
             shutil.copyfile(ROOT / source, place)
     monkeypatch.setattr(module, "_PACKAGED", tmp_path / "wheel/mllam_exps/_examples")
     monkeypatch.setattr(module, "_CHECKOUT", Path("/nowhere"))
-    assert {
-        name: {place: path.read_bytes() for place, path in files(name).items()} for name in examples()
-    } == here
+    assert {name: {place: path.read_bytes() for place, path in files(name).items()} for name in examples()} == here

@@ -46,6 +46,12 @@ def test_schema_is_in_step():
     )
 
 
+def test_editors_take_numbers_where_the_file_has_them():
+    keys = json.loads(schema_text())["$defs"]["Resources"]["properties"]
+    for key in ("time", "gpus", "memory", "cpus"):
+        assert "integer" in json.dumps(keys[key]), key
+
+
 def test_every_key_is_described():
     schema = json.loads(schema_text())
     for model in [schema, *schema["$defs"].values()]:
@@ -98,9 +104,7 @@ def test_time(time, expected):
     assert Resources(time=time).time_seconds == expected
 
 
-@pytest.mark.parametrize(
-    "time", ["1:30", "1-24:00:00", "1:60:00", "0", "0:00:00", "1d", "-5", "", "1-00", "UNLIMITED"]
-)
+@pytest.mark.parametrize("time", ["1:30", "1-24:00:00", "1:60:00", "0", "0:00:00", "1d", "-5", "", "1-00", "UNLIMITED"])
 def test_time_refused(time):
     with pytest.raises(ValueError, match=r"."):
         seconds(time)
@@ -187,9 +191,7 @@ def test_gpus_of_the_default_and_gres_of_a_stage(write):
     assert load(root, "x").resources_for("train").arguments() == ["--gres=gpu:8"]
 
 
-@pytest.mark.parametrize(
-    "name", ["MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY", "my_token", "AWS_SECRET_ACCESS_KEY"]
-)
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY", "my_token", "AWS_SECRET_ACCESS_KEY"])
 def test_secrets_are_refused(write, name):
     told = refusal(write(f"scheduler: local\nenvironment:\n  variables:\n    {name}: hunter2\n"))
     assert "looks like a secret" in told
@@ -198,9 +200,7 @@ def test_secrets_are_refused(write, name):
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated(write):
-    text = (
-        "scheduler: local\nenvironment: {variables: {MLFLOW_TRACKING_URI: 'https://me:hunter2@x.example'}}\n"
-    )
+    text = "scheduler: local\nenvironment: {variables: {MLFLOW_TRACKING_URI: 'https://me:hunter2@x.example'}}\n"
     told = refusal(write(text))
     assert "holds a password" in told
     assert "hunter2" not in told
@@ -235,9 +235,7 @@ def test_variables_keep_their_text(write):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "key", ["environment: {venv: %s}", "paths: {run_store: %s}", "working_directory: %s"]
-)
+@pytest.mark.parametrize("key", ["environment: {venv: %s}", "paths: {run_store: %s}", "working_directory: %s"])
 def test_paths(write, key, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert "is relative" in refusal(write("scheduler: local\n" + key % ".venv"))

@@ -22,7 +22,10 @@ _CHECKOUT = Path(__file__).parents[2]
 _ROOT_FILES = ("dvc.yaml", "params.yaml", "data/*.yaml", "machines/*.yaml", "machines/schema.json")
 _SCHEMA = Path("machines/schema.json")
 # Never copied, even where an example has been run in place.
-_UNWANTED = frozenset({"__pycache__", ".git", ".dvc", "logs", "saved_models", "evaluation", "dvc.lock"})
+_UNWANTED = frozenset(
+    {"__pycache__", ".git", ".dvc", ".dvcignore", ".gitignore", "dvc.lock", "version.mllam.txt", "logs"}
+    | {"saved_models", "evaluation", "metrics", "plots", "mlruns", "mlartifacts", "mlflow.db"}
+)
 
 _GITIGNORE = """\
 /.venv/
@@ -161,10 +164,7 @@ def _refuse_what_is_there(directory: Path) -> None:
         shown = ", ".join(extra[:3]) + (" …" if len(extra) > 3 else "")
         way_out = "name a folder that is absent or empty"
         raise UsageError("is not empty", where=str(directory), why=f"it holds {shown}", next=way_out)
-    if (
-        ".git" in inside
-        and _run(directory, "git", "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0
-    ):
+    if ".git" in inside and _run(directory, "git", "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:
         raise UsageError("has commits already", where=str(directory), next="name a folder without a history")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from mllam_exps import machine_values as check
 from mllam_exps.machine_values import OPTIONS
@@ -16,9 +16,8 @@ Text = Annotated[str, AfterValidator(check.plain)]
 Word = Annotated[str, AfterValidator(check.word)]
 AbsolutePath = Annotated[Path, BeforeValidator(check.absolute)]
 OptionValue = Annotated[str | int | bool | None, BeforeValidator(check.option_value)]
-VariableValue = Annotated[
-    str, BeforeValidator(check.variable_value, json_schema_input_type=str | int | float)
-]
+VariableValue = Annotated[str, BeforeValidator(check.variable_value, json_schema_input_type=str | int | float)]
+TextOrNumber = WithJsonSchema({"type": ["string", "integer"]})
 MayBeEmpty = BeforeValidator(check.empty_mapping)
 MayBeEmptyList = BeforeValidator(check.empty_list)
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -30,9 +29,7 @@ MailType = Literal[
 class Model(BaseModel):
     """Unchangeable, and without unknown keys."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", coerce_numbers_to_str=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, use_attribute_docstrings=True)
 
 
 class Mail(Model):
@@ -53,15 +50,13 @@ class Resources(Model):
     """Account that pays (`--account`)."""
     qos: Word | None = None
     """Quality of service (`--qos`)."""
-    time: Annotated[
-        str | None, BeforeValidator(check.time_limit, json_schema_input_type=str | int | None)
-    ] = None
+    time: Annotated[str | None, BeforeValidator(check.time_limit, json_schema_input_type=str | int | None)] = None
     """Time limit (`--time`): D-HH:MM:SS, H:MM:SS, or minutes. The next job goes on from a checkpoint."""
     cpus: Count | None = None
     """CPUs for each task (`--cpus-per-task`)."""
-    memory: Annotated[Word, AfterValidator(check.memory)] | None = None
+    memory: Annotated[Word, AfterValidator(check.memory), TextOrNumber] | None = None
     """Memory on each node (`--mem`), e.g. 64G; 0 is all of it."""
-    gpus: Annotated[Word, AfterValidator(check.gpus)] | None = None
+    gpus: Annotated[Word, AfterValidator(check.gpus), TextOrNumber] | None = None
     """GPUs on each node (`--gpus-per-node`), e.g. 8 or a100:8. Where the site wants `gres`, use that."""
     gres: Word | None = None
     """Generic resources on each node (`--gres`), e.g. gpu:8."""
@@ -117,9 +112,7 @@ class Environment(Model):
     """Bash scripts to source: one or a list; from the machines/ folder, or absolute."""
     venv: AbsolutePath | None = None
     """Virtual environment of the stages' programs; MLLAM_VENV_PATH goes first; null is the running one."""
-    variables: Annotated[
-        dict[Annotated[str, AfterValidator(check.variable_name)], VariableValue], MayBeEmpty
-    ] = {}
+    variables: Annotated[dict[Annotated[str, AfterValidator(check.variable_name)], VariableValue], MayBeEmpty] = {}
     """Environment variables. No secrets."""
 
 
@@ -181,7 +174,7 @@ def _allow_nothing(schema: object) -> None:
     elif isinstance(schema, dict):
         for part in schema.values():
             _allow_nothing(part)
-        if schema.get("type") in {"object", "array"} and "$schema" not in schema:
+        if schema.get("type") in ("object", "array") and "$schema" not in schema:
             schema["type"] = [schema["type"], "null"]
 
 

@@ -71,9 +71,7 @@ _SRUN_OWNED = {
     "cpus-per-task": "use the key `cpus`",
     "time": "use the key `time`",
     "gres": "use the key `gres`",
-    **dict.fromkeys(
-        ("jobid", "multi-prog", "pty", "no-allocate"), "srun starts the stage's program in this job"
-    ),
+    **dict.fromkeys(("jobid", "multi-prog", "pty", "no-allocate"), "srun starts the stage's program in this job"),
 }
 
 
@@ -229,9 +227,7 @@ def variable_value(value: object) -> object:
     if _CONTROL.search(str(value)):
         raise ValueError("holds a line break or another control character")
     if bad := re.search(r"[`$]", str(value)):
-        raise ValueError(
-            f"holds {bad[0]!r}, which nothing would expand here; set it in a script named by `source`"
-        )
+        raise ValueError(f"holds {bad[0]!r}, which nothing would expand here; set it in a script named by `source`")
     if _URL_PASSWORD.search(str(value)):
         raise ValueError(f"holds a password: {_NO_SECRETS}")
     return str(value)

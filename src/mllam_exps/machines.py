@@ -136,9 +136,7 @@ def pick(root: Path, environ: Mapping[str, str], hostname: str) -> Machine:
     for file in sorted((root / FOLDER).glob("*.yaml")):
         data, _ = read_yaml(file, f"{FOLDER}/{file.name}")
         patterns = data.get("hosts")
-        if isinstance(patterns, list) and any(
-            fnmatch(host, str(p).lower()) for p in patterns for host in own
-        ):
+        if isinstance(patterns, list) and any(fnmatch(host, str(p).lower()) for p in patterns for host in own):
             return load(root, file.stem, environ)
     return load(root, BUILT_IN, environ)
 
@@ -196,17 +194,13 @@ def _construct(node: Any, key: str, lines: dict[str, int], shown: str) -> Any:
             raise UsageError("a key must be a word", where=f"{shown}:{line}")
         dotted = f"{key}.{name}" if key else name
         if name in data:
-            raise UsageError(
-                f"stands twice, first in line {lines[dotted]}", where=f"{shown}:{line}: {dotted}"
-            )
+            raise UsageError(f"stands twice, first in line {lines[dotted]}", where=f"{shown}:{line}: {dotted}")
         lines[dotted] = line
         data[name] = _construct(child, dotted, lines, shown)
     return data
 
 
-def _override(
-    data: dict[str, Any], origins: dict[str, str], options: str, stages: set[str]
-) -> list[MllamError]:
+def _override(data: dict[str, Any], origins: dict[str, str], options: str, stages: set[str]) -> list[MllamError]:
     """Put the values of MLLAM_MACHINE_OPTIONS into the data of a file."""
     source = "MLLAM_MACHINE_OPTIONS"
     try:
@@ -249,18 +243,14 @@ def _put(
     """Set one value, and note where it comes from."""
     dotted = ".".join(path)
     if isinstance(value, dict) or path in _SECTIONS or (path[0] == "resources" and len(path) == 2):
-        return [
-            UsageError("takes no single value", where=f"{source}: {dotted}", why="it has keys of its own")
-        ]
+        return [UsageError("takes no single value", where=f"{source}: {dotted}", why="it has keys of its own")]
     inner = data
     for name in path[:-1]:
         if inner.get(name) is None:
             inner[name] = {}
         inner = inner[name]
         if not isinstance(inner, dict):
-            return [
-                UsageError("has no keys of its own", where=f"{source}: {dotted}", why=f"{name} is a value")
-            ]
+            return [UsageError("has no keys of its own", where=f"{source}: {dotted}", why=f"{name} is a value")]
     inner[path[-1]] = value
     origins[dotted] = source
     return []
