@@ -32,10 +32,7 @@ def make_source(path: Path, *, times: int = TIMES) -> Path:
         "t2m": (285 + 4 * wave**2 + 0.1 * noise, {"units": "K", "long_name": "temperature at 2 m"}),
     }
     dataset = xr.Dataset(
-        {
-            name: (("time", "x", "y"), values.astype("float32"), attrs)
-            for name, (values, attrs) in variables.items()
-        },
+        {name: (("time", "x", "y"), values.astype("float32"), attrs) for name, (values, attrs) in variables.items()},
         coords={
             "time": time,
             "x": ("x", x, {"units": "m", "long_name": "x"}),
@@ -72,9 +69,7 @@ def datastore(source: str = SOURCE) -> dict[str, Any]:
                 "static": ["grid_index", "static_feature"],
                 "state": ["time", "grid_index", "state_feature"],
             },
-            "coord_ranges": {
-                "time": {"start": "2025-12-01T00:00", "end": "2025-12-10T18:00", "step": "PT6H"}
-            },
+            "coord_ranges": {"time": {"start": "2025-12-01T00:00", "end": "2025-12-10T18:00", "step": "PT6H"}},
             "chunking": {"time": 5},
             "splitting": {
                 "dim": "time",
@@ -119,7 +114,8 @@ TRAINING = {
     "lr": 0.01,
     "num_workers": 0,
     "ar_steps_eval": 2,
-    "val_steps_to_log": [1, 2],
+    "val_steps_to_log": [1],
+    "num_sanity_val_steps": 0,
     "num_nodes": 1,
     "devices": 1,
 }

@@ -112,9 +112,7 @@ def allow_globals() -> None:
     from neural_lam import config
 
     classes = [
-        thing
-        for thing in vars(config).values()
-        if isinstance(thing, type) and thing.__module__ == config.__name__
+        thing for thing in vars(config).values() if isinstance(thing, type) and thing.__module__ == config.__name__
     ]
     plain = [thing for thing in classes if hasattr(thing, "__dataclass_fields__")]
     torch.serialization.add_safe_globals([argparse.Namespace, *plain])
@@ -153,9 +151,7 @@ def load(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(stand_ins(path)):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        reason = next(
-            (line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), ""
-        )
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
         why = reason.strip() or "it contains more than weights and settings"
         raise CheckFailed("the checkpoint was refused unread", where=str(path), why=why) from error
     except Exception as error:
@@ -199,9 +195,7 @@ def check_weights(path: Path, content: Mapping[str, Any]) -> None:
     """
     import torch
 
-    weights = {
-        name: value for name, value in content["state_dict"].items() if isinstance(value, torch.Tensor)
-    }
+    weights = {name: value for name, value in content["state_dict"].items() if isinstance(value, torch.Tensor)}
     if not weights:
         raise CheckFailed("the checkpoint has no weights", where=str(path))
     for name, value in weights.items():

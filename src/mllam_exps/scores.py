@@ -212,9 +212,7 @@ def combine(dataset: Any, sampling: Sampling, rmse: Array, mae: Array) -> list[S
     expected = (sampling.steps, len(names))
     for found in (rmse.shape, mae.shape):
         if found != expected:
-            what = (
-                f"scores of {found[0]} steps and {found[1]} variables, not of {expected[0]} and {expected[1]}"
-            )
+            what = f"scores of {found[0]} steps and {found[1]} variables, not of {expected[0]} and {expected[1]}"
             raise CheckFailed(what)
     still_rmse, still_mae = persistence(dataset, sampling)
     step = step_hours(dataset)
@@ -274,9 +272,7 @@ def check(scores: list[Score], variables: Iterable[str], leads: Iterable[float],
             raise CheckFailed(f"no score of {variable} at {lead:g} h", where=where)
         for name in ("rmse", "mae", "persistence_rmse", "persistence_mae"):
             if not math.isfinite(getattr(score, name)):
-                raise CheckFailed(
-                    f"{name} of {variable} at {lead:g} h is {getattr(score, name)}", where=where
-                )
+                raise CheckFailed(f"{name} of {variable} at {lead:g} h is {getattr(score, name)}", where=where)
     if len(scores) != len(wanted):
         raise CheckFailed(f"{len(scores)} scores, {len(wanted)} were expected", where=where)
 
@@ -326,14 +322,11 @@ def table(root: Path) -> Table:
     from rich.table import Table
 
     training = training_metrics(root)
-    caption = ""
-    if training:
-        caption = f"trained {training.get('epochs')} epochs"
-        if training.get("best_epoch") is not None:
-            caption += (
-                f", best validation loss {training['best_val_loss']:.4g} after epoch {training['best_epoch']}"
-            )
-    drawn = Table(title="RMSE of the forecast, and of persistence (nothing changes)", caption=caption or None)
+    caption = None
+    if "best_epoch" in training and "best_val_loss" in training:
+        best, epochs = training["best_epoch"], training.get("epochs")
+        caption = f"best of {epochs} epochs: {best}, validation loss {training['best_val_loss']:.4g}"
+    drawn = Table(title="RMSE beside persistence", caption=caption)
     for heading in ("variable", "lead", "RMSE", "persistence", "gain"):
         drawn.add_column(heading, justify="left" if heading == "variable" else "right")
     previous = ""
@@ -344,7 +337,5 @@ def table(root: Path) -> Table:
         previous = score.variable
         style = "green" if score.gain > 0 else "red"
         gain = f"[{style}]{100 * score.gain:+.1f} %[/{style}]"
-        drawn.add_row(
-            name, f"{score.lead_hours:g} h", f"{score.rmse:.4g}", f"{score.persistence_rmse:.4g}", gain
-        )
+        drawn.add_row(name, f"{score.lead_hours:g} h", f"{score.rmse:.4g}", f"{score.persistence_rmse:.4g}", gain)
     return drawn

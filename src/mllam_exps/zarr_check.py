@@ -114,19 +114,14 @@ def check_chunks(path: Path) -> None:
         wanted = list(expected_chunks(array))
         missing = [key for key in wanted if not found.get(key)]
         if missing:
-            what = (
-                f"array {name!r} lacks {len(missing)} of its {len(wanted)} chunks, the first {missing[0]!r}"
-            )
+            what = f"array {name!r} lacks {len(missing)} of its {len(wanted)} chunks, the first {missing[0]!r}"
             raise CheckFailed(what, where=str(path), why="they would be read as missing values, silently")
 
 
 def splits(dataset: Any) -> dict[str, tuple[str, str]]:
     """Return first and last time of each split, as they are written."""
     names = [str(name) for name in dataset["split_name"].values]
-    return {
-        name: (str(start), str(end))
-        for name, (start, end) in zip(names, dataset["splits"].values, strict=True)
-    }
+    return {name: (str(start), str(end)) for name, (start, end) in zip(names, dataset["splits"].values, strict=True)}
 
 
 def time_dimension(dataset: Any) -> str:

@@ -34,7 +34,7 @@ DPI = 80
 
 
 def set_environment() -> None:
-    """Tell the libraries by their own variables, before their import; workers and other ranks inherit them."""
+    """Tell the libraries by their own variables, before their import; workers and ranks inherit them."""
     # torch 2.13: overrides even an explicit weights_only=False, as in neural-lam's
     # load_forecaster_module_from_checkpoint.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
@@ -119,9 +119,7 @@ def save_in_one_step() -> None:
     import torch
     from lightning_fabric.plugins.io import TorchCheckpointIO
 
-    def save_checkpoint(
-        self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -165,7 +163,7 @@ def go_on_from(options: argparse.Namespace) -> None:
 
 
 def bring(path: Path, directory: Path) -> None:
-    """Link one carried file to where neural-lam, Lightning or our callbacks look for it, if it is not there."""
+    """Link one carried file to where neural-lam, Lightning or our callbacks look for it."""
     target = directory / path.name
     if path.name in checkpoints.IN_SCRATCH:
         scratch = os.environ.get("MLLAM_EXPS_SCRATCH")

@@ -20,7 +20,7 @@ __all__ = ["NAMES", "Stage", "StageContext", "all_names", "get"]
 
 
 def get(name: str) -> Stage:
-    """Return a stage by its name in ``dvc.yaml``; of one made by ``foreach`` or ``matrix`` what stands before the ``@``.
+    """Return a stage by its name in ``dvc.yaml``; of ``foreach`` or ``matrix`` by what stands before the ``@``.
 
     Raises
     ------

@@ -50,9 +50,7 @@ def check_edges(directory: Path, name: str) -> int:
 
     index, features = (load_tensors(directory / f"{name}_{kind}.pt") for kind in ("edge_index", "features"))
     if len(index) != len(features):
-        raise CheckFailed(
-            f"{name}: edges of {len(index)} levels, features of {len(features)}", where=str(directory)
-        )
+        raise CheckFailed(f"{name}: edges of {len(index)} levels, features of {len(features)}", where=str(directory))
     for level, (edges, values) in enumerate(zip(index, features, strict=True)):
         where = f"{directory / name}, level {level}" if len(index) > 1 else str(directory / name)
         if edges.ndim != 2 or edges.shape[0] != 2 or not edges.shape[1]:
@@ -124,9 +122,7 @@ def check_levels(directory: Path, graph: Mapping[str, Any], nodes: int, edges: i
         )
     for name in EDGES_BETWEEN_LEVELS:
         if check_edges(directory, name) != edges - 1:
-            raise CheckFailed(
-                f"{name}: not {edges - 1} sets of edges for {edges} levels", where=str(directory)
-            )
+            raise CheckFailed(f"{name}: not {edges - 1} sets of edges for {edges} levels", where=str(directory))
 
 
 class CreateGraph(WithoutCheckpoints):

@@ -91,13 +91,9 @@ def check_losses(losses: list[dict[str, float | None]], epochs: int, every: int 
     """
     numbers = [row["epoch"] for row in losses]
     if numbers != list(range(1, epochs + 1)):
-        missing = sorted(
-            set(range(1, epochs + 1)) - {int(number) for number in numbers if number is not None}
-        )
+        missing = sorted(set(range(1, epochs + 1)) - {int(number) for number in numbers if number is not None})
         what = (
-            f"the loss of epoch {missing[0]} is missing"
-            if missing
-            else "the losses are not those of each epoch once"
+            f"the loss of epoch {missing[0]} is missing" if missing else "the losses are not those of each epoch once"
         )
         raise CheckFailed(what, where=where, why=f"{epochs} epochs were asked for")
     for epoch, row in enumerate(losses, start=1):
@@ -115,9 +111,7 @@ def metrics(losses: list[dict[str, float | None]], best: checkpoints.Checkpoint 
     found: dict[str, Any] = {
         "epochs": len(losses),
         "train_loss": last.get("train"),
-        "val_loss": next(
-            (row["validation"] for row in reversed(losses) if row["validation"] is not None), None
-        ),
+        "val_loss": next((row["validation"] for row in reversed(losses) if row["validation"] is not None), None),
     }
     if best is not None:
         # From the checkpoint itself, as an attempt may have died between writing it and the epoch's line of
