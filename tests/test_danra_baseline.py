@@ -25,7 +25,7 @@ import importlib, sys
 from mllam_data_prep import cli
 module = importlib.import_module("mllam_data_prep.create_dataset")
 opened = module.load_input_dataset
-module.load_input_dataset = lambda path: opened(path.replace({ARCHIVE!r}, sys.argv[1]))
+module.load_input_dataset = lambda fp: opened(fp.replace({ARCHIVE!r}, sys.argv[1]))
 cli.call(["data/datastore.yaml"])
 """
 # One batch of each kind, and errors that are raised: the program itself exits 0 when it fails.
