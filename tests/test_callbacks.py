@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -170,9 +172,7 @@ def test_progress_of_an_evaluation(scratch: Path) -> None:
     assert not (scratch / "epochs.csv").exists()
 
 
-def test_seconds_left_is_estimated_within_the_first_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seconds_left_is_estimated_within_the_first_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock:
         now = 0.0
 
@@ -209,9 +209,7 @@ def test_progress_is_written_once_a_second_and_by_rank_zero(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("batch", "every"), [(0, 1), (5, 50), (7, 50), (2, 4)])
-def test_training_stops_at_nan_and_names_the_batch(
-    scratch: Path, monkeypatch: Any, batch: int, every: int
-) -> None:
+def test_training_stops_at_nan_and_names_the_batch(scratch: Path, monkeypatch: Any, batch: int, every: int) -> None:
     monkeypatch.setattr(callbacks.StopAtNaN.__init__, "__defaults__", (every,))
     model = Toy(nan_at=(1, batch))
     with pytest.raises(callbacks.NotFinite, match=rf"epoch 2, batch {batch + 1}: the training loss is nan"):
@@ -252,3 +250,32 @@ def test_a_full_disk_does_not_stop_a_training(scratch: Path, monkeypatch: pytest
 
     monkeypatch.setattr(callbacks, "_replace", full)
     trainer(scratch, epochs=1).fit(Toy(), data(), data())
+
+
+@pytest.mark.parametrize("nan", [False, True])
+def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
+    """Lightning's progress bar, on rank zero alone, must not meet our looks in one collective."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, __file__, str(scratch), "nan" if nan else ""]
+    ranks = [
+        subprocess.Popen(command, env={**common, "NODE_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [rank.communicate(timeout=150)[1] for rank in ranks]
+    if nan:
+        assert [rank.returncode for rank in ranks] == [1, 1]
+        assert "NotFinite: epoch 2, batch 2: the training loss is nan" in said[0]
+        assert "NotFinite: epoch 2" in said[1], "with a loss of its own, or with the other"
+    else:
+        assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert len(rows(scratch)) == (1 if nan else 2)
+
+
+if __name__ == "__main__":
+    toy = Toy(nan_at=(1, 1) if sys.argv[2] and os.environ["NODE_RANK"] == "0" else None)
+    two = trainer(Path(sys.argv[1]), epochs=2, num_nodes=2, strategy="ddp", enable_progress_bar=True)
+    toy.log_dict = lambda values, **how: pl.LightningModule.log_dict(toy, values, **how, prog_bar=True)  # type: ignore[method-assign]
+    two.fit(toy, data(), data())

@@ -48,6 +48,10 @@ def factory() -> list[Callback]:
     if not scratch:
         return []
     folder = Path(scratch)
+    if "mlflow" in sys.modules:
+        from mllam_exps.tracking import patient
+
+        patient()
     # The order matters: a loss that is not finite is not written down, nor saved, as Lightning saves last.
     return [StopAtNaN(), Losses(folder / "epochs.csv"), Progress(folder / "progress.json"), Labels(folder)]
 
@@ -140,9 +144,7 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
         self._written = moment
         left = told["seconds_left"]
         with contextlib.suppress(OSError):  # a full disk ends a training at its checkpoint, not here
-            _replace(
-                self.path, json.dumps({**told, "seconds_left": None if left is None else round(left, 1)})
-            )
+            _replace(self.path, json.dumps({**told, "seconds_left": None if left is None else round(left, 1)}))
 
 
 class Losses(Callback):  # type: ignore[misc]
@@ -172,10 +174,11 @@ class Losses(Callback):  # type: ignore[misc]
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         """Write the epoch's row."""
         validation, self._validation = self._validation, None
+        train = _metric(trainer, _TRAIN)
         if not trainer.is_global_zero:
             return
         number = trainer.current_epoch + 1
-        values = (str(number), _shown(_metric(trainer, _TRAIN)), _shown(validation))
+        values = (str(number), _shown(train), _shown(validation))
         self._rows[number] = dict(zip(COLUMNS, values, strict=True))
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -220,13 +223,14 @@ class StopAtNaN(Callback):  # type: ignore[misc]
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         """Look at the rest of the losses, and at the weights, which become ``last.ckpt`` in a moment."""
+        # Lightning (2.6) reduces the epoch's metrics over the ranks when they are first asked for, and on rank zero
+        # its progress bar just did: the others have to meet it there before they take part in a look.
+        _metric(trainer, _TRAIN)
         self._look(trainer)
         import torch
 
         # A last batch with a finite loss and an infinite gradient shows in the weights only. One wait.
-        floats = [
-            weight.detach() for weight in module.parameters() if weight.is_floating_point() and weight.numel()
-        ]
+        floats = [weight.detach() for weight in module.parameters() if weight.is_floating_point() and weight.numel()]
         finite = not floats or bool(torch.stack([torch.isfinite(weight).all() for weight in floats]).all())
         told = "" if finite else "the weights are not finite"
         self._stop(trainer, told, f"end of epoch {trainer.current_epoch + 1}")
@@ -237,9 +241,7 @@ class StopAtNaN(Callback):  # type: ignore[misc]
         losses, self._losses = self._losses, []
         told, where = "", f"epoch {trainer.current_epoch + 1}"
         if losses:
-            values = torch.stack(
-                [loss.float().mean() for _, loss in losses]
-            ).tolist()  # the one wait for the GPU
+            values = torch.stack([loss.float().mean() for _, loss in losses]).tolist()  # the one wait for the GPU
             for (index, _), value in zip(losses, values, strict=True):
                 if not math.isfinite(value):
                     told, where = f"the training loss is {value}", f"{where}, batch {index + 1}"
@@ -278,9 +280,7 @@ class Labels(Callback):  # type: ignore[misc]
             if logger is not None and trainer.is_global_zero:
                 run = label(logger, self.path)
         except Exception as error:  # the clients raise their own kinds
-            warnings.warn(
-                f"the tracking run could not be labelled: {type(error).__name__}: {error}", stacklevel=1
-            )
+            warnings.warn(f"the tracking run could not be labelled: {type(error).__name__}: {error}", stacklevel=1)
         # neural-lam 0.7 starts an MLflow run on every rank: the others become children of the first's.
         run = trainer.strategy.broadcast(run)
         try:
@@ -291,6 +291,7 @@ class Labels(Callback):  # type: ignore[misc]
 
 
 def _metric(trainer: Any, names: tuple[str, ...]) -> float | None:
+    """Return a logged value. To be called by all ranks: Lightning reduces over them at this very moment."""
     for name in names:
         if name in trainer.callback_metrics:
             return float(trainer.callback_metrics[name])

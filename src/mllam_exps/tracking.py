@@ -34,6 +34,9 @@ SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACK
 PROJECT = "neural_lam"
 """neural-lam's own default of ``--logger-project``: MLflow's experiment, wandb's project."""
 
+_PATIENCE = 900
+"""Seconds to wait for others to write to a database file."""
+
 _LABELS = {
     "stage": "MLLAM_EXPS_STAGE",
     "experiment": "MLLAM_EXPS_EXPERIMENT",
@@ -196,6 +199,28 @@ def prepare(
         raise MllamError("MLflow cannot be made ready", public(uri), why)
 
 
+def patient() -> None:
+    """Make this process wait long for a busy database file, where MLflow gives up after 20 s and loses values.
+
+    SQLite lets one program write at a time, in no order, and MLflow (3.17) sets that wait in each session: on a
+    slow disk, 7 of 16 programs that logged at once ended with "database is locked". To be called in each program
+    that logs; harmless when repeated, and with other kinds of address.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    if not event.contains(Engine, "before_cursor_execute", _longer):
+        event.listen(Engine, "before_cursor_execute", _longer, retval=True)
+
+
+def _longer(  # noqa: PLR0917  # SQLAlchemy's signature
+    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+) -> tuple[str, Any]:
+    if statement.startswith("PRAGMA busy_timeout"):
+        statement = f"PRAGMA busy_timeout = {_PATIENCE * 1000};"
+    return statement, parameters
+
+
 def wandb_folder(run: Path, origin: Path) -> None:
     """Let wandb's files of a run land in ``wandb/`` of the user's repository, where `wandb sync` finds them.
 
@@ -256,8 +281,9 @@ def label_of_rank(parent: str, rank: int) -> None:
     import mlflow
     from mlflow.entities import RunTag
 
-    if run := mlflow.active_run():
-        name = f"{run.data.tags.get('mlflow.runName', run.info.run_name)} rank {rank}"
+    if active := mlflow.active_run():
+        run = mlflow.get_run(active.info.run_id)  # named since it was started
+        name = f"{run.info.run_name} rank {rank}"
         tags = {"mlflow.parentRunId": parent, "mlflow.runName": name, "rank": str(rank), **labels(os.environ)}
         mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
 
@@ -306,6 +332,7 @@ def _begin(config: Path, output: Path, stop: threading.Event, interval: float) -
     import mlflow
     import yaml
 
+    patient()
     name = f"prepare-{os.environ.get('MLLAM_EXPS_EXPERIMENT', 'workspace')}"
     run = mlflow.start_run(run_name=name, tags=labels(os.environ), log_system_metrics=True)
     client, identity = mlflow.MlflowClient(), run.info.run_id
@@ -318,9 +345,7 @@ def _begin(config: Path, output: Path, stop: threading.Event, interval: float) -
         while not told:
             told = stop.wait(interval)  # the last look comes after the end
             with _warned():
-                client.log_metric(
-                    identity, "output_bytes", _size(output), step=round(time.monotonic() - began)
-                )
+                client.log_metric(identity, "output_bytes", _size(output), step=round(time.monotonic() - began))
 
     thread = threading.Thread(target=watch, name="output size", daemon=True)
     thread.start()
@@ -396,14 +421,13 @@ def _make(project: str, artifacts: str) -> None:
     with contextlib.ExitStack() as held:
         if local:
             lock = held.enter_context(Path(f"{_database(uri)}.lock").open("w"))
-            with contextlib.suppress(
-                OSError
-            ):  # a file system without locks: as unsafe as MLflow is by itself
+            with contextlib.suppress(OSError):  # a file system without locks: as unsafe as MLflow is by itself
                 fcntl.flock(lock, fcntl.LOCK_EX)
         if _ready(uri, project):
             return
         from mlflow import MlflowClient
 
+        patient()
         client = MlflowClient()
         # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's folder, soon gone.
         place = str(Path(artifacts) / quote(project, safe="")) if local else None
