@@ -18,7 +18,6 @@ from conftest import Experiment, eventually
 
 from mllam_exps import records
 
-
 GROW = ("dvc", "repro", "-s", "grow")
 
 
@@ -112,9 +111,11 @@ def test_dvc_killed_the_run_goes_on_and_is_attached_to(made: Experiment):
 
 def test_an_orphaned_driver_publishes_nothing(made: Experiment):
     slow(made)
-        dvc = made.start(*GROW)
+    dvc = made.start(*GROW)
     running_attempt(made)
-    driver = next(p for p in psutil.Process(dvc.pid).children(recursive=True) if "run" in p.cmdline() and "grow" in p.cmdline())
+    driver = next(
+        p for p in psutil.Process(dvc.pid).children(recursive=True) if "run" in p.cmdline() and "grow" in p.cmdline()
+    )
     dvc.send_signal(signal.SIGKILL)
     dvc.wait()
     eventually(lambda: not alive(driver), 10, "the orphan leaves")
@@ -134,7 +135,7 @@ def test_an_orphaned_driver_publishes_nothing(made: Experiment):
     ],
 )
 def test_a_failure_is_told_and_never_published(made: Experiment, how: str, reason: str):
-        made.set("toy.yaml", grow__do=how, grow__at=1)
+    made.set("toy.yaml", grow__do=how, grow__at=1)
     done = made.command(*GROW)
     assert done.returncode != 0
     assert reason in done.stdout
@@ -156,7 +157,7 @@ def test_a_failure_is_told_and_never_published(made: Experiment, how: str, reaso
 
 def test_a_killed_supervisor_takes_its_program_along_and_is_told_as_lost(made: Experiment):
     slow(made, epochs=8)
-        driver = made.start(*GROW)
+    driver = made.start(*GROW)
     attempt = running_attempt(made)
     [program] = attempt.children()
     attempt.kill()
@@ -184,7 +185,7 @@ def test_two_workspaces_start_a_key_once(toy: Experiment, tmp_path: Path):
 
 def test_ctrl_c_stops_the_run_and_the_next_goes_on(made: Experiment):
     slow(made)
-        driver = made.start(*GROW)
+    driver = made.start(*GROW)
     attempt = running_attempt(made)
     os.killpg(driver.pid, signal.SIGINT)
     out, _ = driver.communicate(timeout=60)
@@ -213,7 +214,7 @@ def test_ctrl_c_leaves_a_run_that_another_driver_waits_for(toy: Experiment, tmp_
 
 def test_ctrl_c_detaches_where_the_machine_says_so(made: Experiment):
     slow(made)
-        made.environ["MLLAM_MACHINE_OPTIONS"] = "on_interrupt=detach"
+    made.environ["MLLAM_MACHINE_OPTIONS"] = "on_interrupt=detach"
     driver = made.start(*GROW)
     running_attempt(made)
     os.killpg(driver.pid, signal.SIGINT)
@@ -225,7 +226,7 @@ def test_ctrl_c_detaches_where_the_machine_says_so(made: Experiment):
 
 def test_a_run_without_a_driver_can_be_cancelled(made: Experiment):
     slow(made, epochs=60)
-        driver = made.start(*GROW)
+    driver = made.start(*GROW)
     attempt = running_attempt(made)
     refused = made.command("mllam-exps", "cancel", "grow")
     assert refused.returncode == 2
@@ -237,12 +238,12 @@ def test_a_run_without_a_driver_can_be_cancelled(made: Experiment):
 
 
 def test_another_dvc_command_at_the_wrong_moment_costs_a_moment(made: Experiment):
-        slow(made, seconds=0.3, epochs=3)
+    slow(made, seconds=0.3, epochs=3)
     driver = made.start(*GROW)
     running_attempt(made)
     with (made.root / ".dvc/tmp/lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        eventually(lambda: (made.root / "grown/state.json").exists(), 30)
+        eventually((made.root / "grown/state.json").exists, 30)
         time.sleep(5)  # longer than the 3 s for which DVC waits
         assert driver.poll() is None
     out, _ = driver.communicate(timeout=60)
@@ -267,7 +268,7 @@ def test_temp_and_queue_share_the_store_and_lose_nothing(toy: Experiment):
 
 def test_a_full_disk_is_told_as_one(toy: Experiment, small_disk: Path):
     toy.environ["MLLAM_MACHINE_OPTIONS"] = f"paths.run_store={small_disk}"
-        toy.set("toy.yaml", grow__do="disk", grow__at=1)
+    toy.set("toy.yaml", grow__do="disk", grow__at=1)
     done = toy.command(*GROW)
     assert done.returncode != 0
     assert "the disk is full" in done.stdout
@@ -284,7 +285,9 @@ def small_disk(tmp_path: Path):
     """A file system of 8 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
     if mounted.returncode != 0 and not os.environ.get("CI"):
         pytest.skip("mounting a small file system needs root")
     assert mounted.returncode == 0, mounted.stderr
@@ -293,7 +296,7 @@ def small_disk(tmp_path: Path):
 
 
 def test_an_attempt_with_other_programs_fails_at_its_start(made: Experiment):
-        # As if the environment changed between submission and start: the first attempt is claimed with another version.
+    # As if the environment changed between submission and start: the first attempt is claimed with another version.
     made.environ["TOY_LIE"] = "1"
     [run] = made.runs("make")
     spec = records.read(run / "attempts/1/spec.json")
@@ -321,7 +324,9 @@ def test_a_hand_made_input_counts_by_its_content(made: Experiment):
     made.ok(*GROW)
     assert made.starts() == 2
     assert len(made.runs("grow")) == 2
-    by_hand = [r for r in made.runs("grow") if json.loads((r / "run.json").read_text())["inputs"]["made"]["run"] is None]
+    by_hand = [
+        r for r in made.runs("grow") if json.loads((r / "run.json").read_text())["inputs"]["made"]["run"] is None
+    ]
     assert len(by_hand) == 1
 
 

@@ -7,6 +7,7 @@ stage's program, stops it when told to or when the run was taken from it, proves
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -34,8 +35,11 @@ GRACE_SECONDS = 15.0
 RESERVE_BYTES = 256 * 1024
 PR_SET_PDEATHSIG = 1
 
+TRACKED = {"prepare_dataset", "train", "evaluate"}
+"""The stages whose programs log to MLflow."""
 
-class Stopped(Exception):  # noqa: N818 - not an error: somebody wanted it
+
+class Stopped(Exception):
     """The attempt was told to stop, or has lost the run."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
@@ -105,7 +109,7 @@ class Supervisor:
         except OSError as error:
             traceback.print_exc()
             return Outcome.FAILED, reasons.of_os_error(error)
-        except Exception as error:  # noqa: BLE001 - a defect of ours ends in a record as well, with its traceback in the log
+        except Exception as error:
             traceback.print_exc()
             return Outcome.FAILED, f"{type(error).__name__}: {error}"
         return Outcome.SUCCEEDED, ""
@@ -117,6 +121,7 @@ class Supervisor:
         self._check_versions()
         context = self._context(stage)
         stage.inputs(context)
+        self._prepare_tracking(context)
         self._run_program(stage.command(context), context)
         self._progress("checking the outputs")
         definition = self.attempt.run.definition
@@ -172,6 +177,23 @@ class Supervisor:
             devices=spec.get("devices", 1),
             environment=self._environment(),
         )
+
+    def _prepare_tracking(self, context: StageContext) -> None:
+        """Make the place that the program logs to, before any number of programs find it missing at once."""
+        settings = context.params["params.yaml"]
+        if self.attempt.run.stage not in TRACKED or settings.get("logger") != "mlflow":
+            return
+        from mllam_exps import tracking
+
+        python = [sys.executable, "-P"]
+        project = context.environment["MLFLOW_EXPERIMENT_NAME"]
+        try:
+            tracking.prepare(python, Path(self.spec["origin"]), context.environment, project)
+        except MllamError as error:
+            # neural-lam stops without its logger; a dataset is as good without one.
+            if self.attempt.run.stage != "prepare_dataset":
+                raise
+            print(f"warning: not tracked: {error}", flush=True)
 
     def _resume(self, stage: Stage) -> Path | None:
         """Copy the newest checkpoint of an earlier attempt, so that nothing which still writes there matters."""
@@ -259,10 +281,8 @@ class Supervisor:
             now = time.monotonic()
             if now - beaten > HEARTBEAT_SECONDS:
                 beaten = now
-                try:
+                with contextlib.suppress(OSError):
                     self.attempt.heartbeat.touch()
-                except OSError:
-                    pass
             if not self.attempt.is_current:
                 self._stop(Outcome.SUPERSEDED, f"attempt {self.attempt.number + 1} has taken the run")
             elif self.attempt.cancel_requested:
@@ -275,6 +295,7 @@ class Supervisor:
 def spec_of(
     *,
     machine: str,
+    origin: Path,
     experiment: str,
     commit: str,
     versions: Mapping[str, Any],
@@ -288,6 +309,7 @@ def spec_of(
     """Return what a driver tells an attempt (``spec.json``). No credential belongs in it: it is a file."""
     return {
         "machine": machine,
+        "origin": str(origin),
         "experiment": experiment,
         "commit": commit,
         "versions": dict(versions),

@@ -76,9 +76,16 @@ def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str
     Problems
         With one line for each thing that is wrong.
     """
-    command = [str(environment.python(machine)), "-P", "-m", "mllam_exps.dataset_checks", str(workspace.root), *dependencies]
+    command = [
+        str(environment.python(machine)),
+        "-P",
+        "-m",
+        "mllam_exps.dataset_checks",
+        str(workspace.root),
+        *dependencies,
+    ]
     done = subprocess.run(
-        environment.wrap(machine, workspace.root, command),
+        environment.wrap(machine, workspace.origin, command),
         cwd=workspace.root,
         env=environment.child_environment(os.environ),
         capture_output=True,
@@ -103,7 +110,7 @@ def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str
     """Return what ``version.mllam.txt`` says of the programs as they are now, and notes on what could not be read."""
     from mllam_exps import stages, versions
 
-    prefix = environment.wrap(machine, workspace.root, [str(environment.python(machine)), "-P"])
+    prefix = environment.wrap(machine, workspace.origin, [str(environment.python(machine)), "-P"])
     programs = versions.of_environment(prefix, workspace.root)
     check_programs(machine, programs)
     parameters = params.load(workspace.root)

@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Run, resume, compare and share Neural-LAM experiments, on one machine and on Slurm clusters.\n\n"
     "Experiments are started with `dvc exp run`; this command is what its stages call, and what tells how they are.",
-    epilog="Exit codes: 0 done, 1 a run failed, 2 bad input (nothing was started), 3 not known," 
+    epilog="Exit codes: 0 done, 1 a run failed, 2 bad input (nothing was started), 3 not known,"
     " 75 left while the run goes on, 130 interrupted.",
 )
 machine_app = typer.Typer(no_args_is_help=True, help="Machine files: where stages run, and with what.")
@@ -76,7 +76,9 @@ def status(
 def logs(
     stage: Annotated[str, typer.Argument(help="A stage, or the beginning of a run key.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the run ends.")] = False,
-    attempt: Annotated[int | None, typer.Option("--attempt", "-n", help="Which attempt; the newest if not said.")] = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", "-n", help="Which attempt; the newest if not said.")
+    ] = None,
     lines: Annotated[int | None, typer.Option("--lines", help="Only so many lines from the end.")] = None,
 ) -> None:
     """Print the log of a stage's newest attempt."""
@@ -124,13 +126,11 @@ def check() -> None:
 
 
 @app.command()
-def smoke(
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on after a stage that failed.")] = False,
-) -> None:
+def smoke() -> None:
     """Run the whole pipeline on one batch and one epoch, before a long job. The workspace stays as it is."""
     from mllam_exps import smoke as smoking
 
-    smoking.smoke(keep_going=keep_going)
+    smoking.smoke()
 
 
 @app.command()
@@ -152,17 +152,17 @@ def machine_show(
     as_json: Json = False,
 ) -> None:
     """Print what would be used, and from where each value comes."""
-    from mllam_exps import machine_show as showing
+    from mllam_exps.report import machine as report
 
-    showing.show(name, as_json=as_json)
+    report.show(name, as_json=as_json)
 
 
 @machine_app.command("list")
 def machine_list() -> None:
     """List the machines of this repository; the one that would be used is marked."""
-    from mllam_exps import machine_show as showing
+    from mllam_exps.report import machine as report
 
-    showing.list_machines()
+    report.show_all()
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _SPLITTING = "output.splitting.splits"
 
 
-class Note(MllamError):  # noqa: N818 - it is told like an error, and is none
+class Note(MllamError):
     """Something to tell the user that is no error of theirs; the work goes on."""
 
 

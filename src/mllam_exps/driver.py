@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import signal
 import sys
 import time
@@ -17,31 +16,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import attempt as attempts
-from mllam_exps import environment, outputs, reasons, records, schedulers, workdir
+from mllam_exps import outputs, reasons, records, schedulers
 from mllam_exps.assess import Assessment, RunState, assess, find_job
 from mllam_exps.errors import CheckFailed, Exit, MllamError
 from mllam_exps.machines import Machine
-from mllam_exps.params import FILES
 from mllam_exps.pipeline import Pipeline, RunDefinition
 from mllam_exps.processes import ProcessIdentity, caller
-from mllam_exps.schedulers.base import JobPhase, JobRequest, Scheduler
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.schedulers.base import JobPhase, Scheduler
+from mllam_exps.starting import Starter
+from mllam_exps.stopping import stop
+from mllam_exps.store import Attempt, Run, RunStore
 from mllam_exps.watch import Display, describe
 from mllam_exps.workspace import Workspace
 
 POLL_SECONDS = 0.3
 ASSESS_SECONDS = 2.0
-CANCEL_PATIENCE = 45.0
 VERDICT_PATIENCE = 10.0
 LOG_LINES = 20
 
 
-class Detached(Exception):  # noqa: N818 - no error: the run goes on
+class Detached(Exception):
     """The driver leaves; the run goes on without it."""
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """Ctrl-C."""
 
 
@@ -112,12 +110,15 @@ class Driver:
             raise self._failure(now)
         else:
             if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
-                display.line(f"attempt {number} {now.state}: {now.reason.splitlines()[0]}; starting attempt {number + 1}")
-            started = self._start(run, definition, number + 1)
+                display.line(
+                    f"attempt {number} {now.state}: {now.reason.splitlines()[0]}; starting attempt {number + 1}"
+                )
+            starter = Starter(self.workspace, self.machine, self.pipeline, self.store)
+            started = starter.start(run, definition, number + 1)
             self._attached = number + 1 if started else 0
             self.take_over = False
             if started:
-                display.line(f"attempt {number + 1} started on {self.machine.name}, log {self._log_link(started)}")
+                display.line(f"attempt {number + 1} started on {self.machine.name}, log {starter.log_link(started)}")
 
     def _say_attached(self, now: Assessment, display: Display) -> None:
         assert now.attempt is not None
@@ -141,87 +142,6 @@ class Driver:
         # orphan published then would come behind DVC's back.
         if self.parent is not None and self.parent.alive() is False:
             raise Detached("whoever started this command is gone; the run goes on, and the next `dvc exp run` finds it")
-
-    def _start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
-        """Claim the next attempt, lay out its work directory and hand it to the scheduler; None if another driver did."""
-        scheduler = schedulers.get(self.machine.scheduler)
-        attempt = run.claim(
-            number,
-            scheduler=scheduler.name,
-            experiment=self.workspace.experiment,
-            workspace=self.workspace.root,
-            working_directory=self.machine.working_directory,
-        )
-        if attempt is None:
-            return None
-        try:
-            workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, FILES)
-            request = self._request(attempt, definition)
-            with _signals_held():
-                job = scheduler.submit(request)
-                records.replace(attempt.directory / "job.json", job.record)
-        except (MllamError, OSError) as error:
-            reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
-            with contextlib.suppress(OSError):
-                records.replace(
-                    attempt.directory / "end.json",
-                    {"outcome": Outcome.FAILED, "reason": reason, "time": time.time()},
-                )
-            if isinstance(error, OSError):
-                raise MllamError(reason, where=str(attempt.directory)) from error
-            raise
-        self._link_log(attempt)
-        return attempt
-
-    def _request(self, attempt: Attempt, definition: RunDefinition) -> JobRequest:
-        from mllam_exps import params, tracking
-
-        resources = self.machine.resources_for(definition.stage)
-        parameters = params.load(self.workspace.root)
-        nodes, devices = parameters.nodes(definition.stage), parameters.devices(definition.stage)
-        spec = attempts.spec_of(
-            machine=self.machine.name,
-            experiment=self.workspace.experiment,
-            commit=self.workspace.commit,
-            versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
-            environment=tracking.environment(self.workspace.origin, os.environ),
-            time_limit=resources.time_seconds,
-            smoke=definition.smoke,
-            nodes=nodes,
-            devices=devices,
-        )
-        records.replace(attempt.directory / "spec.json", spec)
-        claim = attempt.claim
-        assert claim is not None
-        python = str(environment.python(self.machine))
-        argv = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
-        return JobRequest(
-            name=claim["job_name"],
-            argv=environment.wrap(self.machine, self.workspace.root, argv),
-            directory=attempt.directory,
-            log=attempt.log,
-            environment=environment.child_environment(os.environ),
-            nodes=nodes,
-            devices=devices,
-        )
-
-    def _log_directory(self) -> Path:
-        return self.workspace.origin / self.machine.paths.logs
-
-    def _log_link(self, attempt: Attempt) -> Path:
-        claim = attempt.claim
-        assert claim is not None
-        when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
-        key = attempt.run.key.rsplit("-", 1)[1][:8]
-        name = f"{when}-{attempt.run.stage}-{claim['experiment']}-{key}-{attempt.number}.log"
-        return self._log_directory() / name.replace("/", "_")
-
-    def _link_log(self, attempt: Attempt) -> None:
-        """Let people find the log where they look first; the log itself stays with the run."""
-        link = self._log_link(attempt)
-        with contextlib.suppress(OSError):
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(attempt.log)
 
     def _confirm(self, run: Run) -> None:
         """Hold a result against the scheduler's word, asked once the attempt has ended.
@@ -297,7 +217,9 @@ class Driver:
         for line in error_tail:
             print(f"  | {line}", file=sys.stderr)
         reason, _, way_out = now.reason.partition("\n  → ")
-        again = f"dvc exp run, or mllam-exps run {attempt.run.stage}: goes on from the newest checkpoint if there is one"
+        again = (
+            f"dvc exp run, or mllam-exps run {attempt.run.stage}: goes on from the newest checkpoint if there is one"
+        )
         word = "was cancelled" if now.state is RunState.CANCELLED else f"attempt {attempt.number} {now.state}"
         return CheckFailed(
             f"{attempt.run.stage} {word}",
@@ -315,9 +237,7 @@ class Driver:
             raise MllamError("interrupted", exit=Exit.INTERRUPTED)
         if others:
             who = ", ".join(f"process {w.pid} on {w.host}" for w in others)
-            raise MllamError(
-                "interrupted; the run goes on: somebody else waits for it", why=who, exit=Exit.INTERRUPTED
-            )
+            raise MllamError("interrupted; the run goes on: somebody else waits for it", why=who, exit=Exit.INTERRUPTED)
         if self.machine.on_interrupt == "detach":
             raise MllamError(
                 f"interrupted; the run goes on (machines/{self.machine.name}.yaml: on_interrupt: detach)",
@@ -325,20 +245,10 @@ class Driver:
                 exit=Exit.INTERRUPTED,
             )
         display.line("interrupted: stopping the run")
-        self._cancel(now.attempt)
-        raise MllamError("interrupted; the run was stopped", next="dvc exp run goes on from here", exit=Exit.INTERRUPTED)
-
-    def _cancel(self, attempt: Attempt) -> None:
-        attempt.request_cancel(self.me)
-        claim = attempt.claim
-        assert claim is not None
-        scheduler = schedulers.get(claim["scheduler"])
-        job = find_job(attempt, claim, scheduler)
-        if job is not None:
-            scheduler.cancel(job)
-        until = time.monotonic() + CANCEL_PATIENCE
-        while attempt.end is None and time.monotonic() < until and job and not scheduler.state(job).phase.ended:
-            time.sleep(POLL_SECONDS)
+        stop(now.attempt, self.me)
+        raise MllamError(
+            "interrupted; the run was stopped", next="dvc exp run goes on from here", exit=Exit.INTERRUPTED
+        )
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -350,7 +260,9 @@ class Driver:
             raise Interrupted
 
         def detach(number: int, _frame: object) -> None:
-            raise Detached(f"{signal.Signals(number).name}: leaving; the run goes on, and the next `dvc exp run` finds it")
+            raise Detached(
+                f"{signal.Signals(number).name}: leaving; the run goes on, and the next `dvc exp run` finds it"
+            )
 
         handlers = {signal.SIGINT: interrupt, signal.SIGTERM: detach, signal.SIGHUP: detach}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -359,17 +271,6 @@ class Driver:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals back between a submission and its record, so that no job is ever unrecorded by a Ctrl-C."""
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:

@@ -57,7 +57,7 @@ class MllamError(Exception):
 class UsageError(MllamError):
     """Input that is refused before anything starts (exit code 2)."""
 
-    def __init__(self, what: str, where: str = "", why: str = "", next: str = "") -> None:  # noqa: A002
+    def __init__(self, what: str, where: str = "", why: str = "", next: str = "") -> None:
         super().__init__(what, where, why, next, Exit.USAGE)
 
 

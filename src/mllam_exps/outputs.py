@@ -2,13 +2,13 @@
 
 1. The program writes to its attempt's ``work/``. The stage's check reads it there.
 2. `freeze` renames it to the attempt's ``outputs/``, makes its files read-only and hashes them, once. From here on the
-   run store holds the files until `mllam-exps clean`.
+   run store holds the files.
 3. `publish` gives each file a second name, in DVC's cache (a hard link: no bytes are copied; where the cache is on
    another file system it is a copy), and has DVC link the output into the workspace from there.
 4. DVC commits: it finds every hash in its state and every object in its cache, and copies nothing.
 
-`dvc gc` may remove the second name: the first remains, and publishing again restores it. A driver or a DVC killed at any
-point loses nothing: each step can be done again, by anybody.
+`dvc gc` may remove the second name: the first remains, and publishing again restores it. A driver or a DVC killed at
+any point loses nothing: each step can be done again, by anybody.
 """
 
 from __future__ import annotations
@@ -166,10 +166,7 @@ def _into_cache(repo: Repo, run: Run, frozen: Path, description: Mapping[str, An
 
     cache = repo.cache.local
     files = description["files"]
-    if files is None:
-        objects = {description["digest"]: frozen}
-    else:
-        objects = {f["md5"]: frozen / f["relpath"] for f in files}
+    objects = {description["digest"]: frozen} if files is None else {f["md5"]: frozen / f["relpath"] for f in files}
     missing = {digest: path for digest, path in objects.items() if not cache.exists(digest)}
     gone = next((path for path in missing.values() if not path.is_file()), None)
     if gone:

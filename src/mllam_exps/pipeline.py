@@ -180,6 +180,22 @@ class Pipeline:
         """The stages of ``dvc.yaml``, in order of writing."""
         return [s.addressing for s in self.repo.index.stages if not s.is_data_source]
 
+    def in_order(self) -> list[str]:
+        """Return the stages, each behind those whose outputs it reads."""
+        ordered: list[str] = []
+
+        def add(name: str) -> None:
+            if name not in ordered:
+                for dep in self.dvc_stage(name).deps:
+                    produced = self._producer(dep.fs_path)
+                    if produced and not produced[0].is_data_source:
+                        add(produced[0].addressing)
+                ordered.append(name)
+
+        for name in self.stage_names:
+            add(name)
+        return ordered
+
     def dvc_stage(self, name: str) -> DvcStage:
         """Return DVC's own object for a stage.
 

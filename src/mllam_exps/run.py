@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps import checks, machines, params
+from mllam_exps import checks, machines
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
 from mllam_exps.processes import caller
@@ -36,7 +36,7 @@ def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
         With all that a user needs.
     """
     workspace = Workspace.here()
-    machine = machines.pick(workspace.root, os.environ, socket.gethostname())
+    machine = machines.pick(workspace.origin, os.environ, socket.gethostname())
     checks.check_environment(machine)
     checks.check_parameters(workspace, machine)
     if stage == "check_for_venv_path":
@@ -105,7 +105,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
 
 
 def _set_result_aside(run: Any) -> None:
-    """Make a known result unknown. Its files stay until `mllam-exps clean`; a later attempt starts from nothing."""
+    """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
     import shutil
 
     result = run.directory / "result.json"

@@ -8,10 +8,9 @@ the two can be compared.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from mllam_exps.zarr_check import BOUNDARY_POINTS, splits, time_dimension
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from rich.table import Table
 
     Array = NDArray[np.float64]
 
@@ -295,47 +293,3 @@ def summary(scores: list[Score]) -> dict[str, Any]:
         "mae": {name: {lead: at_end[name].mae} for name in variables},
         "gain_over_persistence": {**gain, "mean": round(sum(gain.values()) / len(gain), 6)},
     }
-
-
-def pictures(root: Path) -> list[Path]:
-    """Return the pictures of example forecasts, in order of variable and lead time."""
-    return sorted((root / "plots/forecasts").glob("*.png"))
-
-
-def training_metrics(root: Path) -> Mapping[str, Any]:
-    """Return ``metrics/train.json``, empty where there is none."""
-    try:
-        found = json.loads((root / "metrics/train.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def table(root: Path) -> Table:
-    """Return RMSE by variable and lead time beside persistence, for `mllam-exps scores`.
-
-    Raises
-    ------
-    CheckFailed
-        If there are no scores yet.
-    """
-    from rich.table import Table
-
-    training = training_metrics(root)
-    caption = None
-    if "best_epoch" in training and "best_val_loss" in training:
-        best, epochs = training["best_epoch"], training.get("epochs")
-        caption = f"best of {epochs} epochs: {best}, validation loss {training['best_val_loss']:.4g}"
-    drawn = Table(title="RMSE beside persistence", caption=caption)
-    for heading in ("variable", "lead", "RMSE", "persistence", "gain"):
-        drawn.add_column(heading, justify="left" if heading == "variable" else "right")
-    previous = ""
-    for score in read_csv(root / "plots/scores.csv"):
-        if previous and score.variable != previous:
-            drawn.add_section()
-        name = f"{score.variable} ({score.units})" if score.variable != previous else ""
-        previous = score.variable
-        style = "green" if score.gain > 0 else "red"
-        gain = f"[{style}]{100 * score.gain:+.1f} %[/{style}]"
-        drawn.add_row(name, f"{score.lead_hours:g} h", f"{score.rmse:.4g}", f"{score.persistence_rmse:.4g}", gain)
-    return drawn

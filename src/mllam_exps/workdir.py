@@ -1,7 +1,7 @@
 """Lays out an attempt's work directory as the repository: what the program reads, frozen where the run store keeps it.
 
-The workspace that asked may be gone while the program runs (DVC removes its temporary ones), or have other parameters by
-then; nothing in the work directory points into it.
+The workspace that asked may be gone while the program runs (DVC removes its temporary ones), or have other parameters
+by then; nothing in the work directory points into it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from mllam_exps.store import Attempt, RunStore
 
 
-def lay_out(
-    repo: Repo, store: RunStore, attempt: Attempt, definition: RunDefinition, files: Iterable[str]
-) -> None:
+def lay_out(repo: Repo, store: RunStore, attempt: Attempt, definition: RunDefinition, files: Iterable[str]) -> None:
     """Give the attempt its inputs.
 
     Parameters

@@ -28,6 +28,7 @@ class Workspace:
         Where ``dvc.yaml`` is.
     origin : Path
         The repository that the user works in: the root itself, unless this is one of DVC's temporary workspaces.
+        Machine files, logs and the tracking database are the origin's.
     experiment : str
         Name of the DVC experiment; ``workspace`` outside `dvc exp run`.
     commit : str

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 from mllam_exps import schedulers
-from mllam_exps.assess import RunState, assess, find_job
+from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError, UsageError
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.report.here import Here
-
-PATIENCE = 45.0
+from mllam_exps.stopping import stop
 
 
 def cancel(stage: str, *, force: bool) -> None:
@@ -23,16 +20,7 @@ def cancel(stage: str, *, force: bool) -> None:
     if (others := run.other_waiters(me)) and not force:
         who = ", ".join(f"process {w.pid} on {w.host}" for w in others)
         raise UsageError(f"{run.key} is waited for", why=who, next="Ctrl-C there, or mllam-exps cancel --force")
-    claim = now.attempt.claim
-    assert claim is not None
-    now.attempt.request_cancel(me)
-    scheduler = schedulers.get(claim["scheduler"])
-    job = find_job(now.attempt, claim, scheduler)
-    if job is not None:
-        scheduler.cancel(job)
-    until = time.monotonic() + PATIENCE
-    while (state := assess(run, schedulers.get).state).living:
-        if time.monotonic() > until:
-            raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
-        time.sleep(0.3)
+    if not stop(now.attempt, me):
+        raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
+    state = assess(run, schedulers.get).state
     print(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))

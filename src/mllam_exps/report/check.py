@@ -20,4 +20,4 @@ def show() -> None:
     for note in [*notes, *leftovers(here.workspace.root)]:
         print(f"note: {note}", file=sys.stderr)
     programs = sum(not line.startswith(("#", " ")) for line in text.splitlines())
-    print(f"machine {here.machine.name}: programs in {here.machine.venv} ({programs} versions), parameters and sources are fine")
+    print(f"machine {here.machine.name}, {programs} programs in {here.machine.venv}, parameters, sources: all fine")

@@ -26,7 +26,7 @@ class Here:
     def open(cls) -> Here:
         """Open the workspace that contains the current directory."""
         workspace = Workspace.here()
-        return cls(workspace, machines.pick(workspace.root, os.environ, socket.gethostname()))
+        return cls(workspace, machines.pick(workspace.origin, os.environ, socket.gethostname()))
 
     @cached_property
     def store(self) -> RunStore:

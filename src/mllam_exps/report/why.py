@@ -50,7 +50,9 @@ def reasons_of(entries: list[Any], versions: Any) -> list[str]:
     for entry in entries:
         if isinstance(entry, str):
             found.append(
-                {"always changed": "it runs every time", "changed command": "its command in dvc.yaml changed"}.get(entry, entry)
+                {"always changed": "it runs every time", "changed command": "its command in dvc.yaml changed"}.get(
+                    entry, entry
+                )
             )
             continue
         for kind, changed in entry.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,7 +69,5 @@ class LocalScheduler:
         """Ask the attempt's process to stop; it stops its program and writes its end down."""
         identity = ProcessIdentity.from_record(job.record)
         if identity.alive():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(identity.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass

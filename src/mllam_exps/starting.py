@@ -1,0 +1,130 @@
+"""Starts an attempt: claims it, lays out its work directory and hands it to the scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mllam_exps import attempt as attempts
+from mllam_exps import environment, params, reasons, records, schedulers, tracking, workdir
+from mllam_exps.errors import MllamError
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import Pipeline, RunDefinition
+from mllam_exps.schedulers.base import JobRequest
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Starts attempts of a workspace's runs on a machine."""
+
+    workspace: Workspace
+    machine: Machine
+    pipeline: Pipeline
+    store: RunStore
+
+    def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
+        """Claim attempt `number` and start it; None if another driver has claimed it.
+
+        Raises
+        ------
+        MllamError
+            If it could not be started; the reason stands in the attempt's end record, too.
+        """
+        scheduler = schedulers.get(self.machine.scheduler)
+        attempt = run.claim(
+            number,
+            scheduler=scheduler.name,
+            experiment=self.workspace.experiment,
+            workspace=self.workspace.root,
+            working_directory=self.machine.working_directory,
+        )
+        if attempt is None:
+            return None
+        try:
+            workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, params.FILES)
+            request = self._request(attempt, definition)
+            with _signals_held():
+                job = scheduler.submit(request)
+                records.replace(attempt.directory / "job.json", job.record)
+        except (MllamError, OSError) as error:
+            self._give_up(attempt, error)
+            raise
+        self._link_log(attempt)
+        return attempt
+
+    def _give_up(self, attempt: Attempt, error: MllamError | OSError) -> None:
+        """Write down why nothing was started, so that nobody waits for this attempt."""
+        reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
+        with contextlib.suppress(OSError):
+            end = {"outcome": Outcome.FAILED, "reason": reason, "time": time.time()}
+            records.replace(attempt.directory / "end.json", end)
+        if isinstance(error, OSError):
+            raise MllamError(
+                f"attempt {attempt.number} could not be started", str(attempt.directory), reason
+            ) from error
+
+    def _request(self, attempt: Attempt, definition: RunDefinition) -> JobRequest:
+        resources = self.machine.resources_for(definition.stage)
+        parameters = params.load(self.workspace.root)
+        nodes, devices = parameters.nodes(definition.stage), parameters.devices(definition.stage)
+        project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
+        spec = attempts.spec_of(
+            machine=self.machine.name,
+            origin=self.workspace.origin,
+            experiment=self.workspace.experiment,
+            commit=self.workspace.commit,
+            versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
+            environment=tracking.environment(self.workspace.origin, os.environ, project),
+            time_limit=resources.time_seconds,
+            smoke=definition.smoke,
+            nodes=nodes,
+            devices=devices,
+        )
+        records.replace(attempt.directory / "spec.json", spec)
+        claim = attempt.claim
+        assert claim is not None
+        python = str(environment.python(self.machine))
+        argv = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
+        return JobRequest(
+            name=claim["job_name"],
+            argv=environment.wrap(self.machine, self.workspace.origin, argv),
+            directory=attempt.directory,
+            log=attempt.log,
+            environment=environment.child_environment(os.environ),
+            nodes=nodes,
+            devices=devices,
+        )
+
+    def log_link(self, attempt: Attempt) -> Path:
+        """Return where a person finds the attempt's log first: its name sorts by time and tells what it is."""
+        claim = attempt.claim
+        assert claim is not None
+        when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
+        key = attempt.run.key.rsplit("-", 1)[1][:8]
+        name = f"{when}-{attempt.run.stage}-{claim['experiment']}-{key}-{attempt.number}.log"
+        return self.workspace.origin / self.machine.paths.logs / name.replace("/", "_")
+
+    def _link_log(self, attempt: Attempt) -> None:
+        """Let people find the log where they look first; the log itself stays with the run."""
+        link = self.log_link(attempt)
+        with contextlib.suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(attempt.log)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back between a submission and its record, so that no job is ever unrecorded by a Ctrl-C."""
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
