@@ -56,9 +56,7 @@ def run(code: str, origin: Path, *arguments: str, **more: str) -> subprocess.Com
     work = origin / "attempt"
     work.mkdir(exist_ok=True)
     inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MLLAM_", "MLFLOW_", "WANDB_"))
+        name: value for name, value in os.environ.items() if not name.startswith(("MLLAM_", "MLFLOW_", "WANDB_"))
     }
     environ = {**inherited, **tracking.environment(origin, more), **more}
     return subprocess.run(
@@ -111,9 +109,7 @@ def test_origin_of_every_kind_of_workspace(repository: Path, tmp_path: Path) -> 
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(repository), str(clone))
     (clone / ".dvc").mkdir()
-    assert tracking.origin_root(clone, {"DVC_ROOT": str(repository)}) == clone, (
-        "a leaked variable says nothing"
-    )
+    assert tracking.origin_root(clone, {"DVC_ROOT": str(repository)}) == clone, "a leaked variable says nothing"
     assert tracking.origin_root(clone, {"MLLAM_EXPS_ORIGIN": str(repository)}) == repository
     git(clone, "config", "mllam-exps.origin", str(repository))
     assert tracking.origin_root(clone, {"DVC_ROOT": str(clone)}) == repository
@@ -128,9 +124,7 @@ def test_environment(tmp_path: Path) -> None:
     assert found[tracking.URI] == f"sqlite:///{tmp_path}/mlflow.db"
     assert found["WANDB_DIR"] == str(tmp_path)
     assert "secret" not in found.values()
-    assert (
-        tracking.environment(tmp_path, {tracking.URI: "https://a.org/x"})[tracking.URI] == "https://a.org/x"
-    )
+    assert tracking.environment(tmp_path, {tracking.URI: "https://a.org/x"})[tracking.URI] == "https://a.org/x"
     relative = tracking.environment(tmp_path, {tracking.URI: "sqlite:///other.db"})
     assert relative[tracking.URI] == f"sqlite:///{tmp_path}/other.db"
 
@@ -170,6 +164,16 @@ def test_sixteen_at_once_lose_nothing(tmp_path: Path) -> None:
     assert ask(tmp_path, "SELECT count(*) FROM experiments WHERE name = 'neural_lam'") == [(1,)]
     # Write-ahead logging needs shared memory, which nodes of a cluster do not have.
     assert ask(tmp_path, "PRAGMA journal_mode") == [("delete",)]
+
+
+def test_patience_beats_what_mlflow_sets(tmp_path: Path) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/x.db")
+    tracking.patient()
+    tracking.patient()
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("PRAGMA busy_timeout = 20000;"))
+        assert connection.execute(sqlalchemy.text("PRAGMA busy_timeout")).scalar() == 900_000
 
 
 @pytest.fixture
@@ -246,14 +250,10 @@ def test_preparation_logs_configuration_load_and_size(prepared: Path) -> None:
     [(identity, status)] = ask(prepared, "SELECT run_uuid, status FROM runs WHERE name = 'prepare-toy'")
     assert status == "FINISHED"
     mine = f"run_uuid = '{identity}'"
-    sizes = [
-        size for (size,) in ask(prepared, f"SELECT value FROM metrics WHERE key = 'output_bytes' AND {mine}")
-    ]
+    sizes = [size for (size,) in ask(prepared, f"SELECT value FROM metrics WHERE key = 'output_bytes' AND {mine}")]
     assert len(sizes) >= 2 and sizes == sorted(sizes) and sizes[-1] == 4000
     assert ask(prepared, f"SELECT count(*) FROM metrics WHERE key LIKE 'system/%' AND {mine}")[0][0] > 0
-    assert ("inputs.danra.path", "/data/danra.zarr") in ask(
-        prepared, f"SELECT key, value FROM params WHERE {mine}"
-    )
+    assert ("inputs.danra.path", "/data/danra.zarr") in ask(prepared, f"SELECT key, value FROM params WHERE {mine}")
     assert ("run_key", "feed") in ask(prepared, f"SELECT key, value FROM tags WHERE {mine}")
     assert list((prepared / "mlartifacts/neural_lam").glob("*/artifacts/datastore.yaml"))
 
@@ -269,9 +269,7 @@ def test_a_failed_preparation_fails_as_ever(prepared: Path) -> None:
 def test_a_lost_server_is_one_warning(uri: str, tmp_path: Path) -> None:
     done = run(PREPARATION, tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0 and done.stdout == "prepared\n"
-    assert (
-        done.stderr.startswith("warning: data preparation is not tracked: ") and done.stderr.count("\n") == 1
-    )
+    assert done.stderr.startswith("warning: data preparation is not tracked: ") and done.stderr.count("\n") == 1
 
 
 LABELLED = """
@@ -306,10 +304,7 @@ def test_labels_on_mlflow(prepared: Path) -> None:
     assert len(identity) == 32, done.stderr
     tags = dict(ask(prepared, f"SELECT key, value FROM tags WHERE run_uuid = '{identity}'"))
     assert (
-        tags["stage"] == "train"
-        and tags["experiment"] == "toy"
-        and tags["resumes"] == "before"
-        and "job" not in tags
+        tags["stage"] == "train" and tags["experiment"] == "toy" and tags["resumes"] == "before" and "job" not in tags
     )
     assert tags["git_commit"] == tags["mlflow.source.git.commit"] == "0123abc"
     assert json.loads((prepared / "attempt/tracking.json").read_text()) == {
