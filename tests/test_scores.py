@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mllam_exps import scores
-from mllam_exps.errors import CheckFailed
+from mllam_exps.errors import CheckFailed, UsageError
+from mllam_exps.report import scores as report
 from mllam_exps.scores import Sampling, Score
 
 ROWS = [
@@ -130,27 +133,31 @@ def test_incomplete_scores_are_refused(rows: list[Score], reason: str) -> None:
         scores.check(rows, ["msl", "t2m"], [6.0, 12.0])
 
 
-def test_the_table_shows_gain_and_loss(tmp_path: Path) -> None:
-    from rich.console import Console
-
+def test_the_report_shows_gain_and_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = SimpleNamespace(root=tmp_path)
+    monkeypatch.setattr("mllam_exps.workspace.Workspace.here", lambda: here)
+    with pytest.raises(UsageError, match="no scores here yet"):
+        report.show(as_json=False)
     scores.write_csv(tmp_path / "plots/scores.csv", ROWS)
     (tmp_path / "metrics").mkdir()
-    metrics = '{"epochs": 20, "best_epoch": 18, "best_val_loss": 0.25}'
-    (tmp_path / "metrics/train.json").write_text(metrics)
-    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
-    console.print(scores.table(tmp_path))
-    text = console.export_text()
+    (tmp_path / "metrics/train.json").write_text('{"epochs": 20, "best_epoch": 18, "best_val_loss": 0.25}')
+    (tmp_path / "plots/forecasts").mkdir()
+    for name in ("t2m_x_+006h.png", "msl_x_+006h.png", "notes.txt"):
+        (tmp_path / "plots/forecasts" / name).touch()
+
+    report.show(as_json=False)
+    text = capsys.readouterr().out
     assert "+20.0 %" in text
     assert "-50.0 %" in text
     assert "best of 20 epochs: 18, validation loss 0.25" in text
     assert text.count("msl (Pa)") == 1
-    with pytest.raises(CheckFailed):
-        scores.table(tmp_path / "none")
+    assert "plots/forecasts/msl_x_+006h.png" in text
+    assert "notes.txt" not in text
 
-
-def test_pictures_are_listed(tmp_path: Path) -> None:
-    (tmp_path / "plots/forecasts").mkdir(parents=True)
-    for name in ("t2m_x_+006h.png", "msl_x_+006h.png", "notes.txt"):
-        (tmp_path / "plots/forecasts" / name).touch()
-    assert [path.name for path in scores.pictures(tmp_path)] == ["msl_x_+006h.png", "t2m_x_+006h.png"]
-    assert scores.pictures(tmp_path / "none") == []
+    report.show(as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"][0]["gain"] == pytest.approx(0.2)
+    assert found["training"]["best_epoch"] == 18
+    assert found["pictures"] == ["plots/forecasts/msl_x_+006h.png", "plots/forecasts/t2m_x_+006h.png"]

@@ -108,6 +108,7 @@ def persistence(dataset: Any, sampling: Sampling) -> tuple[Array, Array]:
     rmse, mae : ndarray
         By step and variable, in the variables' units. neural-lam takes the root of the mean over forecasts of
         the mean over grid points, of normalised values, and undoes the normalisation: the same number.
+        On several devices Lightning hands out some forecasts twice, to give each as many; neural-lam counts both.
 
     Raises
     ------
