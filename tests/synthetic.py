@@ -119,7 +119,7 @@ TRAINING = {
     "num_nodes": 1,
     "devices": 1,
 }
-EVALUATION = {"eval": "test", "checkpoint": "min_val_loss", "ar_steps_eval": 3, "n_example_pred": 1}
+EVALUATION = {"eval": "test", "checkpoint": "min_val_loss", "ar_steps_eval": 2, "n_example_pred": 1}
 PARAMS = {
     "seed": 3,
     "logger": "mlflow",

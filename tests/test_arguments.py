@@ -103,9 +103,7 @@ def test_written_arguments_are_read_back_by_a_parser_of_that_kind(shipped: Argum
         "lr": 0.5,
         "precision": "bf16-mixed",
     }
-    read = parser.parse_args(
-        [word for key, value in given.items() for word in shipped.train[key].argv(value)]
-    )
+    read = parser.parse_args([word for key, value in given.items() for word in shipped.train[key].argv(value)])
     assert {key: getattr(read, key) for key in given} == given
 
 
@@ -155,9 +153,7 @@ def test_a_release_that_ships_with_us_costs_nothing(
     assert not cache.exists()
 
 
-def test_another_version_is_asked_once(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, shipped: Arguments
-) -> None:
+def test_another_version_is_asked_once(cache: Path, monkeypatch: pytest.MonkeyPatch, shipped: Arguments) -> None:
     asked = pretend(monkeypatch, arguments.Installed("0.8.0"), shipped)
     assert arguments.known("python") == arguments.known("python") == shipped
     assert asked == ["python"]

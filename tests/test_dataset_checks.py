@@ -99,9 +99,7 @@ def experiment(changes: dict[str, Any] | None = None) -> Parameters:
 
 
 def told(changes: dict[str, Any]) -> list[str]:
-    return [
-        str(problem).removeprefix(f"{DATASTORE}: ") for problem in dataset_checks.check(experiment(changes))
-    ]
+    return [str(problem).removeprefix(f"{DATASTORE}: ") for problem in dataset_checks.check(experiment(changes))]
 
 
 def test_good_files_are_good() -> None:
@@ -150,8 +148,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {f"{S}/train/compute_statistics/dims": ["time"]},
-        f"{SPLITS}.train.compute_statistics.dims: must be grid_index and time: "
-        "neural-lam wants one number a variable",
+        f"{SPLITS}.train.compute_statistics.dims: must be grid_index and time: neural-lam wants one number a variable",
     ),
     (
         {"inputs/surface/target_output_variable": "stat"},
@@ -168,8 +165,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"inputs/surface/path": "../era5.zarr"},
-        "inputs.surface.path: ../era5.zarr lies outside the repository: "
-        "link it into it, or write an absolute path",
+        "inputs.surface.path: ../era5.zarr lies outside the repository: link it into it, or write an absolute path",
     ),
     (
         {"output/variables/static": MISSING, "inputs/land": MISSING},
@@ -277,8 +273,7 @@ MANUAL = "ManualStateFeatureWeighting"
         ),
         (
             {"state_feature_weighting": {"weights": {}}},
-            f"{W}.__config_class__: must be one of ManualStateFeatureWeighting, UniformFeatureWeighting, "
-            "not None",
+            f"{W}.__config_class__: must be one of ManualStateFeatureWeighting, UniformFeatureWeighting, not None",
         ),
         (
             {"state_feature_weighting": {"__config_class__": "UniformFeatureWeighting", "weights": {}}},
@@ -449,9 +444,7 @@ def test_steps_are_counted_where_the_file_gives_none(archives: Path) -> None:
         ({"inputs/land/variables": MISSING}, "Input dataset 'land' is missing the keys `variables` and/or"),
     ],
 )
-def test_what_mllam_data_prep_refuses_is_one_line(
-    archives: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_what_mllam_data_prep_refuses_is_one_line(archives: Path, changes: dict[str, Any], message: str) -> None:
     (problem,) = looked_at(archives, changes)
     assert str(problem).startswith(f"{DATASTORE}: {message}")
     assert str(problem).endswith("mllam-data-prep refuses it")
@@ -467,15 +460,11 @@ def test_what_is_no_archive_is_told(archives: Path) -> None:
 
 
 @pytest.mark.models
-def test_a_remote_archive_out_of_reach_is_no_error_of_the_file(
-    archives: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_remote_archive_out_of_reach_is_no_error_of_the_file(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remote = {"inputs/surface/path": "http://127.0.0.1:9/tiny.zarr"}
     (note,) = looked_at(archives, remote)
     assert isinstance(note, Note)
-    assert str(note).startswith(
-        f"{DATASTORE}: inputs.surface.path: http://127.0.0.1:9/tiny.zarr was not looked at: "
-    )
+    assert str(note).startswith(f"{DATASTORE}: inputs.surface.path: http://127.0.0.1:9/tiny.zarr was not looked at: ")
     monkeypatch.setattr(dataset_checks, "_REMOTE_SECONDS", 0)
     (note,) = looked_at(archives, remote)
     assert str(note).endswith("no answer within 0 s")
@@ -502,9 +491,7 @@ def test_the_archives_are_looked_at_in_the_environment_of_the_programs() -> None
     assert answer["notes"] == []
 
 
-def test_without_the_programs_the_archives_are_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_programs_the_archives_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mllam_data_prep", None)
     monkeypatch.setitem(sys.modules, "mllam_data_prep.config", None)
     (note,) = dataset_checks.check_sources(tmp_path, experiment())

@@ -268,6 +268,7 @@ def test_temp_and_queue_share_the_store_and_lose_nothing(toy: Experiment):
 
 def test_a_full_disk_is_told_as_one(toy: Experiment, small_disk: Path):
     toy.environ["MLLAM_MACHINE_OPTIONS"] = f"paths.run_store={small_disk}"
+    toy.ok("dvc", "repro", "make")
     toy.set("toy.yaml", grow__do="disk", grow__at=1)
     done = toy.command(*GROW)
     assert done.returncode != 0
@@ -297,7 +298,6 @@ def small_disk(tmp_path: Path):
 
 def test_an_attempt_with_other_programs_fails_at_its_start(made: Experiment):
     # As if the environment changed between submission and start: the first attempt is claimed with another version.
-    made.environ["TOY_LIE"] = "1"
     [run] = made.runs("make")
     spec = records.read(run / "attempts/1/spec.json")
     target = run.with_name("make-" + "0" * 32)

@@ -47,9 +47,7 @@ GOOD: dict[str, dict[str, Any]] = {
             }
         },
         "output": {
-            "coord_ranges": {
-                "time": {"start": "2025-12-01T00:00", "end": "2025-12-31T00:00", "step": "PT6H"}
-            },
+            "coord_ranges": {"time": {"start": "2025-12-01T00:00", "end": "2025-12-31T00:00", "step": "PT6H"}},
             "splitting": {
                 "splits": {
                     "train": {"start": "2025-12-01T00:00", "end": "2025-12-10T00:00"},
@@ -110,13 +108,11 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     # keys that belong elsewhere, or to nobody
     (
         {"training": {"load": "a.ckpt"}},
-        f"{T}: load: does not belong here: "
-        f"mllam-exps finds the checkpoint: say which one in {E}, as checkpoint",
+        f"{T}: load: does not belong here: mllam-exps finds the checkpoint: say which one in {E}, as checkpoint",
     ),
     (
         {"training": {"restore_opt": True}},
-        f"{T}: restore_opt: does not belong here: "
-        "mllam-exps sets it when a run goes on from its own checkpoint",
+        f"{T}: restore_opt: does not belong here: mllam-exps sets it when a run goes on from its own checkpoint",
     ),
     ({"training": {"seed": 1}}, f"{T}: seed: does not belong here: stands in {P}"),
     ({"training": {"logger_project": "x"}}, f"{T}: logger_project: does not belong here: stands in {P}"),
@@ -212,8 +208,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"training": {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": "{t2m: 1}"}},
-        f"{T}: var_leads_metrics_watch: "
-        "must be lines of `number of the state variable: [steps]`, such as 0: [1, 4]",
+        f"{T}: var_leads_metrics_watch: must be lines of `number of the state variable: [steps]`, such as 0: [1, 4]",
     ),
     (
         {"training": {"var_leads_metrics_watch": {0: [1]}}},
@@ -237,8 +232,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"params": {"graph.archetype": "keissler"}},
-        f"{P}: graph.archetype: must be one of keisler, graphcast, hierarchical, not 'keissler'; "
-        "did you mean keisler?",
+        f"{P}: graph.archetype: must be one of keisler, graphcast, hierarchical, not 'keissler'; did you mean keisler?",
     ),
     (
         {"params": {"graph.archetype": "graphcast", "graph.level_refinement_factor": 2}},
@@ -254,8 +248,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"params": HIERARCHICAL},
-        f"{T}: model: graph_lam needs a graph that is not hierarchical, "
-        f"and {P} has graph.archetype: hierarchical",
+        f"{T}: model: graph_lam needs a graph that is not hierarchical, and {P} has graph.archetype: hierarchical",
     ),
     (
         {"params": HIERARCHICAL | {"graph.max_num_levels": 1}, "training": {"model": "hi_lam_parallel"}},
@@ -370,9 +363,7 @@ def test_evaluation_is_told_of_the_same_model_and_its_own_differences() -> None:
     argv = params.evaluation_argv(given, ARGUMENTS)
     assert {"--hidden_dim=32", "--batch_size=1", "--num_nodes=1", "--eval=test", "--graph=flat"} <= set(argv)
     # val_rmse is a name that evaluation does not know; checkpoint and devices are none of neural-lam's.
-    assert not [
-        word for word in argv if word.startswith(("--metrics", "--checkpoint", "--devices", "--precision"))
-    ]
+    assert not [word for word in argv if word.startswith(("--metrics", "--checkpoint", "--devices", "--precision"))]
     assert given.checkpoint == "last"
     assert (given.nodes("evaluate"), given.devices("evaluate")) == (1, 8)
     assert (given.nodes("create_graph"), given.devices("create_graph")) == (1, 1)

@@ -26,14 +26,14 @@ def context(tmp_path: Path) -> StageContext:
 def test_command(context: StageContext) -> None:
     words = stages.get("evaluate").command(context)
     assert words[:4] == ["python", "-m", "mllam_exps.programs.neural_lam", "evaluate"]
-    expected = ("--eval=test", "--load=saved_models/min_val_loss.ckpt", "--ar_steps_eval=3", "--hidden_dim=4")
+    expected = ("--eval=test", "--load=saved_models/min_val_loss.ckpt", "--ar_steps_eval=2", "--hidden_dim=4")
     assert set(expected) <= set(words)
     assert not any("checkpoint" in word for word in words)
 
 
 def test_sampling_follows_the_parameters(context: StageContext) -> None:
     assert sampling(context).split == "test"
-    assert (sampling(context).steps, sampling(context).past, sampling(context).limit) == (3, 1, None)
+    assert (sampling(context).steps, sampling(context).past, sampling(context).limit) == (2, 1, None)
     smoke = StageContext(context.work, context.scratch, context.params, smoke=True, nodes=2, devices=2)
     assert sampling(smoke).limit == 8 * 4
 

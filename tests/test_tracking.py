@@ -93,32 +93,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return origin
 
 
-def test_origin_of_every_kind_of_workspace(repository: Path, tmp_path: Path) -> None:
-    below = repository / "data"
-    below.mkdir()
-    assert tracking.origin_root(repository, {}) == repository
-    assert tracking.origin_root(below, {}) == repository
-    assert tracking.origin_root(repository, {"DVC_ROOT": str(repository)}) == repository
-
-    temporary = repository / ".dvc/tmp/exps/tmpabc"
-    temporary.mkdir(parents=True)
-    git(temporary, "init", "-q")
-    assert tracking.origin_root(temporary, {"DVC_ROOT": str(repository)}) == repository
-    assert tracking.origin_root(temporary, {}) == repository
-
-    clone = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", str(repository), str(clone))
-    (clone / ".dvc").mkdir()
-    assert tracking.origin_root(clone, {"DVC_ROOT": str(repository)}) == clone, "a leaked variable says nothing"
-    assert tracking.origin_root(clone, {"MLLAM_EXPS_ORIGIN": str(repository)}) == repository
-    git(clone, "config", "mllam-exps.origin", str(repository))
-    assert tracking.origin_root(clone, {"DVC_ROOT": str(clone)}) == repository
-
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    assert tracking.origin_root(plain, {}) == plain
-
-
 def test_environment(tmp_path: Path) -> None:
     found = tracking.environment(tmp_path, {"MLFLOW_TRACKING_PASSWORD": "secret", "WANDB_API_KEY": "secret"})
     assert found[tracking.URI] == f"sqlite:///{tmp_path}/mlflow.db"
@@ -221,11 +195,11 @@ def test_prepare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
 PREPARATION = """
 import sys, time
 from pathlib import Path
-from mllam_exps import tracking
+from mllam_exps.preparation import preparation
 output = Path("out.zarr")
 Path("datastore.yaml").write_text("inputs: {danra: {path: /data/danra.zarr, dims: [time, x]}}\\n")
 try:
-    with tracking.preparation(Path("datastore.yaml"), output, interval=0.5):
+    with preparation(Path("datastore.yaml"), output, interval=0.5):
         output.mkdir(exist_ok=True)
         for number in range(4):
             (output / str(number)).write_bytes(b"0" * 1000)

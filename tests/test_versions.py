@@ -21,9 +21,7 @@ def git(folder: Path, *arguments: str) -> str:
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     for who in ("AUTHOR", "COMMITTER"):
         environ |= {f"GIT_{who}_NAME": "a", f"GIT_{who}_EMAIL": "a@example.org"}
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=environ, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", *arguments], cwd=folder, env=environ, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
@@ -76,9 +74,7 @@ def test_release_and_absent(site: Path) -> None:
 def test_torch_with_its_build(site: Path) -> None:
     install(site, "torch", "2.9.0")
     (site / "torch").mkdir()
-    (site / "torch/version.py").write_text(
-        "from typing import Optional\n__version__ = '2.9.0+cu128'\ndebug = False\n"
-    )
+    (site / "torch/version.py").write_text("from typing import Optional\n__version__ = '2.9.0+cu128'\ndebug = False\n")
     assert versions.installed(["torch"])["torch"] == "2.9.0+cu128"
 
 
@@ -103,9 +99,7 @@ def test_editable_clean_and_dirty(site: Path, checkout: Path) -> None:
     assert tell() not in {changed, f"0.7.0+g{commit}"}, "so does one that is gone"
 
 
-def test_dirt_does_not_depend_on_git_configuration(
-    site: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dirt_does_not_depend_on_git_configuration(site: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "neural-lam", "0.7.0", editable(checkout))
     (checkout / "neural_lam/model.py").write_text("width = 8\n")
     before = versions.installed(["neural-lam"])
@@ -192,10 +186,7 @@ def test_heavy_programs_are_not_imported() -> None:
         "import sys; from mllam_exps import versions; versions.installed(); "
         "print([m for m in ('torch', 'numpy', 'xarray', 'mlflow', 'yaml', 'fsspec') if m in sys.modules])"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_content_is_sorted_stable_and_read_back() -> None:

@@ -127,8 +127,7 @@ class Arguments:
         data = json.loads(text)
         for program in ("train", "graph"):
             data[program] = {
-                item["name"]: Argument(**{**item, "choices": tuple(item["choices"])})
-                for item in data[program]
+                item["name"]: Argument(**{**item, "choices": tuple(item["choices"])}) for item in data[program]
             }
         data["hierarchical"] = tuple(data["hierarchical"])
         data["config"] = {name: tuple(keys) for name, keys in data["config"].items()}
@@ -261,9 +260,7 @@ def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
     except OSError as error:
         raise UsageError("cannot be run", str(python), error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
-        raise MllamError(
-            f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)
-        ) from error
+        raise MllamError(f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)) from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise MllamError(
@@ -294,9 +291,7 @@ def _installed_here() -> dict[str, str]:
     folder = pathlib.Path(str(distribution.locate_file("neural_lam")))
     if origin.get("dir_info", {}).get("editable"):
         checkout = pathlib.Path(urllib.parse.unquote(urllib.parse.urlparse(origin["url"]).path))
-        folder = next(
-            (f for f in (checkout / "neural_lam", checkout / "src" / "neural_lam") if f.is_dir()), folder
-        )
+        folder = next((f for f in (checkout / "neural_lam", checkout / "src" / "neural_lam") if f.is_dir()), folder)
     names = ("train_model", "create_graph_with_wmg", "config", "gnn_layers", "metrics", "models/__init__")
     digest = hashlib.sha256()
     for path in (folder / f"{name}.py" for name in names):
@@ -356,11 +351,7 @@ def _extract_here() -> dict[str, Any]:
 
     # Where the parser lists no choices, the code that uses the value has them.
     tree = ast.parse(textwrap.dedent(inspect.getsource(gnn_layers.InteractionNet.__init__)))
-    refusals = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.NotIn)
-    ]
+    refusals = [node for node in ast.walk(tree) if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.NotIn)]
     aggregations = [
         ast.literal_eval(node.comparators[0])
         for node in refusals
@@ -389,9 +380,7 @@ def _extract_here() -> dict[str, Any]:
     programs = [[describe(a) for a in parser._actions if a.dest != "help"] for parser in parsers]
     names = ("train_model", "create_graph_with_wmg", "config", "gnn_layers", "metrics", "models/__init__")
     folder = pathlib.Path(neural_lam.__file__).parent
-    sources = b"".join(
-        p.read_bytes() if p.exists() else b"" for p in (folder / f"{name}.py" for name in names)
-    )
+    sources = b"".join(p.read_bytes() if p.exists() else b"" for p in (folder / f"{name}.py" for name in names))
     return {
         "version": importlib.metadata.version("neural-lam"),
         "sources": hashlib.sha256(sources).hexdigest(),

@@ -222,7 +222,7 @@ class Supervisor:
         return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
-        argv = [*self.spec.get("launch", []), *([sys.executable, *argv[1:]] if argv[0] == "python" else argv)]
+        argv = [*self.spec.get("launch", []), *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv)]
         limit = self.spec.get("time_limit")
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
@@ -325,7 +325,6 @@ def spec_of(
 def main(arguments: list[str]) -> int:
     """Run the attempt that the arguments name."""
     directory, number = arguments
-    # The work directory holds no Python of ours, but a program's own `data` or `logs` folder must not shadow a package.
     return Supervisor(Attempt(Run(Path(directory)), int(number))).run()
 
 

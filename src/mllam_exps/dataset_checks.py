@@ -69,9 +69,7 @@ def check_config(
         problems.append(_config("datastore.kind", f"must be mdp, not {selected.get('kind')!r}"))
     path = str(selected.get("config_path"))
     if posixpath.normpath(posixpath.join("data", path)) != DATASTORE:
-        problems.append(
-            _config("datastore.config_path", f"must be datastore.yaml, beside this file, not {path!r}")
-        )
+        problems.append(_config("datastore.config_path", f"must be datastore.yaml, beside this file, not {path!r}"))
     features = state_features(datastore)
     if weighting is not None:
         problems += _check_weighting(weighting, features, classes)
@@ -93,9 +91,7 @@ def _check_weighting(
     chosen = weighting.get("__config_class__") if isinstance(weighting, Mapping) else None
     if chosen not in right:
         near = did_you_mean(chosen, right) if chosen else ""
-        return [
-            _config(f"{where}.__config_class__", f"must be one of {', '.join(right)}, not {chosen!r}{near}")
-        ]
+        return [_config(f"{where}.__config_class__", f"must be one of {', '.join(right)}, not {chosen!r}{near}")]
     problems = _unknown_keys(weighting, [*classes[chosen], "__config_class__"], f"{where}.")
     if "weights" not in classes[chosen]:
         return problems
@@ -111,9 +107,7 @@ def _check_weighting(
     return problems
 
 
-def _check_features(
-    values: Mapping[str, Any], features: list[frozenset[str]] | None, where: str
-) -> list[MllamError]:
+def _check_features(values: Mapping[str, Any], features: list[frozenset[str]] | None, where: str) -> list[MllamError]:
     problems: list[MllamError] = []
     known = set().union(*features) if features else set()
     for name, value in values.items():
@@ -154,9 +148,7 @@ def state_features(datastore: Mapping[str, Any]) -> list[frozenset[str]] | None:
             for level in levels:
                 forms = [level, float(level), int(level)] if _is_number(level) and level % 1 == 0 else [level]
                 try:
-                    names.append(
-                        frozenset(form.format(var_name=variable, **dict.fromkeys(dims, f)) for f in forms)
-                    )
+                    names.append(frozenset(form.format(var_name=variable, **dict.fromkeys(dims, f)) for f in forms))
                 except (KeyError, IndexError, ValueError):
                     return None
     return names
@@ -175,9 +167,7 @@ def notes(parameters: Parameters) -> list[Note]:
 def _look_at_datastore(datastore: Mapping[str, Any]) -> list[MllamError]:
     if not _section(datastore, "inputs"):
         return [_datastore("inputs", "must name the archives to read")]
-    problems = [
-        found for name, source in _inputs(datastore) for found in _check_input(name, source, datastore)
-    ]
+    problems = [found for name, source in _inputs(datastore) for found in _check_input(name, source, datastore)]
     variables = _section(_section(datastore, "output"), "variables")
     for category, dims in {"state": ("time", "grid_index"), "static": ("grid_index",)}.items():
         wanted = [*dims, f"{category}_feature"]
@@ -338,9 +328,7 @@ def check_dependencies(parameters: Parameters, deps: Collection[str]) -> list[Ml
     return problems
 
 
-def check_sources(
-    root: Path, parameters: Parameters, needed: Mapping[str, int] | None = None
-) -> list[MllamError]:
+def check_sources(root: Path, parameters: Parameters, needed: Mapping[str, int] | None = None) -> list[MllamError]:
     """Open each archive's metadata, and compare them with what ``data/datastore.yaml`` asks for.
 
     Parameters
@@ -393,11 +381,7 @@ def _check_extent(
         key = f"inputs.{name}.coord_ranges"
         dataset = select_by_kwargs(dataset, **(source.coord_ranges or {}))
         key = "output.coord_ranges.time"
-        axis = (
-            dataset[[time]].rename({} if time == "time" else {time: "time"})
-            if time in dataset.coords
-            else None
-        )
+        axis = dataset[[time]].rename({} if time == "time" else {time: "time"}) if time in dataset.coords else None
         if axis is not None and "time" in ranges:
             axis = select_by_kwargs(axis, time=wanted)
     except Exception as error:  # this is what mllam-data-prep itself would raise
@@ -422,15 +406,11 @@ def _check_variables(name: str, source: Any, dataset: Any) -> list[MllamError]:
         where = f"inputs.{name}.variables"
         if variable not in dataset:
             problems.append(
-                _datastore(
-                    where, f"{source.path} has no {variable}{did_you_mean(variable, dataset.data_vars)}"
-                )
+                _datastore(where, f"{source.path} has no {variable}{did_you_mean(variable, dataset.data_vars)}")
             )
             continue
         if extra := [dim for dim in dataset[variable].dims if dim not in source.dims]:
-            problems.append(
-                _datastore(f"inputs.{name}.dims", f"lacks {', '.join(extra)}, which {variable} has")
-            )
+            problems.append(_datastore(f"inputs.{name}.dims", f"lacks {', '.join(extra)}, which {variable} has"))
         selections = source.variables[variable] if isinstance(source.variables, Mapping) else {}
         for coord, selection in selections.items():
             if coord not in dataset[variable].coords:
@@ -456,9 +436,7 @@ def _check_times(name: str, times: Any, config: Any, needed: Mapping[str, int]) 
         return []
     problems: list[MllamError] = []
     for split, span in config.output.splitting.splits.items():
-        start, end, last = (
-            np.datetime64(time) for time in (_time(span.start), _time(span.end), _last(span.end))
-        )
+        start, end, last = (np.datetime64(time) for time in (_time(span.start), _time(span.end), _last(span.end)))
         if start < times[0] or end > times[-1]:
             there = " to ".join(np.datetime_as_string(time, unit="m") for time in (times[0], times[-1]))
             what = f"{span.start} to {span.end} reaches beyond the times of {name}, {there}"
@@ -492,11 +470,7 @@ def _open(root: Path, name: str, path: str) -> Any:
     thread = threading.Thread(target=reach, daemon=True)
     thread.start()
     thread.join(_REMOTE_SECONDS)
-    return (
-        found[0]
-        if found
-        else Note(f"{path} was not looked at", where, f"no answer within {_REMOTE_SECONDS} s")
-    )
+    return found[0] if found else Note(f"{path} was not looked at", where, f"no answer within {_REMOTE_SECONDS} s")
 
 
 def _open_dataset(path: str) -> Any:
@@ -533,11 +507,7 @@ def _inputs(datastore: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
 
 
 def _unknown_keys(values: Mapping[str, Any], right: Collection[str], prefix: str) -> list[MllamError]:
-    return [
-        _config(f"{prefix}{key}", f"unknown key{did_you_mean(key, right)}")
-        for key in values
-        if key not in right
-    ]
+    return [_config(f"{prefix}{key}", f"unknown key{did_you_mean(key, right)}") for key in values if key not in right]
 
 
 def _config(key: str, what: str) -> MllamError:
@@ -599,9 +569,7 @@ def main(words: list[str]) -> None:
         for problem in found
         if not isinstance(problem, Note)
     ]
-    print(
-        json.dumps({"problems": problems, "notes": [str(note) for note in found if isinstance(note, Note)]})
-    )
+    print(json.dumps({"problems": problems, "notes": [str(note) for note in found if isinstance(note, Note)]}))
 
 
 if __name__ == "__main__":

@@ -124,9 +124,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{key.value} stands twice", problem_mark=key.start_mark
-                    )
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -226,9 +224,7 @@ def graph_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
 
 def _argv(parameters: Parameters, arguments: Arguments, values: Mapping[str, Any]) -> list[str]:
     params = parameters.files[PARAMS]
-    given = {key: params[key] for key in ("seed", "logger", "logger_project")} | {
-        "graph": params["graph"]["name"]
-    }
+    given = {key: params[key] for key in ("seed", "logger", "logger_project")} | {"graph": params["graph"]["name"]}
     # Devices are the scheduler's business: the stage passes what its launcher gives each process.
     given |= {key: value for key, value in values.items() if key not in ("devices", "checkpoint")}
     if leads := _leads(given.pop(_VARIABLE_LEADS, None)):
@@ -280,9 +276,7 @@ class _Checks:
         self.arguments = arguments
         self.problems: list[MllamError] = []
         self.wrong: set[str] = set()
-        devices = Argument(
-            "devices", "", "int", default=1
-        )  # ours, and not neural-lam's list of device numbers
+        devices = Argument("devices", "", "int", default=1)  # ours, and not neural-lam's list of device numbers
         self.train_arguments = {**arguments.train, "devices": devices}
 
     def refuse(self, file: str, key: str, what: str) -> None:
@@ -337,9 +331,7 @@ class _Checks:
             )
         factor = _whole(graph.get("level_refinement_factor"), 3)
         if archetype == "graphcast" and factor % 2 == 0:
-            self.refuse(
-                PARAMS, "graph.level_refinement_factor", f"must be odd for a graphcast graph, not {factor}"
-            )
+            self.refuse(PARAMS, "graph.level_refinement_factor", f"must be odd for a graphcast graph, not {factor}")
         if archetype == "hierarchical" and graph.get("max_num_levels") == 1:
             self.refuse(PARAMS, "graph.max_num_levels", "a hierarchical graph has two levels or more")
         return None
@@ -402,9 +394,7 @@ class _Checks:
         if own.get("eval") is None:
             self.refuse(EVALUATION, "eval", "is missing: say which split to evaluate, val or test")
         merged = self.parameters.evaluation
-        metrics = {"test_rmse", "test_mae"} | (
-            {"test_output_std"} if merged.get("output_std") is True else set()
-        )
+        metrics = {"test_rmse", "test_mae"} | ({"test_output_std"} if merged.get("output_std") is True else set())
         self.watched(EVALUATION, merged, metrics)
         self.wandb(EVALUATION)
 
@@ -473,9 +463,7 @@ class _Checks:
             return
         if (needs := model in self.arguments.hierarchical) != (archetype == "hierarchical"):
             kind = "a hierarchical graph" if needs else "a graph that is not hierarchical"
-            self.refuse(
-                TRAINING, "model", f"{model} needs {kind}, and {PARAMS} has graph.archetype: {archetype}"
-            )
+            self.refuse(TRAINING, "model", f"{model} needs {kind}, and {PARAMS} has graph.archetype: {archetype}")
 
 
 def _limits(name: str, value: Any) -> str:

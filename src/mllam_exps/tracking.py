@@ -1,8 +1,7 @@
-"""Tracking with MLflow or Weights & Biases: where it goes, what labels it, and what of it is ours to log.
+"""Tracking with MLflow or Weights & Biases: where it goes, what labels it, and that many at once lose nothing.
 
-neural-lam logs its own trainings and evaluations. This module says where to, makes that place fit for many at
-once, and tracks data preparation, which logs nothing by itself. Importing it imports neither client: MLflow
-alone takes 2.4 s.
+neural-lam logs its own trainings and evaluations; `mllam_exps.preparation` tracks what it has no part in. Importing
+this imports neither client: MLflow alone takes 2.4 s.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -47,39 +44,13 @@ _LABELS = {
 }
 
 
-def origin_root(workspace: Path, environ: Mapping[str, str]) -> Path:
-    """Return the repository in which the user works, from whatever copy of it DVC works in.
-
-    Parameters
-    ----------
-    workspace : Path
-        The user's checkout, one of DVC's temporary ones, or a submitted experiment's clone.
-    environ : mapping
-        `MLLAM_EXPS_ORIGIN` there, or ``mllam-exps.origin`` in its git configuration, names a clone's origin.
-    """
-    workspace = workspace.resolve()
-    told = environ.get("MLLAM_EXPS_ORIGIN") or _git(workspace, "config", "--get", "mllam-exps.origin")
-    if told:
-        return Path(told).resolve()
-    # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs: an ancestor counts.
-    if root := environ.get("DVC_ROOT"):
-        found = Path(root).resolve()
-        if workspace.is_relative_to(found) and (found / ".dvc").is_dir():
-            return found
-    for parent in workspace.parents:
-        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return parent.parents[2]
-    top = _git(workspace, "rev-parse", "--show-toplevel")
-    return Path(top).resolve() if top else workspace
-
-
 def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT) -> dict[str, str]:
     """Return the variables that tell MLflow and wandb where to log; none of them is a secret.
 
     Parameters
     ----------
     origin : Path
-        From `origin_root`.
+        The repository in which the user works.
     environ : mapping
         The user's: a `MLFLOW_TRACKING_URI` there wins over the database in the repository.
     project : str
@@ -159,7 +130,7 @@ def prepare(
     python : sequence of str
         What starts the Python of the environment in which the stages run.
     origin : Path
-        From `origin_root`.
+        The repository in which the user works.
     environ : mapping
         The whole environment of the program, `environment`'s variables included.
     project : str
@@ -288,101 +259,6 @@ def label_of_rank(parent: str, rank: int) -> None:
         mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
 
 
-@contextlib.contextmanager
-def preparation(config: Path, output: Path, interval: float = 5.0) -> Iterator[None]:
-    """Track a data preparation in MLflow: its configuration, the machine's load, its output's growing size.
-
-    Nothing here can fail the preparation: what goes wrong is one warning line.
-
-    Parameters
-    ----------
-    config : Path
-        mllam-data-prep's configuration file.
-    output : Path
-        The dataset that it makes.
-    interval : float
-        Seconds between two looks at the size.
-    """
-    stop, tracked = threading.Event(), threading.Thread()
-    status = "FAILED"
-    try:
-        tracked = _begin(config, output, stop, interval)
-    except Exception as error:  # MLflow and its server raise of all kinds
-        _warn(error)
-    try:
-        yield
-        status = "FINISHED"
-    finally:
-        stop.set()
-        if tracked.ident is not None:
-            tracked.join(60)
-            with _warned():
-                import mlflow
-
-                mlflow.end_run(status)
-
-
-def _begin(config: Path, output: Path, stop: threading.Event, interval: float) -> threading.Thread:
-    """Start the run, log the configuration and return the started thread that logs the size."""
-    uri = os.environ.get(URI, "")
-    if not uri or (why := reachable(uri)):
-        raise MllamError(f"{URI} is not set" if not uri else why)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a lost server does not hold up the work
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    import mlflow
-    import yaml
-
-    patient()
-    name = f"prepare-{os.environ.get('MLLAM_EXPS_EXPERIMENT', 'workspace')}"
-    run = mlflow.start_run(run_name=name, tags=labels(os.environ), log_system_metrics=True)
-    client, identity = mlflow.MlflowClient(), run.info.run_id
-    with _warned():
-        mlflow.log_artifact(str(config))
-        mlflow.log_params(_parameters(yaml.safe_load(config.read_text())))
-
-    def watch() -> None:
-        began, told = time.monotonic(), False
-        while not told:
-            told = stop.wait(interval)  # the last look comes after the end
-            with _warned():
-                client.log_metric(identity, "output_bytes", _size(output), step=round(time.monotonic() - began))
-
-    thread = threading.Thread(target=watch, name="output size", daemon=True)
-    thread.start()
-    return thread
-
-
-def _parameters(config: Any, prefix: str = "") -> dict[str, str]:
-    """Return a nested configuration as MLflow's flat parameters; it takes 6000 characters for one."""
-    flat: dict[str, str] = {}
-    for key, value in config.items() if isinstance(config, Mapping) else ():
-        name = re.sub(r"[^\w\-./ ]", "_", f"{prefix}{key}")[:250]
-        flat |= _parameters(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)[:6000]}
-    return flat
-
-
-def _size(path: Path) -> int:
-    total = 0
-    for folder, _, files in os.walk(path):
-        for file in files:
-            with contextlib.suppress(OSError):  # renamed into place meanwhile
-                total += (Path(folder) / file).stat().st_size
-    return total
-
-
-@contextlib.contextmanager
-def _warned() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        _warn(error)
-
-
-def _warn(error: Exception) -> None:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
-    print(f"warning: data preparation is not tracked: {public(why)}", file=sys.stderr, flush=True)
-
-
 def _noted(path: Path) -> str | None:
     try:
         return str(json.loads(path.read_text())["run"])
@@ -405,13 +281,6 @@ def _ready(uri: str, project: str) -> bool:
             return {"Default", project} <= {name for (name,) in database.execute(asked)}
     except sqlite3.Error:
         return False
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _make(project: str, artifacts: str) -> None:

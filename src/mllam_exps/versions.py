@@ -113,9 +113,7 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
     return {str(name): str(version) for name, version in found.items()}
 
 
-def content(
-    programs: Mapping[str, str], recipes: Mapping[str, int], archives: Mapping[str, Mapping[str, Any]]
-) -> str:
+def content(programs: Mapping[str, str], recipes: Mapping[str, int], archives: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the text of ``version.mllam.txt``: the same bytes for the same versions.
 
     Parameters
@@ -300,9 +298,7 @@ def _development_mark(name: str, distribution: metadata.Distribution) -> str:
     if direct["dir_info"].get("editable"):
         return _source_mark(Path(unquote(urlparse(direct["url"]).path)))
     # Installed once from a folder that may have changed since: what counts is what was installed.
-    record = sorted(
-        line for line in (distribution.read_text("RECORD") or "").splitlines() if ".py,sha256=" in line
-    )
+    record = sorted(line for line in (distribution.read_text("RECORD") or "").splitlines() if ".py,sha256=" in line)
     return "d" + hashlib.sha256("\n".join(record).encode()).hexdigest()[:8]
 
 
@@ -335,8 +331,7 @@ def _sources(folder: Path) -> set[str]:
     return {
         str(file.relative_to(folder))
         for file in folder.rglob("*")
-        if file.suffix in _SOURCES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix in _SOURCES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     }
 
 

@@ -60,7 +60,7 @@ class Workspace:
             )
         return cls(
             root=root,
-            origin=_origin(root, environ),
+            origin=origin_root(root, environ),
             experiment=environ.get("DVC_EXP_NAME") or "workspace",
             commit=environ.get("DVC_EXP_BASELINE_REV") or git(root, "rev-parse", "--verify", "-q", "HEAD"),
         )
@@ -76,25 +76,37 @@ class Workspace:
         return Path(repo.cache.local_cache_dir) / "mllam-exps"
 
 
-def _origin(root: Path, environ: Mapping[str, str]) -> Path:
-    """Return the repository that a workspace belongs to.
+def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
+    """Return the repository in which the user works, from whatever copy of it DVC works in.
 
-    In DVC's temporary workspaces (``.dvc/tmp/exps/…``) DVC 3.67 sets DVC_ROOT to the origin's root; elsewhere it is the
-    workspace's own. It is trusted only where the workspace lies inside: it may have leaked from another repository.
+    Parameters
+    ----------
+    root : Path
+        The user's checkout, one of DVC's temporary ones, or a clone made for an experiment.
+    environ : mapping
+        ``MLLAM_EXPS_ORIGIN`` there, or ``mllam-exps.origin`` in its git configuration, names a clone's origin.
     """
+    root = root.resolve()
+    told = environ.get("MLLAM_EXPS_ORIGIN") or git(root, "config", "--get", "mllam-exps.origin")
+    if told:
+        return Path(told).resolve()
+    # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs: only an ancestor counts.
     if dvc_root := environ.get("DVC_ROOT"):
         origin = Path(dvc_root).resolve()
-        if root.is_relative_to(origin / ".dvc" / "tmp"):
+        if root.is_relative_to(origin) and (origin / ".dvc").is_dir():
             return origin
     for parent in root.parents:
-        if parent.name == "exps" and parent.parent.name == "tmp" and parent.parent.parent.name == ".dvc":
-            return parent.parent.parent.parent
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
     return root
 
 
 def git(root: Path, *arguments: str) -> str:
     """Return the output of a git command, stripped; empty where it fails."""
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    # GIT_DIR and the like name another repository when a hook calls us.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 

@@ -7,11 +7,14 @@ dask's threads are as many as this process may use, and the bytes written so far
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import threading
 import time
 from pathlib import Path
+
+from mllam_exps.preparation import preparation
 
 INTERVAL_S = 1.0
 
@@ -70,6 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--track", action="store_true", help="log to MLflow")
     options = parser.parse_args(arguments)
     # zarr 3.1.6 leaves chunks out that hold nothing but the fill value: then a hole cannot be told from a
     # calm sea. With every chunk written, a chunk that is not there is a loss, and the stage's check can say
@@ -86,7 +90,8 @@ def main(arguments: list[str] | None = None) -> None:
         threading.Thread(target=report, args=(options.output, Path(scratch), stop), daemon=True).start()
     print(f"mllam-data-prep on {cores()} cores", flush=True)
     try:
-        create_dataset_zarr(fp_config=options.config, fp_zarr=options.output)
+        with preparation(options.config, options.output) if options.track else contextlib.nullcontext():
+            create_dataset_zarr(fp_config=options.config, fp_zarr=options.output)
     finally:
         stop.set()
 

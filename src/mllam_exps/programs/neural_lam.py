@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checkpoints
+from mllam_exps import checkpoints, tracking
 
 PICTURES = "pictures"
 MAX_PICTURES = 60
@@ -58,6 +58,7 @@ def told(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--logger_run_name", default="")
     parser.add_argument("--load", type=Path)
     parser.add_argument("--ar_steps_eval", type=int, default=10)
+    parser.add_argument("--logger", default="wandb")
     return parser.parse_known_args(arguments)[0]
 
 
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     save_in_one_step()
     draw_without_downloading()
     options = told(rest)
+    make_loggers_ready(options)
     if options.tasks_per_node:
         use_devices(options.tasks_per_node)
         rest = [word for word in rest if not word.startswith(f"{TASKS}=")]
@@ -90,6 +92,14 @@ def main(arguments: list[str] | None = None) -> None:
     # `main` is decorated with loguru's catch, which swallows; should a later neural-lam drop it, call it as
     # it is.
     getattr(train_model.main, "__wrapped__", train_model.main)(rest)
+
+
+def make_loggers_ready(options: argparse.Namespace) -> None:
+    """Wait long for a busy MLflow database, and let wandb's files land in the user's repository."""
+    if options.logger == "mlflow":
+        tracking.patient()
+    elif "WANDB_DIR" in os.environ:
+        tracking.wandb_folder(options.runs_root / options.logger_run_name, Path(os.environ["WANDB_DIR"]))
 
 
 def use_devices(count: int) -> None:
@@ -267,7 +277,7 @@ def keep_pictures(options: argparse.Namespace) -> None:
             name = picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
             # The program that draws must not know that somebody else saved its figure: no settings are
             # changed.
-            figure.savefig(directory / name, dpi=DPI, bbox_inches="tight")
+            figure.savefig(directory / name, dpi=DPI)
         return figure
 
     vis.plot_prediction = plot_and_keep

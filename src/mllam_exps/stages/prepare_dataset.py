@@ -40,7 +40,8 @@ class PrepareDataset(WithoutCheckpoints):
 
     def command(self, context: StageContext) -> list[str]:
         """Return mllam-data-prep, within the allocation."""
-        return ["python", "-m", "mllam_exps.programs.mllam_data_prep", CONFIG, "-o", DATASET]
+        track = ["--track"] if context.params["params.yaml"].get("logger") == "mlflow" else []
+        return ["python", "-m", "mllam_exps.programs.mllam_data_prep", CONFIG, "-o", DATASET, *track]
 
     def check(self, context: StageContext) -> None:
         """Prove the dataset: no holes, all splits, all times, usable statistics."""
