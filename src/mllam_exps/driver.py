@@ -179,7 +179,7 @@ class Driver:
         display.show("publishing its outputs")
         with self._workspace_lock():
             self._leave_if_abandoned()
-            outputs.publish(self.pipeline.repo, run, stage)
+            outputs.publish(self.pipeline.repo, run, self.pipeline.dvc_stage(stage))
         attempt = outputs.result_attempt(run)
         verb = f"done in attempt {attempt.number}" if self._attached else f"known: collected ({run.key})"
         display.line(verb)

@@ -25,6 +25,7 @@ from mllam_exps.errors import CheckFailed, MllamError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+    from dvc.stage import Stage as DvcStage
 
     from mllam_exps.store import Attempt, Run
 
@@ -122,7 +123,7 @@ def result_attempt(run: Run) -> Attempt:
     return Attempt(run, int(result["attempt"]))
 
 
-def publish(repo: Repo, run: Run, stage: str) -> None:
+def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
     """Put a finished run's outputs into DVC's cache and into the workspace.
 
     Raises
@@ -134,8 +135,7 @@ def publish(repo: Repo, run: Run, stage: str) -> None:
     manifest = records.read(attempt.directory / "manifest.json")
     if manifest is None:
         raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=_redo(run))
-    outs = next(s for s in repo.index.stages if s.addressing == stage).outs
-    for out in outs:
+    for out in stage.outs:
         path = Path(out.fs_path).relative_to(repo.root_dir).as_posix()
         frozen, description = attempt.outputs / path, manifest[path]
         if out.use_cache:

@@ -178,7 +178,7 @@ class Pipeline:
     @property
     def stage_names(self) -> list[str]:
         """The stages of ``dvc.yaml``, in order of writing."""
-        return [s.addressing for s in self.repo.index.stages if not s.is_data_source]
+        return [stage_name(s) for s in self.repo.index.stages if not s.is_data_source]
 
     def in_order(self) -> list[str]:
         """Return the stages, each behind those whose outputs it reads."""
@@ -189,7 +189,7 @@ class Pipeline:
                 for dep in self.dvc_stage(name).deps:
                     produced = self._producer(dep.fs_path)
                     if produced and not produced[0].is_data_source:
-                        add(produced[0].addressing)
+                        add(stage_name(produced[0]))
                 ordered.append(name)
 
         for name in self.stage_names:
@@ -205,7 +205,7 @@ class Pipeline:
             If ``dvc.yaml`` has no such stage; the nearest one is named.
         """
         for stage in self.repo.index.stages:
-            if stage.addressing == name and not stage.is_data_source:
+            if stage_name(stage) == name and not stage.is_data_source:
                 return stage
         import difflib
 
@@ -246,7 +246,7 @@ class Pipeline:
             if file == VERSIONS_FILE:
                 # The file is made by a stage: what it says is known only after that has run. A key counts what it
                 # would say, so that keys are known beforehand, and the attempt is held to it.
-                params[file] = self._tracked_versions(stage.addressing, dep.params)
+                params[file] = self._tracked_versions(stage_name(stage), dep.params)
             else:
                 params[file] = dep.read_params()
                 missing = sorted(set(dep.params) - set(params[file]))
@@ -254,7 +254,7 @@ class Pipeline:
                     raise UsageError(
                         f"the key {missing[0]} is missing",
                         where=file,
-                        why=f"stage {stage.addressing} in dvc.yaml depends on it",
+                        why=f"stage {stage_name(stage)} in dvc.yaml depends on it",
                         next=f"add it to {file}",
                     )
         return params
@@ -294,7 +294,7 @@ class Pipeline:
         if stage.is_data_source:
             # `dvc add`: the hash in the .dvc file is the content; hashing terabytes again would tell no more.
             return Input(path, None, digest or self._content(dep, path), tracked=True)
-        key = self.definition(stage.addressing).key
+        key = self.definition(stage_name(stage)).key
         known = self._known_result(key, path)
         if digest and known and digest != known:
             # Somebody committed another content by hand, or it came from a remote: that is what counts then.
@@ -308,6 +308,11 @@ class Pipeline:
         value = dep.get_hash().value
         assert isinstance(value, str)
         return value
+
+
+def stage_name(stage: DvcStage) -> str:
+    """Return a stage's name in ``dvc.yaml``. DVC's own ``addressing`` (3.67) depends on the current directory."""
+    return str(stage.name) if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
 
 
 def open_repo(root: Path) -> Repo:

@@ -1,0 +1,125 @@
+"""Run keys: what changes them, what does not, and that they are known before anything has run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import PARAMETER_FILES, ROOT, Experiment
+
+from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.pipeline import Pipeline
+
+VERSIONS = {
+    "archives": {},
+    "mllam-data-prep": "0.7.0",
+    "mllam-exps": {"prepare_dataset": 1, "create_graph": 1, "train": 1, "evaluate": 1},
+    "neural-lam": "0.7.0",
+    "numpy": "2.0",
+    "pytorch-lightning": "2.6",
+    "torch": "2.13",
+    "torch-geometric": "2.3",
+    "weather-model-graphs": "0.4",
+    "xarray": "2026.1",
+    "zarr": "3.1",
+}
+STAGES = ["prepare_dataset", "create_graph", "train", "evaluate"]
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """The repository's own experiment, its source replaced by a small file; nothing has run."""
+    root = tmp_path / "repo"
+    source = root / "examples/north-atlantic-2025/north_atlantic_2025-12.zarr"
+    source.mkdir(parents=True)
+    (source / ".zmetadata").write_text("{}")
+    (root / "data").mkdir()
+    for file in (*PARAMETER_FILES, "dvc.yaml"):
+        shutil.copy(ROOT / file, root / file)
+    experiment = Experiment(root, environ)
+    experiment.ok("git", "init", "-q")
+    experiment.ok("dvc", "init", "-q")
+    for name in ("HOME", "DVC_SITE_CACHE_DIR"):
+        monkeypatch.setenv(name, environ[name])
+    return experiment
+
+
+def keys(experiment: Experiment, versions: dict = VERSIONS, **options) -> dict[str, str]:
+    pipeline = Pipeline.open(experiment.root, lambda: versions, trust_lock=False, **options)
+    return {stage: pipeline.definition(stage).key for stage in STAGES}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    return [stage for stage in STAGES if before[stage] != after[stage]]
+
+
+def test_keys_name_their_stage_and_are_stable(experiment: Experiment):
+    before = keys(experiment)
+    assert before == keys(experiment)
+    assert all(key.startswith(f"{stage}-") for stage, key in before.items())
+    assert len(set(before.values())) == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "stale"),
+    [
+        ("params.yaml", {"seed": 43}, ["train", "evaluate"]),
+        ("params.yaml", {"logger": "wandb", "logger_project": "other"}, []),
+        ("params.yaml", {"graph__mesh_grid_distance_ratio": 4.0}, ["create_graph", "train", "evaluate"]),
+        ("data/training_params.yaml", {"hidden_dim": 8}, ["train", "evaluate"]),
+        ("data/training_params.yaml", {"num_workers": 7}, []),
+        ("data/evaluate_params.yaml", {"eval": "val"}, ["evaluate"]),
+        ("data/evaluate_params.yaml", {"num_workers": 7}, []),
+        ("data/datastore.yaml", {"dataset_version": "v9.9.9"}, STAGES),
+        ("data/config.yaml", {"training": {"state_feature_weighting": None}}, ["create_graph", "train", "evaluate"]),
+    ],
+)
+def test_what_makes_which_result_another_one(experiment: Experiment, file: str, values: dict, stale: list[str]):
+    before = keys(experiment)
+    experiment.set(file, **values)
+    assert changed(before, keys(experiment)) == stale
+
+
+def test_a_number_is_a_number(experiment: Experiment):
+    experiment.set("params.yaml", seed=42)
+    before = keys(experiment)
+    experiment.set("params.yaml", seed=42.0)
+    assert changed(before, keys(experiment)) == []
+
+
+def test_other_programs_give_other_results_where_they_are_used(experiment: Experiment):
+    before = keys(experiment)
+    assert changed(before, keys(experiment, VERSIONS | {"mllam-data-prep": "0.8.0"})) == STAGES
+    assert changed(before, keys(experiment, VERSIONS | {"pytorch-lightning": "2.7"})) == ["train", "evaluate"]
+    recipes = VERSIONS["mllam-exps"] | {"evaluate": 2}
+    assert changed(before, keys(experiment, VERSIONS | {"mllam-exps": recipes})) == ["evaluate"]
+    archive = {"danra": {"path": "/data/danra.zarr", "metadata": "sha256:0", "version": "v0.5.0"}}
+    assert changed(before, keys(experiment, VERSIONS | {"archives": archive})) == STAGES
+
+
+def test_the_machine_changes_nothing(experiment: Experiment, monkeypatch: pytest.MonkeyPatch):
+    before = keys(experiment)
+    monkeypatch.setenv("MLLAM_MACHINE_OPTIONS", "train.time=2:00:00")
+    (experiment.root / "machines").mkdir()
+    (experiment.root / "machines/other.yaml").write_text("scheduler: local\n")
+    assert keys(experiment) == before
+
+
+def test_smoke_shortens_training_and_evaluation_alone(experiment: Experiment):
+    assert changed(keys(experiment), keys(experiment, smoke=True)) == ["train", "evaluate"]
+
+
+def test_stages_come_in_order_however_they_are_written(experiment: Experiment):
+    assert [s for s in Pipeline.open(experiment.root, dict).in_order() if s in STAGES] == STAGES
+
+
+def test_what_is_missing_is_named(experiment: Experiment):
+    with pytest.raises(UsageError, match="the version of 'archives', which is not written down"):
+        keys(experiment, {})
+    (experiment.root / "data/datastore.yaml").unlink()
+    with pytest.raises(MllamError, match=r"the input data/datastore\.yaml is missing"):
+        keys(experiment)
+    (experiment.root / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(UsageError, match="DVC cannot read this repository"):
+        keys(experiment)

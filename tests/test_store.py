@@ -1,0 +1,198 @@
+"""The run store: what a crash, a race and a zombie can do to it."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from mllam_exps import records
+from mllam_exps.assess import RunState, assess
+from mllam_exps.processes import ProcessIdentity
+from mllam_exps.schedulers.base import Job, JobPhase, JobState
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
+
+KEY = "train-" + "a" * 32
+
+
+class Scheduler:
+    """A scheduler that answers what a test says: real ones can't be made to be in doubt on demand."""
+
+    name = "double"
+
+    def __init__(self, phase: JobPhase = JobPhase.RUNNING, reason: str = "", found: bool = False) -> None:
+        self.phase, self.reason, self.found = phase, reason, found
+
+    def __call__(self, _name: str) -> Scheduler:
+        return self
+
+    def find(self, name: str) -> Job | None:
+        return Job({"name": name}, name) if self.found else None
+
+    def job(self, record: dict) -> Job:
+        return Job(record, "job")
+
+    def state(self, _job: Job) -> JobState:
+        return JobState(self.phase, self.reason)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = RunStore(tmp_path).run(KEY)
+    run.begin({"stage": "train"})
+    return run
+
+
+def claim(run: Run, number: int = 1) -> Attempt | None:
+    return run.claim(
+        number, scheduler="double", experiment="e", workspace=run.directory, working_directory=None
+    )
+
+
+def submitted(run: Run, number: int = 1) -> Attempt:
+    attempt = claim(run, number)
+    assert attempt is not None
+    records.replace(attempt.directory / "job.json", {"id": number})
+    return attempt
+
+
+def dead_process() -> ProcessIdentity:
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+    process.start()
+    identity = ProcessIdentity.of(process.pid)
+    process.kill()
+    process.join()
+    return identity
+
+
+def _race(path: str, number: int, barrier, wins) -> None:
+    barrier.wait()
+    if records.create(Path(path), {"winner": number}):
+        wins.put(number)
+
+
+def test_of_many_creators_one_wins(tmp_path: Path):
+    context = multiprocessing.get_context("fork")
+    for trial in range(10):
+        barrier, wins = context.Barrier(8), context.Queue()
+        path = tmp_path / f"{trial}.json"
+        racers = [context.Process(target=_race, args=(str(path), n, barrier, wins)) for n in range(8)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        assert records.read(path) == {"winner": wins.get(timeout=5)}
+        assert wins.empty()
+    assert len(list(tmp_path.iterdir())) == 10, "nothing temporary is left"
+
+
+@pytest.mark.parametrize("left", range(0, 40, 3))
+def test_a_torn_record_is_none(tmp_path: Path, left: int):
+    path = tmp_path / "end.json"
+    records.replace(path, {"outcome": "succeeded", "reason": "", "time": 1.0})
+    path.write_bytes(path.read_bytes()[:left])
+    assert records.read(path) is None
+
+
+def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "end.json"
+    records.replace(path, {"old": True})
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        records.replace(path, {"new": True})
+    assert records.read(path) == {"old": True}
+    assert [p.name for p in tmp_path.iterdir()] == ["end.json"]
+
+
+def test_a_key_is_no_path(tmp_path: Path):
+    store = RunStore(tmp_path)
+    for key in ("../../etc", "train", "train-XYZ", "train-" + "a" * 31, "a/b-" + "a" * 32, "train-" + "a" * 32 + "\n"):
+        with pytest.raises(ValueError, match="not a run key"):
+            store.run(key)
+
+
+def test_an_attempt_is_claimed_once_and_lost_by_the_next_claim(run: Run):
+    first = claim(run)
+    assert first is not None
+    assert claim(run) is None
+    assert first.is_current
+    second = claim(run, 2)
+    assert second is not None
+    assert not first.is_current
+    assert [a.number for a in run.attempts()] == [1, 2]
+
+
+def test_states_of_a_run(run: Run):
+    scheduler = Scheduler()
+    assert assess(run, scheduler).state is RunState.NEW
+    attempt = claim(run)
+    assert attempt is not None
+    assert assess(run, scheduler).state is RunState.STARTING, "its claimer, we, lives"
+    records.replace(attempt.directory / "job.json", {"id": 1})
+    for phase, state in ((JobPhase.PENDING, RunState.PENDING), (JobPhase.RUNNING, RunState.RUNNING)):
+        assert assess(run, Scheduler(phase)).state is state
+    for phase in (JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.FORGOTTEN):
+        assert assess(run, Scheduler(phase)).state is RunState.LOST, "without its own record nothing succeeded"
+    records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "NaN"})
+    assert assess(run, scheduler).state is RunState.FAILED
+    assert assess(run, scheduler).reason == "NaN"
+    records.replace(run.directory / "result.json", {"attempt": 1, "outputs": {}})
+    assert assess(run, scheduler).state is RunState.DONE
+
+
+def test_not_knowing_is_no_answer(run: Run):
+    attempt = submitted(run)
+    doubt = Scheduler(JobPhase.UNKNOWN, "it runs on n7, which cannot be asked from here")
+    assert assess(run, doubt).state is RunState.UNKNOWN
+    assert "cannot be asked" in assess(run, doubt).reason
+    attempt.heartbeat.touch()
+    assert assess(run, doubt).state is RunState.RUNNING, "it gives signs of life"
+    os.utime(attempt.heartbeat, (time.time() - 3600,) * 2)
+    assert assess(run, doubt).state is RunState.UNKNOWN
+    assert assess(run, doubt).state.living, "nothing is started beside it"
+
+
+def test_a_claimer_that_died_before_submitting(run: Run):
+    attempt = claim(run)
+    assert attempt is not None
+    path = run.directory / "attempts/1.json"
+    record = json.loads(path.read_text()) | {"claimed_by": dead_process().to_record()}
+    records.replace(path, record)
+    assert assess(run, Scheduler(found=True)).state is RunState.RUNNING, "it had submitted: the job is found by name"
+    lost = assess(run, Scheduler())
+    assert lost.state is RunState.LOST
+    assert "never started" in lost.reason
+
+
+def test_a_claimer_elsewhere_gets_time(run: Run):
+    claim(run)
+    path = run.directory / "attempts/1.json"
+    elsewhere = ProcessIdentity("n7", "boot", 1, 1.0).to_record()
+    records.replace(path, json.loads(path.read_text()) | {"claimed_by": elsewhere})
+    assert assess(run, Scheduler()).state is RunState.STARTING
+    records.replace(path, json.loads(path.read_text()) | {"time": time.time() - 3600})
+    assert assess(run, Scheduler()).state is RunState.LOST
+
+
+def test_waiters_that_died_do_not_count(run: Run):
+    me = ProcessIdentity.of()
+    with run.wait_here(me):
+        assert run.other_waiters(me) == []
+        dead = dead_process()
+        records.replace(run.directory / "waiters/dead.json", dead.to_record() | {"seen": time.time()})
+        assert run.other_waiters(me) == []
+        other = ProcessIdentity("n7", "boot", 1, 1.0)
+        records.replace(run.directory / "waiters/n7.json", other.to_record() | {"seen": time.time()})
+        assert run.other_waiters(me) == [other]
+        records.replace(run.directory / "waiters/n7.json", other.to_record() | {"seen": time.time() - 3600})
+        assert run.other_waiters(me) == []
+    assert not (run.directory / "waiters" / f"{socket.gethostname()}.{os.getpid()}.json").exists()
