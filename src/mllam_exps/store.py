@@ -189,10 +189,10 @@ class Run:
         attempt = Attempt(self, number)
         if not records.create(self.directory / "attempts" / f"{number}.json", claim):
             return None
-        attempt.directory.mkdir()
+        attempt.directory.mkdir(exist_ok=True)
         for folder in (attempt.work, attempt.scratch):
             if working_directory is None:
-                folder.mkdir()
+                folder.mkdir(exist_ok=True)
             else:
                 elsewhere = working_directory / self.key / f"{number}-{folder.name}"
                 elsewhere.mkdir(parents=True)

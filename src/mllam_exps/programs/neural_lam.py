@@ -272,6 +272,7 @@ def keep_pictures(options: argparse.Namespace) -> None:
 
     def plot_and_keep(*args: Any, **kwargs: Any) -> Any:
         figure = plot(*args, **kwargs)
+        mend_colour_bar(figure)
         step = re.search(r"\bt=(\d+)\b", str(kwargs.get("title")))
         if step and int(step[1]) in steps and sum(1 for _ in directory.iterdir()) < MAX_PICTURES:
             name = picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
@@ -281,6 +282,21 @@ def keep_pictures(options: argparse.Namespace) -> None:
         return figure
 
     vis.plot_prediction = plot_and_keep
+
+
+def mend_colour_bar(figure: Any) -> None:
+    """Let the colour bar show the field's values.
+
+    neural-lam 0.7 takes the first collection of the axes for the field. With Cartopy 0.26 that is the coastline, and
+    the bar would run from 0 to 1.
+    """
+    from matplotlib.collections import QuadMesh
+
+    fields = [c for axes in figure.axes for c in axes.collections if isinstance(c, QuadMesh)]
+    bars = [axes._colorbar for axes in figure.axes if getattr(axes, "_colorbar", None)]
+    for bar in bars:
+        if fields and not isinstance(bar.mappable, QuadMesh):
+            bar.update_normal(fields[0])
 
 
 def picture_name(datastore: Any, prediction: Any, step: int) -> str:

@@ -25,7 +25,7 @@ KEPT = ("*.csv", "*.pdf", "spatial_loss_maps/*.pdf", "example_plots_*/*.gif")
 
 def run_directory(context: StageContext) -> Path:
     """Return neural-lam's own folder of this evaluation."""
-    return context.scratch / f"evaluate-{label(context)}"
+    return context.scratch / f"eval-{label(context)}"
 
 
 def checkpoint(context: StageContext) -> str:
