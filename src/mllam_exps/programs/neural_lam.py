@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     from neural_lam import train_model
 
     checkpoints.allow_globals()
+    leave_new_memory_alone()
     save_in_one_step()
     draw_without_downloading()
     options = told(rest)
@@ -92,6 +93,17 @@ def main(arguments: list[str] | None = None) -> None:
     # `main` is decorated with loguru's catch, which swallows; should a later neural-lam drop it, call it as
     # it is.
     getattr(train_model.main, "__wrapped__", train_model.main)(rest)
+
+
+def leave_new_memory_alone() -> None:
+    """Spare the filling of every new tensor.
+
+    With ``deterministic=True``, which neural-lam passes, torch 2.13 writes NaN into all memory that it allocates, to
+    show reads of it before a write: 15% of the example's step on a CPU. Results are the same to the bit.
+    """
+    import torch
+
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def make_loggers_ready(options: argparse.Namespace) -> None:
