@@ -361,3 +361,15 @@ def test_force_makes_a_known_result_again(made: Experiment):
     made.ok("mllam-exps", "run", "grow", "--force")
     assert made.starts() == 2
     assert len(grown(made)["starts"]) == 1, "from the beginning, not from the checkpoint of the finished run"
+
+
+def test_no_more_attempts_at_once_than_the_machine_allows(made: Experiment):
+    made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
+    slow(made, seconds=0.5, epochs=16)
+    first = made.start("mllam-exps", "run", "grow")
+    eventually(lambda: len(made.runs("grow")) == 1, 30)
+    slow(made, seconds=0.5, epochs=3)
+    second = made.start("mllam-exps", "run", "grow")
+    outs = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], outs
+    assert "waiting: 1 at once on this host" in outs[1] + outs[0]

@@ -49,9 +49,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def claim(run: Run, number: int = 1) -> Attempt | None:
-    return run.claim(
-        number, scheduler="double", experiment="e", workspace=run.directory, working_directory=None
-    )
+    return run.claim(number, scheduler="double", experiment="e", workspace=run.directory, working_directory=None)
 
 
 def submitted(run: Run, number: int = 1) -> Attempt:

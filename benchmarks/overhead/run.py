@@ -1,8 +1,8 @@
 """What a stage costs beside its program: ``python benchmarks/overhead/run.py [--repeat N]``.
 
-All in one run, on a toy experiment whose program takes a second or two: the bare program; DVC running the bare program as a
-stage; DVC running `mllam-exps run`, which starts an attempt, checks, hashes, publishes; and DVC collecting a known result.
-The difference between the second and the third is ours; DVC's own start is the difference between the first two.
+All in one run, on a toy experiment whose program takes a second or two: the bare program; DVC running the bare program
+as a stage; DVC running `mllam-exps run`, which starts an attempt, checks, hashes, publishes; and DVC collecting a known
+result. The difference between the second and the third is ours; DVC's own is that between the first two.
 """
 
 from __future__ import annotations

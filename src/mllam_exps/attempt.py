@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mllam_exps import outputs, reasons, records
 from mllam_exps.errors import MllamError
@@ -68,6 +70,7 @@ class Supervisor:
         self.program: subprocess.Popen[bytes] | None = None
         self.stopped: Stopped | None = None
         self._deadline: float | None = None
+        self._slot: IO[str] | None = None
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
@@ -114,8 +117,31 @@ class Supervisor:
             return Outcome.FAILED, f"{type(error).__name__}: {error}"
         return Outcome.SUCCEEDED, ""
 
+    def _take_slot(self) -> None:
+        """Wait until fewer than ``max_jobs`` attempts run on this host; the kernel gives a dead one's slot back."""
+        number = self.spec.get("slots")
+        if not number:
+            return
+        directory = self.attempt.run.directory.parents[1] / "slots"
+        directory.mkdir(exist_ok=True)
+        while True:
+            for slot in range(number):
+                file = (directory / f"{socket.gethostname()}.{slot}").open("w")
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.close()
+                else:
+                    self._slot = file
+                    return
+            self._progress(f"waiting: {number} at once on this host (max_jobs in the machine file)")
+            self._raise_if_stopped()
+            time.sleep(WATCH_SECONDS)
+
     def _work(self) -> None:
         from mllam_exps import stages
+
+        self._take_slot()
 
         stage = stages.get(self.attempt.run.stage)
         self._check_versions()
@@ -301,6 +327,7 @@ def spec_of(
     versions: Mapping[str, Any],
     environment: Mapping[str, str],
     time_limit: float | None = None,
+    slots: int | None = None,
     smoke: bool = False,
     nodes: int = 1,
     devices: int = 1,
@@ -315,6 +342,7 @@ def spec_of(
         "versions": dict(versions),
         "environment": dict(environment),
         "time_limit": time_limit,
+        "slots": slots,
         "smoke": smoke,
         "nodes": nodes,
         "devices": devices,

@@ -82,7 +82,9 @@ class Starter:
             commit=self.workspace.commit,
             versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
             environment=tracking.environment(self.workspace.origin, os.environ, project),
-            time_limit=resources.time_seconds,
+            # A cluster's scheduler counts for itself.
+            time_limit=resources.time_seconds if self.machine.scheduler == "local" else None,
+            slots=self.machine.max_jobs if self.machine.scheduler == "local" else None,
             smoke=definition.smoke,
             nodes=nodes,
             devices=devices,

@@ -15,6 +15,7 @@ Several processes of one training run this same program (DDP over Slurm, or star
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
 import os
 import re
@@ -270,30 +271,44 @@ def has_shapefile(category: str, name: str, resolution: str) -> bool:
 def keep_pictures(options: argparse.Namespace) -> None:
     """Keep the example forecasts as PNG: neural-lam hands its figures to the logger, which keeps no file.
 
-    First, middle and last step of each example only; all of them go to the tracking server.
+    First, middle and last step of each example only; all of them go to the tracking server. Drawing a map takes a
+    second or two, so a figure that is drawn for the logger anyway is not drawn again.
     """
     scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
     if not scratch or not is_first_process():
         return
+    from matplotlib.figure import Figure
     from neural_lam import vis
 
     directory = Path(scratch) / PICTURES
     directory.mkdir(parents=True, exist_ok=True)
     steps = {1, (options.ar_steps_eval + 1) // 2, options.ar_steps_eval}
-    plot = vis.plot_prediction
+    plot, save = vis.plot_prediction, Figure.savefig
+    wanted: dict[Any, Path] = {}
 
-    def plot_and_keep(*args: Any, **kwargs: Any) -> Any:
+    def plot_and_note(*args: Any, **kwargs: Any) -> Any:
         figure = plot(*args, **kwargs)
         mend_colour_bar(figure)
         step = re.search(r"\bt=(\d+)\b", str(kwargs.get("title")))
-        if step and int(step[1]) in steps and sum(1 for _ in directory.iterdir()) < MAX_PICTURES:
-            name = picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
-            # The program that draws must not know that somebody else saved its figure: no settings are
-            # changed.
-            figure.savefig(directory / name, dpi=DPI)
+        if step and int(step[1]) in steps and len(wanted) < MAX_PICTURES:
+            wanted[figure] = directory / picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
         return figure
 
-    vis.plot_prediction = plot_and_keep
+    def save_and_keep(figure: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
+        saved = save(figure, name, *args, **kwargs)
+        kept = wanted.get(figure)
+        if kept is not None and not kept.exists() and str(name).endswith(".png"):
+            shutil.copyfile(name, kept)
+        return saved
+
+    def keep_the_rest() -> None:
+        for figure, path in wanted.items():
+            if not path.exists():
+                save(figure, path, dpi=DPI)
+
+    vis.plot_prediction = plot_and_note
+    setattr(Figure, "savefig", save_and_keep)  # noqa: B010 - mypy refuses an assignment to a method
+    atexit.register(keep_the_rest)
 
 
 def mend_colour_bar(figure: Any) -> None:

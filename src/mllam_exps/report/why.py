@@ -29,7 +29,9 @@ def show(stage: str, *, as_json: bool) -> None:
     pipeline = here.pipeline
     dvc_stage = pipeline.dvc_stage(stage)
     with pipeline.repo.lock:
-        changes = list(reasons_of(dvc_stage.status(check_updates=True).get(dvc_stage.addressing, []), pipeline.versions()))
+        changes = list(
+            reasons_of(dvc_stage.status(check_updates=True).get(dvc_stage.addressing, []), pipeline.versions())
+        )
     definition = pipeline.definition(stage) if stage not in {"check_for_venv_path", "mllam_version"} else None
     now = assess(here.store.run(definition.key), schedulers.get) if definition else None
     if as_json:
