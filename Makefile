@@ -22,6 +22,8 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make lock       write the lock files anew from pyproject.toml"
 
+run smoke: export MLLAM_MACHINE ?= local
+
 run: $(VENV)/.installed
 	$(IN_VENV) dvc exp run
 	@$(IN_VENV) mllam-exps scores
@@ -45,7 +47,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing $(TORCH) …"
 	@$(PIP) "$(TORCH)"
-	@echo "installing the programs of requirements.lock …"
+	@echo "installing the $$(grep -c == requirements.lock) packages of requirements.lock: some minutes …"
 	@grep -v '^torch==' requirements.lock > $(VENV)/requirements.txt
 	@$(PIP) -r $(VENV)/requirements.txt
 	@$(PIP) --no-deps -e .

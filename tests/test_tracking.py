@@ -47,10 +47,6 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
-
-
 def run(code: str, origin: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a Python program as an attempt does, in a folder of its own."""
     work = origin / "attempt"
@@ -72,15 +68,6 @@ def run(code: str, origin: Path, *arguments: str, **more: str) -> subprocess.Com
 def ask(origin: Path, question: str) -> list[tuple]:
     with closing(sqlite3.connect(origin / "mlflow.db")) as database:
         return database.execute(question).fetchall()
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """Return a git repository with a `.dvc` folder."""
-    root = tmp_path / "repo"
-    (root / ".dvc").mkdir(parents=True)
-    git(root, "init", "-q")
-    return root
 
 
 @pytest.fixture(scope="module")
