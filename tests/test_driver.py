@@ -16,7 +16,12 @@ import psutil
 import pytest
 from conftest import Experiment, eventually
 
-from mllam_exps import records
+from mllam_exps import records, workdir
+from mllam_exps.errors import MllamError
+from mllam_exps.params import FILES
+from mllam_exps.pipeline import Pipeline
+from mllam_exps.store import RunStore
+from mllam_exps.workspace import Workspace
 
 GROW = ("dvc", "repro", "-s", "grow")
 
@@ -367,9 +372,95 @@ def test_no_more_attempts_at_once_than_the_machine_allows(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
     slow(made, seconds=0.5, epochs=16)
     first = made.start("mllam-exps", "run", "grow")
-    eventually(lambda: len(made.runs("grow")) == 1, 30)
+    running_attempt(made)
     slow(made, seconds=0.5, epochs=3)
     second = made.start("mllam-exps", "run", "grow")
     outs = [process.communicate(timeout=60)[0] for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outs
     assert "waiting: 1 at once on this host" in outs[1] + outs[0]
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[1]"])
+def test_damaged_records_cost_one_run_at_most(made: Experiment, damage: str):
+    made.ok(*GROW)
+    [run] = made.runs("grow")
+    for name in ("result.json", "attempts/1.json", "attempts/1/end.json"):
+        (run / name).write_text(damage)
+    states = {r["stage"]: r["state"] for r in json.loads(made.ok("mllam-exps", "status", "--json"))}
+    assert states == {"make": "done", "grow": "lost"}
+    assert "grow: done in attempt 2" in made.ok("mllam-exps", "run", "grow")
+    assert "grow: known: collected" in made.ok("mllam-exps", "run", "grow")
+
+
+def test_a_changed_file_in_the_store_is_never_published(made: Experiment):
+    made.ok(*GROW)
+    [run] = made.runs("grow")
+    kept = run / "attempts/1/outputs/grown/state.json"
+    content = kept.read_bytes()
+    shutil.rmtree(made.root / ".dvc/cache/files")
+    shutil.rmtree(made.root / "grown")
+    for wrong in (b"short", content.replace(b"3", b"4")):
+        kept.chmod(0o644)
+        kept.write_bytes(wrong)
+        done = made.command("mllam-exps", "run", "grow")
+        assert done.returncode == 1
+        assert "is not what was made" in done.stdout
+        assert "--force" in done.stdout
+    made.ok("mllam-exps", "run", "grow", "--force")
+    assert grown(made)["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("paths.run_store=/dev/null", "the run store cannot be written"),
+        ("environment.source=nofile.sh", "there is no such script"),
+        ("environment.venv=/nowhere", "no Python in the virtual environment"),
+        ("scheduler=slurm", "not available"),
+    ],
+)
+def test_a_machine_that_cannot_work_is_refused_by_the_first_stage(made: Experiment, option: str, message: str):
+    made.environ["MLLAM_MACHINE_OPTIONS"] = option
+    done = made.command("mllam-exps", "run", "check_for_venv_path")
+    assert done.returncode == 2
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_secret_in_an_address_is_refused_and_others_are_written_nowhere(made: Experiment):
+    made.environ["MLFLOW_TRACKING_URI"] = "http://user:hunter2@127.0.0.1:1/"
+    done = made.command("mllam-exps", "run", "check_for_venv_path")
+    assert done.returncode == 2
+    assert "hunter2" not in done.stdout
+    del made.environ["MLFLOW_TRACKING_URI"]
+    made.environ["MLFLOW_TRACKING_PASSWORD"] = "hunter2"
+    made.ok(*GROW)
+    found = subprocess.run(["grep", "-rl", "hunter2", str(made.root)], capture_output=True, text=True, check=False)
+    assert found.stdout == ""
+    writable = subprocess.run(
+        ["find", str(made.root), "-perm", "-o+w", "!", "-type", "l"], capture_output=True, text=True, check=True
+    )
+    assert writable.stdout == ""
+
+
+def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experiment):
+    pipeline = Pipeline.open(made.root, lambda: {"numpy": "2.0"}, trust_lock=False)
+    definition, store = pipeline.definition("make"), RunStore(made.root / "store")
+    run = store.run(definition.key)
+    run.begin(definition.to_record())
+    workspace = Workspace.here({}, made.root)
+
+    def laid_out(number: int) -> None:
+        attempt = run.claim(number, scheduler="local", experiment="e", workspace=workspace.root, working_directory=None)
+        assert attempt is not None
+        workdir.lay_out(pipeline.repo, store, attempt, definition, FILES)
+
+    laid_out(1)
+    shutil.copy(made.root / "toy.yaml", made.root / "before.yaml")
+    made.set("toy.yaml", make__size=3)
+    with pytest.raises(MllamError, match=r"toy\.yaml: it was edited while the run was being started"):
+        laid_out(2)
+    shutil.copy(made.root / "before.yaml", made.root / "toy.yaml")
+    made.set("data/datastore.yaml", dataset_version="v9")
+    with pytest.raises(MllamError, match=r"data/datastore\.yaml: it was edited"):
+        laid_out(3)

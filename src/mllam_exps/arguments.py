@@ -257,6 +257,8 @@ def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise UsageError("is no Python that answers", str(python)) from error
     except OSError as error:
         raise UsageError("cannot be run", str(python), error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:

@@ -61,7 +61,8 @@ def assess(run: Run, scheduler: Callable[[str], Scheduler]) -> Assessment:
     if ended is not None:
         return ended
     claim = last.claim
-    assert claim is not None
+    if claim is None:
+        return Assessment(RunState.LOST, "its claim cannot be read any more: nobody can tell who works on it", last)
     asked = scheduler(claim["scheduler"])
     job = find_job(last, claim, asked)
     if job is None:

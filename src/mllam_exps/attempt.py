@@ -79,13 +79,12 @@ class Supervisor:
             print("this attempt was started before", flush=True)
             return 1
         reserve = self.attempt.directory / "reserve"
-        reserve.write_bytes(b"\0" * RESERVE_BYTES)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         # The submitter holds signals back while it submits, and a child inherits that.
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
-        outcome, reason = self._outcome()
+        outcome, reason = self._outcome(reserve)
         # On a full disk these are the blocks that the record of the failure is written to.
         reserve.unlink(missing_ok=True)
         end = {"outcome": outcome, "reason": reason, "time": time.time()}
@@ -102,8 +101,9 @@ class Supervisor:
                 temporary.unlink(missing_ok=True)
             records.replace(self.attempt.directory / "end.json", end)
 
-    def _outcome(self) -> tuple[Outcome, str]:
+    def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
         try:
+            reserve.write_bytes(b"\0" * RESERVE_BYTES)
             self._work()
         except Stopped as stop:
             return stop.outcome, stop.reason
@@ -160,8 +160,12 @@ class Supervisor:
         made = outputs.freeze(self.attempt, definition["outputs"])
         self._raise_if_stopped()
         result = {"attempt": self.attempt.number, "outputs": made, "time": time.time()}
-        if not records.create(self.attempt.run.directory / "result.json", result):
-            raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+        path = self.attempt.run.directory / "result.json"
+        if not records.create(path, result):
+            if self.attempt.run.result is not None:
+                raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+            # One that cannot be read any more is none.
+            records.replace(path, result)
         self._tidy()
 
     def _tidy(self) -> None:

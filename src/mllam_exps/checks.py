@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import environment, params
+from mllam_exps import environment, machines, params, reasons, schedulers, tracking
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.workspace import Workspace
@@ -16,14 +17,19 @@ from mllam_exps.workspace import Workspace
 NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
 
 
-def check_environment(machine: Machine) -> None:
-    """Refuse a virtual environment that is not there.
+def check_environment(machine: Machine, origin: Path) -> None:
+    """Refuse a scheduler, a script, a virtual environment or a run store that is not there.
 
     Raises
     ------
     UsageError
         With the place that named it.
     """
+    schedulers.get(machine.scheduler)
+    for script in machine.environment.source:
+        path = origin / machines.FOLDER / Path(script).expanduser()
+        if not path.is_file():
+            raise UsageError("there is no such script", str(path), "environment.source names it")
     python = environment.python(machine)
     if not os.access(python, os.X_OK):
         raise UsageError(
@@ -32,6 +38,15 @@ def check_environment(machine: Machine) -> None:
             why=f"{python} is missing or not executable",
             next="set MLLAM_VENV_PATH, or environment.venv in the machine file, to one with mllam-exps[models] in it",
         )
+    if machine.paths.run_store is not None:
+        try:
+            machine.paths.run_store.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=machine.paths.run_store).close()
+        except OSError as error:
+            where = f"{machine.origin('paths.run_store')}: {machine.paths.run_store}"
+            raise UsageError("the run store cannot be written", where, reasons.of_os_error(error)) from error
+    # An address with a password in it is refused here, not after a run was claimed.
+    tracking.environment(origin, os.environ)
 
 
 def check_programs(machine: Machine, versions: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ def logs(
     attempt: Annotated[
         int | None, typer.Option("--attempt", "-n", help="Which attempt; the newest if not said.")
     ] = None,
-    lines: Annotated[int | None, typer.Option("--lines", help="Only so many lines from the end.")] = None,
+    lines: Annotated[int | None, typer.Option("--lines", min=1, help="Only so many lines from the end.")] = None,
 ) -> None:
     """Print the log of a stage's newest attempt."""
     from mllam_exps.report import logs as report
@@ -175,10 +175,15 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(int(Exit.INTERRUPTED)) from None
-    except BrokenPipeError:
-        # `mllam-exps logs | head`: nobody listens any more, which is no error.
-        sys.stderr.close()
-        raise SystemExit(0) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # `mllam-exps logs | head`: nobody listens any more, which is no error.
+            sys.stderr.close()
+            raise SystemExit(0) from None
+        from mllam_exps.reasons import of_os_error
+
+        print(f"error: {of_os_error(error)}", file=sys.stderr)
+        raise SystemExit(int(Exit.FAILED)) from None
 
 
 if __name__ == "__main__":

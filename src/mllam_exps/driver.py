@@ -77,7 +77,11 @@ class Driver:
         """
         definition = self.pipeline.definition(stage)
         run = self.store.run(definition.key)
-        run.begin(definition.to_record())
+        try:
+            run.begin(definition.to_record())
+        except OSError as error:
+            why = reasons.of_os_error(error)
+            raise MllamError("the run store cannot be written", str(self.store.directory), why) from error
         display = Display(stage)
         with self._signals(), run.wait_here(self.me) as waiter:
             try:
@@ -159,7 +163,8 @@ class Driver:
 
     def _ask_for_verdict(self, attempt: Attempt) -> dict[str, Any]:
         claim = attempt.claim
-        assert claim is not None
+        if claim is None:
+            return {"phase": JobPhase.FORGOTTEN.name, "reason": ""}
         scheduler: Scheduler = schedulers.get(claim["scheduler"])
         job = find_job(attempt, claim, scheduler)
         until = time.monotonic() + VERDICT_PATIENCE
@@ -245,7 +250,12 @@ class Driver:
                 exit=Exit.INTERRUPTED,
             )
         display.line("interrupted: stopping the run")
-        stop(now.attempt, self.me)
+        if not stop(now.attempt, self.me):
+            raise MllamError(
+                "interrupted; the run was asked to stop, and has not yet",
+                next="mllam-exps status",
+                exit=Exit.INTERRUPTED,
+            )
         raise MllamError(
             "interrupted; the run was stopped", next="dvc exp run goes on from here", exit=Exit.INTERRUPTED
         )

@@ -51,7 +51,7 @@ def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
     return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir", content
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> dict[str, Any]:
     """Hash an output: a file, or a folder with all files below it."""
     if path.is_file():
         return {"digest": md5_of_file(path), "size": path.stat().st_size, "files": None}
@@ -99,7 +99,7 @@ def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
                 raise CheckFailed(f"the output {path} contains a symbolic link, {file.name}")
             if file.is_file():
                 file.chmod(READ_ONLY)
-        manifest[path] = _describe(frozen)
+        manifest[path] = describe(frozen)
     records.replace(attempt.directory / "manifest.json", manifest)
     return {
         path: {"digest": d["digest"], "size": d["size"], "files": 1 if d["files"] is None else len(d["files"])}
@@ -168,9 +168,10 @@ def _into_cache(repo: Repo, run: Run, frozen: Path, description: Mapping[str, An
     files = description["files"]
     objects = {description["digest"]: frozen} if files is None else {f["md5"]: frozen / f["relpath"] for f in files}
     missing = {digest: path for digest, path in objects.items() if not cache.exists(digest)}
-    gone = next((path for path in missing.values() if not path.is_file()), None)
-    if gone:
-        raise MllamError(f"the run store lost {gone.name}", where=str(gone), next=_redo(run))
+    sizes = {description["digest"]: description["size"]} if files is None else {f["md5"]: f["size"] for f in files}
+    for digest, path in missing.items():
+        if not _is_as_frozen(path, digest, sizes[digest]):
+            raise MllamError(f"the run store's {path.name} is not what was made", where=str(path), next=_redo(run))
     if missing:
         # Verified by the hash that freezing took, and read-only since: no need to read it all again.
         cache.add([str(p) for p in missing.values()], localfs, list(missing), hardlink=True, verify=False)
@@ -178,6 +179,15 @@ def _into_cache(repo: Repo, run: Run, frozen: Path, description: Mapping[str, An
         digest, content = digest_of_folder(files)
         cache.add_bytes(digest, content)
         cache.protect(cache.oid_to_path(digest))
+
+
+def _is_as_frozen(path: Path, digest: str, size: int) -> bool:
+    """Tell whether a file is as it was frozen; one that somebody could write to is read again."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_size == size and (not found.st_mode & 0o222 or md5_of_file(path) == digest)
 
 
 def _into_workspace(repo: Repo, out: Any, digest: str) -> None:

@@ -34,6 +34,14 @@ IRRELEVANT = {"num_workers"}
 """Parameters that say how fast, not what: they never make a result stale in the run store."""
 
 
+def holds(file: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter file says what DVC read from it: values by (dotted) name."""
+    try:
+        return all((file[name] if name in file else _lookup(file, name)) == value for name, value in values.items())
+    except KeyError:
+        return False
+
+
 @dataclass(frozen=True)
 class Input:
     """One input of a stage.
@@ -248,7 +256,7 @@ class Pipeline:
                 # would say, so that keys are known beforehand, and the attempt is held to it.
                 params[file] = self._tracked_versions(stage_name(stage), dep.params)
             else:
-                params[file] = dep.read_params()
+                params[file] = self._read(dep, file)
                 missing = sorted(set(dep.params) - set(params[file]))
                 if missing:
                     raise UsageError(
@@ -258,6 +266,17 @@ class Pipeline:
                         next=f"add it to {file}",
                     )
         return params
+
+    @staticmethod
+    def _read(dep: Any, file: str) -> dict[str, Any]:
+        from dvc.exceptions import DvcException
+
+        try:
+            found: dict[str, Any] = dep.read_params()
+        except DvcException as error:
+            why = str(error.__cause__ or error).splitlines()[0]
+            raise UsageError("it cannot be read", where=file, why=why) from error
+        return found
 
     def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
         tracked = {}

@@ -54,10 +54,11 @@ def create(path: Path, record: dict[str, Any]) -> bool:
     return True
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read(path: Path, *required: str) -> dict[str, Any] | None:
     """Return the record at `path`, or None where there is none.
 
-    A file that is no JSON object counts as none: we never write one, but a disk that lost its last blocks may hold one.
+    A file that is no JSON object, or lacks a `required` key, counts as none: we never write one, but a disk that lost
+    its last blocks may hold one.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -65,4 +66,4 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and all(key in record for key in required) else None

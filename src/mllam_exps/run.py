@@ -37,7 +37,7 @@ def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
     """
     workspace = Workspace.here()
     machine = machines.pick(workspace.origin, os.environ, socket.gethostname())
-    checks.check_environment(machine)
+    checks.check_environment(machine, workspace.origin)
     checks.check_parameters(workspace, machine)
     if stage == "check_for_venv_path":
         check_for_venv_path(workspace, machine)

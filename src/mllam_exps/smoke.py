@@ -29,7 +29,7 @@ def smoke() -> None:
     begun = time.monotonic()
     workspace = Workspace.here()
     machine = machines.pick(workspace.origin, os.environ, socket.gethostname())
-    checks.check_environment(machine)
+    checks.check_environment(machine, workspace.origin)
     checks.check_parameters(workspace, machine)
     # The lock may describe another state of the files: every input is what its stage makes of them as they are now.
     pipeline, store = open_pipeline(workspace, machine, trust_lock=False, smoke=True)

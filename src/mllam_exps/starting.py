@@ -110,7 +110,8 @@ class Starter:
         assert claim is not None
         when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
         key = attempt.run.key.rsplit("-", 1)[1][:8]
-        name = f"{when}-{attempt.run.stage}-{claim['experiment']}-{key}-{attempt.number}.log"
+        name = f"{when}-{attempt.run.stage}-{claim['experiment'][:100]}-{key}-{attempt.number}.log"
+        # A file's name has 255 bytes at most.
         return self.workspace.origin / self.machine.paths.logs / name.replace("/", "_")
 
     def _link_log(self, attempt: Attempt) -> None:

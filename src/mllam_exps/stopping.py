@@ -23,11 +23,11 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
     """
     attempt.request_cancel(by)
     claim = attempt.claim
-    assert claim is not None
-    scheduler = schedulers.get(claim["scheduler"])
-    job = find_job(attempt, claim, scheduler)
-    if job is not None:
-        scheduler.cancel(job)
+    if claim is not None:
+        scheduler = schedulers.get(claim["scheduler"])
+        job = find_job(attempt, claim, scheduler)
+        if job is not None:
+            scheduler.cancel(job)
     until = time.monotonic() + PATIENCE
     while assess(attempt.run, schedulers.get).state.living:
         if time.monotonic() > until:

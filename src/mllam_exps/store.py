@@ -86,13 +86,14 @@ class Attempt:
 
     @property
     def claim(self) -> dict[str, Any] | None:
-        """Who claimed the attempt."""
-        return records.read(self.run.directory / "attempts" / f"{self.number}.json")
+        """Who claimed the attempt; None where that cannot be read any more."""
+        path = self.run.directory / "attempts" / f"{self.number}.json"
+        return records.read(path, "claimed_by", "experiment", "job_name", "scheduler", "time")
 
     @property
     def job(self) -> dict[str, Any] | None:
         """What the scheduler answered, once it did."""
-        return records.read(self.directory / "job.json")
+        return records.read(self.directory / "job.json") or None
 
     @property
     def started(self) -> dict[str, Any] | None:
@@ -102,7 +103,7 @@ class Attempt:
     @property
     def end(self) -> dict[str, Any] | None:
         """The attempt's own completion record."""
-        return records.read(self.directory / "end.json")
+        return records.read(self.directory / "end.json", "outcome", "reason")
 
     @property
     def progress(self) -> dict[str, Any] | None:
@@ -148,7 +149,7 @@ class Run:
     @property
     def result(self) -> dict[str, Any] | None:
         """The proven result, or None."""
-        return records.read(self.directory / "result.json")
+        return records.read(self.directory / "result.json", "attempt", "outputs")
 
     def begin(self, definition: Mapping[str, Any]) -> None:
         """Make the run's directory and write down what defines it, unless that is done."""

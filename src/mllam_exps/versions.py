@@ -94,7 +94,9 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
         When that Python cannot be started, or `mllam_exps` is not installed there.
     """
     command = [*python, "-m", "mllam_exps.versions", "--json"]
-    shown = " ".join(command)
+    # What stands before it makes the environment ready: a page of bash, for machines with modules.
+    python_itself = next((word for word in python if word.endswith("python")), python[0])
+    shown = f"{python_itself} -m mllam_exps.versions --json"
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -108,7 +110,7 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
     if not isinstance(found, dict):
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()
         why = told[-1] if told else f"exit code {done.returncode}"
-        hint = f"install mllam-exps there: {' '.join(python)} -m pip install mllam-exps"
+        hint = f"install mllam-exps there: {python_itself} -m pip install mllam-exps"
         raise MllamError("the stages' environment does not tell its versions", shown, why, hint)
     return {str(name): str(version) for name, version in found.items()}
 

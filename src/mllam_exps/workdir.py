@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mllam_exps import outputs
-from mllam_exps.errors import CheckFailed
+from mllam_exps.errors import CheckFailed, MllamError
+from mllam_exps.params import read_yaml
+from mllam_exps.pipeline import VERSIONS_FILE, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,8 +51,31 @@ def lay_out(repo: Repo, store: RunStore, attempt: Attempt, definition: RunDefini
             continue
         if not _from_store(store, source, target) and not _from_cache(repo, source, target):
             _from_workspace(root, source, target)
+    _hold_to_the_key(attempt, definition)
     for output in definition.outputs:
         (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
+    """Refuse files that were edited between the moment when the key was made of them and this copy.
+
+    Raises
+    ------
+    MllamError
+        Naming the file.
+    """
+    changed = [
+        file
+        for file, values in definition.params.items()
+        if file != VERSIONS_FILE and not holds(read_yaml(attempt.work / file, file), values)
+    ]
+    changed += [
+        source.path
+        for source in definition.inputs
+        if not source.tracked and source.digest != outputs.describe(attempt.work / source.path)["digest"]
+    ]
+    if changed:
+        raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
 
 
 def _from_store(store: RunStore, source: Input, target: Path) -> bool:

@@ -12,7 +12,7 @@ from mllam_exps.workspace import leftovers
 def show() -> None:
     """Check, and say what was checked."""
     here = Here.open()
-    checks.check_environment(here.machine)
+    checks.check_environment(here.machine, here.workspace.origin)
     checks.check_parameters(here.workspace, here.machine)
     text, notes = checks.versions_text(here.workspace, here.machine)
     dependencies = [i.path for i in here.pipeline.definition("prepare_dataset").inputs]

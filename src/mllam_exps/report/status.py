@@ -9,6 +9,7 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.errors import UsageError
 from mllam_exps.report.here import Here
 from mllam_exps.store import Run
 from mllam_exps.watch import describe, duration
@@ -52,6 +53,10 @@ def record(run: Run, now: Assessment) -> dict[str, Any]:
 def show(stages: list[str], *, everything: bool, as_json: bool) -> None:
     """Print the runs, newest last; finished ones older than a week only with `everything`."""
     here = Here.open()
+    known = {r.stage for r in here.store.runs()}
+    for name in stages:
+        if name not in known:
+            raise UsageError(f"no run of a stage {name!r}", str(here.store.directory), next="mllam-exps status --all")
     runs = [r for r in here.store.runs() if not stages or r.stage in stages]
     found = [(run, assess(run, schedulers.get)) for run in runs]
     records = [(record(run, now), now) for run, now in found]
@@ -77,7 +82,7 @@ def _print_table(records: list[tuple[dict[str, Any], Assessment]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("stage", "experiment", "key", "state"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True, max_width=24 if name == "experiment" else None)
     table.add_column("try", justify="right")
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
