@@ -17,9 +17,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS)
 
 help:
 	@echo "make run        the example experiment, end to end, in about five minutes"
-	@echo "make smoke      the whole pipeline on one batch and one epoch, in under a minute"
+	@echo "make smoke      the whole pipeline on one batch and one epoch, in about a minute"
 	@echo "make test       the tests; make test-long: those that take minutes, too"
 	@echo "make lint       ruff and mypy"
+	@echo "make clean      remove the environment"
 	@echo "make lock       write the lock files anew from pyproject.toml"
 
 run smoke: export MLLAM_MACHINE ?= local

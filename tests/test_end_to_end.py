@@ -94,15 +94,16 @@ def test_mlflow_has_all_three_programs(tiny: Experiment):
 
 
 def test_one_parameter_changed_and_shared_between_clones(tiny: Experiment, tmp_path: Path):
+    path = str(tmp_path / "shared folder")
+    tiny.ok("git", "init", "-q", "--bare", path)
+    # Before the experiment: DVC 3.67 pushes the data of those only whose own .dvc/config knows the remote.
+    tiny.ok("dvc", "remote", "add", "-d", "localshare", path)
     out = tiny.ok("dvc", "exp", "run", "-n", "narrow", "-S", "data/training_params.yaml:hidden_dim=8", timeout=600)
     assert "Stage 'prepare_dataset' didn't change, skipping" in out
     assert "narrow" in tiny.ok("dvc", "exp", "list")
-    path = str(tmp_path / "shared folder")
-    tiny.ok("git", "init", "-q", "--bare", path)
-    tiny.ok("dvc", "remote", "add", "-d", "localshare", path)
     tiny.ok("dvc", "exp", "push", path, "narrow")
     other = tiny.clone(tmp_path / "clone")
-    other.ok("dvc", "remote", "add", "-d", "localshare", path)
+    other.ok("dvc", "remote", "add", "--local", "-d", "localshare", path)
     assert "narrow" in other.ok("dvc", "exp", "list", path)
     other.ok("dvc", "exp", "pull", path, "narrow")
     other.ok("dvc", "exp", "apply", "narrow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -143,7 +144,9 @@ def init(
     """Start an experiment repository of one's own from an example: git, DVC, parameters, machine files."""
     from mllam_exps import init as starting
 
-    starting.init(directory, example)
+    made = starting.init(directory, example)
+    typer.echo(f"{made} starts from {example}: see its README.md; then")
+    typer.echo(f"  cd {shlex.quote(str(made))} && mllam-exps check && dvc exp run")
 
 
 @machine_app.command("show")

@@ -26,7 +26,7 @@ from mllam_exps.schedulers.base import JobPhase, Scheduler
 from mllam_exps.starting import Starter
 from mllam_exps.stopping import stop
 from mllam_exps.store import Attempt, Run, RunStore
-from mllam_exps.watch import Display, describe
+from mllam_exps.watch import Display, describe, duration
 from mllam_exps.workspace import Workspace
 
 POLL_SECONDS = 0.3
@@ -186,7 +186,11 @@ class Driver:
             self._leave_if_abandoned()
             outputs.publish(self.pipeline.repo, run, self.pipeline.dvc_stage(stage))
         attempt = outputs.result_attempt(run)
-        verb = f"done in attempt {attempt.number}" if self._attached else f"known: collected ({run.key})"
+        verb = (
+            f"done in attempt {attempt.number}, {_time_taken(attempt)}"
+            if self._attached
+            else f"known: collected ({run.key})"
+        )
         display.line(verb)
         self._wait_for_dvc_lock(display)
 
@@ -281,6 +285,12 @@ class Driver:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _time_taken(attempt: Attempt) -> str:
+    """Return how long an attempt took, from its start to its end."""
+    started, end = attempt.started or {}, attempt.end or {}
+    return duration(end.get("time", 0.0) - started.get("time", 0.0)) if started and end else ""
 
 
 def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,11 +125,24 @@ def leftovers(root: Path, since: float | None = None) -> list[str]:
     """
     if git(root, "symbolic-ref", "-q", "HEAD") or not git(root, "for-each-ref", "refs/exps/exec/"):
         return []
+    if since is None and _dvc_works_in(root):
+        return []
     detached, branch = _last_detachment(root)
     # git's reflog has whole seconds.
     if not branch or (since is not None and detached >= since - 1.0):
         return []
     return [f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"]
+
+
+def _dvc_works_in(root: Path) -> bool:
+    """Tell whether a `dvc` command of this host has this directory as its own."""
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(root) and any(Path(word).name == "dvc" for word in process.cmdline()[:4]):
+                return True
+        except (psutil.Error, OSError):
+            continue
+    return False
 
 
 def _last_detachment(root: Path) -> tuple[float, str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.assess import RunState, assess
-from mllam_exps.pipeline import VERSIONS_FILE
+from mllam_exps.errors import Exit, MllamError
+from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
 from mllam_exps.report.here import Here
 
 THEN = {
@@ -28,10 +29,7 @@ def show(stage: str, *, as_json: bool) -> None:
     here = Here.open()
     pipeline = here.pipeline
     dvc_stage = pipeline.dvc_stage(stage)
-    with pipeline.repo.lock:
-        changes = list(
-            reasons_of(dvc_stage.status(check_updates=True).get(dvc_stage.addressing, []), pipeline.versions())
-        )
+    changes = _changes(pipeline, dvc_stage)
     definition = pipeline.definition(stage) if stage not in {"check_for_venv_path", "mllam_version"} else None
     now = assess(here.store.run(definition.key), schedulers.get) if definition else None
     if as_json:
@@ -46,7 +44,25 @@ def show(stage: str, *, as_json: bool) -> None:
         print(f"{stage}: {THEN[now.state]} ({definition.key})")
 
 
-def reasons_of(entries: list[Any], versions: Any) -> list[str]:
+def _changes(pipeline: Pipeline, stage: Any) -> list[str]:
+    """Return what DVC finds changed about a stage.
+
+    Raises
+    ------
+    MllamError
+        While another DVC command works on the stage.
+    """
+    from dvc.lock import LockError
+
+    try:
+        with pipeline.repo.lock:
+            return reasons_of(stage.status(check_updates=True).get(stage.addressing, []))
+    except LockError as error:
+        what = "DVC is at work here: what is stale can be told when it has finished"
+        raise MllamError(what, next="mllam-exps status", exit=Exit.UNKNOWN) from error
+
+
+def reasons_of(entries: list[Any]) -> list[str]:
     """Put DVC's status of a stage (3.67: a list of words and one-key mappings) into sentences."""
     found: list[str] = []
     for entry in entries:
