@@ -7,12 +7,13 @@ import os
 
 from mllam_exps import machine_show, machines
 from mllam_exps.report.here import Here
+from mllam_exps.workspace import Workspace
 
 
 def show(name: str | None, *, as_json: bool) -> None:
     """Print one machine, by default the one that would be used here."""
-    here = Here.open()
-    machine = here.machine if name is None else machines.load(here.workspace.origin, name, os.environ)
+    # A named machine is shown even where the one that would be picked here has a broken file.
+    machine = Here.open().machine if name is None else machines.load(Workspace.here().origin, name, os.environ)
     if as_json:
         print(json.dumps(machine_show.as_dict(machine), indent=1))
         return
