@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mllam_exps import dataset_checks, params
+from mllam_exps import config_checks, dataset_checks, params, source_checks
 from mllam_exps.dataset_checks import CONFIG, DATASTORE, Note
 from mllam_exps.params import Parameters
 
@@ -172,6 +172,11 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         {"output/variables/static": MISSING, "inputs/land": MISSING},
         "output.variables.static: neural-lam needs it, with the dimensions grid_index, static_feature",
     ),
+    (
+        {"output/coord_ranges/x": {"start": 0.0, "end": 390_000.0}},
+        "output.coord_ranges.x: is ignored by mllam-data-prep, no output has that dimension: "
+        "select in inputs.<name>.coord_ranges",
+    ),
     ({"inputs": ["a"]}, "inputs: must name the archives to read"),
     (
         {"extra": MISSING},
@@ -307,13 +312,13 @@ MANUAL = "ManualStateFeatureWeighting"
 )
 def test_neural_lam_s_configuration(training: dict[str, Any], message: str) -> None:
     config = {"datastore": {"kind": "mdp", "config_path": "datastore.yaml"}, "training": training}
-    problems = [str(problem) for problem in dataset_checks.check_config(config, GOOD, CLASSES)]
+    problems = [str(problem) for problem in config_checks.check_config(config, GOOD, CLASSES)]
     assert problems == ([f"{CONFIG}: {message}"] if message else [])
 
 
 def test_the_datastore_of_neural_lam_s_configuration() -> None:
     config = {"datastore": {"kind": "npyfilesmeps", "config_path": "meps.yaml", "config_pth": "x"}}
-    assert [str(problem) for problem in dataset_checks.check_config(config, GOOD, CLASSES)] == [
+    assert [str(problem) for problem in config_checks.check_config(config, GOOD, CLASSES)] == [
         f"{CONFIG}: datastore.config_pth: unknown key; did you mean config_path?",
         f"{CONFIG}: datastore.kind: must be mdp, not 'npyfilesmeps'",
         f"{CONFIG}: datastore.config_path: must be datastore.yaml, beside this file, not 'meps.yaml'",
@@ -349,7 +354,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def looked_at(root: Path, changes: dict[str, Any], needed: dict[str, int] | None = None) -> list[Any]:
     given = experiment(changes)
     (root / DATASTORE).write_text(yaml.safe_dump(dict(given.files[DATASTORE]), sort_keys=False))
-    return dataset_checks.check_sources(root, given, needed)
+    return source_checks.check_sources(root, given, needed)
 
 
 LAND = source("static", ["lsm"], ["x", "y"])
@@ -466,10 +471,10 @@ def test_a_remote_archive_out_of_reach_is_no_error_of_the_file(archives: Path, m
     (note,) = looked_at(archives, remote)
     assert isinstance(note, Note)
     assert str(note).startswith(f"{DATASTORE}: inputs.surface.path: http://127.0.0.1:9/tiny.zarr was not looked at: ")
-    monkeypatch.setattr(dataset_checks, "_REMOTE_SECONDS", 0)
+    monkeypatch.setattr(source_checks, "_REMOTE_SECONDS", 0)
     # A server that takes the call and says nothing.
-    look = dataset_checks._open_dataset
-    monkeypatch.setattr(dataset_checks, "_open_dataset", lambda p: time.sleep(2) if "://" in p else look(p))
+    look = source_checks._open_dataset
+    monkeypatch.setattr(source_checks, "_open_dataset", lambda p: time.sleep(2) if "://" in p else look(p))
     (note,) = looked_at(archives, remote)
     assert str(note).endswith("no answer within 0 s")
 
@@ -486,7 +491,7 @@ def test_a_remote_archive_is_looked_at_like_a_local_one(archives: Path) -> None:
 
 @pytest.mark.models
 def test_the_archives_are_looked_at_in_the_environment_of_the_programs() -> None:
-    command = [sys.executable, "-P", "-m", "mllam_exps.dataset_checks", str(ROOT), "data/datastore.yaml"]
+    command = [sys.executable, "-P", "-m", "mllam_exps.source_checks", str(ROOT), "data/datastore.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
     assert {problem["what"].split(":")[0].split(" is ")[1] for problem in answer["problems"]} == {
@@ -498,6 +503,6 @@ def test_the_archives_are_looked_at_in_the_environment_of_the_programs() -> None
 def test_without_the_programs_the_archives_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mllam_data_prep", None)
     monkeypatch.setitem(sys.modules, "mllam_data_prep.config", None)
-    (note,) = dataset_checks.check_sources(tmp_path, experiment())
+    (note,) = source_checks.check_sources(tmp_path, experiment())
     assert isinstance(note, Note)
     assert str(note).startswith(f"{DATASTORE}: the archives were not looked at")

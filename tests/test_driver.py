@@ -416,7 +416,6 @@ def test_a_changed_file_in_the_store_is_never_published(made: Experiment):
         ("paths.run_store=/dev/null", "the run store cannot be written"),
         ("environment.source=nofile.sh", "there is no such script"),
         ("environment.venv=/nowhere", "no Python in the virtual environment"),
-        ("scheduler=slurm", "not available"),
     ],
 )
 def test_a_machine_that_cannot_work_is_refused_by_the_first_stage(made: Experiment, option: str, message: str):

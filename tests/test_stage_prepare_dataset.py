@@ -39,7 +39,7 @@ def dataset(made: Path, tmp_path: Path) -> Path:
 
 
 def context(root: Path) -> StageContext:
-    return StageContext(work=root, scratch=root, params={"data/datastore.yaml": CONFIG})
+    return StageContext(work=root, scratch=root, params={"params.yaml": {}, "data/datastore.yaml": CONFIG})
 
 
 def rewrite(path: Path, change: Any) -> None:

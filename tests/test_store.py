@@ -31,7 +31,7 @@ class Scheduler:
     def __call__(self, _name: str) -> Scheduler:
         return self
 
-    def find(self, name: str) -> Job | None:
+    def find(self, name: str, written: float) -> Job | None:
         return Job({"name": name}, name) if self.found else None
 
     def job(self, record: dict) -> Job:
@@ -39,6 +39,8 @@ class Scheduler:
 
     def state(self, _job: Job) -> JobState:
         return JobState(self.phase, self.reason)
+
+    verdict = state
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_states_of_a_run(run: Run):
     records.replace(attempt.directory / "job.json", {"id": 1})
     for phase, state in ((JobPhase.PENDING, RunState.PENDING), (JobPhase.RUNNING, RunState.RUNNING)):
         assert assess(run, Scheduler(phase)).state is state
-    for phase in (JobPhase.SUCCEEDED, JobPhase.FAILED, JobPhase.FORGOTTEN):
+    for phase in (JobPhase.SUCCEEDED, JobPhase.GONE, JobPhase.FORGOTTEN):
         assert assess(run, Scheduler(phase)).state is RunState.LOST, "without its own record nothing succeeded"
     records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "NaN"})
     assert assess(run, scheduler).state is RunState.FAILED
@@ -177,7 +179,7 @@ def test_a_claimer_elsewhere_gets_time(run: Run):
     elsewhere = ProcessIdentity("n7", "boot", 1, 1.0).to_record()
     records.replace(path, json.loads(path.read_text()) | {"claimed_by": elsewhere})
     assert assess(run, Scheduler()).state is RunState.STARTING
-    records.replace(path, json.loads(path.read_text()) | {"time": time.time() - 3600})
+    os.utime(path, (time.time() - 3600,) * 2)
     assert assess(run, Scheduler()).state is RunState.LOST
 
 

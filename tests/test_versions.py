@@ -153,6 +153,7 @@ def test_a_checkout_on_the_path_hides_the_installed_one(
     (site / "neural_lam/__init__.py").write_text("")
     assert versions.installed(["neural-lam"])["neural-lam"] == "0.7.0"
     monkeypatch.syspath_prepend(str(checkout))
+    monkeypatch.delitem(sys.modules, "neural_lam", raising=False)  # another test may have imported the real one
     commit = git(checkout, "rev-parse", "HEAD")[:12]
     assert versions.installed(["neural-lam"])["neural-lam"] == f"0.7.0+g{commit}"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from mllam_exps import verdicts
 from mllam_exps.processes import ProcessIdentity
-from mllam_exps.schedulers.base import Job, JobPhase, JobState, Scheduler
+from mllam_exps.schedulers.base import Job, JobPhase, JobState, Scheduler, Uncertain
 from mllam_exps.store import Attempt, Outcome, Run
 
 HEARTBEAT_PATIENCE = 60.0
@@ -37,11 +37,21 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class Assessment:
-    """A run's state, with the reason in one line and the attempt that it is about."""
+    """A run's state, with the reason in one line and the attempt that it is about.
+
+    Parameters
+    ----------
+    hopeless : bool
+        It is pending, and will never run as it is.
+    untried : bool
+        Nothing was ever started: another attempt loses nothing, and is no second try.
+    """
 
     state: RunState
     reason: str = ""
     attempt: Attempt | None = None
+    hopeless: bool = False
+    untried: bool = False
 
 
 def assess(run: Run, scheduler: Callable[[str], Scheduler]) -> Assessment:
@@ -57,55 +67,123 @@ def assess(run: Run, scheduler: Callable[[str], Scheduler]) -> Assessment:
         return Assessment(RunState.DONE, attempt=last)
     if last is None:
         return Assessment(RunState.NEW)
-    ended = _ended(last)
+    ended = _ended(last, scheduler)
     if ended is not None:
         return ended
     claim = last.claim
     if claim is None:
         return Assessment(RunState.LOST, "its claim cannot be read any more: nobody can tell who works on it", last)
+    known = verdicts.known(last)
+    if known is not None:
+        return _ended_without_a_word(last, known)
     asked = scheduler(claim["scheduler"])
-    job = find_job(last, claim, asked)
+    try:
+        job = find_job(last, claim, asked)
+    except Uncertain as doubt:
+        return _being_started(last, claim) or Assessment(RunState.UNKNOWN, _said(last, str(doubt)), last)
     if job is None:
-        return _without_job(last, claim)
+        return _being_started(last, claim) or _never_started(last)
     state = asked.state(job)
     if state.phase.ended:
         # It may have written its end between our first look and the scheduler's answer.
-        return _ended(last) or Assessment(RunState.LOST, lost_reason(state), last)
+        return _ended(last, scheduler) or _ended_without_a_word(last, state)
     return _living(last, state)
 
 
-def _ended(attempt: Attempt) -> Assessment | None:
+def _ended(attempt: Attempt, scheduler: Callable[[str], Scheduler]) -> Assessment | None:
     end = attempt.end
     if end is None:
         return None
     if end["outcome"] == Outcome.SUCCEEDED:
-        # The result is written before the end; one that is gone again was set aside with --force.
-        known = attempt.run.result is not None
-        return Assessment(RunState.DONE if known else RunState.NEW, attempt=attempt)
-    state = RunState.CANCELLED if end["outcome"] == Outcome.CANCELLED else RunState.FAILED
-    return Assessment(state, str(end["reason"]), attempt)
+        return _ended_well(attempt)
+    reason, state = str(end["reason"]), RunState.FAILED
+    if end["outcome"] == Outcome.CANCELLED:
+        state = RunState.CANCELLED
+    elif end.get("ask"):
+        # Slurm's time limit comes as a signal, its memory limit as a program killed: only it knows which it was.
+        verdict = verdicts.ask(attempt, scheduler)
+        if verdict.phase is JobPhase.CANCELLED:
+            reason, state = with_evidence(verdict), RunState.CANCELLED
+        elif verdict.phase is JobPhase.FAILED and not verdict.plain:
+            reason = with_evidence(verdict)
+    return Assessment(state, reason, attempt)
+
+
+def _ended_well(attempt: Attempt) -> Assessment:
+    """Judge an attempt that says it succeeded: the result is written before the end, unless it was set aside since."""
+    if attempt.run.result is not None:
+        return Assessment(RunState.DONE, attempt=attempt)
+    verdict = verdicts.known(attempt)
+    if verdict is not None and verdict.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
+        return Assessment(RunState.FAILED, contradiction(verdict), attempt)
+    return Assessment(RunState.NEW, attempt=attempt)
+
+
+def contradiction(verdict: JobState) -> str:
+    """Say that an attempt's success is not believed."""
+    return f"it says that it succeeded, but its job did not: {with_evidence(verdict)}"
+
+
+def with_evidence(state: JobState) -> str:
+    """Return a reason with the scheduler's own words behind it."""
+    return f"{state.reason} ({state.told})" if state.told else state.reason
 
 
 def find_job(attempt: Attempt, claim: dict[str, Any], scheduler: Scheduler) -> Job | None:
-    """Return the attempt's job: as the submitter recorded it, else as it is found by its unique name."""
+    """Return the attempt's job: as the submitter recorded it, else as it is found by its unique name.
+
+    Raises
+    ------
+    Uncertain
+        If nobody can say yet whether there is one.
+    """
     record = attempt.job
-    return scheduler.job(record) if record else scheduler.find(claim["job_name"])
+    return scheduler.job(record) if record else scheduler.find(claim["job_name"], attempt.claimed_at)
 
 
-def _without_job(attempt: Attempt, claim: dict[str, Any]) -> Assessment:
-    """Judge an attempt that was claimed, and that no job is known of: its submitter works on it, or has died."""
+def _being_started(attempt: Attempt, claim: dict[str, Any]) -> Assessment | None:
+    """Judge an attempt that no job is known of: its submitter may be about to start it."""
+    if attempt.uncertain:
+        return None
     submitter = ProcessIdentity.from_record(claim["claimed_by"])
     alive = submitter.alive()
     if alive is None:
-        alive = time.time() - claim["time"] < CLAIM_PATIENCE
-    if alive:
-        return Assessment(RunState.STARTING, f"being started by process {submitter.pid} on {submitter.host}", attempt)
-    return Assessment(RunState.LOST, "it was never started: whoever was about to start it is gone", attempt)
+        alive = attempt.run.now() - attempt.claimed_at < CLAIM_PATIENCE
+    if not alive:
+        return None
+    return Assessment(RunState.STARTING, f"being started by process {submitter.pid} on {submitter.host}", attempt)
+
+
+def _never_started(attempt: Attempt) -> Assessment:
+    why = "whoever was about to start it is gone"
+    return Assessment(RunState.LOST, f"it was never started: {_said(attempt, why)}", attempt, untried=True)
+
+
+def _said(attempt: Attempt, otherwise: str) -> str:
+    said = (attempt.uncertain or {}).get("why")
+    return f"{said}; {otherwise}" if said else otherwise
+
+
+def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
+    """Judge an attempt whose job the scheduler calls ended, and that wrote no end."""
+    silent = silent_seconds(attempt)
+    lives = silent is not None and silent < HEARTBEAT_PATIENCE
+    if state.phase is JobPhase.FORGOTTEN and lives:
+        return Assessment(RunState.RUNNING, f"{state.reason}, but it gives signs of life", attempt)
+    if state.phase in {JobPhase.CANCELLED, JobPhase.FAILED}:
+        if verdicts.known(attempt) is None:
+            verdicts.keep(attempt, state)
+        when = "" if attempt.started else ", before it started"
+        kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
+        return Assessment(kind, f"{state.reason}{when} ({state.told})", attempt)
+    said = f": {with_evidence(state)}" if state.reason or state.told else ""
+    what = "ended without a word of its own (killed, or its host went down)" if attempt.started else "never started"
+    return Assessment(RunState.LOST, f"the attempt {what}{said}", attempt)
 
 
 def _living(attempt: Attempt, state: JobState) -> Assessment:
     if state.phase is JobPhase.PENDING:
-        return Assessment(RunState.PENDING, state.reason, attempt)
+        return Assessment(RunState.PENDING, state.reason, attempt, hopeless=state.hopeless)
     if state.phase is JobPhase.RUNNING:
         return Assessment(RunState.RUNNING, state.reason, attempt)
     silent = silent_seconds(attempt)
@@ -116,20 +194,8 @@ def _living(attempt: Attempt, state: JobState) -> Assessment:
 
 
 def silent_seconds(attempt: Attempt) -> float | None:
-    """Return how long ago the attempt's heartbeat was, by the file system's own clock; None without one.
-
-    Clocks of hosts differ by minutes. A file that we touch now gets the time of the same file server as the heartbeat.
-    """
+    """Return how long ago the attempt's heartbeat was, by the file system's own clock; None without one."""
     try:
-        beat = attempt.heartbeat.stat().st_mtime
-        probe = attempt.run.directory / "waiters" / "clock"
-        probe.touch()
-        return max(0.0, probe.stat().st_mtime - beat)
+        return max(0.0, attempt.run.now() - attempt.heartbeat.stat().st_mtime)
     except OSError:
         return None
-
-
-def lost_reason(state: JobState) -> str:
-    """Say that an attempt ended without having said so itself."""
-    said = f": {state.reason}" if state.reason else ""
-    return f"the attempt ended without a word of its own (killed, or its host went down){said}"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mllam_exps import outputs, reasons, records
+from mllam_exps.assess import silent_seconds
 from mllam_exps.errors import MllamError
 from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.processes import ProcessIdentity
@@ -33,6 +34,9 @@ from mllam_exps.store import Attempt, Outcome, Run
 
 HEARTBEAT_SECONDS = 5.0
 WATCH_SECONDS = 0.5
+SILENCE = 3 * HEARTBEAT_SECONDS
+"""Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""
+PREDECESSOR_PATIENCE = 180.0
 GRACE_SECONDS = 15.0
 RESERVE_BYTES = 256 * 1024
 PR_SET_PDEATHSIG = 1
@@ -42,12 +46,23 @@ TRACKED = {"prepare_dataset", "train", "evaluate"}
 
 
 class Stopped(Exception):
-    """The attempt was told to stop, or has lost the run."""
+    """The attempt was told to stop, or has lost the run.
 
-    def __init__(self, outcome: Outcome, reason: str) -> None:
+    Parameters
+    ----------
+    unasked : bool
+        By a signal that no user of ours sent: its scheduler may know why.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str, unasked: bool = False) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.reason = reason
+        self.unasked = unasked
+
+
+class ProgramFailed(MllamError):
+    """The stage's program ended with another exit code than 0."""
 
 
 def _die_with_parent() -> None:
@@ -74,7 +89,10 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
-        identity = ProcessIdentity.of().to_record()
+        identity = {**ProcessIdentity.of().to_record(), "job": os.environ.get("SLURM_JOB_ID", "")}
+        if self.attempt.end is not None:
+            print("this attempt is over", flush=True)
+            return 1
         if not records.create(self.attempt.directory / "started.json", {**identity, "time": time.time()}):
             print("this attempt was started before", flush=True)
             return 1
@@ -84,10 +102,10 @@ class Supervisor:
         # The submitter holds signals back while it submits, and a child inherits that.
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
-        outcome, reason = self._outcome(reserve)
+        outcome, reason, ask = self._outcome(reserve)
         # On a full disk these are the blocks that the record of the failure is written to.
         reserve.unlink(missing_ok=True)
-        end = {"outcome": outcome, "reason": reason, "time": time.time()}
+        end = {"outcome": outcome, "reason": reason, "ask": ask, "time": time.time()}
         print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
         return 0 if outcome is Outcome.SUCCEEDED else 1
@@ -101,21 +119,24 @@ class Supervisor:
                 temporary.unlink(missing_ok=True)
             records.replace(self.attempt.directory / "end.json", end)
 
-    def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
+    def _outcome(self, reserve: Path) -> tuple[Outcome, str, bool]:
+        """Do the work; return how it ended, why, and whether the scheduler may know better."""
         try:
             reserve.write_bytes(b"\0" * RESERVE_BYTES)
             self._work()
         except Stopped as stop:
-            return stop.outcome, stop.reason
+            return stop.outcome, stop.reason, stop.unasked
+        except ProgramFailed as error:
+            return Outcome.FAILED, str(error), True
         except MllamError as error:
-            return Outcome.FAILED, str(error)
+            return Outcome.FAILED, str(error), False
         except OSError as error:
             traceback.print_exc()
-            return Outcome.FAILED, reasons.of_os_error(error)
+            return Outcome.FAILED, reasons.of_os_error(error), False
         except Exception as error:
             traceback.print_exc()
-            return Outcome.FAILED, f"{type(error).__name__}: {error}"
-        return Outcome.SUCCEEDED, ""
+            return Outcome.FAILED, f"{type(error).__name__}: {error}", False
+        return Outcome.SUCCEEDED, "", False
 
     def _take_slot(self) -> None:
         """Wait until fewer than ``max_jobs`` attempts run on this host; the kernel gives a dead one's slot back."""
@@ -142,7 +163,7 @@ class Supervisor:
         from mllam_exps import stages
 
         self._take_slot()
-
+        self._await_predecessor()
         stage = stages.get(self.attempt.run.stage)
         self._check_versions()
         context = self._context(stage)
@@ -175,6 +196,26 @@ class Supervisor:
                 shutil.rmtree(folder.resolve(), ignore_errors=True)
                 if folder.is_symlink():
                     folder.unlink()
+
+    def _await_predecessor(self) -> None:
+        """Wait until the attempt before this one has stopped, where it may live on.
+
+        A node that its cluster has lost may go on computing. That attempt finds out by itself that the run was taken
+        from it; two never write at once.
+        """
+        before = Attempt(self.attempt.run, self.attempt.number - 1)
+        if not before.number or before.started is None:
+            return
+        until = time.monotonic() + PREDECESSOR_PATIENCE
+        while before.end is None and ProcessIdentity.from_record(before.started).alive() is not False:
+            silent = silent_seconds(before)
+            if silent is None or silent > SILENCE:
+                return
+            if time.monotonic() > until:
+                raise MllamError(f"attempt {before.number} does not stop, and its run was taken from it")
+            self._progress(f"waiting until attempt {before.number}, which gives signs of life, has stopped")
+            self._raise_if_stopped()
+            time.sleep(WATCH_SECONDS)
 
     def _check_versions(self) -> None:
         """Refuse to make numbers with other programs than the key says."""
@@ -244,7 +285,8 @@ class Supervisor:
             "EXPERIMENT": spec.get("experiment", ""),
             "MACHINE": spec.get("machine", ""),
             "COMMIT": spec.get("commit", ""),
-            "JOB": spec.get("job", ""),
+            "JOB": os.environ.get("SLURM_JOB_ID", ""),
+            "ATTEMPT": str(self.attempt.directory),
             "SMOKE": "1" if spec.get("smoke") else "",
         }
         environment = {**os.environ, **spec.get("environment", {})}
@@ -270,7 +312,7 @@ class Supervisor:
         self._raise_if_stopped()
         if code != 0:
             log = self.attempt.log
-            raise MllamError(reasons.of_exit(code, log, reasons.oom_kills() - kills))
+            raise ProgramFailed(reasons.of_exit(code, log, reasons.oom_kills() - kills))
 
     def _raise_if_stopped(self) -> None:
         if self.stopped:
@@ -283,11 +325,11 @@ class Supervisor:
         if self.attempt.cancel_requested:
             self._stop(Outcome.CANCELLED, "cancelled")
         else:
-            self._stop(Outcome.FAILED, f"stopped by {signal.Signals(number).name}, which nobody asked us for")
+            self._stop(Outcome.FAILED, f"stopped by {signal.Signals(number).name}, which nobody asked us for", True)
 
-    def _stop(self, outcome: Outcome, reason: str) -> None:
+    def _stop(self, outcome: Outcome, reason: str, unasked: bool = False) -> None:
         if self.stopped is None:
-            self.stopped = Stopped(outcome, reason)
+            self.stopped = Stopped(outcome, reason, unasked)
             # Not in the signal handler's own frame: it must not wait.
             threading.Thread(target=self._kill_program, daemon=True).start()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import environment, machines, params, reasons, schedulers, tracking
+from mllam_exps import environment, machines, params, reasons, tracking
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.workspace import Workspace
@@ -25,11 +26,16 @@ def check_environment(machine: Machine, origin: Path) -> None:
     UsageError
         With the place that named it.
     """
-    schedulers.get(machine.scheduler)
     for script in machine.environment.source:
         path = origin / machines.FOLDER / Path(script).expanduser()
         if not path.is_file():
             raise UsageError("there is no such script", str(path), "environment.source names it")
+    if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
+        raise UsageError(
+            "no command sbatch on this host",
+            where=machine.origin("scheduler"),
+            next="work on a host of the cluster, or with another machine, e.g. MLLAM_MACHINE=local",
+        )
     python = environment.python(machine)
     if not os.access(python, os.X_OK):
         raise UsageError(
@@ -95,7 +101,7 @@ def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str
         str(environment.python(machine)),
         "-P",
         "-m",
-        "mllam_exps.dataset_checks",
+        "mllam_exps.source_checks",
         str(workspace.root),
         *dependencies,
     ]

@@ -16,22 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import outputs, reasons, records, schedulers
-from mllam_exps.assess import Assessment, RunState, assess, find_job
+from mllam_exps import outputs, reasons, records, schedulers, verdicts
+from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.errors import CheckFailed, Exit, MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline, RunDefinition
 from mllam_exps.processes import ProcessIdentity, caller
-from mllam_exps.schedulers.base import JobPhase, Scheduler
+from mllam_exps.schedulers.base import JobPhase, JobState
 from mllam_exps.starting import Starter
 from mllam_exps.stopping import stop
-from mllam_exps.store import Attempt, Run, RunStore
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
 from mllam_exps.watch import Display, describe, duration
 from mllam_exps.workspace import Workspace
 
 POLL_SECONDS = 0.3
 ASSESS_SECONDS = 2.0
-VERDICT_PATIENCE = 10.0
+VERDICT_PATIENCE = 30.0
 LOG_LINES = 20
 
 
@@ -87,11 +87,11 @@ class Driver:
             try:
                 while True:
                     waiter.refresh()
-                    assessment = assess(run, schedulers.get)
+                    assessment = assess(run, schedulers.beside(run.store))
                     if assessment.state is RunState.DONE:
                         break
                     self._step(run, definition, assessment, display)
-                self._confirm(run)
+                self._confirm(run, display)
                 if self.publish:
                     self._publish(run, stage, display)
             except Interrupted:
@@ -109,14 +109,17 @@ class Driver:
             if number != self._attached:
                 self._attached = number
                 self._say_attached(now, display)
+            if now.hopeless:
+                raise self._failure(self._withdraw(now))
             self._wait(now, display)
-        elif number and number == self._attached:
-            raise self._failure(now)
+        elif number and number == self._attached and not now.untried:
+            assert now.attempt is not None
+            self._verdict(now.attempt, display)
+            raise self._failure(assess(run, schedulers.beside(run.store)))
         else:
             if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
-                display.line(
-                    f"attempt {number} {now.state}: {now.reason.splitlines()[0]}; starting attempt {number + 1}"
-                )
+                said = now.reason.splitlines()[0]
+                display.line(f"attempt {number} {now.state}: {said}; starting attempt {number + 1}")
             starter = Starter(self.workspace, self.machine, self.pipeline, self.store)
             started = starter.start(run, definition, number + 1)
             self._attached = number + 1 if started else 0
@@ -132,9 +135,18 @@ class Driver:
             f" (asked for by experiment {claim.get('experiment')})"
         )
 
+    def _withdraw(self, now: Assessment) -> Assessment:
+        """Take back a job that will never run, and write down why, so that nobody waits for it."""
+        assert now.attempt is not None
+        end = {"outcome": Outcome.FAILED, "reason": now.reason, "time": time.time()}
+        records.replace(now.attempt.directory / "end.json", end)
+        stop(now.attempt, self.me)
+        return Assessment(RunState.FAILED, now.reason, now.attempt)
+
     def _wait(self, now: Assessment, display: Display) -> None:
         """Look for the end record until it is time to ask the scheduler again."""
         assert now.attempt is not None
+        records.look_afresh(now.attempt.directory)
         until = time.monotonic() + ASSESS_SECONDS
         while time.monotonic() < until and now.attempt.end is None:
             self._leave_if_abandoned()
@@ -147,37 +159,43 @@ class Driver:
         if self.parent is not None and self.parent.alive() is False:
             raise Detached("whoever started this command is gone; the run goes on, and the next `dvc exp run` finds it")
 
-    def _confirm(self, run: Run) -> None:
+    def _confirm(self, run: Run, display: Display) -> None:
         """Hold a result against the scheduler's word, asked once the attempt has ended.
 
-        The attempt's record alone stands where the scheduler has forgotten the job, or never knew more (local).
+        The attempt's record alone stands where the scheduler has forgotten the job, or never knew more (local). One
+        that the scheduler contradicts is no result: it is set aside, and the next attempt may start.
         """
         attempt = outputs.result_attempt(run)
-        verdict = records.read(attempt.directory / "verdict.json")
-        if verdict is None:
-            verdict = self._ask_for_verdict(attempt)
-        if verdict["phase"] == JobPhase.FAILED.name:
-            raise self._failure(
-                Assessment(RunState.FAILED, f"the scheduler says that its job failed: {verdict['reason']}", attempt)
-            )
+        verdict = self._verdict(attempt, display)
+        if verdict.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
+            outputs.reject(run, attempt)
+            raise self._failure(Assessment(RunState.FAILED, contradiction(verdict), attempt))
 
-    def _ask_for_verdict(self, attempt: Attempt) -> dict[str, Any]:
-        claim = attempt.claim
-        if claim is None:
-            return {"phase": JobPhase.FORGOTTEN.name, "reason": ""}
-        scheduler: Scheduler = schedulers.get(claim["scheduler"])
-        job = find_job(attempt, claim, scheduler)
+    def _verdict(self, attempt: Attempt, display: Display) -> JobState:
+        """Wait for the scheduler's word on an attempt that has ended.
+
+        A job stays for a moment after its command's end, longer where the cluster's epilogue is slow: after
+        `VERDICT_PATIENCE` what it says then has to do. A scheduler that does not answer is asked until it does.
+        """
+        known = verdicts.known(attempt)
+        if known is not None:
+            return known
+        pause = schedulers.get((attempt.claim or {}).get("scheduler", "local"), attempt.run.store).settles
         until = time.monotonic() + VERDICT_PATIENCE
-        while job is not None:
-            state = scheduler.state(job)
-            if state.phase.ended:
-                verdict = {"phase": state.phase.name, "reason": state.reason, "time": time.time()}
-                records.replace(attempt.directory / "verdict.json", verdict)
-                return verdict
-            if time.monotonic() > until:
-                return {"phase": state.phase.name, "reason": state.reason}
-            time.sleep(POLL_SECONDS)
-        return {"phase": JobPhase.FORGOTTEN.name, "reason": ""}
+        while True:
+            self._sleep(pause)
+            state = verdicts.ask(attempt, schedulers.beside(attempt.run.store))
+            in_doubt = state.phase is JobPhase.UNKNOWN
+            if state.phase.ended or (time.monotonic() > until and not in_doubt):
+                return state
+            display.show(f"ended; waiting for the scheduler's word: {state.reason or 'its job is being completed'}")
+            pause = min(2 * pause, 10.0)
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._leave_if_abandoned()
+            time.sleep(min(left, POLL_SECONDS))
 
     def _publish(self, run: Run, stage: str, display: Display) -> None:
         """Publish under the workspace's own lock, having looked once more whether somebody still waits for it."""
@@ -240,7 +258,7 @@ class Driver:
 
     def _interrupted(self, run: Run, display: Display) -> None:
         """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""
-        now = assess(run, schedulers.get)
+        now = assess(run, schedulers.beside(run.store))
         others = run.other_waiters(self.me)
         if not now.state.living or now.attempt is None:
             raise MllamError("interrupted", exit=Exit.INTERRUPTED)

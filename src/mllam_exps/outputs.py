@@ -123,6 +123,11 @@ def result_attempt(run: Run) -> Attempt:
     return Attempt(run, int(result["attempt"]))
 
 
+def reject(run: Run, attempt: Attempt) -> None:
+    """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
+    (run.directory / "result.json").rename(attempt.directory / "rejected.json")
+
+
 def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
     """Put a finished run's outputs into DVC's cache and into the workspace.
 

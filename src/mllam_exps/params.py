@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from mllam_exps import dataset_checks
+from mllam_exps import config_checks, dataset_checks
 from mllam_exps.arguments import Argument, Arguments, did_you_mean
 from mllam_exps.dataset_checks import CONFIG, DATASTORE
 from mllam_exps.errors import MllamError, Problems, UsageError
@@ -201,7 +201,7 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
     datastore, config = parameters.files[DATASTORE], parameters.files[CONFIG]
     return [
         *checks.problems,
-        *dataset_checks.check_config(config, datastore, arguments.config),
+        *config_checks.check_config(config, datastore, arguments.config),
         *dataset_checks.check_lengths(datastore, steps_needed(parameters, arguments)),
     ]
 

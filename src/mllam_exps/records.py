@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,18 @@ def create(path: Path, record: dict[str, Any]) -> bool:
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def look_afresh(directory: Path) -> None:
+    """Make this host look at a directory as it is now.
+
+    A network file system remembers for up to a minute that a file is not there (NFS: ``acdirmax``). Changing the
+    directory brings its state along with the server's answer, and what was remembered is dropped where it differs.
+    """
+    with contextlib.suppress(OSError):
+        probe = directory / f".look-{socket.gethostname()}-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
 
 
 def read(path: Path, *required: str) -> dict[str, Any] | None:

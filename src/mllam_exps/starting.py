@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mllam_exps import attempt as attempts
 from mllam_exps import environment, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline, RunDefinition
-from mllam_exps.schedulers.base import JobRequest
+from mllam_exps.schedulers.base import JobRequest, Scheduler, Uncertain
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
 from mllam_exps.workspace import Workspace
 
@@ -37,7 +38,7 @@ class Starter:
         MllamError
             If it could not be started; the reason stands in the attempt's end record, too.
         """
-        scheduler = schedulers.get(self.machine.scheduler)
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         attempt = run.claim(
             number,
             scheduler=scheduler.name,
@@ -50,14 +51,23 @@ class Starter:
         try:
             workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, params.FILES)
             request = self._request(attempt, definition)
+            spec = self._spec(definition, launch=scheduler.launch(request), limits=scheduler.limits)
+            records.replace(attempt.directory / "spec.json", spec)
             with _signals_held():
-                job = scheduler.submit(request)
-                records.replace(attempt.directory / "job.json", job.record)
+                self._submit(scheduler, request, attempt)
         except (MllamError, OSError) as error:
             self._give_up(attempt, error)
             raise
         self._link_log(attempt)
         return attempt
+
+    def _submit(self, scheduler: Scheduler, request: JobRequest, attempt: Attempt) -> None:
+        try:
+            job = scheduler.submit(request)
+        except Uncertain as doubt:
+            records.replace(attempt.directory / "uncertain.json", {"why": str(doubt), "time": time.time()})
+        else:
+            records.replace(attempt.directory / "job.json", job.record)
 
     def _give_up(self, attempt: Attempt, error: MllamError | OSError) -> None:
         """Write down why nothing was started, so that nobody waits for this attempt."""
@@ -71,37 +81,41 @@ class Starter:
             ) from error
 
     def _request(self, attempt: Attempt, definition: RunDefinition) -> JobRequest:
-        resources = self.machine.resources_for(definition.stage)
+        claim = attempt.claim
+        assert claim is not None
         parameters = params.load(self.workspace.root)
-        nodes, devices = parameters.nodes(definition.stage), parameters.devices(definition.stage)
+        python = str(environment.python(self.machine))
+        command = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
+        return JobRequest(
+            name=claim["job_name"],
+            argv=environment.wrap(self.machine, self.workspace.origin, command),
+            command=command,
+            prologue=environment.prologue(self.machine, self.workspace.origin),
+            directory=attempt.directory,
+            log=attempt.log,
+            environment=environment.child_environment(os.environ),
+            resources=self.machine.resources_for(definition.stage),
+            nodes=parameters.nodes(definition.stage),
+            tasks=parameters.devices(definition.stage),
+            comment=f"attempt {attempt.number} at run {attempt.run.key}, for experiment {claim['experiment']}",
+        )
+
+    def _spec(self, definition: RunDefinition, *, launch: list[str], limits: bool) -> dict[str, Any]:
+        parameters = params.load(self.workspace.root)
         project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
-        spec = attempts.spec_of(
+        return attempts.spec_of(
             machine=self.machine.name,
             origin=self.workspace.origin,
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
             versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
             environment=tracking.environment(self.workspace.origin, os.environ, project),
-            # A cluster's scheduler counts for itself.
-            time_limit=resources.time_seconds if self.machine.scheduler == "local" else None,
-            slots=self.machine.max_jobs if self.machine.scheduler == "local" else None,
+            time_limit=None if limits else self.machine.resources_for(definition.stage).time_seconds,
+            slots=None if limits else self.machine.max_jobs,
             smoke=definition.smoke,
-            nodes=nodes,
-            devices=devices,
-        )
-        records.replace(attempt.directory / "spec.json", spec)
-        claim = attempt.claim
-        assert claim is not None
-        python = str(environment.python(self.machine))
-        argv = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
-        return JobRequest(
-            name=claim["job_name"],
-            argv=environment.wrap(self.machine, self.workspace.origin, argv),
-            directory=attempt.directory,
-            log=attempt.log,
-            environment=environment.child_environment(os.environ),
-            nodes=nodes,
-            devices=devices,
+            nodes=parameters.nodes(definition.stage),
+            devices=parameters.devices(definition.stage),
+            launch=launch,
         )
 
     def log_link(self, attempt: Attempt) -> Path:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 
-from mllam_exps import schedulers
+from mllam_exps import schedulers, verdicts
 from mllam_exps.assess import assess, find_job
 from mllam_exps.processes import ProcessIdentity
+from mllam_exps.schedulers.base import Uncertain
 from mllam_exps.store import Attempt
 
 PATIENCE = 45.0
 POLL_SECONDS = 0.3
+ASK_SECONDS = 2.0
 
 
 def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
@@ -20,17 +22,31 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
     -------
     bool
         False if it still lives after `PATIENCE` seconds.
+
+    Raises
+    ------
+    MllamError
+        If its scheduler refuses.
     """
     attempt.request_cancel(by)
+    scheduler = schedulers.beside(attempt.run.store)
     claim = attempt.claim
     if claim is not None:
-        scheduler = schedulers.get(claim["scheduler"])
-        job = find_job(attempt, claim, scheduler)
+        asked = scheduler(claim["scheduler"])
+        try:
+            job = find_job(attempt, claim, asked)
+        except Uncertain:
+            job = None  # should it turn up and start, it finds that it was asked to stop
         if job is not None:
-            scheduler.cancel(job)
-    until = time.monotonic() + PATIENCE
-    while assess(attempt.run, schedulers.get).state.living:
-        if time.monotonic() > until:
+            asked.cancel(job)
+    begun = asked_at = time.monotonic()
+    while assess(attempt.run, scheduler).state.living:
+        now = time.monotonic()
+        if now - begun > PATIENCE:
             return False
+        if now - asked_at > ASK_SECONDS:
+            # What `assess` goes by may lag; a pending job that was cancelled writes no end.
+            asked_at = now
+            verdicts.ask(attempt, scheduler)
         time.sleep(POLL_SECONDS)
     return True

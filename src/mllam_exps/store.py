@@ -5,6 +5,9 @@ Layout of ``<store>/runs/<key>/``::
     run.json                what defines the run: stage, parameters, inputs, versions
     attempts/1.json         attempt 1 is claimed: by whom, on which scheduler, under which job name
     attempts/1/job.json     what the scheduler answered
+    attempts/1/job.sh       the batch script, where the scheduler takes one
+    attempts/1/uncertain.json what was said where nobody knew whether it had accepted the job
+    attempts/1/verdict.json what it said when the job had ended
     attempts/1/started.json written by the attempt itself: host, process, job
     attempts/1/heartbeat    touched every few seconds
     attempts/1/end.json     the attempt's own completion record: outcome and reason
@@ -91,6 +94,19 @@ class Attempt:
         return records.read(path, "claimed_by", "experiment", "job_name", "scheduler", "time")
 
     @property
+    def claimed_at(self) -> float:
+        """When it was claimed, by the file system's clock."""
+        try:
+            return (self.run.directory / "attempts" / f"{self.number}.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
+    def uncertain(self) -> dict[str, Any] | None:
+        """What was said when nobody knew whether the scheduler had accepted its job."""
+        return records.read(self.directory / "uncertain.json", "why")
+
+    @property
     def job(self) -> dict[str, Any] | None:
         """What the scheduler answered, once it did."""
         return records.read(self.directory / "job.json") or None
@@ -140,6 +156,24 @@ class Run:
     def stage(self) -> str:
         """The stage, as the key names it."""
         return self.key.rsplit("-", 1)[0]
+
+    @property
+    def store(self) -> Path:
+        """The directory of the run store."""
+        return self.directory.parents[1]
+
+    def now(self) -> float:
+        """Return the time by the file system's own clock: those of hosts differ by minutes.
+
+        Raises
+        ------
+        OSError
+            Where the store cannot be written.
+        """
+        # What we touch now gets its time from the same file server as everything else here.
+        probe = self.directory / "waiters" / "clock"
+        probe.touch()
+        return probe.stat().st_mtime
 
     @property
     def definition(self) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from mllam_exps.preparation import preparation
+from mllam_exps.programs import fence
 
 INTERVAL_S = 1.0
 
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--track", action="store_true", help="log to MLflow")
     options = parser.parse_args(arguments)
+    fence.guard()
     # zarr 3.1.6 leaves chunks out that hold nothing but the fill value: then a hole cannot be told from a
     # calm sea. With every chunk written, a chunk that is not there is a loss, and the stage's check can say
     # so.

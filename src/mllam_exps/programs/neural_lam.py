@@ -7,6 +7,7 @@ The arguments are neural-lam's own. Around its 0.7.0:
 - Nothing is downloaded: coastlines are drawn from local shapefiles, or left out with one line of warning.
 - Log files get no progress bars; `progress.json` is written by our Lightning callbacks.
 - A training that goes on from another attempt's folder keeps its best checkpoint and its losses.
+- What it would read again for every sample or map is read once, where it is small.
 - The example forecasts that it draws are kept as PNG.
 
 Several processes of one training run this same program (DDP over Slurm, or started by Lightning).
@@ -15,23 +16,21 @@ Several processes of one training run this same program (DDP over Slurm, or star
 from __future__ import annotations
 
 import argparse
-import atexit
 import functools
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mllam_exps import checkpoints, tracking
+from mllam_exps.programs import fence, pictures
+from mllam_exps.programs.ranks import is_first_process
 
-PICTURES = "pictures"
-MAX_PICTURES = 60
+SMALL = 2**29
+"""Bytes up to which the state, or the forcing, of a split is kept in memory."""
 TASKS = "--tasks_per_node"
 """The one argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
-DPI = 80
 
 
 def set_environment() -> None:
@@ -60,6 +59,7 @@ def told(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--load", type=Path)
     parser.add_argument("--ar_steps_eval", type=int, default=10)
     parser.add_argument("--logger", default="wandb")
+    parser.add_argument("--num_workers", type=int, default=16)
     return parser.parse_known_args(arguments)[0]
 
 
@@ -70,6 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     if task not in ("train", "evaluate", "graph"):
         sys.exit(f"{__doc__}")
     set_environment()
+    fence.guard()
     if task == "graph":
         from neural_lam.create_graph_with_wmg import cli
 
@@ -78,10 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     from neural_lam import train_model
 
     checkpoints.allow_globals()
-    leave_new_memory_alone()
-    save_in_one_step()
-    draw_without_downloading()
     options = told(rest)
+    leave_new_memory_alone()
+    read_once(options)
+    save_in_one_step()
+    pictures.draw_without_downloading()
     make_loggers_ready(options)
     if options.tasks_per_node:
         use_devices(options.tasks_per_node)
@@ -90,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         go_on_from(options)
     else:
         relocate_best(None)  # nothing is saved here; Lightning would warn that the folder is another one
-        keep_pictures(options)
+        pictures.keep(options.ar_steps_eval)
     # `main` is decorated with loguru's catch, which swallows; should a later neural-lam drop it, call it as
     # it is.
     getattr(train_model.main, "__wrapped__", train_model.main)(rest)
@@ -105,6 +107,34 @@ def leave_new_memory_alone() -> None:
     import torch
 
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def read_once(options: argparse.Namespace) -> None:
+    """Keep the boundary mask, and a dataset that is small, in memory.
+
+    neural-lam 0.7.0 reads through dask for every sample, and works out the mask from the whole dataset for every map:
+    two thirds of the loading of the example's samples, half of a small evaluation. The numbers are the same.
+    With ``num_workers``, other processes read, each from the files.
+    """
+    from neural_lam.datastore.mdp import MDPDatastore
+    from neural_lam.weather_dataset import WeatherDataset
+
+    open_datastore, open_split = MDPDatastore.__init__, WeatherDataset.__init__
+
+    @functools.wraps(open_datastore)
+    def open_with_mask(self: Any, *args: Any, **kwargs: Any) -> None:
+        open_datastore(self, *args, **kwargs)
+        self.boundary_mask.load()
+
+    @functools.wraps(open_split)
+    def open_and_read(self: Any, *args: Any, **kwargs: Any) -> None:
+        open_split(self, *args, **kwargs)
+        for array in (self.da_state, self.da_forcing):
+            if array is not None and array.nbytes <= SMALL and options.num_workers == 0:
+                array.load()
+
+    MDPDatastore.__init__ = open_with_mask
+    WeatherDataset.__init__ = open_and_read
 
 
 def make_loggers_ready(options: argparse.Namespace) -> None:
@@ -156,13 +186,6 @@ def save_in_one_step() -> None:
             temporary.unlink(missing_ok=True)
 
     TorchCheckpointIO.save_checkpoint = save_checkpoint
-
-
-def is_first_process() -> bool:
-    """Tell whether this is rank 0; Lightning knows it by Slurm's or its own variables, before any Trainer."""
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
-    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
 def go_on_from(options: argparse.Namespace) -> None:
@@ -224,117 +247,6 @@ def relocate_best(loss: float | None) -> None:
         restore(self, state)
 
     ModelCheckpoint.load_state_dict = load_state_dict
-
-
-def draw_without_downloading() -> None:
-    """Make Cartopy draw Natural Earth's lines from files that are here, or nothing where there are none.
-
-    neural-lam's maps ask for ``coastlines("50m")`` and borders. Cartopy 0.26 downloads what it lacks while it
-    draws, and on a compute node the attempt to connect can hang for minutes before it raises. Another
-    resolution is better than none.
-    """
-    from cartopy.feature import NaturalEarthFeature
-
-    geometries: Callable[[Any], Iterator[Any]] = NaturalEarthFeature.geometries
-    warned: set[str] = set()
-
-    def from_files(self: Any) -> Iterator[Any]:
-        scale = next(
-            (s for s in (self.scale, "50m", "110m", "10m") if has_shapefile(self.category, self.name, s)),
-            None,
-        )
-        if scale is None:
-            if not warned and is_first_process():
-                how = "put them where CARTOPY_DATA_DIR points to"
-                print(
-                    f"warning: maps are drawn without {self.name}: no Natural Earth files here; {how}",
-                    flush=True,
-                )
-            warned.add(self.name)
-            return iter(())
-        return geometries(self if scale == self.scale else self.with_scale(scale))
-
-    NaturalEarthFeature.geometries = from_files
-
-
-def has_shapefile(category: str, name: str, resolution: str) -> bool:
-    """Tell whether Cartopy would find these lines without a download."""
-    import cartopy
-    from cartopy.io import Downloader
-
-    place = {"config": cartopy.config, "category": category, "name": name, "resolution": resolution}
-    downloader = Downloader.from_config(("shapefiles", "natural_earth", resolution, category, name))
-    paths = (downloader.pre_downloaded_path(place), downloader.target_path(place))
-    return any(path is not None and path.exists() for path in paths)
-
-
-def keep_pictures(options: argparse.Namespace) -> None:
-    """Keep the example forecasts as PNG: neural-lam hands its figures to the logger, which keeps no file.
-
-    First, middle and last step of each example only; all of them go to the tracking server. Drawing a map takes a
-    second or two, so a figure that is drawn for the logger anyway is not drawn again.
-    """
-    scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
-    if not scratch or not is_first_process():
-        return
-    from matplotlib.figure import Figure
-    from neural_lam import vis
-
-    directory = Path(scratch) / PICTURES
-    directory.mkdir(parents=True, exist_ok=True)
-    steps = {1, (options.ar_steps_eval + 1) // 2, options.ar_steps_eval}
-    plot, save = vis.plot_prediction, Figure.savefig
-    wanted: dict[Any, Path] = {}
-
-    def plot_and_note(*args: Any, **kwargs: Any) -> Any:
-        figure = plot(*args, **kwargs)
-        mend_colour_bar(figure)
-        step = re.search(r"\bt=(\d+)\b", str(kwargs.get("title")))
-        if step and int(step[1]) in steps and len(wanted) < MAX_PICTURES:
-            wanted[figure] = directory / picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
-        return figure
-
-    def save_and_keep(figure: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
-        saved = save(figure, name, *args, **kwargs)
-        kept = wanted.get(figure)
-        if kept is not None and not kept.exists() and str(name).endswith(".png"):
-            shutil.copyfile(name, kept)
-        return saved
-
-    def keep_the_rest() -> None:
-        for figure, path in wanted.items():
-            if not path.exists():
-                save(figure, path, dpi=DPI)
-
-    vis.plot_prediction = plot_and_note
-    setattr(Figure, "savefig", save_and_keep)  # noqa: B010 - mypy refuses an assignment to a method
-    atexit.register(keep_the_rest)
-
-
-def mend_colour_bar(figure: Any) -> None:
-    """Let the colour bar show the field's values.
-
-    neural-lam 0.7 takes the first collection of the axes for the field. With Cartopy 0.26 that is the coastline, and
-    the bar would run from 0 to 1.
-    """
-    from matplotlib.collections import QuadMesh
-
-    fields = [c for axes in figure.axes for c in axes.collections if isinstance(c, QuadMesh)]
-    bars = [axes._colorbar for axes in figure.axes if getattr(axes, "_colorbar", None)]
-    for bar in bars:
-        if fields and not isinstance(bar.mappable, QuadMesh):
-            bar.update_normal(fields[0])
-
-
-def picture_name(datastore: Any, prediction: Any, step: int) -> str:
-    """Return e.g. ``msl_2025-12-26T12_+018h.png``: variable, initial time, lead time."""
-    import numpy as np
-
-    lead = np.timedelta64(int(datastore.step_length.total_seconds()), "s") * step
-    initial = np.datetime_as_string(prediction["time"].values - lead, unit="h")
-    hours = lead / np.timedelta64(1, "h")
-    variable = re.sub(r"[^\w.-]", "-", str(prediction["state_feature"].values))
-    return f"{variable}_{initial}_+{hours:03.0f}h.png"
 
 
 if __name__ == "__main__":

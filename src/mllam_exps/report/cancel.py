@@ -13,7 +13,7 @@ from mllam_exps.stopping import stop
 def cancel(stage: str, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     run = Here.open().find(stage)
-    now = assess(run, schedulers.get)
+    now = assess(run, schedulers.beside(run.store))
     if not now.state.living or now.attempt is None:
         raise UsageError(f"{run.key} is not running: it is {now.state}", next="mllam-exps status")
     me = ProcessIdentity.of()
@@ -22,5 +22,5 @@ def cancel(stage: str, *, force: bool) -> None:
         raise UsageError(f"{run.key} is waited for", why=who, next="Ctrl-C there, or mllam-exps cancel --force")
     if not stop(now.attempt, me):
         raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
-    state = assess(run, schedulers.get).state
+    state = assess(run, schedulers.beside(run.store)).state
     print(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))

@@ -24,7 +24,7 @@ def show(stage: str, *, follow: bool, number: int | None, lines: int | None) -> 
     position = 0 if lines is None else attempt.log.stat().st_size
     while True:
         # Asked before reading: what is written between the two is read in the next round, or was the last there is.
-        living = follow and assess(run, schedulers.get).state.living
+        living = follow and assess(run, schedulers.beside(run.store)).state.living
         position = _print_from(attempt, position)
         if not living:
             return

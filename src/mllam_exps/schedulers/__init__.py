@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
 from mllam_exps.errors import UsageError
-from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, Scheduler
+from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, Scheduler, Uncertain
 
 
-def get(name: str) -> Scheduler:
-    """Return the scheduler that a machine file names.
+@functools.cache
+def get(name: str, shared: Path) -> Scheduler:
+    """Return the scheduler of that name, the same one each time.
+
+    Parameters
+    ----------
+    name : str
+        As machine files name it.
+    shared : Path
+        A folder that all hosts see, for what its drivers share; the run store.
 
     Raises
     ------
@@ -18,10 +30,17 @@ def get(name: str) -> Scheduler:
         from mllam_exps.schedulers.local import LocalScheduler
 
         return LocalScheduler()
-    raise UsageError(
-        f"the scheduler {name!r} is not available in this version",
-        next="use a machine whose file says `scheduler: local`, e.g. MLLAM_MACHINE=local",
-    )
+    if name == "slurm":
+        from mllam_exps.schedulers.slurm import SlurmScheduler
+        from mllam_exps.schedulers.slurm_queue import Queue
+
+        return SlurmScheduler(Queue.of_user(shared))
+    raise UsageError(f"there is no scheduler {name!r} in this version", next="pip install --upgrade mllam-exps")
 
 
-__all__ = ["Job", "JobPhase", "JobRequest", "JobState", "Scheduler", "get"]
+def beside(store: Path) -> Callable[[str], Scheduler]:
+    """Return `get` for the runs of one store."""
+    return lambda name: get(name, store)
+
+
+__all__ = ["Job", "JobPhase", "JobRequest", "JobState", "Scheduler", "Uncertain", "beside", "get"]

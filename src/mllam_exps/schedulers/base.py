@@ -8,10 +8,13 @@ turned into success or failure by whoever asked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from mllam_exps.machine_model import Resources
 
 
 class JobPhase(Enum):
@@ -23,23 +26,44 @@ class JobPhase(Enum):
     RUNNING = 1
     SUCCEEDED = 2
     """It ended, and the scheduler vouches for exit code 0."""
-    FAILED = 3
+    CANCELLED = 3
+    """It ended because somebody cancelled it."""
+    FAILED = 4
     """It ended otherwise: see the reason."""
-    FORGOTTEN = 4
-    """It ended, or never was: the scheduler has no memory of it. Only the attempt's own record can tell."""
+    GONE = 5
+    """It ended, and the scheduler does not know how. The attempt's own record tells, if there is one."""
+    FORGOTTEN = 6
+    """The scheduler has no memory of it: it ended long ago, never was, or was lost with the scheduler's state."""
 
     @property
     def ended(self) -> bool:
-        """Whether the job will not run any more."""
+        """Whether the job will not run any more, as far as the scheduler knows."""
         return self.value >= JobPhase.SUCCEEDED.value
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A scheduler's answer about one job, with its reason in words a user understands."""
+    """A scheduler's answer about one job.
+
+    Parameters
+    ----------
+    phase : JobPhase
+        Where it is.
+    reason : str
+        Why, in words a user understands: what a pending job waits for, what ended it.
+    told : str
+        The scheduler's own words: the evidence, e.g. ``TIMEOUT 0:15 on n1``.
+    hopeless : bool
+        It is pending, and will never run as it is.
+    plain : bool
+        It failed as its command failed, with its exit code: the scheduler adds nothing to what the command says.
+    """
 
     phase: JobPhase
     reason: str = ""
+    told: str = ""
+    hopeless: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,27 +75,35 @@ class JobRequest:
     name : str
         Unique name, written down by the submitter before it submits.
     argv : list of str
-        The command, already wrapped in the machine's environment.
+        The command, wrapped in the machine's environment: for a scheduler that starts processes.
+    command, prologue : list of str
+        The command itself, and the lines of bash that make the machine's environment ready: for one that takes
+        a script.
     directory : Path
-        Where it is started.
+        Where it is started; the attempt's own, where the scheduler may leave files.
     log : Path
         Where its output goes.
     environment : Mapping
         Its environment.
-    resources : Mapping
+    resources : Resources
         What the machine file says of the stage.
-    nodes, devices : int
-        From the parameters.
+    nodes, tasks : int
+        Nodes, and tasks on each: from the parameters.
+    comment : str
+        What it is, in one line for people.
     """
 
     name: str
     argv: list[str]
+    command: list[str]
+    prologue: list[str]
     directory: Path
     log: Path
     environment: Mapping[str, str]
-    resources: Mapping[str, Any] = field(default_factory=dict)
+    resources: Resources
     nodes: int = 1
-    devices: int = 1
+    tasks: int = 1
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,10 +114,21 @@ class Job:
     label: str
 
 
+class Uncertain(Exception):
+    """Nobody can say yet whether a submission was accepted: look for the job's name later."""
+
+
 class Scheduler(Protocol):
     """What every scheduler does."""
 
     name: str
+    limits: bool
+    """Whether it ends jobs at their time limit, and counts how many run at once, by itself."""
+    settles: float
+    """Seconds from the end of a job's command to the scheduler's knowledge of it, most often."""
+
+    def launch(self, request: JobRequest) -> list[str]:
+        """Return what stands before a program so that it runs on all nodes and tasks of its job."""
 
     def submit(self, request: JobRequest) -> Job:
         """Start the job; it outlives the caller.
@@ -94,16 +137,37 @@ class Scheduler(Protocol):
         ------
         MllamError
             If it certainly was not started.
+        Uncertain
+            If the scheduler did not answer: the job may run.
         """
 
-    def find(self, name: str) -> Job | None:
-        """Find a living job by its unique name: its submitter may have died before it wrote the answer down."""
+    def find(self, name: str, written: float) -> Job | None:
+        """Find a job by its unique name: its submitter may have died before it wrote the answer down.
+
+        Parameters
+        ----------
+        written : float
+            When the name was written down, before the submission; by the clock of the run store's file system.
+
+        Returns
+        -------
+        Job or None
+            None is certain: there is no such job, and the submission does not linger.
+
+        Raises
+        ------
+        Uncertain
+            If nobody can say yet.
+        """
 
     def job(self, record: dict[str, Any]) -> Job:
         """Return the job that an earlier `submit` recorded."""
 
     def state(self, job: Job) -> JobState:
-        """Say where the job is."""
+        """Say where the job is. Cheap, to be called each second; may lag by some seconds."""
+
+    def verdict(self, job: Job) -> JobState:
+        """Say where the job is now. To be asked once, when the job seems to have ended."""
 
     def cancel(self, job: Job) -> None:
         """Stop the job. Returns at once; an ended job is no error."""

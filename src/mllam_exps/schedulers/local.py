@@ -18,9 +18,15 @@ NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"
 
 
 class LocalScheduler:
-    """Jobs are processes in sessions of their own; nobody keeps their exit codes, so ended ones are forgotten."""
+    """Jobs are processes in sessions of their own; nobody keeps their exit codes."""
 
     name = "local"
+    limits = False
+    settles = 0.05
+
+    def launch(self, request: JobRequest) -> list[str]:
+        """Return nothing: a job here is one process."""
+        return []
 
     def submit(self, request: JobRequest) -> Job:
         """Start the job in a session of its own, its output in the log."""
@@ -44,7 +50,7 @@ class LocalScheduler:
             ) from error
         return self.job(ProcessIdentity.of(process.pid).to_record())
 
-    def find(self, name: str) -> Job | None:
+    def find(self, name: str, written: float) -> Job | None:
         """Find the process by the name in its environment."""
         for process in psutil.process_iter():
             try:
@@ -63,7 +69,12 @@ class LocalScheduler:
         alive = ProcessIdentity.from_record(job.record).alive()
         if alive is None:
             return JobState(JobPhase.UNKNOWN, f"it runs on {job.record['host']}, which cannot be asked from here")
-        return JobState(JobPhase.RUNNING) if alive else JobState(JobPhase.FORGOTTEN, f"{job.label} is gone")
+        return JobState(JobPhase.RUNNING) if alive else JobState(JobPhase.GONE, f"{job.label} is gone")
+
+    def verdict(self, job: Job) -> JobState:
+        """Say whether the process lives: nobody keeps its exit code. One on another host counts as gone."""
+        state = self.state(job)
+        return JobState(JobPhase.GONE) if state.phase is JobPhase.UNKNOWN else state
 
     def cancel(self, job: Job) -> None:
         """Ask the attempt's process to stop; it stops its program and writes its end down."""

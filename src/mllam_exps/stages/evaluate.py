@@ -9,7 +9,7 @@ from typing import Any
 
 from mllam_exps import checkpoints, scores
 from mllam_exps.errors import CheckFailed
-from mllam_exps.programs.neural_lam import PICTURES
+from mllam_exps.programs.pictures import FOLDER
 from mllam_exps.stages.base import Stage, StageContext
 from mllam_exps.stages.common import WithoutCheckpoints, label, need, parameters
 from mllam_exps.stages.train import MODELS, graph_input
@@ -115,7 +115,7 @@ class Evaluate(WithoutCheckpoints):
                 shutil.copyfile(path, target)
         forecasts = context.work / FORECASTS
         forecasts.mkdir(parents=True, exist_ok=True)
-        for path in sorted((context.scratch / PICTURES).glob("*.png")):
+        for path in sorted((context.scratch / FOLDER).glob("*.png")):
             shutil.copyfile(path, forecasts / path.name)
         rmse, mae = (scores.read_matrix(made / f"test_{name}.csv") for name in ("rmse", "mae"))
         dataset = self._dataset(context)

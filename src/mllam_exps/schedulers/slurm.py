@@ -1,0 +1,227 @@
+"""The Slurm scheduler: an attempt is a job, submitted with ``sbatch``."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mllam_exps.errors import MllamError
+from mllam_exps.schedulers import slurm_script, slurm_states
+from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, Uncertain
+from mllam_exps.schedulers.slurm_queue import Entry, Queue, Silence, last_line
+
+PATIENCE = 60.0
+"""Seconds that sbatch, scontrol and sacct may take."""
+ASK_AGAIN = 10.0
+SCRIPT = "job.sh"
+
+# Slurm 22.05: sbatch says "Batch job submission failed: Unable to contact slurm controller (connect failure)" after
+# MessageTimeout, "Socket timed out on send/recv operation" where the job may run all the same, and others alike.
+_NO_ANSWER = re.compile(
+    r"timed out|unable to contact|connect(ion)? (failure|refused|reset)|zero bytes|communication|try again|temporarily",
+    re.IGNORECASE,
+)
+# "Batch job submission failed: Invalid account or account/partition combination specified"
+_REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
+_UNKNOWN_JOB = "Invalid job id"
+_FIELD = re.compile(r"(\w+)=(\S*)")
+
+
+@dataclass
+class SlurmScheduler:
+    """Jobs of one cluster: the one that ``sbatch`` on this host submits to.
+
+    Parameters
+    ----------
+    queue : Queue
+        What squeue says, shared with all other drivers of this user.
+    """
+
+    queue: Queue
+    name: str = "slurm"
+    limits: bool = True
+    settles: float = 0.8
+    _verdicts: dict[str, tuple[float, JobState]] = field(default_factory=dict)
+
+    def launch(self, request: JobRequest) -> list[str]:
+        """Return srun, with the job's nodes and tasks."""
+        return slurm_script.launch(request)
+
+    def submit(self, request: JobRequest) -> Job:
+        """Write the batch script into the attempt's directory, and submit it."""
+        script = request.directory / SCRIPT
+        script.write_text(slurm_script.render(request), encoding="utf-8")
+        number = self.queue.next_number()
+        try:
+            done = _slurm(["sbatch", "--parsable", str(script)], slurm_script.environment(request.environment))
+        except subprocess.TimeoutExpired:
+            raise Uncertain(f"sbatch gave no answer within {PATIENCE:.0f} s") from None
+        # "123", or "123;cluster"
+        job_id = done.stdout.strip().partition(";")[0]
+        if done.returncode == 0 and job_id.isdigit():
+            return self.job({"id": job_id, "known_from": number})
+        said = last_line(done.stderr) or f"exit code {done.returncode}"
+        if _NO_ANSWER.search(done.stderr) or done.returncode == 0:
+            raise Uncertain(said)
+        refused = _REFUSED.search(done.stderr)
+        why = refused[1] if refused else said
+        raise MllamError("sbatch refused the job", str(script), why, "mllam-exps machine show")
+
+    def find(self, name: str, written: float) -> Job | None:
+        """Find a job by its name, in squeue's newest answer."""
+        answer = self.queue.read()
+        if isinstance(answer, Silence):
+            raise Uncertain(_silence(answer).reason)
+        for entry in answer.jobs.values():
+            if entry.name == name:
+                return self.job({"id": entry.job_id, "known_from": answer.number})
+        # A submitter that was killed may leave its sbatch behind, which then waits for the controller.
+        if answer.asked < written + PATIENCE + ASK_AGAIN:
+            raise Uncertain("looking for its job by its name")
+        return None
+
+    def job(self, record: dict[str, Any]) -> Job:
+        """Return the job with the recorded id."""
+        return Job(record, f"job {record['id']}")
+
+    def state(self, job: Job) -> JobState:
+        """Say where the job is, by squeue's newest answer; by a question of its own where that knows it no more."""
+        job_id = str(job.record["id"])
+        answer = self.queue.read()
+        if isinstance(answer, Silence):
+            return _silence(answer)
+        entry = answer.jobs.get(job_id)
+        if entry is not None:
+            return _of_entry(entry)
+        if answer.number < int(job.record.get("known_from", 0)):
+            return JobState(JobPhase.PENDING, "submitted")
+        asked, state = self._verdicts.get(job_id, (0.0, None))
+        if state is None or (not state.phase.ended and time.monotonic() - asked > ASK_AGAIN):
+            state = self.verdict(job)
+            self._verdicts[job_id] = (time.monotonic(), state)
+        return state
+
+    def verdict(self, job: Job) -> JobState:
+        """Ask for this one job: the controller, and where that has purged it, the accounting."""
+        job_id = str(job.record["id"])
+        try:
+            done = _slurm(["scontrol", "--oneliner", "show", "job", job_id])
+            if done.returncode == 0:
+                return _of_controller(done.stdout, job_id)
+            if _UNKNOWN_JOB not in done.stderr + done.stdout:
+                return JobState(JobPhase.UNKNOWN, f"scontrol: {last_line(done.stderr) or done.returncode}")
+            return _of_accounting(job_id)
+        except subprocess.TimeoutExpired as error:
+            return JobState(JobPhase.UNKNOWN, f"{error.cmd[0]} gave no answer within {PATIENCE:.0f} s")
+        except MllamError as error:
+            return JobState(JobPhase.UNKNOWN, error.what)
+
+    def cancel(self, job: Job) -> None:
+        """Cancel the job, whatever it is doing."""
+        try:
+            done = _slurm(["scancel", str(job.record["id"])])
+        except subprocess.TimeoutExpired:
+            raise MllamError("scancel gave no answer", job.label, next=f"scancel {job.record['id']}") from None
+        if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
+            raise MllamError(f"could not cancel {job.label}", why=last_line(done.stderr))
+
+
+def test_only(script: str, environ: dict[str, str]) -> str:
+    """Return why Slurm would refuse a batch script, or nothing.
+
+    Raises
+    ------
+    MllamError
+        If Slurm does not answer.
+    """
+    try:
+        done = subprocess.run(
+            ["sbatch", "--test-only"],
+            input=script,
+            env=slurm_script.environment(environ),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise _no_slurm("sbatch") from None
+    except subprocess.TimeoutExpired:
+        raise MllamError("Slurm does not answer", "sbatch --test-only", f"no answer within {PATIENCE:.0f} s") from None
+    if done.returncode == 0:
+        return ""
+    if _NO_ANSWER.search(done.stderr):
+        raise MllamError("Slurm does not answer", "sbatch --test-only", last_line(done.stderr))
+    # "allocation failure: Requested node configuration is not available"
+    said = last_line(done.stderr)
+    return said.removeprefix("sbatch: error: ").removeprefix("allocation failure: ") or f"exit code {done.returncode}"
+
+
+def _slurm(command: list[str], environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env=environ if environ is not None else slurm_script.environment(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise _no_slurm(command[0]) from None
+
+
+def _no_slurm(program: str) -> MllamError:
+    why = "the machine file says `scheduler: slurm`"
+    return MllamError(f"no command {program} on this host", why=why, next="log in to a host of the cluster")
+
+
+def _silence(answer: Silence) -> JobState:
+    return JobState(JobPhase.UNKNOWN, f"Slurm has not answered since {answer.since}: {answer.why}")
+
+
+def _of_entry(entry: Entry) -> JobState:
+    where = f"on {entry.nodes}" if entry.nodes else ""
+    state = slurm_states.of_state(entry.state, job_id=entry.job_id, reason=entry.reason, nodes=entry.nodes)
+    if state.phase is JobPhase.RUNNING and not state.reason:
+        return JobState(state.phase, where, state.told)
+    return state
+
+
+def _of_controller(text: str, job_id: str) -> JobState:
+    """Read ``scontrol --oneliner show job``: ``JobState=TIMEOUT Reason=None … ExitCode=0:15 … NodeList=n1``.
+
+    Names of jobs may hold anything, so only the first of each field counts, and those before the name are ours.
+    """
+    found: dict[str, str] = {}
+    for name, value in _FIELD.findall(text.partition("JobName=")[2].partition(" ")[2]):
+        found.setdefault(name, value)
+    nodes = found.get("NodeList", "")
+    return slurm_states.of_state(
+        found.get("JobState", ""),
+        job_id=job_id,
+        reason=found.get("Reason", ""),
+        exit_code=found.get("ExitCode", ""),
+        nodes="" if nodes == "(null)" else nodes,
+    )
+
+
+def _of_accounting(job_id: str) -> JobState:
+    """Ask sacct; where there is no accounting, nobody remembers the job."""
+    fields = "State,ExitCode,NodeList"
+    done = _slurm(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
+    lines = [line for line in done.stdout.splitlines() if line.count("|") == 2]
+    if done.returncode == 0 and lines:
+        state, exit_code, nodes = lines[-1].split("|")
+        nodes = "" if nodes == "None assigned" else nodes
+        answer = slurm_states.of_state(state, job_id=job_id, exit_code=exit_code, nodes=nodes)
+        # slurmdbd may not have been told yet that the job ended: the controller knows no living job of that id.
+        return answer if answer.phase.ended else JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
+    # Without slurmdbd: "Slurm accounting storage is disabled", exit code 1. One that does not answer may know more.
+    if done.returncode == 0 or "disabled" in done.stderr:
+        return JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
+    return JobState(JobPhase.UNKNOWN, f"sacct: {last_line(done.stderr)}")

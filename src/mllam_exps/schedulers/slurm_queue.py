@@ -1,0 +1,178 @@
+"""One ``squeue`` for everybody who waits: its answer lies in a file that all drivers of a user share.
+
+However many drivers wait, on however many hosts: a new question is asked when the last one is `PERIOD` old, by whoever
+first claims it. Claims are files that only one can create; ages are differences between times that the file system
+itself has given, so that clocks of hosts do not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import records
+
+PERIOD = 10.0
+PATIENCE = 30.0
+"""Seconds that squeue may take; and how old an answer may be before nothing follows from it any more."""
+CLAIM_LIFE = PATIENCE + 15.0
+FORMAT = "%i|%T|%r|%M|%N|%j"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One job, as squeue tells it."""
+
+    job_id: str
+    state: str
+    reason: str
+    elapsed: str
+    nodes: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What squeue said last.
+
+    Parameters
+    ----------
+    number : int
+        Of the question that it answers; questions are counted.
+    asked : float
+        When the question was put, by the file system's clock.
+    jobs : dict
+        By id.
+    """
+
+    number: int
+    asked: float
+    jobs: dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Why there is no answer to build on, and since when, as a time of day."""
+
+    why: str
+    since: str
+
+
+@dataclass
+class Queue:
+    """The jobs of this user, asked for at most once each `PERIOD`.
+
+    Parameters
+    ----------
+    folder : Path
+        On a file system that all hosts of the drivers see; made when needed.
+    command : tuple of str
+        What is run; its user is added.
+    """
+
+    folder: Path
+    command: tuple[str, ...] = ("squeue",)
+    _look_again: float = field(default=0.0, init=False)
+    _answer: Answer | Silence | None = field(default=None, init=False)
+
+    @classmethod
+    def of_user(cls, shared: Path) -> Queue:
+        """Return the queue of this user, beside a run store."""
+        return cls(shared / "slurm" / getpass.getuser())
+
+    def read(self) -> Answer | Silence:
+        """Return the newest answer, asking where it is time to."""
+        if self._answer is None or time.monotonic() >= self._look_again:
+            self._answer = self._look()
+        return self._answer
+
+    def next_number(self) -> int:
+        """Return the number from which on an answer must know a job that was submitted before this call."""
+        # The next question may have been put already, and its answer be on the way.
+        return max(self._claims(), default=0) + 1
+
+    def _look(self) -> Answer | Silence:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        now = self._clock()
+        record, asked = self._stored(), max(self._claims(), default=0)
+        done = max(int((record or {}).get("number", 0)), int((self._failure() or {}).get("number", 0)))
+        age = now - self._time_of(asked)
+        if asked > done and age < CLAIM_LIFE:
+            # Somebody asks at this moment; look again soon.
+            self._look_again = time.monotonic() + 1.0
+        elif asked and age < PERIOD:
+            self._look_again = time.monotonic() + min(PERIOD - age, 2.0)
+        elif records.create(self.folder / f"{asked + 1}.question", {"host": socket.gethostname(), "pid": os.getpid()}):
+            self._ask(asked + 1)
+            self._look_again = time.monotonic() + 2.0
+            now = self._clock()
+            record = self._stored()
+        return self._judge(record, now)
+
+    def _judge(self, record: dict[str, Any] | None, now: float) -> Answer | Silence:
+        failure = self._failure()
+        age = now - (self.folder / "answer.json").stat().st_mtime if record else None
+        if record is None or age is None or age > PATIENCE:
+            if failure and failure["number"] >= (record or {}).get("number", 0):
+                return Silence(str(failure["why"]), str(failure["since"]))
+            return Silence("squeue has not answered yet", time.strftime("%H:%M:%S"))
+        jobs = {job_id: Entry(job_id, *rest) for job_id, *rest in record["jobs"]}
+        return Answer(int(record["number"]), float(record["asked"]), jobs)
+
+    def _ask(self, number: int) -> None:
+        command = [*self.command, f"--user={getpass.getuser()}", "--noheader", "--states=all", f"--format={FORMAT}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            why = "" if done.returncode == 0 else last_line(done.stderr) or f"squeue: exit code {done.returncode}"
+            jobs = [line.split("|", 5) for line in done.stdout.splitlines()]
+            if any(len(job) != 6 for job in jobs):
+                why = why or "squeue's answer was cut short"
+        except subprocess.TimeoutExpired:
+            why, jobs = f"squeue gave no answer within {PATIENCE:.0f} s", []
+        except OSError as error:
+            why, jobs = f"squeue cannot be started: {error.strerror}", []
+        with contextlib.suppress(OSError):
+            if why:
+                since = (self._failure() or {}).get("since") or time.strftime("%H:%M:%S")
+                records.replace(self.folder / "failure.json", {"number": number, "why": why, "since": since})
+            else:
+                record = {"number": number, "asked": self._time_of(number), "jobs": jobs}
+                records.replace(self.folder / "answer.json", record)
+                (self.folder / "failure.json").unlink(missing_ok=True)
+            for old in self._claims():
+                if old < number - 2:
+                    (self.folder / f"{old}.question").unlink(missing_ok=True)
+
+    def _stored(self) -> dict[str, Any] | None:
+        return records.read(self.folder / "answer.json", "number", "asked", "jobs")
+
+    def _failure(self) -> dict[str, Any] | None:
+        return records.read(self.folder / "failure.json", "number", "why", "since")
+
+    def _claims(self) -> list[int]:
+        return [int(path.stem) for path in self.folder.glob("*.question") if path.stem.isdigit()]
+
+    def _time_of(self, number: int) -> float:
+        try:
+            return (self.folder / f"{number}.question").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _clock(self) -> float:
+        """Return the file system's time."""
+        probe = self.folder / f"{socket.gethostname()}.clock"
+        probe.touch()
+        return probe.stat().st_mtime
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a program's complaint."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,141 @@
+"""What Slurm's words for states and reasons mean. Pure; each interpretation with the version that was seen.
+
+The words are those of ``squeue``, ``scontrol show job`` and ``sacct``, of Slurm 22.05 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mllam_exps.schedulers.base import JobPhase, JobState
+
+_PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+# COMPLETING: its processes are being ended, or its epilogue runs. Not over yet: its exit code may not be known.
+_RUNNING = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+
+_ENDED = {
+    "TIMEOUT": "it reached its time limit",
+    "OUT_OF_MEMORY": "it ran out of memory",
+    "NODE_FAIL": "its node failed",
+    "PREEMPTED": "it was pre-empted by another job",
+    "BOOT_FAIL": "its node did not boot",
+    "DEADLINE": "it could not end before its deadline",
+    "REVOKED": "another cluster took it",
+}
+
+_WAITS = {
+    "None": "waiting to be looked at",
+    "Resources": "waiting for resources",
+    "Priority": "waiting behind jobs with a higher priority",
+    "BeginTime": "waiting until its begin time",
+    "Cleaning": "waiting until its last try is cleaned up",
+    "Dependency": "waiting for the jobs that it depends on",
+    "FrontEndDown": "waiting for a front end",
+    "JobArrayTaskLimit": "waiting: its array runs as many tasks as it may",
+    "JobHeldAdmin": "held by an administrator",
+    "JobHeldUser": "held by its user; `scontrol release {id}` lets it go",
+    "JobHoldMaxRequeue": "held: it was requeued too often",
+    "Licenses": "waiting for licences",
+    "NodeDown": "waiting: a node that it needs is down",
+    "PartitionDown": "waiting: its partition is down",
+    "PartitionInactive": "waiting: its partition is inactive",
+    "ReqNodeNotAvail": "waiting: a node that it needs is not available",
+    "Reservation": "waiting for its reservation",
+    "launch failed requeued held": "held: it could not be launched",
+    "job requeued in held state": "held after it was requeued",
+    "SystemFailure": "waiting: Slurm had a failure",
+}
+
+_NEVER = {
+    "AccountNotAllowed": "its account may not use this partition",
+    "BadConstraints": "no node has what it asks for",
+    "DependencyNeverSatisfied": "a job that it depends on failed",
+    "InvalidAccount": "its account is not valid",
+    "InvalidQOS": "its quality of service is not valid",
+    "PartitionNodeLimit": "it asks for more nodes, or more of a node, than its partition has",
+    "PartitionTimeLimit": "it asks for more time than its partition allows",
+    "QOSNotAllowed": "its quality of service may not be used here",
+    "QOSResourceLimit": "its quality of service does not allow so much",
+    "ReservationDeleted": "its reservation was deleted",
+}
+
+# AssocGrpCPUMinutesLimit, QOSMaxJobsPerUserLimit …: about 90 of them, and more in each version.
+_LIMIT = re.compile(r"(?P<owner>Assoc|QOS)(?P<what>\w+?)(Limit)?")
+_PER_JOB = re.compile(r"PerJob|MaxWallDuration|PerNode\b")
+
+
+def of_pending(reason: str, job_id: str) -> JobState:
+    """Return the state of a job that has not started, with its reason in words.
+
+    Parameters
+    ----------
+    reason : str
+        As ``squeue -o %r`` tells it.
+    job_id : str
+        For the commands that the words name.
+    """
+    # "ReqNodeNotAvail, UnavailableNodes:n[1-4]"
+    word, _, more = reason.partition(",")
+    word, more = word.strip(), more.strip()
+    if word in _NEVER:
+        return JobState(JobPhase.PENDING, f"will never run: {_NEVER[word]}", reason, hopeless=True)
+    if word in _WAITS:
+        text = _WAITS[word].format(id=job_id)
+        return JobState(JobPhase.PENDING, f"{text} ({more})" if more else text, reason)
+    if limit := _LIMIT.fullmatch(word):
+        owner = "account" if limit["owner"] == "Assoc" else "quality-of-service"
+        # A limit on one job does not go away; one on all jobs of an account does when others end.
+        if _PER_JOB.search(word):
+            return JobState(JobPhase.PENDING, f"will never run: beyond the {owner} limit {word}", reason, hopeless=True)
+        return JobState(JobPhase.PENDING, f"{owner} limit reached: {word}", reason)
+    return JobState(JobPhase.PENDING, f"waiting: {reason}", reason)
+
+
+def of_state(word: str, *, job_id: str, reason: str = "", exit_code: str = "", nodes: str = "") -> JobState:
+    """Return what a state means.
+
+    Parameters
+    ----------
+    word : str
+        Such as ``RUNNING``, or ``CANCELLED by 1000`` as sacct says it.
+    reason, exit_code, nodes : str
+        What else Slurm says of the job: ``Resources``, ``0:15``, ``n[1-2]``.
+    """
+    state, _, by = word.partition(" by ")
+    # sacct cuts a long state short, with a plus.
+    state = state.strip().removesuffix("+")
+    told = " ".join(part for part in (word.strip(), exit_code, f"on {nodes}" if nodes else "") if part)
+    if state in _PENDING:
+        pending = of_pending(reason or "None", job_id)
+        return JobState(pending.phase, pending.reason, f"{told} {reason}".strip(), pending.hopeless)
+    if state in _RUNNING:
+        return JobState(JobPhase.RUNNING, "suspended" if state in {"SUSPENDED", "STOPPED"} else "", told)
+    if state == "COMPLETED":
+        if exit_code in {"", "0:0"}:
+            return JobState(JobPhase.SUCCEEDED, "", told)
+        return JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
+    if state.startswith("CANCELLED"):
+        return JobState(JobPhase.CANCELLED, f"cancelled by {_user(by)}" if by else "cancelled", told)
+    if state == "FAILED":
+        plain = reason in {"", "None", "NonZeroExitCode"}
+        return JobState(JobPhase.FAILED, _exit(exit_code) if plain else f"Slurm says {reason}", told, plain=plain)
+    if state in _ENDED:
+        return JobState(JobPhase.FAILED, _ENDED[state], told)
+    # A word that no version had so far: nothing follows from it.
+    return JobState(JobPhase.UNKNOWN, f"Slurm calls its state {word!r}", told)
+
+
+def _exit(exit_code: str) -> str:
+    code, _, number = exit_code.partition(":")
+    if number and number != "0":
+        return f"it was killed by signal {number}"
+    return f"exit code {code}" if code else "it failed"
+
+
+def _user(uid: str) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        return uid
