@@ -98,6 +98,10 @@ def go_wrong(how: str) -> None:
         sys.exit(0)
     if how == "nothing":
         sys.exit(0)
+    if how == "memory":
+        held = []
+        while True:
+            held.append(b"\1" * 2**24)
     if how == "disk":
         Path("big").write_bytes(b"\0" * 2**30)
 

@@ -28,7 +28,7 @@ from mllam_exps.programs import fence, pictures
 from mllam_exps.programs.ranks import is_first_process
 
 SMALL = 2**29
-"""Bytes up to which the state, or the forcing, of a split is kept in memory."""
+"""Bytes up to which the samples of a split are kept in memory."""
 TASKS = "--tasks_per_node"
 """The one argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
 
@@ -110,31 +110,36 @@ def leave_new_memory_alone() -> None:
 
 
 def read_once(options: argparse.Namespace) -> None:
-    """Keep the boundary mask, and a dataset that is small, in memory.
+    """Keep the boundary mask, and the samples of a small dataset, in memory.
 
-    neural-lam 0.7.0 reads through dask for every sample, and works out the mask from the whole dataset for every map:
-    two thirds of the loading of the example's samples, half of a small evaluation. The numbers are the same.
+    neural-lam 0.7.0 makes every sample anew in each epoch, through dask and xarray: a third of an epoch of the example.
+    It works out the mask from the whole dataset for every map: half of a small evaluation. The numbers are the same.
     With ``num_workers``, other processes read, each from the files.
     """
     from neural_lam.datastore.mdp import MDPDatastore
     from neural_lam.weather_dataset import WeatherDataset
 
-    open_datastore, open_split = MDPDatastore.__init__, WeatherDataset.__init__
+    open_datastore, make_sample = MDPDatastore.__init__, WeatherDataset.__getitem__
 
     @functools.wraps(open_datastore)
     def open_with_mask(self: Any, *args: Any, **kwargs: Any) -> None:
         open_datastore(self, *args, **kwargs)
         self.boundary_mask.load()
 
-    @functools.wraps(open_split)
-    def open_and_read(self: Any, *args: Any, **kwargs: Any) -> None:
-        open_split(self, *args, **kwargs)
-        for array in (self.da_state, self.da_forcing):
-            if array is not None and array.nbytes <= SMALL and options.num_workers == 0:
-                array.load()
+    @functools.wraps(make_sample)
+    def sample_kept(self: Any, index: int) -> Any:
+        kept = self.__dict__.setdefault("_kept", {})
+        if index not in kept:
+            sample = make_sample(self, index)
+            if len(self) * sum(part.nbytes for part in sample) > SMALL:
+                return sample
+            kept[index] = sample
+        # Whoever joins samples to a batch copies them.
+        return kept[index]
 
     MDPDatastore.__init__ = open_with_mask
-    WeatherDataset.__init__ = open_and_read
+    if options.num_workers == 0:
+        WeatherDataset.__getitem__ = sample_kept
 
 
 def make_loggers_ready(options: argparse.Namespace) -> None:
