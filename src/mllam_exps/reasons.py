@@ -10,6 +10,7 @@ from pathlib import Path
 _ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Failed|Exit))\b(?::\s*(.*))?$")
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+_OOM_STEP = re.compile(r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId", re.MULTILINE)
 _NO_MEMORY = ("out of memory", "Cannot allocate memory", "MemoryError", "DefaultCPUAllocator: can't allocate")
 
 
@@ -50,6 +51,12 @@ def of_exit(code: int, log: Path, oom_kills: int = 0) -> str:
         return "the disk is full or its quota used up (No space left on device)"
     if code == -signal.SIGKILL and oom_kills:
         return "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
+    # Slurm 22.05 calls a job FAILED 1:0 when a step of it ran out of memory; only srun's line says so.
+    if _OOM_STEP.search(text):
+        return "out of memory: it used more than the job asked for (memory in the machine file)"
+    # A shell, and srun, tell a signal as 128 and its number.
+    if code > 128 and code - 128 in set(signal.Signals):
+        code = 128 - code
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         hint = ": out of memory, perhaps" if code == -signal.SIGKILL else ""

@@ -52,6 +52,8 @@ _NEVER = {
     "DependencyNeverSatisfied": "a job that it depends on failed",
     "InvalidAccount": "its account is not valid",
     "InvalidQOS": "its quality of service is not valid",
+    # Slurm 22.05 says so of a job that asks for more time, or nodes, than its partition has; sbatch accepted it.
+    "PartitionConfig": "it asks for more time or nodes than its partition allows",
     "PartitionNodeLimit": "it asks for more nodes, or more of a node, than its partition has",
     "PartitionTimeLimit": "it asks for more time than its partition allows",
     "QOSNotAllowed": "its quality of service may not be used here",
