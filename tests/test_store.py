@@ -28,7 +28,7 @@ class Scheduler:
     def __init__(self, phase: JobPhase = JobPhase.RUNNING, reason: str = "", found: bool = False) -> None:
         self.phase, self.reason, self.found = phase, reason, found
 
-    def __call__(self, _name: str) -> Scheduler:
+    def __call__(self, _name: str, _store: Path) -> Scheduler:
         return self
 
     def find(self, name: str, written: float) -> Job | None:

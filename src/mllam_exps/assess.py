@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mllam_exps import verdicts
+from mllam_exps import schedulers, verdicts
 from mllam_exps.processes import ProcessIdentity
-from mllam_exps.schedulers.base import Job, JobPhase, JobState, Scheduler, Uncertain
+from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
 from mllam_exps.store import Attempt, Outcome, Run
 
 HEARTBEAT_PATIENCE = 60.0
@@ -54,14 +53,8 @@ class Assessment:
     untried: bool = False
 
 
-def assess(run: Run, scheduler: Callable[[str], Scheduler]) -> Assessment:
-    """Say in which state a run is.
-
-    Parameters
-    ----------
-    scheduler : callable
-        Returns a scheduler by the name that the claim has.
-    """
+def assess(run: Run, scheduler: Schedulers = schedulers.get) -> Assessment:
+    """Say in which state a run is."""
     last = run.last_attempt()
     if run.result is not None:
         return Assessment(RunState.DONE, attempt=last)
@@ -76,9 +69,9 @@ def assess(run: Run, scheduler: Callable[[str], Scheduler]) -> Assessment:
     known = verdicts.known(last)
     if known is not None:
         return _ended_without_a_word(last, known)
-    asked = scheduler(claim["scheduler"])
+    asked = scheduler(claim["scheduler"], run.store)
     try:
-        job = find_job(last, claim, asked)
+        job = verdicts.job_of(last, asked)
     except Uncertain as doubt:
         return _being_started(last, claim) or Assessment(RunState.UNKNOWN, _said(last, str(doubt)), last)
     if job is None:
@@ -90,7 +83,7 @@ def assess(run: Run, scheduler: Callable[[str], Scheduler]) -> Assessment:
     return _living(last, state)
 
 
-def _ended(attempt: Attempt, scheduler: Callable[[str], Scheduler]) -> Assessment | None:
+def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
     end = attempt.end
     if end is None:
         return None
@@ -127,18 +120,6 @@ def contradiction(verdict: JobState) -> str:
 def with_evidence(state: JobState) -> str:
     """Return a reason with the scheduler's own words behind it."""
     return f"{state.reason} ({state.told})" if state.told else state.reason
-
-
-def find_job(attempt: Attempt, claim: dict[str, Any], scheduler: Scheduler) -> Job | None:
-    """Return the attempt's job: as the submitter recorded it, else as it is found by its unique name.
-
-    Raises
-    ------
-    Uncertain
-        If nobody can say yet whether there is one.
-    """
-    record = attempt.job
-    return scheduler.job(record) if record else scheduler.find(claim["job_name"], attempt.claimed_at)
 
 
 def _being_started(attempt: Attempt, claim: dict[str, Any]) -> Assessment | None:

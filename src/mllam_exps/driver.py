@@ -87,7 +87,7 @@ class Driver:
             try:
                 while True:
                     waiter.refresh()
-                    assessment = assess(run, schedulers.beside(run.store))
+                    assessment = assess(run)
                     if assessment.state is RunState.DONE:
                         break
                     self._step(run, definition, assessment, display)
@@ -115,7 +115,7 @@ class Driver:
         elif number and number == self._attached and not now.untried:
             assert now.attempt is not None
             self._verdict(now.attempt, display)
-            raise self._failure(assess(run, schedulers.beside(run.store)))
+            raise self._failure(assess(run))
         else:
             if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
                 said = now.reason.splitlines()[0]
@@ -184,7 +184,7 @@ class Driver:
         until = time.monotonic() + VERDICT_PATIENCE
         while True:
             self._sleep(pause)
-            state = verdicts.ask(attempt, schedulers.beside(attempt.run.store))
+            state = verdicts.ask(attempt)
             in_doubt = state.phase is JobPhase.UNKNOWN
             if state.phase.ended or (time.monotonic() > until and not in_doubt):
                 return state
@@ -258,7 +258,7 @@ class Driver:
 
     def _interrupted(self, run: Run, display: Display) -> None:
         """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""
-        now = assess(run, schedulers.beside(run.store))
+        now = assess(run)
         others = run.other_waiters(self.me)
         if not now.state.living or now.attempt is None:
             raise MllamError("interrupted", exit=Exit.INTERRUPTED)

@@ -15,6 +15,7 @@ from mllam_exps import attempt as attempts
 from mllam_exps import environment, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
+from mllam_exps.params import Parameters
 from mllam_exps.pipeline import Pipeline, RunDefinition
 from mllam_exps.schedulers.base import JobRequest, Scheduler, Uncertain
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
@@ -50,8 +51,9 @@ class Starter:
             return None
         try:
             workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, params.FILES)
-            request = self._request(attempt, definition)
-            spec = self._spec(definition, launch=scheduler.launch(request), limits=scheduler.limits)
+            parameters = params.load(self.workspace.root)
+            request = self._request(attempt, definition, parameters)
+            spec = self._spec(definition, parameters, launch=scheduler.launch(request), limits=scheduler.limits)
             records.replace(attempt.directory / "spec.json", spec)
             with _signals_held():
                 self._submit(scheduler, request, attempt)
@@ -80,10 +82,9 @@ class Starter:
                 f"attempt {attempt.number} could not be started", str(attempt.directory), reason
             ) from error
 
-    def _request(self, attempt: Attempt, definition: RunDefinition) -> JobRequest:
+    def _request(self, attempt: Attempt, definition: RunDefinition, parameters: Parameters) -> JobRequest:
         claim = attempt.claim
         assert claim is not None
-        parameters = params.load(self.workspace.root)
         python = str(environment.python(self.machine))
         command = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
         return JobRequest(
@@ -100,8 +101,9 @@ class Starter:
             comment=f"attempt {attempt.number} at run {attempt.run.key}, for experiment {claim['experiment']}",
         )
 
-    def _spec(self, definition: RunDefinition, *, launch: list[str], limits: bool) -> dict[str, Any]:
-        parameters = params.load(self.workspace.root)
+    def _spec(
+        self, definition: RunDefinition, parameters: Parameters, *, launch: list[str], limits: bool
+    ) -> dict[str, Any]:
         project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
         return attempts.spec_of(
             machine=self.machine.name,

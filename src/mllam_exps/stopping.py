@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from mllam_exps import schedulers, verdicts
-from mllam_exps.assess import assess, find_job
+from mllam_exps.assess import assess
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.base import Uncertain
 from mllam_exps.store import Attempt
@@ -29,24 +29,23 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
         If its scheduler refuses.
     """
     attempt.request_cancel(by)
-    scheduler = schedulers.beside(attempt.run.store)
     claim = attempt.claim
     if claim is not None:
-        asked = scheduler(claim["scheduler"])
+        scheduler = schedulers.get(claim["scheduler"], attempt.run.store)
         try:
-            job = find_job(attempt, claim, asked)
+            job = verdicts.job_of(attempt, scheduler)
         except Uncertain:
             job = None  # should it turn up and start, it finds that it was asked to stop
         if job is not None:
-            asked.cancel(job)
+            scheduler.cancel(job)
     begun = asked_at = time.monotonic()
-    while assess(attempt.run, scheduler).state.living:
+    while assess(attempt.run).state.living:
         now = time.monotonic()
         if now - begun > PATIENCE:
             return False
         if now - asked_at > ASK_SECONDS:
             # What `assess` goes by may lag; a pending job that was cancelled writes no end.
             asked_at = now
-            verdicts.ask(attempt, scheduler)
+            verdicts.ask(attempt)
         time.sleep(POLL_SECONDS)
     return True

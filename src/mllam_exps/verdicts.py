@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
-from mllam_exps import records
-from mllam_exps.schedulers.base import JobPhase, JobState, Scheduler, Uncertain
+from mllam_exps import records, schedulers
+from mllam_exps.schedulers import Job, JobPhase, JobState, Scheduler, Schedulers, Uncertain
 from mllam_exps.store import Attempt
 
 NOBODY_KNOWS = JobState(JobPhase.FORGOTTEN)
@@ -21,7 +20,20 @@ def known(attempt: Attempt) -> JobState | None:
     return JobState(JobPhase[record["phase"]], str(record["reason"]), told, plain=plain)
 
 
-def ask(attempt: Attempt, scheduler: Callable[[str], Scheduler]) -> JobState:
+def job_of(attempt: Attempt, scheduler: Scheduler) -> Job | None:
+    """Return the attempt's job: as its submitter recorded it, else as it is found by its unique name.
+
+    Raises
+    ------
+    Uncertain
+        If nobody can say yet whether there is one.
+    """
+    if record := attempt.job:
+        return scheduler.job(record)
+    return scheduler.find(attempt.claim["job_name"], attempt.claimed_at) if attempt.claim else None
+
+
+def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
     """Return the scheduler's word, asking now unless it is known.
 
     An answer that the job has ended is kept; any other is for the moment only.
@@ -32,10 +44,9 @@ def ask(attempt: Attempt, scheduler: Callable[[str], Scheduler]) -> JobState:
     claim = attempt.claim
     if claim is None:
         return NOBODY_KNOWS
-    asked = scheduler(claim["scheduler"])
-    record = attempt.job
+    asked = scheduler(claim["scheduler"], attempt.run.store)
     try:
-        job = asked.job(record) if record else asked.find(claim["job_name"], attempt.claimed_at)
+        job = job_of(attempt, asked)
     except Uncertain as doubt:
         return JobState(JobPhase.UNKNOWN, str(doubt))
     if job is None:

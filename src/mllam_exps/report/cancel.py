@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mllam_exps import schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError, UsageError
 from mllam_exps.processes import ProcessIdentity
@@ -13,7 +12,7 @@ from mllam_exps.stopping import stop
 def cancel(stage: str, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     run = Here.open().find(stage)
-    now = assess(run, schedulers.beside(run.store))
+    now = assess(run)
     if not now.state.living or now.attempt is None:
         raise UsageError(f"{run.key} is not running: it is {now.state}", next="mllam-exps status")
     me = ProcessIdentity.of()
@@ -22,5 +21,5 @@ def cancel(stage: str, *, force: bool) -> None:
         raise UsageError(f"{run.key} is waited for", why=who, next="Ctrl-C there, or mllam-exps cancel --force")
     if not stop(now.attempt, me):
         raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
-    state = assess(run, schedulers.beside(run.store)).state
+    state = assess(run).state
     print(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from mllam_exps import reasons, schedulers
+from mllam_exps import reasons
 from mllam_exps.assess import assess
 from mllam_exps.errors import UsageError
 from mllam_exps.report.here import Here
@@ -24,7 +24,7 @@ def show(stage: str, *, follow: bool, number: int | None, lines: int | None) -> 
     position = 0 if lines is None else attempt.log.stat().st_size
     while True:
         # Asked before reading: what is written between the two is read in the next round, or was the last there is.
-        living = follow and assess(run, schedulers.beside(run.store)).state.living
+        living = follow and assess(run).state.living
         position = _print_from(attempt, position)
         if not living:
             return

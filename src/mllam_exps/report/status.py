@@ -7,7 +7,6 @@ import sys
 import time
 from typing import Any
 
-from mllam_exps import schedulers
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.errors import UsageError
 from mllam_exps.report.here import Here
@@ -58,7 +57,7 @@ def show(stages: list[str], *, everything: bool, as_json: bool) -> None:
         if name not in known:
             raise UsageError(f"no run of a stage {name!r}", str(here.store.directory), next="mllam-exps status --all")
     runs = [r for r in here.store.runs() if not stages or r.stage in stages]
-    found = [(run, assess(run, schedulers.beside(run.store))) for run in runs]
+    found = [(run, assess(run)) for run in runs]
     records = [(record(run, now), now) for run, now in found]
     records.sort(key=lambda pair: pair[0]["started"] or 0.0)
     if not everything:

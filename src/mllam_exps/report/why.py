@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mllam_exps import schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
@@ -31,7 +30,7 @@ def show(stage: str, *, as_json: bool) -> None:
     dvc_stage = pipeline.dvc_stage(stage)
     changes = _changes(pipeline, dvc_stage)
     definition = pipeline.definition(stage) if stage not in {"check_for_venv_path", "mllam_version"} else None
-    now = assess(here.store.run(definition.key), schedulers.beside(here.store.directory)) if definition else None
+    now = assess(here.store.run(definition.key)) if definition else None
     if as_json:
         key = definition.key if definition else None
         print(json.dumps({"stage": stage, "changes": changes, "key": key, "state": now and str(now.state)}, indent=1))

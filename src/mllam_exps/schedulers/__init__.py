@@ -38,9 +38,7 @@ def get(name: str, shared: Path) -> Scheduler:
     raise UsageError(f"there is no scheduler {name!r} in this version", next="pip install --upgrade mllam-exps")
 
 
-def beside(store: Path) -> Callable[[str], Scheduler]:
-    """Return `get` for the runs of one store."""
-    return lambda name: get(name, store)
+Schedulers = Callable[[str, Path], Scheduler]
+"""What `get` is: the schedulers by name, for the runs of one store."""
 
-
-__all__ = ["Job", "JobPhase", "JobRequest", "JobState", "Scheduler", "Uncertain", "beside", "get"]
+__all__ = ["Job", "JobPhase", "JobRequest", "JobState", "Scheduler", "Schedulers", "Uncertain", "get"]

@@ -130,37 +130,6 @@ class SlurmScheduler:
             raise MllamError(f"could not cancel {job.label}", why=last_line(done.stderr))
 
 
-def test_only(script: str, environ: dict[str, str]) -> str:
-    """Return why Slurm would refuse a batch script, or nothing.
-
-    Raises
-    ------
-    MllamError
-        If Slurm does not answer.
-    """
-    try:
-        done = subprocess.run(
-            ["sbatch", "--test-only"],
-            input=script,
-            env=slurm_script.environment(environ),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise _no_slurm("sbatch") from None
-    except subprocess.TimeoutExpired:
-        raise MllamError("Slurm does not answer", "sbatch --test-only", f"no answer within {PATIENCE:.0f} s") from None
-    if done.returncode == 0:
-        return ""
-    if _NO_ANSWER.search(done.stderr):
-        raise MllamError("Slurm does not answer", "sbatch --test-only", last_line(done.stderr))
-    # "allocation failure: Requested node configuration is not available"
-    said = last_line(done.stderr)
-    return said.removeprefix("sbatch: error: ").removeprefix("allocation failure: ") or f"exit code {done.returncode}"
-
-
 def _slurm(command: list[str], environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
