@@ -201,6 +201,28 @@ def test_what_slurm_refuses_is_told_in_its_words(toy: Experiment):
     assert "Traceback" not in done.stdout
 
 
+def test_what_slurm_would_refuse_is_refused_at_the_first_stage(toy: Experiment):
+    write_machine(toy, default={"memory": "900G"})
+    done = toy.command("dvc", "exp", "run")
+    assert done.returncode != 0
+    assert "the scheduler would refuse its job: Requested node configuration is not available" in done.stdout
+    assert "mllam-exps machine show --script" in done.stdout
+    assert not toy.runs("grow")
+
+
+def test_credentials_that_stay_behind_are_named(toy: Experiment):
+    toy.environ["MLFLOW_TRACKING_PASSWORD"] = "a-secret-that-must-not-travel"
+    out = toy.ok("mllam-exps", "run", "check_for_venv_path")
+    assert "MLFLOW_TRACKING_PASSWORD does not reach a job" in out
+    assert "a-secret" not in out
+
+
+def test_machine_show_prints_the_batch_script(toy: Experiment, cluster: Any):
+    script = toy.ok("mllam-exps", "machine", "show", "--script", "grow")
+    assert "#SBATCH --mem=200M" in script
+    assert cluster.command("sbatch", "--test-only", input=script).returncode == 0
+
+
 def test_an_sbatch_that_failed_although_the_job_runs(toy: Experiment, cluster: Any):
     wrap(
         toy,

@@ -13,6 +13,7 @@ from typing import Any
 from mllam_exps import environment, machines, params, reasons, tracking
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
+from mllam_exps.schedulers import Uncertain
 from mllam_exps.workspace import Workspace
 
 NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
@@ -82,6 +83,45 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     problems += dataset_checks.check(parameters)
     if problems:
         raise Problems(problems=problems)
+
+
+def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
+    """Ask the scheduler whether it would take the stages' jobs, before the first of them waits in its queue.
+
+    Returns
+    -------
+    list of str
+        What could not be asked, and what will not reach a job.
+
+    Raises
+    ------
+    Problems
+        With one line for each kind of job that would be refused.
+    """
+    import yaml
+
+    from mllam_exps import jobs, stages
+
+    # Only what dvc.yaml runs: a site may refuse what a stage that is not there would ask for.
+    ours = yaml.safe_load((workspace.root / "dvc.yaml").read_text(encoding="utf-8")).get("stages", {})
+    names = [name for name in ours if name in stages.all_names()]
+    notes = tracking.left_behind(os.environ) if machine.scheduler == "slurm" else []
+    try:
+        refused = list(jobs.objections(workspace, machine, params.load(workspace.root), names))
+    except Uncertain as doubt:
+        return [*notes, f"{machine.scheduler} could not be asked whether it would take the jobs: {doubt}"]
+    problems: list[MllamError] = [
+        UsageError(
+            "the scheduler would refuse its job",
+            where=f"{stage}: machine {machine.name}",
+            why=why,
+            next=f"mllam-exps machine show --script {stage}",
+        )
+        for stage, why in refused
+    ]
+    if problems:
+        raise Problems(problems=problems)
+    return notes
 
 
 def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str]) -> list[str]:

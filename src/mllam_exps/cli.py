@@ -152,12 +152,16 @@ def init(
 @machine_app.command("show")
 def machine_show(
     name: Annotated[str | None, typer.Argument(help="A machine; the one that would be used if not said.")] = None,
+    script: Annotated[
+        str | None,
+        typer.Option("--script", metavar="STAGE", help="The script of this stage's job."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print what would be used, and from where each value comes."""
+    """Print what would be used, and from where each value comes; or the script of a stage's job."""
     from mllam_exps.report import machine as report
 
-    report.show(name, as_json=as_json)
+    report.show(name, script=script, as_json=as_json)
 
 
 @machine_app.command("list")

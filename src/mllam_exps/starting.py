@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import attempt as attempts
-from mllam_exps import environment, params, reasons, records, schedulers, tracking, workdir
+from mllam_exps import jobs, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
@@ -52,7 +52,16 @@ class Starter:
         try:
             workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, params.FILES)
             parameters = params.load(self.workspace.root)
-            request = self._request(attempt, definition, parameters)
+            request = jobs.request(
+                self.workspace,
+                self.machine,
+                parameters,
+                definition.stage,
+                name=self._claim(attempt)["job_name"],
+                run=run.directory,
+                number=number,
+                comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
+            )
             spec = self._spec(definition, parameters, launch=scheduler.launch(request), limits=scheduler.limits)
             records.replace(attempt.directory / "spec.json", spec)
             with _signals_held():
@@ -82,24 +91,11 @@ class Starter:
                 f"attempt {attempt.number} could not be started", str(attempt.directory), reason
             ) from error
 
-    def _request(self, attempt: Attempt, definition: RunDefinition, parameters: Parameters) -> JobRequest:
+    @staticmethod
+    def _claim(attempt: Attempt) -> dict[str, Any]:
         claim = attempt.claim
         assert claim is not None
-        python = str(environment.python(self.machine))
-        command = [python, "-P", "-m", "mllam_exps.attempt", str(attempt.run.directory), str(attempt.number)]
-        return JobRequest(
-            name=claim["job_name"],
-            argv=environment.wrap(self.machine, self.workspace.origin, command),
-            command=command,
-            prologue=environment.prologue(self.machine, self.workspace.origin),
-            directory=attempt.directory,
-            log=attempt.log,
-            environment=environment.child_environment(os.environ),
-            resources=self.machine.resources_for(definition.stage),
-            nodes=parameters.nodes(definition.stage),
-            tasks=parameters.devices(definition.stage),
-            comment=f"attempt {attempt.number} at run {attempt.run.key}, for experiment {claim['experiment']}",
-        )
+        return claim
 
     def _spec(
         self, definition: RunDefinition, parameters: Parameters, *, launch: list[str], limits: bool
@@ -122,8 +118,7 @@ class Starter:
 
     def log_link(self, attempt: Attempt) -> Path:
         """Return where a person finds the attempt's log first: its name sorts by time and tells what it is."""
-        claim = attempt.claim
-        assert claim is not None
+        claim = self._claim(attempt)
         when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
         key = attempt.run.key.rsplit("-", 1)[1][:8]
         name = f"{when}-{attempt.run.stage}-{claim['experiment'][:100]}-{key}-{attempt.number}.log"

@@ -80,6 +80,17 @@ def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT
     }
 
 
+def left_behind(environ: Mapping[str, str]) -> list[str]:
+    """Say which credentials of the caller's environment do not reach a job of a scheduler that keeps environments."""
+    home = {"WANDB_API_KEY": "~/.netrc (wandb login)"}
+    return [
+        f"{name} does not reach a job: Slurm would keep it in its spool; put it into"
+        f" {home.get(name, '~/.mlflow/credentials')}, mode 0600"
+        for name in SECRETS
+        if environ.get(name)
+    ]
+
+
 def public(uri: str) -> str:
     """Return an address without user and password, to be shown."""
     return re.sub(r"(?<=://)[^/@]*@", "", uri)

@@ -14,6 +14,8 @@ def show() -> None:
     here = Here.open()
     checks.check_environment(here.machine, here.workspace.origin)
     checks.check_parameters(here.workspace, here.machine)
+    for note in checks.check_jobs(here.workspace, here.machine):
+        print(f"note: {note}", file=sys.stderr)
     text, notes = checks.versions_text(here.workspace, here.machine)
     dependencies = [i.path for i in here.pipeline.definition("prepare_dataset").inputs]
     notes += checks.check_sources(here.workspace, here.machine, dependencies)

@@ -5,21 +5,35 @@ from __future__ import annotations
 import json
 import os
 
-from mllam_exps import machine_show, machines
+from mllam_exps import jobs, machine_show, machines, params, schedulers, stages
+from mllam_exps.errors import UsageError
+from mllam_exps.machines import Machine
 from mllam_exps.report.here import Here
 from mllam_exps.workspace import Workspace
 
 
-def show(name: str | None, *, as_json: bool) -> None:
-    """Print one machine, by default the one that would be used here."""
+def show(name: str | None, *, script: str | None, as_json: bool) -> None:
+    """Print one machine, by default the one that would be used here; or the script of one stage's job on it."""
     # A named machine is shown even where the one that would be picked here has a broken file.
     machine = Here.open().machine if name is None else machines.load(Workspace.here().origin, name, os.environ)
+    if script is not None:
+        print(_script(machine, script), end="")
+        return
     if as_json:
         print(json.dumps(machine_show.as_dict(machine), indent=1))
         return
     from rich.console import Console
 
     Console().print(machine_show.as_table(machine))
+    print("\nmllam-exps machine show --script STAGE prints what would be submitted for a stage")
+
+
+def _script(machine: Machine, stage: str) -> str:
+    workspace = Workspace.here()
+    if stage not in stages.all_names():
+        raise UsageError(f"no stage {stage!r}", why=f"there are {', '.join(sorted(stages.all_names()))}")
+    job = jobs.example(workspace, machine, params.load(workspace.root), stage)
+    return schedulers.get(machine.scheduler, workspace.origin).script(job)
 
 
 def show_all() -> None:

@@ -130,6 +130,18 @@ class Scheduler(Protocol):
     def launch(self, request: JobRequest) -> list[str]:
         """Return what stands before a program so that it runs on all nodes and tasks of its job."""
 
+    def script(self, request: JobRequest) -> str:
+        """Return what `submit` would start, as a script for people."""
+
+    def objection(self, request: JobRequest) -> str:
+        """Return why the job would be refused, in the scheduler's words; nothing where it would be taken.
+
+        Raises
+        ------
+        Uncertain
+            If the scheduler does not answer.
+        """
+
     def submit(self, request: JobRequest) -> Job:
         """Start the job; it outlives the caller.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 from typing import Any
@@ -27,6 +28,15 @@ class LocalScheduler:
     def launch(self, request: JobRequest) -> list[str]:
         """Return nothing: a job here is one process."""
         return []
+
+    def script(self, request: JobRequest) -> str:
+        """Return the lines that make the environment ready, and the command."""
+        start = [f"cd {shlex.quote(str(request.directory))} || exit", f"exec {shlex.join(request.command)}"]
+        return "\n".join(["#!/bin/bash", f"# {request.comment}", *request.prologue, "", *start, ""])
+
+    def objection(self, request: JobRequest) -> str:
+        """Return nothing: a process asks nobody."""
+        return ""
 
     def submit(self, request: JobRequest) -> Job:
         """Start the job in a session of its own, its output in the log."""

@@ -51,6 +51,25 @@ class SlurmScheduler:
         """Return srun, with the job's nodes and tasks."""
         return slurm_script.launch(request)
 
+    def script(self, request: JobRequest) -> str:
+        """Return the batch script."""
+        return slurm_script.render(request)
+
+    def objection(self, request: JobRequest) -> str:
+        """Ask ``sbatch --test-only``, which submits nothing."""
+        command = ["sbatch", "--test-only"]
+        environ = slurm_script.environment(request.environment)
+        try:
+            done = _slurm(command, environ, input=self.script(request))
+        except subprocess.TimeoutExpired:
+            raise Uncertain(f"sbatch gave no answer within {PATIENCE:.0f} s") from None
+        if done.returncode == 0:
+            return ""
+        if _NO_ANSWER.search(done.stderr):
+            raise Uncertain(last_line(done.stderr))
+        # "allocation failure: Requested node configuration is not available"
+        return _refusal(done).removeprefix("allocation failure: ")
+
     def submit(self, request: JobRequest) -> Job:
         """Write the batch script into the attempt's directory, and submit it."""
         script = request.directory / SCRIPT
@@ -64,12 +83,9 @@ class SlurmScheduler:
         job_id = done.stdout.strip().partition(";")[0]
         if done.returncode == 0 and job_id.isdigit():
             return self.job({"id": job_id, "known_from": number})
-        said = last_line(done.stderr) or f"exit code {done.returncode}"
         if _NO_ANSWER.search(done.stderr) or done.returncode == 0:
-            raise Uncertain(said)
-        refused = _REFUSED.search(done.stderr)
-        why = refused[1] if refused else said
-        raise MllamError("sbatch refused the job", str(script), why, "mllam-exps machine show")
+            raise Uncertain(last_line(done.stderr) or "sbatch gave no job id")
+        raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
 
     def find(self, name: str, written: float) -> Job | None:
         """Find a job by its name, in squeue's newest answer."""
@@ -130,11 +146,20 @@ class SlurmScheduler:
             raise MllamError(f"could not cancel {job.label}", why=last_line(done.stderr))
 
 
-def _slurm(command: list[str], environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def _refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Return why sbatch refused a job: its first complaint, as the last is often general."""
+    refused = _REFUSED.search(done.stderr)
+    return refused[1] if refused else last_line(done.stderr) or f"exit code {done.returncode}"
+
+
+def _slurm(
+    command: list[str], environ: dict[str, str] | None = None, input: str = ""
+) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             command,
             env=environ if environ is not None else slurm_script.environment(os.environ),
+            input=input,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
