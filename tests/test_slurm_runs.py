@@ -220,7 +220,9 @@ def test_credentials_that_stay_behind_are_named(toy: Experiment):
 def test_machine_show_prints_the_batch_script(toy: Experiment, cluster: Any):
     script = toy.ok("mllam-exps", "machine", "show", "--script", "grow")
     assert "#SBATCH --mem=200M" in script
-    assert cluster.command("sbatch", "--test-only", input=script).returncode == 0
+    path = toy.root / "job.sh"
+    path.write_text(script)
+    assert cluster.command("sbatch", "--test-only", str(path)).returncode == 0
 
 
 def test_an_sbatch_that_failed_although_the_job_runs(toy: Experiment, cluster: Any):
