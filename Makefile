@@ -33,17 +33,17 @@ run: $(VENV)/.installed
 smoke: $(VENV)/.installed
 	$(IN_VENV) mllam-exps smoke
 
-# What failed is run once more, alone: on two busy cores some tests of killed and racing processes depend on the moment.
+# A file's tests stay together: they share what is made once for them.
+PYTEST := $(IN_VENV) python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.installed-dev
-	$(IN_VENV) python -m pytest -n $(JOBS) --dist loadgroup -m "not long and not slurm" || \
-	$(IN_VENV) python -m pytest --last-failed --last-failed-no-failures none -m "not long and not slurm"
+	$(PYTEST) -m "not long"
 
 test-long: $(VENV)/.installed-dev
-	$(IN_VENV) python -m pytest -n $(JOBS) --dist loadgroup -m "not slurm"
+	$(PYTEST)
 
-# The Slurm scheduler is not finished: its tests on a real cluster are not yet part of `make test`.
 test-slurm: $(VENV)/.installed-dev
-	$(IN_VENV) python -m pytest -m slurm
+	$(PYTEST) -m "slurm and not long"
 
 slurm-up:
 	@$(PYTHON) tools/slurm.py up $(if $(ACCOUNTING),--accounting) $(if $(PREEMPTION),--preemption)

@@ -24,6 +24,16 @@ PARAMETER_FILES = [
 ]
 
 
+LONGEST = ("end_to_end", "slurm_runs", "driver", "stage_programs", "tracking", "callbacks", "slurm_double")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left with one of them at the end."""
+    last = len(LONGEST)
+    order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, last))
+
+
 @dataclass
 class Experiment:
     """A git and DVC repository with an experiment, and the commands a user types there."""

@@ -17,7 +17,7 @@ from conftest import Experiment, environment, eventually, make_repository
 
 from mllam_exps import records
 
-pytestmark = [pytest.mark.models, pytest.mark.xdist_group("end to end"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.models, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from slurm_cluster import epochs, job_of, jobs, on, run_of, start_cluster, wrap,
 
 from mllam_exps import records
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
 GROW = ("mllam-exps", "run", "grow")
 

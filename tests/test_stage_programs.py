@@ -24,7 +24,7 @@ from mllam_exps import checkpoints, params, scores, stages
 from mllam_exps.stages.base import StageContext
 
 # One worker of pytest-xdist makes the experiment, not each of them.
-pytestmark = [pytest.mark.models, pytest.mark.xdist_group("programs"), pytest.mark.filterwarnings("ignore::Warning")]
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore::Warning")]
 
 UNBEATEN = -1.0
 """A validation loss that no epoch can beat, given to the carried checkpoint."""

@@ -43,6 +43,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delitem(sys.modules, "neural_lam", raising=False)  # another test may have imported the real one
     return site
 
 
@@ -153,7 +154,6 @@ def test_a_checkout_on_the_path_hides_the_installed_one(
     (site / "neural_lam/__init__.py").write_text("")
     assert versions.installed(["neural-lam"])["neural-lam"] == "0.7.0"
     monkeypatch.syspath_prepend(str(checkout))
-    monkeypatch.delitem(sys.modules, "neural_lam", raising=False)  # another test may have imported the real one
     commit = git(checkout, "rev-parse", "HEAD")[:12]
     assert versions.installed(["neural-lam"])["neural-lam"] == f"0.7.0+g{commit}"
 

@@ -92,8 +92,9 @@ def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
     reason, state = str(end["reason"]), RunState.FAILED
     if end["outcome"] == Outcome.CANCELLED:
         state = RunState.CANCELLED
-    elif end.get("ask"):
-        # Slurm's time limit comes as a signal, its memory limit as a program killed: only it knows which it was.
+    elif attempt.started:
+        # Slurm's time limit comes as a signal, its memory limit as a killed program, and from a lost node (22.05) srun
+        # comes back with exit code 0 and nothing made: the scheduler knows what was behind it.
         verdict = verdicts.ask(attempt, scheduler)
         if verdict.phase is JobPhase.CANCELLED:
             reason, state = with_evidence(verdict), RunState.CANCELLED
@@ -163,10 +164,11 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
 
 
 def _living(attempt: Attempt, state: JobState) -> Assessment:
-    if state.phase is JobPhase.PENDING:
+    # squeue's answer may be older than the attempt's own record of its start.
+    if state.phase is JobPhase.PENDING and attempt.started is None:
         return Assessment(RunState.PENDING, state.reason, attempt, hopeless=state.hopeless)
-    if state.phase is JobPhase.RUNNING:
-        return Assessment(RunState.RUNNING, state.reason, attempt)
+    if state.phase in {JobPhase.PENDING, JobPhase.RUNNING}:
+        return Assessment(RunState.RUNNING, state.reason if state.phase is JobPhase.RUNNING else "", attempt)
     silent = silent_seconds(attempt)
     if silent is not None and silent < HEARTBEAT_PATIENCE:
         return Assessment(RunState.RUNNING, "", attempt)

@@ -46,23 +46,12 @@ TRACKED = {"prepare_dataset", "train", "evaluate"}
 
 
 class Stopped(Exception):
-    """The attempt was told to stop, or has lost the run.
+    """The attempt was told to stop, or has lost the run."""
 
-    Parameters
-    ----------
-    unasked : bool
-        By a signal that no user of ours sent: its scheduler may know why.
-    """
-
-    def __init__(self, outcome: Outcome, reason: str, unasked: bool = False) -> None:
+    def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.reason = reason
-        self.unasked = unasked
-
-
-class ProgramFailed(MllamError):
-    """The stage's program ended with another exit code than 0."""
 
 
 def _die_with_parent() -> None:
@@ -102,10 +91,10 @@ class Supervisor:
         # The submitter holds signals back while it submits, and a child inherits that.
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
-        outcome, reason, ask = self._outcome(reserve)
+        outcome, reason = self._outcome(reserve)
         # On a full disk these are the blocks that the record of the failure is written to.
         reserve.unlink(missing_ok=True)
-        end = {"outcome": outcome, "reason": reason, "ask": ask, "time": time.time()}
+        end = {"outcome": outcome, "reason": reason, "time": time.time()}
         print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
         return 0 if outcome is Outcome.SUCCEEDED else 1
@@ -119,24 +108,22 @@ class Supervisor:
                 temporary.unlink(missing_ok=True)
             records.replace(self.attempt.directory / "end.json", end)
 
-    def _outcome(self, reserve: Path) -> tuple[Outcome, str, bool]:
-        """Do the work; return how it ended, why, and whether the scheduler may know better."""
+    def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
+        """Do the work; return how it ended, and why."""
         try:
             reserve.write_bytes(b"\0" * RESERVE_BYTES)
             self._work()
         except Stopped as stop:
-            return stop.outcome, stop.reason, stop.unasked
-        except ProgramFailed as error:
-            return Outcome.FAILED, str(error), True
+            return stop.outcome, stop.reason
         except MllamError as error:
-            return Outcome.FAILED, str(error), False
+            return Outcome.FAILED, str(error)
         except OSError as error:
             traceback.print_exc()
-            return Outcome.FAILED, reasons.of_os_error(error), False
+            return Outcome.FAILED, reasons.of_os_error(error)
         except Exception as error:
             traceback.print_exc()
-            return Outcome.FAILED, f"{type(error).__name__}: {error}", False
-        return Outcome.SUCCEEDED, "", False
+            return Outcome.FAILED, f"{type(error).__name__}: {error}"
+        return Outcome.SUCCEEDED, ""
 
     def _take_slot(self) -> None:
         """Wait until fewer than ``max_jobs`` attempts run on this host; the kernel gives a dead one's slot back."""
@@ -312,7 +299,7 @@ class Supervisor:
         self._raise_if_stopped()
         if code != 0:
             log = self.attempt.log
-            raise ProgramFailed(reasons.of_exit(code, log, reasons.oom_kills() - kills))
+            raise MllamError(reasons.of_exit(code, log, reasons.oom_kills() - kills))
 
     def _raise_if_stopped(self) -> None:
         if self.stopped:
@@ -325,11 +312,11 @@ class Supervisor:
         if self.attempt.cancel_requested:
             self._stop(Outcome.CANCELLED, "cancelled")
         else:
-            self._stop(Outcome.FAILED, f"stopped by {signal.Signals(number).name}, which nobody asked us for", True)
+            self._stop(Outcome.FAILED, f"stopped by {signal.Signals(number).name}, which nobody asked us for")
 
-    def _stop(self, outcome: Outcome, reason: str, unasked: bool = False) -> None:
+    def _stop(self, outcome: Outcome, reason: str) -> None:
         if self.stopped is None:
-            self.stopped = Stopped(outcome, reason, unasked)
+            self.stopped = Stopped(outcome, reason)
             # Not in the signal handler's own frame: it must not wait.
             threading.Thread(target=self._kill_program, daemon=True).start()
 

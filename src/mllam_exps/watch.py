@@ -27,7 +27,9 @@ def describe(assessment: Assessment) -> str:
     progress = attempt.progress or {}
     text = str(progress.get("text") or "starting the program")
     left = progress.get("seconds_left")
-    return f"{text}, {duration(left)} left" if isinstance(left, int | float) and left > 0 else text
+    if isinstance(left, int | float) and left > 0:
+        text = f"{text}, {duration(left)} left"
+    return f"{text} ({assessment.reason})" if assessment.reason else text
 
 
 class Display:
