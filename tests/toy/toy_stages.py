@@ -109,6 +109,9 @@ def go_wrong(how: str) -> None:
 if __name__ == "__main__":
     import yaml
 
+    from mllam_exps.programs import fence
+
+    fence.guard()
     given = yaml.safe_load(Path("toy.yaml").read_text())
     if sys.argv[1] == "make":
         make(given)
