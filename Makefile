@@ -46,10 +46,10 @@ test-slurm: $(VENV)/.installed-dev
 	$(PYTEST) -m "slurm and not long"
 
 slurm-up:
-	@$(PYTHON) tools/slurm.py up $(if $(ACCOUNTING),--accounting) $(if $(PREEMPTION),--preemption)
+	@$(PYTHON) tools/slurm up $(if $(ACCOUNTING),--accounting) $(if $(PREEMPTION),--preemption)
 
 slurm-down:
-	@$(PYTHON) tools/slurm.py down
+	@$(PYTHON) tools/slurm down
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -25,8 +25,8 @@ MACHINE: dict[str, Any] = {
 
 
 def load_tool() -> ModuleType:
-    """Import ``tools/slurm.py``."""
-    spec = importlib.util.spec_from_file_location("slurm_tool", ROOT / "tools/slurm.py")
+    """Import the package ``tools/slurm``, by a name that is nobody else's."""
+    spec = importlib.util.spec_from_file_location("slurm_tool", ROOT / "tools/slurm/__init__.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
