@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import outputs, reasons, records
+from mllam_exps import outputs, reasons, records, schedulers
 from mllam_exps.assess import silent_seconds
 from mllam_exps.errors import MllamError
 from mllam_exps.pipeline import VERSIONS_FILE
@@ -276,7 +276,8 @@ class Supervisor:
             "ATTEMPT": str(self.attempt.directory),
             "SMOKE": "1" if spec.get("smoke") else "",
         }
-        environment = {**os.environ, **spec.get("environment", {})}
+        scheduler = schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
+        environment = {**os.environ, **scheduler.inside(), **spec.get("environment", {})}
         environment.pop(NAME_VARIABLE, None)
         return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
 

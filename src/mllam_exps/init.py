@@ -149,6 +149,7 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
             _call(directory, "git", "init", "--quiet")
         _call(directory, sys.executable, "-m", "dvc", "init", "--quiet")
         (directory / ".dvc" / "config").write_text(_DVC_CONFIG, encoding="utf-8")
+        _ignore_outputs(directory)
         _call(directory, "git", "add", "--all")
         _call(directory, "git", "commit", "--quiet", "-m", f"Start from mllam-exps' example {example}")
     return directory
@@ -224,6 +225,25 @@ def _write(directory: Path, name: str, example: str) -> None:
     readme = directory / "README.md"
     if not readme.exists():
         readme.write_text(_README.format(name=name, example=example), encoding="utf-8")
+
+
+def _ignore_outputs(directory: Path) -> None:
+    """Let git ignore what DVC will keep, as DVC itself writes it.
+
+    DVC (3.67) writes these lines at the end of an experiment, and not where a stage fails: the `git add --all` after
+    that would commit a dataset.
+    """
+    import yaml
+
+    stages = yaml.safe_load((directory / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in stages.values():
+        for out in [*stage.get("outs", []), *stage.get("plots", [])]:
+            path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            if (options or {}).get("cache", True):
+                place = directory / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with (place.parent / ".gitignore").open("a", encoding="utf-8") as file:
+                    file.write(f"/{place.name}\n")
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

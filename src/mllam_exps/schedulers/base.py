@@ -130,6 +130,9 @@ class Scheduler(Protocol):
     def launch(self, request: JobRequest) -> list[str]:
         """Return what stands before a program so that it runs on all nodes and tasks of its job."""
 
+    def inside(self) -> Mapping[str, str]:
+        """Return the variables that a program needs inside a job, beyond those that the scheduler has set."""
+
     def script(self, request: JobRequest) -> str:
         """Return what `submit` would start, as a script for people."""
 

@@ -29,6 +29,10 @@ class LocalScheduler:
         """Return nothing: a job here is one process."""
         return []
 
+    def inside(self) -> dict[str, str]:
+        """Return nothing: there is one node."""
+        return {}
+
     def script(self, request: JobRequest) -> str:
         """Return the lines that make the environment ready, and the command."""
         start = [f"cd {shlex.quote(str(request.directory))} || exit", f"exec {shlex.join(request.command)}"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -50,6 +52,24 @@ class SlurmScheduler:
     def launch(self, request: JobRequest) -> list[str]:
         """Return srun, with the job's nodes and tasks."""
         return slurm_script.launch(request)
+
+    def inside(self) -> dict[str, str]:
+        """Return where the processes of several nodes meet, where the first node's name is no host's.
+
+        Lightning takes the name, and processes that cannot resolve it wait for half an hour. Slurm itself reaches nodes
+        by their NodeAddr. We run on the first node.
+        """
+        node = os.environ.get("SLURMD_NODENAME", "")
+        if "MASTER_ADDR" in os.environ or os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1":
+            return {}
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(node, None)
+            return {}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            done = _slurm(["scontrol", "--oneliner", "show", "node", node])
+            if address := dict(_FIELD.findall(done.stdout)).get("NodeAddr"):
+                return {"MASTER_ADDR": address}
+        return {}
 
     def script(self, request: JobRequest) -> str:
         """Return the batch script."""
