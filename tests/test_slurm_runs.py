@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -307,6 +308,38 @@ def test_slurmctld_is_down_when_a_job_is_submitted(toy: Experiment, cluster: Any
     assert driver.returncode == 0, out
     assert toy.starts() == 1
     cluster.wait()
+
+
+def test_a_controller_that_lost_its_state(toy: Experiment, cluster: Any):
+    slow(toy, 0.5, 200)
+    driver = toy.start(*GROW)
+    eventually(lambda: epochs(toy) >= 2, 60, "two epochs")
+    cluster.stop("slurmctld", signal.SIGKILL)
+    state = cluster.directory / "state"
+    shutil.rmtree(state)
+    state.mkdir(mode=0o700)
+    cluster.start("slurmctld")
+    cluster.wait()
+    out, _ = driver.communicate(timeout=120)
+    assert driver.returncode != 0
+    assert "Slurm has forgotten its job" in out
+    slow(toy, 0.0, 200)
+    again = toy.ok(*GROW)
+    assert "done in attempt" in again
+
+
+@pytest.mark.long
+def test_the_time_limit(toy: Experiment):
+    slow(toy, 0.5, 1000)
+    write_machine(toy, default={"time": 1})
+    done = toy.command(*GROW)
+    assert done.returncode != 0
+    assert "it reached its time limit (TIMEOUT" in done.stdout
+    write_machine(toy)
+    driver = toy.start(*GROW)
+    eventually(lambda: epochs(toy, 2) > 60, 60, "it goes on from the newest checkpoint")
+    os.killpg(driver.pid, signal.SIGINT)
+    driver.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("with_stepd", [False, True])

@@ -100,6 +100,8 @@ def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
             reason, state = with_evidence(verdict), RunState.CANCELLED
         elif verdict.phase is JobPhase.FAILED and not verdict.plain:
             reason = with_evidence(verdict)
+        elif verdict.phase is JobPhase.FORGOTTEN and verdict.reason:
+            reason = f"{reason} ({verdict.reason})"
     return Assessment(state, reason, attempt)
 
 

@@ -119,7 +119,8 @@ class Driver:
         else:
             if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
                 said = now.reason.splitlines()[0]
-                display.line(f"attempt {number} {now.state}: {said}; starting attempt {number + 1}")
+                why = "" if said == now.state else f": {said}"
+                display.line(f"attempt {number} {now.state}{why}; starting attempt {number + 1}")
             starter = Starter(self.workspace, self.machine, self.pipeline, self.store)
             started = starter.start(run, definition, number + 1)
             self._attached = number + 1 if started else 0

@@ -102,7 +102,7 @@ class SlurmScheduler:
         # "123", or "123;cluster"
         job_id = done.stdout.strip().partition(";")[0]
         if done.returncode == 0 and job_id.isdigit():
-            return self.job({"id": job_id, "known_from": number})
+            return self.job({"id": job_id, "name": request.name, "known_from": number})
         if _NO_ANSWER.search(done.stderr) or done.returncode == 0:
             raise Uncertain(last_line(done.stderr) or "sbatch gave no job id")
         raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
@@ -114,7 +114,7 @@ class SlurmScheduler:
             raise Uncertain(_silence(answer).reason)
         for entry in answer.jobs.values():
             if entry.name == name:
-                return self.job({"id": entry.job_id, "known_from": answer.number})
+                return self.job({"id": entry.job_id, "name": name, "known_from": answer.number})
         # A submitter that was killed may leave its sbatch behind, which then waits for the controller.
         if answer.asked < written + PATIENCE + ASK_AGAIN:
             raise Uncertain("looking for its job by its name")
@@ -131,7 +131,8 @@ class SlurmScheduler:
         if isinstance(answer, Silence):
             return _silence(answer)
         entry = answer.jobs.get(job_id)
-        if entry is not None:
+        # A controller that lost its state counts from the beginning again: an id may be another job's by now.
+        if entry is not None and entry.name == job.record["name"]:
             return _of_entry(entry)
         if answer.number < int(job.record.get("known_from", 0)):
             return JobState(JobPhase.PENDING, "submitted")
@@ -143,14 +144,14 @@ class SlurmScheduler:
 
     def verdict(self, job: Job) -> JobState:
         """Ask for this one job: the controller, and where that has purged it, the accounting."""
-        job_id = str(job.record["id"])
+        job_id, name = str(job.record["id"]), str(job.record["name"])
         try:
             done = _slurm(["scontrol", "--oneliner", "show", "job", job_id])
-            if done.returncode == 0:
-                return _of_controller(done.stdout, job_id)
-            if _UNKNOWN_JOB not in done.stderr + done.stdout:
+            if done.returncode == 0 and f" JobName={name} " in done.stdout:
+                return _of_controller(done.stdout.partition(f" JobName={name} ")[2], job_id)
+            if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr + done.stdout:
                 return JobState(JobPhase.UNKNOWN, f"scontrol: {last_line(done.stderr) or done.returncode}")
-            return _of_accounting(job_id)
+            return _of_accounting(job_id, name)
         except subprocess.TimeoutExpired as error:
             return JobState(JobPhase.UNKNOWN, f"{error.cmd[0]} gave no answer within {PATIENCE:.0f} s")
         except MllamError as error:
@@ -158,6 +159,8 @@ class SlurmScheduler:
 
     def cancel(self, job: Job) -> None:
         """Cancel the job, whatever it is doing."""
+        if self.verdict(job).phase is JobPhase.FORGOTTEN:
+            return  # its id may be another job's by now
         try:
             done = _slurm(["scancel", str(job.record["id"])])
         except subprocess.TimeoutExpired:
@@ -207,12 +210,12 @@ def _of_entry(entry: Entry) -> JobState:
 
 
 def _of_controller(text: str, job_id: str) -> JobState:
-    """Read ``scontrol --oneliner show job``: ``JobState=TIMEOUT Reason=None … ExitCode=0:15 … NodeList=n1``.
+    """Read what follows the name in ``scontrol --oneliner show job``: ``JobState=TIMEOUT … NodeList=n1``.
 
-    Names of jobs may hold anything, so only the first of each field counts, and those before the name are ours.
+    Only the first of each field counts: comments and paths, further on, may hold anything.
     """
     found: dict[str, str] = {}
-    for name, value in _FIELD.findall(text.partition("JobName=")[2].partition(" ")[2]):
+    for name, value in _FIELD.findall(text):
         found.setdefault(name, value)
     nodes = found.get("NodeList", "")
     return slurm_states.of_state(
@@ -224,13 +227,14 @@ def _of_controller(text: str, job_id: str) -> JobState:
     )
 
 
-def _of_accounting(job_id: str) -> JobState:
+def _of_accounting(job_id: str, name: str) -> JobState:
     """Ask sacct; where there is no accounting, nobody remembers the job."""
-    fields = "State,ExitCode,NodeList"
+    fields = "State,ExitCode,NodeList,JobName"
     done = _slurm(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
-    lines = [line for line in done.stdout.splitlines() if line.count("|") == 2]
-    if done.returncode == 0 and lines:
-        state, exit_code, nodes = lines[-1].split("|")
+    rows = [line.split("|", 3) for line in done.stdout.splitlines()]
+    ours = [row for row in rows if len(row) == 4 and row[3] == name]
+    if done.returncode == 0 and ours:
+        state, exit_code, nodes, _ = ours[-1]
         nodes = "" if nodes == "None assigned" else nodes
         answer = slurm_states.of_state(state, job_id=job_id, exit_code=exit_code, nodes=nodes)
         # slurmdbd may not have been told yet that the job ended: the controller knows no living job of that id.
