@@ -59,7 +59,7 @@ def on(cluster: Any, experiment: Experiment, **machine: Any) -> Experiment:
 def write_machine(experiment: Experiment, **changes: Any) -> None:
     """Write the machine file; ``default`` changes the resources of all stages."""
     resources = MACHINE["resources"]["default"] | changes.pop("default", {})
-    variables = {"PYTHONPATH": str(TOY), "TOY_COUNT": experiment.environ["TOY_COUNT"]}
+    variables = {"PYTHONPATH": str(TOY), "TOY_COUNT": experiment.environ["TOY_COUNT"], "OMP_NUM_THREADS": "1"}
     settings = MACHINE | {"resources": {"default": resources}, "environment": {"variables": variables}} | changes
     path = experiment.root / "machines/cluster.yaml"
     path.parent.mkdir(exist_ok=True)

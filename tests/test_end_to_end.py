@@ -122,6 +122,7 @@ def test_one_parameter_changed_and_shared_between_clones(tiny: Experiment, tmp_p
     tiny.ok("git", "restore", ".")
 
 
+@pytest.mark.long
 def test_a_queue_of_experiments(tiny: Experiment):
     runs = {stage: len(tiny.runs(stage)) for stage in RESULTS}
     # Width 8 is known from the test before: its queued experiment collects all, the other one shares the dataset.
@@ -172,6 +173,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tiny: Experiment):
     tiny.ok("git", "restore", ".")
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_a_number_is_a_failure(tiny: Experiment):
     tiny.set("data/training_params.yaml", lr=1e30)
     done = tiny.command("dvc", "repro", "-s", "train", timeout=300)
@@ -207,6 +209,7 @@ def test_smoke_publishes_nothing(tiny: Experiment):
     assert tiny.ok("git", "status", "--short", *OURS) == before
 
 
+@pytest.mark.long
 def test_wandb_works_offline(tiny: Experiment):
     tiny.set("params.yaml", logger="wandb", seed=7)
     tiny.environ["WANDB_MODE"] = "offline"

@@ -226,6 +226,20 @@ def test_machine_show_prints_the_batch_script(toy: Experiment, cluster: Any):
     assert cluster.command("sbatch", "--test-only", str(path)).returncode == 0
 
 
+def test_a_script_that_is_submitted_by_hand_is_the_next_attempt(toy: Experiment):
+    toy.set("toy.yaml", grow__do="raise", grow__at=2)
+    assert toy.command(*GROW).returncode != 0
+    script = run_of(toy) / "attempts/1/job.sh"
+    toy.ok("sbatch", "--wait", str(script))
+    assert read(run_of(toy), "2/end.json")["outcome"] == "succeeded"
+    log = script.with_name("log.txt").read_text()
+    assert "going on from" in log
+    assert toy.command("sbatch", "--wait", str(script)).returncode == 0
+    assert "this run is done" in script.with_name("log.txt").read_text()
+    assert "known: collected" in toy.ok(*GROW)
+    assert toy.starts() == 2
+
+
 def test_an_sbatch_that_failed_although_the_job_runs(toy: Experiment, cluster: Any):
     wrap(
         toy,

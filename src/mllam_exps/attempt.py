@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +28,7 @@ from mllam_exps.errors import MllamError
 from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.local import NAME_VARIABLE
+from mllam_exps.spec import Spec
 from mllam_exps.stages.base import Stage, StageContext
 from mllam_exps.store import Attempt, Outcome, Run
 
@@ -70,7 +70,7 @@ class Supervisor:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self.spec: dict[str, Any] = records.read(attempt.directory / "spec.json") or {}
+        self.spec = Spec.read(attempt)
         self.program: subprocess.Popen[bytes] | None = None
         self.stopped: Stopped | None = None
         self._deadline: float | None = None
@@ -79,9 +79,6 @@ class Supervisor:
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
         identity = {**ProcessIdentity.of().to_record(), "job": os.environ.get("SLURM_JOB_ID", "")}
-        if self.attempt.end is not None:
-            print("this attempt is over", flush=True)
-            return 1
         if not records.create(self.attempt.directory / "started.json", {**identity, "time": time.time()}):
             print("this attempt was started before", flush=True)
             return 1
@@ -127,7 +124,7 @@ class Supervisor:
 
     def _take_slot(self) -> None:
         """Wait until fewer than ``max_jobs`` attempts run on this host; the kernel gives a dead one's slot back."""
-        number = self.spec.get("slots")
+        number = self.spec.slots
         if not number:
             return
         directory = self.attempt.run.directory.parents[1] / "slots"
@@ -208,7 +205,7 @@ class Supervisor:
         """Refuse to make numbers with other programs than the key says."""
         from mllam_exps import versions
 
-        expected = self.spec.get("versions", {})
+        expected = self.spec.versions
         wrong = versions.differences(expected, versions.installed())
         if wrong:
             raise MllamError(
@@ -220,7 +217,6 @@ class Supervisor:
     def _context(self, stage: Stage) -> StageContext:
         from mllam_exps import params
 
-        spec = self.spec
         definition = self.attempt.run.definition or {}
         own = [file for file in definition.get("params", {}) if file not in params.FILES and file != VERSIONS_FILE]
         files = {**params.load(self.attempt.work).files, **{f: params.read_yaml(self.attempt.work / f, f) for f in own}}
@@ -228,11 +224,11 @@ class Supervisor:
             work=self.attempt.work,
             scratch=self.attempt.scratch,
             params=files,
-            experiment=spec.get("experiment", "workspace"),
+            experiment=self.spec.experiment,
             resume_from=self._resume(stage),
-            smoke=spec.get("smoke", False),
-            nodes=spec.get("nodes", 1),
-            devices=spec.get("devices", 1),
+            smoke=self.spec.smoke,
+            nodes=self.spec.nodes,
+            devices=self.spec.devices,
             environment=self._environment(),
         )
 
@@ -246,7 +242,7 @@ class Supervisor:
         python = [sys.executable, "-P"]
         project = context.environment["MLFLOW_EXPERIMENT_NAME"]
         try:
-            tracking.prepare(python, Path(self.spec["origin"]), context.environment, project)
+            tracking.prepare(python, Path(self.spec.origin), context.environment, project)
         except MllamError as error:
             # neural-lam stops without its logger; a dataset is as good without one.
             if self.attempt.run.stage != "prepare_dataset":
@@ -269,21 +265,21 @@ class Supervisor:
             "SCRATCH": str(self.attempt.scratch),
             "STAGE": self.attempt.run.stage,
             "KEY": self.attempt.run.key,
-            "EXPERIMENT": spec.get("experiment", ""),
-            "MACHINE": spec.get("machine", ""),
-            "COMMIT": spec.get("commit", ""),
+            "EXPERIMENT": spec.experiment,
+            "MACHINE": spec.machine,
+            "COMMIT": spec.commit,
             "JOB": os.environ.get("SLURM_JOB_ID", ""),
             "ATTEMPT": str(self.attempt.directory),
-            "SMOKE": "1" if spec.get("smoke") else "",
+            "SMOKE": "1" if spec.smoke else "",
         }
         scheduler = schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
-        environment = {**os.environ, **scheduler.inside(), **spec.get("environment", {})}
+        environment = {**os.environ, **scheduler.inside(), **spec.environment}
         environment.pop(NAME_VARIABLE, None)
         return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
-        argv = [*self.spec.get("launch", []), *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv)]
-        limit = self.spec.get("time_limit")
+        argv = [*self.spec.launch, *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv)]
+        limit = self.spec.time_limit
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
         print("$", *argv, flush=True)
@@ -348,46 +344,28 @@ class Supervisor:
             elif self.attempt.cancel_requested:
                 self._stop(Outcome.CANCELLED, "cancelled")
             elif self._deadline and now > self._deadline:
-                self._stop(Outcome.FAILED, f"time limit: it took longer than {self.spec['time_limit']:.0f} s")
+                self._stop(Outcome.FAILED, f"time limit: it took longer than {self.spec.time_limit:.0f} s")
             time.sleep(WATCH_SECONDS)
-
-
-def spec_of(
-    *,
-    machine: str,
-    origin: Path,
-    experiment: str,
-    commit: str,
-    versions: Mapping[str, Any],
-    environment: Mapping[str, str],
-    time_limit: float | None = None,
-    slots: int | None = None,
-    smoke: bool = False,
-    nodes: int = 1,
-    devices: int = 1,
-    launch: list[str] | None = None,
-) -> dict[str, Any]:
-    """Return what a driver tells an attempt (``spec.json``). No credential belongs in it: it is a file."""
-    return {
-        "machine": machine,
-        "origin": str(origin),
-        "experiment": experiment,
-        "commit": commit,
-        "versions": dict(versions),
-        "environment": dict(environment),
-        "time_limit": time_limit,
-        "slots": slots,
-        "smoke": smoke,
-        "nodes": nodes,
-        "devices": devices,
-        "launch": launch or [],
-    }
 
 
 def main(arguments: list[str]) -> int:
     """Run the attempt that the arguments name."""
     directory, number = arguments
-    return Supervisor(Attempt(Run(Path(directory)), int(number))).run()
+    attempt = Attempt(Run(Path(directory)), int(number))
+    begun = attempt.started is not None or attempt.end is not None
+    try:
+        if begun:
+            from mllam_exps import again
+
+            attempt = again.take(attempt)
+        supervisor = Supervisor(attempt)
+    except MllamError as error:
+        print(error, flush=True)
+        if not begun:
+            end = {"outcome": Outcome.FAILED, "reason": str(error), "time": time.time()}
+            records.replace(attempt.directory / "end.json", end)
+        return int(error.exit)
+    return supervisor.run()
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
     ours = yaml.safe_load((workspace.root / "dvc.yaml").read_text(encoding="utf-8")).get("stages", {})
     names = [name for name in ours if name in stages.all_names()]
     notes = tracking.left_behind(os.environ) if machine.scheduler == "slurm" else []
+    if machine.scheduler == "slurm" and machine.max_jobs:
+        notes.append(f"{machine.origin('max_jobs')}: max_jobs is not kept on Slurm yet")
     try:
         refused = list(jobs.objections(workspace, machine, params.load(workspace.root), names))
     except Uncertain as doubt:

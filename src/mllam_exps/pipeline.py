@@ -342,12 +342,14 @@ def open_repo(root: Path) -> Repo:
     UsageError
         If there is no DVC repository, or ``dvc.yaml`` is not valid.
     """
-    from dvc.exceptions import DvcException
+    from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
 
     try:
         repo = Repo(str(root))
         repo.index.check_graph()
+    except NotDvcRepoError as error:
+        raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
     except DvcException as error:
         raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
     return repo

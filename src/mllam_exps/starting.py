@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import attempt as attempts
 from mllam_exps import jobs, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
 from mllam_exps.pipeline import Pipeline, RunDefinition
 from mllam_exps.schedulers.base import JobRequest, Scheduler, Uncertain
+from mllam_exps.spec import Spec
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
 from mllam_exps.workspace import Workspace
 
@@ -62,8 +62,7 @@ class Starter:
                 number=number,
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
             )
-            spec = self._spec(definition, parameters, launch=scheduler.launch(request), limits=scheduler.limits)
-            records.replace(attempt.directory / "spec.json", spec)
+            self._spec(definition, parameters, scheduler, request).write(attempt)
             with _signals_held():
                 self._submit(scheduler, request, attempt)
         except (MllamError, OSError) as error:
@@ -98,22 +97,23 @@ class Starter:
         return claim
 
     def _spec(
-        self, definition: RunDefinition, parameters: Parameters, *, launch: list[str], limits: bool
-    ) -> dict[str, Any]:
+        self, definition: RunDefinition, parameters: Parameters, scheduler: Scheduler, request: JobRequest
+    ) -> Spec:
+        limits = scheduler.limits
         project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
-        return attempts.spec_of(
+        return Spec(
             machine=self.machine.name,
-            origin=self.workspace.origin,
+            origin=str(self.workspace.origin),
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
             versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
             environment=tracking.environment(self.workspace.origin, os.environ, project),
-            time_limit=None if limits else self.machine.resources_for(definition.stage).time_seconds,
+            time_limit=None if limits else request.resources.time_seconds,
             slots=None if limits else self.machine.max_jobs,
             smoke=definition.smoke,
-            nodes=parameters.nodes(definition.stage),
-            devices=parameters.devices(definition.stage),
-            launch=launch,
+            nodes=request.nodes,
+            devices=request.tasks,
+            launch=scheduler.launch(request),
         )
 
     def log_link(self, attempt: Attempt) -> Path:

@@ -61,7 +61,7 @@ class Display:
             self.line(text)
             self._shown, self._shown_at = text, now
         elif now - self._shown_at > REPEAT_SECONDS:
-            self.line(text)
+            self.line(f"{text} [{duration(now - self._begun)}]")
             self._shown_at = now
 
     def line(self, text: str) -> None:

@@ -36,6 +36,7 @@ def record(run: Run, now: Assessment) -> dict[str, Any]:
     return {
         "key": run.key,
         "stage": run.stage,
+        "smoke": bool((run.definition or {}).get("smoke")),
         "state": str(now.state),
         "reason": now.reason.partition("\n")[0],
         "next": now.reason.partition("\n  → ")[2],
@@ -88,7 +89,7 @@ def _print_table(records: list[tuple[dict[str, Any], Assessment]]) -> None:
     for r, now in records:
         end = r["ended"] or (time.time() if now.state.living else None)
         table.add_row(
-            r["stage"],
+            f"{r['stage']} (smoke)" if r["smoke"] else r["stage"],
             r["experiment"] or "",
             r["key"].rsplit("-", 1)[1][:8],
             Text(r["state"], style=COLOURS.get(now.state, "")),

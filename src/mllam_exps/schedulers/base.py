@@ -178,6 +178,9 @@ class Scheduler(Protocol):
     def job(self, record: dict[str, Any]) -> Job:
         """Return the job that an earlier `submit` recorded."""
 
+    def current(self) -> Job:
+        """Return the job that this process runs in."""
+
     def state(self, job: Job) -> JobState:
         """Say where the job is. Cheap, to be called each second; may lag by some seconds."""
 

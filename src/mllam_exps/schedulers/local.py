@@ -78,6 +78,10 @@ class LocalScheduler:
         """Return the job of a process."""
         return Job(record, f"process {record['pid']} on {record['host']}")
 
+    def current(self) -> Job:
+        """Return this very process."""
+        return self.job(ProcessIdentity.of().to_record())
+
     def state(self, job: Job) -> JobState:
         """Say whether the process lives. A process on another host cannot be seen from here."""
         alive = ProcessIdentity.from_record(job.record).alive()

@@ -124,6 +124,19 @@ class SlurmScheduler:
         """Return the job with the recorded id."""
         return Job(record, f"job {record['id']}")
 
+    def current(self) -> Job:
+        """Return the job of this process, as Slurm's variables name it.
+
+        Raises
+        ------
+        MllamError
+            Outside of a job.
+        """
+        if "SLURM_JOB_ID" not in os.environ:
+            raise MllamError("this is no job of Slurm's", next="sbatch the script")
+        job_id, name = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_JOB_NAME", "")
+        return self.job({"id": job_id, "name": name, "known_from": self.queue.next_number()})
+
     def state(self, job: Job) -> JobState:
         """Say where the job is, by squeue's newest answer; by a question of its own where that knows it no more."""
         job_id = str(job.record["id"])
