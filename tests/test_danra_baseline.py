@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mllam_exps import arguments, dataset_checks, params
+from mllam_exps import arguments, dataset_checks, param_checks, params
 from mllam_exps.machines import load
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def test_the_cluster():
 
 def test_our_own_checks_pass():
     given, known = params.load(EXAMPLE), arguments.known()
-    assert params.check(EXAMPLE, given, known) == []
+    assert param_checks.check(EXAMPLE, given, known) == []
     assert dataset_checks.check(given) == []
     assert dataset_checks.notes(given) == []
     assert (given.nodes("train"), given.devices("train")) == (2, 8)

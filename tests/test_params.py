@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mllam_exps import params
+from mllam_exps import param_checks, params
 from mllam_exps.arguments import Arguments
 from mllam_exps.errors import Exit, Problems, UsageError
 from mllam_exps.params import CONFIG, DATASTORE, EVALUATION, PARAMS, TRAINING, Parameters
@@ -81,7 +81,7 @@ def experiment(**changes: Any) -> Parameters:
 
 
 def told(**changes: Any) -> list[str]:
-    return [str(problem) for problem in params.check(ROOT, experiment(**changes), ARGUMENTS)]
+    return [str(problem) for problem in param_checks.check(ROOT, experiment(**changes), ARGUMENTS)]
 
 
 def test_good_files_are_good() -> None:
@@ -89,7 +89,7 @@ def test_good_files_are_good() -> None:
 
 
 def test_the_repository_s_own_files_are_good() -> None:
-    assert [str(problem) for problem in params.check(ROOT, params.load(ROOT), ARGUMENTS)] == []
+    assert [str(problem) for problem in param_checks.check(ROOT, params.load(ROOT), ARGUMENTS)] == []
 
 
 T, E, P = TRAINING, EVALUATION, PARAMS
@@ -322,7 +322,7 @@ def test_a_wrong_value_is_not_told_again_by_the_checks_that_use_it() -> None:
 
 
 def test_all_mistakes_are_told_at_once_and_nothing_starts() -> None:
-    problems = params.check(ROOT, experiment(training={"epochs": 0, "x": 1}, params={"seed": "s"}), ARGUMENTS)
+    problems = param_checks.check(ROOT, experiment(training={"epochs": 0, "x": 1}, params={"seed": "s"}), ARGUMENTS)
     assert len(problems) == 3
     assert {problem.exit for problem in problems} == {Exit.USAGE}
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import environment, machines, params, reasons, tracking
+from mllam_exps import environment, machines, param_checks, params, reasons, tracking
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Uncertain
@@ -79,7 +79,7 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     from mllam_exps import arguments, dataset_checks
 
     parameters = params.load(workspace.root)
-    problems = params.check(workspace.root, parameters, arguments.known(environment.python(machine)))
+    problems = param_checks.check(workspace.root, parameters, arguments.known(environment.python(machine)))
     problems += dataset_checks.check(parameters)
     if problems:
         raise Problems(problems=problems)

@@ -44,7 +44,7 @@ def check_sources(root: Path, parameters: Parameters, needed: Mapping[str, int] 
     root : Path
         The repository, to which relative paths refer.
     parameters : Parameters
-        Found good by `mllam_exps.params.check`.
+        Found good by `mllam_exps.param_checks.check`.
     needed : Mapping, optional
         The time steps that neural-lam must find in each split.
 

@@ -8,7 +8,6 @@ itself has given, so that clocks of hosts do not matter.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import records
+from mllam_exps.schedulers import slurm_script
 
 PERIOD = 10.0
 PATIENCE = 30.0
@@ -85,7 +85,7 @@ class Queue:
     @classmethod
     def of_user(cls, shared: Path) -> Queue:
         """Return the queue of this user, beside a run store."""
-        return cls(shared / "slurm" / getpass.getuser())
+        return cls(shared / "slurm" / str(os.getuid()))
 
     def read(self) -> Answer | Silence:
         """Return the newest answer, asking where it is time to."""
@@ -127,9 +127,11 @@ class Queue:
         return Answer(int(record["number"]), float(record["asked"]), jobs)
 
     def _ask(self, number: int) -> None:
-        command = [*self.command, f"--user={getpass.getuser()}", "--noheader", "--states=all", f"--format={FORMAT}"]
+        command = [*self.command, f"--user={os.getuid()}", "--noheader", "--states=all", f"--format={FORMAT}"]
+        # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
+        environ = slurm_script.environment(os.environ)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
             why = "" if done.returncode == 0 else last_line(done.stderr) or f"squeue: exit code {done.returncode}"
             jobs = [line.split("|", 5) for line in done.stdout.splitlines()]
             if any(len(job) != 6 for job in jobs):
