@@ -79,7 +79,12 @@ def assess(run: Run, scheduler: Schedulers = schedulers.get) -> Assessment:
     state = asked.state(job)
     if state.phase.ended:
         # It may have written its end between our first look and the scheduler's answer.
-        return _ended(last, scheduler) or _ended_without_a_word(last, state)
+        ended = _ended(last, scheduler)
+        if ended is None:
+            # squeue gives no exit code.
+            exact = verdicts.ask(last, scheduler)
+            ended = _ended_without_a_word(last, exact if exact.phase.ended else state)
+        return ended
     return _living(last, state)
 
 

@@ -36,7 +36,9 @@ class LocalScheduler:
     def script(self, request: JobRequest) -> str:
         """Return the lines that make the environment ready, and the command."""
         start = [f"cd {shlex.quote(str(request.directory))} || exit", f"exec {shlex.join(request.command)}"]
-        return "\n".join(["#!/bin/bash", f"# {request.comment}", *request.prologue, "", *start, ""])
+        return "\n".join(
+            ["#!/bin/bash", f"# {' '.join(request.comment.splitlines())}", *request.prologue, "", *start, ""]
+        )
 
     def objection(self, request: JobRequest) -> str:
         """Return nothing: a process asks nobody."""

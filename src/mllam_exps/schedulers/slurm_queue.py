@@ -127,7 +127,9 @@ class Queue:
         return Answer(int(record["number"]), float(record["asked"]), jobs)
 
     def _ask(self, number: int) -> None:
-        command = [*self.command, f"--user={os.getuid()}", "--noheader", "--states=all", f"--format={FORMAT}"]
+        # --all: else squeue (22.05) hides one's own jobs in partitions that are hidden, or closed by now.
+        which = ("--all", f"--user={os.getuid()}", "--states=all")
+        command = [*self.command, *which, "--noheader", f"--format={FORMAT}"]
         # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
         environ = slurm_script.environment(os.environ)
         try:

@@ -39,8 +39,7 @@ def render(request: JobRequest) -> str:
 def options(request: JobRequest) -> Iterator[str]:
     """Yield the options of sbatch: first ours, then what the machine file says."""
     yield f"--job-name={request.name}"
-    # Slurm replaces %j and the like in the names of files, and %% by %.
-    yield f"--output={str(request.log).replace('%', '%%')}"
+    yield f"--output={_file_name(str(request.log))}"
     yield "--open-mode=append"
     # A new try is a new attempt with a number of its own: Slurm's would write beside a first one that lives on.
     yield "--no-requeue"
@@ -59,6 +58,14 @@ def launch(request: JobRequest) -> list[str]:
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of the submitter's environment that its job gets."""
     return {name: value for name, value in environ.items() if name in KEPT or name.startswith("LC_")}
+
+
+def _file_name(path: str) -> str:
+    """Return a path as Slurm takes it for the name of a file.
+
+    Slurm 22.05 replaces %j and the like, and %% by %; where there is a backslash it strips one, and replaces nothing.
+    """
+    return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
 
 
 def quoted(option: str) -> str:

@@ -79,6 +79,8 @@ def of_pending(reason: str, job_id: str) -> JobState:
     # "ReqNodeNotAvail, UnavailableNodes:n[1-4]"
     word, _, more = reason.partition(",")
     word, more = word.strip(), more.strip()
+    # squeue writes "launch failed requeued held", scontrol the same with underscores.
+    word = word if word in _WAITS else word.replace("_", " ")
     if word in _NEVER:
         return JobState(JobPhase.PENDING, f"will never run: {_NEVER[word]}", reason, hopeless=True)
     if word in _WAITS:
@@ -119,7 +121,10 @@ def of_state(word: str, *, job_id: str, reason: str = "", exit_code: str = "", n
     if state.startswith("CANCELLED"):
         return JobState(JobPhase.CANCELLED, f"cancelled by {_user(by)}" if by else "cancelled", told)
     if state == "FAILED":
-        plain = reason in {"", "None", "NonZeroExitCode"}
+        # 22.05 calls a batch script that was killed by a signal `JobLaunchFailure 0:9`; `0:53` is a real one, where
+        # the log could not be opened, say.
+        signalled = exit_code.startswith("0:") and exit_code not in {"0:0", "0:53"}
+        plain = signalled or reason in {"", "None", "NonZeroExitCode"}
         return JobState(JobPhase.FAILED, _exit(exit_code) if plain else f"Slurm says {reason}", told, plain=plain)
     if state in _ENDED:
         return JobState(JobPhase.FAILED, _ENDED[state], told)
