@@ -199,6 +199,10 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         f"{E}: metrics_watch: neural-lam would ignore test_output_std: it knows test_mae, test_rmse here",
     ),
     (
+        {"training": {"output_std": True}},
+        f"{T}: output_std: needs loss: nll or crps_gauss, not wmse",
+    ),
+    (
         {"training": {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": {2: [1]}}},
         f"{T}: var_leads_metrics_watch: there is no state variable 2: {DATASTORE} makes 2, counted from 0",
     ),
@@ -305,7 +309,7 @@ def test_a_mistake_is_one_line(changes: dict[str, Any], message: str) -> None:
         {"training": {"var_leads_metrics_watch": "{}"}},
         {"training": {"num_sanity_val_steps": -1, "num_workers": 0, "train_steps_to_log": []}},
         {"training": {"val_interval": 5}, "evaluation": {"checkpoint": "last"}},
-        {"training": {"output_std": True}, "evaluation": {"metrics_watch": ["test_output_std"]}},
+        {"training": {"output_std": True, "loss": "nll"}, "evaluation": {"metrics_watch": ["test_output_std"]}},
         {"params": HIERARCHICAL, "training": {"model": "hi_lam"}},
         {"params": {"graph.archetype": "graphcast", "graph.level_refinement_factor": 3}},
         {"params": {"logger": "wandb"}, "training": {"wandb_id": "abc"}},

@@ -240,6 +240,48 @@ def test_a_script_that_is_submitted_by_hand_is_the_next_attempt(toy: Experiment)
     assert toy.starts() == 2
 
 
+def test_a_script_submitted_by_hand_while_its_job_is_pending_takes_the_attempt(toy: Experiment):
+    slow(toy, 0.3, 10)
+    write_machine(toy, default={"sbatch": {"hold": True}})
+    driver = toy.start(*GROW)
+    held = job_of(toy)
+    toy.ok("sbatch", "--hold", str(run_of(toy) / "attempts/1/job.sh"))
+    by_hand = toy.ok("squeue", "--noheader", "--format=%i").split()
+    [other] = [job for job in by_hand if job != held]
+    toy.ok("scontrol", "release", other)
+    out, _ = driver.communicate(timeout=60)
+    assert "done in attempt 1" in out
+    assert job_of(toy) == other
+    assert held not in toy.ok("squeue", "--noheader", "--format=%i")
+    assert toy.starts() == 1
+
+
+def test_jobs_of_any_name_disturb_nobody(toy: Experiment):
+    for name in (b"two\nlines", b"bad\xff\xfename", b"a|b|c|d|e|f|g"):
+        subprocess.run(["sbatch", "-H", "-J", name, "--wrap=true"], env=toy.environ, check=True, capture_output=True)
+    assert "done in attempt 1" in toy.ok(*GROW)
+
+
+def test_an_attempt_that_squeue_does_not_show_is_known_by_its_own_record(toy: Experiment):
+    slow(toy, 0.5, 20)
+    wrap(toy, "sbatch", '"$REAL" "$@"; kill -9 $PPID')
+    toy.start(*GROW).communicate(timeout=60)
+    (toy.root.parent / "bin/sbatch").unlink()
+    eventually(lambda: epochs(toy) >= 1, 60, "an epoch")
+    wrap(toy, "squeue", "exit 0")
+    out = toy.ok(*GROW)
+    assert "attached to attempt 1, already running" in out
+    assert toy.starts() == 1
+
+
+def test_an_environment_that_cannot_be_made_ready_is_told(toy: Experiment):
+    (toy.root / "machines/broken.sh").write_text('[ -z "$SLURM_JOB_ID" ] || exit 0\n')
+    write_machine(toy, environment={"source": "broken.sh"})
+    done = toy.command(*GROW)
+    assert done.returncode != 0
+    assert "log.txt: grow attempt 1 failed: the environment could not be made ready" in done.stdout
+
+
 def test_an_sbatch_that_failed_although_the_job_runs(toy: Experiment, cluster: Any):
     wrap(
         toy,

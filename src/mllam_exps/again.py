@@ -39,7 +39,7 @@ def take(script_of: Attempt) -> Attempt:
         way_out = f"mllam-exps run {run.stage} --force makes it again"
         raise MllamError("this run is done", str(run.directory), next=way_out, exit=Exit.OK)
     if now.state.living or before is None or claim is None:
-        raise MllamError(f"this run is {now.state}", str(run.directory), now.reason, "mllam-exps status --all")
+        raise MllamError(f"this run is {now.state}", str(run.directory), now.reason, "mllam-exps status", exit=Exit.OK)
     # `<working_directory>/<key>/<attempt>-work`
     elsewhere = script_of.work.resolve().parents[1] if script_of.work.is_symlink() else None
     spec = Spec.read(script_of)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mllam_exps import schedulers, verdicts
+from mllam_exps import reasons, schedulers, verdicts
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
 from mllam_exps.store import Attempt, Outcome, Run
@@ -74,6 +74,8 @@ def assess(run: Run, scheduler: Schedulers = schedulers.get) -> Assessment:
         job = verdicts.job_of(last, asked)
     except Uncertain as doubt:
         return _being_started(last, claim) or Assessment(RunState.UNKNOWN, _said(last, str(doubt)), last)
+    if job is None and last.started is not None:
+        return _ended_without_a_word(last, verdicts.NOBODY_KNOWS)
     if job is None:
         return _being_started(last, claim) or _never_started(last)
     state = asked.state(job)
@@ -164,10 +166,12 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
             verdicts.keep(attempt, state)
         when = "" if attempt.started else ", before it started"
         kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
-        return Assessment(kind, f"{state.reason}{when} ({state.told})", attempt)
+        why = "" if attempt.started or kind is RunState.CANCELLED else reasons.of_environment(attempt.log)
+        return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
     what = "ended without a word of its own (killed, or its host went down)" if attempt.started else "never started"
-    return Assessment(RunState.LOST, f"the attempt {what}{said}", attempt)
+    why = "" if attempt.started else reasons.of_environment(attempt.log)
+    return Assessment(RunState.LOST, why or f"the attempt {what}{said}", attempt)
 
 
 def _living(attempt: Attempt, state: JobState) -> Assessment:

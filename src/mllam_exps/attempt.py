@@ -40,6 +40,8 @@ PREDECESSOR_PATIENCE = 180.0
 GRACE_SECONDS = 15.0
 RESERVE_BYTES = 256 * 1024
 PR_SET_PDEATHSIG = 1
+OURSELVES = "the attempt"
+"""Who wrote an end record: after its own, an attempt writes no more."""
 
 TRACKED = {"prepare_dataset", "train", "evaluate"}
 """The stages whose programs log to MLflow."""
@@ -78,10 +80,11 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
-        identity = {**ProcessIdentity.of().to_record(), "job": os.environ.get("SLURM_JOB_ID", "")}
-        if not records.create(self.attempt.directory / "started.json", {**identity, "time": time.time()}):
+        identity = ProcessIdentity.of().to_record() | {"time": time.time()}
+        if not records.create(self.attempt.directory / "started.json", identity):
             print("this attempt was started before", flush=True)
             return 1
+        self._name_the_job()
         reserve = self.attempt.directory / "reserve"
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -91,12 +94,25 @@ class Supervisor:
         outcome, reason = self._outcome(reserve)
         # On a full disk these are the blocks that the record of the failure is written to.
         reserve.unlink(missing_ok=True)
-        end = {"outcome": outcome, "reason": reason, "time": time.time()}
+        end = {"outcome": outcome, "reason": reason, "time": time.time(), "by": OURSELVES}
         print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
         return 0 if outcome is Outcome.SUCCEEDED else 1
 
+    def _name_the_job(self) -> None:
+        """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""
+        scheduler = schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
+        with contextlib.suppress(MllamError, OSError):
+            ours, known = scheduler.current(), self.attempt.job
+            if known is not None and scheduler.job(known).label == ours.label:
+                return
+            records.replace(self.attempt.directory / "job.json", ours.record)
+            if known is not None:
+                scheduler.cancel(scheduler.job(known))
+
     def _end(self, end: dict[str, Any]) -> None:
+        if self.attempt.end is not None:
+            return  # it was given up, with a reason, while we had not noticed
         try:
             records.replace(self.attempt.directory / "end.json", end)
         except OSError:
@@ -191,7 +207,9 @@ class Supervisor:
         if not before.number or before.started is None:
             return
         until = time.monotonic() + PREDECESSOR_PATIENCE
-        while before.end is None and ProcessIdentity.from_record(before.started).alive() is not False:
+        while (before.end or {}).get("by") != OURSELVES and ProcessIdentity.from_record(
+            before.started
+        ).alive() is not False:
             silent = silent_seconds(before)
             if silent is None or silent > SILENCE:
                 return
@@ -343,6 +361,8 @@ class Supervisor:
                 self._stop(Outcome.SUPERSEDED, f"attempt {self.attempt.number + 1} has taken the run")
             elif self.attempt.cancel_requested:
                 self._stop(Outcome.CANCELLED, "cancelled")
+            elif (end := self.attempt.end) and end.get("by") != OURSELVES:
+                self._stop(Outcome.FAILED, "it was given up")
             elif self._deadline and now > self._deadline:
                 self._stop(Outcome.FAILED, f"time limit: it took longer than {self.spec.time_limit:.0f} s")
             time.sleep(WATCH_SECONDS)

@@ -161,7 +161,7 @@ def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str
         answer = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise MllamError("the source archives could not be checked", where="data/datastore.yaml", why=last) from None
+        raise UsageError("the source archives do not give what it asks for", "data/datastore.yaml", last) from None
     problems: list[MllamError] = [UsageError(**problem) for problem in answer["problems"]]
     if problems:
         raise Problems(problems=problems)

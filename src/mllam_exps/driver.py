@@ -142,7 +142,7 @@ class Driver:
         end = {"outcome": Outcome.FAILED, "reason": now.reason, "time": time.time()}
         records.replace(now.attempt.directory / "end.json", end)
         stop(now.attempt, self.me)
-        return Assessment(RunState.FAILED, now.reason, now.attempt)
+        return Assessment(RunState.FAILED, now.reason, now.attempt, hopeless=True)
 
     def _wait(self, now: Assessment, display: Display) -> None:
         """Look for the end record until it is time to ask the scheduler again."""
@@ -189,7 +189,8 @@ class Driver:
             in_doubt = state.phase is JobPhase.UNKNOWN
             if state.phase.ended or (time.monotonic() > until and not in_doubt):
                 return state
-            display.show(f"ended; waiting for the scheduler's word: {state.reason or 'its job is being completed'}")
+            told = f"waiting for the scheduler's word: {state.reason}" if in_doubt else "its job is being completed"
+            display.show(f"ended; {told}")
             pause = min(2 * pause, 10.0)
 
     def _sleep(self, seconds: float) -> None:
@@ -245,14 +246,19 @@ class Driver:
         for line in error_tail:
             print(f"  | {line}", file=sys.stderr)
         reason, _, way_out = now.reason.partition("\n  → ")
-        again = (
-            f"dvc exp run, or mllam-exps run {attempt.run.stage}: goes on from the newest checkpoint if there is one"
-        )
-        word = "was cancelled" if now.state is RunState.CANCELLED else f"attempt {attempt.number} {now.state}"
+        stage = attempt.run.stage
+        again = f"dvc exp run, or mllam-exps run {stage}"
+        if now.hopeless:
+            again = f"change resources.{stage} in machines/{self.machine.name}.yaml, then dvc exp run"
+        elif attempt.started:
+            again += ": goes on from the newest checkpoint if there is one"
+        word = f"attempt {attempt.number} {now.state}"
+        if now.state is RunState.CANCELLED:
+            word, reason = "was cancelled", reason.removeprefix("cancelled").lstrip(", ")
         return CheckFailed(
-            f"{attempt.run.stage} {word}",
-            where=str(attempt.log),
-            why=reason if reason != "cancelled" else "",
+            f"{stage} {word}",
+            where=str(attempt.log if attempt.log.exists() else attempt.directory),
+            why=reason,
             next=way_out or again,
             exit=Exit.FAILED,
         )
@@ -273,7 +279,12 @@ class Driver:
                 exit=Exit.INTERRUPTED,
             )
         display.line("interrupted: stopping the run")
-        if not stop(now.attempt, self.me):
+        try:
+            stopped = stop(now.attempt, self.me)
+        except MllamError as error:
+            error.exit = Exit.INTERRUPTED
+            raise
+        if not stopped:
             raise MllamError(
                 "interrupted; the run was asked to stop, and has not yet",
                 next="mllam-exps status",
@@ -288,8 +299,9 @@ class Driver:
         """Turn Ctrl-C into `Interrupted`, and a lost terminal or a polite kill into `Detached`."""
 
         def interrupt(_number: int, _frame: object) -> None:
-            # A second Ctrl-C must not cut the stopping of the run short.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # Neither a second Ctrl-C nor the terminal's end must cut the stopping of the run short.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             raise Interrupted
 
         def detach(number: int, _frame: object) -> None:

@@ -31,7 +31,8 @@ def values(machine: Machine) -> Iterator[Value]:
     setup = machine.environment
     yield Value("environment.modules", setup.modules, machine.origin("environment.modules"))
     yield Value("environment.source", setup.source, machine.origin("environment.source"))
-    yield Value("environment.venv", machine.venv, machine.origin("environment.venv"))
+    named = setup.venv is not None
+    yield Value("environment.venv", machine.venv, machine.origin("environment.venv") if named else "where it runs")
     for name, value in setup.variables.items():
         field = f"environment.variables.{name}"
         yield Value(field, value, machine.origin(field))
@@ -60,7 +61,7 @@ def as_table(machine: Machine) -> Table:
 
     table = Table(title=f"machine {machine.name}", title_justify="left", box=None, pad_edge=False)
     for title in ("field", "value", "from"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == "field")
     for one in values(machine):
         style = "dim" if one.source == "default" else ""
         # Text, not str: brackets in a value are no markup.

@@ -65,6 +65,7 @@ _AT_LEAST = {
     "level_refinement_factor": 2,
 }
 _ABOVE_ZERO = frozenset(("lr", "mesh_node_distance", "mesh_grid_distance_ratio"))
+_LOSSES_OF_A_SPREAD = ("nll", "crps_gauss")
 _MAX_SEED = 2**32 - 1  # numpy's, which Lightning refuses to go beyond
 _GRAPH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -192,6 +193,12 @@ class _Checks:
         self.steps(TRAINING, training, "train_steps_to_log", "ar_steps_train")
         self.watched(TRAINING, training, {"val_rmse"})
         self.wandb(TRAINING)
+        loss = training.get("loss", self.arguments.train["loss"].default)
+        if training.get("output_std") is True and loss not in _LOSSES_OF_A_SPREAD:
+            # neural-lam 0.7 trains it all the same: mse never sees the forecast standard deviation, and wmse, which
+            # divides by it, makes it grow without end.
+            losses = " or ".join(_LOSSES_OF_A_SPREAD)
+            self.refuse(TRAINING, "output_std", f"needs loss: {losses}, not {loss}")
         epochs, interval = (
             whole(training.get(key), self.arguments.train[key].default) for key in ("epochs", "val_interval")
         )

@@ -8,6 +8,8 @@ import signal
 from pathlib import Path
 
 _ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Failed|Exit))\b(?::\s*(.*))?$")
+_LABEL = re.compile(r"^\s*\d+: ")
+"""srun -l puts the task's number in front of each line."""
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _OOM_STEP = re.compile(r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId", re.MULTILINE)
@@ -31,10 +33,16 @@ def tail(log: Path, lines: int = 20) -> list[str]:
 def error_line(lines: list[str]) -> str | None:
     """Return the last line that names an exception, most often the last of a traceback."""
     for line in reversed(lines):
-        match = _ERROR_LINE.match(line.strip())
-        if match:
-            return line.strip()
+        said = _LABEL.sub("", line).strip()
+        if _ERROR_LINE.match(said):
+            return said
     return None
+
+
+def of_environment(log: Path) -> str:
+    """Return what the script said that could not make the machine's environment ready; nothing if it could."""
+    said = [line for line in tail(log) if line.startswith("mllam-exps: ")]
+    return said[-1].removeprefix("mllam-exps: ") if said else ""
 
 
 def of_exit(code: int, log: Path, oom_kills: int = 0) -> str:

@@ -63,11 +63,15 @@ class Starter:
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
             )
             self._spec(definition, parameters, scheduler, request).write(attempt)
-            with _signals_held():
-                self._submit(scheduler, request, attempt)
-        except (MllamError, OSError) as error:
+        except BaseException as error:
             self._give_up(attempt, error)
             raise
+        with _signals_held():
+            try:
+                self._submit(scheduler, request, attempt)
+            except (MllamError, OSError) as error:
+                self._give_up(attempt, error)
+                raise
         self._link_log(attempt)
         return attempt
 
@@ -79,9 +83,10 @@ class Starter:
         else:
             records.replace(attempt.directory / "job.json", job.record)
 
-    def _give_up(self, attempt: Attempt, error: MllamError | OSError) -> None:
+    def _give_up(self, attempt: Attempt, error: BaseException) -> None:
         """Write down why nothing was started, so that nobody waits for this attempt."""
         reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
+        reason = reason or "interrupted before it was submitted"
         with contextlib.suppress(OSError):
             end = {"outcome": Outcome.FAILED, "reason": reason, "time": time.time()}
             records.replace(attempt.directory / "end.json", end)

@@ -6,6 +6,7 @@ import time
 
 from mllam_exps import schedulers, verdicts
 from mllam_exps.assess import assess
+from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.base import Uncertain
 from mllam_exps.store import Attempt
@@ -26,10 +27,10 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
     Raises
     ------
     MllamError
-        If its scheduler refuses.
+        If its scheduler refuses, and it does not stop by itself.
     """
     attempt.request_cancel(by)
-    claim = attempt.claim
+    claim, refused = attempt.claim, None
     if claim is not None:
         scheduler = schedulers.get(claim["scheduler"], attempt.run.store)
         try:
@@ -37,11 +38,16 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
         except Uncertain:
             job = None  # should it turn up and start, it finds that it was asked to stop
         if job is not None:
-            scheduler.cancel(job)
+            try:
+                scheduler.cancel(job)
+            except MllamError as error:
+                refused = error  # the attempt itself may obey all the same
     begun = asked_at = time.monotonic()
     while assess(attempt.run).state.living:
         now = time.monotonic()
         if now - begun > PATIENCE:
+            if refused is not None:
+                raise refused
             return False
         if now - asked_at > ASK_SECONDS:
             # What `assess` goes by may lag; a pending job that was cancelled writes no end.

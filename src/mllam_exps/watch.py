@@ -25,6 +25,8 @@ def describe(assessment: Assessment) -> str:
     if assessment.state is not RunState.RUNNING or attempt is None:
         return f"{assessment.state}: {assessment.reason}" if assessment.reason else str(assessment.state)
     progress = attempt.progress or {}
+    if attempt.cancel_requested:
+        return "stopping"
     text = str(progress.get("text") or "starting the program")
     left = progress.get("seconds_left")
     if isinstance(left, int | float) and left > 0:

@@ -34,7 +34,8 @@ def show(stage: str, *, follow: bool, number: int | None, lines: int | None) -> 
 def _attempt(run: Run, number: int | None) -> Attempt:
     attempts = {a.number: a for a in run.attempts() if a.log.exists()}
     if not attempts:
-        raise UsageError(f"no attempt at {run.stage} has a log yet", where=str(run.directory), next="mllam-exps status")
+        now = assess(run)
+        raise UsageError(f"nothing was printed: it is {now.state}", run.key, now.reason, "dvc exp run")
     if number is None:
         return attempts[max(attempts)]
     if number not in attempts:

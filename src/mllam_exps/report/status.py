@@ -100,4 +100,4 @@ def _print_table(records: list[tuple[dict[str, Any], Assessment]]) -> None:
     console = Console()
     console.print(table)
     if any(now.state in {RunState.FAILED, RunState.LOST} for _, now in records):
-        console.print("mllam-exps logs STAGE shows why; dvc exp run goes on from there", style="dim")
+        console.print("mllam-exps logs STAGE shows what one printed; dvc exp run goes on from there", style="dim")

@@ -37,7 +37,9 @@ def show(stage: str, *, as_json: bool) -> None:
         return
     if not changes:
         print(f"{stage} is up to date")
-    for change in changes:
+    # Of a stage that never ran DVC calls every input new and every output deleted.
+    never = definition is not None and not any(out.hash_info for out in dvc_stage.outs)
+    for change in [] if never else changes:
         print(f"{stage}: {change}")
     if now is not None and definition is not None and (changes or now.state is not RunState.DONE):
         print(f"{stage}: {THEN[now.state]} ({definition.key})")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mllam_exps.errors import MllamError
@@ -27,6 +28,9 @@ _NO_ANSWER = re.compile(
     r"timed out|unable to contact|connect(ion)? (failure|refused|reset)|zero bytes|communication|try again|temporarily",
     re.IGNORECASE,
 )
+# 22.05, without a configuration: "s_p_parse_file: cannot stat file …" for a minute, or "resolve_ctls_from_dns_srv:
+# res_nsearch error: Unknown host".
+_NO_CLUSTER = re.compile(r"s_p_parse_file|resolve_ctls_from_dns_srv|Could not establish a configuration source")
 # "Batch job submission failed: Invalid account or account/partition combination specified"
 _REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
 _UNKNOWN_JOB = "Invalid job id"
@@ -94,17 +98,16 @@ class SlurmScheduler:
         """Write the batch script into the attempt's directory, and submit it."""
         script = request.directory / SCRIPT
         script.write_text(slurm_script.render(request), encoding="utf-8")
-        number = self.queue.next_number()
         try:
             done = _slurm(["sbatch", "--parsable", str(script)], slurm_script.environment(request.environment))
         except subprocess.TimeoutExpired:
             raise Uncertain(f"sbatch gave no answer within {PATIENCE:.0f} s") from None
         # "123", or "123;cluster"
         job_id = done.stdout.strip().partition(";")[0]
-        if done.returncode == 0 and job_id.isdigit():
-            return self.job({"id": job_id, "name": request.name, "known_from": number})
-        if _NO_ANSWER.search(done.stderr) or done.returncode == 0:
-            raise Uncertain(last_line(done.stderr) or "sbatch gave no job id")
+        if job_id.isdigit():
+            return self._job(job_id, request.name, self.queue.clock(), script)
+        if _NO_ANSWER.search(done.stderr) or done.returncode <= 0 or not done.stderr.strip():
+            raise Uncertain(last_line(done.stderr) or f"sbatch gave no job id (exit code {done.returncode})")
         raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
 
     def find(self, name: str, written: float) -> Job | None:
@@ -114,7 +117,7 @@ class SlurmScheduler:
             raise Uncertain(_silence(answer).reason)
         for entry in answer.jobs.values():
             if entry.name == name:
-                return self.job({"id": entry.job_id, "name": name, "known_from": answer.number})
+                return self._job(entry.job_id, name, answer.asked)
         # A submitter that was killed may leave its sbatch behind, which then waits for the controller.
         if answer.asked < written + PATIENCE + ASK_AGAIN:
             raise Uncertain("looking for its job by its name")
@@ -123,6 +126,10 @@ class SlurmScheduler:
     def job(self, record: dict[str, Any]) -> Job:
         """Return the job with the recorded id."""
         return Job(record, f"job {record['id']}")
+
+    def _job(self, job_id: str, name: str, submitted: float, script: Path | str = "") -> Job:
+        """Return a job; an answer to a question that was put before it was `submitted` need not know it."""
+        return self.job({"id": job_id, "name": name, "submitted": submitted, "script": str(script)})
 
     def current(self) -> Job:
         """Return the job of this process, as Slurm's variables name it.
@@ -135,7 +142,7 @@ class SlurmScheduler:
         if "SLURM_JOB_ID" not in os.environ:
             raise MllamError("this is no job of Slurm's", next="sbatch the script")
         job_id, name = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_JOB_NAME", "")
-        return self.job({"id": job_id, "name": name, "known_from": self.queue.next_number()})
+        return self._job(job_id, name, self.queue.clock())
 
     def state(self, job: Job) -> JobState:
         """Say where the job is, by squeue's newest answer; by a question of its own where that knows it no more."""
@@ -147,7 +154,7 @@ class SlurmScheduler:
         # A controller that lost its state counts from the beginning again: an id may be another job's by now.
         if entry is not None and entry.name == job.record["name"]:
             return _of_entry(entry)
-        if answer.number < int(job.record.get("known_from", 0)):
+        if answer.asked < job.record["submitted"]:
             return JobState(JobPhase.PENDING, "submitted")
         asked, state = self._verdicts.get(job_id, (0.0, None))
         if state is None or (not state.phase.ended and time.monotonic() - asked > ASK_AGAIN):
@@ -160,8 +167,8 @@ class SlurmScheduler:
         job_id, name = str(job.record["id"]), str(job.record["name"])
         try:
             done = _slurm(["scontrol", "--oneliner", "show", "job", job_id])
-            if done.returncode == 0 and f" JobName={name} " in done.stdout:
-                return _of_controller(done.stdout.partition(f" JobName={name} ")[2], job_id)
+            if done.returncode == 0 and _is_ours(job, done.stdout):
+                return _of_controller(done.stdout, job_id)
             if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr + done.stdout:
                 return JobState(JobPhase.UNKNOWN, f"scontrol: {last_line(done.stderr) or done.returncode}")
             return _of_accounting(job_id, name)
@@ -179,7 +186,14 @@ class SlurmScheduler:
         except subprocess.TimeoutExpired:
             raise MllamError("scancel gave no answer", job.label, next=f"scancel {job.record['id']}") from None
         if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
-            raise MllamError(f"could not cancel {job.label}", why=last_line(done.stderr))
+            why = last_line(done.stderr)
+            raise MllamError(f"could not cancel {job.label}", why=why, next=f"scancel {job.record['id']}")
+
+
+def _is_ours(job: Job, shown: str) -> bool:
+    """Return whether scontrol shows our job, by its name, or its script: people and plugins rename jobs."""
+    script = job.record["script"]
+    return f" JobName={job.record['name']} " in shown or bool(script and f" Command={script} " in shown)
 
 
 def _refusal(done: subprocess.CompletedProcess[str]) -> str:
@@ -192,17 +206,22 @@ def _slurm(
     command: list[str], environ: dict[str, str] | None = None, input: str = ""
 ) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
+        done = subprocess.run(
             command,
             env=environ if environ is not None else slurm_script.environment(os.environ),
             input=input,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=PATIENCE,
             check=False,
         )
     except FileNotFoundError:
         raise _no_slurm(command[0]) from None
+    if done.returncode != 0 and _NO_CLUSTER.search(done.stderr):
+        way_out = "export SLURM_CONF=…, or log in to a host of the cluster"
+        raise MllamError("Slurm finds no configuration on this host", command[0], last_line(done.stderr), way_out)
+    return done
 
 
 def _no_slurm(program: str) -> MllamError:
@@ -223,12 +242,12 @@ def _of_entry(entry: Entry) -> JobState:
 
 
 def _of_controller(text: str, job_id: str) -> JobState:
-    """Read what follows the name in ``scontrol --oneliner show job``: ``JobState=TIMEOUT … NodeList=n1``.
+    """Read ``scontrol --oneliner show job``: ``JobId=7 JobName=… UserId=… JobState=TIMEOUT … NodeList=n1``.
 
-    Only the first of each field counts: comments and paths, further on, may hold anything.
+    Only what follows the name is read, and the first of each field: names, comments and paths may hold anything.
     """
     found: dict[str, str] = {}
-    for name, value in _FIELD.findall(text):
+    for name, value in _FIELD.findall(text.rpartition(" UserId=")[2]):
         found.setdefault(name, value)
     nodes = found.get("NodeList", "")
     return slurm_states.of_state(

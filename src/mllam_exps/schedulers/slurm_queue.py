@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ PERIOD = 10.0
 PATIENCE = 30.0
 """Seconds that squeue may take; and how old an answer may be before nothing follows from it any more."""
 CLAIM_LIFE = PATIENCE + 15.0
+POLITE = 3.0
+"""Seconds that a driver itself waits for squeue; it looks after its run meanwhile."""
 FORMAT = "%i|%T|%r|%M|%N|%j"
 
 
@@ -93,14 +96,8 @@ class Queue:
             self._answer = self._look()
         return self._answer
 
-    def next_number(self) -> int:
-        """Return the number from which on an answer must know a job that was submitted before this call."""
-        # The next question may have been put already, and its answer be on the way.
-        return max(self._claims(), default=0) + 1
-
     def _look(self) -> Answer | Silence:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        now = self._clock()
+        now = self.clock()
         record, asked = self._stored(), max(self._claims(), default=0)
         done = max(int((record or {}).get("number", 0)), int((self._failure() or {}).get("number", 0)))
         age = now - self._time_of(asked)
@@ -110,9 +107,12 @@ class Queue:
         elif asked and age < PERIOD:
             self._look_again = time.monotonic() + min(PERIOD - age, 2.0)
         elif records.create(self.folder / f"{asked + 1}.question", {"host": socket.gethostname(), "pid": os.getpid()}):
-            self._ask(asked + 1)
+            # Nobody's eyes leave his run because squeue hangs.
+            asking = threading.Thread(target=self._ask, args=(asked + 1,), daemon=True)
+            asking.start()
+            asking.join(POLITE)
             self._look_again = time.monotonic() + 2.0
-            now = self._clock()
+            now = self.clock()
             record = self._stored()
         return self._judge(record, now)
 
@@ -133,11 +133,13 @@ class Queue:
         # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
         environ = slurm_script.environment(os.environ)
         try:
-            done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
-            why = "" if done.returncode == 0 else last_line(done.stderr) or f"squeue: exit code {done.returncode}"
-            jobs = [line.split("|", 5) for line in done.stdout.splitlines()]
-            if any(len(job) != 6 for job in jobs):
-                why = why or "squeue's answer was cut short"
+            done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE, check=False)
+            said, error = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+            why = "" if done.returncode == 0 else last_line(error) or f"squeue: exit code {done.returncode}"
+            # A line break in the name of any job of the user's makes a line of its own.
+            jobs = [job for line in said.split("\n") if len(job := line.split("|", 5)) == 6]
+            if said.strip() and not jobs:
+                why = why or "squeue's answer cannot be read"
         except subprocess.TimeoutExpired:
             why, jobs = f"squeue gave no answer within {PATIENCE:.0f} s", []
         except OSError as error:
@@ -169,8 +171,9 @@ class Queue:
         except OSError:
             return 0.0
 
-    def _clock(self) -> float:
-        """Return the file system's time."""
+    def clock(self) -> float:
+        """Return the time by the clock of the folder's file system."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         probe = self.folder / f"{socket.gethostname()}.clock"
         probe.touch()
         return probe.stat().st_mtime
