@@ -413,9 +413,9 @@ def test_an_empty_file_says_nothing(root: Path) -> None:
     [
         ("epochs: 3\nlr: 1\nepochs: 4\n", ":3: epochs stands twice"),
         ("a:\n  b: 1\n  b: 2\n", ":3: b stands twice"),
-        ("epochs: 3\n  lr: 4\n", ":2: mapping values are not allowed here"),
+        ("epochs: 3\n  lr: 4\n", ":2: mapping values are not allowed"),
         ("epochs: [1\nlr: 2\n", ":2: "),
-        ("\tepochs: 3\n", ":1: found character '\\t' that cannot start any token"),
+        ("\tepochs: 3\n", ":1: found character"),
         ("- epochs\n", ":1: must be `key: value` lines"),
         ("epochs: 1\n---\nepochs: 2\n", ":2: but found another document"),
         ("name: \x00\n", ": cannot be read: unacceptable character #x0000"),

@@ -98,12 +98,10 @@ def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
     Problems
         With one line for each kind of job that would be refused.
     """
-    import yaml
-
     from mllam_exps import jobs, stages
 
     # Only what dvc.yaml runs: a site may refuse what a stage that is not there would ask for.
-    ours = yaml.safe_load((workspace.root / "dvc.yaml").read_text(encoding="utf-8")).get("stages", {})
+    ours = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
     names = [name for name in ours if name in stages.all_names()]
     notes = tracking.left_behind(os.environ) if machine.scheduler == "slurm" else []
     if machine.scheduler == "slurm" and machine.max_jobs:

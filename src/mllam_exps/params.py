@@ -14,6 +14,11 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader  # eight times as fast
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from mllam_exps.arguments import Argument, Arguments
 from mllam_exps.dataset_checks import CONFIG, DATASTORE
 from mllam_exps.errors import MllamError, Problems, UsageError
@@ -70,7 +75,7 @@ class Parameters:
         return {"train": self.training, "evaluate": self.evaluation}.get(stage, {})
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """PyYAML, which the programs use as well, but with duplicate keys refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
