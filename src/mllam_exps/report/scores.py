@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCORES = "plots/scores.csv"
+MADE = "evaluation"
 
 
 def show(*, as_json: bool) -> None:
@@ -29,6 +31,8 @@ def show(*, as_json: bool) -> None:
     root = Workspace.here().root
     if not (root / SCORES).exists():
         raise UsageError("there are no scores here yet", where=SCORES, next="dvc exp run, or dvc exp apply EXP")
+    if not (root / MADE).exists():
+        print(f"note: these scores came with git; the {MADE}/ that they are of is not here (yet)", file=sys.stderr)
     pictures = [str(picture.relative_to(root)) for picture in _pictures(root)]
     if as_json:
         found = [asdict(score) | {"gain": score.gain} for score in scores.read_csv(root / SCORES)]
