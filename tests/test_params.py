@@ -277,12 +277,12 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     (
         {"training": {"ar_steps_eval": 40}},
         f"{DATASTORE}: output.splitting.splits.val: has 37 time steps, and neural-lam needs 43 for one "
-        "sample: lengthen it, or lower ar_steps or num_future_forcing_steps",
+        "sample: lengthen it, or lower ar_steps_eval, or num_future_forcing_steps",
     ),
     (
         {"evaluation": {"eval": "test", "ar_steps_eval": 35}},
         f"{DATASTORE}: output.splitting.splits.test: has 37 time steps, and neural-lam needs 38 for one "
-        "sample: lengthen it, or lower ar_steps or num_future_forcing_steps",
+        "sample: lengthen it, or lower ar_steps_eval in data/evaluate_params.yaml, or num_future_forcing_steps",
     ),
     (
         {"config": {"datastore.kind": "npyfilesmeps"}},

@@ -211,7 +211,11 @@ def too_short(name: str, count: int, needed: Mapping[str, int]) -> list[MllamErr
     if count >= needed.get(name, 1):
         return []
     what = f"has {count} time steps, and neural-lam needs {needed[name]} for one sample: lengthen it,"
-    return [problem(f"{SPLITTING}.{name}", f"{what} or lower ar_steps or num_future_forcing_steps")]
+    rollout = {
+        "train": "ar_steps_train in data/training_params.yaml",
+        "test": "ar_steps_eval in data/evaluate_params.yaml",
+    }.get(name, "ar_steps_eval")
+    return [problem(f"{SPLITTING}.{name}", f"{what} or lower {rollout}, or num_future_forcing_steps")]
 
 
 def _check_statistics(train: Mapping[str, Any]) -> list[MllamError]:
