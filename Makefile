@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS)
 
 help:
 	@echo "make run        the example experiment, end to end, in about five minutes"
-	@echo "make smoke      the whole pipeline on one batch and one epoch, in about a minute"
+	@echo "make smoke      the whole pipeline on one batch and one epoch, in one to two minutes"
 	@echo "make test       the tests; make test-long: those that take minutes, too"
 	@echo "make slurm-up   a private Slurm cluster of four nodes on this machine, for trials; make slurm-down: its end"
 	@echo "make lint       ruff and mypy"
