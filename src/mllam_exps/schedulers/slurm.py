@@ -264,7 +264,8 @@ def _of_accounting(job_id: str, name: str) -> JobState:
     fields = "State,ExitCode,NodeList,JobName"
     done = _slurm(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
     rows = [line.split("|", 3) for line in done.stdout.splitlines()]
-    ours = [row for row in rows if len(row) == 4 and row[3] == name]
+    # 22.05: the accounting may learn a job's end a second or two before its name, and says "allocation" until then.
+    ours = [row for row in rows if len(row) == 4 and row[3] in {name, "allocation"}]
     if done.returncode == 0 and ours:
         state, exit_code, nodes, _ = ours[-1]
         nodes = "" if nodes == "None assigned" else nodes
