@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -43,10 +45,8 @@ class Experiment:
 
     def command(self, *argv: str, **options) -> subprocess.CompletedProcess[str]:
         """Run a command here and return what it did, its output with stderr merged in."""
-        options = {"env": self.environ, "timeout": 240} | options
-        return subprocess.run(
-            argv, cwd=self.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options
-        )
+        options = {"env": self.environ, "timeout": 240, "stderr": subprocess.STDOUT} | options
+        return subprocess.run(argv, cwd=self.root, text=True, stdout=subprocess.PIPE, check=False, **options)
 
     def ok(self, *argv: str, **options) -> str:
         """Run a command that has to succeed."""
@@ -92,6 +92,11 @@ class Experiment:
     def runs(self, stage: str) -> list[Path]:
         """Return the directories of a stage's runs."""
         return sorted(self.store.glob(f"{stage}-*"))
+
+    def status(self, stage: str = "") -> list[dict[str, Any]]:
+        """Return what `mllam-exps status` says of the runs, or those of a stage."""
+        rows = json.loads(self.ok("mllam-exps", "status", "--json"))
+        return [cell for row in rows for cell in row["stages"] if stage in {"", cell["stage"]}]
 
     def clone(self, directory: Path) -> Experiment:
         """Clone the repository, sharing nothing but git."""

@@ -148,7 +148,7 @@ def test_a_failure_is_told_and_never_published(made: Experiment, how: str, reaso
     assert not (made.root / "grown").exists()
     [run] = made.runs("grow")
     assert not (run / "result.json").exists()
-    [status] = json.loads(made.ok("mllam-exps", "status", "--json", "grow"))
+    [status] = made.status("grow")
     assert status["state"] == "failed"
     assert reason in status["reason"]
     if how in {"raise", "sigkill"}:
@@ -263,7 +263,7 @@ def test_temp_and_queue_share_the_store_and_lose_nothing(toy: Experiment):
     toy.ok("dvc", "queue", "start")
     eventually(lambda: "Failed" in toy.ok("dvc", "queue", "status"), 60, "the queued experiment failed")
     assert toy.starts() == 2
-    failed = next(r for r in json.loads(toy.ok("mllam-exps", "status", "--json", "grow")) if r["state"] == "failed")
+    failed = next(r for r in toy.status("grow") if r["state"] == "failed")
     assert "the weather is bad" in Path(failed["log"]).read_text()
     # DVC has removed its temporary workspace; the same in this one goes on from epoch 2.
     toy.ok("dvc", "exp", "run", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2")
@@ -386,7 +386,7 @@ def test_damaged_records_cost_one_run_at_most(made: Experiment, damage: str):
     [run] = made.runs("grow")
     for name in ("result.json", "attempts/1.json", "attempts/1/end.json"):
         (run / name).write_text(damage)
-    states = {r["stage"]: r["state"] for r in json.loads(made.ok("mllam-exps", "status", "--json"))}
+    states = {r["stage"]: r["state"] for r in made.status()}
     assert states == {"make": "done", "grow": "lost"}
     assert "grow: done in attempt 2" in made.ok("mllam-exps", "run", "grow")
     assert "grow: known: collected" in made.ok("mllam-exps", "run", "grow")
@@ -452,7 +452,7 @@ def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experimen
     def laid_out(number: int) -> None:
         attempt = run.claim(number, scheduler="local", experiment="e", workspace=workspace.root, working_directory=None)
         assert attempt is not None
-        workdir.lay_out(pipeline.repo, store, attempt, definition, FILES)
+        workdir.lay_out(pipeline.repo, made.root, store, attempt, definition, FILES)
 
     laid_out(1)
     shutil.copy(made.root / "toy.yaml", made.root / "before.yaml")

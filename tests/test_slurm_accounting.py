@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -57,6 +56,6 @@ def test_accounting_remembers_a_purged_job(toy: Experiment, how: str):  # noqa: 
         assert "known: collected" in toy.ok(*GROW)
         assert read(run_of(toy), "1/verdict.json")["told"].startswith("COMPLETED")
     else:
-        [found] = [r for r in json.loads(toy.ok("mllam-exps", "status", "--json", "grow")) if r["stage"] == "grow"]
+        [found] = toy.status("grow")
         assert found["state"] == "cancelled", found
         assert "CANCELLED" in found["reason"]

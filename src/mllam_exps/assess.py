@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mllam_exps import reasons, schedulers, verdicts
+from mllam_exps import reasons, records, schedulers, verdicts
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
-from mllam_exps.store import Attempt, Outcome, Run
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
 
 HEARTBEAT_PATIENCE = 60.0
 CLAIM_PATIENCE = 120.0
@@ -96,6 +96,8 @@ def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
         return None
     if end["outcome"] == Outcome.SUCCEEDED:
         return _ended_well(attempt)
+    if end["outcome"] == Outcome.REFUSED:
+        return Assessment(RunState.NEW, str(end["reason"]), attempt, untried=True)
     reason, state = str(end["reason"]), RunState.FAILED
     if end["outcome"] == Outcome.CANCELLED:
         state = RunState.CANCELLED
@@ -166,12 +168,26 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
             verdicts.keep(attempt, state)
         when = "" if attempt.started else ", before it started"
         kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
+        if kind is RunState.CANCELLED and not attempt.cancel_requested and (unmade := _unmade(attempt)):
+            return Assessment(kind, f"not started: {unmade}, which it needs, was not made", attempt, untried=True)
         why = "" if attempt.started or kind is RunState.CANCELLED else reasons.of_environment(attempt.log)
         return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
     what = "ended without a word of its own (killed, or its host went down)" if attempt.started else "never started"
     why = "" if attempt.started else reasons.of_environment(attempt.log)
     return Assessment(RunState.LOST, why or f"the attempt {what}{said}", attempt)
+
+
+def _unmade(attempt: Attempt) -> str:
+    """Return the stage whose output an attempt that never started was to wait for, if that was not made.
+
+    Slurm then cancels its job at once (``--kill-on-invalid-dep``).
+    """
+    if attempt.started is not None:
+        return ""
+    to_come = (records.read(attempt.directory / "spec.json", "to_come") or {"to_come": {}})["to_come"]
+    keys = [key for key in to_come.values() if RunStore(attempt.run.store).run(key).result is None]
+    return str(keys[0].rsplit("-", 1)[0]) if keys else ""
 
 
 def _living(attempt: Attempt, state: JobState) -> Assessment:

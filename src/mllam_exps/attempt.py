@@ -22,21 +22,24 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import outputs, reasons, records, schedulers
+from mllam_exps import outputs, reasons, records, schedulers, workdir
 from mllam_exps.assess import silent_seconds
 from mllam_exps.errors import MllamError
+from mllam_exps.experiments import SAVE
 from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.spec import Spec
 from mllam_exps.stages.base import Stage, StageContext
-from mllam_exps.store import Attempt, Outcome, Run
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
 
 HEARTBEAT_SECONDS = 5.0
 WATCH_SECONDS = 0.5
 SILENCE = 3 * HEARTBEAT_SECONDS
 """Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""
 PREDECESSOR_PATIENCE = 180.0
+INPUT_PATIENCE = 5.0
+"""Seconds until a network file system tells of a result that was there when this job was let go."""
 GRACE_SECONDS = 15.0
 RESERVE_BYTES = 256 * 1024
 PR_SET_PDEATHSIG = 1
@@ -98,6 +101,9 @@ class Supervisor:
         print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
         return 0 if outcome is Outcome.SUCCEEDED else 1
+
+    def afterwards(self) -> None:
+        """Do what is left to do when the end is written down."""
 
     def _name_the_job(self) -> None:
         """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""
@@ -166,6 +172,7 @@ class Supervisor:
         self._await_predecessor()
         stage = stages.get(self.attempt.run.stage)
         self._check_versions()
+        self._take_inputs()
         context = self._context(stage)
         stage.inputs(context)
         self._prepare_tracking(context)
@@ -218,6 +225,17 @@ class Supervisor:
             self._progress(f"waiting until attempt {before.number}, which gives signs of life, has stopped")
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
+
+    def _take_inputs(self) -> None:
+        """Take the inputs that other runs were to make, looking afresh where the file system is slow to tell."""
+        store = RunStore(self.attempt.run.store)
+        until = time.monotonic() + INPUT_PATIENCE
+        while any(store.run(key).result is None for key in self.spec.to_come.values()) and time.monotonic() < until:
+            for key in self.spec.to_come.values():
+                records.look_afresh(store.run(key).directory)
+            self._raise_if_stopped()
+            time.sleep(WATCH_SECONDS)
+        workdir.take(store, self.attempt, self.spec.to_come)
 
     def _check_versions(self) -> None:
         """Refuse to make numbers with other programs than the key says."""
@@ -378,14 +396,24 @@ def main(arguments: list[str]) -> int:
             from mllam_exps import again
 
             attempt = again.take(attempt)
-        supervisor = Supervisor(attempt)
+        supervisor = _supervisor(attempt)
     except MllamError as error:
         print(error, flush=True)
         if not begun:
             end = {"outcome": Outcome.FAILED, "reason": str(error), "time": time.time()}
             records.replace(attempt.directory / "end.json", end)
         return int(error.exit)
-    return supervisor.run()
+    code = supervisor.run()
+    supervisor.afterwards()
+    return code
+
+
+def _supervisor(attempt: Attempt) -> Supervisor:
+    if attempt.run.stage != SAVE:
+        return Supervisor(attempt)
+    from mllam_exps.finishing import Finisher
+
+    return Finisher(attempt)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,6 @@ def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
     ours = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
     names = [name for name in ours if name in stages.all_names()]
     notes = tracking.left_behind(os.environ) if machine.scheduler == "slurm" else []
-    if machine.scheduler == "slurm" and machine.max_jobs:
-        notes.append(f"{machine.origin('max_jobs')}: max_jobs is not kept on Slurm yet")
     try:
         refused = list(jobs.objections(workspace, machine, params.load(workspace.root), names))
     except Uncertain as doubt:
@@ -122,6 +120,12 @@ def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
     if problems:
         raise Problems(problems=problems)
     return notes
+
+
+def kind_of_jobs(workspace: Workspace) -> str:
+    """Return what tells the jobs of one experiment from those of another, to a scheduler: nodes and devices."""
+    parameters = params.load(workspace.root)
+    return str([(parameters.nodes(stage), parameters.devices(stage)) for stage in ("train", "evaluate")])
 
 
 def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str]) -> list[str]:

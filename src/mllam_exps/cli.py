@@ -11,6 +11,8 @@ import typer
 
 from mllam_exps.errors import Exit, MllamError
 
+# ruff: noqa: PLR0917 - typer makes options of parameters
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
@@ -64,31 +66,91 @@ def run(
     running.run(stage, force=force, take_over=take_over)
 
 
-@app.command()
-def status(
-    stages: Annotated[list[str] | None, typer.Argument(help="Only these stages.")] = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="All runs of the store, finished ones too.")] = False,
+@app.command(short_help="Submit experiments as jobs, and leave.")
+def submit(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages to bring up to date; all if none is named.")
+    ] = None,
+    set_param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-param",
+            "-S",
+            metavar="[FILE:]KEY=VALUE",
+            help="Set a parameter, as dvc exp run does: KEY=1,2,4 or KEY=range(1,5) makes several experiments.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", "-n", help="Name of the experiment; several are counted.")] = "",
+    message: Annotated[str, typer.Option("--message", "-m", help="Message of its commit.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Make known results again, and take over a name that is taken.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be submitted, and submit nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List runs with their state, attempts, progress and reasons."""
+    """Submit experiments as chains of jobs, with the repository as it is now, and leave.
+
+    What is known is not run again, what runs already is waited for, and stages that experiments share run once. Each
+    experiment becomes a DVC experiment of this repository when its last job ends.
+    """
+    from mllam_exps.report import submit as report
+
+    report.submit(
+        stages or [],
+        set_params=set_param or [],
+        name=name,
+        message=message,
+        force=force,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
+
+
+@app.command(short_help="List experiments by stages: how far, where, why not.")
+def status(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Only these experiments (`*` stands for anything), or stages.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Of the whole run store, and those finished long ago.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it fresh, until all are over.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List experiments by stages, what runs now, and why something waits or failed, with what goes on from there."""
     from mllam_exps.report import status as report
 
-    report.show(stages or [], everything=everything, as_json=as_json)
+    report.show(names or [], everything=everything, as_json=as_json, watch=watch)
+
+
+@app.command(short_help="Print all that is known of a submitted experiment.")
+def show(
+    name: Annotated[str, typer.Argument(metavar="EXP", help="A submitted experiment.")], as_json: Json = False
+) -> None:
+    """Print a submitted experiment's parameters, scores, checkpoints, logs, and the command that made it."""
+    from mllam_exps.report import show as report
+
+    report.show(name, as_json=as_json)
 
 
 @app.command()
 def logs(
-    stage: Annotated[str, typer.Argument(help="A stage, or the beginning of a run key.")],
+    name: Annotated[
+        str, typer.Argument(metavar="EXP|STAGE|KEY", help="A submitted experiment, a stage, or a run key's beginning.")
+    ],
+    stage: Annotated[str | None, typer.Argument(help="Which of the experiment's stages; `save` is the last.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the run ends.")] = False,
     attempt: Annotated[
         int | None, typer.Option("--attempt", "-n", help="Which attempt; the newest if not said.")
     ] = None,
     lines: Annotated[int | None, typer.Option("--lines", min=1, help="Only so many lines from the end.")] = None,
 ) -> None:
-    """Print the log of a stage's newest attempt."""
+    """Print the log of an experiment, or of a stage: of its newest attempt."""
     from mllam_exps.report import logs as report
 
-    report.show(stage, follow=follow, number=attempt, lines=lines)
+    report.show(name, stage, follow=follow, number=attempt, lines=lines)
 
 
 @app.command(short_help="Say in words what makes a stage stale.")
@@ -102,15 +164,50 @@ def why(
     report.show(stage, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Stop experiments; runs that others wait for go on.")
 def cancel(
-    stage: Annotated[str, typer.Argument(help="A stage, or the beginning of a run key.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="EXP|STAGE|KEY…", help="Submitted experiments, a stage, or a run key's beginning."),
+    ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Even if somebody waits for the run.")] = False,
 ) -> None:
-    """Stop a run that goes on without a waiting command. Its checkpoints stay."""
+    """Stop submitted experiments, or a run that goes on without a waiting command. Checkpoints stay."""
     from mllam_exps.report import cancel as report
 
-    report.cancel(stage, force=force)
+    report.cancel(names, force=force)
+
+
+@app.command(short_help="Submit again what failed, and what hung on it.")
+def retry(
+    names: Annotated[list[str] | None, typer.Argument(metavar="EXP…", help="Submitted experiments.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All of this repository that failed.")] = False,
+) -> None:
+    """Submit again what failed or was cancelled, and what hung on it. A training goes on from its newest checkpoint."""
+    from mllam_exps.report import retry as report
+
+    report.retry(names or [], failed=failed)
+
+
+@app.command(short_help="Delete failed experiments, and what nothing needs.")
+def clean(
+    names: Annotated[list[str] | None, typer.Argument(metavar="EXP…", help="Only these experiments.")] = None,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Only what nothing happened to for so long: 30d, 12h.")
+    ] = "",
+    failed: Annotated[bool, typer.Option("--failed", help="Only what failed or was cancelled.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List it, and delete nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List what may be deleted from the run store, with sizes, ask, and delete it.
+
+    That is: experiments that failed or were cancelled, those that were removed from the repository since they were
+    saved, and runs without a result. What another experiment, a commit or a living run needs stays.
+    """
+    from mllam_exps.report import clean as report
+
+    report.clean(names or [], failed=failed, older_than=older_than, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @app.command(short_help="Print this workspace's scores, beside persistence.")

@@ -11,18 +11,19 @@ import fcntl
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import outputs, reasons, records, schedulers, verdicts
+from mllam_exps import dispatch, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.errors import CheckFailed, Exit, MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline, RunDefinition
 from mllam_exps.processes import ProcessIdentity, caller
-from mllam_exps.schedulers.base import JobPhase, JobState
+from mllam_exps.room import Room
+from mllam_exps.schedulers import JobPhase, JobState, NoRoom
 from mllam_exps.starting import Starter
 from mllam_exps.stopping import stop
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
@@ -33,6 +34,7 @@ POLL_SECONDS = 0.3
 ASSESS_SECONDS = 2.0
 VERDICT_PATIENCE = 30.0
 LOG_LINES = 20
+ROOM_SECONDS = 15.0
 
 
 class Detached(Exception):
@@ -121,12 +123,34 @@ class Driver:
                 said = now.reason.splitlines()[0]
                 why = "" if said == now.state else f": {said}"
                 display.line(f"attempt {number} {now.state}{why}; starting attempt {number + 1}")
-            starter = Starter(self.workspace, self.machine, self.pipeline, self.store)
-            started = starter.start(run, definition, number + 1)
+            starter = Starter(self.workspace, self.machine, self.pipeline.repo, self.store)
+            try:
+                started = self._when_there_is_room(lambda: starter.start(run, definition, number + 1))
+            except NoRoom as full:
+                display.show(f"{full.what}: {full.why}")
+                self._sleep(ROOM_SECONDS)
+                return
             self._attached = number + 1 if started else 0
             self.take_over = False
             if started:
                 display.line(f"attempt {number + 1} started on {self.machine.name}, log {starter.log_link(started)}")
+
+    def _when_there_is_room(self, start: Callable[[], Attempt | None]) -> Attempt | None:
+        """Start an attempt, if ``max_jobs`` allows one more job; where attempts are counted on their host, they wait.
+
+        Raises
+        ------
+        NoRoom
+            If it does not.
+        """
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        if not scheduler.limits or not self.machine.max_jobs:
+            return start()
+        with dispatch.lock(self.store, "dispatch", wait=True):
+            room = Room(self.machine, scheduler)
+            if not room.look():
+                raise NoRoom("waits", why=room.full)
+            return start()
 
     def _say_attached(self, now: Assessment, display: Display) -> None:
         assert now.attempt is not None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mllam_exps import environment, schedulers
+from mllam_exps.experiments import SAVE
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
-from mllam_exps.schedulers import JobRequest
+from mllam_exps.schedulers import Job, JobRequest
 from mllam_exps.workspace import Workspace
 
 
@@ -23,8 +24,13 @@ def request(
     run: Path,
     number: int,
     comment: str,
+    after: tuple[Job, ...] = (),
+    environ: Mapping[str, str] = os.environ,
 ) -> JobRequest:
-    """Return the request for attempt `number` at the run whose directory is `run`."""
+    """Return the request for attempt `number` at the run whose directory is `run`, which starts when `after` is done.
+
+    The saving of an experiment starts however they have ended, and needs next to nothing.
+    """
     python = str(environment.python(machine))
     command = [python, "-P", "-m", "mllam_exps.attempt", str(run), str(number)]
     directory = run / "attempts" / str(number)
@@ -35,11 +41,13 @@ def request(
         prologue=environment.prologue(machine, workspace.origin),
         directory=directory,
         log=directory / "log.txt",
-        environment=environment.child_environment(os.environ),
+        environment=environment.child_environment(environ),
         resources=machine.resources_for(stage),
         nodes=parameters.nodes(stage),
         tasks=parameters.devices(stage),
         comment=comment,
+        after=after,
+        after_success=stage != SAVE,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -88,6 +88,15 @@ class Resources(Model):
                 ours[key] = theirs[key] | ours[key]
         return Resources.model_validate(theirs | ours)
 
+    def for_keeping_books(self) -> Resources:
+        """Return what a job needs that computes nothing, as far as these are its defaults: one core, no GPU."""
+        modest: dict[str, Any] = {"cpus": 1, "gpus": None, "gres": None, "exclusive": None}
+        if (self.time_seconds or 0) > BOOKS_SECONDS:
+            modest["time"] = BOOKS_SECONDS // 60
+        if self.memory and check.megabytes(self.memory) not in range(1, BOOKS_MEGABYTES):
+            modest["memory"] = f"{BOOKS_MEGABYTES}M"
+        return Resources.model_validate(self.model_dump(exclude_unset=True) | modest)
+
     def arguments(self) -> list[str]:
         """Return these resources as options of sbatch, one `--name=value` each."""
         values: dict[str, OptionValue] = {option: getattr(self, key) for key, option in OPTIONS.items()}
@@ -99,6 +108,10 @@ class Resources(Model):
         """Return the further options of srun."""
         # Since Slurm 22.05 srun no longer takes cpus-per-task from the job.
         return as_arguments({"cpus-per-task": self.cpus} | self.srun)
+
+
+BOOKS_SECONDS = 1800
+BOOKS_MEGABYTES = 1024
 
 
 class Environment(Model):
@@ -127,6 +140,19 @@ class Paths(Model):
     """Natural Earth shapefiles for maps (CARTOPY_DATA_DIR): nodes without internet can't download them."""
 
 
+class Notify(Model):
+    """Who is told when a submitted experiment has ended, and how. Mail by Slurm: `mail` in `resources.save`."""
+
+    command: Annotated[
+        tuple[Text, ...], BeforeValidator(check.one_or_more, json_schema_input_type=str | list[str] | None)
+    ] = ()
+    """A command, word by word: it gets the experiment as JSON on its standard input."""
+    webhook_file: Text | None = None
+    """A file, readable by its owner alone, that holds the URL to which the experiment is posted as JSON."""
+    on: tuple[Literal["end", "fail"], ...] = ("end", "fail")
+    """When: `end` when it was saved, `fail` when it failed."""
+
+
 class Settings(Model):
     """A machine: where stages run, and with what. Nothing here changes a result, or makes one stale."""
 
@@ -144,10 +170,12 @@ class Settings(Model):
     """What is made ready before a stage's program starts."""
     paths: Annotated[Paths, MayBeEmpty] = Paths()
     """Folders on this machine."""
+    notify: Annotated[Notify, MayBeEmpty] = Notify()
+    """Who is told when a submitted experiment has ended."""
     on_interrupt: Literal["cancel", "detach"] = "cancel"
     """What Ctrl-C does to the runs that are waited for: cancel them, or leave them running."""
     max_jobs: Count | None = None
-    """At most so many attempts at once, for each user; null is no limit of ours."""
+    """At most so many of one's jobs, pending or running, at once; what does not fit waits. null is no limit of ours."""
 
 
 def as_arguments(options: Mapping[str, OptionValue]) -> list[str]:

@@ -156,6 +156,12 @@ def memory(text: str) -> str:
     return text
 
 
+def megabytes(text: str) -> int:
+    """Return a checked amount of memory in megabytes; 0 is all that the node has."""
+    number, unit = text.rstrip("KMGT"), text[-1] if text[-1] in "KMGT" else "M"
+    return int(int(number) * 1024 ** ("KMGT".index(unit) - 1))
+
+
 def gpus(text: str) -> str:
     """Check a number of GPUs, with or without their type."""
     if not re.fullmatch(r"(?:[A-Za-z0-9_.-]+:)?[1-9]\d*", text):

@@ -18,10 +18,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mllam_exps.errors import MllamError, Problems, UsageError
-from mllam_exps.machine_model import Environment, Mail, Paths, Resources, Settings
+from mllam_exps.experiments import SAVE
+from mllam_exps.machine_model import Environment, Mail, Notify, Paths, Resources, Settings
 
 FOLDER = "machines"
-STAGES = ("check_for_venv_path", "mllam_version", "prepare_dataset", "create_graph", "train", "evaluate")
+STAGES = ("check_for_venv_path", "mllam_version", "prepare_dataset", "create_graph", "train", "evaluate", SAVE)
 BUILT_IN = "local"
 """The machine that is there without a file: this host, as it is."""
 
@@ -30,8 +31,8 @@ _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _PLAIN_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
 _PLAIN_WORDS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _DEEPEST = 12
-_LISTS = {"hosts", "modules", "source", "types"}
-_SECTIONS = (["resources"], ["environment"], ["paths"])
+_LISTS = {"hosts", "modules", "source", "types", "command", "on"}
+_SECTIONS = (["resources"], ["environment"], ["paths"], ["notify"])
 
 
 class Machine(Settings):
@@ -58,6 +59,8 @@ class Machine(Settings):
         """
         stage = stage.partition("@")[0]
         default = self.resources.get("default", Resources())
+        if stage == SAVE:
+            default = default.for_keeping_books()
         return self.resources[stage].over(default) if stage in self.resources else default
 
     def origin(self, key: str) -> str:
@@ -333,6 +336,8 @@ def _model(parts: list[str]) -> type[BaseModel] | None:
             return Environment
         case ["paths"]:
             return Paths
+        case ["notify"]:
+            return Notify
     return None
 
 

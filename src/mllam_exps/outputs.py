@@ -136,18 +136,38 @@ def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
     MllamError
         If the store's own files are not what its record says.
     """
+    manifest = hand_over(repo, run, stage)
+    for out in stage.outs:
+        if out.use_cache:
+            path = Path(out.fs_path).relative_to(repo.root_dir).as_posix()
+            _into_workspace(repo, out, manifest[path]["digest"])
+
+
+def hand_over(repo: Repo, run: Run, stage: DvcStage) -> dict[str, Any]:
+    """Put a finished run's outputs into DVC's cache, and what git keeps into the workspace.
+
+    Returns
+    -------
+    dict
+        What is known of each output, by path: its digest, size and files.
+
+    Raises
+    ------
+    MllamError
+        If the store's own files are not what its record says.
+    """
     attempt = result_attempt(run)
     manifest = records.read(attempt.directory / "manifest.json")
     if manifest is None:
         raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=_redo(run))
     for out in stage.outs:
         path = Path(out.fs_path).relative_to(repo.root_dir).as_posix()
-        frozen, description = attempt.outputs / path, manifest[path]
+        frozen = attempt.outputs / path
         if out.use_cache:
-            _into_cache(repo, run, frozen, description)
-            _into_workspace(repo, out, description["digest"])
+            _into_cache(repo, run, frozen, manifest[path])
         else:
             _copy(frozen, Path(out.fs_path))
+    return manifest
 
 
 def _redo(run: Run) -> str:

@@ -72,7 +72,9 @@ class Parameters:
         return int(self._of(stage).get("devices", 1))
 
     def _of(self, stage: str) -> dict[str, Any]:
-        return {"train": self.training, "evaluate": self.evaluation}.get(stage, {})
+        if stage == "train":
+            return self.training
+        return self.evaluation if stage == "evaluate" else {}
 
 
 class _Loader(SafeLoader):

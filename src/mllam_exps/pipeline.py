@@ -8,6 +8,7 @@ metadata, and so come in as parameters.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -29,6 +30,9 @@ VERSIONS_FILE = "version.mllam.txt"
 
 SHORTENED_IN_SMOKE = {"train", "evaluate"}
 """The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
+
+_PARAMS: dict[tuple[bytes, str, tuple[str, ...]], dict[str, Any]] = {}
+"""What DVC reads from a parameter file of that content: its parser takes 10 ms, and a sweep shares most files."""
 
 IRRELEVANT = {"num_workers"}
 """Parameters that say how fast, not what: they never make a result stale in the run store."""
@@ -85,6 +89,8 @@ class RunDefinition:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     smoke: bool = False
+    command: str = ""
+    """The command of a stage that is not ours: it makes the result what it is."""
 
     @property
     def key(self) -> str:
@@ -97,6 +103,8 @@ class RunDefinition:
             "outputs": sorted(o.path for o in self.outputs),
             "smoke": self.smoke,
         }
+        if self.command:
+            content["command"] = self.command
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
         return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
@@ -150,8 +158,12 @@ class Pipeline:
     trust_lock : bool
         Whether ``dvc.lock`` says what the inputs are now. True inside a stage's command: DVC has seen to it. False
         where keys are asked for before anything has run: then the lock may still describe an earlier state.
+    ask_dvc : bool
+        Whether an input that the run store does not know counts with the content that DVC knows for it.
     smoke : bool
         Whether training and evaluation are those of `mllam-exps smoke`.
+    content : callable
+        Given DVC's object for an input that no stage makes, and its path, the digest of what it holds now.
     """
 
     def __init__(
@@ -161,16 +173,21 @@ class Pipeline:
         known_result: Callable[[str, str], str | None] = lambda _key, _path: None,
         *,
         trust_lock: bool = True,
+        ask_dvc: bool = False,
         smoke: bool = False,
+        content: Callable[[Any, str], str] | None = None,
     ) -> None:
         self.repo = repo
         self.root = Path(repo.root_dir)
         self.trust_lock = trust_lock
+        self.ask_dvc = ask_dvc
         self.smoke = smoke
+        self._content = content or digest_of_source
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
         self._known_result = known_result
         self._definitions: dict[str, RunDefinition] = {}
+        self._known_to_dvc: dict[str, Mapping[str, Any]] = {}
 
     @classmethod
     def open(cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any) -> Pipeline:
@@ -194,15 +211,18 @@ class Pipeline:
 
         def add(name: str) -> None:
             if name not in ordered:
-                for dep in self.dvc_stage(name).deps:
-                    produced = self._producer(dep.fs_path)
-                    if produced and not produced[0].is_data_source:
-                        add(stage_name(produced[0]))
+                for need in self.needs(name):
+                    add(need)
                 ordered.append(name)
 
         for name in self.stage_names:
             add(name)
         return ordered
+
+    def needs(self, name: str) -> list[str]:
+        """Return the stages whose outputs a stage reads."""
+        produced = [self._producer(dep.fs_path) for dep in self.dvc_stage(name).deps]
+        return [stage_name(found[0]) for found in produced if found and not found[0].is_data_source]
 
     def dvc_stage(self, name: str) -> DvcStage:
         """Return DVC's own object for a stage.
@@ -239,8 +259,21 @@ class Pipeline:
                 inputs=tuple(self._input(dep) for dep in stage.deps if dep.hash_name != "params"),
                 outputs=tuple(Output(self._relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
+                command="" if is_ours(stage) else str(stage.cmd),
             )
         return self._definitions[name]
+
+    def known_to_dvc(self, name: str) -> Mapping[str, Any]:
+        """Return what DVC knows of a stage's result: its outputs by path; empty where it knows nothing."""
+        if name not in self._known_to_dvc:
+            from mllam_exps import dvc_results
+
+            self._known_to_dvc[name] = (dvc_results.known(self, name) if self.ask_dvc else None) or {}
+        return self._known_to_dvc[name]
+
+    def digest_of(self, source: Input) -> str | None:
+        """Return the digest that the run store knows for an input that a run makes, or None."""
+        return self._known_result(source.run, source.path) if source.run else None
 
     def _relative(self, path: str) -> str:
         return Path(path).relative_to(self.root).as_posix()
@@ -272,11 +305,18 @@ class Pipeline:
         from dvc.exceptions import DvcException
 
         try:
-            found: dict[str, Any] = dep.read_params()
-        except DvcException as error:
-            why = str(error.__cause__ or error).splitlines()[0]
-            raise UsageError("it cannot be read", where=file, why=why) from error
-        return found
+            with open(dep.fs_path, "rb") as content:  # noqa: PTH123 - a hundred experiments read it
+                text = content.read()
+        except OSError:
+            text = b""
+        known = (text, dep.fs_path, tuple(dep.params))
+        if known not in _PARAMS:
+            try:
+                _PARAMS[known] = dep.read_params()
+            except DvcException as error:
+                why = str(error.__cause__ or error).splitlines()[0]
+                raise UsageError("it cannot be read", where=file, why=why) from error
+        return dict(_PARAMS[known])
 
     def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
         tracked = {}
@@ -294,11 +334,9 @@ class Pipeline:
     def _producer(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
         """Return the stage, and its output, that `path` is, lies in, or contains."""
         wanted = Path(path)
-        for stage in self.repo.index.stages:
-            for out in stage.outs:
-                made = Path(out.fs_path)
-                if made == wanted or made in wanted.parents or wanted in made.parents:
-                    return stage, out
+        for made, stage, out in _outputs(self.repo.index):
+            if made == wanted or made in wanted.parents or wanted in made.parents:
+                return stage, out
         return None
 
     def _input(self, dep: Any) -> Input:
@@ -318,15 +356,34 @@ class Pipeline:
         if digest and known and digest != known:
             # Somebody committed another content by hand, or it came from a remote: that is what counts then.
             return Input(path, None, digest, tracked=True)
+        if digest is None and known is None:
+            digest = self.known_to_dvc(stage_name(stage)).get(path, {}).get("digest")
         return Input(path, key, digest, tracked=bool(out.use_cache))
 
-    @staticmethod
-    def _content(dep: Any, path: str) -> str:
-        if not dep.exists:
-            raise MllamError(f"the input {path} is missing", where="dvc.yaml", next="dvc pull, or put it there")
-        value = dep.get_hash().value
-        assert isinstance(value, str)
-        return value
+
+def digest_of_source(dep: Any, path: str) -> str:
+    """Return the digest of an input that no stage makes.
+
+    Raises
+    ------
+    MllamError
+        If it is missing.
+    """
+    if not dep.exists:
+        raise MllamError(f"the input {path} is missing", where="dvc.yaml", next="dvc pull, or put it there")
+    value = dep.get_hash().value
+    assert isinstance(value, str)
+    return value
+
+
+def is_ours(stage: DvcStage) -> bool:
+    """Tell whether a stage's command is `mllam-exps run`, and so its work a run of the store."""
+    return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
+
+
+@functools.lru_cache(maxsize=2)
+def _outputs(index: Any) -> list[tuple[Path, DvcStage, DvcOutput]]:
+    return [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
 
 
 def stage_name(stage: DvcStage) -> str:

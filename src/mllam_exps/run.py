@@ -98,7 +98,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
     stages.get(stage)
     checks.check_versions_file(workspace.root, pipeline.versions(), stage)
     if force:
-        _set_result_aside(store.run(pipeline.definition(stage).key))
+        set_result_aside(store.run(pipeline.definition(stage).key))
     if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
         dependencies = [i.path for i in pipeline.definition(stage).inputs]
         for note in checks.check_sources(workspace, machine, dependencies):
@@ -106,7 +106,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
     Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
 
 
-def _set_result_aside(run: Any) -> None:
+def set_result_aside(run: Any) -> None:
     """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
     import shutil
 

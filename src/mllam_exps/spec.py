@@ -34,6 +34,8 @@ class Spec:
         How many attempts may run at once on a host, where the scheduler does not count them itself.
     smoke : bool
         Whether one batch and one epoch are enough.
+    to_come : dict of str
+        Inputs that were yet to be made when it was submitted, by path: the keys of the runs that make them.
     """
 
     machine: str
@@ -48,6 +50,7 @@ class Spec:
     time_limit: float | None = None
     slots: int | None = None
     smoke: bool = False
+    to_come: dict[str, str] = field(default_factory=dict)
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""

@@ -6,20 +6,23 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mllam_exps import jobs, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
-from mllam_exps.pipeline import Pipeline, RunDefinition
-from mllam_exps.schedulers.base import JobRequest, Scheduler, Uncertain
+from mllam_exps.pipeline import RunDefinition
+from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
 from mllam_exps.spec import Spec
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
 from mllam_exps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,17 @@ class Starter:
 
     workspace: Workspace
     machine: Machine
-    pipeline: Pipeline
+    repo: Repo
     store: RunStore
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
-    def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
-        """Claim attempt `number` and start it; None if another driver has claimed it.
+    def start(self, run: Run, definition: RunDefinition, number: int, after: tuple[Job, ...] = ()) -> Attempt | None:
+        """Claim attempt `number` and start it, when `after` has succeeded; None if another driver has claimed it.
 
         Raises
         ------
+        NoRoom
+            If the scheduler takes no more jobs for now; the attempt counts as not tried.
         MllamError
             If it could not be started; the reason stands in the attempt's end record, too.
         """
@@ -50,7 +56,8 @@ class Starter:
         if attempt is None:
             return None
         try:
-            workdir.lay_out(self.pipeline.repo, self.store, attempt, definition, params.FILES)
+            root = self.workspace.root
+            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, params.FILES, ahead=bool(after))
             parameters = params.load(self.workspace.root)
             request = jobs.request(
                 self.workspace,
@@ -61,39 +68,16 @@ class Starter:
                 run=run.directory,
                 number=number,
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
+                after=after,
+                environ=self.environ,
             )
-            self._spec(definition, parameters, scheduler, request).write(attempt)
+            self._spec(definition, parameters, scheduler, request, to_come).write(attempt)
         except BaseException as error:
-            self._give_up(attempt, error)
+            give_up(attempt, error)
             raise
-        with _signals_held():
-            try:
-                self._submit(scheduler, request, attempt)
-            except (MllamError, OSError) as error:
-                self._give_up(attempt, error)
-                raise
+        submit(scheduler, request, attempt)
         self._link_log(attempt)
         return attempt
-
-    def _submit(self, scheduler: Scheduler, request: JobRequest, attempt: Attempt) -> None:
-        try:
-            job = scheduler.submit(request)
-        except Uncertain as doubt:
-            records.replace(attempt.directory / "uncertain.json", {"why": str(doubt), "time": time.time()})
-        else:
-            records.replace(attempt.directory / "job.json", job.record)
-
-    def _give_up(self, attempt: Attempt, error: BaseException) -> None:
-        """Write down why nothing was started, so that nobody waits for this attempt."""
-        reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
-        reason = reason or "interrupted before it was submitted"
-        with contextlib.suppress(OSError):
-            end = {"outcome": Outcome.FAILED, "reason": reason, "time": time.time()}
-            records.replace(attempt.directory / "end.json", end)
-        if isinstance(error, OSError):
-            raise MllamError(
-                f"attempt {attempt.number} could not be started", str(attempt.directory), reason
-            ) from error
 
     @staticmethod
     def _claim(attempt: Attempt) -> dict[str, Any]:
@@ -102,7 +86,12 @@ class Starter:
         return claim
 
     def _spec(
-        self, definition: RunDefinition, parameters: Parameters, scheduler: Scheduler, request: JobRequest
+        self,
+        definition: RunDefinition,
+        parameters: Parameters,
+        scheduler: Scheduler,
+        request: JobRequest,
+        to_come: dict[str, str],
     ) -> Spec:
         limits = scheduler.limits
         project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
@@ -112,13 +101,14 @@ class Starter:
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
             versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
-            environment=tracking.environment(self.workspace.origin, os.environ, project),
+            environment=tracking.environment(self.workspace.origin, self.environ, project),
             time_limit=None if limits else request.resources.time_seconds,
             slots=None if limits else self.machine.max_jobs,
             smoke=definition.smoke,
             nodes=request.nodes,
             devices=request.tasks,
             launch=scheduler.launch(request),
+            to_come=to_come,
         )
 
     def log_link(self, attempt: Attempt) -> Path:
@@ -136,6 +126,39 @@ class Starter:
         with contextlib.suppress(OSError):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(attempt.log)
+
+
+def submit(scheduler: Scheduler, request: JobRequest, attempt: Attempt) -> None:
+    """Hand a claimed attempt to the scheduler, and write down what that answered.
+
+    Raises
+    ------
+    MllamError
+        If it could not be started; the reason stands in the attempt's end record, too.
+    """
+    with _signals_held():
+        try:
+            job = scheduler.submit(request)
+            records.replace(attempt.directory / "job.json", job.record)
+        except Uncertain as doubt:
+            records.replace(attempt.directory / "uncertain.json", {"why": str(doubt), "time": time.time()})
+        except (MllamError, OSError) as error:
+            give_up(attempt, error)
+            raise
+
+
+def give_up(attempt: Attempt, error: BaseException) -> None:
+    """Write down why nothing was started, so that nobody waits for this attempt."""
+    reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
+    reason = reason or "interrupted before it was submitted"
+    outcome = Outcome.FAILED
+    if isinstance(error, NoRoom):
+        outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})"
+    with contextlib.suppress(OSError):
+        end = {"outcome": outcome, "reason": reason, "time": time.time()}
+        records.replace(attempt.directory / "end.json", end)
+    if isinstance(error, OSError):
+        raise MllamError(f"attempt {attempt.number} could not be started", str(attempt.directory), reason) from error
 
 
 @contextlib.contextmanager

@@ -29,29 +29,51 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
     MllamError
         If its scheduler refuses, and it does not stop by itself.
     """
-    attempt.request_cancel(by)
-    claim, refused = attempt.claim, None
-    if claim is not None:
-        scheduler = schedulers.get(claim["scheduler"], attempt.run.store)
-        try:
-            job = verdicts.job_of(attempt, scheduler)
-        except Uncertain:
-            job = None  # should it turn up and start, it finds that it was asked to stop
-        if job is not None:
-            try:
-                scheduler.cancel(job)
-            except MllamError as error:
-                refused = error  # the attempt itself may obey all the same
-    begun = asked_at = time.monotonic()
-    while assess(attempt.run).state.living:
-        now = time.monotonic()
-        if now - begun > PATIENCE:
-            if refused is not None:
-                raise refused
-            return False
-        if now - asked_at > ASK_SECONDS:
+    refused = None
+    try:
+        ask_to_stop(attempt, by)
+    except MllamError as error:
+        refused = error  # the attempt itself may obey all the same
+    if not wait_for([attempt]):
+        return True
+    if refused is not None:
+        raise refused
+    return False
+
+
+def wait_for(attempts: list[Attempt]) -> list[Attempt]:
+    """Wait until attempts that were asked to stop have; returns those that still live after `PATIENCE` seconds."""
+    begun, asked_at = time.monotonic(), 0.0
+    left = list(attempts)
+    while True:
+        if time.monotonic() - asked_at > ASK_SECONDS:
             # What `assess` goes by may lag; a pending job that was cancelled writes no end.
-            asked_at = now
-            verdicts.ask(attempt)
+            for attempt in left:
+                if attempt.end is None:
+                    verdicts.ask(attempt)
+            asked_at = time.monotonic()
+        left = [attempt for attempt in left if assess(attempt.run).state.living]
+        if not left or time.monotonic() - begun > PATIENCE:
+            return left
         time.sleep(POLL_SECONDS)
-    return True
+
+
+def ask_to_stop(attempt: Attempt, by: ProcessIdentity) -> None:
+    """Ask an attempt, and its scheduler, and return at once.
+
+    Raises
+    ------
+    MllamError
+        If its scheduler refuses.
+    """
+    attempt.request_cancel(by)
+    claim = attempt.claim
+    if claim is None:
+        return
+    scheduler = schedulers.get(claim["scheduler"], attempt.run.store)
+    try:
+        job = verdicts.job_of(attempt, scheduler)
+    except Uncertain:
+        return  # should it turn up and start, it finds that it was asked to stop
+    if job is not None:
+        scheduler.cancel(job)

@@ -26,6 +26,7 @@ that it writes counts, because every attempt writes to a directory of its own an
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import uuid
@@ -48,6 +49,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
+    REFUSED = "refused"
+    """The scheduler had no room for it: nothing was started, and nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,7 @@ class Run:
             "job_name": f"{experiment}/{self.stage}-{uuid.uuid4().hex[:8]}",
             "experiment": experiment,
             "workspace": str(workspace),
+            "uid": os.getuid(),
         }
         attempt = Attempt(self, number)
         if not records.create(self.directory / "attempts" / f"{number}.json", claim):

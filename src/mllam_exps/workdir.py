@@ -14,46 +14,85 @@ from typing import TYPE_CHECKING
 from mllam_exps import outputs
 from mllam_exps.errors import CheckFailed, MllamError
 from mllam_exps.params import read_yaml
-from mllam_exps.pipeline import VERSIONS_FILE, holds
+from mllam_exps.pipeline import VERSIONS_FILE, Input, holds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from dvc.repo import Repo
 
-    from mllam_exps.pipeline import Input, RunDefinition
+    from mllam_exps.pipeline import RunDefinition
     from mllam_exps.store import Attempt, RunStore
 
 
-def lay_out(repo: Repo, store: RunStore, attempt: Attempt, definition: RunDefinition, files: Iterable[str]) -> None:
+def lay_out(  # noqa: PLR0917 - who, where, and what
+    repo: Repo,
+    root: Path,
+    store: RunStore,
+    attempt: Attempt,
+    definition: RunDefinition,
+    files: Iterable[str],
+    *,
+    ahead: bool = False,
+) -> dict[str, str]:
     """Give the attempt its inputs.
 
     Parameters
     ----------
+    repo, root
+        DVC's repository, for its cache, and the checkout that the files are taken from.
+    ahead : bool
+        Whether runs that make its inputs may still be at work: the attempt then takes those itself (`take`).
     files : iterable of str
         The parameter files, which every program may read; absent ones are left out. Those that the stage tracks come
         along in any case.
+
+    Returns
+    -------
+    dict
+        The inputs that are yet to be made, by path: the keys of the runs that make them.
 
     Raises
     ------
     CheckFailed
         If an input is missing; it is named, with the command that makes it.
     """
-    root = Path(repo.root_dir)
     for file in {*files, *definition.params}:
         if (root / file).is_file():
             _copy(root / file, attempt.work / file)
             # neural-lam warns of a dataset that is older than its configuration: by our keys it never is.
             os.utime(attempt.work / file, (0, 0))
+    to_come: dict[str, str] = {}
     for source in definition.inputs:
         target = attempt.work / source.path
-        if target.exists():
+        if target.exists() or _from_store(store, source, target) or _from_cache(repo, source, target):
             continue
-        if not _from_store(store, source, target) and not _from_cache(repo, source, target):
+        if ahead and source.run:
+            to_come[source.path] = source.run
+        else:
             _from_workspace(root, source, target)
     _hold_to_the_key(attempt, definition)
     for output in definition.outputs:
         (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
+    return to_come
+
+
+def take(store: RunStore, attempt: Attempt, to_come: Mapping[str, str]) -> None:
+    """Take the inputs that were yet to be made when the attempt was submitted.
+
+    That its job has started proves nothing: Slurm (22.05) counts `afterok` on a job that it has forgotten as satisfied.
+
+    Raises
+    ------
+    CheckFailed
+        If one of them has not been made.
+    """
+    for path, key in to_come.items():
+        if not _from_store(store, Input(path, key, None, tracked=True), attempt.work / path):
+            makes = key.rsplit("-", 1)[0]
+            raise CheckFailed(
+                f"its input {path} was not made: run {key} of {makes} is not done", next="mllam-exps status"
+            )
 
 
 def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:

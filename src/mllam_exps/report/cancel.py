@@ -1,17 +1,34 @@
-"""``mllam-exps cancel``: stops a run that no command waits for."""
+"""``mllam-exps cancel``: stops experiments, and runs that nobody else wants."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+
+from mllam_exps import experiments
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError, UsageError
+from mllam_exps.experiments import Experiment
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.report.here import Here
-from mllam_exps.stopping import stop
+from mllam_exps.stopping import ask_to_stop, stop, wait_for
+from mllam_exps.store import Attempt, Outcome, Run
 
 
-def cancel(stage: str, *, force: bool) -> None:
+def cancel(names: list[str], *, force: bool) -> None:
+    """Cancel experiments; or the run of a stage, or of a key, of this workspace."""
+    here = Here.open()
+    wanted = {name: here.experiment(name) for name in names}
+    submitted = [experiment for experiment in wanted.values() if experiment is not None]
+    for name, experiment in wanted.items():
+        if experiment is None:
+            _cancel_run(here.find(name), force=force)
+    if submitted:
+        _cancel_experiments(here, submitted, force=force)
+
+
+def _cancel_run(run: Run, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
-    run = Here.open().find(stage)
     now = assess(run)
     if not now.state.living or now.attempt is None:
         raise UsageError(f"{run.key} is not running: it is {now.state}", next="mllam-exps status")
@@ -23,3 +40,72 @@ def cancel(stage: str, *, force: bool) -> None:
         raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
     state = assess(run).state
     print(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))
+
+
+def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) -> None:
+    """Cancel the savings first, so that none wakes up and finds its stages cancelled, then the runs."""
+    for experiment in wanted:
+        if not experiment.is_mine:
+            raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it")
+    me = ProcessIdentity.of()
+    going_on = [
+        e for e in experiments.of_store(here.store) if e.identity not in {w.identity for w in wanted} and _is_wanted(e)
+    ]
+    needed = {step.key: e.name for e in going_on for step in e.steps}
+    asked: list[Attempt] = []
+    kept: set[str] = set()
+    for experiment in wanted:
+        asked += _ask(experiment.saving, me)
+        for run in experiment.runs.values():
+            if other := None if force else _wanted_by(run, needed, me):
+                if run.key not in kept and assess(run).state.living:
+                    print(f"{run.stage} goes on: {other} waits for it ({run.key})")
+                kept.add(run.key)
+            else:
+                asked += _ask(run, me)
+    late = wait_for(asked)
+    for experiment in wanted:
+        _note_the_end(experiment)
+        print(f"{experiment.name}: {assess(experiment.saving).state}")
+    if late:
+        where = ", ".join(attempt.run.key for attempt in late)
+        raise MllamError("not stopped yet", where=where, next="mllam-exps status", exit=Exit.UNKNOWN)
+
+
+def _is_wanted(experiment: Experiment) -> bool:
+    return assess(experiment.saving).state not in {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
+
+
+def _wanted_by(run: Run, needed: dict[str, str], me: ProcessIdentity) -> str:
+    if run.key in needed:
+        return f"experiment {needed[run.key]}"
+    waiters = run.other_waiters(me)
+    return f"process {waiters[0].pid} on {waiters[0].host}" if waiters else ""
+
+
+def _ask(run: Run, me: ProcessIdentity) -> list[Attempt]:
+    now = assess(run)
+    if not now.state.living or now.attempt is None:
+        return []
+    with contextlib.suppress(MllamError):
+        ask_to_stop(now.attempt, me)
+    return [now.attempt]
+
+
+def _note_the_end(experiment: Experiment) -> None:
+    """Write down that it was cancelled, where nothing of it was at work: else the next command would submit it."""
+    from mllam_exps import records
+
+    saving = experiment.saving
+    now = assess(saving)
+    if now.state in {RunState.DONE, RunState.CANCELLED} or now.state.living:
+        return
+    number = now.attempt.number + 1 if now.attempt else 1
+    attempt = saving.claim(
+        number, scheduler="local", experiment=experiment.name, workspace=experiment.root, working_directory=None
+    )
+    if attempt is None:
+        print(f"{experiment.name} was submitted again meanwhile", file=sys.stderr)
+        return
+    end = {"outcome": Outcome.CANCELLED, "reason": "cancelled", "time": 0.0}
+    records.replace(attempt.directory / "end.json", end | {"time": attempt.claimed_at})

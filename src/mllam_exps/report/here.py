@@ -7,8 +7,9 @@ import socket
 from dataclasses import dataclass
 from functools import cached_property
 
-from mllam_exps import machines
+from mllam_exps import experiments, machines
 from mllam_exps.errors import UsageError
+from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline, open_repo
 from mllam_exps.store import Run, RunStore
@@ -41,6 +42,27 @@ class Here:
         from mllam_exps.run import open_pipeline
 
         return open_pipeline(self.workspace, self.machine)[0]
+
+    def experiment(self, name: str) -> Experiment | None:
+        """Return the submitted experiment of that name: of this repository, else of another one; the newest."""
+        found = [e for e in experiments.of_store(self.store) if name in {e.name, e.identity}]
+        return max(found, key=lambda e: (e.origin == str(self.workspace.origin), e.created), default=None)
+
+    def submitted(self, name: str) -> Experiment:
+        """Return the submitted experiment of that name.
+
+        Raises
+        ------
+        UsageError
+            If there is none; the nearest name is told.
+        """
+        if found := self.experiment(name):
+            return found
+        import difflib
+
+        near = difflib.get_close_matches(name, [e.name for e in experiments.of_store(self.store)], 1)
+        way_out = f"did you mean {near[0]}?" if near else "mllam-exps status --all"
+        raise UsageError(f"no submitted experiment {name!r}", str(self.store.directory), next=way_out)
 
     def find(self, stage_or_key: str) -> Run:
         """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.

@@ -6,17 +6,30 @@ import sys
 import time
 
 from mllam_exps import reasons
-from mllam_exps.assess import assess
+from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import UsageError
+from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.report.here import Here
 from mllam_exps.store import Attempt, Run
 
 POLL_SECONDS = 0.5
 
 
-def show(stage: str, *, follow: bool, number: int | None, lines: int | None) -> None:
-    """Print a log, from its beginning or its last `lines`, and go on with it if asked to `follow`."""
-    run = Here.open().find(stage)
+def show(name: str, stage: str | None, *, follow: bool, number: int | None, lines: int | None) -> None:
+    """Print a log, from its beginning or its last `lines`, and go on with it if asked to `follow`.
+
+    Parameters
+    ----------
+    name : str
+        A submitted experiment; or a stage of this workspace, or the beginning of a run key.
+    stage : str, optional
+        Which of the experiment's stages; else the one that is worth looking at.
+    """
+    here = Here.open()
+    experiment = here.experiment(name)
+    if experiment is None and stage is not None:
+        here.submitted(name)
+    run = here.find(name) if experiment is None else _run(experiment, stage)
     attempt = _attempt(run, number)
     print(f"==> {attempt.log} <==", file=sys.stderr)
     if lines is not None:
@@ -31,11 +44,27 @@ def show(stage: str, *, follow: bool, number: int | None, lines: int | None) -> 
         time.sleep(POLL_SECONDS)
 
 
+def _run(experiment: Experiment, stage: str | None) -> Run:
+    """Return the run of a stage; if none is named that which works, else that which failed, else the last."""
+    runs = experiment.runs | {SAVE: experiment.saving}
+    if stage is not None:
+        if stage not in runs:
+            what = f"experiment {experiment.name} has no run of a stage {stage!r}"
+            raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
+        return runs[stage]
+    states = {name: assess(run).state for name, run in runs.items()}
+    for wanted in (RunState.RUNNING, RunState.FAILED, RunState.LOST, RunState.CANCELLED):
+        if found := [runs[name] for name, state in states.items() if state is wanted]:
+            return found[0]
+    printed = [run for name, run in runs.items() if name != SAVE and any(a.log.exists() for a in run.attempts())]
+    return printed[-1] if printed else next(iter(runs.values()))
+
+
 def _attempt(run: Run, number: int | None) -> Attempt:
     attempts = {a.number: a for a in run.attempts() if a.log.exists()}
     if not attempts:
         now = assess(run)
-        raise UsageError(f"nothing was printed: it is {now.state}", run.key, now.reason, "dvc exp run")
+        raise UsageError(f"nothing was printed: it is {now.state}", run.key, now.reason, "mllam-exps status")
     if number is None:
         return attempts[max(attempts)]
     if number not in attempts:

@@ -1,103 +1,225 @@
-"""``mllam-exps status``: the runs of the store, in one table."""
+"""``mllam-exps status``: experiments by stages, what runs now, and why something waits or failed."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps import dispatch
+from mllam_exps.assess import RunState
 from mllam_exps.errors import UsageError
 from mllam_exps.report.here import Here
-from mllam_exps.store import Run
+from mllam_exps.report.rows import Cell, Row, gather
 from mllam_exps.watch import describe, duration
 from mllam_exps.workspace import leftovers
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 COLOURS = {
     RunState.DONE: "green",
     RunState.RUNNING: "cyan",
     RunState.STARTING: "cyan",
     RunState.PENDING: "yellow",
+    RunState.NEW: "yellow",
     RunState.CANCELLED: "yellow",
     RunState.FAILED: "red",
     RunState.LOST: "red",
     RunState.UNKNOWN: "magenta",
 }
-RECENT_SECONDS = 7 * 24 * 3600.0
+REFRESH_SECONDS = 5.0
+MOST_RUNNING = 30
+NAMED = 3
+"""Experiments that a sentence names; it counts the others."""
 
 
-def record(run: Run, now: Assessment) -> dict[str, Any]:
-    """Return what is known of a run, JSON-able."""
-    attempt = now.attempt
-    claim = (attempt.claim or {}) if attempt else {}
-    end = (attempt.end or {}) if attempt else {}
-    begun = claim.get("time")
-    return {
-        "key": run.key,
-        "stage": run.stage,
-        "smoke": bool((run.definition or {}).get("smoke")),
-        "state": str(now.state),
-        "reason": now.reason.partition("\n")[0],
-        "next": now.reason.partition("\n  → ")[2],
-        "experiment": claim.get("experiment"),
-        "attempts": attempt.number if attempt else 0,
-        "scheduler": claim.get("scheduler"),
-        "started": begun,
-        "ended": end.get("time"),
-        "progress": attempt.progress if attempt and now.state is RunState.RUNNING else None,
-        "log": str(attempt.log) if attempt else None,
-    }
+def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> None:
+    """Print the experiments; those that were finished more than a week ago only with `everything`.
 
-
-def show(stages: list[str], *, everything: bool, as_json: bool) -> None:
-    """Print the runs, newest last; finished ones older than a week only with `everything`."""
+    Raises
+    ------
+    UsageError
+        If there is none of these names.
+    """
     here = Here.open()
-    known = {r.stage for r in here.store.runs()}
-    for name in stages:
-        if name not in known:
-            raise UsageError(f"no run of a stage {name!r}", str(here.store.directory), next="mllam-exps status --all")
-    runs = [r for r in here.store.runs() if not stages or r.stage in stages]
-    found = [(run, assess(run)) for run in runs]
-    records = [(record(run, now), now) for run, now in found]
-    records.sort(key=lambda pair: pair[0]["started"] or 0.0)
-    if not everything:
-        since = time.time() - RECENT_SECONDS
-        records = [p for p in records if p[1].state is not RunState.DONE or (p[0]["ended"] or since) >= since]
+    dispatch.dispatch(here.store)
     if as_json:
-        print(json.dumps([r for r, _ in records], indent=1))
+        print(json.dumps([row.to_record() for row in _rows(here, names, everything=everything)], indent=1))
         return
     for line in leftovers(here.workspace.root):
         print(f"note: {line}", file=sys.stderr)
-    if not records:
-        print(f"no runs in {here.store.directory}; `dvc exp run` starts some", file=sys.stderr)
+    if watch and sys.stdout.isatty():
+        _watch(here, names, everything=everything)
         return
-    _print_table(records)
-
-
-def _print_table(records: list[tuple[dict[str, Any], Assessment]]) -> None:
     from rich.console import Console
+
+    console = Console()
+    rows = _rows(here, names, everything=everything)
+    if not rows:
+        print(f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some", file=sys.stderr)
+    for part in render(rows):
+        console.print(part)
+
+
+def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
+    rows = gather(here, names, everything=everything)
+    if names and not rows:
+        raise UsageError(f"no experiment {' '.join(names)}", str(here.store.directory), next="mllam-exps status --all")
+    return rows
+
+
+def _watch(here: Here, names: list[str], *, everything: bool) -> None:
+    """Keep the tables fresh until everything is over, or Ctrl-C."""
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(refresh_per_second=1, vertical_overflow="visible") as live:
+        while True:
+            rows = _rows(here, names, everything=everything)
+            live.update(Group(*render(rows), f"{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"), refresh=True)
+            if all(row.over for row in rows):
+                return
+            time.sleep(REFRESH_SECONDS)
+            dispatch.dispatch(here.store)
+
+
+def render(rows: list[Row]) -> Iterator[RenderableType]:
+    """Yield the tables and sentences."""
+    if rows:
+        yield _table(rows)
+    running = _running(rows)
+    if running is not None:
+        yield running
+    yield from _sentences(rows)
+
+
+def _table(rows: list[Row]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("stage", "experiment", "key", "state"):
-        table.add_column(name, no_wrap=True, max_width=24 if name == "experiment" else None)
-    table.add_column("try", justify="right")
-    table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for r, now in records:
-        end = r["ended"] or (time.time() if now.state.living else None)
+    stages = list(dict.fromkeys(stage for row in rows for stage in row.cells))
+    table = Table()
+    table.add_column("experiment", overflow="fold")
+    table.add_column("parameters", overflow="fold", max_width=40)
+    for stage in stages:
+        table.add_column(stage, overflow="fold")
+    table.add_column("saved", overflow="fold")
+    for row in rows:
+        changed = row.experiment.changed if row.experiment else ""
+        cells = [_cell(row, stage) for stage in stages]
+        table.add_row(Text(row.name), Text(changed), *cells, _saved(row))
+    return table
+
+
+def _cell(row: Row, stage: str) -> Text:
+    from rich.text import Text
+
+    cell = row.cells.get(stage)
+    if cell is None:
+        known = row.experiment is not None and any(step.stage == stage for step in row.experiment.steps)
+        return Text("known" if known else "", style="green" if known else "")
+    word = str(cell.now.state)
+    if cell.now.state is RunState.NEW or cell.now.untried:
+        word = "waits"
+    if cell.now.state is RunState.RUNNING and cell.now.attempt is not None:
+        word = describe(cell.now).partition(" (")[0]
+    if cell.now.attempt is not None and cell.now.attempt.number > 1:
+        word = f"{word} (try {cell.now.attempt.number})"
+    return Text(word, style=COLOURS.get(cell.now.state, ""))
+
+
+def _saved(row: Row) -> Text:
+    from rich.text import Text
+
+    if row.experiment is None or row.saving is None:
+        return Text("")
+    if row.saving.now.state is RunState.DONE:
+        commit = str((row.experiment.saving.result or {}).get("commit", ""))
+        return Text(commit[:7], style="green")
+    started = row.saving.now.attempt is not None and row.saving.now.attempt.started is not None
+    return Text("being saved" if started and row.saving.now.state is RunState.RUNNING else "")
+
+
+def _running(rows: list[Row]) -> Table | None:
+    """Return the table of what runs now; a run that experiments share stands once."""
+    from rich.table import Table
+    from rich.text import Text
+
+    found: dict[str, tuple[Cell, list[str]]] = {}
+    for row in rows:
+        for cell in row.cells.values():
+            if cell.now.state in {RunState.RUNNING, RunState.STARTING}:
+                found.setdefault(cell.run.key, (cell, []))[1].append(row.name)
+    if not found:
+        return None
+    table = Table(title="running now", title_justify="left")
+    for heading in ("stage", "for", "job", "node", "elapsed", "progress"):
+        table.add_column(heading, overflow="fold")
+    for cell, names in list(found.values())[:MOST_RUNNING]:
+        elapsed = duration(cell.elapsed) if cell.elapsed is not None else ""
+        progress = describe(cell.now)
+        told = progress.removesuffix(f" ({cell.now.reason})") if cell.node else progress
         table.add_row(
-            f"{r['stage']} (smoke)" if r["smoke"] else r["stage"],
-            r["experiment"] or "",
-            r["key"].rsplit("-", 1)[1][:8],
-            Text(r["state"], style=COLOURS.get(now.state, "")),
-            str(r["attempts"] or ""),
-            duration(end - r["started"]) if end and r["started"] else "",
-            Text(describe(now) if now.state is RunState.RUNNING else r["reason"]),
+            cell.run.stage, Text(_named(names)), Text(cell.job or ""), Text(cell.node or ""), elapsed, Text(told)
         )
-    console = Console()
-    console.print(table)
-    if any(now.state in {RunState.FAILED, RunState.LOST} for _, now in records):
-        console.print("mllam-exps logs STAGE shows what one printed; dvc exp run goes on from there", style="dim")
+    if len(found) > MOST_RUNNING:
+        table.caption = f"and {len(found) - MOST_RUNNING} more"
+    return table
+
+
+def _sentences(rows: list[Row]) -> Iterator[Text]:
+    """Yield one sentence for each reason why something waits or failed, with the command that goes on from there."""
+    from rich.text import Text
+
+    groups: dict[tuple[RunState, str, str], list[str]] = {}
+    for row in rows:
+        for state, sentence, way_out in _reasons(row):
+            groups.setdefault((state, sentence, way_out), []).append(row.name)
+    for (state, sentence, way_out), names in groups.items():
+        text = Text(f"{_named(names)}: ", style="bold")
+        text.append(sentence, style=COLOURS.get(state, ""))
+        if way_out:
+            which = " ".join(names) if len(names) <= NAMED else "--failed"
+            text.append(f"\n  → {way_out.format(names=which, first=names[0])}", style="default")
+        yield text
+
+
+def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
+    stopped = False
+    for stage, cell in row.cells.items():
+        now = cell.now
+        told, _, way_out = now.reason.partition("\n  → ")
+        told = told.partition("\n")[0].replace("{", "{{").replace("}", "}}")
+        if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED} and not now.untried:
+            stopped = True
+            again = "mllam-exps retry {names}" if row.experiment else "dvc exp run"
+            look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
+            way_out = way_out.replace("{", "{{").replace("}", "}}")
+            yield now.state, f"{stage} {now.state}: {told}", way_out or f"{again}\n  → {look}"
+        elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
+            yield now.state, f"{stage} {now.state}: {told}", "mllam-exps cancel {names}" if now.hopeless else ""
+        elif now.state is RunState.NEW and told:
+            yield now.state, f"{stage} waits: {told}", ""
+    if row.saving is None or stopped:
+        return
+    now = row.saving.now
+    told = now.reason.partition("\n")[0]
+    if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
+        yield now.state, f"{'saving it ' if now.state is not RunState.CANCELLED else ''}{now.state}: {told}", _AGAIN
+    elif now.state is RunState.NEW and told and not any(c.now.state is RunState.NEW for c in row.cells.values()):
+        yield now.state, told, ""
+
+
+_AGAIN = "mllam-exps retry {names}"
+
+
+def _named(names: list[str]) -> str:
+    unique = list(dict.fromkeys(names))
+    if len(unique) <= NAMED:
+        return ", ".join(unique)
+    return f"{len(unique)} experiments ({', '.join(unique[: NAMED - 1])}, …)"

@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mllam_exps.errors import MllamError
+
 if TYPE_CHECKING:
     from mllam_exps.machine_model import Resources
 
@@ -91,6 +93,10 @@ class JobRequest:
         Nodes, and tasks on each: from the parameters.
     comment : str
         What it is, in one line for people.
+    after : tuple of Job
+        It starts when these have ended; for schedulers that chain.
+    after_success : bool
+        It starts when they have succeeded, and is cancelled if one has not.
     """
 
     name: str
@@ -104,6 +110,8 @@ class JobRequest:
     nodes: int = 1
     tasks: int = 1
     comment: str = ""
+    after: tuple[Job, ...] = ()
+    after_success: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,10 @@ class Job:
 
     record: dict[str, Any]
     label: str
+
+
+class NoRoom(MllamError):
+    """The scheduler takes no more jobs of this user for now; nothing is wrong with this one."""
 
 
 class Uncertain(Exception):
@@ -124,6 +136,8 @@ class Scheduler(Protocol):
     name: str
     limits: bool
     """Whether it ends jobs at their time limit, and counts how many run at once, by itself."""
+    chains: bool
+    """Whether a job can wait for others by itself, without a process that waits (`JobRequest.after`)."""
     settles: float
     """Seconds from the end of a job's command to the scheduler's knowledge of it, most often."""
 
@@ -150,6 +164,8 @@ class Scheduler(Protocol):
 
         Raises
         ------
+        NoRoom
+            If it was not started, and may be when other jobs have ended.
         MllamError
             If it certainly was not started.
         Uncertain
@@ -180,6 +196,15 @@ class Scheduler(Protocol):
 
     def current(self) -> Job:
         """Return the job that this process runs in."""
+
+    def names(self) -> list[str]:
+        """Return the names of this user's jobs that are pending or running now: not cached.
+
+        Raises
+        ------
+        Uncertain
+            If the scheduler does not answer.
+        """
 
     def state(self, job: Job) -> JobState:
         """Say where the job is. Cheap, to be called each second; may lag by some seconds."""

@@ -23,6 +23,7 @@ class LocalScheduler:
 
     name = "local"
     limits = False
+    chains = False
     settles = 0.05
 
     def launch(self, request: JobRequest) -> list[str]:
@@ -75,6 +76,18 @@ class LocalScheduler:
             except (psutil.Error, OSError):
                 continue
         return None
+
+    def names(self) -> list[str]:
+        """Return the names of this user's jobs on this host."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                name = process.environ().get(NAME_VARIABLE)
+                if name and process.uids().real == os.getuid() and os.getsid(process.pid) == process.pid:
+                    found.append(name)
+            except (psutil.Error, OSError):
+                continue
+        return found
 
     def job(self, record: dict[str, Any]) -> Job:
         """Return the job of a process."""

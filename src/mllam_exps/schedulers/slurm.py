@@ -14,7 +14,7 @@ from typing import Any
 
 from mllam_exps.errors import MllamError
 from mllam_exps.schedulers import slurm_script, slurm_states
-from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, Uncertain
+from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, NoRoom, Uncertain
 from mllam_exps.schedulers.slurm_queue import Entry, Queue, Silence, last_line
 
 PATIENCE = 60.0
@@ -27,6 +27,12 @@ SCRIPT = "job.sh"
 _NO_ANSWER = re.compile(
     r"timed out|unable to contact|connect(ion)? (failure|refused|reset)|zero bytes|communication|try again|temporarily",
     re.IGNORECASE,
+)
+# 22.05: "AssocMaxSubmitJobLimit" and the like, with "Job violates accounting/QOS policy (job submit limit, user's size
+# and/or time limits)", which is also said of what is too large for ever; MaxJobCount: "Slurm temporarily unable to
+# accept job", and at last "Resource temporarily unavailable".
+_NO_ROOM = re.compile(
+    r"Max(Submit)?Jobs?\w*Limit|MaxSubmitJob|temporarily unable to accept|Resource temporarily unavail"
 )
 # 22.05, without a configuration: "s_p_parse_file: cannot stat file …" for a minute, or "resolve_ctls_from_dns_srv:
 # res_nsearch error: Unknown host".
@@ -50,6 +56,7 @@ class SlurmScheduler:
     queue: Queue
     name: str = "slurm"
     limits: bool = True
+    chains: bool = True
     settles: float = 0.8
     _verdicts: dict[str, tuple[float, JobState]] = field(default_factory=dict)
 
@@ -106,6 +113,8 @@ class SlurmScheduler:
         job_id = done.stdout.strip().partition(";")[0]
         if job_id.isdigit():
             return self._job(job_id, request.name, self.queue.clock(), script)
+        if full := _NO_ROOM.search(done.stderr):
+            raise NoRoom("Slurm takes no more jobs of yours for now", why=full[0], next="wait until some have ended")
         if _NO_ANSWER.search(done.stderr) or done.returncode <= 0 or not done.stderr.strip():
             raise Uncertain(last_line(done.stderr) or f"sbatch gave no job id (exit code {done.returncode})")
         raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
@@ -122,6 +131,17 @@ class SlurmScheduler:
         if answer.asked < written + PATIENCE + ASK_AGAIN:
             raise Uncertain("looking for its job by its name")
         return None
+
+    def names(self) -> list[str]:
+        """Ask squeue for this user's jobs."""
+        command = ["squeue", "--all", f"--user={os.getuid()}", "--noheader", "--format=%j"]
+        try:
+            done = _slurm(command)
+        except subprocess.TimeoutExpired:
+            raise Uncertain(f"squeue gave no answer within {PATIENCE:.0f} s") from None
+        if done.returncode != 0:
+            raise Uncertain(last_line(done.stderr))
+        return done.stdout.splitlines()
 
     def job(self, record: dict[str, Any]) -> Job:
         """Return the job with the recorded id."""

@@ -46,6 +46,11 @@ def options(request: JobRequest) -> Iterator[str]:
     yield "--export=ALL"
     yield f"--nodes={request.nodes}"
     yield f"--ntasks-per-node={request.tasks}"
+    if request.after:
+        kind = "afterok" if request.after_success else "afterany"
+        yield f"--dependency={kind}:{':'.join(str(job.record['id']) for job in request.after)}"
+        # Else it would wait for ever (22.05: DependencyNeverSatisfied) for a job that has failed.
+        yield "--kill-on-invalid-dep=yes"
     yield from request.resources.arguments()
 
 

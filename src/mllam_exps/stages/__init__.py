@@ -5,8 +5,9 @@ A package adds a stage under the entry-point group ``mllam_exps.stages``: an obj
 
 from __future__ import annotations
 
+import functools
 import importlib
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from mllam_exps.errors import UsageError
 from mllam_exps.stages.base import Stage, StageContext
@@ -31,8 +32,8 @@ def get(name: str) -> Stage:
     if name in NAMES:
         stage: Stage = importlib.import_module(f"mllam_exps.stages.{name}").STAGE
         return stage
-    for entry in entry_points(group=GROUP, name=name):
-        added: Stage = entry.load()
+    if name in _added():
+        added: Stage = _added()[name].load()
         return added
     raise UsageError(
         f"there is no program for the stage {name!r}",
@@ -43,4 +44,10 @@ def get(name: str) -> Stage:
 
 def all_names() -> set[str]:
     """Return the names of all stages that have a program."""
-    return {*NAMES, *(entry.name for entry in entry_points(group=GROUP))}
+    return {*NAMES, *_added()}
+
+
+@functools.cache
+def _added() -> dict[str, EntryPoint]:
+    """Return the stages of other packages; looking for them reads the metadata of all that is installed."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}

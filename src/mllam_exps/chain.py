@@ -1,0 +1,270 @@
+"""An experiment's stages as jobs, one behind the other, and its saving behind them all.
+
+A run belongs to nobody: experiments share it, and so its job. What an experiment has of its own is the job that saves
+it, which starts when the others have ended, however they did. `advance` does whatever can be done now, and may be
+called at any time, by anybody, as often as they like: what is done is found, what runs is attached to, what fits is
+submitted, the rest waits in the store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps import jobs, machines, params, schedulers, verdicts
+from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.errors import MllamError
+from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition, open_repo
+from mllam_exps.room import Room
+from mllam_exps.schedulers import Job, NoRoom, Uncertain
+from mllam_exps.spec import Spec
+from mllam_exps.starting import Starter, give_up, submit
+from mllam_exps.store import Attempt
+from mllam_exps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+SETTINGS = (
+    "MLLAM_MACHINE_OPTIONS",
+    "MLLAM_VENV_PATH",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "WANDB_DIR",
+    "WANDB_MODE",
+)
+"""Variables that are the submitter's, and count for jobs that others submit later. None of them is a secret."""
+
+
+@dataclass
+class Standing:
+    """How an experiment stands.
+
+    Parameters
+    ----------
+    states : dict
+        What is known of each stage's run; none of a stage whose result DVC knows.
+    jobs : dict
+        The jobs of living runs, by key, as far as they are known.
+    started : dict
+        The attempts that were submitted just now, by stage.
+    waits : str
+        Why something that could be submitted was not.
+    """
+
+    states: dict[str, Assessment] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    started: dict[str, Attempt] = field(default_factory=dict)
+    waits: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether all results are there."""
+        return all(now.state is RunState.DONE for now in self.states.values())
+
+    @property
+    def living(self) -> bool:
+        """Whether any of its runs may still be at work."""
+        return any(now.state.living for now in self.states.values())
+
+    @property
+    def failure(self) -> tuple[str, Assessment] | None:
+        """The stage that stopped it: the first that failed by itself, not because of another."""
+        ended = {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
+        stopped = [(stage, now) for stage, now in self.states.items() if now.state in ended]
+        return next((one for one in stopped if not one[1].untried), stopped[0] if stopped else None)
+
+
+def look(experiment: Experiment) -> Standing:
+    """Say how an experiment stands, and change nothing."""
+    return Standing({step.stage: assess(experiment.store.run(step.key)) for step in experiment.steps if not step.known})
+
+
+def environ_of(experiment: Experiment) -> dict[str, str]:
+    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted."""
+    return experiment.settings | dict(os.environ)
+
+
+def machine_of(experiment: Experiment) -> Machine:
+    """Return the machine of an experiment, as its file in the origin says now."""
+    return machines.load(Path(experiment.origin), experiment.machine, environ_of(experiment))
+
+
+def workspace_of(experiment: Experiment) -> Workspace:
+    """Return the workspace that an experiment's clone is."""
+    return Workspace(experiment.root, Path(experiment.origin), experiment.name, experiment.baseline)
+
+
+def pipeline_of(experiment: Experiment) -> Pipeline:
+    """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
+    from mllam_exps.driver import known_digests
+
+    if not experiment.root.is_dir():
+        raise MllamError("its clone is gone", str(experiment.clone), next="mllam-exps submit it again")
+    return Pipeline(
+        open_repo(experiment.root),
+        lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
+        known_digests(experiment.store),
+        trust_lock=False,
+        ask_dvc=True,
+        content=lambda _dep, path: str(experiment.sources[path]["digest"]),
+    )
+
+
+@dataclass
+class Chain:
+    """Submits what an experiment lacks.
+
+    Parameters
+    ----------
+    experiment, machine, room
+        What, where, and how much of it at once.
+    repo, definitions
+        A repository with the same cache, and what defines each stage's run, where they are known already; else the
+        clone is opened when something is to be submitted.
+    """
+
+    experiment: Experiment
+    machine: Machine
+    room: Room
+    repo: Repo | None = None
+    definitions: Mapping[str, RunDefinition] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environ = environ_of(self.experiment)
+        self.scheduler = schedulers.get(self.machine.scheduler, self.experiment.store.directory)
+
+    def advance(self, *, again: bool) -> Standing:
+        """Submit what can be submitted now, and the saving behind it.
+
+        Parameters
+        ----------
+        again : bool
+            Whether what has failed is tried once more; else it is the end of the experiment.
+        """
+        standing = Standing()
+        made: set[str] = set()
+        for step in self.experiment.steps:
+            if step.known:
+                made.add(step.key)
+                continue
+            run = self.experiment.store.run(step.key)
+            now = assess(run)
+            if self._is_due(now, again) and self._is_ready(step.needs, made, standing):
+                now = self._start(step.stage, step.key, step.needs, now, standing)
+            if now.state is RunState.DONE:
+                made.add(step.key)
+            elif now.state.living and (job := self._job(now)) is not None:
+                standing.jobs[step.key] = job
+            standing.states[step.stage] = now
+        return standing
+
+    @staticmethod
+    def _is_due(now: Assessment, again: bool) -> bool:
+        if now.state is RunState.NEW or now.untried:
+            return True
+        return again and now.state in {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
+
+    def _is_ready(self, needs: tuple[str, ...], made: set[str], standing: Standing) -> bool:
+        """Tell whether a stage's inputs are there, or jobs that make them can be waited for."""
+        missing = [need for need in needs if need not in made]
+        return not missing or (self.scheduler.chains and all(need in standing.jobs for need in missing))
+
+    def _start(self, stage: str, key: str, needs: tuple[str, ...], now: Assessment, standing: Standing) -> Assessment:
+        if not self.room.look():
+            standing.waits = self.room.full
+            return now
+        run = self.experiment.store.run(key)
+        repo, definition = self._definition(stage)
+        if definition.key != key:
+            why = f"its run key is {definition.key} now, not {key}"
+            raise MllamError("the experiment's clone was changed", str(self.experiment.root), why, "submit it again")
+        run.begin(definition.to_record())
+        starter = Starter(workspace_of(self.experiment), self.machine, repo, self.experiment.store, self.environ)
+        after = tuple(standing.jobs[need] for need in needs if need in standing.jobs)
+        number = now.attempt.number if now.attempt else 0
+        try:
+            attempt = starter.start(run, definition, number + 1, after)
+        except NoRoom as refused:
+            self.room.close(refused.why)
+            standing.waits = self.room.full
+            return assess(run)
+        if attempt is not None:
+            self.room.take()
+            standing.started[stage] = attempt
+            # What squeue said last does not know it yet.
+            return Assessment(RunState.PENDING if after else RunState.STARTING, attempt=attempt)
+        return assess(run)
+
+    def _definition(self, stage: str) -> tuple[Repo, RunDefinition]:
+        if self.repo is None:
+            pipeline = pipeline_of(self.experiment)
+            self.repo = pipeline.repo
+            self.definitions = {step.stage: pipeline.definition(step.stage) for step in self.experiment.steps}
+        return self.repo, self.definitions[stage]
+
+    def _job(self, now: Assessment) -> Job | None:
+        """Return the job of a living run, where jobs of this machine can wait for it."""
+        attempt = now.attempt
+        if attempt is None or (attempt.claim or {}).get("scheduler") != self.scheduler.name:
+            return None
+        try:
+            return verdicts.job_of(attempt, self.scheduler)
+        except Uncertain:
+            return None
+
+    def follow(self, standing: Standing) -> Attempt | None:
+        """Have the experiment saved when its jobs have ended, unless a living attempt at that waits for them.
+
+        One that wakes up too early sees what is still to come, and is followed by the next.
+        """
+        saving = self.experiment.saving
+        now = assess(saving)
+        over = standing.done or (standing.failure is not None and not standing.living)
+        if now.state.living or now.state is RunState.DONE:
+            return None
+        if not over and not (standing.jobs and self.scheduler.chains):
+            return None
+        return self.start_saving(() if over else tuple(standing.jobs.values()))
+
+    def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
+        """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
+        saving, workspace = self.experiment.saving, workspace_of(self.experiment)
+        last = saving.last_attempt()
+        number = last.number + 1 if last else 1
+        name = self.experiment.name
+        attempt = saving.claim(
+            number, scheduler=self.scheduler.name, experiment=name, workspace=workspace.root, working_directory=None
+        )
+        if attempt is None:
+            return None
+        try:
+            claim = attempt.claim
+            assert claim is not None
+            request = jobs.request(
+                workspace,
+                self.machine,
+                params.Parameters({}),
+                SAVE,
+                name=claim["job_name"],
+                run=saving.directory,
+                number=number,
+                comment=f"saves experiment {name}",
+                after=after,
+                environ=self.environ,
+            )
+            origin, commit = self.experiment.origin, self.experiment.baseline
+            Spec(self.machine.name, origin, name, commit, versions={}, environment={}).write(attempt)
+            submit(self.scheduler, request, attempt)
+        except NoRoom as refused:
+            self.room.close(refused.why)
+            return None
+        except BaseException as error:
+            give_up(attempt, error)
+            raise
+        return attempt

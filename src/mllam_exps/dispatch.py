@@ -1,0 +1,138 @@
+"""Submits what waits in the store: experiments that did not fit when they were submitted, or whose submitter died.
+
+Nobody waits for it. On Slurm the last job of each experiment calls it when it ends, and so does each command of the
+user's. On a scheduler whose jobs cannot wait for one another, one process on the host does, as long as there is work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from mllam_exps import environment, experiments, schedulers
+from mllam_exps.assess import RunState, assess
+from mllam_exps.chain import Chain, machine_of
+from mllam_exps.errors import MllamError
+from mllam_exps.experiments import Experiment
+from mllam_exps.room import Room
+from mllam_exps.store import RunStore
+
+PERIOD = 0.5
+_SETTLED = {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
+
+
+def waiting(store: RunStore) -> list[Experiment]:
+    """Return this user's experiments that nobody is at work to finish, oldest first."""
+    mine = [e for e in experiments.of_store(store) if e.is_mine]
+    states = {e.identity: assess(e.saving).state for e in mine}
+    return [e for e in mine if states[e.identity] not in _SETTLED and not states[e.identity].living]
+
+
+def dispatch(store: RunStore) -> int:
+    """Submit what fits now of what waits, and see to it that what cannot wait by itself is waited for.
+
+    Returns
+    -------
+    int
+        How many experiments still wait.
+    """
+    found = waiting(store)
+    if not found:
+        return 0
+    with lock(store, "dispatch") as mine:
+        if mine:
+            _advance(found)
+    left = waiting(store)
+    if any(not schedulers.get(_scheduler(e), store.directory).chains for e in left):
+        ensure_watcher(store)
+    return len(left)
+
+
+def _scheduler(experiment: Experiment) -> str:
+    with contextlib.suppress(MllamError):
+        return machine_of(experiment).scheduler
+    return "slurm"
+
+
+def _advance(found: list[Experiment]) -> bool:
+    """Advance each of them; tell whether there is any for which that will be of use again."""
+    rooms: dict[str, Room] = {}
+    hope = False
+    for experiment in found:
+        try:
+            machine = machine_of(experiment)
+            if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
+                continue  # a host that is none of the cluster's
+            scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
+            room = rooms.setdefault(machine.name, Room(machine, scheduler))
+            chain = Chain(experiment, machine, room)
+            chain.follow(chain.advance(again=False))
+            hope = True
+        except MllamError as error:
+            print(f"{experiment.name} waits: {error}", file=sys.stderr, flush=True)
+    return hope
+
+
+@contextlib.contextmanager
+def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
+    """Hold a lock of this user's; None where another process has it. Two at once would do no harm, only work twice."""
+    folder = store.directory / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.{os.getuid()}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+        except OSError:  # a file system without locks
+            yield file
+        else:
+            yield file
+
+
+def ensure_watcher(store: RunStore) -> None:
+    """Start the process that submits what waits, unless it is there."""
+    with lock(store, _watcher()) as free:
+        if free is None:
+            return
+    log = store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log"
+    command = [sys.executable, "-P", "-m", "mllam_exps.dispatch", str(store.directory)]
+    with log.open("ab") as file:
+        subprocess.Popen(
+            command,
+            env=environment.child_environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def _watcher() -> str:
+    return f"watcher-{socket.gethostname()}"
+
+
+def main(arguments: list[str]) -> int:
+    """Watch a store until nothing waits in it."""
+    store = RunStore(Path(arguments[0]))
+    with lock(store, _watcher()) as mine:
+        if mine is None:
+            return 0
+        while found := [e for e in waiting(store) if not schedulers.get(_scheduler(e), store.directory).chains]:
+            if not _advance(found):
+                return 1
+            time.sleep(PERIOD)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

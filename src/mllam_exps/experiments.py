@@ -1,0 +1,215 @@
+"""Submitted experiments, as the run store keeps them: one directory each, whose run is the saving of the experiment.
+
+Layout of ``<store>/experiments/save-<32 hexadecimal digits>/``::
+
+    run.json      the experiment: its name, where it came from, its stages with their run keys
+    clone/        the repository as it was when the experiment was submitted, with its parameters
+    attempts/     tries at saving it: each waits for the stages' jobs, as any other attempt of a run (`store`)
+    result.json   the commit that holds it, once it is saved
+
+What is known of an experiment is what is known of its runs and of its saving; nothing is written down twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import records
+from mllam_exps.store import KEY, Run, RunStore
+
+FOLDER = "experiments"
+SAVE = "save"
+"""The last job of an experiment, as a stage: it saves what the others made."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of an experiment.
+
+    Parameters
+    ----------
+    stage, key : str
+        The stage and its run.
+    needs : tuple of str
+        The keys of the runs whose outputs it reads.
+    known : dict
+        Its outputs by path (digest, size, number of files), where DVC knows them and the run store does not.
+    """
+
+    stage: str
+    key: str
+    needs: tuple[str, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One submitted experiment.
+
+    Parameters
+    ----------
+    directory : Path
+        In the run store.
+    name : str
+        Of the DVC experiment that it becomes.
+    origin : str
+        The DVC repository that it was submitted from, and is saved to.
+    prefix : str
+        Where that lies in its git repository; empty at the top.
+    baseline : str
+        The commit that it starts from.
+    overrides : dict
+        Parameters that were set with ``-S``, by file.
+    command : list of str
+        What was typed.
+    message : str
+        For its commit.
+    machine : str
+        Where its stages run.
+    uid : int
+        Whose it is.
+    created : float
+        When it was submitted.
+    steps : tuple of Step
+        Its stages, each behind those that it needs.
+    sources : dict
+        Digest, size and number of files of the inputs that no stage makes.
+    stages : tuple of str
+        All stages that were asked for, in order: those of `steps`, and those that only check and write down versions.
+    settings : dict
+        Variables of the submitter's that count for the machine, and for tracking.
+    replaces : str
+        The commit of the experiment whose name it takes over (``--force``).
+    """
+
+    directory: Path
+    name: str
+    origin: str
+    prefix: str
+    baseline: str
+    overrides: dict[str, list[str]]
+    command: list[str]
+    message: str
+    machine: str
+    uid: int
+    created: float
+    steps: tuple[Step, ...]
+    sources: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+    replaces: str = ""
+
+    @property
+    def clone(self) -> Path:
+        """The git repository in which it was frozen."""
+        return self.directory / "clone"
+
+    @property
+    def root(self) -> Path:
+        """The DVC repository in the clone."""
+        return self.clone / self.prefix
+
+    @property
+    def saving(self) -> Run:
+        """Its saving, as a run."""
+        return Run(self.directory)
+
+    @property
+    def store(self) -> RunStore:
+        """The run store that it lies in."""
+        return RunStore(self.directory.parents[1])
+
+    @property
+    def identity(self) -> str:
+        """What tells it from all others of the store."""
+        return self.directory.name
+
+    @property
+    def user(self) -> str:
+        """The name of its owner."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is this user's."""
+        return self.uid == os.getuid()
+
+    @property
+    def changed(self) -> str:
+        """The parameters that were set, as people say them."""
+        return " ".join(word for words in self.overrides.values() for word in words)
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Its runs by stage, those that are in the run store's hands."""
+        return {step.stage: self.store.run(step.key) for step in self.steps if not step.known}
+
+    @property
+    def git_ref(self) -> str:
+        """Where git keeps it, as DVC (3.67) names its experiments."""
+        return f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{self.name}"
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON-able record that the store keeps."""
+        return {"key": self.identity, "stage": SAVE} | asdict(self) | {"directory": None}
+
+    def write(self, built: Path) -> bool:
+        """Move what was built elsewhere in the store to its place; False if somebody was first."""
+        (built / "attempts").mkdir(exist_ok=True)
+        (built / "waiters").mkdir(exist_ok=True)
+        records.replace(built / "run.json", self.to_record())
+        try:
+            built.rename(self.directory)
+        except OSError:
+            if not (self.directory / "run.json").exists():
+                raise
+            shutil.rmtree(built, ignore_errors=True)
+            return False
+        return True
+
+
+def identity(facts: Mapping[str, Any]) -> str:
+    """Return the name of an experiment's directory: the digest of all that tells it from others."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return f"{SAVE}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def folder(store: RunStore) -> Path:
+    """Return the directory of all experiments of a store."""
+    return store.directory / FOLDER
+
+
+def building_site(store: RunStore) -> Path:
+    """Return a new directory to build an experiment in: on the right file system, and nothing that is looked at."""
+    site = folder(store) / f".new-{uuid.uuid4().hex[:12]}"
+    site.mkdir(parents=True)
+    return site
+
+
+def read(directory: Path) -> Experiment | None:
+    """Return the experiment of a directory, or None where there is none."""
+    record = records.read(directory / "run.json", "name", "steps", "origin", "stages")
+    if record is None:
+        return None
+    known = {name: record[name] for name in Experiment.__dataclass_fields__ if name in record}
+    steps = tuple(Step(**step | {"needs": tuple(step["needs"])}) for step in record["steps"])
+    return Experiment(**known | {"directory": directory, "steps": steps, "stages": tuple(record["stages"])})
+
+
+def of_store(store: RunStore) -> Iterator[Experiment]:
+    """Yield the experiments of a store, oldest first."""
+    found = [read(path) for path in folder(store).glob(f"{SAVE}-*") if KEY.fullmatch(path.name)]
+    yield from sorted((e for e in found if e is not None), key=lambda e: (e.created, e.name))

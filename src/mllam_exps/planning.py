@@ -1,0 +1,363 @@
+"""Plans experiments before anything is submitted: each one's clone, parameters, stages and run keys.
+
+Everything that can be refused is refused here, for all of them, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mllam_exps import checks, clones, experiments, stages, sweeps
+from mllam_exps.chain import SETTINGS
+from mllam_exps.driver import known_digests
+from mllam_exps.errors import MllamError, Problems, UsageError
+from mllam_exps.experiments import Experiment, Step
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition, digest_of_source, is_ours, open_repo
+from mllam_exps.run import CHECKED, CHECKED_FILE
+from mllam_exps.store import RunStore
+from mllam_exps.sweeps import Overrides, Variant
+from mllam_exps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+BOOKKEEPING = ("check_for_venv_path", "mllam_version")
+"""Stages of ours that make no result: what they write is written when an experiment is planned."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment that is about to be submitted.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        As it will stand in the store, or stands there already.
+    site : Path
+        Where its clone was built.
+    definitions : mapping
+        What defines each stage's run.
+    """
+
+    experiment: Experiment
+    site: Path
+    definitions: Mapping[str, RunDefinition]
+
+    @property
+    def root(self) -> Path:
+        """The DVC repository in the clone that was built."""
+        return self.site / "clone" / self.experiment.prefix
+
+
+@dataclass
+class Base:
+    """The first clone of a submission.
+
+    Parameters
+    ----------
+    clone, root, repo
+        The clone, the DVC repository in it, and DVC's object for that.
+    """
+
+    clone: Path
+    root: Path
+    repo: Repo
+
+    @contextlib.contextmanager
+    def changed(self, overrides: Overrides, hydra: Mapping[str, Any]) -> Iterator[tuple[Path, Repo]]:
+        """Give it the parameters of one experiment, for as long as that is planned."""
+        if not overrides and not hydra.get("enabled"):
+            yield self.root, self.repo
+            return
+        files = {self.root / file for file in [*overrides, "params.yaml"]}
+        before = {file: file.read_bytes() for file in files if file.is_file()}
+        try:
+            sweeps.apply(self.root, overrides, hydra)
+            if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):
+                self.repo._reset()
+            yield self.root, self.repo
+        finally:
+            for file, content in before.items():
+                file.write_bytes(content)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str) -> dict[str, Any]:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: dict[str, Any] = yaml.load(text, loader)  # noqa: S506 - a SafeLoader
+    return found
+
+
+@dataclass
+class Planner:
+    """Plans the experiments of one submission.
+
+    Parameters
+    ----------
+    workspace, machine, repo, store
+        Where it is typed, where it will run, the opened repository, the run store.
+    targets : sequence of str
+        The stages asked for; none is all.
+    command : list of str
+        What was typed.
+    message : str
+        For the experiments' commits.
+    force : bool
+        Whether results are made again although they are known, and names of other experiments taken over.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    repo: Repo
+    store: RunStore
+    targets: Sequence[str]
+    command: list[str]
+    message: str
+    force: bool = False
+    _sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _versions: dict[str, str] = field(default_factory=dict)
+    _sites: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.state = clones.state(self.workspace.root)
+        self.notes: list[str] = []
+        self._there = list(experiments.of_store(self.store))
+
+    def __enter__(self) -> Planner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for site in self._sites:
+            shutil.rmtree(site, ignore_errors=True)
+
+    def plan(self, variants: Sequence[Variant]) -> list[Plan]:
+        """Plan all experiments.
+
+        Raises
+        ------
+        MllamError
+            With everything that is wrong; nothing has been submitted then.
+        """
+        taken = self._names_in_use()
+        plans: list[Plan] = []
+        problems: list[MllamError] = []
+        for variant in variants:
+            try:
+                plans.append(self._plan(variant, taken))
+            except Problems as several:
+                problems += [p for p in several.problems if str(p) not in map(str, problems)]
+            except MllamError as one:
+                if str(one) not in map(str, problems):
+                    problems.append(one)
+        if problems:
+            raise Problems(problems=problems)
+        return plans
+
+    def _names_in_use(self) -> dict[str, Experiment | None]:
+        """Return the names that experiments of this baseline have, submitted or not."""
+        mine = {e.name: e for e in self._there if (e.origin, e.baseline) == (self._origin, self.state.baseline)}
+        in_git = dict.fromkeys(sweeps.names_in_use(self.workspace.root, self.state.baseline))
+        return in_git | mine
+
+    @property
+    def _origin(self) -> str:
+        return str(self.workspace.root)
+
+    def _plan(self, variant: Variant, taken: dict[str, Experiment | None]) -> Plan:
+        """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
+        site = experiments.building_site(self.store)
+        self._sites.append(site)
+        hydra = self.base.repo.config.get("hydra", {})
+        with self.base.changed(variant.overrides, hydra) as (root, repo):
+            here = Workspace(root, self.workspace.origin, variant.name or "new", self.state.baseline)
+            checks.check_parameters(here, self.machine)
+            versions = self._versions_of(here)
+            (root / CHECKED_FILE).parent.mkdir(exist_ok=True)
+            (root / CHECKED_FILE).write_text(CHECKED, encoding="utf-8")
+            (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
+            pipeline = self._pipeline(repo, variant, versions)
+            asked = self._asked(pipeline)
+            steps = tuple(self._step(pipeline, stage) for stage in asked if stage not in BOOKKEEPING)
+            definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
+            sources = self._sources_of(pipeline, variant)
+            clones.copy(self.base.clone, site / "clone")
+        identity = experiments.identity(
+            {
+                "origin": self._origin,
+                "baseline": self.state.baseline,
+                "tree": self.state.tree,
+                "overrides": variant.overrides,
+                "stages": list(self.targets),
+                "name": variant.name,
+                "versions": versions,
+                "machine": self.machine.name,
+            }
+        )
+        known = experiments.read(experiments.folder(self.store) / identity)
+        name = known.name if known else self._name(variant.name, taken)
+        experiment = Experiment(
+            directory=experiments.folder(self.store) / identity,
+            name=name,
+            origin=self._origin,
+            prefix=self.state.prefix,
+            baseline=self.state.baseline,
+            overrides=variant.overrides,
+            command=self.command,
+            message=self.message,
+            machine=self.machine.name,
+            uid=os.getuid(),
+            created=known.created if known else time.time(),
+            steps=steps,
+            sources=sources,
+            stages=tuple(asked),
+            settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
+        )
+        taken[name] = experiment
+        return Plan(experiment, site, definitions)
+
+    @cached_property
+    def base(self) -> Base:
+        """The first clone, made by git; the experiments' own are copies of it."""
+        site = experiments.building_site(self.store)
+        self._sites.append(site)
+        root = clones.make(self.state, site / "clone", self._cache_settings())
+        return Base(site / "clone", root, open_repo(root))
+
+    def _cache_settings(self) -> dict[str, str]:
+        """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
+        given = self.repo.config.get("cache", {})
+        settings = {"dir": str(self.repo.cache.local_cache_dir)}
+        if types := given.get("type"):
+            settings["type"] = ",".join(types) if isinstance(types, list) else str(types)
+        return settings | {key: str(given[key]) for key in ("shared",) if given.get(key)}
+
+    def _versions_of(self, here: Workspace) -> str:
+        """Return ``version.mllam.txt``; asked for once for each set of archives."""
+        content = "".join(
+            (here.root / file).read_text(encoding="utf-8") for file in ("params.yaml", "data/datastore.yaml")
+        )
+        if content not in self._versions:
+            self._versions[content], notes = checks.versions_text(here, self.machine)
+            self.notes += [note for note in notes if note not in self.notes]
+        return self._versions[content]
+
+    def _name(self, given: str, taken: Mapping[str, Experiment | None]) -> str:
+        if not given:
+            return sweeps.new_name(taken)
+        if given in taken and not self.force:
+            other = taken[given]
+            what = "of another experiment that was submitted" if other else "of an experiment that starts here"
+            way_out = "another name, or --force: it takes its place"
+            raise UsageError(f"is the name {what}", f"-n {given}", next=way_out)
+        return given
+
+    def _pipeline(self, repo: Repo, variant: Variant, versions: str) -> Pipeline:
+        def content(dep: Any, path: str) -> str:
+            # What the clones have in common is read in the first one only.
+            if path in variant.overrides:
+                return digest_of_source(dep, path)
+            if path not in self._sources:
+                self._sources[path] = _describe(dep, path)
+            return str(self._sources[path]["digest"])
+
+        parsed = _parsed(versions)
+        return Pipeline(
+            repo,
+            lambda: parsed,
+            known_digests(self.store),
+            trust_lock=False,
+            ask_dvc=not self.force,
+            content=content,
+        )
+
+    def _asked(self, pipeline: Pipeline) -> list[str]:
+        """Return the stages asked for and those that they need, in order.
+
+        Raises
+        ------
+        UsageError
+            If one of them is no stage of ours.
+        """
+        graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
+        wanted = set(self.targets or graph)
+        for target in self.targets:
+            pipeline.dvc_stage(target)
+        while more := {need for stage in wanted for need in graph[stage]} - wanted:
+            wanted |= more
+        asked = [stage for stage in pipeline.in_order() if stage in wanted]
+        for stage in asked:
+            if is_ours(pipeline.dvc_stage(stage)):
+                _ = stage in BOOKKEEPING or stages.get(stage)
+            elif not pipeline.known_to_dvc(stage):
+                raise UsageError(
+                    f"stage {stage} is not one that jobs can run by themselves",
+                    "dvc.yaml",
+                    f"its command is not `mllam-exps run {stage}`, and its result is not known",
+                    f"dvc repro {stage} once, or dvc exp run",
+                )
+        return asked
+
+    def _step(self, pipeline: Pipeline, stage: str) -> Step:
+        definition = pipeline.definition(stage)
+        known: Mapping[str, Any] = {}
+        if self.store.run(definition.key).result is None:
+            known = pipeline.known_to_dvc(stage)
+        needs = tuple(i.run for i in definition.inputs if i.run)
+        return Step(stage, definition.key, needs, dict(known))
+
+    def _sources_of(self, pipeline: Pipeline, variant: Variant) -> dict[str, Any]:
+        found = {}
+        for stage in pipeline.stage_names:
+            for dep in pipeline.dvc_stage(stage).deps:
+                path = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
+                if dep.hash_name == "params" or path in found:
+                    continue
+                if path in self._sources and path not in variant.overrides:
+                    found[path] = self._sources[path]
+                elif path in variant.overrides and dep.exists:
+                    found[path] = _describe(dep, path)
+        return found
+
+
+def _describe(dep: Any, path: str) -> dict[str, Any]:
+    """Describe an input that no stage makes: its digest, and its size and number of files as DVC counts them."""
+    digest = digest_of_source(dep, path)
+    place = Path(dep.fs_path)
+    files = [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+    return {
+        "digest": digest,
+        "size": sum(file.stat().st_size for file in files),
+        "files": len(files) if place.is_dir() else None,
+    }
+
+
+def enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
+    """Put a planned experiment into the store, or find it there; make what was known unknown with `force`."""
+    experiment = plan.experiment
+    saving = experiment.saving
+    if experiments.read(experiment.directory) is None:
+        replace(experiment, replaces=replaces).write(plan.site)
+        return experiment
+    if force or (saving.result is not None and not replaces):
+        # Made again, or removed from its repository since it was saved.
+        if not experiment.clone.is_dir():
+            (plan.site / "clone").rename(experiment.clone)
+        from mllam_exps.run import set_result_aside
+
+        set_result_aside(saving)
+        from mllam_exps import records
+
+        records.replace(experiment.directory / "run.json", replace(experiment, replaces=replaces).to_record())
+    return experiment

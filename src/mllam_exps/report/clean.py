@@ -1,0 +1,80 @@
+"""``mllam-exps clean``: lists what may be deleted from the run store, asks, and deletes it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+
+from mllam_exps import cleaning
+from mllam_exps.cleaning import Candidate
+from mllam_exps.errors import UsageError
+from mllam_exps.report.here import Here
+from mllam_exps.watch import duration
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """List, ask and delete."""
+    here = Here.open()
+    for name in names:
+        here.submitted(name)
+    seconds = _seconds(older_than) if older_than else 0.0
+    origin = str(here.workspace.origin)
+    found = list(cleaning.candidates(here.store, origin, names, failed=failed, older_than=seconds))
+    if as_json:
+        print(json.dumps([{"what": c.what, "why": c.why, "bytes": c.size, "path": str(c.directory)} for c in found]))
+    elif not found:
+        print("nothing to clean: what is there is needed, or younger")
+    else:
+        _print_table(found)
+    if dry_run or not found:
+        return
+    if not yes and not _confirmed(found):
+        print("nothing was deleted")
+        return
+    deleted = [one for one in found if cleaning.delete(one)]
+    for one in found:
+        if one not in deleted:
+            print(f"{one.what} is at work again, and stays", file=sys.stderr)
+    print(
+        f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}", file=sys.stderr if as_json else sys.stdout
+    )
+
+
+def _confirmed(found: list[Candidate]) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here", next="mllam-exps clean --yes, or --dry-run")
+    answer = input(f"Delete these {len(found)}, {_amount(sum(c.size for c in found))}? [y/N] ")
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _print_table(found: list[Candidate]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column("what", overflow="fold")
+    table.add_column("why", overflow="fold")
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    for one in found:
+        table.add_row(Text(one.what), Text(one.why), duration(one.age), _amount(one.size))
+    Console().print(table)
+
+
+def _amount(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+)([mhdw])", text.strip())
+    if not match:
+        raise UsageError(f"{text!r} is no age", "--older-than", next="30d, 12h, 2w")
+    return int(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,211 @@
+"""What is known of experiments and their runs, gathered for people and for programs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mllam_exps import experiments, schedulers
+from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.experiments import Experiment
+from mllam_exps.report.here import Here
+from mllam_exps.store import Run
+
+RECENT_SECONDS = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stage of one experiment: its run, and what is known of it."""
+
+    run: Run
+    now: Assessment
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what is known, JSON-able."""
+        attempt, now = self.now.attempt, self.now
+        claim = (attempt.claim or {}) if attempt else {}
+        end = (attempt.end or {}) if attempt else {}
+        begun = (attempt.started or {}).get("time") if attempt else None
+        told, _, way_out = now.reason.partition("\n  → ")
+        return {
+            "key": self.run.key,
+            "stage": self.run.stage,
+            "smoke": bool((self.run.definition or {}).get("smoke")),
+            "state": str(now.state),
+            "reason": told.partition("\n")[0],
+            "next": way_out,
+            "experiment": claim.get("experiment"),
+            "attempts": attempt.number if attempt else 0,
+            "scheduler": claim.get("scheduler"),
+            "job": self.job,
+            "node": self.node,
+            "submitted": claim.get("time"),
+            "started": begun,
+            "ended": end.get("time"),
+            "elapsed": self.elapsed,
+            "progress": attempt.progress if attempt and now.state is RunState.RUNNING else None,
+            "log": str(attempt.log) if attempt else None,
+        }
+
+    @property
+    def job(self) -> str | None:
+        """The job, as its scheduler calls it."""
+        attempt = self.now.attempt
+        if attempt is None or not (record := attempt.job) or not (claim := attempt.claim):
+            return None
+        return schedulers.get(claim["scheduler"], self.run.store).job(record).label
+
+    @property
+    def node(self) -> str | None:
+        """Where it runs."""
+        if self.now.state is not RunState.RUNNING or self.now.attempt is None:
+            return None
+        if self.now.reason.startswith("on "):
+            return self.now.reason.removeprefix("on ")
+        host: str | None = (self.now.attempt.started or {}).get("host")
+        return host
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds since its newest attempt started, until it ended."""
+        attempt = self.now.attempt
+        begun = (attempt.started or {}).get("time") if attempt else None
+        if attempt is None or begun is None:
+            return None
+        end = (attempt.end or {}).get("time")
+        if end is None and not self.now.state.living:
+            return None
+        return float((end or time.time()) - begun)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment: submitted, or run by `dvc exp run`, which leaves nothing in the store but its runs.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    cells : dict
+        By stage.
+    experiment : Experiment or None
+        As the store has it; None where it was not submitted.
+    saving : Cell or None
+        Its saving, where it was submitted.
+    """
+
+    name: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+    experiment: Experiment | None = None
+    saving: Cell | None = None
+
+    @property
+    def state(self) -> RunState:
+        """The state of the whole."""
+        states = [cell.now.state for cell in self.cells.values()]
+        if self.saving is not None and (self.saving.now.state is RunState.DONE or not states):
+            return self.saving.now.state
+        for first in (RunState.RUNNING, RunState.UNKNOWN, RunState.STARTING, RunState.FAILED, RunState.LOST):
+            if first in states:
+                return first
+        for first in (RunState.CANCELLED, RunState.PENDING, RunState.NEW):
+            if first in states:
+                return first
+        if self.saving is None or self.saving.now.state is RunState.NEW:
+            return RunState.DONE if self.saving is None else RunState.PENDING
+        return self.saving.now.state
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to come by itself."""
+        if self.saving is not None:
+            ended = {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
+            return self.saving.now.state in ended and not any(c.now.state.living for c in self.cells.values())
+        return not any(cell.now.state.living for cell in self.cells.values())
+
+    @property
+    def last_change(self) -> float:
+        """When something last happened to it."""
+        cells = [*self.cells.values(), *([self.saving] if self.saving else [])]
+        times = [
+            t
+            for cell in cells
+            if cell.now.attempt is not None
+            for t in ((cell.now.attempt.end or {}).get("time"), (cell.now.attempt.claim or {}).get("time"))
+            if t
+        ]
+        return max(times, default=self.experiment.created if self.experiment else 0.0)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what is known, JSON-able."""
+        submitted = self.experiment
+        saved = (submitted.saving.result or {}) if submitted else {}
+        return {
+            "name": self.name,
+            "state": str(self.state),
+            "over": self.over,
+            "user": submitted.user if submitted else None,
+            "parameters": submitted.overrides if submitted else None,
+            "created": submitted.created if submitted else None,
+            "commit": saved.get("commit"),
+            "stages": [cell.to_record() for cell in self.cells.values()],
+            "saving": self.saving.to_record() if self.saving else None,
+        }
+
+
+def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
+    """Return the experiments, those that something happened to last at the end.
+
+    Parameters
+    ----------
+    names : list of str
+        Names, or patterns with ``*``; or stages; none is all.
+    everything : bool
+        Those that were finished long ago, and those of other repositories of the store, too.
+    """
+    states: dict[str, Assessment] = {}
+
+    def cell(run: Run) -> Cell:
+        if run.key not in states:
+            states[run.key] = assess(run)
+        return Cell(run, states[run.key])
+
+    rows: list[Row] = []
+    shared: set[str] = set()
+    for experiment in experiments.of_store(here.store):
+        shared |= {step.key for step in experiment.steps}
+        if everything or experiment.origin == str(here.workspace.origin):
+            cells = {stage: cell(run) for stage, run in experiment.runs.items()}
+            rows.append(Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving))))
+    others: dict[str, Row] = {}
+    for run in here.store.runs():
+        if run.key not in shared:
+            found = cell(run)
+            claim = (found.now.attempt.claim or {}) if found.now.attempt else {}
+            smoke = " (smoke)" if (run.definition or {}).get("smoke") else ""
+            name = f"{claim.get('experiment') or 'workspace'}{smoke}"
+            row = others.setdefault(name, Row(name))
+            before = row.cells.get(run.stage)
+            if before is None or _age(before) <= _age(found):
+                row.cells[run.stage] = found
+    rows += others.values()
+    if names:
+        rows = [row for row in rows if any(fnmatchcase(row.name, name) for name in names)] or _of_stages(rows, names)
+    if not everything:
+        since = time.time() - RECENT_SECONDS
+        rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
+    return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
+
+
+def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:
+    """Return the experiments with nothing but these stages."""
+    found = [replace(row, cells={s: cell for s, cell in row.cells.items() if s in stages}) for row in rows]
+    return [row for row in found if row.cells]
+
+
+def _age(cell: Cell) -> float:
+    attempt = cell.now.attempt
+    return attempt.claimed_at if attempt else 0.0

@@ -1,0 +1,154 @@
+"""``mllam-exps show EXP``: all that is known of one submitted experiment."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import checkpoints, clones, tracking
+from mllam_exps.assess import assess
+from mllam_exps.errors import MllamError
+from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.outputs import result_attempt
+from mllam_exps.report.here import Here
+from mllam_exps.report.rows import Cell
+from mllam_exps.store import Run
+from mllam_exps.watch import duration
+
+
+def show(name: str, *, as_json: bool) -> None:
+    """Print it."""
+    experiment = Here.open().submitted(name)
+    record = to_record(experiment)
+    if as_json:
+        print(json.dumps(record, indent=1))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for line in _lines(experiment, record):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def to_record(experiment: Experiment) -> dict[str, Any]:
+    """Return what is known, JSON-able."""
+    saving = Cell(experiment.saving, assess(experiment.saving))
+    cells = {stage: Cell(run, assess(run)) for stage, run in experiment.runs.items()}
+    saved = experiment.saving.result or {}
+    return {
+        "name": experiment.name,
+        "state": str(saving.now.state),
+        "reason": saving.now.reason,
+        "commit": saved.get("commit"),
+        "baseline": experiment.baseline,
+        "parameters": experiment.overrides,
+        "changed_files": _changed_files(experiment),
+        "command": shlex.join(experiment.command),
+        "message": experiment.message,
+        "user": experiment.user,
+        "machine": experiment.machine,
+        "repository": experiment.origin,
+        "created": experiment.created,
+        "clone": str(experiment.clone) if experiment.clone.is_dir() else None,
+        "stages": [cell.to_record() for cell in cells.values()] + [saving.to_record()],
+        "metrics": _metrics(experiment),
+        "checkpoints": [str(path) for run in experiment.runs.values() for path in _checkpoints(run)],
+        "tracking": _tracking(experiment),
+    }
+
+
+def _changed_files(experiment: Experiment) -> list[str]:
+    """Return the tracked files that were changed, and not committed, when it was submitted."""
+    if not experiment.clone.is_dir():
+        return []
+    try:
+        names = clones.git(experiment.root, "diff", "--name-only", "--relative", experiment.baseline)
+    except MllamError:
+        return []
+    return [name for name in names.splitlines() if name not in experiment.overrides]
+
+
+def _metrics(experiment: Experiment) -> dict[str, Any]:
+    """Return what the metrics files of its finished runs say: the outputs that git keeps and that are JSON."""
+    found: dict[str, Any] = {}
+    for run in experiment.runs.values():
+        if run.result is None:
+            continue
+        made = result_attempt(run).outputs
+        for path, kind in ((run.definition or {}).get("outputs") or {}).items():
+            if path.endswith(".json") and not kind.get("cached"):
+                try:
+                    found[path] = json.loads((made / path).read_text(encoding="utf-8"))
+                except (OSError, ValueError):
+                    continue
+    return found
+
+
+def _checkpoints(run: Run) -> list[Path]:
+    """Return the checkpoints of a run: among its outputs, or those that its next attempt would go on from."""
+    if run.result is not None:
+        return sorted(result_attempt(run).outputs.rglob("*.ckpt"))
+    for attempt in reversed(run.attempts()):
+        if found := checkpoints.find(attempt.scratch):
+            return found
+    return []
+
+
+def _tracking(experiment: Experiment) -> dict[str, Any]:
+    """Return where its runs are tracked."""
+    uri = tracking.environment(Path(experiment.origin), experiment.settings)[tracking.URI]
+    return {"uri": tracking.public(uri), "filter": [f"tags.run_key = '{step.key}'" for step in experiment.steps]}
+
+
+def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
+    state = f"{record['state']}: {record['reason']}" if record["reason"] else record["state"]
+    yield f"experiment  {record['name']}  ({state.partition(chr(10))[0]})"
+    if record["commit"]:
+        yield f"saved as    {record['commit'][:7]}: dvc exp apply {record['name']}"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["created"]))
+    yield f"submitted   {when} by {record['user']}, on machine {record['machine']}, from {record['repository']}"
+    yield f"command     {record['command']}"
+    yield f"baseline    {record['baseline'][:7]}"
+    for file, words in record["parameters"].items():
+        for word in words:
+            yield f"parameter   {file}: {word}"
+    if record["changed_files"]:
+        yield f"changed     {', '.join(record['changed_files'])} (not committed when it was submitted)"
+    for stage in record["stages"]:
+        yield _stage_line(stage)
+    for path, values in record["metrics"].items():
+        for key, value in _flat(values):
+            told = f"{value:.6g}" if isinstance(value, float) else value
+            yield f"score       {path}: {key} = {told}"
+    for path in record["checkpoints"]:
+        yield f"checkpoint  {path}"
+    if any(step.stage in {"prepare_dataset", "train", "evaluate"} for step in experiment.steps):
+        uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
+        yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
+    if record["clone"]:
+        yield f"clone       {record['clone']}"
+
+
+def _stage_line(stage: dict[str, Any]) -> str:
+    name = "saving" if stage["stage"] == SAVE else stage["stage"]
+    parts = [str(stage["state"])]
+    if stage["attempts"]:
+        parts.append(f"attempt {stage['attempts']}")
+    parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
+    if stage["elapsed"] is not None:
+        parts.append(duration(stage["elapsed"]))
+    told = f": {stage['reason']}" if stage["reason"] and stage["state"] != "running" else ""
+    log = f"\n            log {stage['log']}" if stage["log"] else ""
+    return f"{name:11} {', '.join(parts)}{told}{log}"
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, values

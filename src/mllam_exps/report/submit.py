@@ -1,0 +1,84 @@
+"""``mllam-exps submit``: what was submitted, in one table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from mllam_exps import submit as submitting
+from mllam_exps.assess import RunState
+from mllam_exps.submit import Submitted
+
+STYLES = {"known": "green", "submitted": "cyan", "attached": "cyan", "waits": "yellow"}
+LONGEST = 40
+"""Rows of the table; more are counted."""
+
+
+def submit(
+    stages: Sequence[str],
+    *,
+    set_params: Sequence[str],
+    name: str,
+    message: str,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Submit, and print what became of each experiment."""
+    submitted = submitting.submit(
+        stages, set_params=set_params, name=name, message=message, force=force, dry_run=dry_run
+    )
+    if as_json:
+        print(json.dumps([one.to_record() for one in submitted], indent=1))
+        return
+    _print_table(submitted, dry_run=dry_run)
+    for line in _summary(submitted, dry_run=dry_run):
+        print(line)
+
+
+def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stages = list(dict.fromkeys(step.stage for one in submitted for step in one.experiment.steps))
+    table = Table()
+    for heading in ("experiment", "parameters", *stages):
+        table.add_column(heading, overflow="fold")
+    for one in submitted[:LONGEST]:
+        words = [one.word(stage) for stage in stages]
+        if dry_run:
+            words = ["would run" if word == "waits" else word for word in words]
+        cells = [Text(word, style=STYLES.get(word, "")) for word in words]
+        table.add_row(Text(one.experiment.name), Text(one.experiment.changed), *cells)
+    Console().print(table)
+    if len(submitted) > LONGEST:
+        print(f"… and {len(submitted) - LONGEST} more")
+
+
+def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
+    count = len(submitted)
+    experiments = "1 experiment" if count == 1 else f"{count} experiments"
+    new = Counter(stage for one in submitted for stage in one.standing.started)
+    lines = []
+    if dry_run:
+        keys = {
+            step.key: step.stage
+            for one in submitted
+            for step in one.experiment.steps
+            if one.word(step.stage) == "waits"
+        }
+        told = ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items()) or "nothing"
+        return [f"{experiments}; would run: {told}; nothing was submitted"]
+    told = ", ".join(f"{n} × {stage}" for stage, n in new.items()) or "nothing new"
+    done = sum(one.saving.state is RunState.DONE for one in submitted)
+    lines.append(f"{experiments}: {told} submitted" + (f"; {done} known and saved already" if done else ""))
+    if waits := next((one.standing.waits for one in submitted if one.standing.waits), ""):
+        number = sum(bool(one.standing.waits) for one in submitted)
+        lines.append(f"{number} of them: {waits}")
+    if done < count:
+        lines.append("mllam-exps status --watch shows how they are; nothing has to stay open for them")
+    sys.stdout.flush()
+    return lines

@@ -1,0 +1,47 @@
+"""How many jobs a user may still submit: ``max_jobs`` of the machine file, and what the scheduler takes."""
+
+from __future__ import annotations
+
+import re
+
+from mllam_exps.machines import Machine
+from mllam_exps.schedulers import Scheduler, Uncertain
+
+_OURS = re.compile(r"/(?!save-)[\w.@-]+-[0-9a-f]{8}$")
+"""How the names of stages' jobs end (`store.Run.claim`)."""
+
+
+class Room:
+    """How many jobs may still be submitted: ``max_jobs`` of the machine file, and what the scheduler takes.
+
+    Savings are not counted: they wait for others, and take seconds.
+    """
+
+    def __init__(self, machine: Machine, scheduler: Scheduler) -> None:
+        self._limit = machine.max_jobs
+        self._scheduler = scheduler
+        self._used: int | None = None
+        self.full = ""
+        """Why there is no room; empty while there is."""
+
+    def look(self) -> bool:
+        """Tell whether there is room for one more."""
+        if self.full or not self._limit:
+            return not self.full
+        if self._used is None:
+            try:
+                self._used = sum(1 for name in self._scheduler.names() if _OURS.search(name))
+            except Uncertain as doubt:
+                self.full = f"the scheduler does not say how many jobs there are: {doubt}"
+                return False
+        if self._used >= self._limit:
+            self.full = f"waits in the run store: {self._limit} of your jobs at once (max_jobs in the machine file)"
+        return not self.full
+
+    def take(self) -> None:
+        """Count one more."""
+        self._used = (self._used or 0) + 1
+
+    def close(self, why: str) -> None:
+        """Take no more: the scheduler said so."""
+        self.full = f"waits in the run store: {why}"

@@ -1,0 +1,190 @@
+"""``mllam-exps submit``: experiments as chains of jobs, after which nothing of ours runs on this host."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import checks, clones, dispatch, machines, planning, schedulers, sweeps
+from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.chain import Chain, Standing, look
+from mllam_exps.driver import open_store
+from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.experiments import Experiment
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import open_repo
+from mllam_exps.planning import Plan, Planner
+from mllam_exps.room import Room
+from mllam_exps.run import set_result_aside
+from mllam_exps.store import RunStore
+from mllam_exps.workspace import Workspace
+
+
+@dataclass
+class Submitted:
+    """What became of one experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The one.
+    standing : Standing
+        Its runs.
+    saving : Assessment
+        Its saving.
+    """
+
+    experiment: Experiment
+    standing: Standing
+    saving: Assessment
+
+    def word(self, stage: str) -> str:
+        """Say in a word what became of a stage."""
+        now = self.standing.states.get(stage)
+        if now is None or now.state is RunState.DONE:
+            return "known"
+        if stage in self.standing.started:
+            return "submitted"
+        return "attached" if now.state.living else "waits" if now.state is RunState.NEW else str(now.state)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON-able record for programs."""
+        return {
+            "name": self.experiment.name,
+            "identity": self.experiment.identity,
+            "overrides": self.experiment.overrides,
+            "state": str(self.saving.state),
+            "waits": self.standing.waits,
+            "stages": [
+                {"stage": step.stage, "key": step.key, "state": self.word(step.stage), "job": self._job(step.key)}
+                for step in self.experiment.steps
+            ],
+        }
+
+    def _job(self, key: str) -> str | None:
+        job = self.standing.jobs.get(key)
+        return job.label if job else None
+
+
+@dataclass
+class Submission:
+    """One call of ``mllam-exps submit``.
+
+    Parameters
+    ----------
+    workspace, machine, store, repo
+        Where it is typed, where it runs, the run store, DVC's repository.
+    force : bool
+        Make known results again.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    store: RunStore
+    repo: Any
+    force: bool
+    _made_again: set[str] = field(default_factory=set)
+
+    def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
+        """Enter all experiments into the store, then submit one after the other."""
+        entered = []
+        for plan in plans:
+            ref = plan.experiment.git_ref
+            commit = _commit_of(self.workspace.root, ref)
+            replaces = commit if self.force else ""
+            if not self.force and commit and plan.experiment.saving.result is not None:
+                entered.append((plan.experiment, plan))
+                continue
+            entered.append((planning.enter(plan, force=self.force, replaces=replaces), plan))
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        room = Room(self.machine, scheduler)
+        return [self._submit(experiment, plan, room) for experiment, plan in entered]
+
+    def _submit(self, experiment: Experiment, plan: Plan, room: Room) -> Submitted:
+        saving = assess(experiment.saving)
+        if saving.state is RunState.DONE:
+            return Submitted(experiment, look(experiment), saving)
+        if self.force:
+            self._set_results_aside(experiment)
+        chain = Chain(experiment, self.machine, room, self.repo, plan.definitions)
+        standing = chain.advance(again=True)
+        chain.follow(standing)
+        return Submitted(experiment, standing, assess(experiment.saving))
+
+    def _set_results_aside(self, experiment: Experiment) -> None:
+        for run in experiment.runs.values():
+            if run.key not in self._made_again and run.result is not None:
+                set_result_aside(run)
+            self._made_again.add(run.key)
+
+
+def _commit_of(root: Path, ref: str) -> str:
+    try:
+        return clones.git(root, "rev-parse", "--verify", "-q", ref)
+    except MllamError:
+        return ""
+
+
+def submit(
+    stages: Sequence[str],
+    *,
+    set_params: Sequence[str],
+    name: str,
+    message: str,
+    force: bool,
+    dry_run: bool,
+) -> list[Submitted]:
+    """Submit the experiments that the options mean.
+
+    Raises
+    ------
+    MllamError
+        If anything is wrong with any of them: then none is submitted.
+    """
+    workspace = Workspace.here()
+    if workspace.root != workspace.origin:
+        raise UsageError("experiments are submitted from a repository of yours", str(workspace.root))
+    machine = machines.pick(workspace.origin, os.environ, socket.gethostname())
+    checks.check_environment(machine, workspace.origin)
+    variants = sweeps.variants(set_params, name, Path.cwd().resolve().relative_to(workspace.root))
+    for given in filter(None, (variant.name for variant in variants)):
+        sweeps.check_name(given)
+    repo = open_repo(workspace.root)
+    store = open_store(workspace, machine, repo)
+    command = ["mllam-exps", *sys.argv[1:]]
+    with Planner(workspace, machine, repo, store, stages, command, message, force) as planner:
+        plans = planner.plan(variants)
+        _check(planner, plans)
+        if dry_run:
+            return [Submitted(p.experiment, look(p.experiment), assess(p.experiment.saving)) for p in plans]
+        with dispatch.lock(store, "dispatch", wait=True):
+            submitted = Submission(workspace, machine, store, repo, force).submit(plans)
+    dispatch.dispatch(store)
+    return submitted
+
+
+def _check(planner: Planner, plans: Sequence[Plan]) -> None:
+    """Ask the scheduler, and look into the archives, before the first job; kinds that are alike once."""
+    machine = planner.machine
+    looked_at: set[str] = set()
+    kinds: set[str] = set()
+    for plan in plans:
+        here = Workspace(plan.root, planner.workspace.origin, plan.experiment.name, "")
+        kind = checks.kind_of_jobs(here)
+        if kind not in kinds:
+            kinds.add(kind)
+            planner.notes += [n for n in checks.check_jobs(here, machine) if n not in planner.notes]
+        for step in plan.experiment.steps:
+            run = planner.store.run(step.key)
+            if step.stage != "prepare_dataset" or step.known or run.result is not None or step.key in looked_at:
+                continue
+            looked_at.add(step.key)
+            paths = [i.path for i in plan.definitions[step.stage].inputs]
+            planner.notes += [n for n in checks.check_sources(here, machine, paths) if n not in planner.notes]
+    for note in planner.notes:
+        print(f"note: {note}", file=sys.stderr)

@@ -1,0 +1,156 @@
+"""``-S``, with the grammar of ``dvc exp run``: which experiments it means, and their parameter files.
+
+DVC reads it with Hydra; so do we, through DVC.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mllam_exps.errors import UsageError
+
+Overrides = dict[str, list[str]]
+"""By parameter file, what is set in it."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One experiment of a sweep: what is set, and the name that the user gave, if any."""
+
+    overrides: Overrides
+    name: str
+
+
+def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant]:
+    """Return the experiments that the options mean.
+
+    Parameters
+    ----------
+    set_params : sequence of str
+        The values of ``-S``.
+    name : str
+        The value of ``-n``; those of a sweep are counted, as DVC does.
+    inside : Path
+        Where the command is typed, seen from the repository's root: paths in ``-S`` start there.
+
+    Raises
+    ------
+    UsageError
+        If Hydra cannot read it.
+    """
+    if not set_params:
+        return [Variant({}, name)]
+    from dvc.exceptions import DvcException
+    from dvc.utils.cli_parse import to_path_overrides
+    from dvc.utils.hydra import get_hydra_sweeps, to_hydra_overrides
+    from hydra.errors import HydraException
+
+    by_file = {_inside(path, inside): words for path, words in to_path_overrides(set_params).items()}
+    try:
+        sweeping = any(o.is_sweep_override() for words in by_file.values() for o in to_hydra_overrides(words))
+        found = get_hydra_sweeps(by_file)
+    except (DvcException, HydraException) as error:
+        why = " ".join(str(error).split())
+        raise UsageError("cannot be read", f"-S {' -S '.join(set_params)}", why, _GRAMMAR) from error
+    if not sweeping:
+        return [Variant(by_file, name)]
+    overrides = [{file: list(words) for file, words in one.items()} for one in found]
+    return [Variant(one, f"{name}-{n}" if name else "") for n, one in enumerate(overrides, 1)]
+
+
+_GRAMMAR = "-S [FILE:]KEY=VALUE, KEY=1,2,4, 'KEY=range(1,5)', +KEY=VALUE for a key that the file lacks"
+
+
+def _inside(path: str, inside: Path) -> str:
+    normal = os.path.normpath(inside / path)
+    if normal.startswith("..") or Path(normal).is_absolute():
+        raise UsageError("lies outside of the repository", f"-S {path}")
+    return normal
+
+
+def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, str]) -> None:
+    """Write the parameters into the files of a checkout.
+
+    Parameters
+    ----------
+    hydra : mapping
+        DVC's configuration of that name: with ``enabled`` Hydra composes ``params.yaml``.
+
+    Raises
+    ------
+    UsageError
+        Naming the parameter.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides, compose_and_dump
+    from hydra.errors import HydraException
+
+    composed = "params.yaml" if hydra.get("enabled") else None
+    # Composition happens without any -S, too.
+    first: Overrides = {composed: []} if composed else {}
+    for file, words in (first | dict(overrides)).items():
+        path = root / file
+        try:
+            if file == composed:
+                _alone(path)
+                module = hydra.get("config_module")
+                where = None if module else str(root / hydra.get("config_dir", "conf"))
+                plugins = str(root / hydra.get("plugins_path", ""))
+                compose_and_dump(path, where, module, hydra.get("config_name", "config"), plugins, words)
+            elif not path.is_file():
+                raise UsageError("there is no such file", f"-S {file}:{words[0]}")
+            else:
+                _alone(path)
+                apply_overrides(path, words)
+        except (DvcException, HydraException) as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            raise UsageError("cannot be set", f"-S {file}:{' '.join(words)}", why, _GRAMMAR) from error
+        except KeyError as error:
+            raise UsageError("is no file of parameters", f"-S {file}", f"its name ends in {error}") from error
+
+
+def _alone(path: Path) -> None:
+    """Make a file no other's hard link: it is about to be written in place."""
+    if path.is_file():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+
+
+def names_in_use(origin: Path, baseline: str) -> set[str]:
+    """Return the names of the DVC experiments that start from a commit."""
+    start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
+    command = ["git", "-C", str(origin), "for-each-ref", "--format=%(refname)", start]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {line.removeprefix(start) for line in done.stdout.splitlines()}
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that DVC or git would.
+
+    Raises
+    ------
+    UsageError
+        With what is wrong.
+    """
+    command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
+    if "/" in name or name.startswith("-") or subprocess.run(command, check=False).returncode != 0:
+        raise UsageError(
+            "cannot be an experiment's name",
+            f"-n {name!r}",
+            "git takes no spaces, `..`, `~^:?*[\\`, no dot at an end; DVC no slash",
+            "letters, digits, - and _ are good",
+        )
+
+
+def new_name(taken: Collection[str]) -> str:
+    """Return a name as DVC makes them up, that is not taken."""
+    from dvc.repo.experiments.utils import gen_random_name
+
+    while (name := str(gen_random_name())) in taken:
+        pass
+    return name
