@@ -229,8 +229,24 @@ class Chain:
         if now.state.living or now.state is RunState.DONE:
             return None
         if not over and not (standing.jobs and self.scheduler.chains):
+            if now.state in {RunState.FAILED, RunState.CANCELLED}:
+                self._open_again(standing.waits or "its stages are at work")
             return None
         return self.start_saving(() if over else tuple(standing.jobs.values()))
+
+    def _open_again(self, why: str) -> None:
+        """Make an experiment that had failed one that waits: whoever looks next goes on with it."""
+        saving = self.experiment.saving
+        last = saving.last_attempt()
+        attempt = saving.claim(
+            last.number + 1 if last else 1,
+            scheduler=self.scheduler.name,
+            experiment=self.experiment.name,
+            workspace=self.experiment.root,
+            working_directory=None,
+        )
+        if attempt is not None:
+            give_up(attempt, NoRoom("it waits", why=why))
 
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
