@@ -119,6 +119,13 @@ def test_what_dvc_knows_is_not_made_again(made: Experiment):
     assert "changed" not in made.ok("dvc", "status", "make", "grow").replace("always changed", "")
 
 
+def test_dvc_s_digest_ignores_a_parameter_called_size_and_we_do_not(made: Experiment):
+    shutil.rmtree(made.store)
+    [said] = submit(made, "-n", "other", "-S", "toy.yaml:make.size=3")
+    assert {s["stage"]: s["state"] for s in said["stages"]}["make"] == "submitted"
+    settled(made, "other")
+
+
 def test_a_failure_is_told_kept_and_gone_on_from(made: Experiment):
     submit(made, "-n", "bad", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2")
     row = settled(made, "bad")["bad"]

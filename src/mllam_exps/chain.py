@@ -196,10 +196,17 @@ class Chain:
             return assess(run)
         if attempt is not None:
             self.room.take()
+            self._doubt(attempt, standing)
             standing.started[stage] = attempt
             # What squeue said last does not know it yet.
             return Assessment(RunState.PENDING if after else RunState.STARTING, attempt=attempt)
         return assess(run)
+
+    def _doubt(self, attempt: Attempt, standing: Standing) -> None:
+        """Submit nothing more where the scheduler did not answer: each try would wait for it, and be in doubt."""
+        if (doubt := attempt.uncertain) is not None:
+            self.room.close(f"{doubt['why']}; the next command goes on, once it answers")
+            standing.waits = self.room.full
 
     def _definition(self, stage: str) -> tuple[Repo, RunDefinition]:
         if self.repo is None:

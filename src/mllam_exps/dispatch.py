@@ -73,6 +73,8 @@ def _advance(found: list[Experiment]) -> bool:
             if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
                 continue  # a host that is none of the cluster's
             scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
+            if not scheduler.answers():
+                continue
             room = rooms.setdefault(machine.name, Room(machine, scheduler))
             chain = Chain(experiment, machine, room)
             chain.follow(chain.advance(again=False))

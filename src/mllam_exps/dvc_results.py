@@ -47,14 +47,25 @@ def known(pipeline: Pipeline, name: str) -> Known | None:
             path = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
             dep.hash_info = HashInfo("md5", digests[path])
     # The run cache's own name for "this command, on these inputs and parameters, for these outputs" (DVC 3.67).
-    key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+    now = to_single_stage_lockfile(stage)
+    key = _get_cache_hash(copy.deepcopy(now), key=True)
     for candidate in _candidates(stage, key, locked):
-        if _get_cache_hash(copy.deepcopy(candidate), key=True) == key and _is_there(pipeline, stage, candidate):
+        if _identity(candidate) == _identity(now) and _is_there(pipeline, stage, candidate):
             return {
                 out["path"]: {"digest": out["md5"], "size": out.get("size"), "files": out.get("nfiles", 1)}
                 for out in candidate["outs"]
             }
     return None
+
+
+def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what has to be the same for the same result.
+
+    DVC's own digest (3.67) leaves out whatever is called `size` or `nfiles`, parameters of that name included.
+    """
+    deps = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
+    params = {file: dict(values) for file, values in entry.get("params", {}).items()}
+    return entry["cmd"], deps, params, sorted(out["path"] for out in entry["outs"])
 
 
 def _locked(root: Path, name: str) -> dict[str, Any] | None:

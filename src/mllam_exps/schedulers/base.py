@@ -197,6 +197,9 @@ class Scheduler(Protocol):
     def current(self) -> Job:
         """Return the job that this process runs in."""
 
+    def answers(self) -> bool:
+        """Tell whether it can be asked at the moment; may lag by some seconds."""
+
     def names(self) -> list[str]:
         """Return the names of this user's jobs that are pending or running now: not cached.
 

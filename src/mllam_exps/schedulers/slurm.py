@@ -132,6 +132,10 @@ class SlurmScheduler:
             raise Uncertain("looking for its job by its name")
         return None
 
+    def answers(self) -> bool:
+        """Tell whether squeue does; its answer may be one that others got."""
+        return not isinstance(self.queue.read(), Silence)
+
     def names(self) -> list[str]:
         """Ask squeue for this user's jobs."""
         command = ["squeue", "--all", f"--user={os.getuid()}", "--noheader", "--format=%j"]
