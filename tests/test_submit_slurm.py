@@ -243,7 +243,7 @@ def test_two_users_submit_the_same_in_the_same_second(toy: Experiment, cluster: 
             pytest.skip("other users cannot start this Python")
     shared = tmp_path / "shared"
     shared.mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:3]):
+    for folder in (tmp_path, *tmp_path.parents[:3], cluster.directory, cluster.directory.parent, cluster.runtime):
         folder.chmod(folder.stat().st_mode | 0o055)
     os.chown(shared, -1, _group("mllam-team"))
     shared.chmod(0o2775)

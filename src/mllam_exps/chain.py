@@ -107,7 +107,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     if not experiment.root.is_dir():
         raise MllamError("its clone is gone", str(experiment.clone), next="mllam-exps submit it again")
     return Pipeline(
-        open_repo(experiment.root),
+        open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
         known_digests(experiment.store),
         trust_lock=False,

@@ -28,6 +28,8 @@ def values(machine: Machine) -> Iterator[Value]:
         yield Value(field, getattr(machine, field), machine.origin(field))
     for field in ("logs", "run_store", "cartopy_data"):
         yield Value(f"paths.{field}", getattr(machine.paths, field), machine.origin(f"paths.{field}"))
+    for field in ("command", "webhook_file", "on"):
+        yield Value(f"notify.{field}", getattr(machine.notify, field), machine.origin(f"notify.{field}"))
     setup = machine.environment
     yield Value("environment.modules", setup.modules, machine.origin("environment.modules"))
     yield Value("environment.source", setup.source, machine.origin("environment.source"))

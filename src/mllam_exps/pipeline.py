@@ -391,8 +391,13 @@ def stage_name(stage: DvcStage) -> str:
     return str(stage.name) if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
 
 
-def open_repo(root: Path) -> Repo:
+def open_repo(root: Path, *, check: bool = True) -> Repo:
     """Open the DVC repository at `root`, with its errors told as a user's.
+
+    Parameters
+    ----------
+    check : bool
+        Whether its stages are looked at; a copy of a repository that was needs no more of that.
 
     Raises
     ------
@@ -404,7 +409,8 @@ def open_repo(root: Path) -> Repo:
 
     try:
         repo = Repo(str(root))
-        repo.index.check_graph()
+        if check:
+            repo.index.check_graph()
     except NotDvcRepoError as error:
         raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
     except DvcException as error:

@@ -233,7 +233,7 @@ class Planner:
         site = experiments.building_site(self.store)
         self._sites.append(site)
         root = clones.make(self.state, site / "clone", self._cache_settings())
-        return Base(site / "clone", root, open_repo(root))
+        return Base(site / "clone", root, open_repo(root, check=False))
 
     def _cache_settings(self) -> dict[str, str]:
         """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""

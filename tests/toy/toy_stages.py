@@ -1,6 +1,6 @@
 """Two stages whose programs take no neural-lam: what the driver, the store and DVC do with a run does not depend on it.
 
-Their parameters stand in ``toy.yaml``: ``make: {size}``, ``grow: {epochs, seconds, do, at}``; `do` is what goes wrong,
+Their parameters stand in ``toy.yaml``: ``make: {size, seconds}``, ``grow: {epochs, seconds, do, at}``; `do` is what goes wrong,
 in epoch `at`.
 """
 
@@ -57,7 +57,8 @@ GROW = Toy("grow", ["made"])
 
 
 def make(params: dict) -> None:
-    """Make a folder of files."""
+    """Make a folder of files, and take as long as asked."""
+    time.sleep(params["make"].get("seconds", 0))
     Path("made/sub").mkdir(parents=True)
     for i in range(params["make"]["size"]):
         Path(f"made/sub/{i}.txt").write_text(f"{i}\n" * 10)
