@@ -5,7 +5,7 @@ seconds, none shared between experiments.
 
 - ours: ``mllam-exps submit``;
 - dvc: ``dvc queue start -j N`` with stages that call ``sbatch -W``;
-- calkit: the same with ``calkit slurm batch``, which waits by squeue;
+- calkit: the same with ``calkit scheduler batch``, which waits by squeue each second;
 - bare: ``sbatch`` twice an experiment, the second behind the first: the floor.
 
 Printed are: seconds until the command comes back, and until the last experiment is there; processes and memory that it
@@ -177,6 +177,7 @@ def queue(directory: Path, cluster: Any, count: int, way: str, jobs: int, comman
         stage["params"] = [param for param in stage["params"] if "version.mllam.txt" not in param]
         stage["cmd"] = "mkdir -p scratch && " + command.format(stage=name)
     (toy.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (toy.root / "calkit.yaml").write_text("environments: {cluster: {kind: slurm, host: localhost}}\n")
     committed(toy)
 
     def start() -> None:
@@ -267,8 +268,8 @@ def main() -> None:
                 elif name == "dvc":
                     results.append(queue(place, cluster, count, "dvc queue, sbatch -W", int(jobs), wait))
                 elif options.calkit:
-                    calkit = f"{options.calkit}/bin/calkit slurm batch --name {{stage}}-$DVC_EXP_NAME"
-                    calkit += " -s --mem=100M -- job.sh {stage}"
+                    calkit = f"{options.calkit}/bin/calkit scheduler batch --name {{stage}}-$DVC_EXP_NAME -e cluster"
+                    calkit += " -s=--mem=100M --log-path=job.log job.sh {stage}"
                     results.append(queue(place, cluster, count, "dvc queue, calkit", int(jobs or 4), calkit))
             report(results, count)
     finally:
