@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from mllam_exps import jobs, machines, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.errors import MllamError
-from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.experiments import SAVE, Experiment, Step
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition, open_repo
+from mllam_exps.processes import ProcessIdentity
 from mllam_exps.room import Room
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.spec import Spec
-from mllam_exps.starting import Starter, give_up, submit
+from mllam_exps.starting import Prepared, Starter, give_up
 from mllam_exps.store import Attempt
 from mllam_exps.workspace import Workspace
 
@@ -53,6 +54,10 @@ class Standing:
         The jobs of living runs, by key, as far as they are known.
     started : dict
         The attempts that were submitted just now, by stage.
+    prepared : dict
+        The attempts that are about to be.
+    others : set of str
+        The keys of runs that another process is about to submit.
     waits : str
         Why something that could be submitted was not.
     """
@@ -60,6 +65,8 @@ class Standing:
     states: dict[str, Assessment] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     started: dict[str, Attempt] = field(default_factory=dict)
+    prepared: dict[Step, Prepared] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
     waits: str = ""
 
     @property
@@ -140,27 +147,35 @@ class Chain:
         self.scheduler = schedulers.get(self.machine.scheduler, self.experiment.store.directory)
 
     def advance(self, *, again: bool) -> Standing:
-        """Submit what can be submitted now, and the saving behind it.
+        """Submit what can be submitted now.
 
         Parameters
         ----------
         again : bool
             Whether what has failed is tried once more; else it is the end of the experiment.
         """
+        standing = self.prepare(again=again)
+        self.send(standing)
+        return standing
+
+    def prepare(self, *, again: bool) -> Standing:
+        """Find out how the experiment stands, and claim and lay out what can be submitted now."""
         standing = Standing()
         made: set[str] = set()
+        to_come: set[str] = set()
         for step in self.experiment.steps:
             if step.known:
                 made.add(step.key)
                 continue
-            run = self.experiment.store.run(step.key)
-            now = assess(run)
-            if self._is_due(now, again) and self._is_ready(step.needs, made, standing):
-                now = self._start(step.stage, step.key, step.needs, now, standing)
+            now = assess(self.experiment.store.run(step.key))
+            if self._is_due(now, again):
+                now = self._prepare(step, now, made, to_come, standing)
             if now.state is RunState.DONE:
                 made.add(step.key)
-            elif now.state.living and (job := self._job(now)) is not None:
-                standing.jobs[step.key] = job
+            elif now.state.living and self._can_be_waited_for(now):
+                to_come.add(step.key)
+            elif now.state is RunState.STARTING:
+                standing.others.add(step.key)
             standing.states[step.stage] = now
         return standing
 
@@ -170,43 +185,81 @@ class Chain:
             return True
         return again and now.state in {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
 
-    def _is_ready(self, needs: tuple[str, ...], made: set[str], standing: Standing) -> bool:
-        """Tell whether a stage's inputs are there, or jobs that make them can be waited for."""
-        missing = [need for need in needs if need not in made]
-        return not missing or (self.scheduler.chains and all(need in standing.jobs for need in missing))
-
-    def _start(self, stage: str, key: str, needs: tuple[str, ...], now: Assessment, standing: Standing) -> Assessment:
+    def _prepare(
+        self, step: Step, now: Assessment, made: set[str], to_come: set[str], standing: Standing
+    ) -> Assessment:
+        """Claim a stage's next attempt, unless its inputs cannot be waited for, or there is no room."""
+        missing = [need for need in step.needs if need not in made]
+        if missing and not (self.scheduler.chains and all(need in to_come for need in missing)):
+            return now
         if not self.room.look():
             standing.waits = self.room.full
             return now
-        run = self.experiment.store.run(key)
-        repo, definition = self._definition(stage)
-        if definition.key != key:
-            why = f"its run key is {definition.key} now, not {key}"
+        run = self.experiment.store.run(step.key)
+        repo, definition = self._definition(step.stage)
+        if definition.key != step.key:
+            why = f"its run key is {definition.key} now, not {step.key}"
             raise MllamError("the experiment's clone was changed", str(self.experiment.root), why, "submit it again")
         run.begin(definition.to_record())
         starter = Starter(workspace_of(self.experiment), self.machine, repo, self.experiment.store, self.environ)
-        after = tuple(standing.jobs[need] for need in needs if need in standing.jobs)
-        number = now.attempt.number if now.attempt else 0
+        number = now.attempt.number + 1 if now.attempt else 1
+        prepared = starter.prepare(run, definition, number, ahead=bool(missing))
+        if prepared is None:
+            return assess(run)
+        self.room.take()
+        standing.prepared[step] = prepared
+        return Assessment(RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt)
+
+    def _can_be_waited_for(self, now: Assessment) -> bool:
+        """Tell whether jobs can be put behind a living run: it has a job, or gets one from this very process."""
+        attempt = now.attempt
+        claim = (attempt.claim or {}) if attempt else {}
+        if attempt is None or claim.get("scheduler") != self.scheduler.name:
+            return False
+        mine = ProcessIdentity.from_record(claim["claimed_by"]) == ProcessIdentity.of()
+        return attempt.job is not None or (mine and not attempt.uncertain)
+
+    def send(self, standing: Standing) -> None:
+        """Submit what is prepared, each job behind those that make its inputs."""
+        for step, prepared in standing.prepared.items():
+            if not self._send(step, prepared, standing):
+                give_up(
+                    prepared.attempt, NoRoom("it was not submitted", why=self.room.full or "its inputs have no job")
+                )
+                standing.states[step.stage] = assess(prepared.attempt.run)
+        for stage, now in standing.states.items():
+            key = self.experiment.key_of(stage)
+            if now.state.living and key not in standing.jobs and (job := self._job(now.attempt)) is not None:
+                standing.jobs[key] = job
+
+    def _send(self, step: Step, prepared: Prepared, standing: Standing) -> bool:
+        """Submit one attempt; False if it cannot be now."""
+        after = []
+        for need in step.needs:
+            run = self.experiment.store.run(need)
+            if run.result is None and not self.experiment.is_known(need):
+                job = standing.jobs.get(need) or self._job(run.last_attempt())
+                if job is None:
+                    return False
+                after.append(job)
+        if self.room.shut:
+            standing.waits = self.room.full
+            return False
         try:
-            attempt = starter.start(run, definition, number + 1, after)
+            job = prepared.submit(tuple(after))
         except NoRoom as refused:
             self.room.close(refused.why)
             standing.waits = self.room.full
-            return assess(run)
-        if attempt is not None:
-            self.room.take()
-            self._doubt(attempt, standing)
-            standing.started[stage] = attempt
-            # What squeue said last does not know it yet.
-            return Assessment(RunState.PENDING if after else RunState.STARTING, attempt=attempt)
-        return assess(run)
-
-    def _doubt(self, attempt: Attempt, standing: Standing) -> None:
-        """Submit nothing more where the scheduler did not answer: each try would wait for it, and be in doubt."""
-        if (doubt := attempt.uncertain) is not None:
-            self.room.close(f"{doubt['why']}; the next command goes on, once it answers")
+            return False
+        standing.started[step.stage] = prepared.attempt
+        if job is None:
+            # Submit nothing more where the scheduler did not answer: each try would wait for it, and be in doubt.
+            doubt = (prepared.attempt.uncertain or {}).get("why", "")
+            self.room.close(f"{doubt}; the next command goes on, once it answers")
             standing.waits = self.room.full
+        else:
+            standing.jobs[step.key] = job
+        return True
 
     def _definition(self, stage: str) -> tuple[Repo, RunDefinition]:
         if self.repo is None:
@@ -215,9 +268,8 @@ class Chain:
             self.definitions = {step.stage: pipeline.definition(step.stage) for step in self.experiment.steps}
         return self.repo, self.definitions[stage]
 
-    def _job(self, now: Assessment) -> Job | None:
-        """Return the job of a living run, where jobs of this machine can wait for it."""
-        attempt = now.attempt
+    def _job(self, attempt: Attempt | None) -> Job | None:
+        """Return the job of an attempt, where jobs of this machine can wait for it."""
         if attempt is None or (attempt.claim or {}).get("scheduler") != self.scheduler.name:
             return None
         try:
@@ -278,12 +330,11 @@ class Chain:
                 run=saving.directory,
                 number=number,
                 comment=f"saves experiment {name}",
-                after=after,
                 environ=self.environ,
             )
             origin, commit = self.experiment.origin, self.experiment.baseline
             Spec(self.machine.name, origin, name, commit, versions={}, environment={}).write(attempt)
-            submit(self.scheduler, request, attempt)
+            Prepared(attempt, request, self.scheduler).submit(after)
         except NoRoom as refused:
             self.room.close(refused.why)
             return None

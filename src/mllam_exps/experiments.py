@@ -32,7 +32,7 @@ SAVE = "save"
 """The last job of an experiment, as a stage: it saves what the others made."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One stage of an experiment.
 
@@ -156,6 +156,14 @@ class Experiment:
     def runs(self) -> dict[str, Run]:
         """Its runs by stage, those that are in the run store's hands."""
         return {step.stage: self.store.run(step.key) for step in self.steps if not step.known}
+
+    def key_of(self, stage: str) -> str:
+        """Return the run key of a stage."""
+        return next(step.key for step in self.steps if step.stage == stage)
+
+    def is_known(self, key: str) -> bool:
+        """Tell whether DVC knew the result of a run when it was submitted."""
+        return any(step.key == key and step.known for step in self.steps)
 
     @property
     def git_ref(self) -> str:

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from mllam_exps import dispatch, experiments, notify, records, saving
+from mllam_exps.assess import RunState, assess
 from mllam_exps.attempt import Supervisor
 from mllam_exps.chain import Chain, Standing, machine_of, pipeline_of
 from mllam_exps.errors import MllamError
-from mllam_exps.experiments import Experiment
+from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.room import Room
 from mllam_exps.schedulers import get
@@ -43,19 +44,13 @@ class Finisher(Supervisor):
         chain = Chain(experiment, self.machine, Room(self.machine, scheduler))
         standing = chain.advance(again=False)
         if standing.done:
-            self._save()
+            _save(experiment, self.attempt.number)
         elif standing.failure and not standing.living:
             stage, now = standing.failure
             why = now.reason.partition("\n")[0] or str(now.state)
             raise MllamError(f"{stage} {now.state}", why=why, next=f"mllam-exps retry {experiment.name}")
         else:
             self._go_on(chain, standing)
-
-    def _save(self) -> None:
-        commit = saving.save(self.experiment, pipeline_of(self.experiment))
-        record = {"attempt": self.attempt.number, "outputs": {}, "commit": commit, "time": time.time()}
-        records.replace(self.attempt.run.directory / "result.json", record)
-        saving.forget_clone(self.experiment)
 
     def _go_on(self, chain: Chain, standing: Standing) -> None:
         """Leave what is still to come to the next attempt, behind the jobs that it waits for."""
@@ -66,13 +61,46 @@ class Finisher(Supervisor):
 
     def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
         outcome, reason = super()._outcome(reserve)
+        if outcome is not Outcome.SUCCEEDED and self.experiment.saving.result is not None:
+            return Outcome.SUPERSEDED, "another experiment's last job has saved it"
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED}:
             notify.tell(self.experiment, self.machine, str(outcome), reason)
         return outcome, reason
 
     def afterwards(self) -> None:
-        """Submit what waits in the store, now that this experiment's jobs make room."""
+        """Save what is ready, too, and submit what waits in the store, now that this experiment's jobs make room."""
         try:
+            self._save_others()
             dispatch.dispatch(self.experiment.store)
         except (MllamError, OSError) as error:
-            print(f"what waits in the run store could not be submitted: {error}", file=sys.stderr, flush=True)
+            print(f"what waits in the run store could not be gone on with: {error}", file=sys.stderr, flush=True)
+
+    def _save_others(self) -> None:
+        """Save experiments whose stages are done and whose own last jobs still wait to start: DVC is loaded here.
+
+        Those jobs are taken back when it is done: should this one be killed, they do it.
+        """
+        if self.machine.resources_for(SAVE).mail:
+            return  # that comes from each one's own job
+        for other in experiments.of_store(self.experiment.store):
+            ready = all(run.result is not None for run in other.runs.values())
+            if not (ready and other.is_mine and other.machine == self.machine.name):
+                continue
+            now = assess(other.saving)
+            if now.state is not RunState.PENDING or now.attempt is None or now.attempt.started is not None:
+                continue
+            _save(other, now.attempt.number)
+            reason = f"saved by the last job of {self.experiment.name}"
+            end = {"outcome": Outcome.SUCCEEDED, "reason": reason, "time": time.time(), "by": reason}
+            records.replace(now.attempt.directory / "end.json", end)
+            scheduler = get(self.machine.scheduler, other.store.directory)
+            if record := now.attempt.job:
+                scheduler.cancel(scheduler.job(record))
+            notify.tell(other, self.machine, Outcome.SUCCEEDED, "")
+
+
+def _save(experiment: Experiment, number: int) -> None:
+    commit = saving.save(experiment, pipeline_of(experiment))
+    record = {"attempt": number, "outputs": {}, "commit": commit, "time": time.time()}
+    records.replace(experiment.saving.directory / "result.json", record)
+    saving.forget_clone(experiment)

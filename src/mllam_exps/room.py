@@ -23,6 +23,8 @@ class Room:
         self._used: int | None = None
         self.full = ""
         """Why there is no room; empty while there is."""
+        self.shut = False
+        """Whether the scheduler itself takes no more."""
 
     def look(self) -> bool:
         """Tell whether there is room for one more."""
@@ -44,4 +46,4 @@ class Room:
 
     def close(self, why: str) -> None:
         """Take no more: the scheduler said so."""
-        self.full = f"waits in the run store: {why}"
+        self.full, self.shut = f"waits in the run store: {why}", True

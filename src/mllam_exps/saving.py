@@ -173,10 +173,14 @@ def _commit(experiment: Experiment, files: list[str]) -> str:
     git(root, "add", "--force", "--", *there, *experiment.overrides)
     tree = git(root, "write-tree")
     known = _pushed(experiment)
-    if known and git(root, "rev-parse", f"{known}^{{tree}}") == tree:
+    if known and _tree(experiment, known) == tree:
         return known
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
     return git(root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
+
+
+def _tree(experiment: Experiment, commit: str) -> str:
+    return git(experiment.root, "rev-parse", f"{commit}^{{tree}}")
 
 
 def _pushed(experiment: Experiment) -> str:
@@ -204,7 +208,9 @@ def _push(experiment: Experiment, commit: str) -> str:
             lease = f"--force-with-lease={ref}:{experiment.replaces}"
             git(experiment.root, "push", "--quiet", lease, "--", experiment.origin, f"{commit}:{ref}")
         except MllamError as error:
-            taken = _remote_commit(experiment)
+            taken = _pushed(experiment)
+            if taken and _tree(experiment, taken) == _tree(experiment, commit):
+                return taken  # another job saved the same at the same moment
             if taken not in {"", commit, experiment.replaces}:
                 raise MllamError(
                     "another experiment has this name by now",

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,8 @@ class Starter:
     store: RunStore
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
-    def start(self, run: Run, definition: RunDefinition, number: int, after: tuple[Job, ...] = ()) -> Attempt | None:
-        """Claim attempt `number` and start it, when `after` has succeeded; None if another driver has claimed it.
+    def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
+        """Claim attempt `number` and start it; None if another driver has claimed it.
 
         Raises
         ------
@@ -44,6 +44,20 @@ class Starter:
             If the scheduler takes no more jobs for now; the attempt counts as not tried.
         MllamError
             If it could not be started; the reason stands in the attempt's end record, too.
+        """
+        prepared = self.prepare(run, definition, number)
+        if prepared is None:
+            return None
+        prepared.submit(())
+        return prepared.attempt
+
+    def prepare(self, run: Run, definition: RunDefinition, number: int, *, ahead: bool = False) -> Prepared | None:
+        """Claim attempt `number`, and lay out all that it needs; None if another driver has claimed it.
+
+        Parameters
+        ----------
+        ahead : bool
+            Whether runs that make its inputs may still be at work.
         """
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         attempt = run.claim(
@@ -57,7 +71,7 @@ class Starter:
             return None
         try:
             root = self.workspace.root
-            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, params.FILES, ahead=bool(after))
+            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, params.FILES, ahead=ahead)
             parameters = params.load(self.workspace.root)
             request = jobs.request(
                 self.workspace,
@@ -68,16 +82,14 @@ class Starter:
                 run=run.directory,
                 number=number,
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
-                after=after,
                 environ=self.environ,
             )
             self._spec(definition, parameters, scheduler, request, to_come).write(attempt)
         except BaseException as error:
             give_up(attempt, error)
             raise
-        submit(scheduler, request, attempt)
         self._link_log(attempt)
-        return attempt
+        return Prepared(attempt, request, scheduler)
 
     @staticmethod
     def _claim(attempt: Attempt) -> dict[str, Any]:
@@ -128,23 +140,39 @@ class Starter:
             link.symlink_to(attempt.log)
 
 
-def submit(scheduler: Scheduler, request: JobRequest, attempt: Attempt) -> None:
-    """Hand a claimed attempt to the scheduler, and write down what that answered.
+@dataclass(frozen=True)
+class Prepared:
+    """An attempt that is claimed, and about to be submitted."""
 
-    Raises
-    ------
-    MllamError
-        If it could not be started; the reason stands in the attempt's end record, too.
-    """
-    with _signals_held():
-        try:
-            job = scheduler.submit(request)
-            records.replace(attempt.directory / "job.json", job.record)
-        except Uncertain as doubt:
-            records.replace(attempt.directory / "uncertain.json", {"why": str(doubt), "time": time.time()})
-        except (MllamError, OSError) as error:
-            give_up(attempt, error)
-            raise
+    attempt: Attempt
+    request: JobRequest
+    scheduler: Scheduler
+
+    def submit(self, after: tuple[Job, ...]) -> Job | None:
+        """Hand it to the scheduler, behind the jobs that it waits for, and write down what that answered.
+
+        Returns
+        -------
+        Job or None
+            None where the scheduler did not answer, and the job may exist all the same.
+
+        Raises
+        ------
+        MllamError
+            If it could not be started; the reason stands in the attempt's end record, too.
+        """
+        with _signals_held():
+            try:
+                job = self.scheduler.submit(replace(self.request, after=after))
+                records.replace(self.attempt.directory / "job.json", job.record)
+            except Uncertain as doubt:
+                record = {"why": str(doubt), "time": time.time()}
+                records.replace(self.attempt.directory / "uncertain.json", record)
+                return None
+            except (MllamError, OSError) as error:
+                give_up(self.attempt, error)
+                raise
+            return job
 
 
 def give_up(attempt: Attempt, error: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,12 @@ from mllam_exps.pipeline import open_repo
 from mllam_exps.planning import Plan, Planner
 from mllam_exps.room import Room
 from mllam_exps.run import set_result_aside
+from mllam_exps.schedulers import NoRoom
+from mllam_exps.starting import give_up
 from mllam_exps.store import RunStore
 from mllam_exps.workspace import Workspace
+
+OTHERS_PATIENCE = 60.0
 
 
 @dataclass
@@ -103,18 +108,46 @@ class Submission:
             entered.append((planning.enter(plan, force=self.force, replaces=replaces), plan))
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         room = Room(self.machine, scheduler)
-        return [self._submit(experiment, plan, room) for experiment, plan in entered]
+        chains = [Chain(experiment, self.machine, room, self.repo, plan.definitions) for experiment, plan in entered]
+        # All is laid out before the first job starts: on a busy host their own work would slow down ours.
+        standings = self._prepare(chains)
+        for chain, standing in zip(chains, standings, strict=True):
+            self._send(chain, standing)
+        self._wait_for_others(chains, standings)
+        states = [assess(chain.experiment.saving) for chain in chains]
+        return [Submitted(c.experiment, s, now) for c, s, now in zip(chains, standings, states, strict=True)]
 
-    def _submit(self, experiment: Experiment, plan: Plan, room: Room) -> Submitted:
-        saving = assess(experiment.saving)
-        if saving.state is RunState.DONE:
-            return Submitted(experiment, look(experiment), saving)
-        if self.force:
-            self._set_results_aside(experiment)
-        chain = Chain(experiment, self.machine, room, self.repo, plan.definitions)
-        standing = chain.advance(again=True)
-        chain.follow(standing)
-        return Submitted(experiment, standing, assess(experiment.saving))
+    def _prepare(self, chains: Sequence[Chain]) -> list[Standing]:
+        standings: list[Standing] = []
+        try:
+            for chain in chains:
+                if assess(chain.experiment.saving).state is RunState.DONE:
+                    standings.append(look(chain.experiment))
+                    continue
+                if self.force:
+                    self._set_results_aside(chain.experiment)
+                standings.append(chain.prepare(again=True))
+        except BaseException:
+            for prepared in (one for standing in standings for one in standing.prepared.values()):
+                give_up(prepared.attempt, NoRoom("it was not submitted", why="the submission ended before"))
+            raise
+        return standings
+
+    @staticmethod
+    def _send(chain: Chain, standing: Standing) -> None:
+        if assess(chain.experiment.saving).state is not RunState.DONE:
+            chain.send(standing)
+            chain.follow(standing)
+
+    def _wait_for_others(self, chains: Sequence[Chain], standings: list[Standing]) -> None:
+        """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
+        until = time.monotonic() + OTHERS_PATIENCE
+        while time.monotonic() < until and any(standing.others for standing in standings):
+            time.sleep(0.5)
+            for number, chain in enumerate(chains):
+                if standings[number].others:
+                    standings[number] = chain.advance(again=False)
+                    chain.follow(standings[number])
 
     def _set_results_aside(self, experiment: Experiment) -> None:
         for run in experiment.runs.values():
