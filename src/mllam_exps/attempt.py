@@ -103,7 +103,14 @@ class Supervisor:
         return 0 if outcome is Outcome.SUCCEEDED else 1
 
     def afterwards(self) -> None:
-        """Do what is left to do when the end is written down."""
+        """Submit what waits in the store, where no job is there that would."""
+        if self.attempt.alone.exists():
+            from mllam_exps import dispatch
+
+            try:
+                dispatch.dispatch(RunStore(self.attempt.run.store))
+            except Exception as error:
+                print(f"what waits in the run store could not be submitted: {error}", flush=True)
 
     def _name_the_job(self) -> None:
         """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""

@@ -248,7 +248,7 @@ class Chain:
         try:
             job = prepared.submit(tuple(after))
         except NoRoom as refused:
-            self.room.close(refused.why)
+            self.room.close(f"{refused.what} ({refused.why})")
             standing.waits = self.room.full
             return False
         standing.started[step.stage] = prepared.attempt
@@ -291,7 +291,13 @@ class Chain:
             if now.state in {RunState.FAILED, RunState.CANCELLED}:
                 self._open_again(standing.waits or "its stages are at work")
             return None
-        return self.start_saving(() if over else tuple(standing.jobs.values()))
+        attempt = self.start_saving(() if over else tuple(standing.jobs.values()))
+        if attempt is None and self.room.shut:
+            # One job of each experiment at least has to see to it that what waits is submitted.
+            for state in standing.states.values():
+                if state.state.living and state.attempt is not None:
+                    state.attempt.alone.touch()
+        return attempt
 
     def _open_again(self, why: str) -> None:
         """Make an experiment that had failed one that waits: whoever looks next goes on with it."""
@@ -336,7 +342,7 @@ class Chain:
             Spec(self.machine.name, origin, name, commit, versions={}, environment={}).write(attempt)
             Prepared(attempt, request, self.scheduler).submit(after)
         except NoRoom as refused:
-            self.room.close(refused.why)
+            self.room.close(f"{refused.what} ({refused.why})")
             return None
         except BaseException as error:
             give_up(attempt, error)

@@ -72,7 +72,7 @@ class Finisher(Supervisor):
         try:
             self._save_others()
             dispatch.dispatch(self.experiment.store)
-        except (MllamError, OSError) as error:
+        except Exception as error:
             print(f"what waits in the run store could not be gone on with: {error}", file=sys.stderr, flush=True)
 
     def _save_others(self) -> None:

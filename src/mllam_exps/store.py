@@ -11,6 +11,7 @@ Layout of ``<store>/runs/<key>/``::
     attempts/1/started.json written by the attempt itself: host, process, job
     attempts/1/heartbeat    touched every few seconds
     attempts/1/end.json     the attempt's own completion record: outcome and reason
+    attempts/1/alone        there where no job waits for its end
     attempts/1/log.txt      everything that it printed
     attempts/1/work/        the work directory, laid out as the repository
     attempts/1/scratch/     checkpoints, progress.json
@@ -133,6 +134,11 @@ class Attempt:
     def is_current(self) -> bool:
         """Whether this attempt still owns the run."""
         return not (self.run.directory / "attempts" / f"{self.number + 1}.json").exists()
+
+    @property
+    def alone(self) -> Path:
+        """Exists where no job waits for the attempt's end: the attempt itself then submits what waits in the store."""
+        return self.directory / "alone"
 
     def request_cancel(self, by: ProcessIdentity) -> None:
         """Ask the attempt to stop; it looks for this every second."""

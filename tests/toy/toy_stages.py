@@ -1,7 +1,7 @@
 """Two stages whose programs take no neural-lam: what the driver, the store and DVC do with a run does not depend on it.
 
-Their parameters stand in ``toy.yaml``: ``make: {size, seconds}``, ``grow: {epochs, seconds, do, at}``; `do` is what goes wrong,
-in epoch `at`.
+Their parameters stand in ``toy.yaml``: ``make: {size, seconds}``, ``grow: {epochs, seconds, do, at}``; `do` is what
+goes wrong, in epoch `at`.
 """
 
 from __future__ import annotations

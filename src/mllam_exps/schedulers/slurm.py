@@ -31,9 +31,7 @@ _NO_ANSWER = re.compile(
 # 22.05: "AssocMaxSubmitJobLimit" and the like, with "Job violates accounting/QOS policy (job submit limit, user's size
 # and/or time limits)", which is also said of what is too large for ever; MaxJobCount: "Slurm temporarily unable to
 # accept job", and at last "Resource temporarily unavailable".
-_NO_ROOM = re.compile(
-    r"Max(Submit)?Jobs?\w*Limit|MaxSubmitJob|temporarily unable to accept|Resource temporarily unavail"
-)
+_NO_ROOM = re.compile(r"\w*Max(?:Submit)?Jobs?\w*|temporarily unable to accept|Resource temporarily unavail")
 # 22.05, without a configuration: "s_p_parse_file: cannot stat file …" for a minute, or "resolve_ctls_from_dns_srv:
 # res_nsearch error: Unknown host".
 _NO_CLUSTER = re.compile(r"s_p_parse_file|resolve_ctls_from_dns_srv|Could not establish a configuration source")
@@ -105,6 +103,15 @@ class SlurmScheduler:
         """Write the batch script into the attempt's directory, and submit it."""
         script = request.directory / SCRIPT
         script.write_text(slurm_script.render(request), encoding="utf-8")
+        try:
+            return self._submit(request, script)
+        except MllamError as error:
+            if "SLURM_JOB_ID" not in os.environ or isinstance(error, NoRoom):
+                raise
+            # Sites forbid sbatch on their nodes, each with words of its own: that says nothing of this job.
+            raise NoRoom("sbatch takes no job from inside a job", why=error.why or error.what) from error
+
+    def _submit(self, request: JobRequest, script: Path) -> Job:
         try:
             done = _slurm(["sbatch", "--parsable", str(script)], slurm_script.environment(request.environment))
         except subprocess.TimeoutExpired:
