@@ -230,7 +230,7 @@ def squeue(folder: Path, argv: list[str]) -> None:
     for job in jobs(folder):
         hidden = job["partition"] == "hidden" and "all" not in asked
         hidden |= job["partition"] != os.environ.get("SQUEUE_PARTITION", job["partition"])
-        if mine and not hidden and not job["purged"] and (asked["states"] == "all" or job["state"] in LIVING):
+        if mine and not hidden and not job["purged"] and (asked.get("states") == "all" or job["state"] in LIVING):
             fields = {"i": job["id"], "T": job["state"], "r": job["reason"], "j": job["name"], "M": "0:00"}
             fields["N"] = job["nodes"] if job["started"] else ""
             print(re.sub("%(.)", lambda found, fields=fields: fields[found[1]], asked["format"]))

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +243,28 @@ def test_what_slurm_refuses_is_told_in_its_words_and_is_no_job(site: Site):
     with pytest.raises(MllamError, match="invalid partition specified: nowhere"):
         site.submit(request)
     assert site.found(request.name, time.time() - 3600) is None
+
+
+def test_it_names_the_jobs_that_are_pending_or_running(site: Site):
+    scheduler = site.scheduler()
+    assert scheduler.answers()
+    job = site.submit(replace(site.request("sleep 60"), name="sweep/grow-0a1b2c3d"))
+    eventually(lambda: "sweep/grow-0a1b2c3d" in scheduler.names(), 10, "its name")
+    scheduler.cancel(job)
+    eventually(lambda: "sweep/grow-0a1b2c3d" not in scheduler.names(), 30, "it is gone")
+
+
+@pytest.mark.parametrize("site", [SLURM], indirect=True)
+@pytest.mark.parametrize(("code", "ran"), [(0, {"any", "success"}), (3, {"any"})])
+def test_jobs_behind_another_start_when_it_has_ended_and_if_it_succeeded(site: Site, code: int, ran: set[str]):
+    assert site.scheduler().chains
+    first = site.submit(f"sleep 2; exit {code}", folder="first")
+    later = {
+        kind: site.submit(replace(site.request("echo ran", kind), after=(first,), after_success=kind == "success"))
+        for kind in ("any", "success")
+    }
+    states = {kind: site.ended(job) for kind, job in later.items()}
+    logs = {kind: site.folder / kind / "log.txt" for kind in later}
+    assert {kind for kind, log in logs.items() if log.exists() and "ran" in log.read_text()} == ran
+    # A job whose turn can never come is cancelled at once, and does not wait for ever.
+    assert states["success"].phase is (JobPhase.SUCCEEDED if code == 0 else JobPhase.CANCELLED)

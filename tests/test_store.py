@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps import records
+from mllam_exps import records, workdir
 from mllam_exps.assess import RunState, assess
+from mllam_exps.errors import CheckFailed
 from mllam_exps.processes import ProcessIdentity
-from mllam_exps.schedulers.base import Job, JobPhase, JobState
+from mllam_exps.schedulers.base import Job, JobPhase, JobState, NoRoom
+from mllam_exps.starting import give_up
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
 
 KEY = "train-" + "a" * 32
@@ -196,3 +198,26 @@ def test_waiters_that_died_do_not_count(run: Run):
         records.replace(run.directory / "waiters/n7.json", other.to_record() | {"seen": time.time() - 3600})
         assert run.other_waiters(me) == []
     assert not (run.directory / "waiters" / f"{socket.gethostname()}.{os.getpid()}.json").exists()
+
+
+def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path: Path):
+    """Slurm counts `afterok` on a job that it has forgotten as satisfied: that a job starts proves nothing."""
+    store = RunStore(tmp_path)
+    key = f"make-{'0' * 32}"
+    run = store.run(f"grow-{'1' * 32}")
+    run.begin({"stage": "grow"})
+    attempt = run.claim(1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None)
+    assert attempt is not None
+    with pytest.raises(CheckFailed, match=f"its input made was not made: run {key}"):
+        workdir.take(store, attempt, {"made": key})
+
+
+def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
+    run = RunStore(tmp_path).run(f"grow-{'1' * 32}")
+    run.begin({"stage": "grow"})
+    attempt = run.claim(1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None)
+    assert attempt is not None
+    give_up(attempt, NoRoom("Slurm takes no more jobs of yours for now", why="AssocMaxSubmitJobLimit"))
+    now = assess(run)
+    assert (now.state, now.untried) == (RunState.NEW, True)
+    assert "AssocMaxSubmitJobLimit" in now.reason
