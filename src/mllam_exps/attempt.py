@@ -83,7 +83,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
-        identity = ProcessIdentity.of().to_record() | {"time": time.time()}
+        node = os.environ.get("SLURM_JOB_NODELIST") or None
+        identity = ProcessIdentity.of().to_record() | {"time": time.time(), "node": node}
         if not records.create(self.attempt.directory / "started.json", identity):
             print("this attempt was started before", flush=True)
             return 1
@@ -142,6 +143,8 @@ class Supervisor:
         except Stopped as stop:
             return stop.outcome, stop.reason
         except MllamError as error:
+            if error.where.startswith(str(self.attempt.work)):
+                error.where = ""  # it says nothing more, and tells equal failures apart
             return Outcome.FAILED, str(error)
         except OSError as error:
             traceback.print_exc()
@@ -395,6 +398,7 @@ class Supervisor:
 
 def main(arguments: list[str]) -> int:
     """Run the attempt that the arguments name."""
+    records.keep_others_out()
     directory, number = arguments
     attempt = Attempt(Run(Path(directory)), int(number))
     begun = attempt.started is not None or attempt.end is not None

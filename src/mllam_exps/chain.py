@@ -25,7 +25,7 @@ from mllam_exps.room import Room
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.spec import Spec
 from mllam_exps.starting import Prepared, Starter, give_up
-from mllam_exps.store import Attempt
+from mllam_exps.store import Attempt, Run
 from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -169,7 +169,9 @@ class Chain:
                 continue
             now = assess(self.experiment.store.run(step.key))
             if self._is_due(now, again):
-                now = self._prepare(step, now, made, to_come, standing)
+                before, now = now, self._prepare(step, now, made, to_come, standing)
+                if now is before and now.state is not RunState.NEW and not now.untried:
+                    now = self._wish(now)
             if now.state is RunState.DONE:
                 made.add(step.key)
             elif now.state.living and self._can_be_waited_for(now):
@@ -209,6 +211,25 @@ class Chain:
         self.room.take()
         standing.prepared[step] = prepared
         return Assessment(RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt)
+
+    def _wish(self, now: Assessment) -> Assessment:
+        """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
+        assert now.attempt is not None
+        run = now.attempt.run
+        self._claim_for_later(run, self.room.full or "waits for its inputs")
+        return assess(run)
+
+    def _claim_for_later(self, run: Run, why: str) -> None:
+        last = run.last_attempt()
+        attempt = run.claim(
+            last.number + 1 if last else 1,
+            scheduler=self.scheduler.name,
+            experiment=self.experiment.name,
+            workspace=self.experiment.root,
+            working_directory=None,
+        )
+        if attempt is not None:
+            give_up(attempt, NoRoom(why))
 
     def _can_be_waited_for(self, now: Assessment) -> bool:
         """Tell whether jobs can be put behind a living run: it has a job, or gets one from this very process."""
@@ -289,7 +310,8 @@ class Chain:
             return None
         if not over and not (standing.jobs and self.scheduler.chains):
             if now.state in {RunState.FAILED, RunState.CANCELLED}:
-                self._open_again(standing.waits or "its stages are at work")
+                # It is one that waits again: whoever looks next goes on with it.
+                self._claim_for_later(saving, standing.waits or "its stages are at work")
             return None
         attempt = self.start_saving(() if over else tuple(standing.jobs.values()))
         if attempt is None and self.room.shut:
@@ -298,20 +320,6 @@ class Chain:
                 if state.state.living and state.attempt is not None:
                     state.attempt.alone.touch()
         return attempt
-
-    def _open_again(self, why: str) -> None:
-        """Make an experiment that had failed one that waits: whoever looks next goes on with it."""
-        saving = self.experiment.saving
-        last = saving.last_attempt()
-        attempt = saving.claim(
-            last.number + 1 if last else 1,
-            scheduler=self.scheduler.name,
-            experiment=self.experiment.name,
-            workspace=self.experiment.root,
-            working_directory=None,
-        )
-        if attempt is not None:
-            give_up(attempt, NoRoom("it waits", why=why))
 
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""

@@ -115,7 +115,13 @@ def _why(experiment: Experiment, *, failed: bool) -> str:
     if state in _ENDED:
         return str(state)
     if state is RunState.DONE and not failed and not _is_in_git(experiment):
-        return f"removed from {experiment.origin}"
+        newer = [
+            other
+            for other in experiments.of_store(experiment.store)
+            if (other.origin, other.baseline, other.name) == (experiment.origin, experiment.baseline, experiment.name)
+            and other.created > experiment.created
+        ]
+        return f"replaced by a newer {experiment.name}" if newer else f"removed from {experiment.origin}"
     return ""
 
 
@@ -131,7 +137,7 @@ def _is_in_git(experiment: Experiment) -> bool:
 def _digests_in_git(origin: Path) -> set[str]:
     """Return the hashes that any ``dvc.lock`` of the repository's commits, or its workspace, names."""
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in [origin / "dvc.lock"] if path.exists()]
-    commits = clones.git(origin, "log", "--all", "--format=%H", "--", "dvc.lock").split()
+    commits = clones.git(origin, "log", "--all", "--full-history", "--format=%H", "--", "dvc.lock").split()
     if commits:
         names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
         texts.append(clones.git(origin, "cat-file", "--batch", input=names))

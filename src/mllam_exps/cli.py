@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mllam_exps.errors import Exit, MllamError
+from mllam_exps.records import keep_others_out
 
 # ruff: noqa: PLR0917 - typer makes options of parameters
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # whose help costs 0.2 s
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Run, resume, compare and share Neural-LAM experiments, on one machine and on Slurm clusters.\n\n"
-    "Experiments are started with `dvc exp run`; this command is what its stages call, and what tells how they are.",
+    "Experiments are started with `dvc exp run`, which waits for them, or with `mllam-exps submit`, which does not.",
     epilog="Exit codes: 0 done, 1 a run failed, 2 bad input (nothing was started), 3 not known,"
     " 75 left while the run goes on, 130 interrupted.",
 )
@@ -274,6 +275,7 @@ def machine_list() -> None:
 
 def main() -> None:
     """Run the command line; errors that a user can act on are printed without a traceback."""
+    keep_others_out()
     try:
         app()
     except MllamError as error:

@@ -43,6 +43,8 @@ class State:
         A commit, or the baseline itself, whose tree is what tracked files hold now.
     tree : str
         That tree.
+    edited : tuple of str
+        The tracked files whose changes are not committed, seen from the DVC repository.
     """
 
     origin: Path
@@ -51,6 +53,7 @@ class State:
     baseline: str
     content: str
     tree: str
+    edited: tuple[str, ...] = ()
 
 
 def state(origin: Path) -> State:
@@ -69,10 +72,13 @@ def state(origin: Path) -> State:
     # The tree that DVC's queue takes, without touching anything.
     done = _run(origin, "stash", "create")
     if done.stderr.strip():
-        raise UsageError("git cannot tell its state", str(origin), done.stderr.strip().splitlines()[-1], "git status")
+        why = " ".join(done.stderr.split())
+        raise UsageError("git cannot tell its state", str(origin), why, "git status; git add, or commit, what it names")
     # Nothing is changed: empty output; with exit code 1 where only the times of files are (git 2.39).
     content = done.stdout.strip() or baseline
-    return State(origin, Path(top), prefix.strip(), baseline, content, git(origin, "rev-parse", f"{content}^{{tree}}"))
+    tree = git(origin, "rev-parse", f"{content}^{{tree}}")
+    edited = git(origin, "diff", "--name-only", "--relative", baseline, content).splitlines()
+    return State(origin, Path(top), prefix.strip(), baseline, content, tree, tuple(edited))
 
 
 def make(state: State, target: Path, cache: dict[str, str]) -> Path:

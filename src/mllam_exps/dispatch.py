@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from mllam_exps import environment, experiments, schedulers
+from mllam_exps import environment, experiments, records, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain, machine_of
 from mllam_exps.errors import MllamError
@@ -125,6 +125,7 @@ def _watcher() -> str:
 
 def main(arguments: list[str]) -> int:
     """Watch a store until nothing waits in it."""
+    records.keep_others_out()
     store = RunStore(Path(arguments[0]))
     with lock(store, _watcher()) as mine:
         if mine is None:

@@ -51,8 +51,13 @@ def known(pipeline: Pipeline, name: str) -> Known | None:
     key = _get_cache_hash(copy.deepcopy(now), key=True)
     for candidate in _candidates(stage, key, locked):
         if _identity(candidate) == _identity(now) and _is_there(pipeline, stage, candidate):
+            below = Path(stage.wdir).relative_to(pipeline.root)
             return {
-                out["path"]: {"digest": out["md5"], "size": out.get("size"), "files": out.get("nfiles", 1)}
+                (below / out["path"]).as_posix(): {
+                    "digest": out["md5"],
+                    "size": out.get("size"),
+                    "files": out.get("nfiles", 1),
+                }
                 for out in candidate["outs"]
             }
     return None

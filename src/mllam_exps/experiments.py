@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import records
-from mllam_exps.store import KEY, Run, RunStore
+from mllam_exps.store import KEY, Outcome, Run, RunStore
 
 FOLDER = "experiments"
 SAVE = "save"
@@ -86,6 +86,8 @@ class Experiment:
         Digest, size and number of files of the inputs that no stage makes.
     stages : tuple of str
         All stages that were asked for, in order: those of `steps`, and those that only check and write down versions.
+    edited : tuple of str
+        Tracked files with changes that were not committed.
     settings : dict
         Variables of the submitter's that count for the machine, and for tracking.
     replaces : str
@@ -106,6 +108,7 @@ class Experiment:
     steps: tuple[Step, ...]
     sources: dict[str, Any] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     replaces: str = ""
 
@@ -118,6 +121,13 @@ class Experiment:
     def root(self) -> Path:
         """The DVC repository in the clone."""
         return self.clone / self.prefix
+
+    @property
+    def repository(self) -> str:
+        """The git repository that it was submitted from; the DVC repository may be a folder in it."""
+        origin = Path(self.origin)
+        depth = len(Path(self.prefix).parts)
+        return str(origin.parents[depth - 1] if depth else origin)
 
     @property
     def saving(self) -> Run:
@@ -221,3 +231,21 @@ def of_store(store: RunStore) -> Iterator[Experiment]:
     """Yield the experiments of a store, oldest first."""
     found = [read(path) for path in folder(store).glob(f"{SAVE}-*") if KEY.fullmatch(path.name)]
     yield from sorted((e for e in found if e is not None), key=lambda e: (e.created, e.name))
+
+
+def call_off(experiment: Experiment, why: str) -> bool:
+    """Write down that an experiment of which nothing is at work is cancelled; False if somebody goes on with it."""
+    saving = experiment.saving
+    last = saving.last_attempt()
+    attempt = saving.claim(
+        last.number + 1 if last else 1,
+        scheduler="local",
+        experiment=experiment.name,
+        workspace=experiment.root,
+        working_directory=None,
+    )
+    if attempt is None:
+        return False
+    end = {"outcome": Outcome.CANCELLED, "reason": why, "time": attempt.claimed_at}
+    records.replace(attempt.directory / "end.json", end)
+    return True

@@ -9,16 +9,18 @@ import sys
 import time
 from pathlib import Path
 
-from mllam_exps import dispatch, experiments, notify, records, saving
+from mllam_exps import dispatch, experiments, notify, records, saving, verdicts
 from mllam_exps.assess import RunState, assess
-from mllam_exps.attempt import Supervisor
+from mllam_exps.attempt import Stopped, Supervisor
 from mllam_exps.chain import Chain, Standing, machine_of, pipeline_of
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.room import Room
 from mllam_exps.schedulers import get
-from mllam_exps.store import Attempt, Outcome
+from mllam_exps.store import Attempt, Outcome, RunStore
+
+ENDS_PATIENCE = 20.0
 
 
 class Finisher(Supervisor):
@@ -42,15 +44,36 @@ class Finisher(Supervisor):
         experiment = self.experiment
         scheduler = get(self.machine.scheduler, experiment.store.directory)
         chain = Chain(experiment, self.machine, Room(self.machine, scheduler))
-        standing = chain.advance(again=False)
+        self._hear_of_the_ends()
+        with dispatch.lock(experiment.store, "dispatch", wait=True):
+            standing = chain.advance(again=False)
         if standing.done:
             _save(experiment, self.attempt.number)
         elif standing.failure and not standing.living:
             stage, now = standing.failure
             why = now.reason.partition("\n")[0] or str(now.state)
-            raise MllamError(f"{stage} {now.state}", why=why, next=f"mllam-exps retry {experiment.name}")
+            way_out = f"mllam-exps retry {experiment.name}"
+            if now.state is RunState.CANCELLED:
+                raise Stopped(Outcome.CANCELLED, f"{stage} was cancelled\n  → {way_out}")
+            raise MllamError(f"{stage} {now.state}", why=why, next=way_out)
         else:
             self._go_on(chain, standing)
+
+    def _hear_of_the_ends(self) -> None:
+        """Wait for Slurm's word on jobs behind a failed one: it takes them back at the moment when this one starts.
+
+        squeue's last answer may call them pending, and another saving behind them would start at once, again and again.
+        """
+        until = time.monotonic() + ENDS_PATIENCE
+        runs = self.experiment.runs.values()
+        while silent := [now.attempt for now in map(assess, runs) if now.state is RunState.PENDING and now.attempt]:
+            if time.monotonic() > until:
+                break
+            living = [a for a in silent if not verdicts.ask(a).phase.ended]
+            if not any(_is_doomed(attempt) for attempt in living):
+                break
+            self._raise_if_stopped()
+            time.sleep(0.5)
 
     def _go_on(self, chain: Chain, standing: Standing) -> None:
         """Leave what is still to come to the next attempt, behind the jobs that it waits for."""
@@ -63,7 +86,7 @@ class Finisher(Supervisor):
         outcome, reason = super()._outcome(reserve)
         if outcome is not Outcome.SUCCEEDED and self.experiment.saving.result is not None:
             return Outcome.SUPERSEDED, "another experiment's last job has saved it"
-        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED}:
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED}:
             notify.tell(self.experiment, self.machine, str(outcome), reason)
         return outcome, reason
 
@@ -97,6 +120,14 @@ class Finisher(Supervisor):
             if record := now.attempt.job:
                 scheduler.cancel(scheduler.job(record))
             notify.tell(other, self.machine, Outcome.SUCCEEDED, "")
+
+
+def _is_doomed(attempt: Attempt) -> bool:
+    """Tell whether an attempt that never started waits for a run that has ended without a result."""
+    store = RunStore(attempt.run.store)
+    to_come = (records.read(attempt.directory / "spec.json", "to_come") or {"to_come": {}})["to_come"]
+    needed = [store.run(key) for key in to_come.values()]
+    return any(run.result is None and not assess(run).state.living for run in needed)
 
 
 def _save(experiment: Experiment, number: int) -> None:

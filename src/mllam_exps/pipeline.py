@@ -233,7 +233,7 @@ class Pipeline:
             If ``dvc.yaml`` has no such stage; the nearest one is named.
         """
         for stage in self.repo.index.stages:
-            if stage_name(stage) == name and not stage.is_data_source:
+            if not stage.is_data_source and stage_name(stage) == name:
                 return stage
         import difflib
 
@@ -274,6 +274,19 @@ class Pipeline:
     def digest_of(self, source: Input) -> str | None:
         """Return the digest that the run store knows for an input that a run makes, or None."""
         return self._known_result(source.run, source.path) if source.run else None
+
+    def added(self, path: str) -> dict[str, Any] | None:
+        """Describe an input that was added with `dvc add`, as its ``.dvc`` file does; None where it was not."""
+        produced = self._producer(str(self.root / path))
+        if produced is None or not produced[0].is_data_source or Path(produced[1].fs_path) != self.root / path:
+            return None
+        out = produced[1]
+        return {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
+
+    def added_inputs(self, name: str) -> list[str]:
+        """Return the outputs of `dvc add` that a stage reads."""
+        produced = [self._producer(dep.fs_path) for dep in self.dvc_stage(name).deps]
+        return [self._relative(found[1].fs_path) for found in produced if found and found[0].is_data_source]
 
     def _relative(self, path: str) -> str:
         return Path(path).relative_to(self.root).as_posix()

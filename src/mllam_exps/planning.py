@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mllam_exps import checks, clones, experiments, stages, sweeps
+from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import SETTINGS
 from mllam_exps.driver import known_digests
 from mllam_exps.errors import MllamError, Problems, UsageError
@@ -32,6 +33,8 @@ from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+
+OVER = {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
 
 BOOKKEEPING = ("check_for_venv_path", "mllam_version")
 """Stages of ours that make no result: what they write is written when an experiment is planned."""
@@ -81,7 +84,7 @@ class Base:
         if not overrides and not hydra.get("enabled"):
             yield self.root, self.repo
             return
-        files = {self.root / file for file in [*overrides, "params.yaml"]}
+        files = {(self.root / file).resolve() for file in [*overrides, "params.yaml"]}
         before = {file: file.read_bytes() for file in files if file.is_file()}
         try:
             sweeps.apply(self.root, overrides, hydra)
@@ -90,6 +93,7 @@ class Base:
             yield self.root, self.repo
         finally:
             for file, content in before.items():
+                file.unlink()  # its content may be a copy's by now: large files are hard links
                 file.write_bytes(content)
 
 
@@ -129,6 +133,7 @@ class Planner:
     _sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _sites: list[Path] = field(default_factory=list)
+    _sites_checked: bool = False
 
     def __post_init__(self) -> None:
         self.state = clones.state(self.workspace.root)
@@ -188,6 +193,9 @@ class Planner:
             (root / CHECKED_FILE).write_text(CHECKED, encoding="utf-8")
             (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
             pipeline = self._pipeline(repo, variant, versions)
+            if not self._sites_checked:
+                self._refuse_changed_data(pipeline)
+                self._sites_checked = True
             asked = self._asked(pipeline)
             steps = tuple(self._step(pipeline, stage) for stage in asked if stage not in BOOKKEEPING)
             definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
@@ -222,6 +230,7 @@ class Planner:
             steps=steps,
             sources=sources,
             stages=tuple(asked),
+            edited=self.state.edited,
             settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
         )
         taken[name] = experiment
@@ -256,17 +265,47 @@ class Planner:
     def _name(self, given: str, taken: Mapping[str, Experiment | None]) -> str:
         if not given:
             return sweeps.new_name(taken)
-        if given in taken and not self.force:
-            other = taken[given]
+        if given not in taken:
+            return given
+        other = taken[given]
+        if other is not None and assess(other.saving).state not in OVER:
+            way_out = f"another name, or mllam-exps cancel {given} first"
+            raise UsageError("is the name of another experiment, which is at work", f"-n {given}", next=way_out)
+        if not self.force:
             what = "of another experiment that was submitted" if other else "of an experiment that starts here"
             way_out = "another name, or --force: it takes its place"
             raise UsageError(f"is the name {what}", f"-n {given}", next=way_out)
         return given
 
+    def check_again(self, plans: Sequence[Plan]) -> None:
+        """Refuse what another submission has taken meanwhile; to be called when no other can.
+
+        Raises
+        ------
+        UsageError
+            If a name was taken, or a result that is to be made again is needed by an experiment that is at work.
+        """
+        mine = {plan.experiment.identity for plan in plans}
+        for other in experiments.of_store(self.store):
+            if other.identity in mine or assess(other.saving).state in OVER:
+                continue
+            for plan in plans:
+                ours = plan.experiment
+                if (other.origin, other.baseline, other.name) == (ours.origin, ours.baseline, ours.name):
+                    raise UsageError(
+                        "was submitted a moment ago, with other parameters", ours.name, next="another name"
+                    )
+                needed = {s.key for s in other.steps} & {s.key for s in ours.steps if not s.known}
+                if self.force and needed:
+                    why = f"experiment {other.name}, which is at work, needs {sorted(needed)[0]}"
+                    raise UsageError(
+                        "cannot be made again now", ours.name, why, f"mllam-exps cancel {other.name}, or wait"
+                    )
+
     def _pipeline(self, repo: Repo, variant: Variant, versions: str) -> Pipeline:
         def content(dep: Any, path: str) -> str:
             # What the clones have in common is read in the first one only.
-            if path in variant.overrides:
+            if _touched(path, variant.overrides):
                 return digest_of_source(dep, path)
             if path not in self._sources:
                 self._sources[path] = _describe(dep, path)
@@ -291,13 +330,15 @@ class Planner:
             If one of them is no stage of ours.
         """
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
-        wanted = set(self.targets or graph)
+        wanted = set(self.targets or (stage for stage in graph if ":" not in stage))
         for target in self.targets:
             pipeline.dvc_stage(target)
         while more := {need for stage in wanted for need in graph[stage]} - wanted:
             wanted |= more
         asked = [stage for stage in pipeline.in_order() if stage in wanted]
         for stage in asked:
+            if ":" in stage:
+                raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
             if is_ours(pipeline.dvc_stage(stage)):
                 _ = stage in BOOKKEEPING or stages.get(stage)
             elif not pipeline.known_to_dvc(stage):
@@ -318,17 +359,42 @@ class Planner:
         return Step(stage, definition.key, needs, dict(known))
 
     def _sources_of(self, pipeline: Pipeline, variant: Variant) -> dict[str, Any]:
+        """Describe the inputs that no stage makes: what git keeps, and what was added with `dvc add`."""
         found = {}
         for stage in pipeline.stage_names:
             for dep in pipeline.dvc_stage(stage).deps:
                 path = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
                 if dep.hash_name == "params" or path in found:
                     continue
-                if path in self._sources and path not in variant.overrides:
+                if path in self._sources and not _touched(path, variant.overrides):
                     found[path] = self._sources[path]
-                elif path in variant.overrides and dep.exists:
+                elif (added := pipeline.added(path)) is not None:
+                    found[path] = added
+                elif _touched(path, variant.overrides) and dep.exists:
                     found[path] = _describe(dep, path)
         return found
+
+    def _refuse_changed_data(self, pipeline: Pipeline) -> None:
+        """Refuse data that were changed since `dvc add`: `dvc exp run` would add them, unseen.
+
+        Raises
+        ------
+        UsageError
+            Naming them.
+        """
+        used = {path for stage in pipeline.stage_names for path in pipeline.added_inputs(stage)}
+        for stage in self.repo.index.stages:
+            for out in stage.outs if stage.is_data_source else ():
+                path = Path(out.fs_path).relative_to(self.repo.root_dir).as_posix()
+                if path in used and out.exists and out.changed_checksum():
+                    raise UsageError(
+                        "was changed since `dvc add`", path, next=f"dvc add {path}, or dvc checkout {path}"
+                    )
+
+
+def _touched(path: str, overrides: Overrides) -> bool:
+    """Tell whether parameters that are set stand in an input, or below it."""
+    return any(file == path or file.startswith(f"{path}/") for file in overrides)
 
 
 def _describe(dep: Any, path: str) -> dict[str, Any]:
@@ -341,6 +407,15 @@ def _describe(dep: Any, path: str) -> dict[str, Any]:
         "size": sum(file.stat().st_size for file in files),
         "files": len(files) if place.is_dir() else None,
     }
+
+
+def retire(store: RunStore, plan: Plan) -> None:
+    """Call off failed experiments whose name another one takes over: they could never be saved."""
+    for other in experiments.of_store(store):
+        ours = plan.experiment
+        same = (other.origin, other.baseline, other.name) == (ours.origin, ours.baseline, ours.name)
+        if same and other.identity != ours.identity and assess(other.saving).state is RunState.FAILED:
+            experiments.call_off(other, "its name was taken over")
 
 
 def enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:

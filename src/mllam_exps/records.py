@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 
+def keep_others_out() -> None:
+    """Let this process make nothing that everybody can write to, whatever umask it was started with."""
+    os.umask(os.umask(0o077) | 0o002)
+
+
 def _write_temporary(path: Path, record: dict[str, Any]) -> Path:
     """Write `record` beside `path`, flushed to disk, and return the temporary file."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")

@@ -7,7 +7,9 @@ given their names in DVC's cache.
 
 from __future__ import annotations
 
+import logging
 import shutil
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,9 +45,23 @@ def save(experiment: Experiment, pipeline: Pipeline) -> str:
     MllamError
         If its name was taken by another one, say.
     """
+    # It would tell people to `git add` in a clone that is not theirs.
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    _refuse_a_changed_clone(experiment, pipeline)
     ours = write_lock(experiment, pipeline)
     commit = _commit(experiment, ours)
     return _push(experiment, commit)
+
+
+def _refuse_a_changed_clone(experiment: Experiment, pipeline: Pipeline) -> None:
+    """Refuse to save parameters that are not those of the results."""
+    for step in experiment.steps:
+        key = pipeline.definition(step.stage).key
+        if key != step.key:
+            why = f"{step.stage} would be {key} now, not {step.key}"
+            raise MllamError(
+                "the experiment's clone was changed", str(experiment.root), why, "mllam-exps submit it again"
+            )
 
 
 def write_lock(experiment: Experiment, pipeline: Pipeline) -> list[str]:
@@ -61,18 +77,17 @@ def write_lock(experiment: Experiment, pipeline: Pipeline) -> list[str]:
     files = ["dvc.lock"]
     made: dict[str, dict[str, Any]] = dict(experiment.sources)
     stages = [pipeline.dvc_stage(name) for name in experiment.stages]
-    with repo.lock, repo.scm_context(autostage=False):
+    with repo.lock, repo.scm_context(autostage=False, quiet=True):
         for stage in stages:
             name = str(stage.name)
             if name in experiment.runs:
                 known[name] = _hand_over(repo, experiment.runs[name], stage)
             elif name in known:
-                _from_cache(repo, stage, known[name])
+                _from_cache(repo, stage, pipeline.root, known[name])
             _fill(stage, pipeline.root, made, known.get(name))
-            made |= {
-                Path(out.fs_path).relative_to(pipeline.root).as_posix(): _described(out, known.get(name))
-                for out in stage.outs
-            }
+            for out in stage.outs:
+                path = Path(out.fs_path).relative_to(pipeline.root).as_posix()
+                made[path] = _described(out, path, known.get(name))
             for out in stage.outs:
                 if out.use_cache:
                     out.ignore()
@@ -101,18 +116,18 @@ def _hand_over(repo: Repo, run: Run, stage: DvcStage) -> dict[str, Any]:
     raise AssertionError
 
 
-def _from_cache(repo: Repo, stage: DvcStage, known: Mapping[str, Any]) -> None:
+def _from_cache(repo: Repo, stage: DvcStage, root: Path, known: Mapping[str, Any]) -> None:
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
     for out in stage.outs:
-        target, digest = Path(out.fs_path), str(known[out.def_path]["digest"])
+        target = Path(out.fs_path)
+        digest = str(known[target.relative_to(root).as_posix()]["digest"])
         if not out.use_cache and not (target.is_file() and outputs.md5_of_file(target) == digest):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             shutil.copyfile(repo.cache.local.oid_to_path(digest), target)
 
 
-def _described(out: Any, known: dict[str, Any] | None) -> dict[str, Any]:
-    path = out.def_path
+def _described(out: Any, path: str, known: dict[str, Any] | None) -> dict[str, Any]:
     if known and path in known:
         return dict(known[path])
     return {"digest": out.hash_info.value, "size": out.meta.size if out.meta else None, "files": None}
@@ -170,7 +185,9 @@ def _commit(experiment: Experiment, files: list[str]) -> str:
     root = experiment.root
     there = [file for file in files if (root / file).exists()]
     git(root, "add", "--update", "--", ".")
-    git(root, "add", "--force", "--", *there, *experiment.overrides)
+    # What the user's own rules ignore stays out, as it does with `dvc exp run`.
+    ignored = ignored_by_git(root, there)
+    git(root, "add", "--force", "--", *(file for file in there if file not in ignored), *experiment.overrides)
     tree = git(root, "write-tree")
     known = _pushed(experiment)
     if known and _tree(experiment, known) == tree:
@@ -179,16 +196,24 @@ def _commit(experiment: Experiment, files: list[str]) -> str:
     return git(root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
 
 
+def ignored_by_git(root: Path, files: list[str]) -> set[str]:
+    """Return which of these files git ignores."""
+    command = ["git", "-C", str(root), "check-ignore", "--stdin", "-z"]
+    text = "".join(f"{file}\0" for file in files)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return set(filter(None, done.stdout.split("\0")))
+
+
 def _tree(experiment: Experiment, commit: str) -> str:
     return git(experiment.root, "rev-parse", f"{commit}^{{tree}}")
 
 
 def _pushed(experiment: Experiment) -> str:
     """Return the commit that the experiment's name stands for in its origin, fetched; empty where there is none."""
-    found = git(experiment.root, "ls-remote", "--", experiment.origin, experiment.git_ref)
+    found = git(experiment.root, "ls-remote", "--", experiment.repository, experiment.git_ref)
     commit = found.partition("\t")[0]
     if commit:
-        git(experiment.root, "fetch", "--quiet", "--no-tags", "--", experiment.origin, experiment.git_ref)
+        git(experiment.root, "fetch", "--quiet", "--no-tags", "--", experiment.repository, experiment.git_ref)
     return commit
 
 
@@ -206,7 +231,7 @@ def _push(experiment: Experiment, commit: str) -> str:
     for attempt in range(TRIES):
         try:
             lease = f"--force-with-lease={ref}:{experiment.replaces}"
-            git(experiment.root, "push", "--quiet", lease, "--", experiment.origin, f"{commit}:{ref}")
+            git(experiment.root, "push", "--quiet", lease, "--", experiment.repository, f"{commit}:{ref}")
         except MllamError as error:
             taken = _pushed(experiment)
             if taken and _tree(experiment, taken) == _tree(experiment, commit):
@@ -227,7 +252,7 @@ def _push(experiment: Experiment, commit: str) -> str:
 
 
 def _remote_commit(experiment: Experiment) -> str:
-    return git(experiment.root, "ls-remote", "--", experiment.origin, experiment.git_ref).partition("\t")[0]
+    return git(experiment.root, "ls-remote", "--", experiment.repository, experiment.git_ref).partition("\t")[0]
 
 
 def forget_clone(experiment: Experiment) -> None:

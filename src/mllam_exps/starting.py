@@ -181,7 +181,7 @@ def give_up(attempt: Attempt, error: BaseException) -> None:
     reason = reason or "interrupted before it was submitted"
     outcome = Outcome.FAILED
     if isinstance(error, NoRoom):
-        outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})"
+        outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})" if error.why else error.what
     with contextlib.suppress(OSError):
         end = {"outcome": outcome, "reason": reason, "time": time.time()}
         records.replace(attempt.directory / "end.json", end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import time
@@ -97,7 +98,7 @@ class Submission:
 
     def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
-        entered = []
+        entered, new = [], []
         for plan in plans:
             ref = plan.experiment.git_ref
             commit = _commit_of(self.workspace.root, ref)
@@ -105,12 +106,21 @@ class Submission:
             if not self.force and commit and plan.experiment.saving.result is not None:
                 entered.append((plan.experiment, plan))
                 continue
+            if self.force:
+                planning.retire(self.store, plan)
+            if not plan.experiment.directory.exists():
+                new.append(plan.experiment.directory)
             entered.append((planning.enter(plan, force=self.force, replaces=replaces), plan))
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         room = Room(self.machine, scheduler)
         chains = [Chain(experiment, self.machine, room, self.repo, plan.definitions) for experiment, plan in entered]
         # All is laid out before the first job starts: on a busy host their own work would slow down ours.
-        standings = self._prepare(chains)
+        try:
+            standings = self._prepare(chains)
+        except BaseException:
+            for directory in new:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise
         for chain, standing in zip(chains, standings, strict=True):
             self._send(chain, standing)
         self._wait_for_others(chains, standings)
@@ -196,6 +206,7 @@ def submit(
         if dry_run:
             return [Submitted(p.experiment, look(p.experiment), assess(p.experiment.saving)) for p in plans]
         with dispatch.lock(store, "dispatch", wait=True):
+            planner.check_again(plans)
             submitted = Submission(workspace, machine, store, repo, force).submit(plans)
     dispatch.dispatch(store)
     return submitted

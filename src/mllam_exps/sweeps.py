@@ -5,13 +5,19 @@ DVC reads it with Hydra; so do we, through DVC.
 
 from __future__ import annotations
 
+import difflib
 import os
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from mllam_exps.errors import UsageError
+
+LONGEST_NAME = 200
+"""git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
 
 Overrides = dict[str, list[str]]
 """By parameter file, what is set in it."""
@@ -49,7 +55,9 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     from dvc.utils.hydra import get_hydra_sweeps, to_hydra_overrides
     from hydra.errors import HydraException
 
-    by_file = {_inside(path, inside): words for path, words in to_path_overrides(set_params).items()}
+    by_file: Overrides = {}
+    for path, words in to_path_overrides(set_params).items():
+        by_file.setdefault(_inside(path, inside), []).extend(words)
     try:
         sweeping = any(o.is_sweep_override() for words in by_file.values() for o in to_hydra_overrides(words))
         found = get_hydra_sweeps(by_file)
@@ -108,13 +116,32 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
                 apply_overrides(path, words)
         except (DvcException, HydraException) as error:
             why = " ".join(str(error.__cause__ or error).split())
-            raise UsageError("cannot be set", f"-S {file}:{' '.join(words)}", why, _GRAMMAR) from error
+            way_out = _near(path, words) or _GRAMMAR
+            raise UsageError("cannot be set", f"-S {file}:{' '.join(words)}", why, way_out) from error
         except KeyError as error:
             raise UsageError("is no file of parameters", f"-S {file}", f"its name ends in {error}") from error
 
 
+def _near(path: Path, words: list[str]) -> str:
+    """Say which key was meant, where one that the file lacks is nearly right."""
+    known = _keys(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.suffix in {".yaml", ".yml"} else []
+    for word in words:
+        key = word.partition("=")[0]
+        if key not in known and (near := difflib.get_close_matches(key, known, 1)):
+            return f"did you mean {near[0]}? (+{word} adds the key)"
+    return ""
+
+
+def _keys(values: object, prefix: str = "") -> list[str]:
+    if not isinstance(values, dict):
+        return []
+    names = [(f"{prefix}{key}", value) for key, value in values.items()]
+    return [found for name, value in names for found in [name, *_keys(value, f"{name}.")]]
+
+
 def _alone(path: Path) -> None:
     """Make a file no other's hard link: it is about to be written in place."""
+    path = path.resolve()
     if path.is_file():
         content = path.read_bytes()
         path.unlink()
@@ -137,6 +164,8 @@ def check_name(name: str) -> None:
     UsageError
         With what is wrong.
     """
+    if len(name.encode()) > LONGEST_NAME:
+        raise UsageError("is too long for an experiment's name", f"-n {name[:20]}…", f"{LONGEST_NAME} bytes fit")
     command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
     if "/" in name or name.startswith("-") or subprocess.run(command, check=False).returncode != 0:
         raise UsageError(

@@ -12,16 +12,16 @@ from mllam_exps.experiments import Experiment
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.report.here import Here
 from mllam_exps.stopping import ask_to_stop, stop, wait_for
-from mllam_exps.store import Attempt, Outcome, Run
+from mllam_exps.store import Attempt, Run
 
 
 def cancel(names: list[str], *, force: bool) -> None:
     """Cancel experiments; or the run of a stage, or of a key, of this workspace."""
     here = Here.open()
-    wanted = {name: here.experiment(name) for name in names}
-    submitted = [experiment for experiment in wanted.values() if experiment is not None]
-    for name, experiment in wanted.items():
-        if experiment is None:
+    wanted = {name: here.matching(name) for name in names}
+    submitted = [experiment for found in wanted.values() for experiment in found]
+    for name, found in wanted.items():
+        if not found:
             _cancel_run(here.find(name), force=force)
     if submitted:
         _cancel_experiments(here, submitted, force=force)
@@ -65,8 +65,11 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
                 asked += _ask(run, me)
     late = wait_for(asked)
     for experiment in wanted:
+        # A last job that was at work just then may have left the rest to the next one.
+        late += wait_for(_ask(experiment.saving, me))
         _note_the_end(experiment)
-        print(f"{experiment.name}: {assess(experiment.saving).state}")
+        state = assess(experiment.saving).state
+        print(f"{experiment.name}: {'is being cancelled' if state.living else state}")
     if late:
         where = ", ".join(attempt.run.key for attempt in late)
         raise MllamError("not stopped yet", where=where, next="mllam-exps status", exit=Exit.UNKNOWN)
@@ -94,18 +97,8 @@ def _ask(run: Run, me: ProcessIdentity) -> list[Attempt]:
 
 def _note_the_end(experiment: Experiment) -> None:
     """Write down that it was cancelled, where nothing of it was at work: else the next command would submit it."""
-    from mllam_exps import records
-
-    saving = experiment.saving
-    now = assess(saving)
+    now = assess(experiment.saving)
     if now.state in {RunState.DONE, RunState.CANCELLED} or now.state.living:
         return
-    number = now.attempt.number + 1 if now.attempt else 1
-    attempt = saving.claim(
-        number, scheduler="local", experiment=experiment.name, workspace=experiment.root, working_directory=None
-    )
-    if attempt is None:
+    if not experiments.call_off(experiment, "cancelled"):
         print(f"{experiment.name} was submitted again meanwhile", file=sys.stderr)
-        return
-    end = {"outcome": Outcome.CANCELLED, "reason": "cancelled", "time": 0.0}
-    records.replace(attempt.directory / "end.json", end | {"time": attempt.claimed_at})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 
 from mllam_exps import experiments, machines
@@ -48,6 +49,14 @@ class Here:
         found = [e for e in experiments.of_store(self.store) if name in {e.name, e.identity}]
         return max(found, key=lambda e: (e.origin == str(self.workspace.origin), e.created), default=None)
 
+    def matching(self, name: str) -> list[Experiment]:
+        """Return the submitted experiments whose names fit a pattern, the newest of each name."""
+        if not any(sign in name for sign in "*?["):
+            return [found] if (found := self.experiment(name)) else []
+        mine = [e for e in experiments.of_store(self.store) if e.origin == str(self.workspace.origin)]
+        newest = {e.name: e for e in mine if fnmatchcase(e.name, name)}
+        return list(newest.values())
+
     def submitted(self, name: str) -> Experiment:
         """Return the submitted experiment of that name.
 
@@ -76,8 +85,10 @@ class Here:
             runs = [r for r in self.store.runs() if r.key.startswith(stage_or_key)]
             if len(runs) == 1:
                 return runs[0]
-            what = "no run's key begins with" if not runs else f"{len(runs)} runs' keys begin with"
+            what = "no experiment and no run is called" if not runs else f"{len(runs)} runs' keys begin with"
             raise UsageError(f"{what} {stage_or_key}", next="mllam-exps status --all")
+        if any(e.name.startswith(f"{stage_or_key}-") for e in experiments.of_store(self.store)):
+            raise UsageError(f"no experiment is called {stage_or_key!r}", next=f"did you mean '{stage_or_key}-*'?")
         run = self.store.run(self.pipeline.definition(stage_or_key).key)
         if run.definition is not None:
             return run

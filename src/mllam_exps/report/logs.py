@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 from mllam_exps import reasons
 from mllam_exps.assess import RunState, assess
@@ -29,7 +30,30 @@ def show(name: str, stage: str | None, *, follow: bool, number: int | None, line
     experiment = here.experiment(name)
     if experiment is None and stage is not None:
         here.submitted(name)
+    if experiment is not None and stage is None and follow:
+        _follow_all(experiment, lines)
+        return
     run = here.find(name) if experiment is None else _run(experiment, stage)
+    _show(run, follow=follow, number=number, lines=lines)
+
+
+def _follow_all(experiment: Experiment, lines: int | None) -> None:
+    """Follow whatever is at work, one stage after the other, until the experiment is over."""
+    shown: set[Path] = set()
+    while True:
+        living = assess(experiment.saving).state.living
+        run = _run(experiment, None)
+        attempt = run.last_attempt()
+        if attempt is not None and attempt.log.exists() and attempt.directory not in shown:
+            shown.add(attempt.directory)
+            _show(run, follow=True, number=None, lines=lines)
+        elif not living:
+            return
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> None:
     attempt = _attempt(run, number)
     print(f"==> {attempt.log} <==", file=sys.stderr)
     if lines is not None:

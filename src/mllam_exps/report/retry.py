@@ -17,7 +17,7 @@ FAILED = {RunState.FAILED, RunState.LOST, RunState.CANCELLED}
 def retry(names: list[str], *, failed: bool) -> None:
     """Submit again, in the clones that were made when they were submitted; a training goes on from its checkpoint."""
     here = Here.open()
-    wanted = [here.submitted(name) for name in names]
+    wanted = [experiment for name in names for experiment in here.matching(name) or [here.submitted(name)]]
     if failed:
         mine = [e for e in experiments.of_store(here.store) if e.is_mine and e.origin == str(here.workspace.origin)]
         wanted += [e for e in mine if assess(e.saving).state in {RunState.FAILED, RunState.LOST} and e not in wanted]

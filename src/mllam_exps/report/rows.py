@@ -63,10 +63,9 @@ class Cell:
         """Where it runs."""
         if self.now.state is not RunState.RUNNING or self.now.attempt is None:
             return None
-        if self.now.reason.startswith("on "):
-            return self.now.reason.removeprefix("on ")
-        host: str | None = (self.now.attempt.started or {}).get("host")
-        return host
+        started = self.now.attempt.started or {}
+        node: str | None = started.get("node") or started.get("host")
+        return node
 
     @property
     def elapsed(self) -> float | None:
@@ -180,6 +179,9 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         if everything or experiment.origin == str(here.workspace.origin):
             cells = {stage: cell(run) for stage, run in experiment.runs.items()}
             rows.append(Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving))))
+    if not everything:
+        newest = {_place(row.experiment): row for row in rows if row.experiment}
+        rows = [row for row in rows if row.experiment and (newest[_place(row.experiment)] is row or not row.over)]
     others: dict[str, Row] = {}
     for run in here.store.runs():
         if run.key not in shared:
@@ -198,6 +200,11 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         since = time.time() - RECENT_SECONDS
         rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
     return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
+
+
+def _place(experiment: Experiment) -> tuple[str, str, str]:
+    """Return what only one experiment can be: `--force` takes another's place."""
+    return experiment.origin, experiment.baseline, experiment.name
 
 
 def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:

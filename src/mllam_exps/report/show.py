@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checkpoints, clones, tracking
+from mllam_exps import checkpoints, tracking
 from mllam_exps.assess import assess
-from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.outputs import result_attempt
 from mllam_exps.report.here import Here
@@ -46,7 +45,7 @@ def to_record(experiment: Experiment) -> dict[str, Any]:
         "commit": saved.get("commit"),
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
-        "changed_files": _changed_files(experiment),
+        "edited": list(experiment.edited),
         "command": shlex.join(experiment.command),
         "message": experiment.message,
         "user": experiment.user,
@@ -59,17 +58,6 @@ def to_record(experiment: Experiment) -> dict[str, Any]:
         "checkpoints": [str(path) for run in experiment.runs.values() for path in _checkpoints(run)],
         "tracking": _tracking(experiment),
     }
-
-
-def _changed_files(experiment: Experiment) -> list[str]:
-    """Return the tracked files that were changed, and not committed, when it was submitted."""
-    if not experiment.clone.is_dir():
-        return []
-    try:
-        names = clones.git(experiment.root, "diff", "--name-only", "--relative", experiment.baseline)
-    except MllamError:
-        return []
-    return [name for name in names.splitlines() if name not in experiment.overrides]
 
 
 def _metrics(experiment: Experiment) -> dict[str, Any]:
@@ -116,8 +104,8 @@ def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
     for file, words in record["parameters"].items():
         for word in words:
             yield f"parameter   {file}: {word}"
-    if record["changed_files"]:
-        yield f"changed     {', '.join(record['changed_files'])} (not committed when it was submitted)"
+    if record["edited"]:
+        yield f"edited      {', '.join(record['edited'])} (not committed when it was submitted)"
     for stage in record["stages"]:
         yield _stage_line(stage)
     for path, values in record["metrics"].items():

@@ -34,6 +34,7 @@ COLOURS = {
 }
 REFRESH_SECONDS = 5.0
 MOST_RUNNING = 30
+MOST_DONE = 20
 NAMED = 3
 """Experiments that a sentence names; it counts the others."""
 
@@ -60,10 +61,25 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
 
     console = Console()
     rows = _rows(here, names, everything=everything)
+    while watch and not all(row.over for row in rows):
+        # Nobody looks: what counts is when it is over.
+        time.sleep(REFRESH_SECONDS)
+        dispatch.dispatch(here.store)
+        rows = _rows(here, names, everything=everything)
     if not rows:
         print(f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some", file=sys.stderr)
-    for part in render(rows):
+    shown = rows if everything or names else _newest(rows)
+    for part in render(shown):
         console.print(part)
+    if len(shown) < len(rows):
+        print(f"… and {len(rows) - len(shown)} more that are done: mllam-exps status --all")
+
+
+def _newest(rows: list[Row]) -> list[Row]:
+    """Leave out all but the newest of what is done."""
+    done = [row for row in rows if row.over and row.state is RunState.DONE]
+    hidden = {id(row) for row in done[:-MOST_DONE]}
+    return [row for row in rows if id(row) not in hidden]
 
 
 def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
@@ -81,7 +97,9 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> None:
     with Live(refresh_per_second=1, vertical_overflow="visible") as live:
         while True:
             rows = _rows(here, names, everything=everything)
-            live.update(Group(*render(rows), f"{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"), refresh=True)
+            live.update(
+                Group(*render(_newest(rows)), f"{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"), refresh=True
+            )
             if all(row.over for row in rows):
                 return
             time.sleep(REFRESH_SECONDS)
@@ -125,7 +143,7 @@ def _cell(row: Row, stage: str) -> Text:
         return Text("known" if known else "", style="green" if known else "")
     word = str(cell.now.state)
     if cell.now.state is RunState.NEW or cell.now.untried:
-        word = "waits"
+        word = "not run" if row.over else "waits"
     if cell.now.state is RunState.RUNNING and cell.now.attempt is not None:
         word = describe(cell.now).partition(" (")[0]
     if cell.now.attempt is not None and cell.now.attempt.number > 1:
@@ -200,7 +218,8 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
             again = "mllam-exps retry {names}" if row.experiment else "dvc exp run"
             look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
             way_out = way_out.replace("{", "{{").replace("}", "}}")
-            yield now.state, f"{stage} {now.state}: {told}", way_out or f"{again}\n  → {look}"
+            why = "" if told == now.state else f": {told}"
+            yield now.state, f"{stage} {now.state}{why}", way_out or f"{again}\n  → {look}"
         elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
             yield now.state, f"{stage} {now.state}: {told}", "mllam-exps cancel {names}" if now.hopeless else ""
         elif now.state is RunState.NEW and told:

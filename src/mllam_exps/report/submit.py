@@ -31,7 +31,10 @@ def submit(
         stages, set_params=set_params, name=name, message=message, force=force, dry_run=dry_run
     )
     if as_json:
-        print(json.dumps([one.to_record() for one in submitted], indent=1))
+        records = [one.to_record() for one in submitted]
+        for stage in (stage for record in records for stage in record["stages"] if dry_run):
+            stage["state"] = "would run" if stage["state"] == "waits" else stage["state"]
+        print(json.dumps(records, indent=1))
         return
     _print_table(submitted, dry_run=dry_run)
     for line in _summary(submitted, dry_run=dry_run):
@@ -72,9 +75,10 @@ def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
         }
         told = ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items()) or "nothing"
         return [f"{experiments}; would run: {told}; nothing was submitted"]
-    told = ", ".join(f"{n} × {stage}" for stage, n in new.items()) or "nothing new"
+    told = ", ".join(f"{n} × {stage}" for stage, n in new.items())
+    told = f"{told} submitted" if told else "no run that is not known or under way"
     done = sum(one.saving.state is RunState.DONE for one in submitted)
-    lines.append(f"{experiments}: {told} submitted" + (f"; {done} known and saved already" if done else ""))
+    lines.append(f"{experiments}: {told}" + (f"; {done} known and saved already" if done else ""))
     if waits := next((one.standing.waits for one in submitted if one.standing.waits), ""):
         number = sum(bool(one.standing.waits) for one in submitted)
         lines.append(f"{number} of them: {waits}")

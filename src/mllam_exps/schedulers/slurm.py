@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.errors import MllamError
+from mllam_exps.errors import Exit, MllamError, UsageError
 from mllam_exps.schedulers import slurm_script, slurm_states
 from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, NoRoom, Uncertain
 from mllam_exps.schedulers.slurm_queue import Entry, Queue, Silence, last_line
@@ -251,13 +251,14 @@ def _slurm(
         raise _no_slurm(command[0]) from None
     if done.returncode != 0 and _NO_CLUSTER.search(done.stderr):
         way_out = "export SLURM_CONF=…, or log in to a host of the cluster"
-        raise MllamError("Slurm finds no configuration on this host", command[0], last_line(done.stderr), way_out)
+        why = last_line(done.stderr)
+        raise MllamError("Slurm finds no configuration on this host", command[0], why, way_out, Exit.USAGE)
     return done
 
 
 def _no_slurm(program: str) -> MllamError:
     why = "the machine file says `scheduler: slurm`"
-    return MllamError(f"no command {program} on this host", why=why, next="log in to a host of the cluster")
+    return UsageError(f"no command {program} on this host", why=why, next="log in to a host of the cluster")
 
 
 def _silence(answer: Silence) -> JobState:

@@ -1,0 +1,187 @@
+"""`mllam-exps submit` from all kinds of repositories: what is frozen, and saved, is what was there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Experiment
+from test_submit import rows, settled, shown, submit
+
+
+def commit(toy: Experiment) -> None:
+    toy.ok("git", "add", "-A")
+    toy.ok("git", "commit", "-qm", "Changed")
+
+
+def add_input(toy: Experiment, stage: str, path: str) -> None:
+    """Let a stage depend on one more file or folder."""
+    file = toy.root / "dvc.yaml"
+    pipeline = yaml.safe_load(file.read_text())
+    pipeline["stages"][stage]["deps"].append(path)
+    file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+
+
+def saved(toy: Experiment, name: str, path: str) -> str:
+    """Return a file of a saved experiment."""
+    return toy.ok("git", "show", f"{rows(toy)[name]['commit']}:{path}")
+
+
+def clean_after_apply(toy: Experiment, name: str) -> None:
+    toy.ok("dvc", "exp", "apply", name)
+    assert "changed" not in toy.ok("dvc", "status", "make", "grow").replace("always changed", "")
+
+
+def test_large_parameter_files_are_each_experiment_s_own(made: Experiment):
+    """Large files of the clones are hard links to one another."""
+    file = made.root / "toy.yaml"
+    file.write_text(file.read_text() + "".join(f"# {n:060d}\n" for n in range(1000)))
+    commit(made)
+    submit(made, "-n", "big", "-S", "toy.yaml:grow.epochs=2,4")
+    settled(made, "big-1", "big-2")
+    for name, epochs in (("big-1", 2), ("big-2", 4)):
+        assert yaml.safe_load(saved(made, name, "toy.yaml"))["grow"]["epochs"] == epochs
+        assert shown(made)[name]["metrics"]["grown.json"]["data"]["epochs"] == epochs
+    clean_after_apply(made, "big-2")
+
+
+def test_a_folder_that_holds_a_changed_parameter_is_another_input(made: Experiment):
+    add_input(made, "grow", "data")
+    commit(made)
+    submit(made, "-n", "dir", "-S", "data/training_params.yaml:lr=0.001,0.003")
+    settled(made, "dir-1", "dir-2")
+    assert made.starts() == 2
+    clean_after_apply(made, "dir-2")
+
+
+def test_data_that_dvc_tracks_are_inputs_and_changed_ones_are_refused(made: Experiment):
+    (made.root / "extra.txt").write_text("one\n")
+    made.ok("dvc", "add", "-q", "extra.txt")
+    add_input(made, "grow", "extra.txt")
+    commit(made)
+    submit(made, "-n", "added")
+    settled(made, "added")
+    clean_after_apply(made, "added")
+    (made.root / "extra.txt").unlink()
+    (made.root / "extra.txt").write_text("two\n")
+    refused = made.command("mllam-exps", "submit", "-n", "changed")
+    assert (refused.returncode, "was changed since `dvc add`" in refused.stdout) == (2, True), refused.stdout
+
+
+def test_a_dvc_repository_in_a_folder_of_a_git_repository(made: Experiment, tmp_path: Path):
+    top = tmp_path / "top"
+    shutil.copytree(made.root, top / "inner", ignore=shutil.ignore_patterns(".git", ".dvc", "cache"))
+    inner = Experiment(top / "inner", made.environ)
+    subprocess.run(["git", "init", "-q", "-b", "main", str(top)], check=True)
+    inner.ok("dvc", "init", "-q", "--subdir")
+    commit(inner)
+    submit(inner, "-n", "below", "-S", "toy.yaml:grow.epochs=2")
+    assert settled(inner, "below")["below"]["state"] == "done"
+    assert shown(inner)["below"]["metrics"]["grown.json"]["data"]["epochs"] == 2
+    clean_after_apply(inner, "below")
+
+
+def test_two_spellings_of_a_file_are_one_file(made: Experiment):
+    submit(made, "-n", "two", "-S", "toy.yaml:grow.epochs=2", "-S", "./toy.yaml:grow.seconds=0.05")
+    settled(made, "two")
+    values = yaml.safe_load(saved(made, "two", "toy.yaml"))["grow"]
+    assert (values["epochs"], values["seconds"]) == (2, 0.05)
+
+
+def test_a_parameter_file_may_be_a_link(made: Experiment):
+    (made.root / "toy.yaml").rename(made.root / "real.yaml")
+    (made.root / "toy.yaml").symlink_to("real.yaml")
+    commit(made)
+    submit(made, "-n", "linked", "-S", "toy.yaml:grow.epochs=2")
+    assert settled(made, "linked")["linked"]["state"] == "done"
+    assert yaml.safe_load(saved(made, "linked", "real.yaml"))["grow"]["epochs"] == 2
+    assert "120000" in made.ok("git", "ls-tree", rows(made)["linked"]["commit"], "toy.yaml")
+
+
+def test_what_git_ignores_stays_out_of_the_commit(made: Experiment):
+    made.ok("dvc", "exp", "run", "-n", "waited", "-S", "toy.yaml:grow.epochs=2")
+    made.ok("git", "restore", "toy.yaml")
+    submit(made, "-n", "submitted", "-S", "toy.yaml:grow.epochs=2")
+    settled(made, "submitted")
+    refs = {
+        line.rsplit("/", 1)[1]: line
+        for line in made.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    }
+    assert made.ok("git", "diff", "--stat", refs["waited"], refs["submitted"]) == ""
+
+
+def test_a_repository_with_templates_and_a_matrix(made: Experiment):
+    file = made.root / "dvc.yaml"
+    pipeline = yaml.safe_load(file.read_text())
+    pipeline["stages"]["grow"]["deps"] = ["${grow.input}"]
+    pipeline["vars"] = ["toy.yaml"]
+    file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    made.set("toy.yaml", grow__input="made")
+    commit(made)
+    submit(made, "-n", "t", "-S", "toy.yaml:grow.epochs=1,2")
+    found = settled(made, "t-1", "t-2")
+    assert {row["state"] for row in found.values() if row["user"]} == {"done"}
+    clean_after_apply(made, "t-1")
+
+
+def test_no_file_of_the_store_is_for_everybody_to_write(made: Experiment):
+    submitted = made.command("bash", "-c", "umask 0; exec mllam-exps submit -n open -S toy.yaml:grow.epochs=1")
+    assert submitted.returncode == 0, submitted.stdout
+    settled(made, "open")
+    found = subprocess.run(
+        ["find", str(made.store.parent), "-perm", "-o+w", "!", "-type", "l"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == ""
+
+
+def test_uncommitted_changes_are_shown(made: Experiment):
+    made.set("toy.yaml", grow__epochs=2)
+    submit(made, "-n", "edited")
+    assert "edited      toy.yaml" in made.ok("mllam-exps", "show", "edited")
+    settled(made, "edited")
+
+
+def test_retry_beyond_max_jobs_waits_and_goes_on(made: Experiment):
+    submit(made, "-n", "r", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=1,2")
+    settled(made, "r-1", "r-2")
+    made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
+    made.ok("mllam-exps", "retry", "r-*")
+    found = settled(made, "r-1", "r-2")
+    assert {row["state"] for row in found.values() if row["user"]} == {"done"}
+    assert made.starts() == 4
+
+
+def test_a_cancelled_experiment_is_no_failed_one(made: Experiment):
+    submit(made, "-n", "c", "-S", "toy.yaml:grow.seconds=30")
+    made.ok("mllam-exps", "cancel", "c")
+    refused = made.command("mllam-exps", "retry", "--failed")
+    assert (refused.returncode, "no experiment has failed" in refused.stdout) == (2, True)
+
+
+def test_a_result_that_another_experiment_needs_is_not_made_again(toy: Experiment):
+    slow = ("-S", "toy.yaml:grow.seconds=5")
+    submit(toy, "-n", "a", "-S", "toy.yaml:grow.seconds=0.01")
+    settled(toy, "a")
+    submit(toy, "-n", "b", *slow)
+    refused = toy.command("mllam-exps", "submit", "-n", "d", "--force", "-S", "toy.yaml:grow.seconds=6")
+    assert (refused.returncode, "experiment b, which is at work, needs make" in refused.stdout) == (2, True)
+    toy.ok("mllam-exps", "cancel", "b")
+
+
+@pytest.mark.parametrize("where", ["detached", "worktree"])
+def test_other_checkouts(made: Experiment, tmp_path: Path, where: str):
+    there = made
+    if where == "detached":
+        made.ok("git", "switch", "-q", "--detach")
+    else:
+        made.ok("git", "worktree", "add", "-q", str(tmp_path / "tree"))
+        there = Experiment(tmp_path / "tree", made.environ)
+        there.ok("dvc", "config", "--local", "cache.dir", str(made.root / ".dvc/cache"))
+    submit(there, "-n", "other", "-S", "toy.yaml:grow.epochs=1")
+    assert settled(there, "other")["other"]["state"] == "done"
+    assert "other" in shown(there)
+    assert os.path.lexists(there.root / "dvc.yaml")
