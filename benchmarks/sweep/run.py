@@ -6,7 +6,9 @@ seconds, none shared between experiments.
 - ours: ``mllam-exps submit``;
 - dvc: ``dvc queue start -j N`` with stages that call ``sbatch -W``;
 - calkit: the same with ``calkit scheduler batch``, which waits by squeue each second;
-- bare: ``sbatch`` twice an experiment, the second behind the first: the floor.
+- bare: ``sbatch`` twice an experiment, the second behind the first: the floor;
+
+- alone: only the submission, while no job may start.
 
 Printed are: seconds until the command comes back, and until the last experiment is there; processes and memory that it
 leaves on, or needs from, the login node; slurmctld's requests an experiment; how often payloads ran.
@@ -164,6 +166,18 @@ def ours(directory: Path, cluster: Any, count: int) -> Result:
     )
 
 
+def alone(directory: Path, cluster: Any, count: int) -> None:
+    """Submit while no job may start: a login node does not share its cores with the nodes."""
+    toy = prepared(directory, cluster)
+    committed(toy)
+    cluster.command("scontrol", "update", "partition=main", "state=down")
+    begun = time.monotonic()
+    toy.ok("mllam-exps", "submit", *sweep(count))
+    print(f"submitting {count} while no job runs: {time.monotonic() - begun:.1f} s")
+    cluster.command("scancel", f"--user={os.getuid()}")
+    cluster.command("scontrol", "update", "partition=main", "state=up")
+
+
 def queue(directory: Path, cluster: Any, count: int, way: str, jobs: int, command: str) -> Result:
     """Let DVC's queue do it, with stages that wait for jobs."""
     toy = prepared(directory, cluster)
@@ -246,7 +260,7 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", default="12,100", help="how many; several with commas")
-    parser.add_argument("--ways", default="ours,bare,dvc-12,dvc-4,calkit", help="which, in this order")
+    parser.add_argument("--ways", default="alone,ours,bare,dvc-12,dvc-4,calkit-4", help="which, in this order")
     parser.add_argument("--calkit", help="the virtual environment that has calkit-python")
     options = parser.parse_args()
     wait = "sbatch -W --mem=100M --cpus-per-task=1 --output=/dev/null job.sh {stage}"
@@ -261,7 +275,9 @@ def main() -> None:
                 place = base / f"{way}-{count}"
                 place.mkdir()
                 name, _, jobs = way.partition("-")
-                if name == "ours":
+                if name == "alone":
+                    alone(place, cluster, count)
+                elif name == "ours":
                     results.append(ours(place, cluster, count))
                 elif name == "bare":
                     results.append(bare(place, cluster, count))

@@ -6,7 +6,9 @@ whatever describes the model is therefore refused in ``data/evaluate_params.yaml
 
 from __future__ import annotations
 
+import functools
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +92,12 @@ class _Loader(SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str) -> bytes:
+    """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it."""
+    return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
+
+
 def load(root: Path) -> Parameters:
     """Read the parameter files below ``root``.
 
@@ -126,7 +134,7 @@ def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
     """
     name = name or str(path)
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+        value = pickle.loads(_parsed(path.read_text(encoding="utf-8")))  # noqa: S301 - our own, of a moment ago
     except FileNotFoundError as error:
         raise UsageError("there is no such file", name) from error
     except yaml.MarkedYAMLError as error:

@@ -286,21 +286,18 @@ class Planner:
             If a name was taken, or a result that is to be made again is needed by an experiment that is at work.
         """
         mine = {plan.experiment.identity for plan in plans}
+        names = {(e.origin, e.baseline, e.name) for e in (plan.experiment for plan in plans)}
+        keys = {step.key for plan in plans for step in plan.experiment.steps if not step.known}
         for other in experiments.of_store(self.store):
-            if other.identity in mine or assess(other.saving).state in OVER:
+            taken = (other.origin, other.baseline, other.name) in names
+            needed = sorted(keys & {step.key for step in other.steps}) if self.force else []
+            if other.identity in mine or not (taken or needed) or assess(other.saving).state in OVER:
                 continue
-            for plan in plans:
-                ours = plan.experiment
-                if (other.origin, other.baseline, other.name) == (ours.origin, ours.baseline, ours.name):
-                    raise UsageError(
-                        "was submitted a moment ago, with other parameters", ours.name, next="another name"
-                    )
-                needed = {s.key for s in other.steps} & {s.key for s in ours.steps if not s.known}
-                if self.force and needed:
-                    why = f"experiment {other.name}, which is at work, needs {sorted(needed)[0]}"
-                    raise UsageError(
-                        "cannot be made again now", ours.name, why, f"mllam-exps cancel {other.name}, or wait"
-                    )
+            if taken:
+                what = "was submitted a moment ago, with other parameters"
+                raise UsageError(what, f"-n {other.name}", next="another name")
+            why = f"experiment {other.name}, which is at work, needs {needed[0]}"
+            raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {other.name}")
 
     def _pipeline(self, repo: Repo, variant: Variant, versions: str) -> Pipeline:
         def content(dep: Any, path: str) -> str:

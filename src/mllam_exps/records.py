@@ -20,7 +20,7 @@ def keep_others_out() -> None:
     os.umask(os.umask(0o077) | 0o002)
 
 
-def _write_temporary(path: Path, record: dict[str, Any]) -> Path:
+def _write_temporary(path: Path, record: dict[str, Any], *, flush: bool = True) -> Path:
     """Write `record` beside `path`, flushed to disk, and return the temporary file."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
@@ -28,7 +28,8 @@ def _write_temporary(path: Path, record: dict[str, Any]) -> Path:
             json.dump(record, file, indent=1, sort_keys=True)
             file.write("\n")
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
     except BaseException:
         # A full disk leaves an empty file of that name; nobody reads it, and nobody should find it either.
         with contextlib.suppress(OSError):
@@ -37,9 +38,15 @@ def _write_temporary(path: Path, record: dict[str, Any]) -> Path:
     return temporary
 
 
-def replace(path: Path, record: dict[str, Any]) -> None:
-    """Write `record` to `path`; a reader sees the old one or the new one, whatever happens meanwhile."""
-    _write_temporary(path, record).replace(path)
+def replace(path: Path, record: dict[str, Any], *, flush: bool = True) -> None:
+    """Write `record` to `path`; a reader sees the old one or the new one, whatever happens meanwhile.
+
+    Parameters
+    ----------
+    flush : bool
+        Whether it has to outlive a power failure of the moment: what can be found out again need not.
+    """
+    _write_temporary(path, record, flush=flush).replace(path)
 
 
 def create(path: Path, record: dict[str, Any]) -> bool:

@@ -54,7 +54,7 @@ class Spec:
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""
-        records.replace(attempt.directory / FILE, asdict(self))
+        records.replace(attempt.directory / FILE, asdict(self), flush=False)
 
     @classmethod
     def read(cls, attempt: Attempt) -> Spec:

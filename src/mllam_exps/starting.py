@@ -164,7 +164,7 @@ class Prepared:
         with _signals_held():
             try:
                 job = self.scheduler.submit(replace(self.request, after=after))
-                records.replace(self.attempt.directory / "job.json", job.record)
+                records.replace(self.attempt.directory / "job.json", job.record, flush=False)
             except Uncertain as doubt:
                 record = {"why": str(doubt), "time": time.time()}
                 records.replace(self.attempt.directory / "uncertain.json", record)

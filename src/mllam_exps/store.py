@@ -199,7 +199,7 @@ class Run:
         (self.directory / "attempts").mkdir(parents=True, exist_ok=True)
         (self.directory / "waiters").mkdir(exist_ok=True)
         if self.definition is None:
-            records.replace(self.directory / "run.json", dict(definition))
+            records.replace(self.directory / "run.json", dict(definition), flush=False)
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts, oldest first."""
