@@ -285,7 +285,7 @@ def main() -> None:
                     results.append(queue(place, cluster, count, "dvc queue, sbatch -W", int(jobs), wait))
                 elif options.calkit:
                     calkit = f"{options.calkit}/bin/calkit scheduler batch --name {{stage}}-$DVC_EXP_NAME -e cluster"
-                    calkit += " -s=--mem=100M --log-path=job.log job.sh {stage}"
+                    calkit += " --option=--mem=100M --log-path=job.log job.sh {stage}"
                     results.append(queue(place, cluster, count, "dvc queue, calkit", int(jobs or 4), calkit))
             report(results, count)
     finally:
