@@ -26,7 +26,8 @@ PARAMETER_FILES = [
 ]
 
 
-LONGEST = ("end_to_end", "slurm_runs", "driver", "stage_programs", "tracking", "callbacks", "slurm_double")
+LONGEST = ("submit_slurm", "end_to_end", "submit_killed", "slurm_runs", "submit", "submit_repositories")
+LONGEST += ("submit_accounting", "driver", "stage_programs", "tracking", "callbacks", "slurm_double")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -104,6 +104,8 @@ def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(made: Experiment, c
     assert "make, which it needs, was not made" in stages["grow"]["reason"]
     assert stages["make"]["state"] == "failed"
     assert made.starts() == 1, "what failed upstream starts nothing"
+    savings = [len(list(path.glob("attempts/*.json"))) for path in made.store.parent.glob("experiments/save-*")]
+    assert max(savings) <= 2, "a failed stage wakes its experiment up once"
     made.set("toy.yaml", grow__seconds=30.0)
     submit(made, "-n", "scancelled", "-S", "toy.yaml:grow.epochs=4")
     eventually(lambda: made.starts() == 2, 60, "it works")
@@ -175,52 +177,33 @@ def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(ma
     assert made.starts() == 3
 
 
-KILLER = """
-import os, signal, subprocess, sys
-left = int(sys.argv.pop(1))
-def counted(function):
-    def call(*args, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done = function(*args, **options)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
-    return call
-from mllam_exps import cli, records, starting, experiments
-from mllam_exps.schedulers import slurm
-os.link, os.rename, os.replace = counted(os.link), counted(os.rename), counted(os.replace)
-slurm._slurm = counted(slurm._slurm)
-sys.argv[0] = "mllam-exps"
-cli.main()
-"""
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_a_hundred_at_once(toy: Experiment):
+    said = toy.ok(
+        "mllam-exps", "submit", "-n", "h", "-S", "toy.yaml:grow.seconds=range(0.001,0.101,0.001)", timeout=600
+    )
+    assert "1 × make, 100 × grow submitted" in said
+    assert not ours(toy)
+    eventually(lambda: len(list(toy.store.parent.glob("experiments/*/result.json"))) == 100, 900, "all are saved")
+    assert set(started(toy).values()) == {1}
+    assert toy.starts() == 100
+    assert len(shown(toy)) == 100
 
 
-def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(made: Experiment, cluster: Any):
-    """The submitter dies before or after each of its changes to the store, and each of its calls of Slurm."""
-    killed, point = 0, 1
-    while True:
-        words = ("-n", f"k{point}", "-S", f"toy.yaml:grow.seconds=0.00{point}1,0.00{point}2")
-        done = made.command(sys.executable, "-c", KILLER, str(point), "submit", *words)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stdout
-        killed += 1
-        submit(made, *words)
-        point += 9
-    assert killed >= 8, "points at which it was killed"
-    names = [row["name"] for row in rows(made).values() if row["user"]]
-    assert len(names) >= 2 * killed
-    found = settled(made, *names, seconds=400)
-    assert {found[name]["state"] for name in names} == {"done"}
-    counts = started(made)
-    assert set(counts.values()) == {1}, counts
-    assert made.starts() == len(names)
-    assert set(shown(made)) == set(names)
-    assert not [path for path in made.store.parent.glob("experiments/.new-*") if path.stat().st_mtime > time.time()]
+@pytest.mark.long
+def test_a_time_limit_in_a_chain(made: Experiment):
+    made.set("toy.yaml", grow__seconds=0.5, grow__epochs=240)
+    write_machine(made, resources={"default": {"partition": "main", "memory": "200M", "time": 1}})
+    submit(made, "-n", "limited")
+    row = settled(made, "limited", seconds=200)["limited"]
+    assert row["state"] == "failed"
+    assert "it reached its time limit" in row["stages"][-1]["reason"]
+    # The machine file of now counts: it is where the limit is raised.
+    write_machine(made)
+    made.ok("mllam-exps", "retry", "limited")
+    assert settled(made, "limited", seconds=200)["limited"]["state"] == "done"
+    assert made.starts() == 2
 
 
 def test_dvc_exp_run_attaches_to_what_was_submitted(toy: Experiment):

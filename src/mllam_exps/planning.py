@@ -5,13 +5,12 @@ Everything that can be refused is refused here, for all of them, and nothing is 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ import yaml
 
 from mllam_exps import checks, clones, experiments, stages, sweeps
 from mllam_exps.assess import RunState, assess
+from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
 from mllam_exps.driver import known_digests
 from mllam_exps.errors import MllamError, Problems, UsageError
@@ -62,39 +62,6 @@ class Plan:
     def root(self) -> Path:
         """The DVC repository in the clone that was built."""
         return self.site / "clone" / self.experiment.prefix
-
-
-@dataclass
-class Base:
-    """The first clone of a submission.
-
-    Parameters
-    ----------
-    clone, root, repo
-        The clone, the DVC repository in it, and DVC's object for that.
-    """
-
-    clone: Path
-    root: Path
-    repo: Repo
-
-    @contextlib.contextmanager
-    def changed(self, overrides: Overrides, hydra: Mapping[str, Any]) -> Iterator[tuple[Path, Repo]]:
-        """Give it the parameters of one experiment, for as long as that is planned."""
-        if not overrides and not hydra.get("enabled"):
-            yield self.root, self.repo
-            return
-        files = {(self.root / file).resolve() for file in [*overrides, "params.yaml"]}
-        before = {file: file.read_bytes() for file in files if file.is_file()}
-        try:
-            sweeps.apply(self.root, overrides, hydra)
-            if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):
-                self.repo._reset()
-            yield self.root, self.repo
-        finally:
-            for file, content in before.items():
-                file.unlink()  # its content may be a copy's by now: large files are hard links
-                file.write_bytes(content)
 
 
 @functools.lru_cache(maxsize=8)
@@ -404,32 +371,3 @@ def _describe(dep: Any, path: str) -> dict[str, Any]:
         "size": sum(file.stat().st_size for file in files),
         "files": len(files) if place.is_dir() else None,
     }
-
-
-def retire(store: RunStore, plan: Plan) -> None:
-    """Call off failed experiments whose name another one takes over: they could never be saved."""
-    for other in experiments.of_store(store):
-        ours = plan.experiment
-        same = (other.origin, other.baseline, other.name) == (ours.origin, ours.baseline, ours.name)
-        if same and other.identity != ours.identity and assess(other.saving).state is RunState.FAILED:
-            experiments.call_off(other, "its name was taken over")
-
-
-def enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
-    """Put a planned experiment into the store, or find it there; make what was known unknown with `force`."""
-    experiment = plan.experiment
-    saving = experiment.saving
-    if experiments.read(experiment.directory) is None:
-        replace(experiment, replaces=replaces).write(plan.site)
-        return experiment
-    if force or (saving.result is not None and not replaces):
-        # Made again, or removed from its repository since it was saved.
-        if not experiment.clone.is_dir():
-            (plan.site / "clone").rename(experiment.clone)
-        from mllam_exps.run import set_result_aside
-
-        set_result_aside(saving)
-        from mllam_exps import records
-
-        records.replace(experiment.directory / "run.json", replace(experiment, replaces=replaces).to_record())
-    return experiment

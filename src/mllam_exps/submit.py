@@ -8,11 +8,11 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checks, clones, dispatch, machines, planning, schedulers, sweeps
+from mllam_exps import checks, clones, dispatch, experiments, machines, records, schedulers, sweeps
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.chain import Chain, Standing, look
 from mllam_exps.driver import open_store
@@ -107,10 +107,10 @@ class Submission:
                 entered.append((plan.experiment, plan))
                 continue
             if self.force:
-                planning.retire(self.store, plan)
+                _retire(self.store, plan)
             if not plan.experiment.directory.exists():
                 new.append(plan.experiment.directory)
-            entered.append((planning.enter(plan, force=self.force, replaces=replaces), plan))
+            entered.append((_enter(plan, force=self.force, replaces=replaces), plan))
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         room = Room(self.machine, scheduler)
         chains = [Chain(experiment, self.machine, room, self.repo, plan.definitions) for experiment, plan in entered]
@@ -232,3 +232,28 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
             planner.notes += [n for n in checks.check_sources(here, machine, paths) if n not in planner.notes]
     for note in planner.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _retire(store: RunStore, plan: Plan) -> None:
+    """Call off failed experiments whose name another one takes over: they could never be saved."""
+    for other in experiments.of_store(store):
+        ours = plan.experiment
+        same = (other.origin, other.baseline, other.name) == (ours.origin, ours.baseline, ours.name)
+        if same and other.identity != ours.identity and assess(other.saving).state is RunState.FAILED:
+            experiments.call_off(other, "its name was taken over")
+
+
+def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
+    """Put a planned experiment into the store, or find it there; make what was known unknown with `force`."""
+    experiment = plan.experiment
+    saving = experiment.saving
+    if experiments.read(experiment.directory) is None:
+        replace(experiment, replaces=replaces).write(plan.site)
+        return experiment
+    if force or (saving.result is not None and not replaces):
+        # Made again, or removed from its repository since it was saved.
+        if not experiment.clone.is_dir():
+            (plan.site / "clone").rename(experiment.clone)
+        set_result_aside(saving)
+        records.replace(experiment.directory / "run.json", replace(experiment, replaces=replaces).to_record())
+    return experiment
