@@ -145,7 +145,8 @@ def _cell(row: Row, stage: str) -> Text:
     if cell.now.state is RunState.NEW or cell.now.untried:
         word = "not run" if row.over else "waits"
     if cell.now.state is RunState.RUNNING and cell.now.attempt is not None:
-        word = describe(cell.now).partition(" (")[0]
+        told = describe(cell.now).partition(" (")[0]
+        word = told if (cell.now.attempt.progress or {}).get("done") is not None else "running"
     if cell.now.attempt is not None and cell.now.attempt.number > 1:
         word = f"{word} (try {cell.now.attempt.number})"
     return Text(word, style=COLOURS.get(cell.now.state, ""))
