@@ -29,6 +29,16 @@ class RunState(StrEnum):
     UNKNOWN = "unknown"
 
     @property
+    def stopped(self) -> bool:
+        """Whether it ended without a result."""
+        return self in {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody goes on with it by himself; what was lost is begun again."""
+        return self in {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
+
+    @property
     def living(self) -> bool:
         """Whether an attempt may still write: a driver waits for it and starts none beside it."""
         return self in {RunState.STARTING, RunState.PENDING, RunState.RUNNING, RunState.UNKNOWN}
@@ -168,8 +178,15 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
             verdicts.keep(attempt, state)
         when = "" if attempt.started else ", before it started"
         kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
-        if kind is RunState.CANCELLED and not attempt.cancel_requested and (unmade := _unmade(attempt)):
-            return Assessment(kind, f"not started: {unmade}, which it needs, was not made", attempt, untried=True)
+        if (
+            kind is RunState.CANCELLED
+            and not attempt.cancel_requested
+            and not attempt.started
+            and (runs := unmade(attempt))
+        ):
+            return Assessment(
+                kind, f"not started: {runs[0].stage}, which it needs, was not made", attempt, untried=True
+            )
         why = "" if attempt.started or kind is RunState.CANCELLED else reasons.of_environment(attempt.log)
         return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
@@ -178,16 +195,14 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
     return Assessment(RunState.LOST, why or f"the attempt {what}{said}", attempt)
 
 
-def _unmade(attempt: Attempt) -> str:
-    """Return the stage whose output an attempt that never started was to wait for, if that was not made.
+def unmade(attempt: Attempt) -> list[Run]:
+    """Return the runs without a result whose outputs an attempt was to wait for when it was submitted.
 
-    Slurm then cancels its job at once (``--kill-on-invalid-dep``).
+    Where it never started and one of them failed, Slurm cancels its job at once (``--kill-on-invalid-dep``).
     """
-    if attempt.started is not None:
-        return ""
     to_come = (records.read(attempt.directory / "spec.json", "to_come") or {"to_come": {}})["to_come"]
-    keys = [key for key in to_come.values() if RunStore(attempt.run.store).run(key).result is None]
-    return str(keys[0].rsplit("-", 1)[0]) if keys else ""
+    runs = [RunStore(attempt.run.store).run(key) for key in to_come.values()]
+    return [run for run in runs if run.result is None]
 
 
 def _living(attempt: Attempt, state: JobState) -> Assessment:

@@ -82,8 +82,7 @@ class Standing:
     @property
     def failure(self) -> tuple[str, Assessment] | None:
         """The stage that stopped it: the first that failed by itself, not because of another."""
-        ended = {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
-        stopped = [(stage, now) for stage, now in self.states.items() if now.state in ended]
+        stopped = [(stage, now) for stage, now in self.states.items() if now.state.stopped]
         return next((one for one in stopped if not one[1].untried), stopped[0] if stopped else None)
 
 
@@ -185,7 +184,7 @@ class Chain:
     def _is_due(now: Assessment, again: bool) -> bool:
         if now.state is RunState.NEW or now.untried:
             return True
-        return again and now.state in {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
+        return again and now.state.stopped
 
     def _prepare(
         self, step: Step, now: Assessment, made: set[str], to_come: set[str], standing: Standing
@@ -220,9 +219,8 @@ class Chain:
         return assess(run)
 
     def _claim_for_later(self, run: Run, why: str) -> None:
-        last = run.last_attempt()
         attempt = run.claim(
-            last.number + 1 if last else 1,
+            run.next_number,
             scheduler=self.scheduler.name,
             experiment=self.experiment.name,
             workspace=self.experiment.root,
@@ -324,8 +322,7 @@ class Chain:
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
         saving, workspace = self.experiment.saving, workspace_of(self.experiment)
-        last = saving.last_attempt()
-        number = last.number + 1 if last else 1
+        number = saving.next_number
         name = self.experiment.name
         attempt = saving.claim(
             number, scheduler=self.scheduler.name, experiment=name, workspace=workspace.root, working_directory=None

@@ -22,8 +22,6 @@ from mllam_exps.experiments import Experiment
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.store import Run, RunStore
 
-_ENDED = {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -69,7 +67,7 @@ def candidates(
     mine = [e for e in everything if e.is_mine and e.origin == origin and (not names or e.name in names)]
     going: list[Experiment] = []
     for experiment in mine:
-        why = _why(experiment, failed=failed)
+        why = _why(experiment, everything, failed=failed)
         if why and (age := _age(experiment.saving)) >= older_than:
             going.append(experiment)
             yield Candidate(
@@ -107,20 +105,15 @@ def delete(candidate: Candidate) -> bool:
     return True
 
 
-def _why(experiment: Experiment, *, failed: bool) -> str:
+def _why(experiment: Experiment, everything: list[Experiment], *, failed: bool) -> str:
     """Return why an experiment may go; nothing where it may not."""
     state = assess(experiment.saving).state
     if any(assess(run).state.living for run in experiment.runs.values()) and state is not RunState.DONE:
         return ""
-    if state in _ENDED:
+    if state.stopped:
         return str(state)
     if state is RunState.DONE and not failed and not _is_in_git(experiment):
-        newer = [
-            other
-            for other in experiments.of_store(experiment.store)
-            if (other.origin, other.baseline, other.name) == (experiment.origin, experiment.baseline, experiment.name)
-            and other.created > experiment.created
-        ]
+        newer = [e for e in everything if e.place == experiment.place and e.created > experiment.created]
         return f"replaced by a newer {experiment.name}" if newer else f"removed from {experiment.origin}"
     return ""
 

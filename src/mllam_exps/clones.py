@@ -8,12 +8,13 @@ pack, data that lie in git) are hard links: a hundred clones cost hardly more th
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mllam_exps import workspace
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.workspace import run_git
 
 SMALL = 32 * 1024
 """Files up to this size are copied. Larger ones are nobody's to write in place: git and DVC replace them."""
@@ -70,7 +71,7 @@ def state(origin: Path) -> State:
     except MllamError:
         raise UsageError("has no commit yet", str(origin), next='git add -A; git commit -m "Begin"') from None
     # The tree that DVC's queue takes, without touching anything.
-    done = _run(origin, "stash", "create")
+    done = run_git(origin, "stash", "create")
     if done.stderr.strip():
         why = " ".join(done.stderr.split())
         raise UsageError("git cannot tell its state", str(origin), why, "git status; git add, or commit, what it names")
@@ -149,8 +150,7 @@ def _identity(origin: Path) -> dict[str, str]:
     """Return whose commits these will be: the repository's own settings do not come along with a clone."""
     found = {}
     for key in ("user.name", "user.email"):
-        done = subprocess.run(["git", "-C", str(origin), "config", key], capture_output=True, text=True, check=False)
-        if value := done.stdout.strip():
+        if value := workspace.git(origin, "config", key):
             found[key] = value
     if len(found) < 2:
         raise UsageError(
@@ -166,7 +166,7 @@ def _quoted(value: str) -> str:
     return value if "," in value and '"' not in value else f'"{value}"'
 
 
-def git(directory: Path, *arguments: str, environ: dict[str, str] | None = None, input: str | None = None) -> str:
+def git(directory: Path, *arguments: str, input: str | None = None) -> str:
     """Return the output of a git command.
 
     Raises
@@ -174,23 +174,8 @@ def git(directory: Path, *arguments: str, environ: dict[str, str] | None = None,
     MllamError
         With git's own last line.
     """
-    done = _run(directory, *arguments, environ=environ, input=input)
+    done = run_git(directory, *arguments, input=input)
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise MllamError(f"git {arguments[0]} failed", str(directory), why)
     return done.stdout.strip()
-
-
-def _run(
-    directory: Path, *arguments: str, environ: dict[str, str] | None = None, input: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(
-        ["git", "-C", str(directory), *arguments],
-        env=ours | (environ or {}),
-        input=input,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )

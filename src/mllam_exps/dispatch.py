@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from mllam_exps import environment, experiments, records, schedulers
-from mllam_exps.assess import RunState, assess
+from mllam_exps.assess import assess
 from mllam_exps.chain import Chain, machine_of
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
@@ -27,14 +27,13 @@ from mllam_exps.room import Room
 from mllam_exps.store import RunStore
 
 PERIOD = 0.5
-_SETTLED = {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
 
 
 def waiting(store: RunStore) -> list[Experiment]:
     """Return this user's experiments that nobody is at work to finish, oldest first."""
     mine = [e for e in experiments.of_store(store) if e.is_mine]
     states = {e.identity: assess(e.saving).state for e in mine}
-    return [e for e in mine if states[e.identity] not in _SETTLED and not states[e.identity].living]
+    return [e for e in mine if not (states[e.identity].settled or states[e.identity].living)]
 
 
 def dispatch(store: RunStore) -> int:

@@ -123,6 +123,11 @@ class Experiment:
         return self.clone / self.prefix
 
     @property
+    def place(self) -> tuple[str, str, str]:
+        """What only one experiment can have at a time: `--force` takes another's."""
+        return self.origin, self.baseline, self.name
+
+    @property
     def repository(self) -> str:
         """The git repository that it was submitted from; the DVC repository may be a folder in it."""
         origin = Path(self.origin)
@@ -236,9 +241,8 @@ def of_store(store: RunStore) -> Iterator[Experiment]:
 def call_off(experiment: Experiment, why: str) -> bool:
     """Write down that an experiment of which nothing is at work is cancelled; False if somebody goes on with it."""
     saving = experiment.saving
-    last = saving.last_attempt()
     attempt = saving.claim(
-        last.number + 1 if last else 1,
+        saving.next_number,
         scheduler="local",
         experiment=experiment.name,
         workspace=experiment.root,

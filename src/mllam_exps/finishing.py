@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from mllam_exps import dispatch, experiments, notify, records, saving, verdicts
-from mllam_exps.assess import RunState, assess
+from mllam_exps.assess import RunState, assess, unmade
 from mllam_exps.attempt import Stopped, Supervisor
 from mllam_exps.chain import Chain, Standing, machine_of, pipeline_of
 from mllam_exps.errors import MllamError
@@ -18,7 +18,7 @@ from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.room import Room
 from mllam_exps.schedulers import get
-from mllam_exps.store import Attempt, Outcome, RunStore
+from mllam_exps.store import Attempt, Outcome
 
 ENDS_PATIENCE = 20.0
 
@@ -70,7 +70,7 @@ class Finisher(Supervisor):
             if time.monotonic() > until:
                 break
             living = [a for a in silent if not verdicts.ask(a).phase.ended]
-            if not any(_is_doomed(attempt) for attempt in living):
+            if not any(not assess(run).state.living for attempt in living for run in unmade(attempt)):
                 break
             self._raise_if_stopped()
             time.sleep(0.5)
@@ -120,14 +120,6 @@ class Finisher(Supervisor):
             if record := now.attempt.job:
                 scheduler.cancel(scheduler.job(record))
             notify.tell(other, self.machine, Outcome.SUCCEEDED, "")
-
-
-def _is_doomed(attempt: Attempt) -> bool:
-    """Tell whether an attempt that never started waits for a run that has ended without a result."""
-    store = RunStore(attempt.run.store)
-    to_come = (records.read(attempt.directory / "spec.json", "to_come") or {"to_come": {}})["to_come"]
-    needed = [store.run(key) for key in to_come.values()]
-    return any(run.result is None and not assess(run).state.living for run in needed)
 
 
 def _save(experiment: Experiment, number: int) -> None:

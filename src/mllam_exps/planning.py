@@ -5,7 +5,6 @@ Everything that can be refused is refused here, for all of them, and nothing is 
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import time
@@ -15,10 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from mllam_exps import checks, clones, experiments, stages, sweeps
-from mllam_exps.assess import RunState, assess
+from mllam_exps import checks, clones, experiments, params, stages, sweeps
+from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
 from mllam_exps.driver import known_digests
@@ -33,8 +30,6 @@ from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
-
-OVER = {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
 
 BOOKKEEPING = ("check_for_venv_path", "mllam_version")
 """Stages of ours that make no result: what they write is written when an experiment is planned."""
@@ -62,13 +57,6 @@ class Plan:
     def root(self) -> Path:
         """The DVC repository in the clone that was built."""
         return self.site / "clone" / self.experiment.prefix
-
-
-@functools.lru_cache(maxsize=8)
-def _parsed(text: str) -> dict[str, Any]:
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: dict[str, Any] = yaml.load(text, loader)  # noqa: S506 - a SafeLoader
-    return found
 
 
 @dataclass
@@ -100,7 +88,7 @@ class Planner:
     _sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _sites: list[Path] = field(default_factory=list)
-    _sites_checked: bool = False
+    _data_checked: bool = False
 
     def __post_init__(self) -> None:
         self.state = clones.state(self.workspace.root)
@@ -159,10 +147,10 @@ class Planner:
             (root / CHECKED_FILE).parent.mkdir(exist_ok=True)
             (root / CHECKED_FILE).write_text(CHECKED, encoding="utf-8")
             (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
-            pipeline = self._pipeline(repo, variant, versions)
-            if not self._sites_checked:
+            pipeline = self._pipeline(repo, variant)
+            if not self._data_checked:
                 self._refuse_changed_data(pipeline)
-                self._sites_checked = True
+                self._data_checked = True
             asked = self._asked(pipeline)
             steps = tuple(self._step(pipeline, stage) for stage in asked if stage not in BOOKKEEPING)
             definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
@@ -235,7 +223,7 @@ class Planner:
         if given not in taken:
             return given
         other = taken[given]
-        if other is not None and assess(other.saving).state not in OVER:
+        if other is not None and not assess(other.saving).state.settled:
             way_out = f"another name, or mllam-exps cancel {given} first"
             raise UsageError("is the name of another experiment, which is at work", f"-n {given}", next=way_out)
         if not self.force:
@@ -253,12 +241,12 @@ class Planner:
             If a name was taken, or a result that is to be made again is needed by an experiment that is at work.
         """
         mine = {plan.experiment.identity for plan in plans}
-        names = {(e.origin, e.baseline, e.name) for e in (plan.experiment for plan in plans)}
+        places = {plan.experiment.place for plan in plans}
         keys = {step.key for plan in plans for step in plan.experiment.steps if not step.known}
         for other in experiments.of_store(self.store):
-            taken = (other.origin, other.baseline, other.name) in names
+            taken = other.place in places
             needed = sorted(keys & {step.key for step in other.steps}) if self.force else []
-            if other.identity in mine or not (taken or needed) or assess(other.saving).state in OVER:
+            if other.identity in mine or not (taken or needed) or assess(other.saving).state.settled:
                 continue
             if taken:
                 what = "was submitted a moment ago, with other parameters"
@@ -266,7 +254,7 @@ class Planner:
             why = f"experiment {other.name}, which is at work, needs {needed[0]}"
             raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {other.name}")
 
-    def _pipeline(self, repo: Repo, variant: Variant, versions: str) -> Pipeline:
+    def _pipeline(self, repo: Repo, variant: Variant) -> Pipeline:
         def content(dep: Any, path: str) -> str:
             # What the clones have in common is read in the first one only.
             if _touched(path, variant.overrides):
@@ -275,10 +263,9 @@ class Planner:
                 self._sources[path] = _describe(dep, path)
             return str(self._sources[path]["digest"])
 
-        parsed = _parsed(versions)
         return Pipeline(
             repo,
-            lambda: parsed,
+            lambda: params.read_yaml(Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE),
             known_digests(self.store),
             trust_lock=False,
             ask_dvc=not self.force,

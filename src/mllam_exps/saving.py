@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from mllam_exps.clones import git
 from mllam_exps.errors import MllamError
 from mllam_exps.outputs import digest_of_folder
 from mllam_exps.pipeline import Pipeline
+from mllam_exps.workspace import run_git
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -48,8 +48,12 @@ def save(experiment: Experiment, pipeline: Pipeline) -> str:
     # It would tell people to `git add` in a clone that is not theirs.
     logging.getLogger("dvc").setLevel(logging.WARNING)
     _refuse_a_changed_clone(experiment, pipeline)
-    ours = write_lock(experiment, pipeline)
-    commit = _commit(experiment, ours)
+    tree = _write_tree(experiment, write_lock(experiment, pipeline))
+    before = _pushed(experiment)
+    if before and _tree(experiment, before) == tree:
+        return before  # somebody was killed after he had pushed it
+    message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
+    commit = git(experiment.root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
     return _push(experiment, commit)
 
 
@@ -180,27 +184,20 @@ def _set(item: Any, described: dict[str, Any]) -> None:
     item.obj, item.files = None, None
 
 
-def _commit(experiment: Experiment, files: list[str]) -> str:
-    """Commit what tracked files hold, and `files`, on top of the baseline; returns the commit."""
+def _write_tree(experiment: Experiment, files: list[str]) -> str:
+    """Return the git tree of what tracked files hold, and `files`."""
     root = experiment.root
     there = [file for file in files if (root / file).exists()]
     git(root, "add", "--update", "--", ".")
     # What the user's own rules ignore stays out, as it does with `dvc exp run`.
     ignored = ignored_by_git(root, there)
     git(root, "add", "--force", "--", *(file for file in there if file not in ignored), *experiment.overrides)
-    tree = git(root, "write-tree")
-    known = _pushed(experiment)
-    if known and _tree(experiment, known) == tree:
-        return known
-    message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
-    return git(root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
+    return git(root, "write-tree")
 
 
 def ignored_by_git(root: Path, files: list[str]) -> set[str]:
     """Return which of these files git ignores."""
-    command = ["git", "-C", str(root), "check-ignore", "--stdin", "-z"]
-    text = "".join(f"{file}\0" for file in files)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    done = run_git(root, "check-ignore", "--stdin", "-z", input="".join(f"{file}\0" for file in files))
     return set(filter(None, done.stdout.split("\0")))
 
 
@@ -226,8 +223,6 @@ def _push(experiment: Experiment, commit: str) -> str:
         If another experiment has the name by now.
     """
     ref = experiment.git_ref
-    if _remote_commit(experiment) == commit:
-        return commit
     for attempt in range(TRIES):
         try:
             lease = f"--force-with-lease={ref}:{experiment.replaces}"
@@ -249,10 +244,6 @@ def _push(experiment: Experiment, commit: str) -> str:
         else:
             break
     return commit
-
-
-def _remote_commit(experiment: Experiment) -> str:
-    return git(experiment.root, "ls-remote", "--", experiment.repository, experiment.git_ref).partition("\t")[0]
 
 
 def forget_clone(experiment: Experiment) -> None:

@@ -210,6 +210,12 @@ class Run:
         """Return the newest attempt: the only one that may still write."""
         return next(reversed(self.attempts()), None)
 
+    @property
+    def next_number(self) -> int:
+        """The number of the attempt that would be claimed next."""
+        last = self.last_attempt()
+        return last.number + 1 if last else 1
+
     def claim(
         self, number: int, *, scheduler: str, experiment: str, workspace: Path, working_directory: Path | None
     ) -> Attempt | None:

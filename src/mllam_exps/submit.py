@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checks, clones, dispatch, experiments, machines, records, schedulers, sweeps
+from mllam_exps import checks, dispatch, experiments, machines, records, schedulers, sweeps
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.chain import Chain, Standing, look
 from mllam_exps.driver import open_store
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import open_repo
@@ -26,7 +26,7 @@ from mllam_exps.run import set_result_aside
 from mllam_exps.schedulers import NoRoom
 from mllam_exps.starting import give_up
 from mllam_exps.store import RunStore
-from mllam_exps.workspace import Workspace
+from mllam_exps.workspace import Workspace, git
 
 OTHERS_PATIENCE = 60.0
 
@@ -99,15 +99,15 @@ class Submission:
     def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
         entered, new = [], []
+        if self.force:
+            _retire(self.store, plans)
         for plan in plans:
             ref = plan.experiment.git_ref
-            commit = _commit_of(self.workspace.root, ref)
+            commit = git(self.workspace.root, "rev-parse", "--verify", "-q", ref)
             replaces = commit if self.force else ""
             if not self.force and commit and plan.experiment.saving.result is not None:
                 entered.append((plan.experiment, plan))
                 continue
-            if self.force:
-                _retire(self.store, plan)
             if not plan.experiment.directory.exists():
                 new.append(plan.experiment.directory)
             entered.append((_enter(plan, force=self.force, replaces=replaces), plan))
@@ -164,13 +164,6 @@ class Submission:
             if run.key not in self._made_again and run.result is not None:
                 set_result_aside(run)
             self._made_again.add(run.key)
-
-
-def _commit_of(root: Path, ref: str) -> str:
-    try:
-        return clones.git(root, "rev-parse", "--verify", "-q", ref)
-    except MllamError:
-        return ""
 
 
 def submit(
@@ -234,12 +227,12 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _retire(store: RunStore, plan: Plan) -> None:
-    """Call off failed experiments whose name another one takes over: they could never be saved."""
+def _retire(store: RunStore, plans: Sequence[Plan]) -> None:
+    """Call off failed experiments whose names others take over: they could never be saved."""
+    places = {plan.experiment.place: plan.experiment.identity for plan in plans}
     for other in experiments.of_store(store):
-        ours = plan.experiment
-        same = (other.origin, other.baseline, other.name) == (ours.origin, ours.baseline, ours.name)
-        if same and other.identity != ours.identity and assess(other.saving).state is RunState.FAILED:
+        replaced = places.get(other.place, other.identity) != other.identity
+        if replaced and assess(other.saving).state is RunState.FAILED:
             experiments.call_off(other, "its name was taken over")
 
 

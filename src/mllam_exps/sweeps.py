@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from mllam_exps.errors import UsageError
+from mllam_exps.workspace import git
 
 LONGEST_NAME = 200
 """git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
@@ -151,9 +152,8 @@ def _alone(path: Path) -> None:
 def names_in_use(origin: Path, baseline: str) -> set[str]:
     """Return the names of the DVC experiments that start from a commit."""
     start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
-    command = ["git", "-C", str(origin), "for-each-ref", "--format=%(refname)", start]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {line.removeprefix(start) for line in done.stdout.splitlines()}
+    found = git(origin, "for-each-ref", "--format=%(refname)", start)
+    return {line.removeprefix(start) for line in found.splitlines()}
 
 
 def check_name(name: str) -> None:

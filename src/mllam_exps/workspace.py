@@ -105,11 +105,18 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
 
 def git(root: Path, *arguments: str) -> str:
     """Return the output of a git command, stripped; empty where it fails."""
+    done = run_git(root, *arguments)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def run_git(root: Path, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a git command in a repository, whatever it says."""
     # GIT_DIR and the like name another repository when a hook calls us.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), *arguments]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return subprocess.run(
+        command, env=environ, input=input, capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 def leftovers(root: Path, since: float | None = None) -> list[str]:

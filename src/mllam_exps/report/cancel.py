@@ -49,7 +49,9 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
             raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it")
     me = ProcessIdentity.of()
     going_on = [
-        e for e in experiments.of_store(here.store) if e.identity not in {w.identity for w in wanted} and _is_wanted(e)
+        e
+        for e in experiments.of_store(here.store)
+        if e.identity not in {w.identity for w in wanted} and not assess(e.saving).state.settled
     ]
     needed = {step.key: e.name for e in going_on for step in e.steps}
     asked: list[Attempt] = []
@@ -73,10 +75,6 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
     if late:
         where = ", ".join(attempt.run.key for attempt in late)
         raise MllamError("not stopped yet", where=where, next="mllam-exps status", exit=Exit.UNKNOWN)
-
-
-def _is_wanted(experiment: Experiment) -> bool:
-    return assess(experiment.saving).state not in {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
 
 
 def _wanted_by(run: Run, needed: dict[str, str], me: ProcessIdentity) -> str:

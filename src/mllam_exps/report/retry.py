@@ -11,8 +11,6 @@ from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.report.here import Here
 from mllam_exps.room import Room
 
-FAILED = {RunState.FAILED, RunState.LOST, RunState.CANCELLED}
-
 
 def retry(names: list[str], *, failed: bool) -> None:
     """Submit again, in the clones that were made when they were submitted; a training goes on from its checkpoint."""

@@ -121,8 +121,7 @@ class Row:
     def over(self) -> bool:
         """Whether nothing is to come by itself."""
         if self.saving is not None:
-            ended = {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
-            return self.saving.now.state in ended and not any(c.now.state.living for c in self.cells.values())
+            return self.saving.now.state.settled and not any(c.now.state.living for c in self.cells.values())
         return not any(cell.now.state.living for cell in self.cells.values())
 
     @property
@@ -180,8 +179,8 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
             cells = {stage: cell(run) for stage, run in experiment.runs.items()}
             rows.append(Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving))))
     if not everything:
-        newest = {_place(row.experiment): row for row in rows if row.experiment}
-        rows = [row for row in rows if row.experiment and (newest[_place(row.experiment)] is row or not row.over)]
+        newest = {row.experiment.place: row for row in rows if row.experiment}
+        rows = [row for row in rows if row.experiment and (newest[row.experiment.place] is row or not row.over)]
     others: dict[str, Row] = {}
     for run in here.store.runs():
         if run.key not in shared:
@@ -200,11 +199,6 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         since = time.time() - RECENT_SECONDS
         rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
     return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
-
-
-def _place(experiment: Experiment) -> tuple[str, str, str]:
-    """Return what only one experiment can be: `--force` takes another's place."""
-    return experiment.origin, experiment.baseline, experiment.name
 
 
 def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:

@@ -214,7 +214,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
         now = cell.now
         told, _, way_out = now.reason.partition("\n  → ")
         told = told.partition("\n")[0].replace("{", "{{").replace("}", "}}")
-        if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED} and not now.untried:
+        if now.state.stopped and not now.untried:
             stopped = True
             again = "mllam-exps retry {names}" if row.experiment else "dvc exp run"
             look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
@@ -229,7 +229,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
         return
     now = row.saving.now
     told = now.reason.partition("\n")[0]
-    if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
+    if now.state.stopped:
         yield now.state, f"{'saving it ' if now.state is not RunState.CANCELLED else ''}{now.state}: {told}", _AGAIN
     elif now.state is RunState.NEW and told and not any(c.now.state is RunState.NEW for c in row.cells.values()):
         yield now.state, told, ""
