@@ -62,7 +62,7 @@ def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(mad
         killed += 1
         submit(made, *words)
         point += STEP
-    assert killed >= 8, "points at which it was killed"
+    assert killed >= 5, "points at which it was killed"
     names = [row["name"] for row in rows(made).values() if row["user"]]
     assert len(names) >= 2 * killed
     found = settled(made, *names, seconds=600)
