@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import outputs, reasons, records, schedulers, workdir
+from mllam_exps import outputs, ready, reasons, records, schedulers, workdir
 from mllam_exps.assess import silent_seconds
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE
@@ -104,18 +104,25 @@ class Supervisor:
         return 0 if outcome is Outcome.SUCCEEDED else 1
 
     def afterwards(self) -> None:
-        """Submit what waits in the store, where no job is there that would."""
-        if self.attempt.alone.exists():
-            from mllam_exps import dispatch
+        """Save experiments that have all they need now; submit what waits, where no job is there that would."""
+        store = RunStore(self.attempt.run.store)
+        try:
+            if self._scheduler().chains:
+                by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {self.attempt.run.key}"
+                ready.save_ready(store, self.spec.machine, by, lambda: self.stopped is not None)
+            if self.attempt.alone.exists():
+                from mllam_exps import dispatch
 
-            try:
-                dispatch.dispatch(RunStore(self.attempt.run.store))
-            except Exception as error:
-                print(f"what waits in the run store could not be submitted: {error}", flush=True)
+                dispatch.dispatch(store)
+        except Exception as error:
+            print(f"what waits in the run store could not be gone on with: {error}", flush=True)
+
+    def _scheduler(self) -> schedulers.Scheduler:
+        return schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
 
     def _name_the_job(self) -> None:
         """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""
-        scheduler = schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
+        scheduler = self._scheduler()
         with contextlib.suppress(MllamError, OSError):
             ours, known = scheduler.current(), self.attempt.job
             if known is not None and scheduler.job(known).label == ours.label:
@@ -318,8 +325,7 @@ class Supervisor:
             "ATTEMPT": str(self.attempt.directory),
             "SMOKE": "1" if spec.smoke else "",
         }
-        scheduler = schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
-        environment = {**os.environ, **scheduler.inside(), **spec.environment}
+        environment = {**os.environ, **self._scheduler().inside(), **spec.environment}
         environment.pop(NAME_VARIABLE, None)
         return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
 

@@ -7,23 +7,19 @@ user's. On a scheduler whose jobs cannot wait for one another, one process on th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from mllam_exps import environment, experiments, records, schedulers
+from mllam_exps import experiments, records, schedulers
 from mllam_exps.assess import assess
-from mllam_exps.chain import Chain, machine_of
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
-from mllam_exps.room import Room
+from mllam_exps.locks import lock
 from mllam_exps.store import RunStore
 
 PERIOD = 0.5
@@ -31,7 +27,7 @@ PERIOD = 0.5
 
 def waiting(store: RunStore) -> list[Experiment]:
     """Return this user's experiments that nobody is at work to finish, oldest first."""
-    mine = [e for e in experiments.of_store(store) if e.is_mine]
+    mine = [e for e in experiments.unsaved(store) if e.is_mine]
     states = {e.identity: assess(e.saving).state for e in mine}
     return [e for e in mine if not (states[e.identity].settled or states[e.identity].living)]
 
@@ -57,6 +53,8 @@ def dispatch(store: RunStore) -> int:
 
 
 def _scheduler(experiment: Experiment) -> str:
+    from mllam_exps.chain import machine_of
+
     with contextlib.suppress(MllamError):
         return machine_of(experiment).scheduler
     return "slurm"
@@ -64,6 +62,10 @@ def _scheduler(experiment: Experiment) -> str:
 
 def _advance(found: list[Experiment]) -> bool:
     """Advance each of them; tell whether there is any for which that will be of use again."""
+    # Half a second of imports: every last job calls `dispatch`, and mostly nothing waits.
+    from mllam_exps.chain import Chain, machine_of
+    from mllam_exps.room import Room
+
     rooms: dict[str, Room] = {}
     hope = False
     for experiment in found:
@@ -83,24 +85,10 @@ def _advance(found: list[Experiment]) -> bool:
     return hope
 
 
-@contextlib.contextmanager
-def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
-    """Hold a lock of this user's; None where another process has it. Two at once would do no harm, only work twice."""
-    folder = store.directory / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.{os.getuid()}").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield None
-        except OSError:  # a file system without locks
-            yield file
-        else:
-            yield file
-
-
 def ensure_watcher(store: RunStore) -> None:
     """Start the process that submits what waits, unless it is there."""
+    from mllam_exps import environment
+
     with lock(store, _watcher()) as free:
         if free is None:
             return

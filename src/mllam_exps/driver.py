@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import dispatch, outputs, reasons, records, schedulers, verdicts
+from mllam_exps import outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.errors import CheckFailed, Exit, MllamError
+from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline, RunDefinition
 from mllam_exps.processes import ProcessIdentity, caller
@@ -146,7 +147,7 @@ class Driver:
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         if not scheduler.limits or not self.machine.max_jobs:
             return start()
-        with dispatch.lock(self.store, "dispatch", wait=True):
+        with lock(self.store, "dispatch", wait=True):
             room = Room(self.machine, scheduler)
             if not room.look():
                 raise NoRoom("waits", why=room.full)

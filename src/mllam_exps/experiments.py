@@ -18,7 +18,7 @@ import os
 import pwd
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -234,8 +234,21 @@ def read(directory: Path) -> Experiment | None:
 
 def of_store(store: RunStore) -> Iterator[Experiment]:
     """Yield the experiments of a store, oldest first."""
-    found = [read(path) for path in folder(store).glob(f"{SAVE}-*") if KEY.fullmatch(path.name)]
-    yield from sorted((e for e in found if e is not None), key=lambda e: (e.created, e.name))
+    return _read_all(_places(store))
+
+
+def unsaved(store: RunStore) -> Iterator[Experiment]:
+    """Yield those that are not saved yet, oldest first; the others, by and by most of them, are not read."""
+    return _read_all(path for path in _places(store) if Run(path).result is None)
+
+
+def _places(store: RunStore) -> Iterator[Path]:
+    return (path for path in folder(store).glob(f"{SAVE}-*") if KEY.fullmatch(path.name))
+
+
+def _read_all(places: Iterable[Path]) -> Iterator[Experiment]:
+    found = filter(None, map(read, places))
+    yield from sorted(found, key=lambda e: (e.created, e.name))
 
 
 def call_off(experiment: Experiment, why: str) -> bool:

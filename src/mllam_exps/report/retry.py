@@ -7,6 +7,7 @@ from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
+from mllam_exps.locks import lock
 from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.report.here import Here
 from mllam_exps.room import Room
@@ -25,7 +26,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     for experiment in wanted:
         _refuse(experiment)
     rooms: dict[str, Room] = {}
-    with dispatch.lock(here.store, "dispatch", wait=True):
+    with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             print(f"{experiment.name}: {_retry(experiment, rooms)}")
     dispatch.dispatch(here.store)

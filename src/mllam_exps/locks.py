@@ -1,0 +1,27 @@
+"""Locks by which a user's processes keep from doing the same work; two at once would do no harm, only work twice."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import IO
+
+from mllam_exps.store import RunStore
+
+
+@contextlib.contextmanager
+def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
+    """Hold a lock of this user's in a run store; None where another process has it."""
+    folder = store.directory / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.{os.getuid()}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+        except OSError:  # a file system without locks
+            yield file
+        else:
+            yield file

@@ -1,0 +1,133 @@
+"""Saves experiments whose results are all there, from a job that has just made the last of them.
+
+So nobody waits for Slurm to start another job, and DVC is loaded once for all that are ready. Each experiment's own
+last job is then taken back. Where that of its last stage was killed, or had no time, that job does it.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import IO
+
+from mllam_exps import experiments, records, schedulers
+from mllam_exps.errors import MllamError
+from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.locks import lock
+from mllam_exps.store import Attempt, Outcome, RunStore
+
+PATIENCE = 20.0
+"""Seconds that a job spends on saving, in which its nodes do nothing else."""
+
+
+def save_ready(store: RunStore, machine: str, by: str, stopped: Callable[[], bool]) -> None:
+    """Save what is ready, unless somebody on this host is at it.
+
+    Parameters
+    ----------
+    machine : str
+        The machine file's name: what runs elsewhere is saved there.
+    by : str
+        Who we are, for the records.
+    stopped : callable
+        Tells whether to stop before the next one.
+    """
+    if not _ready(store, machine):
+        return
+    with one_on_this_host(store) as mine:
+        done = list(_save_all(_as_they_get_ready(store, machine), stopped)) if mine else []
+    if done:
+        _take_back(store, done, f"saved by {by}")
+
+
+def _save_all(found: Iterator[Experiment], stopped: Callable[[], bool]) -> Iterator[tuple[Experiment, Attempt]]:
+    """Save one after the other, as long as there is time; yield what was saved, with the attempt that was to do it."""
+    # Half a second, in a job that most often has nothing to save.
+    from mllam_exps import notify
+    from mllam_exps.chain import machine_of
+
+    until = time.monotonic() + PATIENCE
+    for experiment in found:
+        if stopped() or time.monotonic() > until:
+            break
+        attempt = _waiting(experiment)
+        try:
+            machine = machine_of(experiment)
+            # Mail comes from each one's own job.
+            if attempt is None or machine.resources_for(SAVE).mail or not save(experiment, attempt.number):
+                continue
+        except (MllamError, OSError) as error:
+            print(f"{experiment.name} is left to its own last job: {error}", flush=True)
+            continue
+        yield experiment, attempt
+        notify.tell(experiment, machine, Outcome.SUCCEEDED, "")
+
+
+def save(experiment: Experiment, number: int) -> bool:
+    """Save an experiment; False if somebody has done it."""
+    from mllam_exps import saving
+    from mllam_exps.chain import pipeline_of
+
+    if experiment.saving.result is not None:
+        return False
+    commit = saving.save(experiment, pipeline_of(experiment))
+    record = {"attempt": number, "outputs": {}, "commit": commit, "time": time.time()}
+    records.replace(experiment.saving.directory / "result.json", record)
+    saving.forget_clone(experiment)
+    return True
+
+
+def one_on_this_host(store: RunStore, *, wait: bool = False) -> AbstractContextManager[IO[str] | None]:
+    """Keep a host from loading DVC once for each of many experiments that end at the same time."""
+    return lock(store, f"saver-{socket.gethostname()}", wait=wait)
+
+
+def _as_they_get_ready(store: RunStore, machine: str) -> Iterator[Experiment]:
+    seen: set[str] = set()
+    while found := [e for e in _ready(store, machine) if e.identity not in seen]:
+        for experiment in found:
+            seen.add(experiment.identity)
+            yield experiment
+
+
+def _ready(store: RunStore, machine: str) -> list[Experiment]:
+    """Return this user's experiments whose results are all there, and that nobody saves at this moment."""
+    return [
+        e
+        for e in experiments.unsaved(store)
+        if e.is_mine
+        and e.machine == machine
+        and all(run.result is not None for run in e.runs.values())
+        and _waiting(e) is not None
+    ]
+
+
+def _waiting(experiment: Experiment) -> Attempt | None:
+    """Return the attempt at saving it whose job has not started, or waits on this host until we are done."""
+    attempt = experiment.saving.last_attempt()
+    if attempt is None or attempt.job is None or attempt.end is not None or attempt.cancel_requested:
+        return None
+    elsewhere = attempt.started is not None and attempt.started["host"] != socket.gethostname()
+    return None if elsewhere else attempt
+
+
+def _take_back(store: RunStore, done: list[tuple[Experiment, Attempt]], why: str) -> None:
+    """Take back jobs that have nothing left to do, unless they are to submit what waits in the store."""
+    from mllam_exps import dispatch
+
+    # Submissions hold this lock: none can come to wait for jobs that are taken back here.
+    with lock(store, "dispatch") as mine:
+        if mine is None or dispatch.waiting(store):
+            return
+        for experiment, attempt in done:
+            if (record := attempt.job) is None or attempt.started is not None:
+                continue
+            end = {"outcome": Outcome.SUCCEEDED, "reason": why, "time": time.time(), "by": why}
+            records.replace(attempt.directory / "end.json", end)
+            scheduler = schedulers.get((attempt.claim or {})["scheduler"], store.directory)
+            try:
+                scheduler.cancel(scheduler.job(record))
+            except MllamError as error:
+                print(f"the last job of {experiment.name} has nothing to do any more: {error}", flush=True)
