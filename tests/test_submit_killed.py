@@ -16,7 +16,7 @@ from test_submit_slurm import made, started  # noqa: F401 - a fixture, on the cl
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-STEP = 19
+STEP = 9
 """Every so many points at which it could die are tried."""
 
 
@@ -27,18 +27,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 KILLER = """
-import os, signal, subprocess, sys
-left = int(sys.argv.pop(1))
+import itertools, os, signal, sys
+last, points = int(sys.argv.pop(1)), itertools.count(1)
+def die_if_it_is_time():
+    if next(points) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
 def counted(function):
     def call(*args, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        die_if_it_is_time()
         done = function(*args, **options)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        die_if_it_is_time()
         return done
     return call
 from mllam_exps import cli, records, starting, experiments

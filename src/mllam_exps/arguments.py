@@ -188,7 +188,8 @@ def known(python: str | Path = sys.executable) -> Arguments:
 def installed(python: str | Path = sys.executable) -> Installed:
     """Return the version of neural-lam in an interpreter's environment, without importing it."""
     found: dict[str, str]
-    if Path(python).absolute() == Path(sys.executable).absolute():
+    # An environment's `python`, `python3` and `python3.11` are one; its link to the base's is what makes it one.
+    if Path(python).absolute().parent == Path(sys.executable).absolute().parent:
         found = _installed_here()
     else:
         found = _ask(python, _installed_here, seconds=60)

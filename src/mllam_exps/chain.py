@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -238,9 +239,16 @@ class Chain:
         mine = ProcessIdentity.from_record(claim["claimed_by"]) == ProcessIdentity.of()
         return attempt.job is not None or (mine and not attempt.uncertain)
 
-    def send(self, standing: Standing) -> None:
-        """Submit what is prepared, each job behind those that make its inputs."""
-        for step, prepared in standing.prepared.items():
+    def send(self, standing: Standing, only: AbstractSet[str] | None = None) -> None:
+        """Submit what is prepared, each job behind those that make its inputs.
+
+        Parameters
+        ----------
+        only : set of str
+            Keys of runs; the others are left for another call.
+        """
+        for step in [step for step in standing.prepared if only is None or step.key in only]:
+            prepared = standing.prepared.pop(step)
             if not self._send(step, prepared, standing):
                 give_up(
                     prepared.attempt, NoRoom("it was not submitted", why=self.room.full or "its inputs have no job")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mllam_exps import environment, machines, param_checks, params, reasons, tracking
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Uncertain
 from mllam_exps.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mllam_exps.arguments import Arguments
 
 NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
 
@@ -76,13 +80,21 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     Problems
         With one line for each thing that is wrong.
     """
-    from mllam_exps import arguments, dataset_checks
+    from mllam_exps import dataset_checks
 
     parameters = params.load(workspace.root)
-    problems = param_checks.check(workspace.root, parameters, arguments.known(environment.python(machine)))
+    problems = param_checks.check(workspace.root, parameters, _arguments(environment.python(machine)))
     problems += dataset_checks.check(parameters)
     if problems:
         raise Problems(problems=problems)
+
+
+@functools.cache
+def _arguments(python: Path) -> Arguments:
+    """Return what the neural-lam of an environment can be told: a sweep asks for it a hundred times."""
+    from mllam_exps import arguments
+
+    return arguments.known(python)
 
 
 def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:

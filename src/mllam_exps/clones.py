@@ -105,7 +105,7 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     # is a commit that no ref names. A push from such a clone brings only what is new (git 2.39).
     serving = "git -c uploadpack.allowAnySHA1InWant=true upload-pack"
     options = ["--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", f"--upload-pack={serving}"]
-    git(target, "fetch", *options, "--", str(state.top), *{state.baseline, state.content})
+    git(target, "-c", "fetch.unpackLimit=1", "fetch", *options, "--", str(state.top), *{state.baseline, state.content})
     # HEAD is the baseline, the files are those of the uncommitted state.
     git(target, "update-ref", "--no-deref", "HEAD", state.baseline)
     git(target, "read-tree", "-u", "--reset", state.content)

@@ -8,6 +8,7 @@ metadata, and so come in as parameters.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -313,8 +314,8 @@ class Pipeline:
                     )
         return params
 
-    @staticmethod
-    def _read(dep: Any, file: str) -> dict[str, Any]:
+    def _read(self, dep: Any, file: str) -> dict[str, Any]:
+        """Return what DVC reads from a parameter file for a stage; each content of it is parsed once for all."""
         from dvc.exceptions import DvcException
 
         try:
@@ -322,14 +323,16 @@ class Pipeline:
                 text = content.read()
         except OSError:
             text = b""
-        known = (text, dep.fs_path, tuple(dep.params))
+        everyone = copy.copy(dep)
+        everyone.params = _asked_for(self.repo.index, dep.fs_path) if dep.params else []
+        known = (text, dep.fs_path, tuple(everyone.params))
         if known not in _PARAMS:
             try:
-                _PARAMS[known] = dep.read_params()
+                _PARAMS[known] = everyone.read_params()
             except DvcException as error:
                 why = str(error.__cause__ or error).splitlines()[0]
                 raise UsageError("it cannot be read", where=file, why=why) from error
-        return dict(_PARAMS[known])
+        return {name: value for name, value in _PARAMS[known].items() if not dep.params or name in dep.params}
 
     def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
         tracked = {}
@@ -346,11 +349,7 @@ class Pipeline:
 
     def _producer(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
         """Return the stage, and its output, that `path` is, lies in, or contains."""
-        wanted = Path(path)
-        for made, stage, out in _outputs(self.repo.index):
-            if made == wanted or made in wanted.parents or wanted in made.parents:
-                return stage, out
-        return None
+        return _makers(self.repo.index).of(path)
 
     def _input(self, dep: Any) -> Input:
         path = self._relative(dep.fs_path)
@@ -394,9 +393,36 @@ def is_ours(stage: DvcStage) -> bool:
     return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
 
 
+class _Makers:
+    """Which stages make what; asked for again and again while a sweep is planned."""
+
+    def __init__(self, index: Any) -> None:
+        self._outputs = [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
+        self._found: dict[str, tuple[DvcStage, DvcOutput] | None] = {}
+
+    def of(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
+        """Return the stage, and its output, that `path` is, lies in, or contains."""
+        if path not in self._found:
+            wanted = Path(path)
+            touching = (
+                (stage, out)
+                for made, stage, out in self._outputs
+                if made == wanted or made in wanted.parents or wanted in made.parents
+            )
+            self._found[path] = next(touching, None)
+        return self._found[path]
+
+
 @functools.lru_cache(maxsize=2)
-def _outputs(index: Any) -> list[tuple[Path, DvcStage, DvcOutput]]:
-    return [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
+def _makers(index: Any) -> _Makers:
+    return _Makers(index)
+
+
+@functools.lru_cache(maxsize=16)
+def _asked_for(index: Any, path: str) -> list[str]:
+    """Return the keys of a parameter file that any stage depends on."""
+    deps = (dep for stage in index.stages for dep in stage.deps if dep.hash_name == "params" and dep.fs_path == path)
+    return sorted({name for dep in deps for name in dep.params})
 
 
 def stage_name(stage: DvcStage) -> str:

@@ -7,7 +7,9 @@ import shutil
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from mllam_exps.chain import Chain, Standing, look
 from mllam_exps.driver import open_store
 from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
+from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import open_repo
 from mllam_exps.planning import Plan, Planner
@@ -29,6 +32,8 @@ from mllam_exps.store import RunStore
 from mllam_exps.workspace import Workspace, git
 
 OTHERS_PATIENCE = 60.0
+AT_ONCE = 4
+"""How many sbatch of ours the controller has to answer at the same time."""
 
 
 @dataclass
@@ -121,8 +126,7 @@ class Submission:
             for directory in new:
                 shutil.rmtree(directory, ignore_errors=True)
             raise
-        for chain, standing in zip(chains, standings, strict=True):
-            self._send(chain, standing)
+        self._send(chains, standings)
         self._wait_for_others(chains, standings)
         states = [assess(chain.experiment.saving) for chain in chains]
         return [Submitted(c.experiment, s, now) for c, s, now in zip(chains, standings, states, strict=True)]
@@ -144,10 +148,27 @@ class Submission:
         return standings
 
     @staticmethod
-    def _send(chain: Chain, standing: Standing) -> None:
-        if assess(chain.experiment.saving).state is not RunState.DONE:
+    def _send(chains: Sequence[Chain], standings: Sequence[Standing]) -> None:
+        """Submit what is prepared: first what several experiments need, then some experiments at a time."""
+        uses = Counter(step.key for chain in chains for step in chain.experiment.steps)
+        shared = {key for key, count in uses.items() if count > 1}
+
+        def send(one: tuple[Chain, Standing]) -> None:
+            chain, standing = one
             chain.send(standing)
             chain.follow(standing)
+
+        for chain, standing in zip(chains, standings, strict=True):
+            chain.send(standing, shared)
+        both = zip(chains, standings, strict=True)
+        unsaved = [(c, s) for c, s in both if assess(c.experiment.saving).state is not RunState.DONE]
+        # The first by itself: where the cluster takes few jobs, one experiment at least has its last, which goes on.
+        for one in unsaved[:1]:
+            send(one)
+        # sbatch spends most of its time waiting.
+        with ThreadPoolExecutor(AT_ONCE, "sbatch") as pool:
+            for _ in pool.map(send, unsaved[1:]):
+                pass
 
     def _wait_for_others(self, chains: Sequence[Chain], standings: list[Standing]) -> None:
         """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
@@ -198,7 +219,7 @@ def submit(
         _check(planner, plans)
         if dry_run:
             return [Submitted(p.experiment, look(p.experiment), assess(p.experiment.saving)) for p in plans]
-        with dispatch.lock(store, "dispatch", wait=True):
+        with lock(store, "dispatch", wait=True):
             planner.check_again(plans)
             submitted = Submission(workspace, machine, store, repo, force).submit(plans)
     dispatch.dispatch(store)
