@@ -35,6 +35,10 @@ BOOKKEEPING = ("check_for_venv_path", "mllam_version")
 """Stages of ours that make no result: what they write is written when an experiment is planned."""
 
 
+TOLD = 3
+"""How many experiments of a sweep are told in full when they are refused."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """An experiment that is about to be submitted.
@@ -112,17 +116,16 @@ class Planner:
         """
         taken = self._names_in_use()
         plans: list[Plan] = []
-        problems: list[MllamError] = []
+        refused: list[list[MllamError]] = []
         for variant in variants:
             try:
                 plans.append(self._plan(variant, taken))
             except Problems as several:
-                problems += [p for p in several.problems if str(p) not in map(str, problems)]
+                refused.append(several.problems)
             except MllamError as one:
-                if str(one) not in map(str, problems):
-                    problems.append(one)
-        if problems:
-            raise Problems(problems=problems)
+                refused.append([one])
+        if refused:
+            raise Problems(problems=_told(refused))
         return plans
 
     def _names_in_use(self) -> dict[str, Experiment | None]:
@@ -341,6 +344,15 @@ class Planner:
                     raise UsageError(
                         "was changed since `dvc add`", path, next=f"dvc add {path}, or dvc checkout {path}"
                     )
+
+
+def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:
+    """Return what is wrong with some experiments, each thing once, and those of many as their number."""
+    told = {str(problem): problem for problems in refused[:TOLD] for problem in problems}
+    more = sum(1 for problems in refused[TOLD:] if not {str(problem) for problem in problems} <= told.keys())
+    if more:
+        told[""] = UsageError(f"… and {more} more of these experiments are refused, each for a value of its own")
+    return list(told.values())
 
 
 def _touched(path: str, overrides: Overrides) -> bool:

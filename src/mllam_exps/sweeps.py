@@ -117,10 +117,23 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
                 apply_overrides(path, words)
         except (DvcException, HydraException) as error:
             why = " ".join(str(error.__cause__ or error).split())
-            way_out = _near(path, words) or _GRAMMAR
+            way_out = _elsewhere(root, file, words) or _near(path, words) or _GRAMMAR
             raise UsageError("cannot be set", f"-S {file}:{' '.join(words)}", why, way_out) from error
         except KeyError as error:
             raise UsageError("is no file of parameters", f"-S {file}", f"its name ends in {error}") from error
+
+
+def _elsewhere(root: Path, file: str, words: list[str]) -> str:
+    """Name the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
+    stages = (yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}).get("stages") or {}
+    tracked = (entry for stage in stages.values() for entry in stage.get("params") or () if isinstance(entry, dict))
+    others = {name for entry in tracked for name in entry} - {file}
+    for other in sorted(name for name in others if Path(name).suffix in {".yaml", ".yml"} and (root / name).is_file()):
+        known = _keys(yaml.safe_load((root / other).read_text(encoding="utf-8")))
+        for word in words:
+            if word.partition("=")[0] in known:
+                return f"did you mean {other}:{word}?"
+    return ""
 
 
 def _near(path: Path, words: list[str]) -> str:
