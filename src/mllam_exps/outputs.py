@@ -225,9 +225,15 @@ def _into_workspace(repo: Repo, out: Any, digest: str) -> None:
 
 
 def check_out(repo: Repo, digest: str, target: Path) -> bool:
-    """Link an object of DVC's cache, file or folder, to `target`; False where the cache lacks any of it."""
+    """Link an object of DVC's cache, file or folder, to `target`; False where the cache lacks any of it.
+
+    Raises
+    ------
+    OSError
+        If there is no room for a copy, where links are impossible.
+    """
     from dvc_data.hashfile import load
-    from dvc_data.hashfile.checkout import CheckoutError, checkout
+    from dvc_data.hashfile.checkout import CheckoutError, LinkError, checkout
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_objects.errors import ObjectFormatError
     from dvc_objects.fs.local import localfs
@@ -238,4 +244,7 @@ def check_out(repo: Repo, digest: str, target: Path) -> bool:
         checkout(str(target), localfs, obj, repo.cache.local, force=True)
     except (FileNotFoundError, ObjectFormatError, CheckoutError):
         return False
+    except LinkError as error:
+        # It says "No possible cache link types for '{path}'." (3.67), whatever the reason.
+        raise (error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))) from None
     return True
