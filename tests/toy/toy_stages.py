@@ -1,7 +1,7 @@
 """Two stages whose programs take no neural-lam: what the driver, the store and DVC do with a run does not depend on it.
 
-Their parameters stand in ``toy.yaml``: ``make: {size, seconds}``, ``grow: {epochs, seconds, do, at}``; `do` is what
-goes wrong, in epoch `at`.
+Their parameters stand in ``toy.yaml``: ``make: {size, seconds, mark}``, ``grow: {epochs, seconds, do, at}``; `do` is
+what goes wrong, in epoch `at`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def make(params: dict) -> None:
     Path("made/sub").mkdir(parents=True)
     for i in range(params["make"]["size"]):
         Path(f"made/sub/{i}.txt").write_text(f"{i}\n" * 10)
+    if "mark" in params["make"]:
+        Path("made/mark.txt").write_text(f"{params['make']['mark']}\n")
 
 
 def grow(params: dict, scratch: Path, resume: Path | None) -> None:
