@@ -11,7 +11,7 @@ seconds, none shared between experiments.
 - alone: only the submission, while no job may start.
 
 Printed are: seconds until the command comes back, and until the last experiment is there; processes and memory that it
-leaves on, or needs from, the login node; slurmctld's requests an experiment; how often payloads ran.
+leaves on, or needs from, the login node; slurmctld's requests an experiment; how many second stages ran.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ def report(results: list[Result], count: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"{count} experiments of 2 stages, 2 s each")
-    headings = ("way", "returned", "done", "to bare", "processes", "PSS", "left", "requests each", "payloads")
+    headings = ("way", "returned", "done", "to bare", "processes", "PSS", "left", "requests each", "second stages")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "way" else "right")
     floor = next((r.done for r in results if r.way == "bare"), 0.0)
