@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from mllam_exps import jobs, machines, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment, Step
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition, open_repo
+from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.room import Room
 from mllam_exps.schedulers import Job, NoRoom, Uncertain

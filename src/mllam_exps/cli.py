@@ -94,7 +94,7 @@ def submit(
     """Submit experiments as chains of jobs, with the repository as it is now, and leave.
 
     What is known is not run again, what runs already is waited for, and stages that experiments share run once. Each
-    experiment becomes a DVC experiment of this repository when its last job ends.
+    experiment becomes a DVC experiment of this repository when its last result is there.
     """
     from mllam_exps.report import submit as report
 

@@ -8,8 +8,6 @@ metadata, and so come in as parameters.
 
 from __future__ import annotations
 
-import copy
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps import dvc_index
+from mllam_exps.dvc_index import digest_of_source, is_ours, open_repo, stage_name
+from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput
@@ -31,9 +31,6 @@ VERSIONS_FILE = "version.mllam.txt"
 
 SHORTENED_IN_SMOKE = {"train", "evaluate"}
 """The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
-
-_PARAMS: dict[tuple[bytes, str, tuple[str, ...]], dict[str, Any]] = {}
-"""What DVC reads from a parameter file of that content: its parser takes 10 ms, and a sweep shares most files."""
 
 IRRELEVANT = {"num_workers"}
 """Parameters that say how fast, not what: they never make a result stale in the run store."""
@@ -303,7 +300,7 @@ class Pipeline:
                 # would say, so that keys are known beforehand, and the attempt is held to it.
                 params[file] = self._tracked_versions(stage_name(stage), dep.params)
             else:
-                params[file] = self._read(dep, file)
+                params[file] = dvc_index.parameters(self.repo.index, dep, file)
                 missing = sorted(set(dep.params) - set(params[file]))
                 if missing:
                     raise UsageError(
@@ -313,26 +310,6 @@ class Pipeline:
                         next=f"add it to {file}",
                     )
         return params
-
-    def _read(self, dep: Any, file: str) -> dict[str, Any]:
-        """Return what DVC reads from a parameter file for a stage; each content of it is parsed once for all."""
-        from dvc.exceptions import DvcException
-
-        try:
-            with open(dep.fs_path, "rb") as content:  # noqa: PTH123 - a hundred experiments read it
-                text = content.read()
-        except OSError:
-            text = b""
-        everyone = copy.copy(dep)
-        everyone.params = _asked_for(self.repo.index, dep.fs_path) if dep.params else []
-        known = (text, dep.fs_path, tuple(everyone.params))
-        if known not in _PARAMS:
-            try:
-                _PARAMS[known] = everyone.read_params()
-            except DvcException as error:
-                why = str(error.__cause__ or error).splitlines()[0]
-                raise UsageError("it cannot be read", where=file, why=why) from error
-        return {name: value for name, value in _PARAMS[known].items() if not dep.params or name in dep.params}
 
     def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
         tracked = {}
@@ -349,7 +326,7 @@ class Pipeline:
 
     def _producer(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
         """Return the stage, and its output, that `path` is, lies in, or contains."""
-        return _makers(self.repo.index).of(path)
+        return dvc_index.makers(self.repo.index).of(path)
 
     def _input(self, dep: Any) -> Input:
         path = self._relative(dep.fs_path)
@@ -371,87 +348,3 @@ class Pipeline:
         if digest is None and known is None:
             digest = self.known_to_dvc(stage_name(stage)).get(path, {}).get("digest")
         return Input(path, key, digest, tracked=bool(out.use_cache))
-
-
-def digest_of_source(dep: Any, path: str) -> str:
-    """Return the digest of an input that no stage makes.
-
-    Raises
-    ------
-    MllamError
-        If it is missing.
-    """
-    if not dep.exists:
-        raise MllamError(f"the input {path} is missing", where="dvc.yaml", next="dvc pull, or put it there")
-    value = dep.get_hash().value
-    assert isinstance(value, str)
-    return value
-
-
-def is_ours(stage: DvcStage) -> bool:
-    """Tell whether a stage's command is `mllam-exps run`, and so its work a run of the store."""
-    return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
-
-
-class _Makers:
-    """Which stages make what; asked for again and again while a sweep is planned."""
-
-    def __init__(self, index: Any) -> None:
-        self._outputs = [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
-        self._found: dict[str, tuple[DvcStage, DvcOutput] | None] = {}
-
-    def of(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
-        """Return the stage, and its output, that `path` is, lies in, or contains."""
-        if path not in self._found:
-            wanted = Path(path)
-            touching = (
-                (stage, out)
-                for made, stage, out in self._outputs
-                if made == wanted or made in wanted.parents or wanted in made.parents
-            )
-            self._found[path] = next(touching, None)
-        return self._found[path]
-
-
-@functools.lru_cache(maxsize=2)
-def _makers(index: Any) -> _Makers:
-    return _Makers(index)
-
-
-@functools.lru_cache(maxsize=16)
-def _asked_for(index: Any, path: str) -> list[str]:
-    """Return the keys of a parameter file that any stage depends on."""
-    deps = (dep for stage in index.stages for dep in stage.deps if dep.hash_name == "params" and dep.fs_path == path)
-    return sorted({name for dep in deps for name in dep.params})
-
-
-def stage_name(stage: DvcStage) -> str:
-    """Return a stage's name in ``dvc.yaml``. DVC's own ``addressing`` (3.67) depends on the current directory."""
-    return str(stage.name) if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
-
-
-def open_repo(root: Path, *, check: bool = True) -> Repo:
-    """Open the DVC repository at `root`, with its errors told as a user's.
-
-    Parameters
-    ----------
-    check : bool
-        Whether its stages are looked at; a copy of a repository that was needs no more of that.
-
-    Raises
-    ------
-    UsageError
-        If there is no DVC repository, or ``dvc.yaml`` is not valid.
-    """
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.repo import Repo
-
-    try:
-        repo = Repo(str(root))
-        if check:
-            repo.index.check_graph()
-    except NotDvcRepoError as error:
-        raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
-    except DvcException as error:
-        raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
-    return repo

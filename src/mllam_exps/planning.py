@@ -19,10 +19,11 @@ from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
 from mllam_exps.driver import known_digests
+from mllam_exps.dvc_index import digest_of_source, is_ours, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.experiments import Experiment, Step
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition, digest_of_source, is_ours, open_repo
+from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition
 from mllam_exps.run import CHECKED, CHECKED_FILE
 from mllam_exps.store import RunStore
 from mllam_exps.sweeps import Overrides, Variant

@@ -81,7 +81,7 @@ def current_versions(workspace: Workspace, machine: Machine) -> Mapping[str, Any
 def open_pipeline(workspace: Workspace, machine: Machine, **options: Any) -> tuple[Pipeline, Any]:
     """Return the workspace's pipeline and run store."""
     from mllam_exps.driver import known_digests, open_store
-    from mllam_exps.pipeline import open_repo
+    from mllam_exps.dvc_index import open_repo
 
     repo = open_repo(workspace.root)
     store = open_store(workspace, machine, repo)

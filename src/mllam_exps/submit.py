@@ -18,11 +18,11 @@ from mllam_exps import checks, dispatch, experiments, machines, records, schedul
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.chain import Chain, Standing, look
 from mllam_exps.driver import open_store
+from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import open_repo
 from mllam_exps.planning import Plan, Planner
 from mllam_exps.room import Room
 from mllam_exps.run import set_result_aside

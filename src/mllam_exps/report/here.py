@@ -9,10 +9,11 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from mllam_exps import experiments, machines
+from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import Pipeline, open_repo
+from mllam_exps.pipeline import Pipeline
 from mllam_exps.store import Run, RunStore
 from mllam_exps.workspace import Workspace
 

@@ -1,0 +1,133 @@
+"""DVC's own objects, as we read them: the repository, its stages, their outputs and parameters.
+
+DVC asks anew for each question. A sweep asks the same ones for a hundred experiments, and is told what is known.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.errors import MllamError, UsageError
+
+if TYPE_CHECKING:
+    from dvc.output import Output as DvcOutput
+    from dvc.repo import Repo
+    from dvc.stage import Stage as DvcStage
+
+_PARAMS: dict[tuple[bytes, str, tuple[str, ...]], dict[str, Any]] = {}
+"""What DVC reads from a parameter file of that content: its parser takes 10 ms."""
+
+
+def open_repo(root: Path, *, check: bool = True) -> Repo:
+    """Open the DVC repository at `root`, with its errors told as a user's.
+
+    Parameters
+    ----------
+    check : bool
+        Whether its stages are looked at; a copy of a repository that was needs no more of that.
+
+    Raises
+    ------
+    UsageError
+        If there is no DVC repository, or ``dvc.yaml`` is not valid.
+    """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root))
+        if check:
+            repo.index.check_graph()
+    except NotDvcRepoError as error:
+        raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
+    except DvcException as error:
+        raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
+    return repo
+
+
+def digest_of_source(dep: Any, path: str) -> str:
+    """Return the digest of an input that no stage makes.
+
+    Raises
+    ------
+    MllamError
+        If it is missing.
+    """
+    if not dep.exists:
+        raise MllamError(f"the input {path} is missing", where="dvc.yaml", next="dvc pull, or put it there")
+    value = dep.get_hash().value
+    assert isinstance(value, str)
+    return value
+
+
+def is_ours(stage: DvcStage) -> bool:
+    """Tell whether a stage's command is `mllam-exps run`, and so its work a run of the store."""
+    return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
+
+
+class Makers:
+    """Which stages make what; asked for again and again while a sweep is planned."""
+
+    def __init__(self, index: Any) -> None:
+        self._outputs = [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
+        self._found: dict[str, tuple[DvcStage, DvcOutput] | None] = {}
+
+    def of(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
+        """Return the stage, and its output, that `path` is, lies in, or contains."""
+        if path not in self._found:
+            wanted = Path(path)
+            touching = (
+                (stage, out)
+                for made, stage, out in self._outputs
+                if made == wanted or made in wanted.parents or wanted in made.parents
+            )
+            self._found[path] = next(touching, None)
+        return self._found[path]
+
+
+@functools.lru_cache(maxsize=2)
+def makers(index: Any) -> Makers:
+    """Return which stages of an index make what."""
+    return Makers(index)
+
+
+@functools.lru_cache(maxsize=16)
+def _asked_for(index: Any, path: str) -> list[str]:
+    """Return the keys of a parameter file that any stage depends on."""
+    deps = (dep for stage in index.stages for dep in stage.deps if dep.hash_name == "params" and dep.fs_path == path)
+    return sorted({name for dep in deps for name in dep.params})
+
+
+def parameters(index: Any, dep: Any, file: str) -> dict[str, Any]:
+    """Return what DVC reads from a parameter file for a stage; each content of it is parsed once for all stages.
+
+    Raises
+    ------
+    UsageError
+        If DVC cannot read it.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        with open(dep.fs_path, "rb") as content:  # noqa: PTH123 - a hundred experiments read it
+            text = content.read()
+    except OSError:
+        text = b""
+    everyone = copy.copy(dep)
+    everyone.params = _asked_for(index, dep.fs_path) if dep.params else []
+    known = (text, dep.fs_path, tuple(everyone.params))
+    if known not in _PARAMS:
+        try:
+            _PARAMS[known] = everyone.read_params()
+        except DvcException as error:
+            why = str(error.__cause__ or error).splitlines()[0]
+            raise UsageError("it cannot be read", where=file, why=why) from error
+    return {name: value for name, value in _PARAMS[known].items() if not dep.params or name in dep.params}
+
+
+def stage_name(stage: DvcStage) -> str:
+    """Return a stage's name in ``dvc.yaml``. DVC's own ``addressing`` (3.67) depends on the current directory."""
+    return str(stage.name) if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
