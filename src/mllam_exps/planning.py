@@ -132,7 +132,7 @@ class Planner:
     def _names_in_use(self) -> dict[str, Experiment | None]:
         """Return the names that experiments of this baseline have, submitted or not."""
         mine = {e.name: e for e in self._there if (e.origin, e.baseline) == (self._origin, self.state.baseline)}
-        in_git = dict.fromkeys(sweeps.names_in_use(self.workspace.root, self.state.baseline))
+        in_git = dict.fromkeys(sweeps.saved_in_git(self.workspace.root, self.state.baseline))
         return in_git | mine
 
     @property

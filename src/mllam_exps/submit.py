@@ -29,7 +29,7 @@ from mllam_exps.run import set_result_aside
 from mllam_exps.schedulers import NoRoom
 from mllam_exps.starting import give_up
 from mllam_exps.store import RunStore
-from mllam_exps.workspace import Workspace, git
+from mllam_exps.workspace import Workspace
 
 OTHERS_PATIENCE = 60.0
 AT_ONCE = 4
@@ -104,11 +104,11 @@ class Submission:
     def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
         entered, new = [], []
+        in_git = sweeps.saved_in_git(self.workspace.root, plans[0].experiment.baseline) if plans else {}
         if self.force:
             _retire(self.store, plans)
         for plan in plans:
-            ref = plan.experiment.git_ref
-            commit = git(self.workspace.root, "rev-parse", "--verify", "-q", ref)
+            commit = in_git.get(plan.experiment.name, "")
             replaces = commit if self.force else ""
             if not self.force and commit and plan.experiment.saving.result is not None:
                 entered.append((plan.experiment, plan))

@@ -162,11 +162,12 @@ def _alone(path: Path) -> None:
         path.write_bytes(content)
 
 
-def names_in_use(origin: Path, baseline: str) -> set[str]:
-    """Return the names of the DVC experiments that start from a commit."""
+def saved_in_git(origin: Path, baseline: str) -> dict[str, str]:
+    """Return the DVC experiments that start from a commit: their own commits, by name."""
     start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
-    found = git(origin, "for-each-ref", "--format=%(refname)", start)
-    return {line.removeprefix(start) for line in found.splitlines()}
+    found = git(origin, "for-each-ref", "--format=%(objectname) %(refname)", start)
+    pairs = (line.split(" ", 1) for line in found.splitlines())
+    return {ref.removeprefix(start): commit for commit, ref in pairs}
 
 
 def check_name(name: str) -> None:
