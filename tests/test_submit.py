@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -167,6 +169,7 @@ def test_no_more_at_once_than_the_machine_allows(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=2"
     submit(made, "-n", "s", "-S", "toy.yaml:grow.seconds=0.3,0.31,0.32,0.33")
     found = settled(made, "s-1", "s-2", "s-3", "s-4")
+    assert not any(found[f"s-{number}"]["waits"] for number in range(1, 5))
     # By what they wrote down: `status` looks at one after the other, and may count one that has made room for another.
     spans = [
         [json.loads((run / f"attempts/1/{word}.json").read_text())["time"] for word in ("started", "end")]
@@ -189,6 +192,50 @@ def test_a_watcher_that_was_killed_is_replaced_by_the_next_command(made: Experim
     assert made.starts() == 2
 
 
+def test_ctrl_c_elsewhere_leaves_what_was_submitted(made: Experiment):
+    made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
+    submit(made, "-n", "a", "-S", "toy.yaml:grow.seconds=30")
+    submit(made, "-n", "b", "-S", "toy.yaml:grow.seconds=31")
+    assert rows(made)["b"]["waits"] == "1 of your jobs at once (max_jobs in the machine file)"
+    assert "b: waits in the run store: 1 of your jobs at once" in made.ok("mllam-exps", "status")
+    made.ok("mllam-exps", "cancel", "b")
+    made.set("toy.yaml", grow__seconds=30)
+    driver = made.start("mllam-exps", "run", "grow")
+    eventually(lambda: list(made.store.glob("grow-*/waiters/*.json")), 60, "the driver waits")
+    eventually(lambda: rows(made)["a"]["stages"][-1]["state"] == "running", 60, "the run works")
+    os.killpg(driver.pid, signal.SIGINT)
+    said, _ = driver.communicate(timeout=60)
+    assert "the run goes on: somebody else waits for it: experiment a" in said
+    refused = made.command("mllam-exps", "cancel", "grow")
+    assert refused.returncode == 2
+    assert "mllam-exps cancel a" in refused.stdout
+    assert rows(made)["a"]["state"] == "running"
+    assert "a: cancelled" in made.ok("mllam-exps", "cancel", "a")
+    assert "a: cancelled already" in made.ok("mllam-exps", "cancel", "a")
+    watched = made.command("mllam-exps", "status", "--watch", "a")
+    assert (watched.returncode, "not done: a" in watched.stdout) == (1, True)
+
+
+def test_a_machine_file_that_was_edited_makes_no_other_experiment(made: Experiment):
+    file = made.root / "machines/here.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("scheduler: local\n")
+    made.ok("git", "add", "-A")
+    made.ok("git", "commit", "-qm", "A machine")
+    made.environ["MLLAM_MACHINE"] = "here"
+    first = submit(made, "-n", "m", "-S", "toy.yaml:grow.epochs=2")
+    file.write_text("scheduler: local\nmax_jobs: 3\n")
+    assert [one["identity"] for one in submit(made, "-n", "m", "-S", "toy.yaml:grow.epochs=2")] == [
+        one["identity"] for one in first
+    ]
+    (made.root / ".dvcignore").write_text("*.tmp\n")
+    made.ok("git", "add", "-A")
+    refused = made.command("mllam-exps", "submit", "-n", "m", "-S", "toy.yaml:grow.epochs=2")
+    assert refused.returncode == 2
+    assert "files of the workspace have changed" in refused.stdout
+    settled(made, "m")
+
+
 def test_dry_run_says_and_does_nothing(toy: Experiment):
     said = toy.ok("mllam-exps", "submit", "--dry-run", "-n", "d", "-S", "toy.yaml:grow.epochs=1,2")
     assert "2 experiments; would run: 1 × make, 2 × grow; nothing was submitted" in said
@@ -206,6 +253,8 @@ BAD = {
     "-n a..b": "cannot be an experiment's name",
     "-S data/training_params.yaml:hidden_dim=none": "hidden_dim",
     "-S grow.epochs=1": "did you mean toy.yaml:grow.epochs=1?",
+    "-S toy.yaml:grow.epochs=range(5,1)": "means no value",
+    "-S toy.yaml:+grow.epochs=1": "grow.epochs=1: the file has that key",
     "-S toy.yaml:make.nothing=1,2,3,4,5": "and 2 more of these experiments",
     "nostage": "no stage 'nostage'",
 }
@@ -250,6 +299,8 @@ def test_a_name_that_is_taken_is_refused_and_taken_over_with_force(made: Experim
     assert refused.returncode == 2
     assert "is the name of another experiment" in refused.stdout
     before = rows(made)["same"]["commit"]
+    foreseen = made.ok("mllam-exps", "submit", "-n", "same", "--force", "--dry-run", "-S", "toy.yaml:grow.epochs=2")
+    assert "would run: 1 × make, 1 × grow" in foreseen
     made.ok("mllam-exps", "submit", "-n", "same", "--force", "-S", "toy.yaml:grow.epochs=2")
     settled(made, "same")
     assert made.starts() == 2, "made again"

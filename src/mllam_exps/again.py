@@ -8,6 +8,7 @@ from pathlib import Path
 from mllam_exps import records, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError
+from mllam_exps.experiments import SAVE
 from mllam_exps.spec import Spec
 from mllam_exps.store import Attempt
 
@@ -31,6 +32,8 @@ def take(script_of: Attempt) -> Attempt:
     run = script_of.run
     scheduler = schedulers.get((script_of.claim or {}).get("scheduler", "local"), run.store)
     job = scheduler.current()
+    if run.stage == SAVE and run.result is not None:
+        raise MllamError("the experiment is saved: nothing is left to do", exit=Exit.OK)
     if script_of.job is None or scheduler.job(script_of.job).label == job.label:
         raise MllamError("this attempt is over, or was started before", str(script_of.directory), next="dvc exp run")
     now = assess(run)

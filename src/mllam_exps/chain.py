@@ -310,6 +310,7 @@ class Chain:
 
         One that wakes up too early sees what is still to come, and is followed by the next.
         """
+        self.experiment.note_waits(standing.waits)
         saving = self.experiment.saving
         now = assess(saving)
         over = standing.done or (standing.failure is not None and not standing.living)

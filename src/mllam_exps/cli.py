@@ -115,9 +115,11 @@ def status(
         list[str] | None, typer.Argument(help="Only these experiments (`*` stands for anything), or stages.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", "-a", help="Of the whole run store, and those finished long ago.")
+        bool, typer.Option("--all", "-a", help="Of the whole run store, and all that are done, not only the newest.")
     ] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep it fresh, until all are over.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Keep it fresh until all are over; exit code 1 if any failed.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List experiments by stages, what runs now, and why something waits or failed, with what goes on from there."""

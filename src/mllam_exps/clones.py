@@ -7,6 +7,7 @@ pack, data that lie in git) are hard links: a hundred clones cost hardly more th
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class State:
     content : str
         A commit, or the baseline itself, whose tree is what tracked files hold now.
     tree : str
-        That tree.
+        A digest of that tree, but for machine files: these are read where the repository is, and change no result.
     edited : tuple of str
         The tracked files whose changes are not committed, seen from the DVC repository.
     """
@@ -77,7 +78,9 @@ def state(origin: Path) -> State:
         raise UsageError("git cannot tell its state", str(origin), why, "git status; git add, or commit, what it names")
     # Nothing is changed: empty output; with exit code 1 where only the times of files are (git 2.39).
     content = done.stdout.strip() or baseline
-    tree = git(origin, "rev-parse", f"{content}^{{tree}}")
+    machines = f"\t{prefix.strip()}machines/"
+    files = git(origin, "ls-tree", "-r", "--full-tree", "-z", content).split("\0")
+    tree = hashlib.sha256("\0".join(file for file in files if machines not in file).encode()).hexdigest()
     edited = git(origin, "diff", "--name-only", "--relative", baseline, content).splitlines()
     return State(origin, Path(top), prefix.strip(), baseline, content, tree, tuple(edited))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import outputs, reasons, records, schedulers, verdicts
+from mllam_exps import experiments, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.errors import CheckFailed, Exit, MllamError
 from mllam_exps.locks import lock
@@ -291,12 +291,13 @@ class Driver:
     def _interrupted(self, run: Run, display: Display) -> None:
         """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""
         now = assess(run)
-        others = run.other_waiters(self.me)
+        others = [f"process {w.pid} on {w.host}" for w in run.other_waiters(self.me)]
+        others += [f"experiment {e.name}" for e in experiments.waiting_for(run)]
         if not now.state.living or now.attempt is None:
             raise MllamError("interrupted", exit=Exit.INTERRUPTED)
         if others:
-            who = ", ".join(f"process {w.pid} on {w.host}" for w in others)
-            raise MllamError("interrupted; the run goes on: somebody else waits for it", why=who, exit=Exit.INTERRUPTED)
+            what = "interrupted; the run goes on: somebody else waits for it"
+            raise MllamError(what, why=", ".join(others), next="mllam-exps status", exit=Exit.INTERRUPTED)
         if self.machine.on_interrupt == "detach":
             raise MllamError(
                 f"interrupted; the run goes on (machines/{self.machine.name}.yaml: on_interrupt: detach)",

@@ -6,6 +6,7 @@ Layout of ``<store>/experiments/save-<32 hexadecimal digits>/``::
     clone/        the repository as it was when the experiment was submitted, with its parameters
     attempts/     tries at saving it: each waits for the stages' jobs, as any other attempt of a run (`store`)
     result.json   the commit that holds it, once it is saved
+    waits.json    why a stage that could be submitted was not
 
 What is known of an experiment is what is known of its runs and of its saving; nothing is written down twice.
 """
@@ -17,6 +18,7 @@ import json
 import os
 import pwd
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import records
+from mllam_exps.assess import assess
 from mllam_exps.store import KEY, Outcome, Run, RunStore
 
 FOLDER = "experiments"
@@ -185,6 +188,18 @@ class Experiment:
         """Where git keeps it, as DVC (3.67) names its experiments."""
         return f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{self.name}"
 
+    @property
+    def waits(self) -> str:
+        """Why something of it that could be submitted was not, when that was tried last."""
+        return str((records.read(self.directory / "waits.json", "why") or {}).get("why", ""))
+
+    def note_waits(self, why: str) -> None:
+        """Write that down, for whoever asks; nothing is decided by it."""
+        if why and why != self.waits:
+            records.replace(self.directory / "waits.json", {"why": why, "time": time.time()}, flush=False)
+        elif not why:
+            (self.directory / "waits.json").unlink(missing_ok=True)
+
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the store keeps."""
         return {"key": self.identity, "stage": SAVE} | asdict(self) | {"directory": None}
@@ -240,6 +255,12 @@ def of_store(store: RunStore) -> Iterator[Experiment]:
 def unsaved(store: RunStore) -> Iterator[Experiment]:
     """Yield those that are not saved yet, oldest first; the others, by and by most of them, are not read."""
     return _read_all(path for path in _places(store) if Run(path).result is None)
+
+
+def waiting_for(run: Run) -> list[Experiment]:
+    """Return the experiments at work that need a run."""
+    found = unsaved(RunStore(run.store))
+    return [e for e in found if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled]
 
 
 def _places(store: RunStore) -> Iterator[Path]:

@@ -173,7 +173,7 @@ class Planner:
             }
         )
         known = experiments.read(experiments.folder(self.store) / identity)
-        name = known.name if known else self._name(variant.name, taken)
+        name = known.name if known else self._name(variant, taken)
         experiment = Experiment(
             directory=experiments.folder(self.store) / identity,
             name=name,
@@ -221,19 +221,24 @@ class Planner:
             self.notes += [note for note in notes if note not in self.notes]
         return self._versions[content]
 
-    def _name(self, given: str, taken: Mapping[str, Experiment | None]) -> str:
+    def _name(self, variant: Variant, taken: Mapping[str, Experiment | None]) -> str:
+        given = variant.name
         if not given:
             return sweeps.new_name(taken)
         if given not in taken:
             return given
         other = taken[given]
+        # Whoever repeats a command means the same; the workspace may have become another since.
+        why = ""
+        if other is not None and other.overrides == variant.overrides:
+            why = "with the same parameters set, but files of the workspace have changed since: git status"
         if other is not None and not assess(other.saving).state.settled:
             way_out = f"another name, or mllam-exps cancel {given} first"
-            raise UsageError("is the name of another experiment, which is at work", f"-n {given}", next=way_out)
+            raise UsageError("is the name of another experiment, which is at work", f"-n {given}", why, way_out)
         if not self.force:
             what = "of another experiment that was submitted" if other else "of an experiment that starts here"
             way_out = "another name, or --force: it takes its place"
-            raise UsageError(f"is the name {what}", f"-n {given}", next=way_out)
+            raise UsageError(f"is the name {what}", f"-n {given}", why, way_out)
         return given
 
     def check_again(self, plans: Sequence[Plan]) -> None:

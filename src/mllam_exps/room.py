@@ -37,7 +37,7 @@ class Room:
                 self.full = f"the scheduler does not say how many jobs there are: {doubt}"
                 return False
         if self._used >= self._limit:
-            self.full = f"waits in the run store: {self._limit} of your jobs at once (max_jobs in the machine file)"
+            self.full = f"{self._limit} of your jobs at once (max_jobs in the machine file)"
         return not self.full
 
     def take(self) -> None:
@@ -46,4 +46,4 @@ class Room:
 
     def close(self, why: str) -> None:
         """Take no more: the scheduler said so."""
-        self.full, self.shut = f"waits in the run store: {why}", True
+        self.full, self.shut = why, True

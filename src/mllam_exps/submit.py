@@ -218,12 +218,22 @@ def submit(
         plans = planner.plan(variants)
         _check(planner, plans)
         if dry_run:
-            return [Submitted(p.experiment, look(p.experiment), assess(p.experiment.saving)) for p in plans]
+            planner.check_again(plans)
+            return [Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving)) for p in plans]
         with lock(store, "dispatch", wait=True):
             planner.check_again(plans)
             submitted = Submission(workspace, machine, store, repo, force).submit(plans)
     dispatch.dispatch(store)
     return submitted
+
+
+def _foresee(plan: Plan, force: bool) -> Standing:
+    """Return how an experiment would stand: with `force` what is done is to be made again."""
+    standing = look(plan.experiment)
+    if force:
+        done = (stage for stage, now in standing.states.items() if now.state is RunState.DONE)
+        standing.states |= dict.fromkeys(done, Assessment(RunState.NEW))
+    return standing
 
 
 def _check(planner: Planner, plans: Sequence[Plan]) -> None:

@@ -68,6 +68,8 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     if not sweeping:
         return [Variant(by_file, name)]
     overrides = [{file: list(words) for file, words in one.items()} for one in found]
+    if not overrides:
+        raise UsageError("means no value, and so no experiment", f"-S {' -S '.join(set_params)}", next=_GRAMMAR)
     return [Variant(one, f"{name}-{n}" if name else "") for n, one in enumerate(overrides, 1)]
 
 
@@ -141,6 +143,8 @@ def _near(path: Path, words: list[str]) -> str:
     known = _keys(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.suffix in {".yaml", ".yml"} else []
     for word in words:
         key = word.partition("=")[0]
+        if key.startswith("+") and key.lstrip("+") in known:
+            return f"{word.lstrip('+')}: the file has that key"
         if key not in known and (near := difflib.get_close_matches(key, known, 1)):
             return f"did you mean {near[0]}? (+{word} adds the key)"
     return ""

@@ -22,20 +22,26 @@ def cancel(names: list[str], *, force: bool) -> None:
     submitted = [experiment for found in wanted.values() for experiment in found]
     for name, found in wanted.items():
         if not found:
-            _cancel_run(here.find(name), force=force)
+            _cancel_run(here, here.find(name), force=force)
     if submitted:
         _cancel_experiments(here, submitted, force=force)
 
 
-def _cancel_run(run: Run, *, force: bool) -> None:
+def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     now = assess(run)
     if not now.state.living or now.attempt is None:
-        raise UsageError(f"{run.key} is not running: it is {now.state}", next="mllam-exps status")
+        others = [r.key for r in here.store.runs() if r.stage == run.stage and assess(r).state.living]
+        why = f"of {run.stage} are at work: {', '.join(others)}" if others else ""
+        way_out = f"mllam-exps cancel {others[0]}" if others else "mllam-exps status"
+        raise UsageError(f"{run.key} is not running: it is {now.state}", why=why, next=way_out)
     me = ProcessIdentity.of()
-    if (others := run.other_waiters(me)) and not force:
-        who = ", ".join(f"process {w.pid} on {w.host}" for w in others)
-        raise UsageError(f"{run.key} is waited for", why=who, next="Ctrl-C there, or mllam-exps cancel --force")
+    waiters = [f"process {w.pid} on {w.host}" for w in run.other_waiters(me)]
+    names = [e.name for e in experiments.waiting_for(run)]
+    if (waiters or names) and not force:
+        who = ", ".join([*waiters, *(f"experiment {name}" for name in names)])
+        way_out = f"mllam-exps cancel {' '.join(names)}" if names else "Ctrl-C there"
+        raise UsageError(f"{run.key} is waited for", why=who, next=f"{way_out}, or mllam-exps cancel --force")
     if not stop(now.attempt, me):
         raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
     state = assess(run).state
@@ -48,6 +54,7 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
         if not experiment.is_mine:
             raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it")
     me = ProcessIdentity.of()
+    over = [experiment for experiment in wanted if assess(experiment.saving).state.settled]
     going_on = [
         e
         for e in experiments.of_store(here.store)
@@ -71,7 +78,8 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
         late += wait_for(_ask(experiment.saving, me))
         _note_the_end(experiment)
         state = assess(experiment.saving).state
-        print(f"{experiment.name}: {'is being cancelled' if state.living else state}")
+        told = f"{state} already" if experiment in over else "is being cancelled" if state.living else state
+        print(f"{experiment.name}: {told}")
     if late:
         where = ", ".join(attempt.run.key for attempt in late)
         raise MllamError("not stopped yet", where=where, next="mllam-exps status", exit=Exit.UNKNOWN)

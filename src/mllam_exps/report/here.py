@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import socket
 from dataclasses import dataclass
@@ -68,8 +69,6 @@ class Here:
         """
         if found := self.experiment(name):
             return found
-        import difflib
-
         near = difflib.get_close_matches(name, [e.name for e in experiments.of_store(self.store)], 1)
         way_out = f"did you mean {near[0]}?" if near else "mllam-exps status --all"
         raise UsageError(f"no submitted experiment {name!r}", str(self.store.directory), next=way_out)
@@ -86,10 +85,17 @@ class Here:
             runs = [r for r in self.store.runs() if r.key.startswith(stage_or_key)]
             if len(runs) == 1:
                 return runs[0]
+            if own := [r for r in self.store.runs() if _asked_for_by(r) == stage_or_key]:
+                what = f"{stage_or_key} was not submitted: `dvc exp run` ran it; name its run"
+                raise UsageError(what, why=", ".join(r.key for r in own), next="mllam-exps status")
             what = "no experiment and no run is called" if not runs else f"{len(runs)} runs' keys begin with"
             raise UsageError(f"{what} {stage_or_key}", next="mllam-exps status --all")
         if any(e.name.startswith(f"{stage_or_key}-") for e in experiments.of_store(self.store)):
             raise UsageError(f"no experiment is called {stage_or_key!r}", next=f"did you mean '{stage_or_key}-*'?")
+        if stage_or_key not in self.pipeline.stage_names:
+            near = difflib.get_close_matches(stage_or_key, self.pipeline.stage_names, 1)
+            way_out = f"did you mean {near[0]}?" if near else "mllam-exps status"
+            raise UsageError(f"no experiment and no stage is called {stage_or_key!r}", next=way_out)
         run = self.store.run(self.pipeline.definition(stage_or_key).key)
         if run.definition is not None:
             return run
@@ -98,3 +104,8 @@ class Here:
         if not runs:
             raise UsageError(f"{stage_or_key} has never run", where=str(self.store.directory), next="dvc exp run")
         return max(runs, key=lambda r: (r.directory / "run.json").stat().st_mtime)
+
+
+def _asked_for_by(run: Run) -> str:
+    attempt = run.last_attempt()
+    return str((attempt.claim or {}).get("experiment", "")) if attempt else ""

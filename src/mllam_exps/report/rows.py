@@ -125,6 +125,13 @@ class Row:
         return not any(cell.now.state.living for cell in self.cells.values())
 
     @property
+    def waits(self) -> str:
+        """Why something of it that could be submitted was not; empty where nothing waits."""
+        if self.experiment is None or self.over or not any(c.now.state is RunState.NEW for c in self.cells.values()):
+            return ""
+        return self.experiment.waits
+
+    @property
     def last_change(self) -> float:
         """When something last happened to it."""
         cells = [*self.cells.values(), *([self.saving] if self.saving else [])]
@@ -149,6 +156,7 @@ class Row:
             "parameters": submitted.overrides if submitted else None,
             "created": submitted.created if submitted else None,
             "commit": saved.get("commit"),
+            "waits": self.waits,
             "stages": [cell.to_record() for cell in self.cells.values()],
             "saving": self.saving.to_record() if self.saving else None,
         }

@@ -41,7 +41,7 @@ def to_record(experiment: Experiment) -> dict[str, Any]:
     return {
         "name": experiment.name,
         "state": str(saving.now.state),
-        "reason": saving.now.reason,
+        "reason": saving.now.reason or ("" if saving.now.state.settled else experiment.waits),
         "commit": saved.get("commit"),
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
@@ -93,8 +93,9 @@ def _tracking(experiment: Experiment) -> dict[str, Any]:
 
 
 def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
-    state = f"{record['state']}: {record['reason']}" if record["reason"] else record["state"]
-    yield f"experiment  {record['name']}  ({state.partition(chr(10))[0]})"
+    state, reason = record["state"], record["reason"].partition("\n")[0]
+    told = f"{state}: {reason}" if reason and not reason.startswith(state) else reason or state
+    yield f"experiment  {record['name']}  ({told})"
     if record["commit"]:
         yield f"saved as    {record['commit'][:7]}: dvc exp apply {record['name']}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["created"]))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from mllam_exps import dispatch
 from mllam_exps.assess import RunState
-from mllam_exps.errors import UsageError
+from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.report.here import Here
 from mllam_exps.report.rows import Cell, Row, gather
 from mllam_exps.watch import describe, duration
 from mllam_exps.workspace import leftovers
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.table import Table
     from rich.text import Text
 
@@ -35,6 +37,8 @@ COLOURS = {
 REFRESH_SECONDS = 5.0
 MOST_RUNNING = 30
 MOST_DONE = 20
+FEWEST = 3
+"""Experiments that the table has in the lowest of windows."""
 NAMED = 3
 """Experiments that a sentence names; it counts the others."""
 
@@ -44,8 +48,8 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
 
     Raises
     ------
-    UsageError
-        If there is none of these names.
+    MllamError
+        If there is none of these names, or something that was watched failed.
     """
     here = Here.open()
     dispatch.dispatch(here.store)
@@ -55,7 +59,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     for line in leftovers(here.workspace.root):
         print(f"note: {line}", file=sys.stderr)
     if watch and sys.stdout.isatty():
-        _watch(here, names, everything=everything)
+        _tell_end(_watch(here, names, everything=everything))
         return
     from rich.console import Console
 
@@ -72,7 +76,25 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     for part in render(shown):
         console.print(part)
     if len(shown) < len(rows):
-        print(f"… and {len(rows) - len(shown)} more that are done: mllam-exps status --all")
+        print(_left_out(len(rows) - len(shown)))
+    if watch:
+        _tell_end(rows)
+
+
+def _left_out(number: int) -> str:
+    return f"… and {number} more: mllam-exps status --all"
+
+
+def _tell_end(rows: list[Row]) -> None:
+    """Let the exit code say how what was watched ended: scripts wait with `--watch`.
+
+    Raises
+    ------
+    MllamError
+        If anything failed.
+    """
+    if failed := [row.name for row in rows if row.over and row.state.stopped]:
+        raise MllamError(f"not done: {_named(failed)}", next="mllam-exps retry --failed")
 
 
 def _newest(rows: list[Row]) -> list[Row]:
@@ -86,30 +108,48 @@ def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     rows = gather(here, names, everything=everything)
     if names and not rows:
         raise UsageError(f"no experiment {' '.join(names)}", str(here.store.directory), next="mllam-exps status --all")
+    for name in names:
+        if not any(fnmatchcase(row.name, name) or name in row.cells for row in rows):
+            print(f"note: no experiment and no stage of these is called {name}", file=sys.stderr)
     return rows
 
 
-def _watch(here: Here, names: list[str], *, everything: bool) -> None:
+def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     """Keep the tables fresh until everything is over, or Ctrl-C."""
-    from rich.console import Group
     from rich.live import Live
 
-    with Live(refresh_per_second=1, vertical_overflow="visible") as live:
+    rows = _rows(here, names, everything=everything)
+    with Live(refresh_per_second=1) as live:
         while True:
-            rows = _rows(here, names, everything=everything)
-            live.update(
-                Group(*render(_newest(rows)), f"{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"), refresh=True
-            )
+            live.update(_frame(rows, live.console), refresh=True)
             if all(row.over for row in rows):
-                return
+                return rows
             time.sleep(REFRESH_SECONDS)
             dispatch.dispatch(here.store)
+            rows = gather(here, names, everything=everything)
 
 
-def render(rows: list[Row]) -> Iterator[RenderableType]:
-    """Yield the tables and sentences."""
+def _frame(rows: list[Row], console: Console) -> Group:
+    """Return what fits the window: of the table what is under way first, then what failed, then what is done."""
+    from rich.console import Group
+
+    last = f"{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"
+    by_use = sorted(enumerate(rows), key=lambda one: (one[1].over, one[1].state is RunState.DONE, -one[0]))
+    most = len(rows)
+    while True:
+        kept = {number for number, _ in by_use[:most]}
+        left_out = [_left_out(len(rows) - most)] if most < len(rows) else []
+        group = Group(*render(rows, [row for number, row in enumerate(rows) if number in kept]), *left_out, last)
+        excess = len(console.render_lines(group, pad=False)) - console.height
+        if excess <= 0 or most <= FEWEST:
+            return group
+        most = max(FEWEST, most - max(1, excess // 3))  # a row may have several lines
+
+
+def render(rows: list[Row], in_table: list[Row] | None = None) -> Iterator[RenderableType]:
+    """Yield the tables and sentences; the first table may leave some out."""
     if rows:
-        yield _table(rows)
+        yield _table(rows if in_table is None else in_table)
     running = _running(rows)
     if running is not None:
         yield running
@@ -121,6 +161,7 @@ def _table(rows: list[Row]) -> Table:
     from rich.text import Text
 
     stages = list(dict.fromkeys(stage for row in rows for stage in row.cells))
+    generations = Counter(name for name, _ in {(r.name, r.experiment.baseline) for r in rows if r.experiment})
     table = Table()
     table.add_column("experiment", overflow="fold")
     table.add_column("parameters", overflow="fold", max_width=40)
@@ -129,6 +170,8 @@ def _table(rows: list[Row]) -> Table:
     table.add_column("saved", overflow="fold")
     for row in rows:
         changed = row.experiment.changed if row.experiment else ""
+        if row.experiment and generations[row.name] > 1:
+            changed = f"{changed}\nfrom {row.experiment.baseline[:7]}".strip()
         cells = [_cell(row, stage) for stage in stages]
         table.add_row(Text(row.name), Text(changed), *cells, _saved(row))
     return table
@@ -219,18 +262,22 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
             again = "mllam-exps retry {names}" if row.experiment else "dvc exp run"
             look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
             way_out = way_out.replace("{", "{{").replace("}", "}}")
-            why = "" if told == now.state else f": {told}"
-            yield now.state, f"{stage} {now.state}{why}", way_out or f"{again}\n  → {look}"
+            why = told if told.startswith(now.state) else f"{now.state}: {told}"
+            yield now.state, f"{stage} {why}", way_out or f"{again}\n  → {look}"
         elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
             yield now.state, f"{stage} {now.state}: {told}", "mllam-exps cancel {names}" if now.hopeless else ""
-        elif now.state is RunState.NEW and told:
+        elif now.state is RunState.NEW and told and not row.waits:
             yield now.state, f"{stage} waits: {told}", ""
+    if row.waits:
+        yield RunState.NEW, f"waits in the run store: {row.waits}", ""
     if row.saving is None or stopped:
         return
     now = row.saving.now
     told = now.reason.partition("\n")[0]
     if now.state.stopped:
-        yield now.state, f"{'saving it ' if now.state is not RunState.CANCELLED else ''}{now.state}: {told}", _AGAIN
+        what = "" if now.state is RunState.CANCELLED else "saving it "
+        why = "" if told.startswith(str(now.state)) else f": {told}"
+        yield now.state, f"{what}{now.state}{why}", _AGAIN
     elif now.state is RunState.NEW and told and not any(c.now.state is RunState.NEW for c in row.cells.values()):
         yield now.state, told, ""
 

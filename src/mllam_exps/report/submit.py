@@ -76,12 +76,13 @@ def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
         told = ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items()) or "nothing"
         return [f"{experiments}; would run: {told}; nothing was submitted"]
     told = ", ".join(f"{n} × {stage}" for stage, n in new.items())
-    told = f"{told} submitted" if told else "no run that is not known or under way"
+    nothing = "nothing submitted" if any(one.standing.waits for one in submitted) else "all is known or under way"
+    told = f"{told} submitted" if told else nothing
     done = sum(one.saving.state is RunState.DONE for one in submitted)
     lines.append(f"{experiments}: {told}" + (f"; {done} known and saved already" if done else ""))
     if waits := next((one.standing.waits for one in submitted if one.standing.waits), ""):
         number = sum(bool(one.standing.waits) for one in submitted)
-        lines.append(f"{number} of them: {waits}")
+        lines.append(f"{number} of them {'waits' if number == 1 else 'wait'} in the run store: {waits}")
     if done < count:
         lines.append("mllam-exps status --watch shows how they are; nothing has to stay open for them")
     sys.stdout.flush()

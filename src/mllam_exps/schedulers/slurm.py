@@ -86,6 +86,11 @@ class SlurmScheduler:
 
     def objection(self, request: JobRequest) -> str:
         """Ask ``sbatch --test-only``, which submits nothing."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # 22.05: "Slurmctld(primary) at host is DOWN", at once; sbatch tries for most of a minute.
+            ping = _slurm(["scontrol", "ping"]).stdout
+            if " is DOWN" in ping and " is UP" not in ping:
+                raise Uncertain("slurmctld is down (scontrol ping)")
         command = ["sbatch", "--test-only"]
         environ = slurm_script.environment(request.environment)
         try:
