@@ -308,6 +308,13 @@ def test_a_name_that_is_taken_is_refused_and_taken_over_with_force(made: Experim
     assert list(shown(made)) == ["same"]
 
 
+def test_a_lock_that_a_killed_saving_left_is_in_nobody_s_way(made: Experiment):
+    submit(made, "-n", "l", "-S", "toy.yaml:grow.seconds=0.5")
+    [clone] = made.store.parent.glob("experiments/save-*/clone")
+    (clone / ".git/index.lock").touch()
+    assert settled(made, "l")["l"]["state"] == "done"
+
+
 def test_an_experiment_that_was_removed_is_saved_again(made: Experiment):
     submit(made, "-n", "gone")
     settled(made, "gone")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ _SETTINGS = (
     "core.logAllRefUpdates=false",
     "gc.auto=0",
 )
+
+
+_WHY = re.compile(r"fatal: |error: (?!failed to push)|\[(remote )?rejected\]")
+"""Where git (2.39) says why; what follows is general advice, most often."""
 
 
 @dataclass(frozen=True)
@@ -169,16 +174,17 @@ def _quoted(value: str) -> str:
     return value if "," in value and '"' not in value else f'"{value}"'
 
 
-def git(directory: Path, *arguments: str, input: str | None = None) -> str:
+def git(directory: Path, *arguments: str, input: str | None = None, index: Path | None = None) -> str:
     """Return the output of a git command.
 
     Raises
     ------
     MllamError
-        With git's own last line.
+        With the line in which git says why.
     """
-    done = run_git(directory, *arguments, input=input)
+    done = run_git(directory, *arguments, input=input, index=index)
     if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
         raise MllamError(f"git {arguments[0]} failed", str(directory), why)
     return done.stdout.strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -188,11 +189,16 @@ def _write_tree(experiment: Experiment, files: list[str]) -> str:
     """Return the git tree of what tracked files hold, and `files`."""
     root = experiment.root
     there = [file for file in files if (root / file).exists()]
-    git(root, "add", "--update", "--", ".")
-    # What the user's own rules ignore stays out, as it does with `dvc exp run`.
-    ignored = ignored_by_git(root, there)
-    git(root, "add", "--force", "--", *(file for file in there if file not in ignored), *experiment.overrides)
-    return git(root, "write-tree")
+    # In an index of our own: one who was killed at this leaves a lock that nobody takes away.
+    with tempfile.TemporaryDirectory(prefix="saving-", dir=experiment.clone / ".git") as folder:
+        index = Path(folder) / "index"
+        shutil.copy2(experiment.clone / ".git" / "index", index)
+        git(root, "add", "--update", "--", ".", index=index)
+        # What the user's own rules ignore stays out, as it does with `dvc exp run`.
+        ignored = ignored_by_git(root, there)
+        wanted = [file for file in there if file not in ignored]
+        git(root, "add", "--force", "--", *wanted, *experiment.overrides, index=index)
+        return git(root, "write-tree", index=index)
 
 
 def ignored_by_git(root: Path, files: list[str]) -> set[str]:

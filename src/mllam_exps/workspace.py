@@ -109,10 +109,14 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def run_git(root: Path, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a git command in a repository, whatever it says."""
+def run_git(
+    root: Path, *arguments: str, input: str | None = None, index: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a git command in a repository, with an index of one's own if need be, whatever it says."""
     # GIT_DIR and the like name another repository when a hook calls us.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    if index is not None:
+        environ["GIT_INDEX_FILE"] = str(index)
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(
         command, env=environ, input=input, capture_output=True, text=True, errors="replace", check=False
