@@ -354,7 +354,8 @@ class Chain:
                 environ=self.environ,
             )
             origin, commit = self.experiment.origin, self.experiment.baseline
-            Spec(self.machine.name, origin, name, commit, versions={}, environment={}).write(attempt)
+            news = self.machine.notify.anybody or bool(self.machine.resources_for(SAVE).mail)
+            Spec(self.machine.name, origin, name, commit, versions={}, environment={}, news=news).write(attempt)
             Prepared(attempt, request, self.scheduler).submit(after)
         except NoRoom as refused:
             self.room.close(f"{refused.what} ({refused.why})")

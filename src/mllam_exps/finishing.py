@@ -110,6 +110,8 @@ class Finisher(Supervisor):
         return outcome, reason
 
     def _tell(self, outcome: Outcome, reason: str) -> None:
+        if not self.spec.news:
+            return
         from mllam_exps import notify
         from mllam_exps.chain import machine_of
 

@@ -152,6 +152,11 @@ class Notify(Model):
     on: tuple[Literal["end", "fail"], ...] = ("end", "fail")
     """When: `end` when it was saved, `fail` when it failed."""
 
+    @property
+    def anybody(self) -> bool:
+        """Whether anybody is told."""
+        return bool(self.command or self.webhook_file)
+
 
 class Settings(Model):
     """A machine: where stages run, and with what. Nothing here changes a result, or makes one stale."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import records
+from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed, MllamError
 
 if TYPE_CHECKING:
@@ -136,15 +137,21 @@ def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
     MllamError
         If the store's own files are not what its record says.
     """
-    manifest = hand_over(repo, run, stage)
-    for out in stage.outs:
+    root = Path(repo.root_dir)
+    outs = {Path(out.fs_path).relative_to(root).as_posix(): out for out in stage.outs}
+    manifest = hand_over(Cache.of(repo), run, root, {path: bool(out.use_cache) for path, out in outs.items()})
+    for path, out in outs.items():
         if out.use_cache:
-            path = Path(out.fs_path).relative_to(repo.root_dir).as_posix()
             _into_workspace(repo, out, manifest[path]["digest"])
 
 
-def hand_over(repo: Repo, run: Run, stage: DvcStage) -> dict[str, Any]:
+def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> dict[str, Any]:
     """Put a finished run's outputs into DVC's cache, and what git keeps into the workspace.
+
+    Parameters
+    ----------
+    outs : mapping
+        By path, seen from the workspace's root: whether DVC's cache holds it, else git does.
 
     Returns
     -------
@@ -160,13 +167,12 @@ def hand_over(repo: Repo, run: Run, stage: DvcStage) -> dict[str, Any]:
     manifest = records.read(attempt.directory / "manifest.json")
     if manifest is None:
         raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=_redo(run))
-    for out in stage.outs:
-        path = Path(out.fs_path).relative_to(repo.root_dir).as_posix()
+    for path, cached in outs.items():
         frozen = attempt.outputs / path
-        if out.use_cache:
-            _into_cache(repo, run, frozen, manifest[path])
+        if cached:
+            _into_cache(cache, run, frozen, manifest[path])
         else:
-            _copy(frozen, Path(out.fs_path))
+            _copy(frozen, root / path)
     return manifest
 
 
@@ -185,25 +191,19 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _into_cache(repo: Repo, run: Run, frozen: Path, description: Mapping[str, Any]) -> None:
+def _into_cache(cache: Cache, run: Run, frozen: Path, description: Mapping[str, Any]) -> None:
     """Give every file its second name, in DVC's cache."""
-    from dvc_objects.fs.local import localfs
-
-    cache = repo.cache.local
     files = description["files"]
     objects = {description["digest"]: frozen} if files is None else {f["md5"]: frozen / f["relpath"] for f in files}
-    missing = {digest: path for digest, path in objects.items() if not cache.exists(digest)}
+    missing = {digest: path for digest, path in objects.items() if not cache.holds(digest)}
     sizes = {description["digest"]: description["size"]} if files is None else {f["md5"]: f["size"] for f in files}
     for digest, path in missing.items():
         if not _is_as_frozen(path, digest, sizes[digest]):
             raise MllamError(f"the run store's {path.name} is not what was made", where=str(path), next=_redo(run))
     if missing:
-        # Verified by the hash that freezing took, and read-only since: no need to read it all again.
-        cache.add([str(p) for p in missing.values()], localfs, list(missing), hardlink=True, verify=False)
-    if files is not None and not cache.exists(description["digest"]):
-        digest, content = digest_of_folder(files)
-        cache.add_bytes(digest, content)
-        cache.protect(cache.oid_to_path(digest))
+        cache.add(missing)
+    if files is not None and not cache.holds(description["digest"]):
+        cache.add_listing(*digest_of_folder(files))
 
 
 def _is_as_frozen(path: Path, digest: str, size: int) -> bool:

@@ -255,7 +255,7 @@ class Pipeline:
                 stage=name,
                 params=self._params(stage),
                 inputs=tuple(self._input(dep) for dep in stage.deps if dep.hash_name != "params"),
-                outputs=tuple(Output(self._relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
+                outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
                 command="" if is_ours(stage) else str(stage.cmd),
             )
@@ -284,9 +284,10 @@ class Pipeline:
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""
         produced = [self._producer(dep.fs_path) for dep in self.dvc_stage(name).deps]
-        return [self._relative(found[1].fs_path) for found in produced if found and found[0].is_data_source]
+        return [self.relative(found[1].fs_path) for found in produced if found and found[0].is_data_source]
 
-    def _relative(self, path: str) -> str:
+    def relative(self, path: str) -> str:
+        """Return a path as seen from the repository's root."""
         return Path(path).relative_to(self.root).as_posix()
 
     def _params(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
@@ -294,7 +295,7 @@ class Pipeline:
         for dep in stage.deps:
             if dep.hash_name != "params":
                 continue
-            file = self._relative(dep.fs_path)
+            file = self.relative(dep.fs_path)
             if file == VERSIONS_FILE:
                 # The file is made by a stage: what it says is known only after that has run. A key counts what it
                 # would say, so that keys are known beforehand, and the attempt is held to it.
@@ -329,7 +330,7 @@ class Pipeline:
         return dvc_index.makers(self.repo.index).of(path)
 
     def _input(self, dep: Any) -> Input:
-        path = self._relative(dep.fs_path)
+        path = self.relative(dep.fs_path)
         produced = self._producer(dep.fs_path)
         if produced is None:
             return Input(path, None, self._content(dep, path), tracked=False)

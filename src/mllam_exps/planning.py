@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import checks, clones, experiments, params, stages, sweeps
+from mllam_exps import checks, clones, experiments, lockfile, params, stages, sweeps
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
@@ -160,6 +160,7 @@ class Planner:
             definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
             sources = self._sources_of(pipeline, variant)
             clones.copy(self.base.clone, site / "clone")
+            lockfile.draft(pipeline, asked, sources).write(site / "clone")
         identity = experiments.identity(
             {
                 "origin": self._origin,

@@ -1,6 +1,6 @@
 """Saves experiments whose results are all there, from a job that has just made the last of them.
 
-So nobody waits for Slurm to start another job, and DVC is loaded once for all that are ready. Each experiment's own
+So nobody waits for Slurm to start another job, and one process saves all that are ready. Each experiment's own
 last job is then taken back. Where that of its last stage was killed, or had no time, that job does it.
 """
 
@@ -16,6 +16,7 @@ from mllam_exps import experiments, records, schedulers
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.locks import lock
+from mllam_exps.spec import Spec
 from mllam_exps.store import Attempt, Outcome, RunStore
 
 PATIENCE = 20.0
@@ -44,35 +45,43 @@ def save_ready(store: RunStore, machine: str, by: str, stopped: Callable[[], boo
 
 def _save_all(found: Iterator[Experiment], stopped: Callable[[], bool]) -> Iterator[tuple[Experiment, Attempt]]:
     """Save one after the other, as long as there is time; yield what was saved, with the attempt that was to do it."""
-    # Half a second, in a job that most often has nothing to save.
-    from mllam_exps import notify
-    from mllam_exps.chain import machine_of
-
     until = time.monotonic() + PATIENCE
     for experiment in found:
         if stopped() or time.monotonic() > until:
             break
         attempt = _waiting(experiment)
         try:
-            machine = machine_of(experiment)
-            # Mail comes from each one's own job.
-            if attempt is None or machine.resources_for(SAVE).mail or not save(experiment, attempt.number):
+            tell = _teller(experiment, attempt)
+            if attempt is None or tell is None or not save(experiment, attempt.number):
                 continue
         except (MllamError, OSError) as error:
             print(f"{experiment.name} is left to its own last job: {error}", flush=True)
             continue
         yield experiment, attempt
-        notify.tell(experiment, machine, Outcome.SUCCEEDED, "")
+        tell()
+
+
+def _teller(experiment: Experiment, attempt: Attempt | None) -> Callable[[], None] | None:
+    """Return what tells people that an experiment is saved; None where its own job has to: mail is that job's."""
+    if attempt is None or not Spec.read(attempt).news:
+        return lambda: None
+    # Half a second, where mostly nobody is told.
+    from mllam_exps import notify
+    from mllam_exps.chain import machine_of
+
+    machine = machine_of(experiment)
+    if machine.resources_for(SAVE).mail:
+        return None
+    return lambda: notify.tell(experiment, machine, Outcome.SUCCEEDED, "")
 
 
 def save(experiment: Experiment, number: int) -> bool:
     """Save an experiment; False if somebody has done it."""
     from mllam_exps import saving
-    from mllam_exps.chain import pipeline_of
 
     if experiment.saving.result is not None:
         return False
-    commit = saving.save(experiment, pipeline_of(experiment))
+    commit = saving.save(experiment)
     record = {"attempt": number, "outputs": {}, "commit": commit, "time": time.time()}
     records.replace(experiment.saving.directory / "result.json", record)
     saving.forget_clone(experiment)
@@ -80,7 +89,7 @@ def save(experiment: Experiment, number: int) -> bool:
 
 
 def one_on_this_host(store: RunStore, *, wait: bool = False) -> AbstractContextManager[IO[str] | None]:
-    """Keep a host from loading DVC once for each of many experiments that end at the same time."""
+    """Keep a host from saving many experiments at the same time: git's and DVC's files have locks of their own."""
     return lock(store, f"saver-{socket.gethostname()}", wait=wait)
 
 

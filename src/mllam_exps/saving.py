@@ -2,12 +2,14 @@
 
 `dvc exp save` cannot: in a clone DVC (3.67) leaves out metrics, plots and ``.gitignore`` files, and hashes every output
 again. Here nothing is hashed, copied or linked but what git keeps: the run store knows the hashes, and its files are
-given their names in DVC's cache.
+given their names in DVC's cache. DVC itself is not started, in any job.
 """
 
 from __future__ import annotations
 
-import logging
+import functools
+import json
+import re
 import shutil
 import tempfile
 import time
@@ -15,25 +17,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import outputs
+from mllam_exps import lockfile, outputs
 from mllam_exps.clones import git
 from mllam_exps.errors import MllamError
 from mllam_exps.outputs import digest_of_folder
-from mllam_exps.pipeline import Pipeline
 from mllam_exps.workspace import run_git
 
 if TYPE_CHECKING:
-    from dvc.repo import Repo
-    from dvc.stage import Stage as DvcStage
-
+    from mllam_exps.dvc_cache import Cache
     from mllam_exps.experiments import Experiment
+    from mllam_exps.lockfile import Draft
     from mllam_exps.store import Run
 
 TRIES = 4
 """Other saves hold locks in the origin, and in DVC's cache, for moments."""
 
 
-def save(experiment: Experiment, pipeline: Pipeline) -> str:
+def save(experiment: Experiment) -> str:
     """Save an experiment all of whose results are there.
 
     Returns
@@ -46,73 +46,45 @@ def save(experiment: Experiment, pipeline: Pipeline) -> str:
     MllamError
         If its name was taken by another one, say.
     """
-    # It would tell people to `git add` in a clone that is not theirs.
-    logging.getLogger("dvc").setLevel(logging.WARNING)
-    _refuse_a_changed_clone(experiment, pipeline)
-    tree = _write_tree(experiment, write_lock(experiment, pipeline))
-    before = _pushed(experiment)
-    if before and _tree(experiment, before) == tree:
-        return before  # somebody was killed after he had pushed it
+    draft = lockfile.read(experiment.clone)
+    if changed := next(draft.changed(experiment.root), None):
+        where = str(experiment.root / changed)
+        raise MllamError("the experiment's clone was changed", where, next="mllam-exps submit it again")
+    made = collect(experiment, draft)
+    described = functools.partial(_describe, experiment.root, draft.cache, experiment.sources | made)
+    lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
+    tree = _write_tree(experiment, _kept(experiment.root, draft))
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
     commit = git(experiment.root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
     return _push(experiment, commit)
 
 
-def _refuse_a_changed_clone(experiment: Experiment, pipeline: Pipeline) -> None:
-    """Refuse to save parameters that are not those of the results."""
-    for step in experiment.steps:
-        key = pipeline.definition(step.stage).key
-        if key != step.key:
-            why = f"{step.stage} would be {key} now, not {step.key}"
-            raise MllamError(
-                "the experiment's clone was changed", str(experiment.root), why, "mllam-exps submit it again"
-            )
-
-
-def write_lock(experiment: Experiment, pipeline: Pipeline) -> list[str]:
-    """Write ``dvc.lock``, and the files that git keeps.
+def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
+    """Put the outputs into DVC's cache, and what git keeps into the clone.
 
     Returns
     -------
-    list of str
-        The files, relative to the DVC repository's root, that belong into the commit although git ignores them.
+    dict
+        What is known of each output, by path.
     """
-    repo = pipeline.repo
-    known: dict[str, dict[str, Any]] = {step.stage: dict(step.known) for step in experiment.steps if step.known}
-    files = ["dvc.lock"]
-    made: dict[str, dict[str, Any]] = dict(experiment.sources)
-    stages = [pipeline.dvc_stage(name) for name in experiment.stages]
-    with repo.lock, repo.scm_context(autostage=False, quiet=True):
-        for stage in stages:
-            name = str(stage.name)
-            if name in experiment.runs:
-                known[name] = _hand_over(repo, experiment.runs[name], stage)
-            elif name in known:
-                _from_cache(repo, stage, pipeline.root, known[name])
-            _fill(stage, pipeline.root, made, known.get(name))
-            for out in stage.outs:
-                path = Path(out.fs_path).relative_to(pipeline.root).as_posix()
-                made[path] = _described(out, path, known.get(name))
-            for out in stage.outs:
-                if out.use_cache:
-                    out.ignore()
-                    files.append(str((Path(out.fs_path).parent / ".gitignore").relative_to(pipeline.root)))
-                else:
-                    files.append(Path(out.fs_path).relative_to(pipeline.root).as_posix())
-        lockfile = pipeline.root / "dvc.lock"
-        if lockfile.exists():  # may be another clone's hard link
-            content = lockfile.read_bytes()
-            lockfile.unlink()
-            lockfile.write_bytes(content)
-        if stages:
-            stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
-    return sorted(set(files))
+    made: dict[str, Any] = {}
+    known = {step.stage: step.known for step in experiment.steps if step.known}
+    for name, stage in draft.stages.items():
+        if name in experiment.runs:
+            made |= _hand_over(draft.cache, experiment.runs[name], experiment.root, stage.made)
+        elif name in known:
+            _from_cache(draft.cache, experiment.root, stage.made, known[name])
+            made |= known[name]
+        else:
+            # Those that only check, and write down versions, were done when the experiment was planned.
+            made |= {path: outputs.describe(experiment.root / path) for path in stage.made}
+    return made
 
 
-def _hand_over(repo: Repo, run: Run, stage: DvcStage) -> dict[str, Any]:
+def _hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> dict[str, Any]:
     for attempt in range(TRIES):
         try:
-            return outputs.hand_over(repo, run, stage)
+            return outputs.hand_over(cache, run, root, outs)
         except (FileExistsError, FileNotFoundError):
             # Another save of the same output, at the same moment.
             if attempt == TRIES - 1:
@@ -121,68 +93,77 @@ def _hand_over(repo: Repo, run: Run, stage: DvcStage) -> dict[str, Any]:
     raise AssertionError
 
 
-def _from_cache(repo: Repo, stage: DvcStage, root: Path, known: Mapping[str, Any]) -> None:
+def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mapping[str, Any]) -> None:
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
-    for out in stage.outs:
-        target = Path(out.fs_path)
-        digest = str(known[target.relative_to(root).as_posix()]["digest"])
-        if not out.use_cache and not (target.is_file() and outputs.md5_of_file(target) == digest):
+    for path, cached in outs.items():
+        target, digest = root / path, str(known[path]["digest"])
+        if not cached and not (target.is_file() and outputs.md5_of_file(target) == digest):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
-            shutil.copyfile(repo.cache.local.oid_to_path(digest), target)
+            shutil.copyfile(cache.path(digest), target)
 
 
-def _described(out: Any, path: str, known: dict[str, Any] | None) -> dict[str, Any]:
-    if known and path in known:
-        return dict(known[path])
-    return {"digest": out.hash_info.value, "size": out.meta.size if out.meta else None, "files": None}
+def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Describe an input or an output; what nobody has described is small, and hashed."""
+    found: Mapping[str, Any] | None = made.get(path) or _part(path, cache, made)
+    if found is not None:
+        return found
+    if not (root / path).exists():
+        raise MllamError("an input of the experiment is missing", str(root / path), next="mllam-exps submit it again")
+    return outputs.describe(root / path)
 
 
-def _fill(stage: DvcStage, root: Path, made: dict[str, Any], known: dict[str, Any] | None) -> None:
-    """Give DVC's objects the hashes that are known; what nobody knows is small, and hashed."""
-    for dep in stage.deps:
-        path = Path(dep.fs_path).relative_to(root).as_posix()
-        described = None if dep.hash_name == "params" else made.get(path) or _part(path, made)
-        if described is None:
-            dep.save()
-        else:
-            _set(dep, described)
-    for out in stage.outs:
-        path = Path(out.fs_path).relative_to(root).as_posix()
-        if known is None:
-            out.save()
-        else:
-            _set(out, known[path])
-    stage.md5 = stage.compute_md5()
-
-
-def _part(path: str, made: dict[str, Any]) -> dict[str, Any] | None:
+def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
     """Describe a file or folder inside an output."""
     for whole, described in made.items():
-        if not path.startswith(f"{whole}/") or not described.get("files") or isinstance(described["files"], int):
+        if not path.startswith(f"{whole}/") or not str(described["digest"]).endswith(".dir"):
             continue
         inside = path.removeprefix(f"{whole}/")
-        files = {f["relpath"]: f for f in described["files"]}
+        files = {f["relpath"]: f for f in _files(cache, described)}
         if inside in files:
-            return {"digest": files[inside]["md5"], "size": files[inside]["size"], "files": None}
+            digest = files[inside]["md5"]
+            return {"digest": digest, "size": _size(cache, files[inside]), "files": None}
         below = [f | {"relpath": r[len(inside) + 1 :]} for r, f in files.items() if r.startswith(f"{inside}/")]
         if below:
-            return {"digest": digest_of_folder(below)[0], "size": sum(f["size"] for f in below), "files": below}
+            sizes = [_size(cache, file) for file in below]
+            return {"digest": digest_of_folder(below)[0], "size": sum(sizes), "files": below}
     return None
 
 
-def _set(item: Any, described: dict[str, Any]) -> None:
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.meta import Meta
-
-    digest = str(described["digest"])
-    folder = digest.endswith(".dir")
+def _files(cache: Cache, described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the files of a folder; where only their number is known, as DVC's cache lists them."""
     files = described.get("files")
-    count = (len(files) if isinstance(files, list) else files) if folder else None
-    item.hash_name = "md5"
-    item.hash_info = HashInfo("md5", digest)
-    item.meta = Meta(isdir=folder, size=described.get("size"), nfiles=count)
-    item.obj, item.files = None, None
+    if isinstance(files, list):
+        return files
+    listed: list[dict[str, Any]] = json.loads(cache.path(str(described["digest"])).read_bytes())
+    return listed
+
+
+def _size(cache: Cache, file: Mapping[str, Any]) -> int:
+    return int(file["size"]) if "size" in file else cache.path(file["md5"]).stat().st_size
+
+
+def _kept(root: Path, draft: Draft) -> list[str]:
+    """Return the files that belong into the commit although git may ignore them; what the cache holds is ignored."""
+    outs = {path: cached for stage in draft.stages.values() for path, cached in stage.made.items()}
+    in_cache = [path for path, cached in outs.items() if cached]
+    ignored = ignored_by_git(root, in_cache)
+    for path in in_cache:
+        if path not in ignored:
+            _ignore(root / path)
+    lists = {(Path(path).parent / ".gitignore").as_posix() for path in in_cache}
+    return sorted({lockfile.FILE, *lists, *(path for path, cached in outs.items() if not cached)})
+
+
+def _ignore(output: Path) -> None:
+    """Have git ignore an output, as DVC does."""
+    place = output.with_name(".gitignore")
+    before = place.read_bytes() if place.exists() else b""
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    name = re.sub(r"([][?*\\!#])", r"\\\1", output.name)
+    place.unlink(missing_ok=True)  # may be another clone's hard link
+    place.write_bytes(before + f"/{name}\n".encode())
 
 
 def _write_tree(experiment: Experiment, files: list[str]) -> str:

@@ -36,6 +36,8 @@ class Spec:
         Whether one batch and one epoch are enough.
     to_come : dict of str
         Inputs that were yet to be made when it was submitted, by path: the keys of the runs that make them.
+    news : bool
+        Whether the machine file named somebody to tell of the experiment's end.
     """
 
     machine: str
@@ -51,6 +53,7 @@ class Spec:
     slots: int | None = None
     smoke: bool = False
     to_come: dict[str, str] = field(default_factory=dict)
+    news: bool = False
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""

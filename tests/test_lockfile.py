@@ -1,0 +1,156 @@
+"""``dvc.lock`` as jobs write it, held against DVC's own."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+from conftest import Experiment
+
+from mllam_exps import lockfile, saving
+from mllam_exps.dvc_cache import Cache
+from mllam_exps.errors import MllamError
+from mllam_exps.lockfile import Draft
+from mllam_exps.outputs import describe
+from mllam_exps.pipeline import Pipeline
+
+PIPELINE = """
+stages:
+  first:
+    cmd: mkdir -p made/deep && echo 1 > made/deep/a.txt && echo 2 > "made/é b.txt" && echo {} > scores.json
+    deps:
+    - source.txt
+    - folder
+    params:
+    - params.yaml:
+      - lr
+      - deep.key
+    - all.yaml:
+    - more.json:
+      - "a"
+    - more.toml:
+      - at
+    - more.py:
+      - pair
+    outs:
+    - made
+    metrics:
+    - scores.json:
+        cache: false
+  second:
+    wdir: sub
+    cmd:
+    - cp ../made/deep/a.txt out.txt
+    - echo long long long long long long long long long long long long long long long long long long long >> out.txt
+    deps:
+    - ../made/deep
+    - ../made/deep/a.txt
+    params:
+    - own.yaml:
+      - x
+    outs:
+    - out.txt
+  third:
+    cmd: cat sub/out.txt > third.txt
+    deps:
+    - sub/out.txt
+    params:
+    - lr
+    outs:
+    - third.txt
+"""
+FILES = {
+    "dvc.yaml": PIPELINE,
+    "source.txt": "a source\n",
+    "folder/one": "1\n",
+    "folder/below/two": "2\n",
+    "params.yaml": "lr: 1e-5\ndeep: {key: [1.0, 2, 'no', null]}\n",
+    "all.yaml": """
+levels: {5: five, 10: [ten]}
+name: 'æ'
+hex: '12e4'
+same: [1, 2]
+yes: on
+empty: {}
+""",
+    "more.json": '{"a": {"b": 1.5e-7, "c": "2020-01-01"}}\n',
+    "more.toml": 'at = [1.5, "x"]\n',
+    "more.py": "pair = (1, 2)\n",
+    "sub/own.yaml": "x: 3\n",
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    root = tmp_path / "repo"
+    for file, text in FILES.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(text, encoding="utf-8")
+    experiment = Experiment(root, environ)
+    experiment.ok("git", "init", "-q")
+    experiment.ok("dvc", "init", "-q")
+    for name in ("HOME", "DVC_SITE_CACHE_DIR"):
+        monkeypatch.setenv(name, environ[name])
+    return experiment
+
+
+def draft(root: Path) -> Draft:
+    pipeline = Pipeline.open(root, dict, trust_lock=False)
+    found = lockfile.draft(pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")})
+    found.write(root)
+    return lockfile.read(root)
+
+
+def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
+    root = experiment.root
+    before = draft(root)
+    experiment.ok("dvc", "repro", "-q")
+    lock, by_dvc = root / "dvc.lock", (root / "dvc.lock").read_text(encoding="utf-8")
+    made = {path: describe(root / path) for stage in before.stages.values() for path in stage.made}
+    # Of a folder that DVC knows there is the number of its files only.
+    made["made"] |= {"files": 2}
+    described = functools.partial(saving._describe, root, before.cache, made)
+    entries = {name: stage.complete(described) for name, stage in before.stages.items()}
+
+    lockfile.write(root, entries)
+    assert lock.read_text(encoding="utf-8") == by_dvc, "over what is there"
+    lock.unlink()
+    lockfile.write(root, entries)
+    assert lock.read_text(encoding="utf-8") == by_dvc, "afresh"
+    assert "up to date" in experiment.ok("dvc", "status")
+
+
+def test_entries_of_other_stages_stay(experiment: Experiment):
+    (experiment.root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  other:\n    cmd: true\n", encoding="utf-8")
+    lockfile.write(experiment.root, {"mine": {"cmd": "false"}})
+    text = (experiment.root / "dvc.lock").read_text(encoding="utf-8")
+    assert text == "schema: '2.0'\nstages:\n  other:\n    cmd: true\n  mine:\n    cmd: 'false'\n"
+
+
+def test_a_changed_clone_is_noticed(experiment: Experiment):
+    found = draft(experiment.root)
+    assert set(found.frozen) == {"dvc.yaml", "source.txt", "sub/own.yaml", "params.yaml", "all.yaml"} | {
+        "more.json",
+        "more.toml",
+        "more.py",
+    }
+    assert not list(found.changed(experiment.root))
+    (experiment.root / "sub/own.yaml").write_text("x: 4\n")
+    (experiment.root / "more.json").unlink()
+    assert sorted(found.changed(experiment.root)) == ["more.json", "sub/own.yaml"]
+
+
+def test_a_draft_that_is_lost_says_what_to_do(experiment: Experiment):
+    with pytest.raises(MllamError, match="submit it again"):
+        lockfile.read(experiment.root)
+
+
+def test_outputs_are_ignored_as_dvc_does_it(experiment: Experiment):
+    root = experiment.root
+    stage = lockfile.StageDraft(".", "", [], {}, {"odd [1]*.txt": True, "plain": True, "kept.json": False})
+    (root / ".gitignore").write_bytes(b"/plain")
+    kept = saving._kept(root, Draft(Cache(""), {"s": stage}))
+    assert kept == [".gitignore", "dvc.lock", "kept.json"]
+    assert (root / ".gitignore").read_text() == "/plain\n/odd \\[1\\]\\*.txt\n"
+    assert saving.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {"odd [1]*.txt"}
