@@ -26,6 +26,7 @@ project, artifacts = sys.argv[1:]
 
 def train(number):
     tracking._make(project, artifacts)
+    tracking.patient()  # as each program that logs
     client = mlflow.MlflowClient()
     run = client.create_run(client.get_experiment_by_name(project).experiment_id).info.run_id
     for step in range(10):
