@@ -113,6 +113,24 @@ def test_the_last_stage_s_job_saves_and_where_it_does_not_the_last_job_does(made
     assert set(shown(made)) == {"soon", "late"}
 
 
+def test_a_job_waits_for_one_that_saves_its_experiment(made: Experiment, cluster: Any):
+    submit(made, "-n", "first", "-S", "toy.yaml:grow.seconds=0.01")
+    settled(made, "first", seconds=60)
+    [saving] = made.store.parent.glob("experiments/save-*/attempts/1")
+    [lock] = made.store.parent.glob("locks/saver-*")
+    with lock.open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        submit(made, "-n", "second", "-S", "toy.yaml:grow.seconds=0.02")
+        [other] = {*made.store.parent.glob("experiments/save-*/attempts/1")} - {saving}
+        [result] = [run / "result.json" for run in made.runs("grow") if not (run / "result.json").exists()]
+        eventually(result.exists, 60, "the result")
+        time.sleep(1.5)
+        job = (records.read(result.parent / "attempts/1/job.json") or {})["id"]
+        assert cluster.command("squeue", "--noheader", "--format=%T", f"--jobs={job}").stdout == "RUNNING\n"
+    eventually((other / "end.json").exists, 30, "it is saved, and its own last job is taken back")
+    assert not (other / "started.json").exists()
+
+
 def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(made: Experiment, cluster: Any):
     """A program that fails, a job that is cancelled by hand, a stage whose input fails: each in an experiment."""
     made.set("toy.yaml", grow__seconds=0.1)

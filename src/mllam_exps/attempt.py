@@ -109,7 +109,7 @@ class Supervisor:
         try:
             if self._scheduler().chains:
                 by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {self.attempt.run.key}"
-                ready.save_ready(store, self.spec.machine, by, lambda: self.stopped is not None)
+                ready.save_ready(store, self.attempt.run, self.spec.machine, by, lambda: self.stopped is not None)
             if self.attempt.alone.exists():
                 from mllam_exps import dispatch
 

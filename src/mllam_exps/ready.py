@@ -17,17 +17,22 @@ from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.locks import lock
 from mllam_exps.spec import Spec
-from mllam_exps.store import Attempt, Outcome, RunStore
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
 
 PATIENCE = 20.0
 """Seconds that a job spends on saving, in which its nodes do nothing else."""
+QUEUEING = 5.0
+"""Seconds that a job waits for another one on its host that saves: the experiment's own last job would cost more."""
+LOOK_AGAIN = 0.2
 
 
-def save_ready(store: RunStore, machine: str, by: str, stopped: Callable[[], bool]) -> None:
-    """Save what is ready, unless somebody on this host is at it.
+def save_ready(store: RunStore, run: Run, machine: str, by: str, stopped: Callable[[], bool]) -> None:
+    """Save what is ready, or wait for somebody on this host who is at it.
 
     Parameters
     ----------
+    run : Run
+        Whose job this is.
     machine : str
         The machine file's name: what runs elsewhere is saved there.
     by : str
@@ -35,19 +40,42 @@ def save_ready(store: RunStore, machine: str, by: str, stopped: Callable[[], boo
     stopped : callable
         Tells whether to stop before the next one.
     """
-    if not _ready(store, machine):
-        return
-    with one_on_this_host(store) as mine:
-        done = list(_save_all(_as_they_get_ready(store, machine), stopped)) if mine else []
-    if done:
-        _take_back(store, done, f"saved by {by}")
+    found = _ready(store, machine)
+    ours = [e.saving for e in found if run.key in {step.key for step in e.steps}]
+    until = time.monotonic() + QUEUEING
+    while found:
+        with one_on_this_host(store) as mine:
+            if mine:
+                _save_all(store, machine, by, stopped)
+                return
+        # Slurm starts an experiment's last job soon after this one has ended, if nobody has taken it back by then.
+        if stopped() or time.monotonic() > until or not any(_is_waited_for(saving) for saving in ours):
+            return
+        time.sleep(LOOK_AGAIN)
 
 
-def _save_all(found: Iterator[Experiment], stopped: Callable[[], bool]) -> Iterator[tuple[Experiment, Attempt]]:
-    """Save one after the other, as long as there is time; yield what was saved, with the attempt that was to do it."""
+def _is_waited_for(saving: Run) -> bool:
+    return (attempt := saving.last_attempt()) is not None and attempt.end is None
+
+
+def _save_all(store: RunStore, machine: str, by: str, stopped: Callable[[], bool]) -> None:
+    """Save all that is ready, and what has become so meanwhile, and take back the jobs that were to do it."""
     until = time.monotonic() + PATIENCE
+
+    def enough() -> bool:
+        return stopped() or time.monotonic() > until
+
+    seen: set[str] = set()
+    while found := [e for e in _ready(store, machine) if e.identity not in seen]:
+        seen |= {e.identity for e in found}
+        if done := list(_save_each(found, enough)):
+            _take_back(store, done, f"saved by {by}")
+
+
+def _save_each(found: list[Experiment], enough: Callable[[], bool]) -> Iterator[tuple[Experiment, Attempt]]:
+    """Save one after the other, as long as there is time; yield what was saved, with the attempt that was to do it."""
     for experiment in found:
-        if stopped() or time.monotonic() > until:
+        if enough():
             break
         attempt = _waiting(experiment)
         try:
@@ -91,14 +119,6 @@ def save(experiment: Experiment, number: int) -> bool:
 def one_on_this_host(store: RunStore, *, wait: bool = False) -> AbstractContextManager[IO[str] | None]:
     """Keep a host from saving many experiments at the same time: git's and DVC's files have locks of their own."""
     return lock(store, f"saver-{socket.gethostname()}", wait=wait)
-
-
-def _as_they_get_ready(store: RunStore, machine: str) -> Iterator[Experiment]:
-    seen: set[str] = set()
-    while found := [e for e in _ready(store, machine) if e.identity not in seen]:
-        for experiment in found:
-            seen.add(experiment.identity)
-            yield experiment
 
 
 def _ready(store: RunStore, machine: str) -> list[Experiment]:

@@ -213,10 +213,16 @@ class SlurmScheduler:
         except MllamError as error:
             return JobState(JobPhase.UNKNOWN, error.what)
 
+    def _is_in_queue(self, job: Job) -> bool:
+        answer = self.queue.read()
+        entry = None if isinstance(answer, Silence) else answer.jobs.get(str(job.record["id"]))
+        return entry is not None and entry.name == job.record["name"]
+
     def cancel(self, job: Job) -> None:
         """Cancel the job, whatever it is doing."""
-        if self.verdict(job).phase is JobPhase.FORGOTTEN:
-            return  # its id may be another job's by now
+        # An id that nobody knows as ours may be another job's by now.
+        if not self._is_in_queue(job) and self.verdict(job).phase is JobPhase.FORGOTTEN:
+            return
         try:
             done = _slurm(["scancel", str(job.record["id"])])
         except subprocess.TimeoutExpired:
