@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 from pathlib import Path
@@ -96,6 +97,8 @@ def submit(
     What is known is not run again, what runs already is waited for, and stages that experiments share run once. Each
     experiment becomes a DVC experiment of this repository when its last result is there.
     """
+    # What it makes lives until it ends, soon: looking for garbage took a tenth of its time, for 7 MiB of a hundred.
+    gc.disable()
     from mllam_exps.report import submit as report
 
     report.submit(

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from mllam_exps.errors import UsageError
 from mllam_exps.stages.base import Stage, StageContext
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
 """Stages that run programs, in their order. What `check_for_venv_path` and `mllam_version` do needs no attempt."""
@@ -50,4 +53,6 @@ def all_names() -> set[str]:
 @functools.cache
 def _added() -> dict[str, EntryPoint]:
     """Return the stages of other packages; looking for them reads the metadata of all that is installed."""
+    from importlib.metadata import entry_points  # a tenth of what a job imports, and ours do without
+
     return {entry.name: entry for entry in entry_points(group=GROUP)}
