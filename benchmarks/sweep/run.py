@@ -198,7 +198,7 @@ def queue(directory: Path, cluster: Any, count: int, way: str, jobs: int, comman
 
     def start() -> None:
         toy.ok("dvc", "exp", "run", "--queue", *sweep(count), timeout=600)
-        toy.ok("dvc", "queue", "start", "-j", str(jobs))
+        toy.ok("dvc", "queue", "start", "-j", str(jobs), timeout=PATIENCE)
 
     result = measured(f"{way} -j {jobs}", cluster, toy, count, start, lambda: saved(toy) == count)
     toy.command("dvc", "queue", "stop", "--kill")
