@@ -128,6 +128,63 @@ def test_a_repository_with_templates_and_a_matrix(made: Experiment):
     clean_after_apply(made, "t-1")
 
 
+REPORT = {
+    "cmd": ["python tools/report.py > report.txt", "git rev-parse HEAD >> report.txt; echo $DVC_STAGE >> report.txt"],
+    "deps": ["../grown.json"],
+    "wdir": "reports",
+    "params": [{"../toy.yaml": ["grow.epochs"]}],
+    "outs": ["report.txt"],
+    "metrics": [{"lines.json": {"cache": False}}],
+}
+SCRIPT = """
+import json, pathlib
+print(json.load(open("../grown.json"))["epochs"], "epochs")
+assert not pathlib.Path("lines.json").exists(), "what it made before is gone"
+pathlib.Path("lines.json").write_text('{"lines": 1}')
+"""
+
+
+def add_report(toy: Experiment, **changes) -> None:
+    """Add a stage with a command of its own, and a script that nothing depends on."""
+    file = toy.root / "dvc.yaml"
+    pipeline = yaml.safe_load(file.read_text())
+    pipeline["stages"]["report"] = REPORT | changes
+    file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    (toy.root / "reports/tools").mkdir(parents=True, exist_ok=True)
+    (toy.root / "reports/tools/report.py").write_text(SCRIPT)
+    (toy.root / "reports/lines.json").write_text("{}")
+    commit(toy)
+
+
+def test_a_stage_with_a_command_of_its_own_is_a_job_like_any_other(made: Experiment):
+    add_report(made)
+    baseline = made.ok("git", "rev-parse", "HEAD").strip()
+    said = submit(made, "-n", "r", "-S", "toy.yaml:grow.epochs=1,2")
+    assert [s["state"] for s in said[0]["stages"]] == ["known", "submitted", "waits"]
+    settled(made, "r-1", "r-2")
+    for name, epochs in (("r-1", 1), ("r-2", 2)):
+        assert shown(made)[name]["metrics"]["reports/lines.json"]["data"] == {"lines": 1}
+        clean_after_apply(made, name)
+        assert (made.root / "reports/report.txt").read_text() == f"{epochs} epochs\n{baseline}\nreport\n"
+        assert "changed" not in made.ok("dvc", "status", "report")
+    assert said[0]["stages"][2]["key"] in made.ok("mllam-exps", "show", "r-1")
+    again = submit(made, "-n", "again", "-S", "toy.yaml:grow.epochs=2")
+    assert {s["state"] for s in again[0]["stages"]} == {"known"}
+
+
+def test_a_command_that_fails_is_a_failed_stage(made: Experiment):
+    add_report(made, cmd="echo it rains >&2\nexit 3\necho no > report.txt")
+    submit(made, "-n", "r")
+    row = settled(made, "r")["r"]
+    assert (row["state"], row["stages"][-1]["state"]) == ("failed", "failed")
+    assert "exit code 3" in row["stages"][-1]["reason"]
+    add_report(made, cmd="true", always_changed=True)
+    done = made.command("mllam-exps", "submit", "-n", "nothing")
+    assert "report has no dependencies, or is always_changed" in done.stdout
+    row = settled(made, "nothing")["nothing"]
+    assert "did not make its output reports/" in row["stages"][-1]["reason"]
+
+
 def test_no_file_of_the_store_is_for_everybody_to_write(made: Experiment):
     submitted = made.command("bash", "-c", "umask 0; exec mllam-exps submit -n open -S toy.yaml:grow.epochs=1")
     assert submitted.returncode == 0, submitted.stdout

@@ -187,7 +187,7 @@ class Supervisor:
 
         self._take_slot()
         self._await_predecessor()
-        stage = stages.get(self.attempt.run.stage)
+        stage = stages.of(self.attempt.run)
         self._check_versions()
         self._take_inputs()
         context = self._context(stage)

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,13 @@ def _arguments(python: Path) -> Arguments:
     return arguments.known(python)
 
 
-def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
+def check_jobs(workspace: Workspace, machine: Machine, others: Iterable[str] = ()) -> list[str]:
     """Ask the scheduler whether it would take the stages' jobs, before the first of them waits in its queue.
+
+    Parameters
+    ----------
+    others : iterable of str
+        Stages with commands of their own that are to become jobs, too.
 
     Returns
     -------
@@ -114,7 +119,7 @@ def check_jobs(workspace: Workspace, machine: Machine) -> list[str]:
 
     # Only what dvc.yaml runs: a site may refuse what a stage that is not there would ask for.
     ours = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
-    names = [name for name in ours if name in stages.all_names()]
+    names = [*(name for name in ours if name in stages.all_names()), *others]
     notes = tracking.left_behind(os.environ) if machine.scheduler == "slurm" else []
     try:
         refused = list(jobs.objections(workspace, machine, params.load(workspace.root), names))

@@ -7,6 +7,7 @@ pack, data that lie in git) are hard links: a hundred clones cost hardly more th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -128,24 +129,34 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     return root
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a clone: small files by content, large ones as hard links."""
+def copy(source: Path, target: Path, *, linked: bool = True) -> None:
+    """Copy a clone: small files by content; large ones as hard links, unless they are not to be `linked`."""
     for path, entry in _below(source, target):
         if entry.is_symlink():
             path.symlink_to(Path(entry.path).readlink())
         else:
             found = entry.stat()
-            if found.st_size > SMALL or "/.git/objects/" in entry.path:
-                os.link(entry.path, path)
-            else:
+            shared = (linked and found.st_size > SMALL) or "/.git/objects/" in entry.path
+            if not (shared and _link(entry.path, path)):
                 with open(entry.path, "rb") as file:  # noqa: PTH123 - a hundred clones of a hundred files
                     path.write_bytes(file.read())
                 path.chmod(found.st_mode)
                 os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
+def _link(source: str, target: Path) -> bool:
+    """Make a hard link; False where the file system is another."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
+
+
 def _below(source: Path, target: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     with os.scandir(source) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

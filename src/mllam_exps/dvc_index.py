@@ -68,6 +68,17 @@ def is_ours(stage: DvcStage) -> bool:
     return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
 
 
+def always_runs(stage: DvcStage) -> bool:
+    """Tell whether DVC runs a stage each time, or has nothing by which it could tell that it should."""
+    return bool(stage.always_changed) or not stage.deps
+
+
+def commands(stage: DvcStage) -> tuple[str, ...]:
+    """Return the commands of a stage, each of which DVC (3.67) gives to a shell of its own: a list's, or a line's."""
+    cmd: str | list[str] = stage.cmd or []
+    return tuple(cmd.splitlines() if isinstance(cmd, str) else cmd)
+
+
 class Makers:
     """Which stages make what; asked for again and again while a sweep is planned."""
 

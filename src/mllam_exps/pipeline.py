@@ -87,8 +87,10 @@ class RunDefinition:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     smoke: bool = False
-    command: str = ""
-    """The command of a stage that is not ours: it makes the result what it is."""
+    commands: tuple[str, ...] = ()
+    """Those of a stage that is not ours, for a shell: they make the result what it is."""
+    folder: str = "."
+    """Where they are run, seen from the repository's root."""
 
     @property
     def key(self) -> str:
@@ -101,8 +103,10 @@ class RunDefinition:
             "outputs": sorted(o.path for o in self.outputs),
             "smoke": self.smoke,
         }
-        if self.command:
-            content["command"] = self.command
+        if self.commands:
+            content["command"] = "\n".join(self.commands)
+            if self.folder != ".":
+                content["folder"] = self.folder
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
         return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
@@ -120,7 +124,7 @@ class RunDefinition:
             "inputs": {i.path: {"run": i.run, "md5": i.digest} for i in self.inputs},
             "outputs": {o.path: {"cached": o.cached} for o in self.outputs},
             "smoke": self.smoke,
-        }
+        } | ({"commands": self.commands, "folder": self.folder} if self.commands else {})
 
 
 def _relevant(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +261,8 @@ class Pipeline:
                 inputs=tuple(self._input(dep) for dep in stage.deps if dep.hash_name != "params"),
                 outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
-                command="" if is_ours(stage) else str(stage.cmd),
+                commands=() if is_ours(stage) else dvc_index.commands(stage),
+                folder=self.relative(stage.wdir),
             )
         return self._definitions[name]
 

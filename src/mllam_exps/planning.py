@@ -19,7 +19,7 @@ from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
 from mllam_exps.driver import known_digests
-from mllam_exps.dvc_index import digest_of_source, is_ours, open_repo
+from mllam_exps.dvc_index import always_runs, digest_of_source, is_ours, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.experiments import Experiment, Step
 from mllam_exps.machines import Machine
@@ -288,7 +288,7 @@ class Planner:
         Raises
         ------
         UsageError
-            If one of them is no stage of ours.
+            If one of them is no stage that jobs can run.
         """
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
         wanted = set(self.targets or (stage for stage in graph if ":" not in stage))
@@ -302,13 +302,9 @@ class Planner:
                 raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
             if is_ours(pipeline.dvc_stage(stage)):
                 _ = stage in BOOKKEEPING or stages.get(stage)
-            elif not pipeline.known_to_dvc(stage):
-                raise UsageError(
-                    f"stage {stage} is not one that jobs can run by themselves",
-                    "dvc.yaml",
-                    f"its command is not `mllam-exps run {stage}`, and its result is not known",
-                    f"dvc repro {stage} once, or dvc exp run",
-                )
+            elif always_runs(pipeline.dvc_stage(stage)):
+                note = f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs"
+                self.notes += [note] if note not in self.notes else []
         return asked
 
     def _step(self, pipeline: Pipeline, stage: str) -> Step:

@@ -246,7 +246,8 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
         kind = checks.kind_of_jobs(here)
         if kind not in kinds:
             kinds.add(kind)
-            planner.notes += [n for n in checks.check_jobs(here, machine) if n not in planner.notes]
+            others = [stage for stage, definition in plan.definitions.items() if definition.commands]
+            planner.notes += [n for n in checks.check_jobs(here, machine, others) if n not in planner.notes]
         for step in plan.experiment.steps:
             run = planner.store.run(step.key)
             if step.stage != "prepare_dataset" or step.known or run.result is not None or step.key in looked_at:

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import outputs
+from mllam_exps import clones, outputs
 from mllam_exps.errors import CheckFailed, MllamError
 from mllam_exps.params import read_yaml
 from mllam_exps.pipeline import VERSIONS_FILE, Input, holds
@@ -57,6 +57,8 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     CheckFailed
         If an input is missing; it is named, with the command that makes it.
     """
+    if definition.commands:
+        _copy_repository(root, attempt.work, definition)
     for file in {*files, *definition.params}:
         if (root / file).is_file():
             _copy(root / file, attempt.work / file)
@@ -111,7 +113,8 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
     changed += [
         source.path
         for source in definition.inputs
-        if not source.tracked and source.digest != outputs.describe(attempt.work / source.path)["digest"]
+        if not (source.tracked or source.run)
+        and source.digest != outputs.describe(attempt.work / source.path)["digest"]
     ]
     if changed:
         raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
@@ -145,6 +148,23 @@ def _from_workspace(root: Path, source: Input, target: Path) -> None:
         makes = f"dvc repro {source.run.rsplit('-', 1)[0]}" if source.run else "dvc checkout"
         raise CheckFailed(f"the input {source.path} is missing", next=f"{makes} makes it")
     _copy(path, target)
+
+
+def _copy_repository(root: Path, work: Path, definition: RunDefinition) -> None:
+    """Give a command that may read whatever git keeps a copy of it all, history and DVC's settings included.
+
+    What other stages make, and what this one did before, is not taken from git.
+    """
+    clones.copy(root, work, linked=False)
+    if not (root / ".git").exists():
+        # The DVC repository is a folder of the git repository.
+        clones.copy(next(p for p in root.parents if (p / ".git").exists()) / ".git", work / ".git", linked=False)
+    for path in [*(i.path for i in definition.inputs if i.run), *(o.path for o in definition.outputs)]:
+        made = work / path
+        if made.is_dir() and not made.is_symlink():
+            shutil.rmtree(made)
+        else:
+            made.unlink(missing_ok=True)
 
 
 def _copy(path: Path, target: Path) -> None:

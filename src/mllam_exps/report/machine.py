@@ -30,8 +30,9 @@ def show(name: str | None, *, script: str | None, as_json: bool) -> None:
 
 def _script(machine: Machine, stage: str) -> str:
     workspace = Workspace.here()
-    if stage not in stages.all_names():
-        raise UsageError(f"no stage {stage!r}", why=f"there are {', '.join(sorted(stages.all_names()))}")
+    own = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
+    if (known := stages.all_names() | set(own)).isdisjoint({stage, stage.partition("@")[0]}):
+        raise UsageError(f"no stage {stage!r}", why=f"there are {', '.join(sorted(known))}")
     job = jobs.example(workspace, machine, params.load(workspace.root), stage)
     return schedulers.get(machine.scheduler, workspace.origin).script(job)
 

@@ -15,12 +15,14 @@ from mllam_exps.stages.base import Stage, StageContext
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from mllam_exps.store import Run
+
 NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
 """Stages that run programs, in their order. What `check_for_venv_path` and `mllam_version` do needs no attempt."""
 
 GROUP = "mllam_exps.stages"
 
-__all__ = ["NAMES", "Stage", "StageContext", "all_names", "get"]
+__all__ = ["NAMES", "Stage", "StageContext", "all_names", "get", "of"]
 
 
 def get(name: str) -> Stage:
@@ -43,6 +45,16 @@ def get(name: str) -> Stage:
         where="dvc.yaml",
         next=f"give it a command of its own; mllam-exps runs {', '.join(sorted(all_names()))}",
     )
+
+
+def of(run: Run) -> Stage:
+    """Return the stage of a run: where its definition has commands, a shell runs them."""
+    definition = run.definition or {}
+    if commands := definition.get("commands"):
+        from mllam_exps.stages.shell import Shell
+
+        return Shell(run.stage, commands, definition["folder"])
+    return get(run.stage)
 
 
 def all_names() -> set[str]:
