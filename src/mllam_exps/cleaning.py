@@ -112,13 +112,14 @@ def _why(experiment: Experiment, everything: list[Experiment], *, failed: bool) 
         return ""
     if state.stopped:
         return str(state)
-    if state is RunState.DONE and not failed and not _is_in_git(experiment):
+    if state is RunState.DONE and not failed and not is_in_git(experiment):
         newer = [e for e in everything if e.place == experiment.place and e.created > experiment.created]
         return f"replaced by a newer {experiment.name}" if newer else f"removed from {experiment.origin}"
     return ""
 
 
-def _is_in_git(experiment: Experiment) -> bool:
+def is_in_git(experiment: Experiment) -> bool:
+    """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
     commit = str((experiment.saving.result or {}).get("commit"))
     try:
         return bool(clones.git(Path(experiment.origin), "for-each-ref", "--contains", commit, "--count=1"))

@@ -131,11 +131,15 @@ def status(
     report.show(names or [], everything=everything, as_json=as_json, watch=watch)
 
 
-@app.command(short_help="Print all that is known of a submitted experiment.")
+@app.command(short_help="Print all that is known of an experiment.")
 def show(
-    name: Annotated[str, typer.Argument(metavar="EXP", help="A submitted experiment.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="EXP", help="An experiment, as `status` names it.")],
+    as_json: Json = False,
 ) -> None:
-    """Print a submitted experiment's parameters, scores, checkpoints, logs, and the command that made it."""
+    """Print an experiment's parameters, scores, checkpoints, logs, and the command that submitted it.
+
+    Of one that `dvc exp run` ran, what its runs tell; its parameters are DVC's to show.
+    """
     from mllam_exps.report import show as report
 
     report.show(name, as_json=as_json)
@@ -144,7 +148,7 @@ def show(
 @app.command()
 def logs(
     name: Annotated[
-        str, typer.Argument(metavar="EXP|STAGE|KEY", help="A submitted experiment, a stage, or a run key's beginning.")
+        str, typer.Argument(metavar="EXP|STAGE|KEY", help="An experiment, a stage, or a run key's beginning.")
     ],
     stage: Annotated[str | None, typer.Argument(help="Which of the experiment's stages; `save` is the last.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the run ends.")] = False,

@@ -74,7 +74,7 @@ def _advance(found: list[Experiment]) -> bool:
             if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
                 continue  # a host that is none of the cluster's
             scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
-            if not scheduler.answers():
+            if not scheduler.answers() or scheduler.outage():
                 continue
             room = rooms.setdefault(machine.name, Room(machine, scheduler))
             chain = Chain(experiment, machine, room)

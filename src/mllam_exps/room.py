@@ -21,6 +21,7 @@ class Room:
         self._limit = machine.max_jobs
         self._scheduler = scheduler
         self._used: int | None = None
+        self._asked = False
         self.full = ""
         """Why there is no room; empty while there is."""
         self.shut = False
@@ -28,6 +29,10 @@ class Room:
 
     def look(self) -> bool:
         """Tell whether there is room for one more."""
+        if not self._asked:
+            self._asked = True
+            if down := self._scheduler.outage():
+                self.close(f"{down}; the next command goes on, once it answers")
         if self.full or not self._limit:
             return not self.full
         if self._used is None:

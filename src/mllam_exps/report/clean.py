@@ -9,6 +9,7 @@ import sys
 from mllam_exps import cleaning
 from mllam_exps.cleaning import Candidate
 from mllam_exps.errors import UsageError
+from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
 from mllam_exps.watch import duration
 
@@ -22,7 +23,11 @@ def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes
         here.submitted(name)
     seconds = _seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
-    found = list(cleaning.candidates(here.store, origin, names, failed=failed, older_than=seconds))
+
+    def candidates() -> list[Candidate]:
+        return list(cleaning.candidates(here.store, origin, names, failed=failed, older_than=seconds))
+
+    found = candidates()
     if as_json:
         print(json.dumps([{"what": c.what, "why": c.why, "bytes": c.size, "path": str(c.directory)} for c in found]))
     elif not found:
@@ -34,10 +39,13 @@ def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes
     if not yes and not _confirmed(found):
         print("nothing was deleted")
         return
-    deleted = [one for one in found if cleaning.delete(one)]
+    # Submissions hold this lock: none comes to need a run between the look and the deletion.
+    with lock(here.store, "dispatch", wait=True):
+        still = {one.directory for one in candidates()}
+        deleted = [one for one in found if one.directory in still and cleaning.delete(one)]
     for one in found:
         if one not in deleted:
-            print(f"{one.what} is at work again, and stays", file=sys.stderr)
+            print(f"{one.what} is needed again, and stays", file=sys.stderr)
     print(
         f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}", file=sys.stderr if as_json else sys.stdout
     )

@@ -73,6 +73,14 @@ class Here:
         way_out = f"did you mean {near[0]}?" if near else "mllam-exps status --all"
         raise UsageError(f"no submitted experiment {name!r}", str(self.store.directory), next=way_out)
 
+    def asked_for_by(self, name: str) -> dict[str, Run]:
+        """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
+
+        Runs that it shares with another count as that one's, which asked first.
+        """
+        own = [run for run in self.store.runs() if _asked_for_by(run) == name]
+        return {run.stage: run for run in sorted(own, key=lambda run: (run.directory / "run.json").stat().st_mtime)}
+
     def find(self, stage_or_key: str) -> Run:
         """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.
 
@@ -85,9 +93,9 @@ class Here:
             runs = [r for r in self.store.runs() if r.key.startswith(stage_or_key)]
             if len(runs) == 1:
                 return runs[0]
-            if own := [r for r in self.store.runs() if _asked_for_by(r) == stage_or_key]:
+            if own := self.asked_for_by(stage_or_key):
                 what = f"{stage_or_key} was not submitted: `dvc exp run` ran it; name its run"
-                raise UsageError(what, why=", ".join(r.key for r in own), next="mllam-exps status")
+                raise UsageError(what, why=", ".join(r.key for r in own.values()), next="mllam-exps status")
             what = "no experiment and no run is called" if not runs else f"{len(runs)} runs' keys begin with"
             raise UsageError(f"{what} {stage_or_key}", next="mllam-exps status --all")
         if any(e.name.startswith(f"{stage_or_key}-") for e in experiments.of_store(self.store)):

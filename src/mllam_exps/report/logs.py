@@ -28,12 +28,17 @@ def show(name: str, stage: str | None, *, follow: bool, number: int | None, line
     """
     here = Here.open()
     experiment = here.experiment(name)
-    if experiment is None and stage is not None:
-        here.submitted(name)
     if experiment is not None and stage is None and follow:
         _follow_all(experiment, lines)
         return
-    run = here.find(name) if experiment is None else _run(experiment, stage)
+    if experiment is not None:
+        run = _run(experiment, stage)
+    elif own := here.asked_for_by(name):
+        run = _worth_looking_at(name, own, stage)
+    else:
+        if stage is not None:
+            here.submitted(name)
+        run = here.find(name)
     _show(run, follow=follow, number=number, lines=lines)
 
 
@@ -69,11 +74,14 @@ def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> N
 
 
 def _run(experiment: Experiment, stage: str | None) -> Run:
+    return _worth_looking_at(experiment.name, experiment.runs | {SAVE: experiment.saving}, stage)
+
+
+def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run:
     """Return the run of a stage; if none is named that which works, else that which failed, else the last."""
-    runs = experiment.runs | {SAVE: experiment.saving}
     if stage is not None:
         if stage not in runs:
-            what = f"experiment {experiment.name} has no run of a stage {stage!r}"
+            what = f"experiment {name} has no run of a stage {stage!r}"
             raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
         return runs[stage]
     states = {name: assess(run).state for name, run in runs.items()}

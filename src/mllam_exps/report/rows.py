@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from mllam_exps import experiments, schedulers
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.cleaning import is_in_git
 from mllam_exps.experiments import Experiment
 from mllam_exps.report.here import Here
 from mllam_exps.store import Run
+from mllam_exps.workspace import git
 
 RECENT_SECONDS = 7 * 24 * 3600.0
 
@@ -39,6 +42,7 @@ class Cell:
             "next": way_out,
             "experiment": claim.get("experiment"),
             "attempts": attempt.number if attempt else 0,
+            "tries": self.tries,
             "scheduler": claim.get("scheduler"),
             "job": self.job,
             "node": self.node,
@@ -49,6 +53,14 @@ class Cell:
             "progress": attempt.progress if attempt and now.state is RunState.RUNNING else None,
             "log": str(attempt.log) if attempt else None,
         }
+
+    @property
+    def tries(self) -> int:
+        """How many attempts were started, or may be yet; those that were given up before that are none."""
+        attempt = self.now.attempt
+        if attempt is None or attempt.number == 1:
+            return attempt.number if attempt else 0
+        return sum(a.started is not None or a == attempt for a in self.run.attempts())
 
     @property
     def job(self) -> str | None:
@@ -94,12 +106,15 @@ class Row:
         As the store has it; None where it was not submitted.
     saving : Cell or None
         Its saving, where it was submitted.
+    removed : bool
+        Whether it was saved, and its repository has it no more.
     """
 
     name: str
     cells: dict[str, Cell] = field(default_factory=dict)
     experiment: Experiment | None = None
     saving: Cell | None = None
+    removed: bool = False
 
     @property
     def state(self) -> RunState:
@@ -156,6 +171,7 @@ class Row:
             "parameters": submitted.overrides if submitted else None,
             "created": submitted.created if submitted else None,
             "commit": saved.get("commit"),
+            "removed": self.removed,
             "waits": self.waits,
             "stages": [cell.to_record() for cell in self.cells.values()],
             "saving": self.saving.to_record() if self.saving else None,
@@ -206,7 +222,18 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     if not everything:
         since = time.time() - RECENT_SECONDS
         rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
+    refs = git(here.workspace.origin, "for-each-ref", "--format=%(objectname)", "refs/exps").split()
+    rows = [replace(row, removed=_is_removed(row, here, refs)) for row in rows]
     return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
+
+
+def _is_removed(row: Row, here: Here, refs: Collection[str]) -> bool:
+    """Tell whether a saved experiment of this repository was removed from it."""
+    experiment = row.experiment
+    if experiment is None or experiment.origin != str(here.workspace.origin):
+        return False
+    commit = (experiment.saving.result or {}).get("commit")
+    return commit is not None and commit not in refs and not is_in_git(experiment)
 
 
 def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:

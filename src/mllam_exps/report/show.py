@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import time
@@ -20,23 +21,37 @@ from mllam_exps.watch import duration
 
 
 def show(name: str, *, as_json: bool) -> None:
-    """Print it."""
-    experiment = Here.open().submitted(name)
-    record = to_record(experiment)
+    """Print it; of one that `dvc exp run` ran, what its runs tell."""
+    here = Here.open()
+    if here.experiment(name) is None and (runs := here.asked_for_by(name)):
+        record = {"name": name} | _of_runs(runs)
+        lines: Iterator[str] = itertools.chain([f"experiment  {name}  (run by dvc exp run)"], _results(record))
+    else:
+        record = to_record(experiment := here.submitted(name))
+        lines = _lines(experiment, record)
     if as_json:
         print(json.dumps(record, indent=1))
         return
     from rich.console import Console
 
     console = Console(highlight=False)
-    for line in _lines(experiment, record):
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _of_runs(runs: dict[str, Run]) -> dict[str, Any]:
+    """Return what is known of some runs, JSON-able."""
+    return {
+        "stages": [Cell(run, assess(run)).to_record() for run in runs.values()],
+        "metrics": _metrics(runs),
+        "checkpoints": [str(path) for run in runs.values() for path in _checkpoints(run)],
+    }
 
 
 def to_record(experiment: Experiment) -> dict[str, Any]:
     """Return what is known, JSON-able."""
     saving = Cell(experiment.saving, assess(experiment.saving))
-    cells = {stage: Cell(run, assess(run)) for stage, run in experiment.runs.items()}
+    of_runs = _of_runs(experiment.runs)
     saved = experiment.saving.result or {}
     return {
         "name": experiment.name,
@@ -53,17 +68,16 @@ def to_record(experiment: Experiment) -> dict[str, Any]:
         "repository": experiment.origin,
         "created": experiment.created,
         "clone": str(experiment.clone) if experiment.clone.is_dir() else None,
-        "stages": [cell.to_record() for cell in cells.values()] + [saving.to_record()],
-        "metrics": _metrics(experiment),
-        "checkpoints": [str(path) for run in experiment.runs.values() for path in _checkpoints(run)],
+        **of_runs,
+        "stages": [*of_runs["stages"], saving.to_record()],
         "tracking": _tracking(experiment),
     }
 
 
-def _metrics(experiment: Experiment) -> dict[str, Any]:
-    """Return what the metrics files of its finished runs say: the outputs that git keeps and that are JSON."""
+def _metrics(runs: dict[str, Run]) -> dict[str, Any]:
+    """Return what the metrics files of finished runs say: the outputs that git keeps and that are JSON."""
     found: dict[str, Any] = {}
-    for run in experiment.runs.values():
+    for run in runs.values():
         if run.result is None:
             continue
         made = result_attempt(run).outputs
@@ -107,6 +121,15 @@ def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
             yield f"parameter   {file}: {word}"
     if record["edited"]:
         yield f"edited      {', '.join(record['edited'])} (not committed when it was submitted)"
+    yield from _results(record)
+    if any(step.stage in {"prepare_dataset", "train", "evaluate"} for step in experiment.steps):
+        uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
+        yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
+    if record["clone"]:
+        yield f"clone       {record['clone']}"
+
+
+def _results(record: dict[str, Any]) -> Iterator[str]:
     for stage in record["stages"]:
         yield _stage_line(stage)
     for path, values in record["metrics"].items():
@@ -115,11 +138,6 @@ def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
             yield f"score       {path}: {key} = {told}"
     for path in record["checkpoints"]:
         yield f"checkpoint  {path}"
-    if any(step.stage in {"prepare_dataset", "train", "evaluate"} for step in experiment.steps):
-        uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
-        yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
-    if record["clone"]:
-        yield f"clone       {record['clone']}"
 
 
 def _stage_line(stage: dict[str, Any]) -> str:

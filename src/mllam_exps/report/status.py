@@ -190,8 +190,8 @@ def _cell(row: Row, stage: str) -> Text:
     if cell.now.state is RunState.RUNNING and cell.now.attempt is not None:
         told = describe(cell.now).partition(" (")[0]
         word = told if (cell.now.attempt.progress or {}).get("done") is not None else "running"
-    if cell.now.attempt is not None and cell.now.attempt.number > 1:
-        word = f"{word} (try {cell.now.attempt.number})"
+    if cell.tries > 1:
+        word = f"{word} (try {cell.tries})"
     return Text(word, style=COLOURS.get(cell.now.state, ""))
 
 
@@ -200,6 +200,8 @@ def _saved(row: Row) -> Text:
 
     if row.experiment is None or row.saving is None:
         return Text("")
+    if row.removed:
+        return Text("removed", style="yellow")
     if row.saving.now.state is RunState.DONE:
         commit = str((row.experiment.saving.result or {}).get("commit", ""))
         return Text(commit[:7], style="green")

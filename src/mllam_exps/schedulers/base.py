@@ -200,6 +200,9 @@ class Scheduler(Protocol):
     def answers(self) -> bool:
         """Tell whether it can be asked at the moment; may lag by some seconds."""
 
+    def outage(self) -> str:
+        """Say why it takes no job at all just now, if that can be told at once; else nothing."""
+
     def names(self) -> list[str]:
         """Return the names of this user's jobs that are pending or running now: not cached.
 

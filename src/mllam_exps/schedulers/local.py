@@ -81,6 +81,10 @@ class LocalScheduler:
         """Say yes: there is nobody to ask."""
         return True
 
+    def outage(self) -> str:
+        """Return nothing: there is nobody to be down."""
+        return ""
+
     def names(self) -> list[str]:
         """Return the names of this user's jobs on this host."""
         found = []

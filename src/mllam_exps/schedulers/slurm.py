@@ -86,11 +86,8 @@ class SlurmScheduler:
 
     def objection(self, request: JobRequest) -> str:
         """Ask ``sbatch --test-only``, which submits nothing."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # 22.05: "Slurmctld(primary) at host is DOWN", at once; sbatch tries for most of a minute.
-            ping = _slurm(["scontrol", "ping"]).stdout
-            if " is DOWN" in ping and " is UP" not in ping:
-                raise Uncertain("slurmctld is down (scontrol ping)")
+        if down := self.outage():
+            raise Uncertain(down)
         command = ["sbatch", "--test-only"]
         environ = slurm_script.environment(request.environment)
         try:
@@ -147,6 +144,15 @@ class SlurmScheduler:
     def answers(self) -> bool:
         """Tell whether squeue does; its answer may be one that others got."""
         return not isinstance(self.queue.read(), Silence)
+
+    def outage(self) -> str:
+        """Ask ``scontrol ping``."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # 22.05: "Slurmctld(primary) at host is DOWN", at once; sbatch tries for most of a minute.
+            ping = _slurm(["scontrol", "ping"]).stdout
+            if " is DOWN" in ping and " is UP" not in ping:
+                return "slurmctld is down (scontrol ping)"
+        return ""
 
     def names(self) -> list[str]:
         """Ask squeue for this user's jobs."""
