@@ -16,7 +16,7 @@ from test_submit_slurm import made, started  # noqa: F401 - a fixture, on the cl
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-STEP = 9
+STEPS = (9, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(5400)]))
 """Every so many points at which it could die are tried."""
 
 
@@ -48,18 +48,23 @@ cli.main()
 """
 
 
-def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(made: Experiment, cluster: Any):  # noqa: F811
+@pytest.mark.parametrize("step", STEPS)
+def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
+    made: Experiment,  # noqa: F811
+    cluster: Any,
+    step: int,
+):
     """The submitter dies before or after each of its changes to the store, and each of its calls of Slurm."""
     killed, point = 0, 1
     while True:
-        words = ("-n", f"k{point}", "-S", f"toy.yaml:grow.seconds=0.00{point}1,0.00{point}2")
+        words = ("-n", f"k{point}", "-S", f"toy.yaml:grow.seconds=0.0{point}1,0.0{point}2")
         done = made.command(sys.executable, "-c", KILLER, str(point), "submit", *words)
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stdout
         killed += 1
         submit(made, *words)
-        point += STEP
+        point += step
     assert killed >= 5, "points at which it was killed"
     names = [row["name"] for row in rows(made).values() if row["user"]]
     assert len(names) >= 2 * killed
