@@ -5,17 +5,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 from conftest import Experiment, eventually
 from slurm_cluster import jobs, on, start_cluster, write_machine
 from test_submit import rows, settled, shown, submit
@@ -51,13 +54,17 @@ def started(toy: Experiment) -> Counter[str]:
 
 
 def ours(toy: Experiment) -> list[int]:
-    """Return the processes that know of this test's folder and belong to no job."""
+    """Return the processes that know of this test's folder and belong to no job, nor to a process that does.
+
+    Jobs call sbatch, and the like, without their own variables.
+    """
     mark = str(toy.root.parent)
     found = []
     for process in psutil.process_iter():
         try:
             words = [*process.cmdline(), process.cwd()]
-            if any(mark in word for word in words) and "SLURM_JOB_ID" not in process.environ():
+            family = [process, *process.parents()]
+            if any(mark in word for word in words) and not any("SLURM_JOB_ID" in one.environ() for one in family):
                 found.append(process.pid)
         except psutil.Error:
             continue
@@ -270,10 +277,39 @@ def python_for_all() -> Iterator[None]:
         folder.chmod(mode)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be several users")
-@pytest.mark.usefixtures("python_for_all")
-def test_two_users_submit_the_same_in_the_same_second(toy: Experiment, cluster: Any, tmp_path: Path):
-    """Both get their experiment; each run is made once, by whoever came first."""
+@dataclass
+class Colleague:
+    """A Unix user with a copy of the toy experiment, in a team that shares a run store."""
+
+    name: str
+    uid: int
+    home: Path
+    environ: dict[str, str]
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a command as this user, in the copy."""
+        command = ["bash", "-c", 'umask 002; cd "$1"; shift; exec "$@"', "-", str(self.home), *argv]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*_as_user(self.uid), *command], env=self.environ, **pipes)  # type: ignore[call-overload]
+
+    def ok(self, *argv: str) -> str:
+        """Run a command as this user; it has to succeed."""
+        process = self.start(*argv)
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, out + error
+        return str(out + error)
+
+    def machine(self, **changes: Any) -> None:
+        """Change the machine file."""
+        path = self.home / "machines/cluster.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+@pytest.fixture
+def team(toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: None) -> list[Colleague]:
+    """Two users who share a run store."""
+    if os.getuid() != 0:
+        pytest.skip("only root can be several users")
     users = {name: _user(name) for name in ("mllam-a", "mllam-b")}
     for uid in users.values():
         trial = [*_as_user(uid), "bash", "-c", "exec mllam-exps --version"]
@@ -285,37 +321,68 @@ def test_two_users_submit_the_same_in_the_same_second(toy: Experiment, cluster: 
         folder.chmod(folder.stat().st_mode | 0o055)
     os.chown(shared, -1, _group("mllam-team"))
     shared.chmod(0o2775)
+    count = shared / "count"
+    count.touch()
+    os.chown(count, -1, _group("mllam-team"))
+    count.chmod(0o664)
     write_machine(toy, paths={"run_store": str(shared / "store")})
-    homes = {}
+    found = []
     for name, uid in users.items():
         home = tmp_path / name
         subprocess.run(["cp", "-r", str(toy.root), str(home)], check=True)
         (home / "home").mkdir()
         (home / "home/.gitconfig").write_text(f"[user]\n\tname = {name}\n\temail = {name}@example.org\n")
-        machine = (home / "machines/cluster.yaml").read_text().replace(toy.environ["TOY_COUNT"], f"{shared}/count")
+        machine = (home / "machines/cluster.yaml").read_text().replace(toy.environ["TOY_COUNT"], str(count))
         (home / "machines/cluster.yaml").write_text(machine)
         subprocess.run(["chown", "-R", f"{uid}:mllam-team", str(home)], check=True)
-        homes[name] = home
-    count = shared / "count"
-    count.touch()
-    os.chown(count, -1, _group("mllam-team"))
-    count.chmod(0o664)
-    command = 'umask 002; cd "$1" && HOME="$1/home" exec mllam-exps submit -n mine --json -S toy.yaml:grow.seconds=0.2'
-    both = [
-        subprocess.Popen(
-            [*_as_user(users[name]), "bash", "-c", command, "-", str(home)],
-            env=toy.environ | {"DVC_SITE_CACHE_DIR": str(home / "home/site"), "USER": name, "LOGNAME": name},
-            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for name, home in homes.items()
-    ]  # fmt: skip
+        own = {"HOME": str(home / "home"), "DVC_SITE_CACHE_DIR": str(home / "home/site"), "USER": name, "LOGNAME": name}
+        found.append(Colleague(name, uid, home, toy.environ | own | {"TOY_COUNT": str(count)}))
+    return found
+
+
+def test_two_users_submit_the_same_in_the_same_second(team: list[Colleague], tmp_path: Path):
+    """Both get their experiment; each run is made once, by whoever came first."""
+    words = ("mllam-exps", "submit", "-n", "mine", "--json", "-S", "toy.yaml:grow.seconds=0.2")
+    both = [one.start(*words) for one in team]
     outs = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
+    shared = tmp_path / "shared"
     saved = lambda: list(shared.glob("store/experiments/*/result.json"))  # noqa: E731
     eventually(lambda: len(saved()) == 2, 120, f"both are saved: {outs}")
-    assert len(count.read_text().splitlines()) == 1, "one training"
+    assert len((shared / "count").read_text().splitlines()) == 1, "one training"
     attempts = Counter(path.parents[2].name for path in shared.glob("store/runs/*/attempts/*/started.json"))
     assert sorted(attempts.values()) == [1, 1], attempts
+
+
+def test_where_nodes_may_not_submit_a_colleague_s_command_does(team: list[Colleague], tmp_path: Path):
+    one, other = team
+    script = tmp_path / "bin/sbatch"
+    script.parent.mkdir()
+    forbidden = 'case "$PWD" in */attempts/*) echo "sbatch: error: not from here" >&2; exit 1;; esac'
+    script.write_text(f'#!/bin/bash\n{forbidden}\nexec {shutil.which("sbatch")} "$@"\n')
+    script.chmod(0o755)
+    for colleague in team:
+        colleague.environ["PATH"] = f"{script.parent}{os.pathsep}{colleague.environ['PATH']}"
+    one.machine(max_jobs=2)
+    one.ok("mllam-exps", "submit", "-n", "s", "-S", "toy.yaml:grow.seconds=0.2,0.21,0.22")
+    store = tmp_path / "shared/store"
+    results = lambda: len(list(store.glob("runs/grow-*/result.json")))  # noqa: E731
+    eventually(lambda: len(list(store.glob("experiments/*/result.json"))) == 1, 90, "the first is saved")
+    other.ok("mllam-exps", "status")
+    time.sleep(3)
+    assert results() == 1, "nobody is made to submit for others"
+    other.machine(submit_for_others=True)
+
+    def helped() -> bool:
+        return "submitted for s-3 of mllam-a: grow" in other.ok("mllam-exps", "status")
+
+    eventually(helped, 90, "the colleague's commands submit the rest")
+    eventually(lambda: results() == 3, 90, "all is made")
+    eventually(lambda: "s-3" in one.ok("mllam-exps", "status", "--json"), 10, "its owner looks")
+    eventually(lambda: len(list(store.glob("experiments/*/result.json"))) == 3, 90, "and it is saved")
+    owners = Counter(path.stat().st_uid for path in store.glob("runs/grow-*/attempts/*/started.json"))
+    assert owners == {one.uid: 1, other.uid: 2}
+    assert len((tmp_path / "shared/count").read_text().splitlines()) == 3
 
 
 def _as_user(uid: int) -> list[str]:

@@ -94,7 +94,12 @@ def look(experiment: Experiment) -> Standing:
 
 
 def environ_of(experiment: Experiment) -> dict[str, str]:
-    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted."""
+    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted.
+
+    In a colleague's experiment, whose settings are not ours to choose, what counted stays.
+    """
+    if not experiment.is_mine:
+        return {name: value for name, value in os.environ.items() if name not in SETTINGS} | experiment.settings
     return experiment.settings | dict(os.environ)
 
 

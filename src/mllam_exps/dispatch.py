@@ -16,36 +16,44 @@ import time
 from pathlib import Path
 
 from mllam_exps import experiments, records, schedulers
-from mllam_exps.assess import assess
+from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
+from mllam_exps.machines import Machine
+from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.store import RunStore
 
 PERIOD = 0.5
 
 
-def waiting(store: RunStore) -> list[Experiment]:
-    """Return this user's experiments that nobody is at work to finish, oldest first."""
-    mine = [e for e in experiments.unsaved(store) if e.is_mine]
-    states = {e.identity: assess(e.saving).state for e in mine}
-    return [e for e in mine if not (states[e.identity].settled or states[e.identity].living)]
+def waiting(store: RunStore, *, others: bool = False) -> list[Experiment]:
+    """Return this user's experiments that nobody is at work to finish, oldest first; or those of all `others`."""
+    found = [e for e in experiments.unsaved(store) if e.is_mine is not others]
+    states = {e.identity: assess(e.saving).state for e in found}
+    return [e for e in found if not (states[e.identity].settled or states[e.identity].living)]
 
 
-def dispatch(store: RunStore) -> int:
+def dispatch(store: RunStore, *, others: bool = False) -> int:
     """Submit what fits now of what waits, and see to it that what cannot wait by itself is waited for.
+
+    Parameters
+    ----------
+    others : bool
+        Whether stages of colleagues' experiments are submitted, too, as jobs of this user's (`submit_for_others`).
 
     Returns
     -------
     int
-        How many experiments still wait.
+        How many of this user's experiments still wait.
     """
     found = waiting(store)
-    if not found:
+    for_others = waiting(store, others=True) if others else []
+    if not (found or for_others):
         return 0
     with lock(store, "dispatch") as mine:
         if mine:
-            _advance(found)
+            _advance(found + for_others)
     left = waiting(store)
     if any(not schedulers.get(_scheduler(e), store.directory).chains for e in left):
         ensure_watcher(store)
@@ -71,6 +79,8 @@ def _advance(found: list[Experiment]) -> bool:
     for experiment in found:
         try:
             machine = machine_of(experiment)
+            if not experiment.is_mine and not _can_be_helped(experiment, machine):
+                continue
             if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
                 continue  # a host that is none of the cluster's
             scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
@@ -78,11 +88,35 @@ def _advance(found: list[Experiment]) -> bool:
                 continue
             room = rooms.setdefault(machine.name, Room(machine, scheduler))
             chain = Chain(experiment, machine, room)
-            chain.follow(chain.advance(again=False))
+            standing = chain.advance(again=False)
+            if experiment.is_mine:
+                chain.follow(standing)  # it is saved by its owner's jobs and commands
+            elif standing.started:
+                what = ", ".join(standing.started)
+                print(f"submitted for {experiment.name} of {experiment.user}: {what}", file=sys.stderr, flush=True)
             hope = True
         except MllamError as error:
             print(f"{experiment.name} waits: {error}", file=sys.stderr, flush=True)
+        except PermissionError as error:
+            if experiment.is_mine:
+                raise
+            print(f"{experiment.name} of {experiment.user} waits: {error}", file=sys.stderr, flush=True)
     return hope
+
+
+def _can_be_helped(experiment: Experiment, machine: Machine) -> bool:
+    """Tell whether stages of a colleague's experiment wait, and would run with the programs that it was meant for."""
+    from mllam_exps import checks
+    from mllam_exps.chain import workspace_of
+
+    if not any(assess(run).state is RunState.NEW for run in experiment.runs.values()):
+        return False
+    now, _ = checks.versions_text(workspace_of(experiment), machine)
+    if (experiment.root / VERSIONS_FILE).read_text(encoding="utf-8") == now:
+        return True
+    what = f"{experiment.name} of {experiment.user} waits: it needs other versions of the programs than are here"
+    print(what, file=sys.stderr, flush=True)
+    return False
 
 
 def ensure_watcher(store: RunStore) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps import checks, machines
+from mllam_exps import checks, dispatch, machines
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
 from mllam_exps.processes import caller
@@ -103,6 +103,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
         dependencies = [i.path for i in pipeline.definition(stage).inputs]
         for note in checks.check_sources(workspace, machine, dependencies):
             print(f"note: {note}", file=sys.stderr)
+    dispatch.dispatch(store, others=machine.submit_for_others)
     Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
 
 

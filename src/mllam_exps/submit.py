@@ -223,7 +223,7 @@ def submit(
         with lock(store, "dispatch", wait=True):
             planner.check_again(plans)
             submitted = Submission(workspace, machine, store, repo, force).submit(plans)
-    dispatch.dispatch(store)
+    dispatch.dispatch(store, others=machine.submit_for_others)
     return submitted
 
 

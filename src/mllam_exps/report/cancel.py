@@ -25,6 +25,7 @@ def cancel(names: list[str], *, force: bool) -> None:
             _cancel_run(here, here.find(name), force=force)
     if submitted:
         _cancel_experiments(here, submitted, force=force)
+    here.dispatch()  # what was cancelled has made room
 
 
 def _cancel_run(here: Here, run: Run, *, force: bool) -> None:

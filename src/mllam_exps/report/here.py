@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from mllam_exps import experiments, machines
+from mllam_exps import dispatch, experiments, machines
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
@@ -38,6 +38,10 @@ class Here:
         if self.machine.paths.run_store is not None:
             return RunStore(self.machine.paths.run_store)
         return RunStore(self.workspace.store_directory(self.machine, open_repo(self.workspace.root)))
+
+    def dispatch(self) -> None:
+        """Submit what waits in the store and fits now: each command that looks at experiments does."""
+        dispatch.dispatch(self.store, others=self.machine.submit_for_others)
 
     @cached_property
     def pipeline(self) -> Pipeline:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mllam_exps import chain, checks, dispatch, experiments, schedulers
+from mllam_exps import chain, checks, experiments, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain
 from mllam_exps.errors import MllamError, UsageError
@@ -29,7 +29,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             print(f"{experiment.name}: {_retry(experiment, rooms)}")
-    dispatch.dispatch(here.store)
+    here.dispatch()
 
 
 def _refuse(experiment: Experiment) -> None:

@@ -23,6 +23,7 @@ from mllam_exps.watch import duration
 def show(name: str, *, as_json: bool) -> None:
     """Print it; of one that `dvc exp run` ran, what its runs tell."""
     here = Here.open()
+    here.dispatch()
     if here.experiment(name) is None and (runs := here.asked_for_by(name)):
         record = {"name": name} | _of_runs(runs)
         lines: Iterator[str] = itertools.chain([f"experiment  {name}  (run by dvc exp run)"], _results(record))

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from mllam_exps import dispatch
 from mllam_exps.assess import RunState
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.report.here import Here
@@ -52,7 +51,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         If there is none of these names, or something that was watched failed.
     """
     here = Here.open()
-    dispatch.dispatch(here.store)
+    here.dispatch()
     if as_json:
         print(json.dumps([row.to_record() for row in _rows(here, names, everything=everything)], indent=1))
         return
@@ -68,7 +67,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     while watch and not all(row.over for row in rows):
         # Nobody looks: what counts is when it is over.
         time.sleep(REFRESH_SECONDS)
-        dispatch.dispatch(here.store)
+        here.dispatch()
         rows = _rows(here, names, everything=everything)
     if not rows:
         print(f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some", file=sys.stderr)
@@ -125,7 +124,7 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
             if all(row.over for row in rows):
                 return rows
             time.sleep(REFRESH_SECONDS)
-            dispatch.dispatch(here.store)
+            here.dispatch()
             rows = gather(here, names, everything=everything)
 
 
