@@ -182,12 +182,13 @@ def test_no_more_at_once_than_the_machine_allows(made: Experiment):
 
 def test_a_watcher_that_was_killed_is_replaced_by_the_next_command(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
+    made.set("toy.yaml", grow__epochs=10)
     submit(made, "-n", "w", "-S", "toy.yaml:grow.seconds=0.2,0.21")
-    for process in watchers(made):
-        if any(word == "mllam_exps.dispatch" for word in _cmdline(process)):
-            process.kill()
-    time.sleep(1.5)
-    assert not rows(made, "w-2")["w-2"]["commit"]
+    [watcher] = [p for p in watchers(made) if "mllam_exps.dispatch" in _cmdline(p)]
+    watcher.kill()
+    eventually(lambda: len(list(made.store.glob("grow-*/result.json"))) == 1, 60, "what runs is done")
+    time.sleep(1)
+    assert made.starts() == 1, "nobody goes on"
     assert {row["state"] for row in settled(made, "w-1", "w-2").values() if row["user"]} == {"done"}
     assert made.starts() == 2
 
@@ -335,7 +336,7 @@ def test_clean_deletes_what_failed_and_nothing_that_is_needed(made: Experiment):
     assert "experiment good" not in listed
     assert "nothing to clean" in made.ok("mllam-exps", "clean", "--dry-run", "--older-than", "1h")
     made.ok("mllam-exps", "clean", "--yes")
-    assert list(rows(made)) == ["workspace", "good"] or "bad" not in rows(made)
+    assert "bad" not in rows(made)
     assert len(made.runs("grow")) == 1
     made.ok("dvc", "exp", "remove", "good")
     assert "experiment good" in made.ok("mllam-exps", "clean", "--dry-run")

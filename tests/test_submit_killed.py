@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,4 +73,5 @@ def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
     assert set(counts.values()) == {1}, counts
     assert made.starts() == len(names)
     assert set(shown(made)) == set(names)
-    assert not [path for path in made.store.parent.glob("experiments/.new-*") if path.stat().st_mtime > time.time()]
+    left = len(list(made.store.parent.glob("experiments/.new-*")))
+    assert left <= 3 * killed, "what was half built, by those that were killed"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
-from conftest import Experiment
+from conftest import Experiment, eventually
 from test_submit import rows, settled, shown, submit
 
 
@@ -183,6 +187,132 @@ def test_a_command_that_fails_is_a_failed_stage(made: Experiment):
     assert "report has no dependencies, or is always_changed" in done.stdout
     row = settled(made, "nothing")["nothing"]
     assert "did not make its output reports/" in row["stages"][-1]["reason"]
+
+
+def write_stages(toy: Experiment, text: str) -> None:
+    """Put stages with commands of their own beside those of the toy."""
+    file = toy.root / "dvc.yaml"
+    pipeline = yaml.safe_load(file.read_text())
+    pipeline["stages"] |= yaml.safe_load(text)
+    file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    commit(toy)
+
+
+ODD = """
+piece-of:
+  matrix: {at: ["00:00", "a b", "xy-z"]}
+  cmd: echo "${item.at}" > "res/${item.at}.txt"
+  deps: [toy.yaml]
+  outs: ["res/${item.at}.txt"]
+all:
+  cmd: find made res -type f -not -name .gitignore | sort > all.txt && sh tool.sh >> all.txt && cat res/* >> all.txt
+  deps: [made, res, tool.sh]
+  outs: [all.txt]
+tool:
+  cmd: (echo '#!/bin/sh'; echo 'echo tool') > tool.sh && chmod +x tool.sh && mkdir d && touch d/kept d/x.tmp
+  deps: [data/config.yaml]
+  outs: [tool.sh, d]
+use:
+  cmd: ./tool.sh > use.txt && touch made/new && sed -i s/1/2/ made/sub/1.txt
+  deps: [tool.sh, made]
+  outs: [use.txt]
+"""
+
+
+def _made(toy: Experiment) -> dict[Path, bytes]:
+    files = (path for path in toy.store.glob("make-*/attempts/*/outputs/**/*") if path.is_file())
+    return {path: path.read_bytes() for path in files}
+
+
+def test_commands_find_what_dvc_would_give_them_and_the_lock_is_dvc_s(made: Experiment):
+    (made.root / ".dvcignore").write_text("*.tmp\n")
+    (made.root / "res").mkdir()
+    (made.root / "res/readme").write_text("read\n")
+    write_stages(made, ODD)
+    before = _made(made)
+    submit(made, "-n", "odd")
+    row = settled(made, "odd")["odd"]
+    assert row["state"] == "done", [(s["stage"], s["reason"]) for s in row["stages"]]
+    assert _made(made) == before, "nobody writes to what was made"
+    by_us = yaml.safe_load(saved(made, "odd", "dvc.lock"))["stages"]
+    # What `use` does to its input in a shared workspace is not ours to repeat.
+    made.ok("dvc", "repro", "all", "tool")
+    by_dvc = yaml.safe_load((made.root / "dvc.lock").read_text())["stages"]
+    for stage in ("all", "tool", "piece-of@a b", "piece-of@00:00"):
+        assert by_us[stage] == by_dvc[stage]
+
+
+LEFT_BEHIND = """
+leaves:
+  cmd: (setsid sh -c 'sleep 3; echo late >> out.txt' &) && echo soon > out.txt
+  deps: [toy.yaml]
+  outs: [out.txt]
+"""
+
+
+def test_what_a_command_leaves_running_ends_with_it(made: Experiment):
+    write_stages(made, LEFT_BEHIND)
+    submit(made, "-n", "l", "leaves")
+    settled(made, "l")
+    time.sleep(4)
+    [out] = made.store.glob("leaves-*/attempts/1/outputs/out.txt")
+    assert out.read_text() == "soon\n"
+
+
+STUBBORN = """
+stubborn:
+  cmd: "trap '' TERM; echo $$ > {place}; while true; do sleep 0.1; done"
+  deps: [toy.yaml]
+  outs: [out.txt]
+"""
+
+
+@pytest.mark.parametrize("how", ["cancel", "kill"])
+def test_a_command_that_does_not_listen_ends_with_its_attempt(made: Experiment, tmp_path: Path, how: str):
+    place = tmp_path / "pid"
+    write_stages(made, STUBBORN.format(place=place))
+    submit(made, "-n", "s", "stubborn")
+    eventually(lambda: place.exists() and place.read_text().strip().isdigit(), 60, "it works")
+    command = psutil.Process(int(place.read_text()))
+    if how == "cancel":
+        made.ok("mllam-exps", "cancel", "s")
+        assert rows(made)["s"]["state"] == "cancelled"
+    else:
+        [started] = made.store.glob("stubborn-*/attempts/1/started.json")
+        os.kill(json.loads(started.read_text())["pid"], signal.SIGKILL)
+    eventually(lambda: not command.is_running(), 30, "it has ended")
+    made.command("mllam-exps", "cancel", "s")
+
+
+WRONG = {
+    "save: {cmd: 'true', deps: [toy.yaml], outs: [o]}": "is what the last job of every experiment is called",
+    "f: {cmd: echo > o, deps: [toy.yaml], outs: [o], frozen: true}": "is frozen",
+    "o: {cmd: echo > o, deps: [../outside.txt], outs: [o]}": "lies outside of the repository",
+    "u: {cmd: cat u.py > o, deps: [u.py], outs: [o]}": "git add u.py",
+}
+
+
+@pytest.mark.parametrize("stage", WRONG)
+def test_stages_that_no_job_can_run_are_refused(made: Experiment, stage: str):
+    (made.root.parent / "outside.txt").touch()
+    write_stages(made, stage)
+    (made.root / "u.py").touch()
+    refused = made.command("mllam-exps", "submit", "-n", "w")
+    assert (refused.returncode, WRONG[stage] in " ".join(refused.stdout.split())) == (2, True), refused.stdout
+
+
+def test_a_failed_experiment_s_name_is_free_for_what_was_mended(made: Experiment):
+    add_report(made, cmd="exit 3")
+    submit(made, "-n", "again")
+    assert settled(made, "again")["again"]["state"] == "failed"
+    add_report(made)
+    done = made.command("mllam-exps", "retry", "again")
+    assert "changed since: dvc.yaml" in done.stdout, done.stdout
+    settled(made, "again")
+    [said] = submit(made, "-n", "again")
+    assert {s["stage"]: s["state"] for s in said["stages"]}["grow"] == "known"
+    assert settled(made, "again")["again"]["state"] == "done"
+    assert made.starts() == 1
 
 
 def test_no_file_of_the_store_is_for_everybody_to_write(made: Experiment):

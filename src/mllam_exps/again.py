@@ -46,7 +46,7 @@ def take(script_of: Attempt) -> Attempt:
     # `<working_directory>/<key>/<attempt>-work`
     elsewhere = script_of.work.resolve().parents[1] if script_of.work.is_symlink() else None
     spec = Spec.read(script_of)
-    if not script_of.work.exists():
+    if not script_of.work.exists() or script_of.tree.exists():
         raise MllamError("nothing is left to run it from", str(script_of.directory), next="dvc exp run")
     attempt = run.claim(
         before.number + 1,

@@ -126,6 +126,8 @@ def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
 
 def _ended_well(attempt: Attempt) -> Assessment:
     """Judge an attempt that says it succeeded: the result is written before the end, unless it was set aside since."""
+    # A network file system may remember from an earlier look that there is no result.
+    records.look_afresh(attempt.run.directory)
     if attempt.run.result is not None:
         return Assessment(RunState.DONE, attempt=attempt)
     verdict = verdicts.known(attempt)
@@ -178,15 +180,14 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
             verdicts.keep(attempt, state)
         when = "" if attempt.started else ", before it started"
         kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
-        if (
-            kind is RunState.CANCELLED
-            and not attempt.cancel_requested
-            and not attempt.started
-            and (runs := unmade(attempt))
-        ):
-            return Assessment(
-                kind, f"not started: {runs[0].stage}, which it needs, was not made", attempt, untried=True
-            )
+        if kind is RunState.CANCELLED and not attempt.cancel_requested and not attempt.started:
+            if runs := unmade(attempt):
+                why = f"not started: {runs[0].stage}, which it needs, was not made"
+                return Assessment(kind, why, attempt, untried=True)
+            if run := _badly_ended(attempt):
+                # Its result was there; what came after that in its job, the saving of an experiment say, went wrong.
+                why = f"not started: the job of {run.stage}, which it needs, did not end well, though it was made"
+                return Assessment(kind, why, attempt, untried=True)
         why = "" if attempt.started or kind is RunState.CANCELLED else reasons.of_environment(attempt.log)
         return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
@@ -200,9 +201,21 @@ def unmade(attempt: Attempt) -> list[Run]:
 
     Where it never started and one of them failed, Slurm cancels its job at once (``--kill-on-invalid-dep``).
     """
+    return [run for run in _to_come(attempt) if run.result is None]
+
+
+def _to_come(attempt: Attempt) -> list[Run]:
     to_come = (records.read(attempt.directory / "spec.json", "to_come") or {"to_come": {}})["to_come"]
-    runs = [RunStore(attempt.run.store).run(key) for key in to_come.values()]
-    return [run for run in runs if run.result is None]
+    return [RunStore(attempt.run.store).run(key) for key in to_come.values()]
+
+
+def _badly_ended(attempt: Attempt) -> Run | None:
+    """Return a run that an attempt was to wait for whose job Slurm does not call a success."""
+    for run in _to_come(attempt):
+        last = run.last_attempt()
+        if last is not None and verdicts.ask(last).phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
+            return run
+    return None
 
 
 def _living(attempt: Attempt, state: JobState) -> Assessment:

@@ -101,19 +101,28 @@ class Supervisor:
         end = {"outcome": outcome, "reason": reason, "time": time.time(), "by": OURSELVES}
         print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
-        return 0 if outcome is Outcome.SUCCEEDED else 1
+        # Jobs wait for the result, whoever made it.
+        return 0 if outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None else 1
 
     def afterwards(self) -> None:
         """Save experiments that have all they need now; submit what waits, where no job is there that would."""
         store = RunStore(self.attempt.run.store)
         try:
-            if self._scheduler().chains:
+            if self._scheduler().chains and self.attempt.run.result is not None:
                 by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {self.attempt.run.key}"
                 ready.save_ready(store, self.attempt.run, self.spec.machine, by, lambda: self.stopped is not None)
-            if self.attempt.alone.exists():
-                from mllam_exps import dispatch
+        except Exception as error:
+            print(f"what is ready could not be saved from here: {error}", flush=True)
+        if self.attempt.alone.exists():
+            self._dispatch()
 
-                dispatch.dispatch(store)
+    def _dispatch(self) -> None:
+        from mllam_exps import dispatch
+
+        dispatch.forget_settings()
+        try:
+            # Nobody else may come who would.
+            dispatch.dispatch(RunStore(self.attempt.run.store), wait=True)
         except Exception as error:
             print(f"what waits in the run store could not be gone on with: {error}", flush=True)
 
@@ -187,6 +196,8 @@ class Supervisor:
 
         self._take_slot()
         self._await_predecessor()
+        if self.attempt.run.result is not None:
+            raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
         stage = stages.of(self.attempt.run)
         self._check_versions()
         self._take_inputs()
@@ -202,8 +213,10 @@ class Supervisor:
         stage.check(context)
         self._raise_if_stopped()
         self._progress("hashing the outputs")
-        made = outputs.freeze(self.attempt, definition["outputs"])
+        made = outputs.freeze(self.attempt, definition["outputs"], self.spec.ignored)
         self._raise_if_stopped()
+        # A result must not outlive the outputs that it names when the power fails.
+        os.sync()
         result = {"attempt": self.attempt.number, "outputs": made, "time": time.time()}
         path = self.attempt.run.directory / "result.json"
         if not records.create(path, result):
@@ -216,7 +229,7 @@ class Supervisor:
     def _tidy(self) -> None:
         """Remove what a finished run needs no more; its outputs, logs and records stay."""
         for attempt in self.attempt.run.attempts():
-            for folder in (attempt.work, attempt.scratch):
+            for folder in (attempt.work, attempt.tree, attempt.scratch):
                 shutil.rmtree(folder.resolve(), ignore_errors=True)
                 if folder.is_symlink():
                     folder.unlink()
@@ -345,6 +358,9 @@ class Supervisor:
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - only the watching thread runs beside, and it takes no lock
         )
         code = self.program.wait()
+        # What it left behind must not write any more: the outputs are about to be hashed.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.program.pid, signal.SIGKILL)
         self._raise_if_stopped()
         if code != 0:
             log = self.attempt.log

@@ -9,13 +9,13 @@ submitted, the rest waits in the store.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import jobs, machines, params, schedulers, verdicts
+from mllam_exps import experiments, jobs, machines, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError
@@ -27,7 +27,7 @@ from mllam_exps.room import Room
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.spec import Spec
 from mllam_exps.starting import Prepared, Starter, give_up
-from mllam_exps.store import Attempt, Run
+from mllam_exps.store import Attempt, Outcome, Run
 from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ SETTINGS = (
     "WANDB_MODE",
 )
 """Variables that are the submitter's, and count for jobs that others submit later. None of them is a secret."""
+
+
+TRIES = 3
+"""How often a saving is begun by itself that dies without a word."""
 
 
 @dataclass
@@ -129,6 +133,12 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     )
 
 
+def give_up_all(standings: Iterable[Standing]) -> None:
+    """Give up what is prepared and will not be submitted: else others would wait for it."""
+    for prepared in (one for standing in standings for one in standing.prepared.values()):
+        give_up(prepared.attempt, NoRoom("it was not submitted", why="the submission ended before"))
+
+
 @dataclass
 class Chain:
     """Submits what an experiment lacks.
@@ -167,6 +177,14 @@ class Chain:
     def prepare(self, *, again: bool) -> Standing:
         """Find out how the experiment stands, and claim and lay out what can be submitted now."""
         standing = Standing()
+        try:
+            self._prepare_each(standing, again)
+        except BaseException:
+            give_up_all([standing])
+            raise
+        return standing
+
+    def _prepare_each(self, standing: Standing, again: bool) -> None:
         made: set[str] = set()
         to_come: set[str] = set()
         for step in self.experiment.steps:
@@ -185,7 +203,6 @@ class Chain:
             elif now.state is RunState.STARTING:
                 standing.others.add(step.key)
             standing.states[step.stage] = now
-        return standing
 
     @staticmethod
     def _is_due(now: Assessment, again: bool) -> bool:
@@ -209,7 +226,8 @@ class Chain:
             why = f"its run key is {definition.key} now, not {step.key}"
             raise MllamError("the experiment's clone was changed", str(self.experiment.root), why, "submit it again")
         run.begin(definition.to_record())
-        starter = Starter(workspace_of(self.experiment), self.machine, repo, self.experiment.store, self.environ)
+        store, another = self.experiment.store, not self.experiment.is_mine
+        starter = Starter(workspace_of(self.experiment), self.machine, repo, store, self.environ, another)
         number = now.attempt.number + 1 if now.attempt else 1
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
         if prepared is None:
@@ -321,6 +339,9 @@ class Chain:
         over = standing.done or (standing.failure is not None and not standing.living)
         if now.state.living or now.state is RunState.DONE:
             return None
+        if now.state is RunState.LOST and self._is_lost_again():
+            experiments.call_off(self.experiment, f"saving it died {TRIES} times: {now.reason}", Outcome.FAILED)
+            return None
         if not over and not (standing.jobs and self.scheduler.chains):
             if now.state in {RunState.FAILED, RunState.CANCELLED}:
                 # It is one that waits again: whoever looks next goes on with it.
@@ -333,6 +354,11 @@ class Chain:
                 if state.state.living and state.attempt is not None:
                     state.attempt.alone.touch()
         return attempt
+
+    def _is_lost_again(self) -> bool:
+        """Tell whether the last attempts at saving all ended without a word: the next would, too."""
+        last = self.experiment.saving.attempts()[-TRIES:]
+        return len(last) == TRIES and all(attempt.end is None for attempt in last)
 
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""

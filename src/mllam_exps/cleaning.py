@@ -22,6 +22,9 @@ from mllam_exps.experiments import Experiment
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.store import Run, RunStore
 
+LEFT_BEHIND = 24 * 3600.0
+"""Seconds after which nobody builds or deletes any more what was begun then."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -57,14 +60,16 @@ def candidates(
     Parameters
     ----------
     names : list of str
-        Only these experiments, and their runs.
+        Only these experiments, by name or identity, and their runs.
     failed : bool
         Only what failed or was cancelled.
     older_than : float
         Seconds since something last happened.
     """
     everything = list(experiments.of_store(store))
-    mine = [e for e in everything if e.is_mine and e.origin == origin and (not names or e.name in names)]
+    mine = [
+        e for e in everything if e.is_mine and e.origin == origin and (not names or {e.name, e.identity} & {*names})
+    ]
     going: list[Experiment] = []
     for experiment in mine:
         why = _why(experiment, everything, failed=failed)
@@ -74,7 +79,7 @@ def candidates(
                 experiment.directory, f"experiment {experiment.name}", why, _size(experiment.directory), age,
                 experiment.saving,
             )  # fmt: skip
-    needed = {step.key for e in everything if e not in going for step in e.steps}
+    needed = {step.key for e in everything if e not in going for step in e.steps} | _read_by_living(store)
     kept = _digests_in_git(Path(origin))
     concerned = {step.key for e in going for step in e.steps}
     for run in store.runs():
@@ -88,6 +93,26 @@ def candidates(
         if (age := _age(run)) >= older_than:
             why = "nothing needs it" if now.state is RunState.DONE else f"{now.state}, no result"
             yield Candidate(run.directory, f"run {run.key}", why, _size(run.directory), age, run)
+    if not (names or failed):
+        yield from _leftovers(store, max(older_than, LEFT_BEHIND))
+
+
+def _read_by_living(store: RunStore) -> set[str]:
+    """Return the runs whose outputs others read just now, or are about to."""
+    me = ProcessIdentity.of()
+    living = (run for run in store.runs() if run.result is None and (assess(run).state.living or run.other_waiters(me)))
+    inputs = [i for run in living for i in ((run.definition or {}).get("inputs") or {}).values()]
+    return {str(i["run"]) for i in inputs if i.get("run")}
+
+
+def _leftovers(store: RunStore, older_than: float) -> Iterator[Candidate]:
+    """Yield what killed commands left behind: experiments half built, and things half deleted."""
+    places = [*experiments.folder(store).glob(".new-*"), *experiments.folder(store).glob(".gone-*")]
+    places += (store.directory / "runs").glob(".gone-*")
+    for path in places:
+        run = Run(path)
+        if _is_mine(run) and (age := time.time() - path.stat().st_mtime) > older_than:
+            yield Candidate(path, path.name, "left behind by a command that was killed", _size(path), age, run)
 
 
 def delete(candidate: Candidate) -> bool:
@@ -97,7 +122,7 @@ def delete(candidate: Candidate) -> bool:
     # Out of sight in one step: nobody finds half of it.
     gone = candidate.directory.with_name(f".gone-{candidate.directory.name}")
     for attempt in candidate.run.attempts():
-        for folder in (attempt.work, attempt.scratch):
+        for folder in (attempt.work, attempt.tree, attempt.scratch):
             if folder.is_symlink():  # on another file system
                 shutil.rmtree(folder.resolve(), ignore_errors=True)
     candidate.directory.rename(gone)

@@ -22,6 +22,8 @@ from mllam_exps.workspace import run_git
 SMALL = 32 * 1024
 """Files up to this size are copied. Larger ones are nobody's to write in place: git and DVC replace them."""
 
+NAMED = 3
+
 _SETTINGS = (
     # Times of inodes change when links to them are made: no reason to read the files again.
     "core.trustctime=false",
@@ -91,6 +93,13 @@ def state(origin: Path) -> State:
     return State(origin, Path(top), prefix.strip(), baseline, content, tree, tuple(edited))
 
 
+def untracked(origin: Path) -> list[str]:
+    """Return files that git neither tracks nor ignores: no clone has them. The first three, and dots for the others."""
+    found = git(origin, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    names = sorted(filter(None, found))
+    return [*names[:NAMED], "…"] if len(names) > NAMED else names
+
+
 def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     """Clone a repository as it was when its `state` was taken.
 
@@ -145,11 +154,12 @@ def copy(source: Path, target: Path, *, linked: bool = True) -> None:
 
 
 def _link(source: str, target: Path) -> bool:
-    """Make a hard link; False where the file system is another."""
+    """Make a hard link; False where that is impossible."""
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno != errno.EXDEV:
+        # A colleague's file cannot be linked to (fs.protected_hardlinks), nor can any on some file systems.
+        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}:
             raise
         return False
     return True

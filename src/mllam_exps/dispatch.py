@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mllam_exps import experiments, records, schedulers
 from mllam_exps.assess import RunState, assess
@@ -24,7 +25,11 @@ from mllam_exps.machines import Machine
 from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.store import RunStore
 
+if TYPE_CHECKING:
+    from mllam_exps.room import Room
+
 PERIOD = 0.5
+LONGEST_PERIOD = 5.0
 
 
 def waiting(store: RunStore, *, others: bool = False) -> list[Experiment]:
@@ -34,30 +39,38 @@ def waiting(store: RunStore, *, others: bool = False) -> list[Experiment]:
     return [e for e in found if not (states[e.identity].settled or states[e.identity].living)]
 
 
-def dispatch(store: RunStore, *, others: bool = False) -> int:
+def dispatch(store: RunStore, *, others: bool = False, wait: bool = False) -> int:
     """Submit what fits now of what waits, and see to it that what cannot wait by itself is waited for.
 
     Parameters
     ----------
     others : bool
         Whether stages of colleagues' experiments are submitted, too, as jobs of this user's (`submit_for_others`).
+    wait : bool
+        Whether to wait for another process that is at it: it may have seen no room that is there now.
 
     Returns
     -------
     int
         How many of this user's experiments still wait.
     """
-    found = waiting(store)
-    for_others = waiting(store, others=True) if others else []
-    if not (found or for_others):
+    if not (waiting(store) or (others and waiting(store, others=True))):
         return 0
-    with lock(store, "dispatch") as mine:
+    with lock(store, "dispatch", wait=wait) as mine:
         if mine:
-            _advance(found + for_others)
+            _advance(waiting(store) + (waiting(store, others=True) if others else []))
     left = waiting(store)
     if any(not schedulers.get(_scheduler(e), store.directory).chains for e in left):
         ensure_watcher(store)
     return len(left)
+
+
+def forget_settings() -> None:
+    """Let the variables of the experiment that this process works for count for no other one."""
+    from mllam_exps.chain import SETTINGS
+
+    for name in SETTINGS:
+        os.environ.pop(name, None)
 
 
 def _scheduler(experiment: Experiment) -> str:
@@ -71,37 +84,51 @@ def _scheduler(experiment: Experiment) -> str:
 def _advance(found: list[Experiment]) -> bool:
     """Advance each of them; tell whether there is any for which that will be of use again."""
     # Half a second of imports: every last job calls `dispatch`, and mostly nothing waits.
-    from mllam_exps.chain import Chain, machine_of
+    from mllam_exps.chain import machine_of
     from mllam_exps.room import Room
 
-    rooms: dict[str, Room] = {}
+    rooms: dict[tuple[str, str], tuple[Machine, Room]] = {}
     hope = False
     for experiment in found:
         try:
-            machine = machine_of(experiment)
-            if not experiment.is_mine and not _can_be_helped(experiment, machine):
-                continue
-            if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
-                continue  # a host that is none of the cluster's
-            scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
-            if not scheduler.answers() or scheduler.outage():
-                continue
-            room = rooms.setdefault(machine.name, Room(machine, scheduler))
-            chain = Chain(experiment, machine, room)
-            standing = chain.advance(again=False)
-            if experiment.is_mine:
-                chain.follow(standing)  # it is saved by its owner's jobs and commands
-            elif standing.started:
-                what = ", ".join(standing.started)
-                print(f"submitted for {experiment.name} of {experiment.user}: {what}", file=sys.stderr, flush=True)
-            hope = True
-        except MllamError as error:
-            print(f"{experiment.name} waits: {error}", file=sys.stderr, flush=True)
-        except PermissionError as error:
-            if experiment.is_mine:
-                raise
-            print(f"{experiment.name} of {experiment.user} waits: {error}", file=sys.stderr, flush=True)
+            place = (experiment.origin, experiment.machine)
+            if place not in rooms:
+                machine = machine_of(experiment)
+                rooms[place] = machine, Room(machine, schedulers.get(machine.scheduler, experiment.store.directory))
+            hope = _advance_one(experiment, *rooms[place]) or hope
+        except Exception as error:
+            # Whatever is wrong with one keeps neither the others nor the command that looks from going on.
+            told = error if isinstance(error, MllamError | OSError) else f"{type(error).__name__}: {error}"
+            whose = "" if experiment.is_mine else f" of {experiment.user}"
+            print(f"{experiment.name}{whose} waits: {told}", file=sys.stderr, flush=True)
     return hope
+
+
+def _advance_one(experiment: Experiment, machine: Machine, room: Room) -> bool:
+    """Submit what fits of one experiment; tell whether that may be of use again."""
+    from mllam_exps.chain import Chain
+
+    if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
+        return False  # a host that is none of the cluster's
+    if not schedulers.get(machine.scheduler, experiment.store.directory).answers():
+        return False
+    begun = any(run.last_attempt() is not None for run in experiment.runs.values())
+    if not room.look() and not begun:
+        if experiment.is_mine:
+            experiment.note_waits(room.full)
+        return True
+    # It may have been cancelled, or gone on with, while others were advanced.
+    now = assess(experiment.saving).state
+    if now.settled or now.living or not (experiment.is_mine or _can_be_helped(experiment, machine)):
+        return True
+    chain = Chain(experiment, machine, room)
+    standing = chain.advance(again=False)
+    if experiment.is_mine:
+        chain.follow(standing)  # a colleague's is saved by its owner's jobs and commands
+    elif standing.started:
+        what = ", ".join(standing.started)
+        print(f"submitted for {experiment.name} of {experiment.user}: {what}", file=sys.stderr, flush=True)
+    return True
 
 
 def _can_be_helped(experiment: Experiment, machine: Machine) -> bool:
@@ -147,15 +174,25 @@ def _watcher() -> str:
 def main(arguments: list[str]) -> int:
     """Watch a store until nothing waits in it."""
     records.keep_others_out()
+    forget_settings()
     store = RunStore(Path(arguments[0]))
     with lock(store, _watcher()) as mine:
         if mine is None:
             return 0
+        changed = time.monotonic()
+        before: list[str] = []
         while found := [e for e in waiting(store) if not schedulers.get(_scheduler(e), store.directory).chains]:
             if not _advance(found):
                 return 1
-            time.sleep(PERIOD)
+            # What takes long is looked at seldom: it costs a tenth of its time at most.
+            if (now := _what_is(found)) != before:
+                before, changed = now, time.monotonic()
+            time.sleep(min(LONGEST_PERIOD, max(PERIOD, (time.monotonic() - changed) / 10)))
     return 0
+
+
+def _what_is(found: list[Experiment]) -> list[str]:
+    return [f"{run.key} {run.next_number} {run.result is None}" for e in found for run in e.runs.values()]
 
 
 if __name__ == "__main__":

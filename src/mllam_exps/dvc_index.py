@@ -63,6 +63,11 @@ def digest_of_source(dep: Any, path: str) -> str:
     return value
 
 
+def is_elsewhere(stage: DvcStage) -> bool:
+    """Tell whether a stage stands in another file than the repository's own ``dvc.yaml``."""
+    return bool(stage.path_in_repo != "dvc.yaml")
+
+
 def is_ours(stage: DvcStage) -> bool:
     """Tell whether a stage's command is `mllam-exps run`, and so its work a run of the store."""
     return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
@@ -84,18 +89,17 @@ class Makers:
 
     def __init__(self, index: Any) -> None:
         self._outputs = [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
-        self._found: dict[str, tuple[DvcStage, DvcOutput] | None] = {}
+        self._found: dict[str, list[tuple[DvcStage, DvcOutput]]] = {}
 
-    def of(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
-        """Return the stage, and its output, that `path` is, lies in, or contains."""
+    def of(self, path: str) -> list[tuple[DvcStage, DvcOutput]]:
+        """Return the stages, with their outputs, that `path` is, lies in, or contains."""
         if path not in self._found:
             wanted = Path(path)
-            touching = (
+            self._found[path] = [
                 (stage, out)
                 for made, stage, out in self._outputs
                 if made == wanted or made in wanted.parents or wanted in made.parents
-            )
-            self._found[path] = next(touching, None)
+            ]
         return self._found[path]
 
 
@@ -141,4 +145,4 @@ def parameters(index: Any, dep: Any, file: str) -> dict[str, Any]:
 
 def stage_name(stage: DvcStage) -> str:
     """Return a stage's name in ``dvc.yaml``. DVC's own ``addressing`` (3.67) depends on the current directory."""
-    return str(stage.name) if stage.path_in_repo == "dvc.yaml" else f"{stage.path_in_repo}:{stage.name}"
+    return f"{stage.path_in_repo}:{stage.name}" if is_elsewhere(stage) else str(stage.name)

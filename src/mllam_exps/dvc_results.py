@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.outputs import md5_of_file
+from mllam_exps.outputs import describe
 
 if TYPE_CHECKING:
     from mllam_exps.pipeline import Pipeline
@@ -44,7 +44,9 @@ def known(pipeline: Pipeline, name: str) -> Known | None:
             file = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
             dep.hash_info = HashInfo("params", dict(definition.params[file]))
         else:
-            path = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
+            path = pipeline.relative(dep.fs_path)
+            if path not in digests:
+                return None  # a folder with other stages' outputs in it
             dep.hash_info = HashInfo("md5", digests[path])
     # The run cache's own name for "this command, on these inputs and parameters, for these outputs" (DVC 3.67).
     now = to_single_stage_lockfile(stage)
@@ -102,7 +104,7 @@ def _is_there(pipeline: Pipeline, stage: Any, candidate: dict[str, Any]) -> bool
         if _in_cache(pipeline.repo.cache.local, out["md5"]):
             continue
         path = Path(stage.wdir) / out["path"]
-        if out["path"] not in kept_by_git or not path.is_file() or md5_of_file(path) != out["md5"]:
+        if out["path"] not in kept_by_git or not path.exists() or describe(path)["digest"] != out["md5"]:
             return False
     return True
 

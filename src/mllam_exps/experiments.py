@@ -162,8 +162,11 @@ class Experiment:
 
     @property
     def is_mine(self) -> bool:
-        """Whether it is this user's."""
-        return self.uid == os.getuid()
+        """Whether it is this user's: by its directory's owner, as others of a team may write records."""
+        try:
+            return self.uid == os.getuid() == self.directory.stat().st_uid
+        except FileNotFoundError:
+            return self.uid == os.getuid()  # it is about to be made
 
     @property
     def changed(self) -> str:
@@ -272,8 +275,8 @@ def _read_all(places: Iterable[Path]) -> Iterator[Experiment]:
     yield from sorted(found, key=lambda e: (e.created, e.name))
 
 
-def call_off(experiment: Experiment, why: str) -> bool:
-    """Write down that an experiment of which nothing is at work is cancelled; False if somebody goes on with it."""
+def call_off(experiment: Experiment, why: str, outcome: Outcome = Outcome.CANCELLED) -> bool:
+    """Write down the end of an experiment of which nothing is at work; False if somebody goes on with it."""
     saving = experiment.saving
     attempt = saving.claim(
         saving.next_number,
@@ -284,6 +287,6 @@ def call_off(experiment: Experiment, why: str) -> bool:
     )
     if attempt is None:
         return False
-    end = {"outcome": Outcome.CANCELLED, "reason": why, "time": attempt.claimed_at}
+    end = {"outcome": outcome, "reason": why, "time": attempt.claimed_at}
     records.replace(attempt.directory / "end.json", end)
     return True

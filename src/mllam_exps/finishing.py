@@ -5,24 +5,31 @@ It starts when the stages' jobs have ended, however they did: a job that was kil
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import dispatch, experiments, ready, verdicts
+from mllam_exps import experiments, ready, verdicts
 from mllam_exps.assess import RunState, assess, unmade
 from mllam_exps.attempt import Stopped, Supervisor
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.schedulers import get
-from mllam_exps.store import Attempt, Outcome
+from mllam_exps.store import Attempt, Outcome, Run
 
 if TYPE_CHECKING:
     from mllam_exps.chain import Chain, Standing
 
 ENDS_PATIENCE = 20.0
+
+
+def _silent(run: Run) -> Attempt | None:
+    """Return the attempt that is said to wait or work, and has not said that it ended."""
+    now = assess(run)
+    if now.state not in {RunState.PENDING, RunState.RUNNING} or now.attempt is None or now.attempt.end is not None:
+        return None
+    return now.attempt
 
 
 class Finisher(Supervisor):
@@ -64,6 +71,7 @@ class Finisher(Supervisor):
         chain = Chain(experiment, machine, Room(machine, get(machine.scheduler, experiment.store.directory)))
         self._hear_of_the_ends()
         with lock(experiment.store, "dispatch", wait=True):
+            self._raise_if_stopped()  # it may have been cancelled meanwhile
             standing = chain.advance(again=False)
         if standing.done:
             return
@@ -77,13 +85,13 @@ class Finisher(Supervisor):
         self._go_on(chain, standing)
 
     def _hear_of_the_ends(self) -> None:
-        """Wait for Slurm's word on jobs behind a failed one: it takes them back at the moment when this one starts.
+        """Wait for Slurm's word on jobs that ended without one of their own, and on those behind a failed one.
 
-        squeue's last answer may call them pending, and another saving behind them would start at once, again and again.
+        Those are taken back at the moment when this one starts. squeue's last answer may call all of them living, and
+        another saving behind them would start at once, again and again.
         """
         until = time.monotonic() + ENDS_PATIENCE
-        runs = self.experiment.runs.values()
-        while silent := [now.attempt for now in map(assess, runs) if now.state is RunState.PENDING and now.attempt]:
+        while silent := [attempt for run in self.experiment.runs.values() if (attempt := _silent(run)) is not None]:
             if time.monotonic() > until:
                 break
             living = [a for a in silent if not verdicts.ask(a).phase.ended]
@@ -117,13 +125,11 @@ class Finisher(Supervisor):
 
         try:
             notify.tell(self.experiment, machine_of(self.experiment), str(outcome), reason)
-        except MllamError as error:
-            print(f"warning: nobody was told: {error}", flush=True)
+        except Exception as error:
+            # Nothing that people are told with may keep the record of the end from being written.
+            print(f"warning: nobody was told: {type(error).__name__}", flush=True)
 
     def afterwards(self) -> None:
         """Save what else is ready, and submit what waits in the store, now that this experiment's jobs make room."""
-        try:
-            super().afterwards()
-            dispatch.dispatch(self.experiment.store)
-        except Exception as error:
-            print(f"what waits in the run store could not be gone on with: {error}", file=sys.stderr, flush=True)
+        super().afterwards()
+        self._dispatch()

@@ -212,4 +212,6 @@ def _item(name: str, described: Described) -> dict[str, Any]:
     item = {"path": name, "hash": "md5", "md5": digest, "size": described.get("size")}
     if digest.endswith(".dir"):
         item["nfiles"] = len(files) if isinstance(files, list) else files
+    if described.get("isexec"):
+        item["isexec"] = True
     return {key: value for key, value in item.items() if value is not None}

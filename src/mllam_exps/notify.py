@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import stat
@@ -73,5 +74,6 @@ def _post(file: Path, text: str) -> str:
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310 - checked above
             return ""
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        return f"notify.webhook_file: {type(error).__name__}: {getattr(error, 'reason', '')}"
+    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
+        # Not what they say: some quote the URL.
+        return f"notify.webhook_file: {type(error).__name__}"

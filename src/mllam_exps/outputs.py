@@ -13,10 +13,13 @@ any point loses nothing: each step can be done again, by anybody.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from mllam_exps.store import Attempt, Run
 
 READ_ONLY = 0o444
+EXECUTABLE = 0o111
 
 
 def md5_of_file(path: Path) -> str:
@@ -52,16 +56,21 @@ def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
     return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir", content
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Hash an output: a file, or a folder with all files below it."""
+def describe(path: Path, counts: Callable[[Path], bool] = lambda _file: True) -> dict[str, Any]:
+    """Hash an output: a file, or a folder with all files below it that count."""
     if path.is_file():
-        return {"digest": md5_of_file(path), "size": path.stat().st_size, "files": None}
+        return {"digest": md5_of_file(path), "size": path.stat().st_size, "files": None} | _executable(path)
     files = [
         {"relpath": file.relative_to(path).as_posix(), "md5": md5_of_file(file), "size": file.stat().st_size}
         for file in sorted(path.rglob("*"))
-        if file.is_file()
+        if file.is_file() and counts(file)
     ]
     return {"digest": digest_of_folder(files)[0], "size": sum(int(str(f["size"])) for f in files), "files": files}
+
+
+def _executable(path: Path) -> dict[str, bool]:
+    """Return what DVC (3.67) notes of a file that its owner may execute; of files in folders it notes nothing."""
+    return {"isexec": True} if path.stat().st_mode & stat.S_IXUSR else {}
 
 
 def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
@@ -77,8 +86,13 @@ def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
             raise CheckFailed(f"the stage did not make its output {path}", where=str(attempt.work / path))
 
 
-def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+def freeze(attempt: Attempt, paths: Iterable[str], ignored: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """Move the outputs out of reach of the program, make them read-only, and hash them.
+
+    Parameters
+    ----------
+    ignored : sequence of str
+        Patterns of the repository's ``.dvcignore``: such files in folders are no outputs, and are removed.
 
     Returns
     -------
@@ -95,17 +109,55 @@ def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
         made, frozen = attempt.work / path, attempt.outputs / path
         frozen.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(made, frozen)  # a rename, unless the attempt worked on another file system
+        _drop(frozen, path, ignored)
+        executable = _executable(frozen) if frozen.is_file() else {}
         for file in [frozen] if frozen.is_file() else frozen.rglob("*"):
             if file.is_symlink():
                 raise CheckFailed(f"the output {path} contains a symbolic link, {file.name}")
             if file.is_file():
                 file.chmod(READ_ONLY)
-        manifest[path] = describe(frozen)
+        # An object of DVC's cache is not executable: `spread` and DVC make copies of it so.
+        manifest[path] = describe(frozen) | executable
     records.replace(attempt.directory / "manifest.json", manifest)
-    return {
-        path: {"digest": d["digest"], "size": d["size"], "files": 1 if d["files"] is None else len(d["files"])}
-        for path, d in manifest.items()
-    }
+    return {path: d | {"files": 1 if d["files"] is None else len(d["files"])} for path, d in manifest.items()}
+
+
+def _drop(frozen: Path, path: str, ignored: Sequence[str]) -> None:
+    if not ignored or not frozen.is_dir():
+        return
+    from pathspec import PathSpec
+
+    spec = PathSpec.from_lines("gitwildmatch", ignored)
+    for file in sorted(frozen.rglob("*"), reverse=True):
+        if not file.is_dir() and spec.match_file(f"{path}/{file.relative_to(frozen).as_posix()}"):
+            file.unlink()
+
+
+def spread(run: Run, path: str, target: Path) -> None:
+    """Lay an output out as DVC would: folders of one's own, in which files are hard links to what was made.
+
+    Where a link cannot be (another file system, or a colleague's file, which the kernel protects) it is a symbolic one.
+    """
+    manifest = records.read(result_attempt(run).directory / "manifest.json") or {}
+    made = result_attempt(run).outputs / path
+    whole = next((out for out in manifest if path == out or path.startswith(f"{out}/")), path)
+    executable = bool(manifest.get(whole, {}).get("isexec"))
+    for file in [made] if made.is_file() else made.rglob("*"):
+        place = target if file == made else target / file.relative_to(made)
+        if file.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if executable:
+            shutil.copyfile(file, place)
+            place.chmod(READ_ONLY | EXECUTABLE)
+            continue
+        try:
+            os.link(file, place)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
+                raise
+            place.symlink_to(file)
 
 
 def known_digest(run: Run, path: str) -> str | None:
@@ -173,6 +225,8 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
             _into_cache(cache, run, frozen, manifest[path])
         else:
             _copy(frozen, root / path)
+            if manifest[path].get("isexec"):
+                (root / path).chmod((root / path).stat().st_mode | EXECUTABLE)
     return manifest
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps import dvc_index
 from mllam_exps.dvc_index import digest_of_source, is_ours, open_repo, stage_name
 from mllam_exps.errors import UsageError
+from mllam_exps.outputs import md5_of_file
+from mllam_exps.store import key_of
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput
@@ -94,7 +96,7 @@ class RunDefinition:
 
     @property
     def key(self) -> str:
-        """``<stage>-<32 hexadecimal digits>``."""
+        """``<stage>-<32 hexadecimal digits>``, with the stage's odd characters as in URLs."""
         content = {
             "format": KEY_FORMAT,
             "stage": self.stage,
@@ -108,7 +110,7 @@ class RunDefinition:
             if self.folder != ".":
                 content["folder"] = self.folder
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
-        return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        return key_of(self.stage, hashlib.sha256(text.encode()).hexdigest()[:32])
 
     @property
     def versions(self) -> Mapping[str, Any]:
@@ -223,8 +225,8 @@ class Pipeline:
 
     def needs(self, name: str) -> list[str]:
         """Return the stages whose outputs a stage reads."""
-        produced = [self._producer(dep.fs_path) for dep in self.dvc_stage(name).deps]
-        return [stage_name(found[0]) for found in produced if found and not found[0].is_data_source]
+        makers = [stage for dep in self.dvc_stage(name).deps for stage, _ in self._makers(dep.fs_path)]
+        return list(dict.fromkeys(stage_name(stage) for stage in makers if not stage.is_data_source))
 
     def dvc_stage(self, name: str) -> DvcStage:
         """Return DVC's own object for a stage.
@@ -258,7 +260,7 @@ class Pipeline:
             self._definitions[name] = RunDefinition(
                 stage=name,
                 params=self._params(stage),
-                inputs=tuple(self._input(dep) for dep in stage.deps if dep.hash_name != "params"),
+                inputs=tuple(i for dep in stage.deps if dep.hash_name != "params" for i in self._inputs(dep)),
                 outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
                 commands=() if is_ours(stage) else dvc_index.commands(stage),
@@ -280,20 +282,30 @@ class Pipeline:
 
     def added(self, path: str) -> dict[str, Any] | None:
         """Describe an input that was added with `dvc add`, as its ``.dvc`` file does; None where it was not."""
-        produced = self._producer(str(self.root / path))
-        if produced is None or not produced[0].is_data_source or Path(produced[1].fs_path) != self.root / path:
-            return None
-        out = produced[1]
-        return {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
+        added = (out for stage, out in self._makers(str(self.root / path)) if stage.is_data_source)
+        out = next((out for out in added if Path(out.fs_path) == self.root / path), None)
+        return out and {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
 
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""
-        produced = [self._producer(dep.fs_path) for dep in self.dvc_stage(name).deps]
-        return [self.relative(found[1].fs_path) for found in produced if found and found[0].is_data_source]
+        makers = [found for dep in self.dvc_stage(name).deps for found in self._makers(dep.fs_path)]
+        return [self.relative(out.fs_path) for stage, out in makers if stage.is_data_source]
 
     def relative(self, path: str) -> str:
-        """Return a path as seen from the repository's root."""
-        return Path(path).relative_to(self.root).as_posix()
+        """Return a path as seen from the repository's root.
+
+        Raises
+        ------
+        UsageError
+            If it lies elsewhere.
+        """
+        try:
+            return Path(path).relative_to(self.root).as_posix()
+        except ValueError:
+            what = "lies outside of the repository, and no run can be known by it"
+            raise UsageError(
+                what, path, "dvc.yaml names it", "put it into the repository, or dvc add it there"
+            ) from None
 
     def _params(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
         params: dict[str, dict[str, Any]] = {}
@@ -330,22 +342,40 @@ class Pipeline:
                 ) from None
         return tracked
 
-    def _producer(self, path: str) -> tuple[DvcStage, DvcOutput] | None:
-        """Return the stage, and its output, that `path` is, lies in, or contains."""
+    def _makers(self, path: str) -> list[tuple[DvcStage, DvcOutput]]:
+        """Return the stages, with their outputs, that `path` is, lies in, or contains."""
         return dvc_index.makers(self.repo.index).of(path)
 
-    def _input(self, dep: Any) -> Input:
-        path = self.relative(dep.fs_path)
-        produced = self._producer(dep.fs_path)
-        if produced is None:
-            return Input(path, None, self._content(dep, path), tracked=False)
-        stage, out = produced
-        digest = out.hash_info.value if out.hash_info and out.fs_path == dep.fs_path else None
-        if not stage.is_data_source and not self.trust_lock:
-            digest = None
+    def _inputs(self, dep: Any) -> Iterator[Input]:
+        """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
+        makers = self._makers(dep.fs_path)
+        inside = [(stage, out) for stage, out in makers if Path(dep.fs_path) in Path(out.fs_path).parents]
+        for stage, out in inside:
+            yield self._made(self.relative(out.fs_path), stage, out, out)
+        if inside:
+            yield from self._beside(dep, inside)
+        elif makers:
+            yield self._made(self.relative(dep.fs_path), *makers[0], dep)
+        else:
+            path = self.relative(dep.fs_path)
+            yield Input(path, None, self._content(dep, path), tracked=False)
+
+    def _beside(self, dep: Any, inside: list[tuple[DvcStage, DvcOutput]]) -> Iterator[Input]:
+        """Yield the files of a folder that no stage makes, beside those that stages do."""
+        made = {Path(out.fs_path) for _, out in inside}
+        for file in sorted(self.repo.dvcignore.find(self.repo.fs, dep.fs_path)) if dep.exists else ():
+            path = Path(file)
+            if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
+                yield Input(self.relative(file), None, md5_of_file(path), tracked=False)
+
+    def _made(self, path: str, stage: DvcStage, out: DvcOutput, wanted: Any) -> Input:
+        """Describe an input that a stage makes, or `dvc add` has added; `wanted` is the output, or a part of it."""
+        digest = out.hash_info.value if out.hash_info and out.fs_path == wanted.fs_path else None
         if stage.is_data_source:
-            # `dvc add`: the hash in the .dvc file is the content; hashing terabytes again would tell no more.
-            return Input(path, None, digest or self._content(dep, path), tracked=True)
+            # The hash in the .dvc file is the content; hashing terabytes again would tell no more.
+            return Input(path, None, digest or self._content(wanted, path), tracked=True)
+        if not self.trust_lock:
+            digest = None
         key = self.definition(stage_name(stage)).key
         known = self._known_result(key, path)
         if digest and known and digest != known:

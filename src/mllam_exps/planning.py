@@ -19,9 +19,9 @@ from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
 from mllam_exps.driver import known_digests
-from mllam_exps.dvc_index import always_runs, digest_of_source, is_ours, open_repo
+from mllam_exps.dvc_index import always_runs, digest_of_source, is_elsewhere, is_ours, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
-from mllam_exps.experiments import Experiment, Step
+from mllam_exps.experiments import SAVE, Experiment, Step
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition
 from mllam_exps.run import CHECKED, CHECKED_FILE
@@ -97,6 +97,7 @@ class Planner:
 
     def __post_init__(self) -> None:
         self.state = clones.state(self.workspace.root)
+        self._untracked = clones.untracked(self.workspace.root)
         self.notes: list[str] = []
         self._there = list(experiments.of_store(self.store))
 
@@ -132,8 +133,11 @@ class Planner:
     def _names_in_use(self) -> dict[str, Experiment | None]:
         """Return the names that experiments of this baseline have, submitted or not."""
         mine = {e.name: e for e in self._there if (e.origin, e.baseline) == (self._origin, self.state.baseline)}
-        in_git = dict.fromkeys(sweeps.saved_in_git(self.workspace.root, self.state.baseline))
-        return in_git | mine
+        return dict.fromkeys(self._in_git) | mine
+
+    @cached_property
+    def _in_git(self) -> dict[str, str]:
+        return sweeps.saved_in_git(self.workspace.root, self.state.baseline)
 
     @property
     def _origin(self) -> str:
@@ -236,9 +240,11 @@ class Planner:
         if other is not None and not assess(other.saving).state.settled:
             way_out = f"another name, or mllam-exps cancel {given} first"
             raise UsageError("is the name of another experiment, which is at work", f"-n {given}", why, way_out)
+        if other is not None and given not in self._in_git:
+            return given  # it failed, or was cancelled: the newer one is shown under the name
         if not self.force:
             what = "of another experiment that was submitted" if other else "of an experiment that starts here"
-            way_out = "another name, or --force: it takes its place"
+            way_out = "another name, or --force: it takes its place, and every stage is made again"
             raise UsageError(f"is the name {what}", f"-n {given}", why, way_out)
         return given
 
@@ -256,8 +262,12 @@ class Planner:
         for other in experiments.of_store(self.store):
             taken = other.place in places
             needed = sorted(keys & {step.key for step in other.steps}) if self.force else []
-            if other.identity in mine or not (taken or needed) or assess(other.saving).state.settled:
+            same = other.identity in mine and not self.force
+            if same or not (taken or needed) or assess(other.saving).state.settled:
                 continue
+            if other.identity in mine:
+                why, way_out = "it is about to read what would be made again", f"mllam-exps cancel {other.name} first"
+                raise UsageError(f"experiment {other.name} is at work", "--force", why, way_out)
             if taken:
                 what = "was submitted a moment ago, with other parameters"
                 raise UsageError(what, f"-n {other.name}", next="another name")
@@ -270,6 +280,11 @@ class Planner:
             if _touched(path, variant.overrides):
                 return digest_of_source(dep, path)
             if path not in self._sources:
+                if not dep.exists and (self.workspace.root / path).exists():
+                    why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
+                    raise UsageError(
+                        f"the input {path} is not tracked", "dvc.yaml", why, f"git add {path}, or dvc add it"
+                    )
                 self._sources[path] = _describe(dep, path)
             return str(self._sources[path]["digest"])
 
@@ -291,21 +306,47 @@ class Planner:
             If one of them is no stage that jobs can run.
         """
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
-        wanted = set(self.targets or (stage for stage in graph if ":" not in stage))
+        wanted = set(self.targets or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage))))
         for target in self.targets:
-            pipeline.dvc_stage(target)
+            if group := {stage for stage in graph if stage.startswith(f"{target}@")}:
+                wanted = wanted - {target} | group
+            else:
+                pipeline.dvc_stage(target)
         while more := {need for stage in wanted for need in graph[stage]} - wanted:
             wanted |= more
         asked = [stage for stage in pipeline.in_order() if stage in wanted]
         for stage in asked:
-            if ":" in stage:
-                raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
-            if is_ours(pipeline.dvc_stage(stage)):
-                _ = stage in BOOKKEEPING or stages.get(stage)
-            elif always_runs(pipeline.dvc_stage(stage)):
-                note = f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs"
-                self.notes += [note] if note not in self.notes else []
+            self._check_stage(pipeline, stage)
         return asked
+
+    def _check_stage(self, pipeline: Pipeline, stage: str) -> None:
+        """Refuse a stage that no job can run; note what a user should know of one that is not ours.
+
+        Raises
+        ------
+        UsageError
+            Naming it.
+        """
+        found = pipeline.dvc_stage(stage)
+        if is_elsewhere(found):
+            raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
+        if stage == SAVE:
+            what = "is what the last job of every experiment is called"
+            raise UsageError(what, f"dvc.yaml: {stage}", next="give the stage another name")
+        if found.frozen and not pipeline.known_to_dvc(stage):
+            why = "its result is not that of the files as they are, and DVC would take it all the same"
+            raise UsageError("is frozen", f"dvc.yaml: {stage}", why, f"dvc unfreeze {stage}, or dvc exp run")
+        if is_ours(found):
+            _ = stage in BOOKKEEPING or stages.get(stage)
+            return
+        if self._untracked and not pipeline.known_to_dvc(stage):
+            self._note(f"{stage} finds no files that git does not track: {', '.join(self._untracked)}")
+        if always_runs(found):
+            self._note(f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _step(self, pipeline: Pipeline, stage: str) -> Step:
         definition = pipeline.definition(stage)
@@ -320,7 +361,7 @@ class Planner:
         found = {}
         for stage in pipeline.stage_names:
             for dep in pipeline.dvc_stage(stage).deps:
-                path = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
+                path = pipeline.relative(dep.fs_path)
                 if dep.hash_name == "params" or path in found:
                     continue
                 if path in self._sources and not _touched(path, variant.overrides):

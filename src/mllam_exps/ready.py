@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO
 
@@ -40,10 +40,11 @@ def save_ready(store: RunStore, run: Run, machine: str, by: str, stopped: Callab
     stopped : callable
         Tells whether to stop before the next one.
     """
-    found = _ready(store, machine)
-    ours = [e.saving for e in found if run.key in {step.key for step in e.steps}]
+    # All others are looked at only where there is something to save: most jobs are no experiment's last.
+    if not (ours := [e.saving for e in _those_ready(_wanting(store, run), machine)]):
+        return
     until = time.monotonic() + QUEUEING
-    while found:
+    while True:
         with one_on_this_host(store) as mine:
             if mine:
                 _save_all(store, machine, by, stopped)
@@ -66,7 +67,7 @@ def _save_all(store: RunStore, machine: str, by: str, stopped: Callable[[], bool
         return stopped() or time.monotonic() > until
 
     seen: set[str] = set()
-    while found := [e for e in _ready(store, machine) if e.identity not in seen]:
+    while found := [e for e in _those_ready(experiments.unsaved(store), machine) if e.identity not in seen]:
         seen |= {e.identity for e in found}
         if done := list(_save_each(found, enough)):
             _take_back(store, done, f"saved by {by}")
@@ -82,7 +83,8 @@ def _save_each(found: list[Experiment], enough: Callable[[], bool]) -> Iterator[
             tell = _teller(experiment, attempt)
             if attempt is None or tell is None or not save(experiment, attempt.number):
                 continue
-        except (MllamError, OSError) as error:
+        except Exception as error:
+            # Whatever is wrong with one is nothing to the others.
             print(f"{experiment.name} is left to its own last job: {error}", flush=True)
             continue
         yield experiment, attempt
@@ -121,11 +123,16 @@ def one_on_this_host(store: RunStore, *, wait: bool = False) -> AbstractContextM
     return lock(store, f"saver-{socket.gethostname()}", wait=wait)
 
 
-def _ready(store: RunStore, machine: str) -> list[Experiment]:
+def _wanting(store: RunStore, run: Run) -> Iterator[Experiment]:
+    places = [experiments.folder(store) / identity for identity in run.wanted]
+    return filter(None, (experiments.read(place) for place in places if Run(place).result is None))
+
+
+def _those_ready(found: Iterable[Experiment], machine: str) -> list[Experiment]:
     """Return this user's experiments whose results are all there, and that nobody saves at this moment."""
     return [
         e
-        for e in experiments.unsaved(store)
+        for e in found
         if e.is_mine
         and e.machine == machine
         and all(run.result is not None for run in e.runs.values())

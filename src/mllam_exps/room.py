@@ -7,7 +7,7 @@ import re
 from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Scheduler, Uncertain
 
-_OURS = re.compile(r"/(?!save-)[\w.@-]+-[0-9a-f]{8}$")
+_OURS = re.compile(r"/(?!save-)[\w.@%~-]+-[0-9a-f]{8}$")
 """How the names of stages' jobs end (`store.Run.claim`)."""
 
 

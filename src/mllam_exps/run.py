@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps import checks, dispatch, machines
+from mllam_exps import checks, dispatch, experiments, machines
+from mllam_exps.errors import UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
 from mllam_exps.processes import caller
@@ -97,6 +98,9 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
     pipeline.dvc_stage(stage)
     stages.get(stage)
     checks.check_versions_file(workspace.root, pipeline.versions(), stage)
+    if force and (names := [e.name for e in experiments.waiting_for(store.run(pipeline.definition(stage).key))]):
+        why = f"experiments at work need what it made: {', '.join(names)}"
+        raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {names[0]}")
     if force:
         set_result_aside(store.run(pipeline.definition(stage).key))
     if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:

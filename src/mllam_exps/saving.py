@@ -51,9 +51,10 @@ def save(experiment: Experiment) -> str:
         where = str(experiment.root / changed)
         raise MllamError("the experiment's clone was changed", where, next="mllam-exps submit it again")
     made = collect(experiment, draft)
+    kept = _kept(experiment.root, draft)
     described = functools.partial(_describe, experiment.root, draft.cache, experiment.sources | made)
     lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
-    tree = _write_tree(experiment, _kept(experiment.root, draft))
+    tree = _write_tree(experiment, kept)
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
     commit = git(experiment.root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
     return _push(experiment, commit)
@@ -97,7 +98,10 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
     for path, cached in outs.items():
         target, digest = root / path, str(known[path]["digest"])
-        if not cached and not (target.is_file() and outputs.md5_of_file(target) == digest):
+        if cached and not cache.holds(digest):
+            what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
+            raise MllamError(what, str(cache.path(digest)), next="mllam-exps submit it again, or dvc pull it")
+        if not cached and not (target.exists() and outputs.describe(target)["digest"] == digest):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             shutil.copyfile(cache.path(digest), target)
@@ -105,7 +109,7 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
 
 def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     """Describe an input or an output; what nobody has described is small, and hashed."""
-    found: Mapping[str, Any] | None = made.get(path) or _part(path, cache, made)
+    found = made.get(path) or _part(path, cache, made) or _around(root, path, cache, made)
     if found is not None:
         return found
     if not (root / path).exists():
@@ -128,6 +132,25 @@ def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | 
             sizes = [_size(cache, file) for file in below]
             return {"digest": digest_of_folder(below)[0], "size": sum(sizes), "files": below}
     return None
+
+
+def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Describe a folder that has outputs in it, beside what git keeps there."""
+    files: dict[str, dict[str, Any]] = {}
+    for whole, described in made.items():
+        if not whole.startswith(f"{path}/"):
+            continue
+        inside = whole.removeprefix(f"{path}/")
+        if str(described["digest"]).endswith(".dir"):
+            files |= {f"{inside}/{f['relpath']}": f | {"size": _size(cache, f)} for f in _files(cache, described)}
+        else:
+            files[inside] = {"md5": described["digest"], "size": described["size"]}
+    if not files:
+        return None
+    beside = outputs.describe(root / path)["files"] if (root / path).is_dir() else []
+    every = {f["relpath"]: f for f in beside} | {name: f | {"relpath": name} for name, f in files.items()}
+    digest = digest_of_folder(every.values())[0]
+    return {"digest": digest, "size": sum(int(f["size"]) for f in every.values()), "files": list(every.values())}
 
 
 def _files(cache: Cache, described: Mapping[str, Any]) -> list[dict[str, Any]]:

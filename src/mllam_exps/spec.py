@@ -38,6 +38,8 @@ class Spec:
         Inputs that were yet to be made when it was submitted, by path: the keys of the runs that make them.
     news : bool
         Whether the machine file named somebody to tell of the experiment's end.
+    ignored : list of str
+        Patterns of the repository's ``.dvcignore``.
     """
 
     machine: str
@@ -54,6 +56,7 @@ class Spec:
     smoke: bool = False
     to_come: dict[str, str] = field(default_factory=dict)
     news: bool = False
+    ignored: list[str] = field(default_factory=list)
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""

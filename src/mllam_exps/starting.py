@@ -34,6 +34,8 @@ class Starter:
     repo: Repo
     store: RunStore
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    for_another: bool = False
+    """Whether the runs are a colleague's: what cannot be started by us has not failed."""
 
     def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
         """Claim attempt `number` and start it; None if another driver has claimed it.
@@ -86,10 +88,10 @@ class Starter:
             )
             self._spec(definition, parameters, scheduler, request, to_come).write(attempt)
         except BaseException as error:
-            give_up(attempt, error)
+            give_up(attempt, error, tried=not self.for_another)
             raise
         self._link_log(attempt)
-        return Prepared(attempt, request, scheduler)
+        return Prepared(attempt, request, scheduler, self.for_another)
 
     @staticmethod
     def _claim(attempt: Attempt) -> dict[str, Any]:
@@ -121,6 +123,7 @@ class Starter:
             devices=request.tasks,
             launch=scheduler.launch(request),
             to_come=to_come,
+            ignored=workdir.ignored(self.workspace.root),
         )
 
     def log_link(self, attempt: Attempt) -> Path:
@@ -147,6 +150,7 @@ class Prepared:
     attempt: Attempt
     request: JobRequest
     scheduler: Scheduler
+    for_another: bool = False
 
     def submit(self, after: tuple[Job, ...]) -> Job | None:
         """Hand it to the scheduler, behind the jobs that it waits for, and write down what that answered.
@@ -170,16 +174,22 @@ class Prepared:
                 records.replace(self.attempt.directory / "uncertain.json", record)
                 return None
             except (MllamError, OSError) as error:
-                give_up(self.attempt, error)
+                give_up(self.attempt, error, tried=not self.for_another)
                 raise
             return job
 
 
-def give_up(attempt: Attempt, error: BaseException) -> None:
-    """Write down why nothing was started, so that nobody waits for this attempt."""
+def give_up(attempt: Attempt, error: BaseException, *, tried: bool = True) -> None:
+    """Write down why nothing was started, so that nobody waits for this attempt.
+
+    Parameters
+    ----------
+    tried : bool
+        Whether that is a failure; where there was no room it is none in any case.
+    """
     reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
     reason = reason or "interrupted before it was submitted"
-    outcome = Outcome.FAILED
+    outcome = Outcome.FAILED if tried else Outcome.REFUSED
     if isinstance(error, NoRoom):
         outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})" if error.why else error.what
     with contextlib.suppress(OSError):

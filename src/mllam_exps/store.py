@@ -14,10 +14,12 @@ Layout of ``<store>/runs/<key>/``::
     attempts/1/alone        there where no job waits for its end
     attempts/1/log.txt      everything that it printed
     attempts/1/work/        the work directory, laid out as the repository
+    attempts/1/tree/        the git repository that it is a folder of, for commands that are not ours
     attempts/1/scratch/     checkpoints, progress.json
     attempts/1/outputs/     what it made, frozen, if it succeeded
     result.json             which attempt's outputs are the run's result, with their hashes
     waiters/                drivers that wait for this run
+    wanted/                 submitted experiments that need it
 
 Claims (``attempts/<n>.json``) and results are created by one writer only (`records.create`). An attempt is *current*
 while there is no claim with a higher number. That is the fencing token: who is not current any more stops, and nothing
@@ -27,6 +29,7 @@ that it writes counts, because every attempt writes to a directory of its own an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -36,11 +39,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from mllam_exps import records
 from mllam_exps.processes import ProcessIdentity
 
-KEY = re.compile(r"[A-Za-z0-9_.@]+-[0-9a-f]{32}")
+KEY = re.compile(r"[A-Za-z0-9_.@%~-]+-[0-9a-f]{32}")
+
+
+def key_of(stage: str, digest: str) -> str:
+    """Return a run key: ``<stage>-<digest>``, a file's name whatever the stage is called (a matrix may hold paths)."""
+    return f"{quote(stage, safe='@')}-{digest}"
 
 
 class Outcome(StrEnum):
@@ -70,6 +79,21 @@ class Attempt:
     def work(self) -> Path:
         """The program's working directory."""
         return self.directory / "work"
+
+    @property
+    def tree(self) -> Path:
+        """The git repository that the working directory is a folder of, where it is one (`work_in`)."""
+        return self.directory / "tree"
+
+    def work_in(self, folder: Path) -> None:
+        """Make the working directory a folder of a larger tree, which is still empty."""
+        if self.work.is_symlink():  # on another file system
+            self.tree.symlink_to(self.work.readlink())
+            self.work.unlink()
+        else:
+            self.work.rename(self.tree)
+        (self.tree / folder).mkdir(parents=True)
+        self.work.symlink_to(self.tree / folder)
 
     @property
     def scratch(self) -> Path:
@@ -164,7 +188,7 @@ class Run:
     @property
     def stage(self) -> str:
         """The stage, as the key names it."""
-        return self.key.rsplit("-", 1)[0]
+        return unquote(self.key.rsplit("-", 1)[0])
 
     @property
     def store(self) -> Path:
@@ -201,6 +225,18 @@ class Run:
         if self.definition is None:
             records.replace(self.directory / "run.json", dict(definition), flush=False)
 
+    def want(self, identity: str) -> None:
+        """Note that an experiment waits for the result."""
+        # Without the note it is saved by a job of its own, later.
+        with contextlib.suppress(PermissionError):
+            (self.directory / "wanted").mkdir(parents=True, exist_ok=True)
+            (self.directory / "wanted" / identity).touch()
+
+    @property
+    def wanted(self) -> list[str]:
+        """The experiments that have waited for it, by identity; some may be gone."""
+        return [path.name for path in (self.directory / "wanted").glob("*")]
+
     def attempts(self) -> list[Attempt]:
         """Return the attempts, oldest first."""
         claims = (self.directory / "attempts").glob("*.json")
@@ -232,7 +268,7 @@ class Run:
             "claimed_by": ProcessIdentity.of().to_record(),
             "time": time.time(),
             "scheduler": scheduler,
-            "job_name": f"{experiment}/{self.stage}-{uuid.uuid4().hex[:8]}",
+            "job_name": f"{experiment}/{self.key.rsplit('-', 1)[0]}-{uuid.uuid4().hex[:8]}",
             "experiment": experiment,
             "workspace": str(workspace),
             "uid": os.getuid(),
@@ -268,10 +304,18 @@ class Run:
             other = ProcessIdentity.from_record(record)
             alive = other.alive()
             if alive is None:
-                alive = time.time() - record.get("seen", 0) < 3 * Waiter.REFRESH_SECONDS
+                # By the file system's clock: those of hosts differ.
+                alive = self.now() - _mtime(path) < 3 * Waiter.REFRESH_SECONDS
             if alive and other != identity:
                 waiters.append(other)
         return waiters
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 @dataclass

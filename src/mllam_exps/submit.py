@@ -16,7 +16,7 @@ from typing import Any
 
 from mllam_exps import checks, dispatch, experiments, machines, records, schedulers, sweeps
 from mllam_exps.assess import Assessment, RunState, assess
-from mllam_exps.chain import Chain, Standing, look
+from mllam_exps.chain import Chain, Standing, give_up_all, look
 from mllam_exps.driver import open_store
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import UsageError
@@ -26,8 +26,6 @@ from mllam_exps.machines import Machine
 from mllam_exps.planning import Plan, Planner
 from mllam_exps.room import Room
 from mllam_exps.run import set_result_aside
-from mllam_exps.schedulers import NoRoom
-from mllam_exps.starting import give_up
 from mllam_exps.store import RunStore
 from mllam_exps.workspace import Workspace
 
@@ -105,8 +103,7 @@ class Submission:
         """Enter all experiments into the store, then submit one after the other."""
         entered, new = [], []
         in_git = sweeps.saved_in_git(self.workspace.root, plans[0].experiment.baseline) if plans else {}
-        if self.force:
-            _retire(self.store, plans)
+        _retire(self.store, plans)
         for plan in plans:
             commit = in_git.get(plan.experiment.name, "")
             replaces = commit if self.force else ""
@@ -126,7 +123,11 @@ class Submission:
             for directory in new:
                 shutil.rmtree(directory, ignore_errors=True)
             raise
-        self._send(chains, standings)
+        try:
+            self._send(chains, standings)
+        except BaseException:
+            give_up_all(standings)
+            raise
         self._wait_for_others(chains, standings)
         states = [assess(chain.experiment.saving) for chain in chains]
         return [Submitted(c.experiment, s, now) for c, s, now in zip(chains, standings, states, strict=True)]
@@ -142,8 +143,7 @@ class Submission:
                     self._set_results_aside(chain.experiment)
                 standings.append(chain.prepare(again=True))
         except BaseException:
-            for prepared in (one for standing in standings for one in standing.prepared.values()):
-                give_up(prepared.attempt, NoRoom("it was not submitted", why="the submission ended before"))
+            give_up_all(standings)
             raise
         return standings
 
@@ -268,13 +268,25 @@ def _retire(store: RunStore, plans: Sequence[Plan]) -> None:
             experiments.call_off(other, "its name was taken over")
 
 
+def _want(experiment: Experiment) -> None:
+    """Let the jobs of its runs find it."""
+    for run in experiment.runs.values():
+        run.want(experiment.identity)
+
+
 def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
     """Put a planned experiment into the store, or find it there; make what was known unknown with `force`."""
     experiment = plan.experiment
     saving = experiment.saving
-    if experiments.read(experiment.directory) is None:
+    there = experiments.read(experiment.directory)
+    if there is None:
         replace(experiment, replaces=replaces).write(plan.site)
+        _want(experiment)
         return experiment
+    if there.steps != experiment.steps and not assess(saving).state.living:
+        # DVC's cache lost what it had when it was submitted first.
+        records.replace(experiment.directory / "run.json", replace(there, steps=experiment.steps).to_record())
+        _want(experiment)
     if force or (saving.result is not None and not replaces):
         # Made again, or removed from its repository since it was saved.
         if not experiment.clone.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from mllam_exps import records, schedulers
@@ -52,6 +53,9 @@ def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
     if job is None:
         return NOBODY_KNOWS
     state = asked.verdict(job)
+    if state.phase is JobPhase.FORGOTTEN and claim.get("uid", os.getuid()) != os.getuid() and attempt.started is None:
+        # Sites may hide jobs from other users (PrivateData=jobs).
+        return JobState(JobPhase.UNKNOWN, f"{job.label} is a colleague's: forgotten, or hidden from you")
     if state.phase.ended:
         keep(attempt, state)
     return state

@@ -58,7 +58,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
         If an input is missing; it is named, with the command that makes it.
     """
     if definition.commands:
-        _copy_repository(root, attempt.work, definition)
+        _copy_repository(root, attempt, definition)
     for file in {*files, *definition.params}:
         if (root / file).is_file():
             _copy(root / file, attempt.work / file)
@@ -67,13 +67,15 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     to_come: dict[str, str] = {}
     for source in definition.inputs:
         target = attempt.work / source.path
-        if target.exists() or _from_store(store, source, target) or _from_cache(repo, source, target):
+        if target.exists():
+            continue
+        if _from_store(store, source, target, spread=bool(definition.commands)) or _from_cache(repo, source, target):
             continue
         if ahead and source.run:
             to_come[source.path] = source.run
         else:
-            _from_workspace(root, source, target)
-    _hold_to_the_key(attempt, definition)
+            _from_workspace(store, root, source, target)
+    _hold_to_the_key(repo, attempt, definition)
     for output in definition.outputs:
         (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
     return to_come
@@ -89,15 +91,16 @@ def take(store: RunStore, attempt: Attempt, to_come: Mapping[str, str]) -> None:
     CheckFailed
         If one of them has not been made.
     """
+    spread = bool((attempt.run.definition or {}).get("commands"))
     for path, key in to_come.items():
-        if not _from_store(store, Input(path, key, None, tracked=True), attempt.work / path):
-            makes = key.rsplit("-", 1)[0]
+        if not _from_store(store, Input(path, key, None, tracked=True), attempt.work / path, spread=spread):
+            makes = store.run(key).stage
             raise CheckFailed(
                 f"its input {path} was not made: run {key} of {makes} is not done", next="mllam-exps status"
             )
 
 
-def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
+def _hold_to_the_key(repo: Repo, attempt: Attempt, definition: RunDefinition) -> None:
     """Refuse files that were edited between the moment when the key was made of them and this copy.
 
     Raises
@@ -113,26 +116,48 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
     changed += [
         source.path
         for source in definition.inputs
-        if not (source.tracked or source.run)
-        and source.digest != outputs.describe(attempt.work / source.path)["digest"]
+        if not (source.tracked or source.run) and source.digest != _digest(repo, attempt.work, source.path)
     ]
     if changed:
         raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
 
 
-def _from_store(store: RunStore, source: Input, target: Path) -> bool:
-    """Link to the outputs of the run that made the input: no bytes, and safe from ``dvc gc``."""
+def ignored(root: Path) -> list[str]:
+    """Return the patterns of the repository's ``.dvcignore``; those in folders below it are for DVC alone."""
+    file = root / ".dvcignore"
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _digest(repo: Repo, work: Path, path: str) -> str:
+    """Return the digest of what DVC sees: what ``.dvcignore`` names does not count."""
+
+    def counts(file: Path) -> bool:
+        return not repo.dvcignore.is_ignored_file(str(Path(repo.root_dir, file.relative_to(work))))
+
+    return str(outputs.describe(work / path, counts)["digest"])
+
+
+def _from_store(store: RunStore, source: Input, target: Path, *, spread: bool = False) -> bool:
+    """Link to the outputs of the run that made the input: no bytes, and safe from ``dvc gc``.
+
+    A folder is one link to all of it, for programs of ours, which only read; or it is `spread`, for others.
+    """
     if source.run is None:
         return False
     run = store.run(source.run)
+    result = run.result
     known = outputs.known_digest(run, source.path)
-    if known is None or (source.digest and source.digest != known):
+    if result is None or (source.digest and known and source.digest != known):
         return False
     made = outputs.result_attempt(run).outputs / source.path
     if not made.exists():
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(made)
+    if spread:
+        outputs.spread(run, source.path, target)
+    else:
+        target.symlink_to(made)
     return True
 
 
@@ -142,25 +167,25 @@ def _from_cache(repo: Repo, source: Input, target: Path) -> bool:
     return outputs.check_out(repo, source.digest, target)
 
 
-def _from_workspace(root: Path, source: Input, target: Path) -> None:
+def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) -> None:
     path = root / source.path
     if not path.exists():
-        makes = f"dvc repro {source.run.rsplit('-', 1)[0]}" if source.run else "dvc checkout"
+        makes = f"dvc repro {store.run(source.run).stage}" if source.run else "dvc checkout"
         raise CheckFailed(f"the input {source.path} is missing", next=f"{makes} makes it")
     _copy(path, target)
 
 
-def _copy_repository(root: Path, work: Path, definition: RunDefinition) -> None:
+def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
     """Give a command that may read whatever git keeps a copy of it all, history and DVC's settings included.
 
     What other stages make, and what this one did before, is not taken from git.
     """
-    clones.copy(root, work, linked=False)
-    if not (root / ".git").exists():
-        # The DVC repository is a folder of the git repository.
-        clones.copy(next(p for p in root.parents if (p / ".git").exists()) / ".git", work / ".git", linked=False)
+    top = next(folder for folder in (root, *root.parents) if (folder / ".git").exists())
+    if top != root:
+        attempt.work_in(root.relative_to(top))
+    clones.copy(top, attempt.tree if top != root else attempt.work, linked=False)
     for path in [*(i.path for i in definition.inputs if i.run), *(o.path for o in definition.outputs)]:
-        made = work / path
+        made = attempt.work / path
         if made.is_dir() and not made.is_symlink():
             shutil.rmtree(made)
         else:

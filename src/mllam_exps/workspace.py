@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mllam_exps.machines import Machine
 
 
+GIT_PATIENCE = 300.0
+"""Seconds that git may take; a hook that hangs must not keep a job's nodes until its time limit."""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A checkout in which DVC works.
@@ -118,9 +122,19 @@ def run_git(
     if index is not None:
         environ["GIT_INDEX_FILE"] = str(index)
     command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(
-        command, env=environ, input=input, capture_output=True, text=True, errors="replace", check=False
-    )
+    try:
+        return subprocess.run(
+            command,
+            env=environ,
+            input=input,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=GIT_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, -1, "", f"fatal: no answer within {GIT_PATIENCE:.0f} s")
 
 
 def leftovers(root: Path, since: float | None = None) -> list[str]:

@@ -1,25 +1,58 @@
 """Runs the commands of a stage that is not ours: ``python -m mllam_exps.programs.shell STAGE FOLDER COMMAND…``.
 
 As DVC (3.67) does: each command in a shell of its own, the user's, without its startup files; the first that fails is
-the end.
+the end. Whatever they leave running ends with them, and with this process: what is made is hashed when they are done,
+and nobody may write to it after that.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mllam_exps.programs import fence
 
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+GRACE_SECONDS = 10.0
 _WITHOUT_STARTUP_FILES = {"bash": ["--noprofile", "--norc"], "zsh": ["--no-rcs"], "fish": ["--no-config"]}
+
+
+class Told(Exception):
+    """A signal tells this process to end."""
 
 
 def main(stage: str, folder: str, *commands: str) -> int:
     """Run the commands; return the exit code of the last, as shells tell it."""
-    fence.guard(lambda: os.killpg(0, signal.SIGKILL))
+    libc = ctypes.CDLL(None)
+    # What a command leaves behind becomes a child of ours, in whatever session it is.
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGTERM, _tell)
+    # Whoever started us asked the kernel to kill us when it dies: then our children would go on.
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    fence.guard(_give_up)
+    try:
+        return _run_each(stage, folder, commands)
+    except Told:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end_children(signal.SIGTERM, GRACE_SECONDS)
+        return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end_children(signal.SIGKILL, GRACE_SECONDS)
+
+
+def _tell(_number: int, _frame: object) -> None:
+    raise Told
+
+
+def _run_each(stage: str, folder: str, commands: tuple[str, ...]) -> int:
     shell = os.environ.get("SHELL") or "/bin/sh"
     options = _WITHOUT_STARTUP_FILES.get(Path(shell).name, [])
     environ = os.environ | {"DVC_ROOT": str(Path.cwd()), "DVC_STAGE": stage}
@@ -28,10 +61,41 @@ def main(stage: str, folder: str, *commands: str) -> int:
             environ[theirs] = value
     for command in commands:
         print(">", command, flush=True)
-        code = subprocess.run([shell, *options, "-c", command], cwd=folder, env=environ, check=False).returncode
+        code = subprocess.Popen([shell, *options, "-c", command], cwd=folder, env=environ).wait()
         if code:
             return code if code > 0 else 128 - code
     return 0
+
+
+def _children() -> list[int]:
+    """Return the processes that are children of this one, and not only waiting to be asked how they ended."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # "12 (name, which may hold anything) S 1 …": state, parent
+            state, parent = place.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state not in "ZX":
+                found.append(int(place.parent.name))
+    return found
+
+
+def _end_children(number: signal.Signals, patience: float) -> None:
+    """Send a signal to all children, and to theirs, which become ours, until there is none or patience ends."""
+    until = time.monotonic() + patience
+    told: set[int] = set()
+    while (living := _children()) and time.monotonic() < until:
+        for pid in living:
+            if number is signal.SIGKILL or pid not in told:
+                told.add(pid)
+                with contextlib.suppress(OSError):
+                    os.kill(pid, number)
+        time.sleep(0.05)
+
+
+def _give_up() -> None:
+    """End at once, with all children."""
+    _end_children(signal.SIGKILL, GRACE_SECONDS)
+    os._exit(fence.EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from mllam_exps import experiments
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError, UsageError
 from mllam_exps.experiments import Experiment
+from mllam_exps.locks import lock
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.report.here import Here
 from mllam_exps.stopping import ask_to_stop, stop, wait_for
@@ -32,10 +33,14 @@ def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     now = assess(run)
     if not now.state.living or now.attempt is None:
-        others = [r.key for r in here.store.runs() if r.stage == run.stage and assess(r).state.living]
-        why = f"of {run.stage} are at work: {', '.join(others)}" if others else ""
-        way_out = f"mllam-exps cancel {others[0]}" if others else "mllam-exps status"
-        raise UsageError(f"{run.key} is not running: it is {now.state}", why=why, next=way_out)
+        others = [r for r in here.store.runs() if r.stage == run.stage and assess(r).state.living]
+        whose = {other.key: [e.name for e in experiments.waiting_for(other)] for other in others[:3]}
+        told = [f"{key} (experiment {', '.join(names)})" if names else key for key, names in whose.items()]
+        why = f"at work of {run.stage}: {', '.join(told)}{', …' if len(others) > len(told) else ''}" if told else ""
+        # A run that an experiment waits for is not cancelled by its key.
+        which = next((names[0] if names else key for key, names in whose.items()), "")
+        way_out = f"mllam-exps cancel {which}" if which else "mllam-exps status"
+        raise UsageError(f"the run of {run.stage} is not at work here: it is {now.state}", run.key, why, way_out)
     me = ProcessIdentity.of()
     waiters = [f"process {w.pid} on {w.host}" for w in run.other_waiters(me)]
     names = [e.name for e in experiments.waiting_for(run)]
@@ -74,9 +79,15 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
             else:
                 asked += _ask(run, me)
     late = wait_for(asked)
+    with lock(here.store, "dispatch", wait=True):
+        # Whoever was submitting some of it has done so by now.
+        again = [attempt for experiment in wanted for attempt in _ask(experiment.saving, me)]
+        runs = {run.key: run for experiment in wanted for run in experiment.runs.values() if run.key not in kept}
+        again += [attempt for run in runs.values() for attempt in _ask(run, me)]
+        for experiment in wanted:
+            _note_the_end(experiment)
+    late += wait_for(again)
     for experiment in wanted:
-        # A last job that was at work just then may have left the rest to the next one.
-        late += wait_for(_ask(experiment.saving, me))
         _note_the_end(experiment)
         state = assess(experiment.saving).state
         told = f"{state} already" if experiment in over else "is being cancelled" if state.living else state

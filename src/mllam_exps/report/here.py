@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
 from mllam_exps import dispatch, experiments, machines
 from mllam_exps.dvc_index import open_repo
-from mllam_exps.errors import UsageError
+from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
@@ -41,7 +42,11 @@ class Here:
 
     def dispatch(self) -> None:
         """Submit what waits in the store and fits now: each command that looks at experiments does."""
-        dispatch.dispatch(self.store, others=self.machine.submit_for_others)
+        try:
+            dispatch.dispatch(self.store, others=self.machine.submit_for_others)
+        except (MllamError, OSError) as error:
+            # Whoever wants to look can look, on a full disk, too.
+            print(f"note: what waits in the run store cannot be gone on with: {error}", file=sys.stderr)
 
     @cached_property
     def pipeline(self) -> Pipeline:
