@@ -19,6 +19,20 @@ def row(name: str, state: RunState) -> Row:
     return Row(name, {"grow": Cell(run, Assessment(state, "out of memory" if state is RunState.FAILED else ""))})
 
 
+def test_what_is_under_way_is_seen_in_a_window_that_failures_would_fill():
+    rows = [row(f"bad{n}", RunState.FAILED) for n in range(9)]
+    for number, broken in enumerate(rows):
+        object.__setattr__(broken.cells["grow"].now, "reason", f"reason {number}")
+    rows += [row(f"alive{n}", RunState.PENDING) for n in range(4)]
+    console = Console(width=80, height=16, color_system=None)
+    with console.capture() as captured:
+        console.print(status._frame(rows, console))
+    shown = captured.get()
+    assert len(shown.splitlines()) <= 16
+    assert all(f"alive{n}" in shown for n in range(4))
+    assert "what is over: mllam-exps status" in shown
+
+
 @pytest.mark.parametrize("height", [24, 60])
 def test_a_watched_table_fits_its_window(height: int):
     rows = [row(f"done{n}", RunState.DONE) for n in range(60)]

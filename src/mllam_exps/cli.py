@@ -85,7 +85,8 @@ def submit(
     name: Annotated[str, typer.Option("--name", "-n", help="Name of the experiment; several are counted.")] = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Message of its commit.")] = "",
     force: Annotated[
-        bool, typer.Option("--force", "-f", help="Make known results again, and take over a name that is taken.")
+        bool,
+        typer.Option("--force", "-f", help="Make every stage again, known or not, and take over a name that is taken."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be submitted, and submit nothing.")
@@ -178,7 +179,10 @@ def why(
 def cancel(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="EXP|STAGE|KEY…", help="Submitted experiments, a stage, or a run key's beginning."),
+        typer.Argument(
+            metavar="EXP|STAGE|KEY…",
+            help="Submitted experiments (`*` stands for anything), a stage, or a run key's beginning.",
+        ),
     ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Even if somebody waits for the run.")] = False,
 ) -> None:
@@ -190,10 +194,17 @@ def cancel(
 
 @app.command(short_help="Submit again what failed, and what hung on it.")
 def retry(
-    names: Annotated[list[str] | None, typer.Argument(metavar="EXP…", help="Submitted experiments.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All of this repository that failed.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="EXP…", help="Submitted experiments (`*` stands for anything).")
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only those of them that failed; if none is named, all of this repository.")
+    ] = False,
 ) -> None:
-    """Submit again what failed or was cancelled, and what hung on it. A training goes on from its newest checkpoint."""
+    """Submit again what failed or was cancelled, and what hung on it. A training goes on from its newest checkpoint.
+
+    Files are as they were when it was submitted, but for machine files: what was mended since is for `submit`.
+    """
     from mllam_exps.report import retry as report
 
     report.retry(names or [], failed=failed)
@@ -201,7 +212,9 @@ def retry(
 
 @app.command(short_help="Delete failed experiments, and what nothing needs.")
 def clean(
-    names: Annotated[list[str] | None, typer.Argument(metavar="EXP…", help="Only these experiments.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="EXP…", help="Only these experiments (`*` stands for anything).")
+    ] = None,
     older_than: Annotated[
         str, typer.Option("--older-than", metavar="AGE", help="Only what nothing happened to for so long: 30d, 12h.")
     ] = "",

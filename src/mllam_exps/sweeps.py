@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
+from mllam_exps.clones import git
 from mllam_exps.errors import UsageError
-from mllam_exps.workspace import git
 
 LONGEST_NAME = 200
 """git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
@@ -113,7 +113,7 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
                 plugins = str(root / hydra.get("plugins_path", ""))
                 compose_and_dump(path, where, module, hydra.get("config_name", "config"), plugins, words)
             elif not path.is_file():
-                raise UsageError("there is no such file", f"-S {file}:{words[0]}")
+                raise UsageError("there is no such file", f"-S {file}:{words[0]}", next=_other_file(root, file, words))
             else:
                 _alone(path)
                 apply_overrides(path, words)
@@ -127,15 +127,27 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
 
 def _elsewhere(root: Path, file: str, words: list[str]) -> str:
     """Name the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
-    stages = (yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}).get("stages") or {}
-    tracked = (entry for stage in stages.values() for entry in stage.get("params") or () if isinstance(entry, dict))
-    others = {name for entry in tracked for name in entry} - {file}
-    for other in sorted(name for name in others if Path(name).suffix in {".yaml", ".yml"} and (root / name).is_file()):
+    for other in sorted(name for name in _tracked(root) - {file} if Path(name).suffix in {".yaml", ".yml"}):
         known = _keys(yaml.safe_load((root / other).read_text(encoding="utf-8")))
         for word in words:
             if word.partition("=")[0] in known:
                 return f"did you mean {other}:{word}?"
     return ""
+
+
+def _other_file(root: Path, file: str, words: list[str]) -> str:
+    """Name the parameter file that was meant, where there is none of that name: its folder was left out, mostly."""
+    known = sorted(name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file())
+    by_stem = {Path(name).stem: name for name in reversed(known)}
+    near = difflib.get_close_matches(Path(file).stem, by_stem, 1)
+    return f"did you mean {by_stem[near[0]]}:{words[0]}?" if near else ""
+
+
+def _tracked(root: Path) -> set[str]:
+    """Return the parameter files that stages name, and that are there."""
+    stages = (yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}).get("stages") or {}
+    entries = (entry for stage in stages.values() for entry in stage.get("params") or () if isinstance(entry, dict))
+    return {name for entry in entries for name in entry if (root / name).is_file()}
 
 
 def _near(path: Path, words: list[str]) -> str:

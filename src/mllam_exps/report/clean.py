@@ -7,8 +7,10 @@ import re
 import sys
 
 from mllam_exps import cleaning
+from mllam_exps.assess import RunState, assess
 from mllam_exps.cleaning import Candidate
 from mllam_exps.errors import UsageError
+from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
 from mllam_exps.watch import duration
@@ -17,21 +19,23 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """List, ask and delete."""
+    """List, ask and delete; names may be patterns with ``*``."""
     here = Here.open()
-    for name in names:
-        here.submitted(name)
+    named = {e.identity: e for name in names for e in here.matching(name) or [here.submitted(name)]}
     seconds = _seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
 
     def candidates() -> list[Candidate]:
-        return list(cleaning.candidates(here.store, origin, names, failed=failed, older_than=seconds))
+        # By name, if it was not said by its identity: who names it means those before it that had the name, too.
+        chosen = [identity if identity in names else e.name for identity, e in named.items()]
+        return list(cleaning.candidates(here.store, origin, chosen, failed=failed, older_than=seconds))
 
     found = candidates()
     if as_json:
         print(json.dumps([{"what": c.what, "why": c.why, "bytes": c.size, "path": str(c.directory)} for c in found]))
     elif not found:
-        print("nothing to clean: what is there is needed, or younger")
+        in_use = [] if failed else [e.name for e in named.values() if e.origin == origin and _is_in_use(e)]
+        print(_told_in_use(in_use) if in_use else "nothing to clean: what is there is needed, or younger")
     else:
         _print_table(found)
     if dry_run or not found:
@@ -49,6 +53,16 @@ def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes
     print(
         f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}", file=sys.stderr if as_json else sys.stdout
     )
+    here.dispatch()  # others found the lock taken meanwhile, and left to us what waits
+
+
+def _is_in_use(experiment: Experiment) -> bool:
+    return experiment.is_mine and assess(experiment.saving).state is RunState.DONE and cleaning.is_in_git(experiment)
+
+
+def _told_in_use(names: list[str]) -> str:
+    are = "is" if len(names) == 1 else "are"
+    return f"{', '.join(names)} {are} saved and in use: dvc exp remove {' '.join(names)} first"
 
 
 def _confirmed(found: list[Candidate]) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mllam_exps import chain, checks, experiments, schedulers
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from mllam_exps import chain, checks, experiments, lockfile, machines, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain
 from mllam_exps.errors import MllamError, UsageError
@@ -11,25 +16,88 @@ from mllam_exps.locks import lock
 from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.report.here import Here
 from mllam_exps.room import Room
+from mllam_exps.workspace import run_git
+
+NAMED = 3
+"""Changed files that a note names."""
 
 
 def retry(names: list[str], *, failed: bool) -> None:
-    """Submit again, in the clones that were made when they were submitted; a training goes on from its checkpoint."""
+    """Submit again, in the clones that were made when they were submitted; a training goes on from its checkpoint.
+
+    Parameters
+    ----------
+    names : list of str
+        Experiments, or patterns with ``*``.
+    failed : bool
+        Only those of them that failed; without names, all of this repository that did.
+    """
     here = Here.open()
-    wanted = [experiment for name in names for experiment in here.matching(name) or [here.submitted(name)]]
-    if failed:
-        mine = [e for e in experiments.of_store(here.store) if e.is_mine and e.origin == str(here.workspace.origin)]
-        wanted += [e for e in mine if assess(e.saving).state in {RunState.FAILED, RunState.LOST} and e not in wanted]
-    if not wanted:
-        what = "no experiment has failed" if failed else "no experiment is named"
-        raise UsageError(what, next="mllam-exps status" if failed else "mllam-exps retry EXP, or --failed")
+    wanted = _wanted(here, names, failed=failed)
     for experiment in wanted:
         _refuse(experiment)
+    for experiment in wanted:
+        if changed := changed_since(experiment):
+            told = ", ".join([*changed[:NAMED], "…"] if len(changed) > NAMED else changed)
+            print(
+                f"note: {experiment.name} goes on with the files as they were when it was submitted; changed since:"
+                f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now",
+                file=sys.stderr,
+            )
     rooms: dict[str, Room] = {}
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             print(f"{experiment.name}: {_retry(experiment, rooms)}")
     here.dispatch()
+
+
+def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
+    """Return the experiments that are meant, each once.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if not (names or failed):
+        raise UsageError("no experiment is named", next="mllam-exps retry EXP, or --failed")
+    if names:
+        # Patterns overlap, and each reads the store anew: what is the same is not equal.
+        named = (e for name in names for e in here.matching(name) or [here.submitted(name)])
+        found = list({e.identity: e for e in named}.values())
+    else:
+        found = [e for e in experiments.of_store(here.store) if e.origin == str(here.workspace.origin)]
+    if not failed:
+        return found
+    wanted = [e for e in found if e.is_mine and assess(e.saving).state in {RunState.FAILED, RunState.LOST}]
+    if not wanted:
+        what = "none of these has failed" if names else "no experiment has failed"
+        raise UsageError(what, " ".join(names), next="mllam-exps status")
+    return wanted
+
+
+def changed_since(experiment: Experiment) -> list[str]:
+    """Return the tracked files of the repository that differ from what was frozen, seen from the DVC repository.
+
+    What the stages make is none of them, nor are machine files, which are read where the repository is.
+    """
+    # The clone's index is what was frozen, without `-S`; `git diff` (2.39) would write to it, whatever it is told. It
+    # describes the clone's own files: checked in full, inodes too, none here passes for one of them unread.
+    done = run_git(
+        Path(experiment.repository),
+        f"--git-dir={experiment.clone / '.git'}",
+        f"--work-tree={experiment.repository}",
+        *("-c", "core.checkStat=default", "-c", "core.trustctime=true"),
+        *("ls-files", "--modified", "-z"),
+    )
+    if done.returncode != 0:
+        return []  # where the repository is gone, nobody has mended anything in it
+    made: set[str] = set()
+    with contextlib.suppress(MllamError):
+        made = {path for stage in lockfile.read(experiment.clone).stages.values() for path in stage.made}
+    files = [os.path.relpath(file, experiment.prefix or ".") for file in done.stdout.split("\0") if file]
+    left_out = {lockfile.FILE, machines.FOLDER, *made}
+    return [file for file in files if not left_out & {file, *map(str, Path(file).parents)}]
 
 
 def _refuse(experiment: Experiment) -> None:

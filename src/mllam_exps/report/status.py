@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 import time
@@ -106,11 +107,23 @@ def _newest(rows: list[Row]) -> list[Row]:
 def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     rows = gather(here, names, everything=everything)
     if names and not rows:
-        raise UsageError(f"no experiment {' '.join(names)}", str(here.store.directory), next="mllam-exps status --all")
+        raise UsageError(f"no experiment {' '.join(names)}", str(here.store.directory), next=_meant(here, names))
     for name in names:
         if not any(fnmatchcase(row.name, name) or name in row.cells for row in rows):
             print(f"note: no experiment and no stage of these is called {name}", file=sys.stderr)
     return rows
+
+
+def _meant(here: Here, names: list[str]) -> str:
+    """Say what may have been meant by names that nothing is called, or that only what is left out is called."""
+    everything = gather(here, [], everything=True)
+    known = {row.name for row in everything}.union(*(row.cells for row in everything))
+    for name in names:
+        if name not in known and any(other.startswith(f"{name}-") for other in known):
+            return f"did you mean '{name}-*'?"
+        if name not in known and (near := difflib.get_close_matches(name, sorted(known), 1)):
+            return f"did you mean {near[0]}?"
+    return "mllam-exps status --all"
 
 
 def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
@@ -128,11 +141,11 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
             rows = gather(here, names, everything=everything)
 
 
-def _frame(rows: list[Row], console: Console) -> Group:
+def _frame(rows: list[Row], console: Console, note: str = "") -> Group:
     """Return what fits the window: of the table what is under way first, then what failed, then what is done."""
     from rich.console import Group
 
-    last = f"{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"
+    last = f"{note}{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"
     by_use = sorted(enumerate(rows), key=lambda one: (one[1].over, one[1].state is RunState.DONE, -one[0]))
     most = len(rows)
     while True:
@@ -140,6 +153,9 @@ def _frame(rows: list[Row], console: Console) -> Group:
         left_out = [_left_out(len(rows) - most)] if most < len(rows) else []
         group = Group(*render(rows, [row for number, row in enumerate(rows) if number in kept]), *left_out, last)
         excess = len(console.render_lines(group, pad=False)) - console.height
+        under_way = [row for row in rows if not row.over]
+        if excess > 0 and most <= FEWEST and 0 < len(under_way) < len(rows):
+            return _frame(under_way, console, "what is over: mllam-exps status; ")
         if excess <= 0 or most <= FEWEST:
             return group
         most = max(FEWEST, most - max(1, excess // 3))  # a row may have several lines
@@ -189,7 +205,7 @@ def _cell(row: Row, stage: str) -> Text:
     if cell.now.state is RunState.RUNNING and cell.now.attempt is not None:
         told = describe(cell.now).partition(" (")[0]
         word = told if (cell.now.attempt.progress or {}).get("done") is not None else "running"
-    if cell.tries > 1:
+    if cell.tries > 1 and cell.now.state is not RunState.DONE:
         word = f"{word} (try {cell.tries})"
     return Text(word, style=COLOURS.get(cell.now.state, ""))
 
@@ -274,11 +290,12 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
     if row.saving is None or stopped:
         return
     now = row.saving.now
-    told = now.reason.partition("\n")[0]
+    told, _, way_out = now.reason.partition("\n  → ")
+    told, way_out = told.partition("\n")[0], way_out.replace("{", "{{").replace("}", "}}")
     if now.state.stopped:
         what = "" if now.state is RunState.CANCELLED else "saving it "
         why = "" if told.startswith(str(now.state)) else f": {told}"
-        yield now.state, f"{what}{now.state}{why}", _AGAIN
+        yield now.state, f"{what}{now.state}{why}", way_out or _AGAIN
     elif now.state is RunState.NEW and told and not any(c.now.state is RunState.NEW for c in row.cells.values()):
         yield now.state, told, ""
 

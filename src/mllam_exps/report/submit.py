@@ -64,6 +64,7 @@ def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
 def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
     count = len(submitted)
     experiments = "1 experiment" if count == 1 else f"{count} experiments"
+    where = f"(machine {submitted[0].experiment.machine})" if submitted else ""
     new = Counter(stage for one in submitted for stage in one.standing.started)
     lines = []
     if dry_run:
@@ -74,12 +75,12 @@ def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
             if one.word(step.stage) == "waits"
         }
         told = ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items()) or "nothing"
-        return [f"{experiments}; would run: {told}; nothing was submitted"]
+        return [f"{experiments}; would run: {told}; nothing was submitted {where}"]
     told = ", ".join(f"{n} × {stage}" for stage, n in new.items())
     nothing = "nothing submitted" if any(one.standing.waits for one in submitted) else "all is known or under way"
     told = f"{told} submitted" if told else nothing
     done = sum(one.saving.state is RunState.DONE for one in submitted)
-    lines.append(f"{experiments}: {told}" + (f"; {done} known and saved already" if done else ""))
+    lines.append(f"{experiments}: {told} {where}" + (f"; {done} known and saved already" if done else ""))
     if waits := next((one.standing.waits for one in submitted if one.standing.waits), ""):
         number = sum(bool(one.standing.waits) for one in submitted)
         lines.append(f"{number} of them {'waits' if number == 1 else 'wait'} in the run store: {waits}")
