@@ -184,6 +184,8 @@ def test_a_watcher_that_was_killed_is_replaced_by_the_next_command(made: Experim
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
     made.set("toy.yaml", grow__epochs=10)
     submit(made, "-n", "w", "-S", "toy.yaml:grow.seconds=0.2,0.21")
+    # Not at once, where other tests' runs on this host count as well.
+    eventually(lambda: made.starts() == 1, 90, "the first works")
     [watcher] = [p for p in watchers(made) if "mllam_exps.dispatch" in _cmdline(p)]
     watcher.kill()
     eventually(lambda: len(list(made.store.glob("grow-*/result.json"))) == 1, 60, "what runs is done")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PERIOD = 0.5
 LONGEST_PERIOD = 5.0
+NAMED = 3
+"""Experiments that a message names; it counts the others."""
 
 
 def waiting(store: RunStore, *, others: bool = False) -> list[Experiment]:
@@ -89,6 +91,7 @@ def _advance(found: list[Experiment]) -> bool:
 
     rooms: dict[tuple[str, str], tuple[Machine, Room]] = {}
     hope = False
+    trouble: dict[str, list[str]] = {}
     for experiment in found:
         try:
             place = (experiment.origin, experiment.machine)
@@ -98,9 +101,12 @@ def _advance(found: list[Experiment]) -> bool:
             hope = _advance_one(experiment, *rooms[place]) or hope
         except Exception as error:
             # Whatever is wrong with one keeps neither the others nor the command that looks from going on.
-            told = error if isinstance(error, MllamError | OSError) else f"{type(error).__name__}: {error}"
+            told = str(error) if isinstance(error, MllamError | OSError) else f"{type(error).__name__}: {error}"
             whose = "" if experiment.is_mine else f" of {experiment.user}"
-            print(f"{experiment.name}{whose} waits: {told}", file=sys.stderr, flush=True)
+            trouble.setdefault(told, []).append(f"{experiment.name}{whose}")
+    for told, names in trouble.items():
+        some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        print(f"{some} cannot be gone on with: {told}", file=sys.stderr, flush=True)
     return hope
 
 
