@@ -408,7 +408,7 @@ def _describe(dep: Any, path: str) -> dict[str, Any]:
     """Describe an input that no stage makes: its digest, and its size and number of files as DVC counts them."""
     digest = digest_of_source(dep, path)
     place = Path(dep.fs_path)
-    files = [file for file in place.rglob("*") if file.is_file()] if place.is_dir() else [place]
+    files = [Path(file) for file in dep.repo.dvcignore.find(dep.repo.fs, dep.fs_path)] if place.is_dir() else [place]
     return {
         "digest": digest,
         "size": sum(file.stat().st_size for file in files),
