@@ -117,6 +117,14 @@ def workspace_of(experiment: Experiment) -> Workspace:
     return Workspace(experiment.root, Path(experiment.origin), experiment.name, experiment.baseline)
 
 
+def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
+    """Tell whether the programs are those that an experiment was submitted with: others would make other results."""
+    from mllam_exps import checks
+
+    now, _ = checks.versions_text(workspace_of(experiment), machine)
+    return (experiment.root / VERSIONS_FILE).read_text(encoding="utf-8") == now
+
+
 def pipeline_of(experiment: Experiment) -> Pipeline:
     """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
     from mllam_exps.driver import known_digests

@@ -22,7 +22,6 @@ from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.store import RunStore
 
 if TYPE_CHECKING:
@@ -139,13 +138,11 @@ def _advance_one(experiment: Experiment, machine: Machine, room: Room) -> bool:
 
 def _can_be_helped(experiment: Experiment, machine: Machine) -> bool:
     """Tell whether stages of a colleague's experiment wait, and would run with the programs that it was meant for."""
-    from mllam_exps import checks
-    from mllam_exps.chain import workspace_of
+    from mllam_exps.chain import programs_are_the_same
 
     if not any(assess(run).state is RunState.NEW for run in experiment.runs.values()):
         return False
-    now, _ = checks.versions_text(workspace_of(experiment), machine)
-    if (experiment.root / VERSIONS_FILE).read_text(encoding="utf-8") == now:
+    if programs_are_the_same(experiment, machine):
         return True
     what = f"{experiment.name} of {experiment.user} waits: it needs other versions of the programs than are here"
     print(what, file=sys.stderr, flush=True)

@@ -97,7 +97,6 @@ class Planner:
 
     def __post_init__(self) -> None:
         self.state = clones.state(self.workspace.root)
-        self._untracked = clones.untracked(self.workspace.root)
         self.notes: list[str] = []
         self._there = list(experiments.of_store(self.store))
 
@@ -134,6 +133,10 @@ class Planner:
         """Return the names that experiments of this baseline have, submitted or not."""
         mine = {e.name: e for e in self._there if (e.origin, e.baseline) == (self._origin, self.state.baseline)}
         return dict.fromkeys(self._in_git) | mine
+
+    @cached_property
+    def _untracked(self) -> list[str]:
+        return clones.untracked(self.workspace.root)
 
     @cached_property
     def _in_git(self) -> dict[str, str]:

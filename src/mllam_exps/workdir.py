@@ -176,7 +176,7 @@ def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) ->
 
 
 def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
-    """Give a command that may read whatever git keeps a copy of it all, history and DVC's settings included.
+    """Give a command that may read whatever git keeps a copy of it all, with git's and DVC's own folders.
 
     What other stages make, and what this one did before, is not taken from git.
     """

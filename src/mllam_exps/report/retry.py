@@ -13,7 +13,6 @@ from mllam_exps.chain import Chain
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
-from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.report.here import Here
 from mllam_exps.room import Room
 from mllam_exps.workspace import run_git
@@ -111,8 +110,7 @@ def _refuse(experiment: Experiment) -> None:
     checks.check_environment(machine, chain.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
         raise UsageError("its clone is gone", experiment.name, next="mllam-exps submit it again")
-    now, _ = checks.versions_text(chain.workspace_of(experiment), machine)
-    if (experiment.root / VERSIONS_FILE).read_text(encoding="utf-8") != now:
+    if not chain.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
         raise UsageError("cannot go on", experiment.name, why, "mllam-exps submit it again")
 
