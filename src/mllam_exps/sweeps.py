@@ -6,19 +6,28 @@ DVC reads it with Hydra; so do we, through DVC.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from mllam_exps.clones import git
 from mllam_exps.errors import UsageError
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+MOST_EXPERIMENTS = 1000
+"""A sweep that means more is refused before its experiments are listed: it was a typing mistake, most likely."""
 LONGEST_NAME = 200
 """git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
+_LONGEST_SHOWN = 400
 
 Overrides = dict[str, list[str]]
 """By parameter file, what is set in it."""
@@ -47,7 +56,7 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     Raises
     ------
     UsageError
-        If Hydra cannot read it.
+        If Hydra cannot read it, or if it means more than `MOST_EXPERIMENTS`.
     """
     if not set_params:
         return [Variant({}, name)]
@@ -59,21 +68,78 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     by_file: Overrides = {}
     for path, words in to_path_overrides(set_params).items():
         by_file.setdefault(_inside(path, inside), []).extend(words)
+    where = _short(f"-S {' -S '.join(set_params)}")
     try:
-        sweeping = any(o.is_sweep_override() for words in by_file.values() for o in to_hydra_overrides(words))
+        read = {file: to_hydra_overrides(words) for file, words in by_file.items()}
+        _refuse_too_many(read, where)
         found = get_hydra_sweeps(by_file)
-    except (DvcException, HydraException) as error:
-        why = " ".join(str(error).split())
-        raise UsageError("cannot be read", f"-S {' -S '.join(set_params)}", why, _GRAMMAR) from error
-    if not sweeping:
+    # Python itself refuses integers of more than 4,300 digits (ValueError), and lists a thousand brackets deep.
+    except (DvcException, HydraException, ValueError, RecursionError) as error:
+        why = _short(" ".join(str(error).split()))
+        raise UsageError("cannot be read", where, why, _GRAMMAR) from error
+    if not any(override.is_sweep_override() for words in read.values() for override in words):
         return [Variant(by_file, name)]
     overrides = [{file: list(words) for file, words in one.items()} for one in found]
     if not overrides:
-        raise UsageError("means no value, and so no experiment", f"-S {' -S '.join(set_params)}", next=_GRAMMAR)
+        raise UsageError("means no value, and so no experiment", where, next=_GRAMMAR)
     return [Variant(one, f"{name}-{n}" if name else "") for n, one in enumerate(overrides, 1)]
 
 
 _GRAMMAR = "-S [FILE:]KEY=VALUE, KEY=1,2,4, 'KEY=range(1,5)', +KEY=VALUE for a key that the file lacks"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _refuse_too_many(by_file: Mapping[str, Sequence[Override]], where: str) -> None:
+    """Count the experiments without listing them: Hydra would first make a list of them all.
+
+    Raises
+    ------
+    UsageError
+        If there are more than `MOST_EXPERIMENTS`.
+    """
+    counts = [_values(override) for words in by_file.values() for override in _last_of_each_key(words)]
+    number = math.prod(counts)
+    if number > MOST_EXPERIMENTS:
+        several = [f"{count:,}" for count in counts if count > 1]
+        product = f" ({' x '.join(several)})" if len(several) > 1 else ""
+        raise UsageError(
+            f"means {number:,} experiments{product}",
+            where,
+            f"one command submits at most {MOST_EXPERIMENTS:,}",
+            "take fewer values or a larger step, e.g. 'KEY=range(0,100,10)', or share them among several commands",
+        )
+
+
+def _last_of_each_key(overrides: Sequence[Override]) -> list[Override]:
+    """Return what Hydra uses where a key is given more than once."""
+    return list({override.get_key_element(): override for override in overrides}.values())
+
+
+def _values(override: Override) -> int:
+    """Return how many values an override means.
+
+    Raises
+    ------
+    ValueError
+        For a range that has no end, or no step.
+    """
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    sweep = override.value()
+    if isinstance(sweep, ChoiceSweep):
+        return len(sweep.list)
+    if not isinstance(sweep, RangeSweep) or sweep.start is None or sweep.stop is None:
+        return 1
+    bounds = (sweep.start, sweep.stop, sweep.step)
+    if not all(isinstance(number, int) or math.isfinite(number) for number in bounds):
+        raise ValueError(f"the numbers of a range must be finite: {override.input_line}")
+    start, stop, step = map(Decimal, bounds)
+    if step == 0:
+        raise ValueError(f"the step of a range must not be 0: {override.input_line}")
+    return max(0, math.ceil((stop - start) / step))
 
 
 def _inside(path: str, inside: Path) -> str:

@@ -1,0 +1,67 @@
+"""How many experiments `-S` means: counted before they are listed, and refused where they are too many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import to_hydra_overrides
+
+from mllam_exps import sweeps
+from mllam_exps.errors import UsageError
+
+TOO_MANY = {
+    ("x=range(1,1000000000)",): "999,999,999 experiments",
+    ("x=shuffle(range(1,1000000000))",): "999,999,999 experiments",
+    ("x=range(0,1,1e-9)",): "1,000,000,000 experiments",
+    # At this size a step of 1 is lost in rounding: Hydra would never come to the end.
+    ("x=range(1e30,1e31,1)",): "experiments",
+    ("x=range(0,1001)",): "1,001 experiments",
+    ("x=range(0,40)", "y=range(0,40)"): r"1,600 experiments \(40 x 40\)",
+    ("x=range(0,40)", "other.yaml:x=range(0,40)"): r"1,600 experiments \(40 x 40\)",
+    (f"x={','.join(map(str, range(1001)))}",): "1,001 experiments",
+}
+UNREADABLE = {
+    ("x=range(1,10,0)",): "step of a range must not be 0",
+    ("x=range(0.0,1.0,0.0)",): "step of a range must not be 0",
+    ("x=range(0,inf)",): "must be finite",
+    ("x=range(0,nan)",): "must be finite",
+    ("x=choice()",): "empty choice",
+    ("x=interval(0,1)",): "not support",
+    (f"x={'1' * 5000}",): "4300 digits",
+    (f"x={'[' * 3000}",): "cannot be read",
+}
+
+
+@pytest.mark.parametrize("words", TOO_MANY, ids=lambda words: words[0][:30])
+def test_a_sweep_that_is_too_large_is_refused_with_its_size(words: tuple[str, ...]):
+    with pytest.raises(UsageError, match=TOO_MANY[words]) as caught:
+        sweeps.variants(words, "n", Path())
+    assert "at most 1,000" in caught.value.why
+    assert "larger step" in caught.value.next
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("words", UNREADABLE, ids=lambda words: words[0][:30])
+def test_a_value_that_cannot_be_read_is_refused_in_one_line(words: tuple[str, ...]):
+    with pytest.raises(UsageError, match=UNREADABLE[words]) as caught:
+        sweeps.variants(words, "n", Path())
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (["x=range(0,1000)"], 1000),
+        (["x=range(5,1,-1)"], 4),
+        (["x=range(0.1,0.5,0.1)"], 4),
+        (["x=float(range(1,4))"], 3),
+        (["x=choice([1,2],{a:3})"], 2),
+        # A key that is given twice has the last of its values.
+        (["x=range(0,2000)", "x=1,2"], 2),
+    ],
+)
+def test_the_count_is_that_of_hydra(words: list[str], number: int):
+    counted = [sweeps._values(one) for one in sweeps._last_of_each_key(to_hydra_overrides(words))]
+    assert counted == [number]
+    assert len(sweeps.variants(words, "", Path())) == number
