@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -359,6 +360,29 @@ def test_why_and_logs_and_status_speak(made: Experiment):
     missing = made.command("mllam-exps", "why", "gro")
     assert missing.returncode == 2
     assert "did you mean grow" in missing.stdout
+    why_gives_one_answer(made)
+
+
+def why_gives_one_answer(made: Experiment):
+    made.set("toy.yaml", grow__epochs=3)
+    # What an earlier stage makes stale DVC calls up to date, and our key of it is new.
+    made.set("toy.yaml", make__size=21)
+    why = made.ok("mllam-exps", "why", "grow")
+    assert "up to date" not in why
+    assert "make is stale, and comes first: mllam-exps why make" in why
+    assert "never run" not in why
+    made.set("toy.yaml", make__size=20)
+    # DVC has the result, and nobody else needs to.
+    shutil.rmtree(made.store)
+    assert made.ok("mllam-exps", "why", "grow") == "grow is up to date: `dvc exp run` leaves it as it is\n"
+    # The programs count as they are, not as an earlier run wrote them down.
+    (made.root / "version.mllam.txt").write_text("numpy: 0.0.1\n")
+    assert "grow is up to date" in made.ok("mllam-exps", "why", "grow")
+    lock = made.root / "dvc.lock"
+    lock.write_text(re.sub("numpy: .*", "numpy: 0.0.1", lock.read_text()))
+    why = made.ok("mllam-exps", "why", "grow")
+    assert "the version of numpy was 0.0.1, and is " in why
+    assert "up to date" not in why
 
 
 def test_force_makes_a_known_result_again(made: Experiment):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,8 +209,8 @@ class Pipeline:
         """The stages of ``dvc.yaml``, in order of writing."""
         return [stage_name(s) for s in self.repo.index.stages if not s.is_data_source]
 
-    def in_order(self) -> list[str]:
-        """Return the stages, each behind those whose outputs it reads."""
+    def in_order(self, names: Iterable[str] | None = None) -> list[str]:
+        """Return the stages, by default all, and those that they need, each behind those whose outputs it reads."""
         ordered: list[str] = []
 
         def add(name: str) -> None:
@@ -219,7 +219,7 @@ class Pipeline:
                     add(need)
                 ordered.append(name)
 
-        for name in self.stage_names:
+        for name in self.stage_names if names is None else names:
             add(name)
         return ordered
 
