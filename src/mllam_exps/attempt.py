@@ -364,7 +364,7 @@ class Supervisor:
         self._raise_if_stopped()
         if code != 0:
             log = self.attempt.log
-            raise MllamError(reasons.of_exit(code, log, reasons.oom_kills() - kills))
+            raise MllamError(reasons.of_exit(code, log, reasons.oom_kills() - kills), next=reasons.way_out(log))
 
     def _raise_if_stopped(self) -> None:
         if self.stopped:

@@ -22,6 +22,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
+from mllam_exps.checkpoints import NOT_FINITE
 from mllam_exps.errors import CheckFailed
 
 SCRATCH = "MLLAM_EXPS_SCRATCH"
@@ -254,7 +255,7 @@ class StopAtNaN(Callback):  # type: ignore[misc]
         raise NotFinite(
             told or "another rank stopped at a loss that is not finite",
             where,
-            next="lower lr in data/training_params.yaml, or look for missing values in data/datastore.zarr",
+            next=NOT_FINITE,
         )
 
 

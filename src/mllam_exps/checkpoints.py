@@ -27,6 +27,11 @@ IN_SCRATCH = (LOSSES, "tracking.json")
 CARRIED = "carried"
 """The folder in an attempt's scratch for what an earlier attempt left."""
 MONITOR = "val_mean_loss"
+NOT_FINITE = (
+    "lower lr in data/training_params.yaml, or look for missing values in data/datastore.zarr; then dvc exp run or "
+    "mllam-exps submit (as it is, it would go on from its last checkpoint and end the same way)"
+)
+"""The way out where a loss or a weight is NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ def check_weights(path: Path, content: Mapping[str, Any]) -> None:
         raise CheckFailed("the checkpoint has no weights", where=str(path))
     for name, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckFailed(f"the weight {name} is not finite", where=str(path))
+            raise CheckFailed(f"the weight {name} is not finite", where=str(path), next=NOT_FINITE)
 
 
 def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
@@ -224,7 +229,7 @@ def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
     if epochs is not None and found.epochs != epochs:
         raise CheckFailed(f"trained {found.epochs} epochs, {epochs} were asked for", where=str(path))
     if found.best_loss is not None and not math.isfinite(found.best_loss):
-        raise CheckFailed(f"the lowest validation loss is {found.best_loss}", where=str(path))
+        raise CheckFailed(f"the lowest validation loss is {found.best_loss}", where=str(path), next=NOT_FINITE)
     return found
 
 

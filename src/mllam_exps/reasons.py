@@ -10,6 +10,10 @@ from pathlib import Path
 _ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Failed|Exit))\b(?::\s*(.*))?$")
 _LABEL = re.compile(r"^\s*\d+: ")
 """srun -l puts the task's number in front of each line."""
+_OURS = re.compile(r"\bmllam_exps(?:\.\w+)+: ")
+"""How Python ends the traceback of an error of ours: with its full name."""
+_WAY_OUT = re.compile(r"  → (.+)$")
+"""Its second line; a label or `[rank0]: ` may stand in front of it."""
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _OOM_STEP = re.compile(r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId", re.MULTILINE)
@@ -37,6 +41,14 @@ def error_line(lines: list[str]) -> str | None:
         if _ERROR_LINE.match(said):
             return said
     return None
+
+
+def way_out(log: Path) -> str:
+    """Return what an error of ours, that ended the program, says should be done; nothing if it says nothing."""
+    lines = tail(log, 200)
+    last = max((number for number, line in enumerate(lines) if _OURS.search(line)), default=None)
+    said = [found[1] for line in lines[last:] if (found := _WAY_OUT.search(line))] if last is not None else []
+    return said[0] if said else ""
 
 
 def of_environment(log: Path) -> str:

@@ -271,7 +271,11 @@ def check(scores: list[Score], variables: Iterable[str], leads: Iterable[float],
             raise CheckFailed(f"no score of {variable} at {lead:g} h", where=where)
         for name in ("rmse", "mae", "persistence_rmse", "persistence_mae"):
             if not math.isfinite(getattr(score, name)):
-                raise CheckFailed(f"{name} of {variable} at {lead:g} h is {getattr(score, name)}", where=where)
+                raise CheckFailed(
+                    f"{name} of {variable} at {lead:g} h is {getattr(score, name)}",
+                    where=where,
+                    next="look for missing values in data/datastore.zarr, or train again with a lower lr",
+                )
     if len(scores) != len(wanted):
         raise CheckFailed(f"{len(scores)} scores, {len(wanted)} were expected", where=where)
 

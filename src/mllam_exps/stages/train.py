@@ -100,9 +100,11 @@ def check_losses(losses: list[dict[str, float | None]], epochs: int, every: int 
         wanted = ("train", "validation") if epoch % every == 0 else ("train",)
         for name in wanted:
             value = row[name]
-            if value is None or not math.isfinite(value):
-                told = "missing" if value is None else value
-                raise CheckFailed(f"the {name} loss of epoch {epoch} is {told}", where=where)
+            if value is None:
+                raise CheckFailed(f"the {name} loss of epoch {epoch} is missing", where=where)
+            if not math.isfinite(value):
+                what = f"the {name} loss of epoch {epoch} is {value}"
+                raise CheckFailed(what, where=where, next=checkpoints.NOT_FINITE)
 
 
 def metrics(losses: list[dict[str, float | None]], best: checkpoints.Checkpoint | None) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
     """
     for name, value in found.items():
         if not math.isfinite(value):
-            raise CheckFailed(f"{name} is {value}", where=where)
+            raise CheckFailed(f"{name} is {value}", where=where, next=checkpoints.NOT_FINITE)
 
 
 class Train:
