@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mllam_exps import config_checks, dataset_checks, params, source_checks
+from mllam_exps import config_checks, dataset_checks, named_paths, params, source_checks
 from mllam_exps.dataset_checks import CONFIG, DATASTORE, Note
 from mllam_exps.params import Parameters
 
@@ -100,7 +100,9 @@ def experiment(changes: dict[str, Any] | None = None) -> Parameters:
 
 
 def told(changes: dict[str, Any]) -> list[str]:
-    return [str(problem).removeprefix(f"{DATASTORE}: ") for problem in dataset_checks.check(experiment(changes))]
+    given = experiment(changes)
+    found = dataset_checks.check(given) + named_paths.check(given.files[DATASTORE])
+    return [str(problem).removeprefix(f"{DATASTORE}: ") for problem in found]
 
 
 def test_good_files_are_good() -> None:
@@ -112,7 +114,7 @@ def test_the_repository_s_own_dataset_is_good() -> None:
     given = params.load(ROOT)
     assert dataset_checks.check(given) + dataset_checks.notes(given) == []
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["prepare_dataset"]["deps"]
-    assert dataset_checks.check_dependencies(given, deps) == []
+    assert named_paths.check_dependencies(given.files[DATASTORE], deps) == []
 
 
 S = "output/splitting/splits"
@@ -162,7 +164,9 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     (
         {"inputs/surface/dim_mapping/grid_index/dims": ["lon", "lat"]},
         "inputs.surface.dim_mapping.grid_index.dims: "
-        "must be [x, y], by which neural-lam knows a grid, not ['lon', 'lat']",
+        "must be [x, y], by which neural-lam knows a grid, not ['lon', 'lat']\n"
+        "  → above grid_index write `x: {method: rename, dim: lon}` and `y: {method: rename, dim: lat}`, "
+        "then dims: [x, y] in grid_index",
     ),
     (
         {"inputs/surface/path": "../era5.zarr"},
@@ -231,15 +235,16 @@ def test_the_steps_of_a_split_are_counted_as_xarray_selects_them(span: tuple[str
 def test_dependencies() -> None:
     def dependencies(path: str, *deps: str) -> list[str]:
         given = experiment({"inputs/land": MISSING, "inputs/surface/path": path})
-        return [str(problem) for problem in dataset_checks.check_dependencies(given, deps)]
+        return [str(problem) for problem in named_paths.check_dependencies(given.files[DATASTORE], deps)]
 
     assert dependencies("./examples/tiny.zarr", "examples/tiny.zarr") == []
     assert dependencies("examples/tiny.zarr", "data/datastore.yaml", "examples/") == []
     assert dependencies("/archive/era5.zarr") == []
     assert dependencies("https://example.org/era5.zarr") == []
     assert dependencies("examples/tiny.zarr", "examples/tiny") == [
-        f"{DATASTORE}: inputs.surface.path: examples/tiny.zarr is no dependency of prepare_dataset: "
-        "add it to the stage's deps in dvc.yaml"
+        f"{DATASTORE}: inputs.surface.path: examples/tiny.zarr is no dependency of prepare_dataset: its content would "
+        "not count, and no run would find it\n"
+        "  → add the line `- examples/tiny.zarr` to deps of prepare_dataset in dvc.yaml"
     ]
 
 
@@ -491,7 +496,7 @@ def test_a_remote_archive_is_looked_at_like_a_local_one(archives: Path) -> None:
 
 @pytest.mark.models
 def test_the_archives_are_looked_at_in_the_environment_of_the_programs() -> None:
-    command = [sys.executable, "-P", "-m", "mllam_exps.source_checks", str(ROOT), "data/datastore.yaml"]
+    command = [sys.executable, "-P", "-m", "mllam_exps.source_checks", str(ROOT), '{"deps": ["data/datastore.yaml"]}']
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
     assert {problem["what"].split(":")[0].split(" is ")[1] for problem in answer["problems"]} == {

@@ -207,42 +207,6 @@ def test_content_is_sorted_stable_and_read_back() -> None:
     assert read["archives"] == archives
 
 
-def test_source_archives(tmp_path: Path) -> None:
-    zarr = tmp_path / "far.zarr"
-    zarr.mkdir()
-    (zarr / "zarr.json").write_bytes(b"{}")
-    (tmp_path / "plain.nc").write_bytes(b"CDF")
-    datastore = {
-        "inputs": {
-            "near": {"path": "examples/near.zarr"},
-            "far": {"path": str(zarr)},
-            "gone": {"path": "/no/such.zarr"},
-            "file": {"path": str(tmp_path / "plain.nc")},
-            "up": {"path": "../data/up.zarr"},
-        }
-    }
-    found, notes = versions.source_archives(datastore, {"far": "2025-12", "gone": 3})
-    digest = "sha256:" + hashlib.sha256(b"{}").hexdigest()
-    assert found["far"] == {"path": str(zarr), "metadata": digest, "version": "2025-12"}
-    assert found["gone"] == {"path": "/no/such.zarr", "metadata": None, "version": "3"}
-    assert set(found) == {"far", "gone", "file", "up"}
-    assert len(notes) == 3
-    assert any("archive gone" in note and "no such file" in note for note in notes)
-    assert any("archive file" in note and "params.yaml: archives.file" in note for note in notes)
-
-
-def test_remote_archive(tmp_path: Path) -> None:
-    fsspec = pytest.importorskip("fsspec")
-    with fsspec.open("memory://bucket/a.zarr/.zmetadata", "wb") as file:
-        file.write(b"{}")
-    found, notes = versions.source_archives({"inputs": {"a": {"path": "memory://bucket/a.zarr/"}}}, {})
-    assert found["a"]["metadata"] == "sha256:" + hashlib.sha256(b"{}").hexdigest()
-    assert notes == []
-    found, notes = versions.source_archives({"inputs": {"a": {"path": "nosuch://bucket/a.zarr"}}}, {"a": "1"})
-    assert found["a"]["metadata"] is None
-    assert "nosuch" in notes[0] and "declared version (1)" in notes[0]
-
-
 def test_differences() -> None:
     expected = {"torch": "2.12.0", "numpy": "2.4.6", "neural-lam": "0.7.0", "mllam-exps": {"train": 1}}
     found = {"torch": "2.13.0+cpu", "numpy": "2.4.6", "mllam-exps": {"train": 2, "evaluate": 1}, "zarr": "3"}

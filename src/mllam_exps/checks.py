@@ -19,6 +19,7 @@ from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from mllam_exps.arguments import Arguments
+    from mllam_exps.pipeline import Input
 
 NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
 
@@ -80,11 +81,12 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     Problems
         With one line for each thing that is wrong.
     """
-    from mllam_exps import dataset_checks
+    from mllam_exps import dataset_checks, named_paths
 
     parameters = params.load(workspace.root)
     problems = param_checks.check(workspace.root, parameters, _arguments(environment.python(machine)))
     problems += dataset_checks.check(parameters)
+    problems += named_paths.check(parameters.files[dataset_checks.DATASTORE])
     if problems:
         raise Problems(problems=problems)
 
@@ -145,8 +147,13 @@ def kind_of_jobs(workspace: Workspace) -> str:
     return str([(parameters.nodes(stage), parameters.devices(stage)) for stage in ("train", "evaluate")])
 
 
-def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str]) -> list[str]:
+def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input]) -> list[str]:
     """Look into the source archives of the dataset, in the stages' environment: the login node's may lack xarray.
+
+    Parameters
+    ----------
+    inputs : iterable of Input
+        Those of ``prepare_dataset``, as `mllam_exps.pipeline` reads them.
 
     Returns
     -------
@@ -158,14 +165,16 @@ def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str
     Problems
         With one line for each thing that is wrong.
     """
-    command = [
-        str(environment.python(machine)),
-        "-P",
-        "-m",
-        "mllam_exps.source_checks",
-        str(workspace.root),
-        *dependencies,
-    ]
+    import json
+
+    inputs = list(inputs)
+    known = {
+        "deps": [source.path for source in inputs],
+        "made": [source.path for source in inputs if source.run],
+        "added": [source.path for source in inputs if source.tracked and not source.run],
+    }
+    python = str(environment.python(machine))
+    command = [python, "-P", "-m", "mllam_exps.source_checks", str(workspace.root), json.dumps(known)]
     done = subprocess.run(
         environment.wrap(machine, workspace.origin, command),
         cwd=workspace.root,
@@ -174,8 +183,6 @@ def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str
         text=True,
         check=False,
     )
-    import json
-
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
@@ -190,17 +197,17 @@ def check_sources(workspace: Workspace, machine: Machine, dependencies: list[str
 
 def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str]]:
     """Return what ``version.mllam.txt`` says of the programs as they are now, and notes on what could not be read."""
-    from mllam_exps import stages, versions
+    from mllam_exps import archives, stages, versions
 
     prefix = environment.wrap(machine, workspace.origin, [str(environment.python(machine)), "-P"])
     programs = versions.of_environment(prefix, workspace.root)
     check_programs(machine, programs)
     parameters = params.load(workspace.root)
-    archives, notes = versions.source_archives(
-        parameters.files["data/datastore.yaml"], parameters.files["params.yaml"].get("archives") or {}
-    )
+    declared = parameters.files["params.yaml"].get("archives") or {}
+    known = archives.last_known(workspace.root)
+    found, notes = archives.identities(parameters.files["data/datastore.yaml"], declared, known)
     recipes = {name: stages.get(name).recipe for name in sorted(stages.all_names())}
-    return versions.content(programs, recipes, archives), notes
+    return versions.content(programs, recipes, found), notes
 
 
 def check_versions_file(root: Path, expected: Mapping[str, Any], stage: str) -> None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import datetime
 import itertools
 import math
-import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.arguments import did_you_mean
@@ -27,7 +25,6 @@ SPLITS = ("train", "val", "test")
 BOUNDARY = 30
 """Points on each side of the grid that neural-lam marks as boundary, and learns nothing of."""
 
-_REMOTE_SECONDS = 60
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 SPLITTING = "output.splitting.splits"
 
@@ -92,7 +89,7 @@ def _look_at_datastore(datastore: Mapping[str, Any]) -> list[MllamError]:
         if not isinstance(given, list) or set(map(str, given)) != set(wanted):
             what = f"neural-lam needs it, with the dimensions {', '.join(wanted)}"
             problems.append(problem(f"output.variables.{category}", what))
-    problems += _check_ranges(section(datastore, "output"))
+    problems += _check_ranges(section(datastore, "output")) + _check_chunks(section(datastore, "output"))
     projection = section(section(datastore, "extra"), "projection")
     if not {"class_name", "kwargs"} <= projection.keys():
         what = "neural-lam draws no map without its class_name and kwargs"
@@ -102,10 +99,7 @@ def _look_at_datastore(datastore: Mapping[str, Any]) -> list[MllamError]:
 
 def _check_input(name: str, source: Mapping[str, Any], datastore: Mapping[str, Any]) -> list[MllamError]:
     problems: list[MllamError] = []
-    path, target = source.get("path"), str(source.get("target_output_variable"))
-    if isinstance(path, str) and not is_remote(path) and _inside(path) is None:
-        what = f"{path} lies outside the repository: link it into it, or write an absolute path"
-        problems.append(problem(f"inputs.{name}.path", what))
+    target = str(source.get("target_output_variable"))
     outputs = section(section(datastore, "output"), "variables")
     if target not in outputs:
         what = f"output.variables has no {target}{did_you_mean(target, outputs)}"
@@ -116,9 +110,43 @@ def _check_input(name: str, source: Mapping[str, Any], datastore: Mapping[str, A
         problems.append(problem(f"inputs.{name}.dim_mapping", what))
     grid = section(mapping, "grid_index").get("dims")
     if "grid_index" in mapping and grid != ["x", "y"]:
-        what = f"must be [x, y], by which neural-lam knows a grid, not {grid!r}"
-        problems.append(problem(f"inputs.{name}.dim_mapping.grid_index.dims", what))
+        problems.append(_other_grid(f"inputs.{name}.dim_mapping", grid))
+    return problems + _check_zones(f"inputs.{name}.coord_ranges", section(source, "coord_ranges"))
+
+
+def _other_grid(where: str, grid: Any) -> MllamError:
+    """Refuse another grid than [x, y], and say how dimensions of other names become x and y."""
+    what = f"must be [x, y], by which neural-lam knows a grid, not {grid!r}"
+    names = [str(dim) for dim in grid] if isinstance(grid, list) else []
+    if set(names) == {"x", "y"} or len(names) != 2:
+        return problem(f"{where}.grid_index.dims", what)
+    # The dimension of degrees east, of eastings or of columns is x.
+    eastward = next((n for n in names if n.lower().startswith(("lon", "x", "rlon", "west", "east", "i"))), names[0])
+    northward = names[1 - names.index(eastward)]
+    lines = [f"{new}: {{method: rename, dim: {old}}}" for new, old in (("x", eastward), ("y", northward)) if new != old]
+    way_out = f"above grid_index write {' and '.join(f'`{line}`' for line in lines)}, then dims: [x, y] in grid_index"
+    return UsageError(what, f"{DATASTORE}: {where}.grid_index.dims", next=way_out)
+
+
+def _check_zones(where: str, ranges: Mapping[str, Any]) -> list[MllamError]:
+    """Refuse times with a zone: those of archives have none, and pandas compares no time of one kind with the other."""
+    problems: list[MllamError] = []
+    for coord in ranges:
+        for key in ("start", "end"):
+            given = section(ranges, coord).get(key)
+            if not is_number(given) and (zoned := _zoned(given)):
+                what = f"must have no time zone, as the archives' times have none: {zoned}, which is UTC, not {given}"
+                problems.append(problem(f"{where}.{coord}.{key}", what))
     return problems
+
+
+def _zoned(value: Any) -> str:
+    """Return what stands for a time with a zone, in UTC and without it; empty for all else."""
+    try:
+        found = datetime.datetime.fromisoformat(str(value))
+    except ValueError:
+        return ""
+    return "" if found.tzinfo is None else f"{time_of(value):%Y-%m-%dT%H:%M}"
 
 
 def _check_ranges(output: Mapping[str, Any]) -> list[MllamError]:
@@ -126,7 +154,21 @@ def _check_ranges(output: Mapping[str, Any]) -> list[MllamError]:
     dims = {str(dim) for given in section(output, "variables").values() if isinstance(given, list) for dim in given}
     what = "is ignored by mllam-data-prep, no output has that dimension: select in inputs.<name>.coord_ranges"
     ranges = section(output, "coord_ranges")
-    return [problem(f"output.coord_ranges.{dim}", what) for dim in ranges if dims and dim not in dims]
+    problems = [problem(f"output.coord_ranges.{dim}", what) for dim in ranges if dims and dim not in dims]
+    return problems + _check_zones("output.coord_ranges", ranges)
+
+
+def _check_chunks(output: Mapping[str, Any]) -> list[MllamError]:
+    dims = {str(dim) for given in section(output, "variables").values() if isinstance(given, list) for dim in given}
+    problems: list[MllamError] = []
+    for dim, size in section(output, "chunking").items():
+        if dims and dim not in dims:
+            what = f"is ignored by mllam-data-prep, no output has that dimension{did_you_mean(str(dim), dims)}"
+            problems.append(problem(f"output.chunking.{dim}", what))
+        elif not isinstance(size, int) or isinstance(size, bool) or (size < 1 and size != -1):
+            what = f"must be a whole number of 1 or more, or -1 for one chunk of all, not {size!r}"
+            problems.append(problem(f"output.chunking.{dim}", what))
+    return problems
 
 
 def _check_splits(datastore: Mapping[str, Any]) -> list[MllamError]:
@@ -144,6 +186,7 @@ def _check_splits(datastore: Mapping[str, Any]) -> list[MllamError]:
     for key in ("start", "end"):
         if isinstance(bounds.get(key), datetime.date):
             problems.append(problem(f"output.coord_ranges.time.{key}", "must be text: write it in quotes"))
+    zones = _check_zones(SPLITTING, splits)
     for name in splits:
         split = section(splits, name)
         start, end = time_of(split.get("start")), time_of(split.get("end"))
@@ -157,7 +200,7 @@ def _check_splits(datastore: Mapping[str, Any]) -> list[MllamError]:
             what = f"{split['start']} to {split['end']} reaches beyond output.coord_ranges.time"
             what += f", {bounds.get('start')} to {bounds.get('end')}"
             problems.append(problem(f"{SPLITTING}.{name}", what))
-    return problems + _overlaps(_spans(datastore)) + _check_statistics(section(splits, "train"))
+    return problems + zones + _overlaps(_spans(datastore)) + _check_statistics(section(splits, "train"))
 
 
 def _spans(datastore: Mapping[str, Any]) -> dict[str, tuple[datetime.datetime, datetime.datetime]]:
@@ -210,7 +253,7 @@ def too_short(name: str, count: int, needed: Mapping[str, int]) -> list[MllamErr
     """Return a problem if a split's time steps are too few for one sample."""
     if count >= needed.get(name, 1):
         return []
-    what = f"has {count} time steps, and neural-lam needs {needed[name]} for one sample: lengthen it,"
+    what = f"has {count} time steps, and neural-lam needs {needed.get(name, 1)} for one sample: lengthen it,"
     rollout = {
         "train": "ar_steps_train in data/training_params.yaml",
         "test": "ar_steps_eval in data/evaluate_params.yaml",
@@ -237,28 +280,6 @@ def _check_statistics(train: Mapping[str, Any]) -> list[MllamError]:
     return []
 
 
-def check_dependencies(parameters: Parameters, deps: Collection[str]) -> list[MllamError]:
-    """Refuse archives in the repository that DVC does not know as inputs of the dataset.
-
-    Parameters
-    ----------
-    parameters : Parameters
-    deps : collection of str
-        Of the stage ``prepare_dataset`` in ``dvc.yaml``; a folder stands for all that is in it.
-    """
-    declared = {posixpath.normpath(dep) for dep in deps}
-    problems: list[MllamError] = []
-    for name, source in inputs_of(parameters.files[DATASTORE]):
-        path = source.get("path")
-        if not isinstance(path, str) or is_remote(path) or posixpath.isabs(path):
-            continue
-        inside = _inside(path)
-        if inside and not declared & {inside, *map(str, Path(inside).parents)}:
-            what = f"{inside} is no dependency of prepare_dataset: add it to the stage's deps in dvc.yaml"
-            problems.append(problem(f"inputs.{name}.path", what))
-    return problems
-
-
 def section(mapping: Any, key: str) -> Mapping[str, Any]:
     """Return a part of a file, empty where the file has something else there."""
     value = mapping.get(key) if isinstance(mapping, Mapping) else None
@@ -279,17 +300,6 @@ def problem(key: str, what: str) -> MllamError:
 def is_number(value: Any) -> bool:
     """Tell whether a value of a file is a number: to Python, true is one too."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_remote(path: str) -> bool:
-    """Tell whether a path is a URL, or a chain of them as fsspec takes."""
-    return "://" in path or "::" in path
-
-
-def _inside(path: str) -> str | None:
-    """Return a path within the repository, an absolute one as it is, and None for one that leaves it."""
-    path = posixpath.normpath(path)
-    return None if path.split("/")[0] == ".." else path
 
 
 def time_of(value: Any) -> datetime.datetime | None:

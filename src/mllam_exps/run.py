@@ -104,8 +104,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
     if force:
         set_result_aside(store.run(pipeline.definition(stage).key))
     if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
-        dependencies = [i.path for i in pipeline.definition(stage).inputs]
-        for note in checks.check_sources(workspace, machine, dependencies):
+        for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
             print(f"note: {note}", file=sys.stderr)
     dispatch.dispatch(store, others=machine.submit_for_others)
     Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)

@@ -38,7 +38,7 @@ def smoke() -> None:
     for stage in (s for s in pipeline.in_order() if s.split("@")[0] in programs):
         since = time.monotonic()
         if stage == "prepare_dataset":
-            checks.check_sources(workspace, machine, [i.path for i in pipeline.definition(stage).inputs])
+            checks.check_sources(workspace, machine, pipeline.definition(stage).inputs)
         driver.drive(stage)
         print(f"{stage}: fine, {duration(time.monotonic() - since)}", file=sys.stderr)
     print(

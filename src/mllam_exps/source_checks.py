@@ -1,7 +1,8 @@
-"""Checks of the archives that ``data/datastore.yaml`` names, by their metadata: no field is read.
+"""Checks of the archives that ``data/datastore.yaml`` names, by their metadata and coordinates: no field is read.
 
-``python -m mllam_exps.source_checks ROOT DEP…`` looks at them where the programs are installed, and prints
-``{"problems": [{what, where, why, next}], "notes": [text]}`` as its last line.
+``python -m mllam_exps.source_checks ROOT KNOWN`` looks at them where the programs are installed, and prints
+``{"problems": [{what, where, why, next}], "notes": [text]}`` as its last line. KNOWN is what DVC knows of the inputs of
+``prepare_dataset``, as JSON: ``{"deps": [path], "made": [path], "added": [path]}``.
 """
 
 from __future__ import annotations
@@ -11,24 +12,16 @@ import sys
 import threading
 import warnings
 from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps import archives as source_archives
+from mllam_exps import axis_checks, made_checks, named_paths, rehearsal
 from mllam_exps.arguments import did_you_mean
-from mllam_exps.dataset_checks import (
-    BOUNDARY,
-    DATASTORE,
-    SPLITTING,
-    Note,
-    check_dependencies,
-    is_remote,
-    last_of,
-    notes,
-    problem,
-    time_of,
-    too_short,
-)
+from mllam_exps.dataset_checks import BOUNDARY, DATASTORE, Note, notes, problem
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.rehearsal import in_one_line
 
 if TYPE_CHECKING:
     from mllam_exps.params import Parameters
@@ -36,8 +29,29 @@ if TYPE_CHECKING:
 _REMOTE_SECONDS = 60
 
 
-def check_sources(root: Path, parameters: Parameters, needed: Mapping[str, int] | None = None) -> list[MllamError]:
-    """Open each archive's metadata, and compare them with what ``data/datastore.yaml`` asks for.
+@dataclass(frozen=True)
+class Known:
+    """What DVC knows of the inputs of ``prepare_dataset``: paths, as in ``dvc.yaml``.
+
+    Parameters
+    ----------
+    deps : Collection of str
+        All of them.
+    made : Collection of str
+        Those that stages make, which need not be there yet.
+    added : Collection of str
+        Those that were added with ``dvc add``, which may have to be checked out.
+    """
+
+    deps: Collection[str] = ()
+    made: Collection[str] = ()
+    added: Collection[str] = ()
+
+
+def check_sources(
+    root: Path, parameters: Parameters, needed: Mapping[str, int] | None = None, known: Known | None = None
+) -> list[MllamError]:
+    """Open each archive's metadata, and have mllam-data-prep make the dataset without its fields.
 
     Parameters
     ----------
@@ -47,6 +61,8 @@ def check_sources(root: Path, parameters: Parameters, needed: Mapping[str, int] 
         Found good by `mllam_exps.param_checks.check`.
     needed : Mapping, optional
         The time steps that neural-lam must find in each split.
+    known : Known, optional
+        What DVC knows of the inputs; without it, modules of the repository are not held against it.
 
     Returns
     -------
@@ -57,50 +73,97 @@ def check_sources(root: Path, parameters: Parameters, needed: Mapping[str, int] 
         from mllam_data_prep.config import Config
     except ImportError as error:
         return [Note("the archives were not looked at", DATASTORE, f"this Python has no {error.name}")]
-    try:
-        config = Config.from_yaml_file(str(root / DATASTORE))
-    except Exception as error:  # whatever mllam-data-prep raises, it refuses the file
-        return [UsageError(_in_one_line(error), DATASTORE, "mllam-data-prep refuses it")]
     problems: list[MllamError] = []
-    ranges = set(config.output.coord_ranges or {})
-    for name, source in config.inputs.items():
-        # mllam-data-prep drops a range at the first input without that dimension, for all inputs after it.
-        ranges &= set(config.output.variables[source.target_output_variable])
-        dataset = _open(root, name, source.path)
-        if isinstance(dataset, MllamError):
-            problems.append(dataset)
-            continue
-        with warnings.catch_warnings(), dataset:
-            warnings.simplefilter("ignore")
-            problems += _check_variables(name, source, dataset)
-            problems += _check_extent(name, dataset, config, ranges, needed or {})
+    with rehearsal.importable(root) as modules:
+        for file in (DATASTORE, *named_paths.interior_of(parameters.files[DATASTORE])):
+            try:
+                config = Config.from_yaml_file(str(root / file))
+            except Exception as error:  # whatever mllam-data-prep raises, it refuses the file
+                return [*problems, UsageError(in_one_line(error), file, "mllam-data-prep refuses it")]
+            if file == DATASTORE:
+                problems += _check_config(root, config, needed or {}, known or Known())
+            else:
+                problems += _check_interior(root, file, config, known)
+    if known is not None:
+        left_out = [str(module) for module in sorted(modules) if not named_paths.is_covered(str(module), known.deps)]
+        problems += [named_paths.no_dependency(f"{DATASTORE}: derived_variables", module) for module in left_out]
     return problems
 
 
-def _check_extent(
-    name: str, dataset: Any, config: Any, ranges: Collection[str], needed: Mapping[str, int]
-) -> list[MllamError]:
+def _check_config(root: Path, config: Any, needed: Mapping[str, int], known: Known) -> list[MllamError]:
+    problems: list[MllamError] = []
+    archives: dict[str, Any] = {}
+    ranges = set(config.output.coord_ranges or {})
+    for name, source in config.inputs.items():
+        # mllam-data-prep drops a range at the first input without that dimension, for all inputs after it.
+        ranges &= set(config.output.variables.get(source.target_output_variable, ()))
+        dataset = _open(root, f"{DATASTORE}: inputs.{name}.path", source.path, known)
+        if isinstance(dataset, MllamError):
+            problems.append(dataset)
+            continue
+        archives[name] = dataset
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            problems += _check_variables(name, source, dataset)
+            problems += _check_extent(name, dataset, config, ranges)
+    if not problems:
+        made = rehearsal.rehearse(config, archives)
+        problems += [made] if isinstance(made, MllamError) else made_checks.check(made, config, needed)
+    for dataset in archives.values():
+        dataset.close()
+    return problems
+
+
+def _check_interior(root: Path, file: str, config: Any, known: Known | None) -> list[MllamError]:
+    """Check the configuration by which the dataset is cropped: mllam-data-prep makes that dataset as well."""
+    problems = named_paths.check(asdict(config), file)
+    if known is not None:
+        problems += named_paths.check_dependencies(asdict(config), known.deps, file)
+    for name, source in config.inputs.items():
+        dataset = _open(root, f"{file}: inputs.{name}.path", source.path, known or Known())
+        if isinstance(dataset, MllamError):
+            problems.append(dataset)
+        else:
+            dataset.close()
+    return problems
+
+
+def _check_extent(name: str, dataset: Any, config: Any, ranges: Collection[str]) -> list[MllamError]:
     """Check what is left of an archive's grid and times when the ranges have been taken from it."""
     from mllam_data_prep.ops.selection import select_by_kwargs
 
     source, wanted = config.inputs[name], (config.output.coord_ranges or {}).get("time")
     time = getattr(source.dim_mapping.get("time"), "dim", None)
+    if time in dataset.coords and (wrong := axis_checks.check_dates(name, str(time), dataset[time].values)):
+        return wrong
+    axis, key = None, f"inputs.{name}.coord_ranges"
     try:
-        key = f"inputs.{name}.coord_ranges"
         dataset = select_by_kwargs(dataset, **(source.coord_ranges or {}))
         key = "output.coord_ranges.time"
-        axis = dataset[[time]].rename({} if time == "time" else {time: "time"}) if time in dataset.coords else None
-        if axis is not None and "time" in ranges:
-            axis = select_by_kwargs(axis, time=wanted)
+        if time in dataset.coords:
+            axis = dataset[[time]].rename({} if time == "time" else {time: "time"})
+            whole = axis
+            if wanted:
+                # First without the step: where it is not even, mllam-data-prep prints the end of an array.
+                axis = select_by_kwargs(axis, time=replace(wanted, step=None))
+            if gaps := axis_checks.check_times(name, axis["time"].values):
+                return gaps
+            if wanted and "time" in ranges:
+                select_by_kwargs(axis, time=wanted)
     except Exception as error:  # this is what mllam-data-prep itself would raise
-        return [problem(key, f"{name}: {_in_one_line(error)}")]
-    problems = [] if axis is None else _check_times(name, axis["time"].values, config, needed)
-    if axis is not None and wanted and "time" not in ranges:
-        whole = select_by_kwargs(axis, time=wanted).sizes["time"] == axis.sizes["time"]
-        if not whole:
+        return [problem(key, f"{name}: {in_one_line(error)}")]
+    problems: list[MllamError] = []
+    if axis is not None:
+        if wanted and "time" not in ranges and axis.sizes["time"] < whole.sizes["time"]:
             what = "mllam-data-prep ignores output.coord_ranges.time after an input without time"
             problems.append(problem(f"inputs.{name}", f"{what}: put those without time last"))
-    sizes = [int(dataset.sizes[dim]) for dim in ("x", "y") if dim in dataset.sizes]
+        problems = problems or axis_checks.check_reach(name, axis["time"].values, config)
+    # A dimension of another name may become x or y.
+    sides = [getattr(source.dim_mapping.get(side), "dim", None) or side for side in ("x", "y")]
+    sides = [side for side in sides if side in dataset.sizes]
+    for side in sides:
+        problems += axis_checks.check_side(name, side, dataset)
+    sizes = [int(dataset.sizes[side]) for side in sides]
     if source.target_output_variable == "state" and sizes and min(sizes) <= 2 * BOUNDARY:
         grid = " × ".join(map(str, sizes))
         what = f"its grid of {grid} points lies within neural-lam's boundary of {BOUNDARY} points a side:"
@@ -128,6 +191,7 @@ def _check_variables(name: str, source: Any, dataset: Any) -> list[MllamError]:
                 lacks = ", ".join(str(value) for value in selection.values if value not in there)
                 if lacks:
                     problems.append(problem(f"{where}.{variable}.{coord}", f"{source.path} lacks {lacks}"))
+    problems += _check_levels(name, source)
     for variable, derived in (source.derived_variables or {}).items():
         for value in derived.kwargs.values():
             wanted = value.removeprefix("ds_input.") if str(value).startswith("ds_input.") else None
@@ -137,48 +201,59 @@ def _check_variables(name: str, source: Any, dataset: Any) -> list[MllamError]:
     return problems
 
 
-def _check_times(name: str, times: Any, config: Any, needed: Mapping[str, int]) -> list[MllamError]:
-    import numpy as np
-
-    if times.dtype.kind != "M" or not times.size:
+def _check_levels(name: str, source: Any) -> list[MllamError]:
+    """Refuse variables of one input at other levels: mllam-data-prep (0.7) puts all on the first one's, with NaN."""
+    if not isinstance(source.variables, Mapping):
         return []
+    first, *others = source.variables
     problems: list[MllamError] = []
-    for split, span in config.output.splitting.splits.items():
-        start, end, last = (np.datetime64(time) for time in (time_of(span.start), time_of(span.end), last_of(span.end)))
-        if start < times[0] or end > times[-1]:
-            there = " to ".join(np.datetime_as_string(time, unit="m") for time in (times[0], times[-1]))
-            what = f"{span.start} to {span.end} reaches beyond the times of {name}, {there}"
-            problems.append(problem(f"{SPLITTING}.{split}", what))
-        else:
-            problems += too_short(split, int(((times >= start) & (times <= last)).sum()), needed)
+    for variable in others:
+        for dim in source.variables[first].keys() & source.variables[variable].keys():
+            if source.variables[variable][dim].values != source.variables[first][dim].values:
+                what = f"is taken at another {dim} than {first}, and mllam-data-prep would fill it with missing values"
+                way_out = "give it an input of its own, with the same path"
+                where = f"{DATASTORE}: inputs.{name}.variables.{variable}.{dim}"
+                problems.append(UsageError(what, where, next=way_out))
     return problems
 
 
-def _open(root: Path, name: str, path: str) -> Any:
+def _open(root: Path, where: str, path: str, known: Known) -> Any:
     """Open an archive as mllam-data-prep does, lazily; or say why not."""
-    where = f"{DATASTORE}: inputs.{name}.path"
-    if not is_remote(path):
+    if not named_paths.is_remote(path):
         if not (root / path).exists():
-            return UsageError(f"there is no {path}", where)
+            return _absent(where, path, known)
         try:
             return _open_dataset(str(root / path))
         except Exception as error:  # each engine raises its own
-            return UsageError(f"{path} is no archive that xarray opens", where, _in_one_line(error))
+            return UsageError(f"{path} is no archive that xarray opens", where, in_one_line(error))
     found: list[Any] = []
 
     def reach() -> None:
         try:
             found.append(_open_dataset(path))
         except FileNotFoundError:
-            found.append(UsageError(f"there is no {path}", where))
+            # fsspec (2026.9) says so, too, of a host that it does not reach, and zarr of a group.
+            why = source_archives.why_not_reached(path)
+            gone = UsageError(f"there is no {path}", where)
+            found.append(Note(f"{path} was not looked at", where, why) if why else gone)
         except Exception as error:  # no network, no credentials, no such protocol here …
-            found.append(Note(f"{path} was not looked at", where, _in_one_line(error)))
+            found.append(Note(f"{path} was not looked at", where, in_one_line(error)))
 
     # Some stores try again for minutes; a daemon thread can be left behind.
     thread = threading.Thread(target=reach, daemon=True)
     thread.start()
     thread.join(_REMOTE_SECONDS)
     return found[0] if found else Note(f"{path} was not looked at", where, f"no answer within {_REMOTE_SECONDS} s")
+
+
+def _absent(where: str, path: str, known: Known) -> MllamError:
+    """Say of a path where nothing is whether a stage makes it, DVC has it, or nobody."""
+    if named_paths.is_covered(path, known.made):
+        return Note(f"{path} was not looked at", where, "a stage makes it, and has not yet")
+    if named_paths.is_covered(path, known.added):
+        tracked = next(added for added in known.added if named_paths.is_covered(path, [added]))
+        return UsageError(f"{path} is not checked out", where, next=f"dvc checkout {tracked}.dvc, or dvc pull")
+    return UsageError(f"there is no {path}", where)
 
 
 def _open_dataset(path: str) -> Any:
@@ -192,25 +267,15 @@ def _open_dataset(path: str) -> Any:
             return xarray.open_dataset(path)
 
 
-def _in_one_line(error: BaseException) -> str:
-    """Say in one line what dataclass-wizard, xarray and mllam-data-prep say in many."""
-    owner = getattr(error, "class_name", None)
-    if key := getattr(error, "json_key", None):
-        return f"unknown key {key} in {owner}{did_you_mean(key, getattr(error, 'fields', None) or [])}"
-    if missing := getattr(error, "missing_fields", None):
-        return f"{owner} lacks {', '.join(missing)}"
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def main(words: list[str]) -> None:
     """Look at the archives, and print what was found as one line of JSON."""
     from mllam_exps import arguments, params
 
-    root = Path(words[0])
+    root, known = Path(words[0]), Known(**json.loads(words[1]))
     parameters = params.load(root)
-    found: list[MllamError] = [*notes(parameters), *check_dependencies(parameters, words[1:])]
-    found += check_sources(root, parameters, params.steps_needed(parameters, arguments.known()))
+    datastore = parameters.files[DATASTORE]
+    found: list[MllamError] = [*notes(parameters), *named_paths.check_dependencies(datastore, known.deps)]
+    found += check_sources(root, parameters, params.steps_needed(parameters, arguments.known()), known)
     problems = [
         {"what": error.what, "where": error.where, "why": error.why, "next": error.next}
         for error in found

@@ -253,8 +253,8 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
             if step.stage != "prepare_dataset" or step.known or run.result is not None or step.key in looked_at:
                 continue
             looked_at.add(step.key)
-            paths = [i.path for i in plan.definitions[step.stage].inputs]
-            planner.notes += [n for n in checks.check_sources(here, machine, paths) if n not in planner.notes]
+            inputs = plan.definitions[step.stage].inputs
+            planner.notes += [n for n in checks.check_sources(here, machine, inputs) if n not in planner.notes]
     for note in planner.notes:
         print(f"note: {note}", file=sys.stderr)
 

@@ -125,7 +125,7 @@ def content(programs: Mapping[str, str], recipes: Mapping[str, int], archives: M
     recipes : mapping
         Recipe number by stage.
     archives : mapping
-        From `source_archives`.
+        From `mllam_exps.archives.identities`.
     """
     import yaml
 
@@ -135,50 +135,6 @@ def content(programs: Mapping[str, str], recipes: Mapping[str, int], archives: M
         "archives": {name: dict(archive) for name, archive in archives.items()},
     }
     return _HEADER + yaml.safe_dump(everything, sort_keys=True, allow_unicode=True, width=1000)
-
-
-def source_archives(
-    datastore: Mapping[str, Any], declared: Mapping[str, Any], timeout: float = 30.0
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the identity of every source archive that lies outside the repository.
-
-    Nobody hashes ten terabytes: an archive is known by its path, the digest of its consolidated metadata, and
-    the version that the experiment declares for it. An archive in the repository is the stage's dependency:
-    DVC hashes those.
-
-    Parameters
-    ----------
-    datastore : mapping
-        ``data/datastore.yaml``, whose ``inputs`` name the archives.
-    declared : mapping
-        ``archives`` of ``params.yaml``: version by name of the input.
-    timeout : float
-        Seconds to wait for a remote archive.
-
-    Returns
-    -------
-    dict
-        ``{name: {"path", "metadata", "version"}}``; ``metadata`` is None where it could not be read.
-    list of str
-        One line for each archive whose metadata could not be read, with the reason.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
-    for name, given in sorted((datastore.get("inputs") or {}).items()):
-        path = str((given or {}).get("path", ""))
-        if not _outside(path):
-            continue
-        digest, why = _metadata_digest(path, timeout)
-        version = declared.get(name)
-        found[name] = {"path": path, "metadata": digest, "version": None if version is None else str(version)}
-        if digest is None:
-            known = (
-                f"it counts by path and declared version ({version})"
-                if version is not None
-                else (f"it counts by its path alone; declare a version: params.yaml: archives.{name}")
-            )
-            notes.append(f"archive {name}: the metadata of {path} cannot be read ({why}); {known}")
-    return found, notes
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -224,47 +180,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _told(value: object) -> str:
     return "unknown" if value is None else str(value)
-
-
-def _outside(path: str) -> bool:
-    return bool(path) and ("://" in path or "::" in path or os.path.normpath(path).startswith(("/", "../")))
-
-
-def _metadata_digest(path: str, timeout: float) -> tuple[str | None, str]:
-    """Return the digest of an archive's consolidated metadata, or None and why not."""
-    why = "it has neither .zmetadata nor zarr.json"
-    for name in (".zmetadata", "zarr.json"):  # zarr 2, zarr 3
-        try:
-            data = _read(path, name, timeout)
-        except FileNotFoundError:
-            continue
-        except Exception as error:  # whatever a remote file system raises: said, and not known
-            return None, f"{type(error).__name__}: {error}".splitlines()[0]
-        return "sha256:" + hashlib.sha256(data).hexdigest(), ""
-    if "://" not in path and not Path(path).exists():
-        why = "there is no such file or directory"
-    return None, why
-
-
-def _read(path: str, name: str, timeout: float) -> bytes:
-    if "://" not in path and "::" not in path:
-        try:
-            return (Path(path) / name).read_bytes()
-        except NotADirectoryError as error:  # a netCDF file
-            raise FileNotFoundError(path) from error
-    from concurrent.futures import ThreadPoolExecutor
-
-    import fsspec  # type: ignore[import-untyped,unused-ignore]  # comes with DVC
-
-    # fsspec's file systems have no timeout in common, so a thread is waited for.
-
-    first, chained, rest = path.partition("::")
-    target = f"{first.rstrip('/')}/{name}{chained}{rest}"
-    pool = ThreadPoolExecutor(1)
-    try:
-        return bytes(pool.submit(lambda: fsspec.open(target, "rb").open().read()).result(timeout))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _version(name: str) -> str:

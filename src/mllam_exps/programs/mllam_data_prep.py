@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -85,6 +86,9 @@ def main(arguments: list[str] | None = None) -> None:
     import dask
     from mllam_data_prep.create_dataset import create_dataset_zarr
 
+    # Derived variables may name functions of the repository's own modules, which lie here as dependencies of the stage.
+    # Last, so that they hide no installed program.
+    sys.path.append(str(Path.cwd()))
     dask.config.set(scheduler="threads", num_workers=cores())
     stop = threading.Event()
     scratch = os.environ.get("MLLAM_EXPS_SCRATCH")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mllam_exps import zarr_check
 from mllam_exps.errors import CheckFailed
+from mllam_exps.named_paths import is_remote
 from mllam_exps.stages.base import Stage, StageContext
 from mllam_exps.stages.common import WithoutCheckpoints, need
 
@@ -33,7 +34,7 @@ class PrepareDataset(WithoutCheckpoints):
         """Refuse a missing source; those that are no local files are the program's to find."""
         need(context, CONFIG)
         for path in sources(context.params[CONFIG]):
-            if "://" not in path and not (context.work / path).exists():
+            if not is_remote(path) and not (context.work / path).exists():
                 raise CheckFailed(
                     "the source data are missing", where=path, why=f"{CONFIG} names them", next="dvc checkout"
                 )
