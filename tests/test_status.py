@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mllam_exps.assess import Assessment, RunState
 from mllam_exps.report import status
-from mllam_exps.report.rows import Cell, Row
+from mllam_exps.report.rows import Cell, Row, stages_in_order
 from mllam_exps.store import Run
 
 
@@ -46,3 +46,22 @@ def test_a_watched_table_fits_its_window(height: int):
     assert "broken: grow failed: out of memory" in shown
     assert "done59" in shown
     assert "mllam-exps status --all" in shown
+
+
+def test_stages_stand_in_the_order_of_the_pipeline(tmp_path: Path):
+    def key(stage: str, digit: str) -> str:
+        return f"{stage}-{digit * 32}"
+
+    def cell(stage: str, digit: str, *needs: str) -> Cell:
+        run = Run(tmp_path / key(stage, digit))
+        run.begin({"inputs": {f"{need}.txt": {"run": need, "md5": None} for need in needs} | {"a.txt": {"run": None}}})
+        return Cell(run, Assessment(RunState.DONE))
+
+    evaluate = cell("evaluate", "a", key("train", "b"), key("prepare@x", "c"))
+    workspace = Row("workspace", {"evaluate": evaluate})
+    train = cell("train", "b", key("prepare@x", "c"), key("create_graph", "d"))
+    other = Row("other", {"create_graph": cell("create_graph", "d"), "train": train})
+    assert stages_in_order([workspace, other]) == ["create_graph", "train", "evaluate"]
+    # Two repositories may call stages the other way round: the table stands all the same.
+    turned = Row("turned", {"train": cell("train", "e", key("evaluate", "f")), "evaluate": cell("evaluate", "f")})
+    assert sorted(stages_in_order([turned, workspace, other])) == ["create_graph", "evaluate", "train"]

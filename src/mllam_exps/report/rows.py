@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from mllam_exps import experiments, schedulers
@@ -223,8 +224,47 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         since = time.time() - RECENT_SECONDS
         rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
     refs = git(here.workspace.origin, "for-each-ref", "--format=%(objectname)", "refs/exps").split()
-    rows = [replace(row, removed=_is_removed(row, here, refs)) for row in rows]
+    order = stages_in_order(rows)
+    for number, row in enumerate(rows):
+        cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
+        rows[number] = replace(row, cells=cells, removed=_is_removed(row, here, refs))
     return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
+
+
+def stages_in_order(rows: Iterable[Row]) -> list[str]:
+    """Return the stages of all rows, each behind those whose outputs it reads; what is left open, as they come.
+
+    Experiments of several repositories may stand in one table, so no single dvc.yaml says the order.
+    """
+    needs: dict[str, list[str]] = {}
+    shown: set[str] = set()
+    for row in rows:
+        shown.update(row.cells)
+        if row.experiment is not None:
+            found: dict[str, Iterable[str]] = {step.stage: step.needs for step in row.experiment.steps}
+        else:
+            found = {stage: _needs(cell.run) for stage, cell in row.cells.items()}
+        for stage, keys in found.items():
+            needs.setdefault(stage, []).extend(Run(Path(key)).stage for key in keys)
+    ordered: list[str] = []
+    visited: set[str] = set()
+
+    def add(stage: str) -> None:
+        if stage not in visited:
+            visited.add(stage)
+            for need in needs.get(stage, ()):
+                add(need)
+            ordered.append(stage)
+
+    for stage in needs:
+        add(stage)
+    return [stage for stage in ordered if stage in shown]
+
+
+def _needs(run: Run) -> list[str]:
+    """Return the keys of the runs whose outputs a run reads."""
+    inputs = (run.definition or {}).get("inputs") or {}
+    return [source["run"] for source in inputs.values() if source.get("run")]
 
 
 def _is_removed(row: Row, here: Here, refs: Collection[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mllam_exps.assess import RunState
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.report.here import Here
-from mllam_exps.report.rows import Cell, Row, gather
+from mllam_exps.report.rows import Cell, Row, gather, stages_in_order
 from mllam_exps.watch import describe, duration
 from mllam_exps.workspace import leftovers
 
@@ -175,7 +175,7 @@ def _table(rows: list[Row]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    stages = list(dict.fromkeys(stage for row in rows for stage in row.cells))
+    stages = stages_in_order(rows)
     generations = Counter(name for name, _ in {(r.name, r.experiment.baseline) for r in rows if r.experiment})
     table = Table()
     table.add_column("experiment", overflow="fold")
