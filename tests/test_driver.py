@@ -467,7 +467,7 @@ def test_a_secret_in_an_address_is_refused_and_others_are_written_nowhere(made: 
 
 
 def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experiment):
-    pipeline = Pipeline.open(made.root, lambda: {"numpy": "2.0"}, trust_lock=False)
+    pipeline = Pipeline.open(made.root, lambda: {"numpy": "2.0"}, as_it_lies=False)
     definition, store = pipeline.definition("make"), RunStore(made.root / "store")
     run = store.run(definition.key)
     run.begin(definition.to_record())

@@ -96,7 +96,7 @@ def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.Monk
 
 
 def draft(root: Path) -> Draft:
-    pipeline = Pipeline.open(root, dict, trust_lock=False)
+    pipeline = Pipeline.open(root, dict, as_it_lies=False)
     found = lockfile.draft(pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")})
     found.write(root)
     return lockfile.read(root)

@@ -46,7 +46,7 @@ def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.Monk
 
 
 def keys(experiment: Experiment, versions: dict = VERSIONS, **options) -> dict[str, str]:
-    pipeline = Pipeline.open(experiment.root, lambda: versions, trust_lock=False, **options)
+    pipeline = Pipeline.open(experiment.root, lambda: versions, as_it_lies=False, **options)
     return {stage: pipeline.definition(stage).key for stage in STAGES}
 
 

@@ -22,11 +22,11 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import outputs, ready, reasons, records, schedulers, workdir
+from mllam_exps import dvc_index, outputs, ready, reasons, records, schedulers, workdir
 from mllam_exps.assess import silent_seconds
+from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE
-from mllam_exps.pipeline import VERSIONS_FILE
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.spec import Spec
@@ -284,8 +284,10 @@ class Supervisor:
         from mllam_exps import params
 
         definition = self.attempt.run.definition or {}
-        own = [file for file in definition.get("params", {}) if file not in params.FILES and file != VERSIONS_FILE]
-        files = {**params.load(self.attempt.work).files, **{f: params.read_yaml(self.attempt.work / f, f) for f in own}}
+        files = dict(params.load(self.attempt.work).files)
+        for file in definition.get("params", {}) if not definition.get("commands") else ():
+            if file not in params.FILES and file != VERSIONS_FILE:
+                files[file] = dvc_index.read_parameter_file(self.attempt.work / file)
         return StageContext(
             work=self.attempt.work,
             scratch=self.attempt.scratch,

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from mllam_exps import experiments, jobs, machines, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment, Step
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition
+from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.room import Room
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
@@ -135,9 +136,8 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
         open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
         known_digests(experiment.store),
-        trust_lock=False,
-        ask_dvc=True,
-        content=lambda _dep, path: str(experiment.sources[path]["digest"]),
+        as_it_lies=False,
+        content=lambda path: str(experiment.sources[path]["digest"]),
     )
 
 

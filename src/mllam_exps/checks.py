@@ -221,7 +221,7 @@ def check_versions_file(root: Path, expected: Mapping[str, Any], stage: str) -> 
     import yaml
 
     from mllam_exps import versions
-    from mllam_exps.pipeline import VERSIONS_FILE
+    from mllam_exps.definition import VERSIONS_FILE
 
     path = root / VERSIONS_FILE
     written = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import experiments, outputs, reasons, records, schedulers, verdicts
+from mllam_exps import experiments, folders, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
+from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import CheckFailed, Exit, MllamError
 from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import Pipeline, RunDefinition
+from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import ProcessIdentity, caller
 from mllam_exps.room import Room
 from mllam_exps.schedulers import JobPhase, JobState, NoRoom
@@ -357,4 +358,4 @@ def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:
 
 def known_digests(store: RunStore) -> Any:
     """Return the function by which a pipeline asks the store for the digest of a finished run's output."""
-    return lambda key, path: outputs.known_digest(store.run(key), path)
+    return lambda key, path: folders.known_digest(store.run(key), path)

@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput
@@ -34,7 +34,7 @@ def open_repo(root: Path, *, check: bool = True) -> Repo:
     UsageError
         If there is no DVC repository, or ``dvc.yaml`` is not valid.
     """
-    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
     try:
@@ -43,24 +43,10 @@ def open_repo(root: Path, *, check: bool = True) -> Repo:
             repo.index.check_graph()
     except NotDvcRepoError as error:
         raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
-    except DvcException as error:
+    except Exception as error:
+        # DVC (3.67) raises TypeError where params.yaml holds a date, say.
         raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
     return repo
-
-
-def digest_of_source(dep: Any, path: str) -> str:
-    """Return the digest of an input that no stage makes.
-
-    Raises
-    ------
-    MllamError
-        If it is missing.
-    """
-    if not dep.exists:
-        raise MllamError(f"the input {path} is missing", where="dvc.yaml", next="dvc pull, or put it there")
-    value = dep.get_hash().value
-    assert isinstance(value, str)
-    return value
 
 
 def is_elsewhere(stage: DvcStage) -> bool:
@@ -124,8 +110,6 @@ def parameters(index: Any, dep: Any, file: str) -> dict[str, Any]:
     UsageError
         If DVC cannot read it.
     """
-    from dvc.exceptions import DvcException
-
     try:
         with open(dep.fs_path, "rb") as content:  # noqa: PTH123 - a hundred experiments read it
             text = content.read()
@@ -137,10 +121,31 @@ def parameters(index: Any, dep: Any, file: str) -> dict[str, Any]:
     if known not in _PARAMS:
         try:
             _PARAMS[known] = everyone.read_params()
-        except DvcException as error:
-            why = str(error.__cause__ or error).splitlines()[0]
+        except Exception as error:
+            # Of a name that stands there twice, "a.b" beside "a: {b: …}", dpath (2.2) says ValueError.
+            why = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
             raise UsageError("it cannot be read", where=file, why=why) from error
     return {name: value for name, value in _PARAMS[known].items() if not dep.params or name in dep.params}
+
+
+def read_parameter_file(path: Path) -> dict[str, Any]:
+    """Return all that stands in a parameter file, as DVC reads it: YAML 1.2, TOML, JSON, or Python.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_path
+    from dvc_objects.fs.local import localfs
+
+    try:
+        found: dict[str, Any] = load_path(str(path), localfs)
+    except (DvcException, OSError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UsageError("it cannot be read", where=str(path), why=why) from error
+    return found
 
 
 def stage_name(stage: DvcStage) -> str:

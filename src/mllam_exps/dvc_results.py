@@ -1,18 +1,22 @@
 """What DVC itself knows of a stage's result: by ``dvc.lock``, or by its run cache.
 
-So a dataset that a colleague pushed, or that was made before there was a run store, is not made again.
+So a dataset that a colleague pushed, or that was made before there was a run store, is not made again. It is decided
+from the entries as they are written, and from hashes of what is there now. DVC's own objects are not asked: the hashes
+in them come from ``dvc.lock``, and are those of an earlier state of the files (dvc-data 3.18).
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.definition import same
+from mllam_exps.errors import UsageError
 from mllam_exps.outputs import describe
 
 if TYPE_CHECKING:
@@ -21,86 +25,130 @@ if TYPE_CHECKING:
 Known = dict[str, dict[str, Any]]
 """By output: its digest, size in bytes and number of files, as ``result.json`` has them."""
 
+Entry = Mapping[str, Any]
+"""A stage's entry in ``dvc.lock``, or one of the run cache: they are written alike (DVC 3.67)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a stage would do now: its command, on these inputs and parameters, for these outputs.
+
+    Parameters
+    ----------
+    cmd : str or list of str
+        The command.
+    deps : dict of str
+        MD5 of each input, by its path in ``dvc.yaml``.
+    params : dict
+        Values of the parameters, by file.
+    outs : tuple of str
+        Paths of the outputs in ``dvc.yaml``, sorted.
+    counting : callable
+        Returns what counts of the values of a parameter file.
+    """
+
+    cmd: str | list[str]
+    deps: dict[str, str]
+    params: dict[str, Any]
+    outs: tuple[str, ...]
+    counting: Any
+
+    def is_answered_by(self, entry: Entry) -> bool:
+        """Tell whether an entry is about the same command, inputs, parameters and outputs.
+
+        One of DVC 2 is not: its hashes say nothing of line ends. DVC's own digest of an entry (3.67) leaves out
+        whatever is called `size` or `nfiles`, parameters of that name included, and so is not enough.
+        """
+        deps, outs = entry.get("deps") or [], entry.get("outs") or []
+        if any(item.get("hash") != "md5" or not item.get("md5") for item in (*deps, *outs)):
+            return False
+        return (
+            entry.get("cmd") == self.cmd
+            and {dep["path"]: dep["md5"] for dep in deps} == self.deps
+            and tuple(sorted(out["path"] for out in outs)) == self.outs
+            and self._has_its_parameters(entry.get("params") or {})
+        )
+
+    def _has_its_parameters(self, params: Mapping[str, Any]) -> bool:
+        if params.keys() != self.params.keys():
+            return False
+        try:
+            return all(same(self.counting(f, params[f]), self.counting(f, self.params[f])) for f in params)
+        except UsageError:
+            return False  # a value that DVC cannot track
+
+    def run_cache_key(self) -> str:
+        """Return the name under which DVC's run cache keeps its answers (3.67)."""
+        from dvc.stage.cache import _get_cache_hash
+
+        deps = [{"path": path, "hash": "md5", "md5": digest} for path, digest in sorted(self.deps.items())]
+        entry: dict[str, Any] = {"cmd": self.cmd, "deps": deps, "outs": [{"path": path} for path in self.outs]}
+        if self.params:
+            entry["params"] = self.params
+        return str(_get_cache_hash(entry, key=True))
+
 
 def known(pipeline: Pipeline, name: str) -> Known | None:
-    """Return the outputs of stage `name` as it is now, if DVC has them; nothing is checked out, and nothing hashed.
+    """Return the outputs of stage `name` as it is now, if DVC has them; nothing is checked out.
 
     The digests of its inputs come from the run store, or from what DVC knows of the stages that make them.
     """
-    from dvc.stage.cache import _get_cache_hash
-    from dvc.stage.serialize import to_single_stage_lockfile
-    from dvc_data.hashfile.hash_info import HashInfo
-
     stage = pipeline.dvc_stage(name)
     if stage.always_changed or stage.is_callback or not (stage.cmd and stage.deps and stage.outs):
         return None
-    locked = _locked(pipeline.root, name)
-    definition = pipeline.definition(name)
-    digests = {i.path: i.digest or pipeline.digest_of(i) for i in definition.inputs}
-    if None in digests.values():
+    question = _question(pipeline, name)
+    if question is None:
         return None
-    for dep in stage.deps:
-        if dep.hash_name == "params":
-            file = Path(dep.fs_path).relative_to(pipeline.root).as_posix()
-            dep.hash_info = HashInfo("params", dict(definition.params[file]))
-        else:
-            path = pipeline.relative(dep.fs_path)
-            if path not in digests:
-                return None  # a folder with other stages' outputs in it
-            dep.hash_info = HashInfo("md5", digests[path])
-    # The run cache's own name for "this command, on these inputs and parameters, for these outputs" (DVC 3.67).
-    now = to_single_stage_lockfile(stage)
-    key = _get_cache_hash(copy.deepcopy(now), key=True)
-    for candidate in _candidates(stage, key, locked):
-        if _identity(candidate) == _identity(now) and _is_there(pipeline, stage, candidate):
+    for entry in _candidates(pipeline, name, question):
+        if question.is_answered_by(entry) and _is_there(pipeline, stage, entry):
             below = Path(stage.wdir).relative_to(pipeline.root)
-            return {
-                (below / out["path"]).as_posix(): {
-                    "digest": out["md5"],
-                    "size": out.get("size"),
-                    "files": out.get("nfiles", 1),
-                }
-                for out in candidate["outs"]
-            }
+            return {(below / out["path"]).as_posix(): _described(out) for out in entry["outs"]}
     return None
 
 
-def _identity(entry: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what has to be the same for the same result.
-
-    DVC's own digest (3.67) leaves out whatever is called `size` or `nfiles`, parameters of that name included.
-    """
-    deps = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
-    params = {file: dict(values) for file, values in entry.get("params", {}).items()}
-    return entry["cmd"], deps, params, sorted(out["path"] for out in entry["outs"])
+def _described(out: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"digest": out["md5"], "size": out.get("size"), "files": out.get("nfiles", 1)}
+    return found | ({"isexec": True} if out.get("isexec") else {})
 
 
-def _locked(root: Path, name: str) -> dict[str, Any] | None:
-    """Return what ``dvc.lock`` says of a stage; DVC's own objects may have been given other hashes since."""
+def _question(pipeline: Pipeline, name: str) -> Question | None:
+    """Return what stage `name` would do now; None where the hash of an input is not known yet."""
+    stage, definition = pipeline.dvc_stage(name), pipeline.definition(name)
+    digests = {i.path: i.digest or pipeline.digest_of(i) for i in definition.inputs}
+    deps: dict[str, str] = {}
+    params: dict[str, Any] = {}
+    for dep in stage.deps:
+        path = pipeline.relative(dep.fs_path)
+        if dep.hash_name == "params":
+            params[str(dep.def_path)] = dict(definition.values[path])
+        elif digest := digests.get(path):
+            deps[str(dep.def_path)] = digest
+        else:
+            return None  # it is yet to be made, or a folder with other stages' outputs in it
+    files = {str(dep.def_path): pipeline.relative(dep.fs_path) for dep in stage.deps if dep.hash_name == "params"}
+
+    def counting(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        return pipeline.counting(stage, files[file], values)
+
+    return Question(stage.cmd, deps, params, tuple(sorted(str(out.def_path) for out in stage.outs)), counting)
+
+
+def _candidates(pipeline: Pipeline, name: str, question: Question) -> Iterator[Entry]:
     from dvc.utils.serialize import load_yaml
 
-    try:
-        found: dict[str, Any] | None = load_yaml(str(root / "dvc.lock"))["stages"].get(name)
-    except Exception:
-        return None
-    return found
-
-
-def _candidates(stage: Any, key: str, locked: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    from dvc.utils.serialize import load_yaml
-
-    if locked is not None:
-        yield locked
-    folder = Path(stage.repo.stage_cache.cache_dir) / key[:2] / key
+    with contextlib.suppress(Exception):  # DVC has a class of its own for each way in which it can be broken
+        yield load_yaml(str(pipeline.root / "dvc.lock"))["stages"][name]
+    key = question.run_cache_key()
+    folder = Path(pipeline.repo.stage_cache.cache_dir) / key[:2] / key
     for entry in sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):
-        with contextlib.suppress(Exception):  # DVC has a class of its own for each way in which it can be broken
+        with contextlib.suppress(Exception):
             yield load_yaml(str(entry))
 
 
-def _is_there(pipeline: Pipeline, stage: Any, candidate: dict[str, Any]) -> bool:
+def _is_there(pipeline: Pipeline, stage: Any, entry: Entry) -> bool:
     """Tell whether every output is in DVC's cache, or, where git keeps it, in the checkout."""
     kept_by_git = {out.def_path for out in stage.outs if not out.use_cache}
-    for out in candidate["outs"]:
+    for out in entry["outs"]:
         if _in_cache(pipeline.repo.cache.local, out["md5"]):
             continue
         path = Path(stage.wdir) / out["path"]

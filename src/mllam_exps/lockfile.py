@@ -160,7 +160,7 @@ def _stage(pipeline: Pipeline, name: str) -> StageDraft:
     stage = pipeline.dvc_stage(name)
     params = [dep for dep in stage.deps if dep.hash_name == "params"]
     deps = [dep for dep in stage.deps if dep.hash_name != "params"]
-    values = pipeline.definition(name).params
+    values = pipeline.definition(name).values
     return StageDraft(
         folder=Path(stage.wdir).relative_to(pipeline.root).as_posix(),
         cmd=stage.cmd,

@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 try:
     from yaml import CSafeLoader as SafeLoader  # eight times as fast
@@ -79,8 +82,12 @@ class Parameters:
         return self.evaluation if stage == "evaluate" else {}
 
 
+READ_BY_PROGRAMS = (CONFIG, DATASTORE)
+"""The files that neural-lam and mllam-data-prep read themselves."""
+
+
 class _Loader(SafeLoader):
-    """PyYAML, which the programs use as well, but with duplicate keys refused."""
+    """PyYAML, as the programs use it, but with duplicate keys refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -93,9 +100,15 @@ class _Loader(SafeLoader):
 
 
 @functools.lru_cache(maxsize=32)
-def _parsed(text: str) -> bytes:
-    """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it."""
-    return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
+def _parsed(text: str, *, by_programs: bool) -> bytes:
+    """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it.
+
+    Two dialects: PyYAML reads YAML 1.1, DVC (3.67) reads YAML 1.2, where `1e-3` is a number and `yes` is text. What we
+    read ourselves has to mean to us what DVC compares, or one value would stand for two results.
+    """
+    if by_programs:
+        return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
+    return pickle.dumps(YAML(typ="safe").load(text))
 
 
 def load(root: Path) -> Parameters:
@@ -134,19 +147,26 @@ def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
     """
     name = name or str(path)
     try:
-        value = pickle.loads(_parsed(path.read_text(encoding="utf-8")))  # noqa: S301 - our own, of a moment ago
+        value = pickle.loads(_parsed(path.read_text(encoding="utf-8"), by_programs=name in READ_BY_PROGRAMS))  # noqa: S301 - our own, of a moment ago
     except FileNotFoundError as error:
         raise UsageError("there is no such file", name) from error
-    except yaml.MarkedYAMLError as error:
+    except (yaml.MarkedYAMLError, MarkedYAMLError) as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(error.problem or "is not YAML", name + line) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        raise UsageError(_told(error.problem), name + line) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, YAMLError, ValueError) as error:
         raise UsageError("cannot be read", name, str(error).splitlines()[0]) from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise UsageError("must be `key: value` lines", f"{name}:1")
     return value
+
+
+def _told(problem: str | None) -> str:
+    """Say what is wrong with YAML, of a key that stands twice in a word."""
+    if problem and (twice := re.match(r'found duplicate key "(.*?)" with value', problem)):
+        return f"{twice[1]} stands twice"
+    return problem or "is not YAML"
 
 
 def training_argv(parameters: Parameters, arguments: Arguments) -> list[str]:

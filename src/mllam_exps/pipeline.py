@@ -1,141 +1,30 @@
 """``dvc.yaml`` as a graph of stages, and the run keys of its stages.
 
-A run key is the digest of all that defines a run's result. It is *input-addressed*: an input that another stage makes
-counts by that stage's own key, so the keys of a whole experiment are known before anything has run. A source input
-counts by its content. External archives, which nobody hashes, stand in ``version.mllam.txt`` with the digest of their
-metadata, and so come in as parameters.
+A run key is *input-addressed*: an input that another stage makes counts by that stage's own key, so the keys of a whole
+experiment are known before anything has run. A source input counts by its content. External archives, which nobody
+hashes, stand in ``version.mllam.txt`` with the digest of their metadata, and so come in as parameters.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import dvc_index
-from mllam_exps.dvc_index import digest_of_source, is_ours, open_repo, stage_name
+from mllam_exps import dvc_index, folders, sources
+from mllam_exps.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
+from mllam_exps.dvc_cache import Cache
+from mllam_exps.dvc_index import is_ours, open_repo, stage_name
 from mllam_exps.errors import UsageError
 from mllam_exps.outputs import md5_of_file
-from mllam_exps.store import key_of
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput
     from dvc.repo import Repo
     from dvc.stage import Stage as DvcStage
 
-KEY_FORMAT = 1
-"""Raised by us when the meaning of a key changes: older results are then no longer found."""
-
-VERSIONS_FILE = "version.mllam.txt"
-
 SHORTENED_IN_SMOKE = {"train", "evaluate"}
 """The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
-
-IRRELEVANT = {"num_workers"}
-"""Parameters that say how fast, not what: they never make a result stale in the run store."""
-
-
-def holds(file: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Tell whether a parameter file says what DVC read from it: values by (dotted) name."""
-    try:
-        return all((file[name] if name in file else _lookup(file, name)) == value for name, value in values.items())
-    except KeyError:
-        return False
-
-
-@dataclass(frozen=True)
-class Input:
-    """One input of a stage.
-
-    Parameters
-    ----------
-    path : str
-        Relative to the repository's root.
-    run : str or None
-        Key of the run that makes it, if a stage of ours does.
-    digest : str or None
-        Its content's hash as DVC writes it (MD5, ``.dir`` behind a folder's), where it is known.
-    tracked : bool
-        Whether DVC's cache holds it (made by a stage or added with ``dvc add``), else git does.
-    """
-
-    path: str
-    run: str | None
-    digest: str | None
-    tracked: bool
-
-    def identity(self) -> dict[str, str | None]:
-        """Return what counts in the key."""
-        return {"run": self.run} if self.run else {"md5": self.digest}
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output of a stage; `cached` says whether DVC's cache holds it, else git does."""
-
-    path: str
-    cached: bool
-
-
-@dataclass(frozen=True)
-class RunDefinition:
-    """All that defines the result of one stage's work, and its key."""
-
-    stage: str
-    params: Mapping[str, Mapping[str, Any]]
-    inputs: tuple[Input, ...]
-    outputs: tuple[Output, ...]
-    smoke: bool = False
-    commands: tuple[str, ...] = ()
-    """Those of a stage that is not ours, for a shell: they make the result what it is."""
-    folder: str = "."
-    """Where they are run, seen from the repository's root."""
-
-    @property
-    def key(self) -> str:
-        """``<stage>-<32 hexadecimal digits>``, with the stage's odd characters as in URLs."""
-        content = {
-            "format": KEY_FORMAT,
-            "stage": self.stage,
-            "params": {file: _relevant(values) for file, values in self.params.items()},
-            "inputs": {i.path: i.identity() for i in self.inputs},
-            "outputs": sorted(o.path for o in self.outputs),
-            "smoke": self.smoke,
-        }
-        if self.commands:
-            content["command"] = "\n".join(self.commands)
-            if self.folder != ".":
-                content["folder"] = self.folder
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
-        return key_of(self.stage, hashlib.sha256(text.encode()).hexdigest()[:32])
-
-    @property
-    def versions(self) -> Mapping[str, Any]:
-        """The program versions that the result depends on, by the (dotted) names that ``dvc.yaml`` gives."""
-        return self.params.get(VERSIONS_FILE, {})
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the JSON-able record that the run store keeps."""
-        return {
-            "key": self.key,
-            "stage": self.stage,
-            "params": self.params,
-            "inputs": {i.path: {"run": i.run, "md5": i.digest} for i in self.inputs},
-            "outputs": {o.path: {"cached": o.cached} for o in self.outputs},
-            "smoke": self.smoke,
-        } | ({"commands": self.commands, "folder": self.folder} if self.commands else {})
-
-
-def _relevant(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what counts of a parameter file: 1.0 is 1, and null is as good as nothing."""
-    return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
-        for name, value in values.items()
-        if name not in IRRELEVANT and value is not None
-    }
 
 
 def _lookup(mapping: Mapping[str, Any], dotted: str) -> Any:
@@ -159,15 +48,16 @@ class Pipeline:
         Returns the content of ``version.mllam.txt`` as it would be written now; called at most once.
     known_result : callable
         Given a run key and an output's path, the digest that the run store knows for it, or None.
-    trust_lock : bool
-        Whether ``dvc.lock`` says what the inputs are now. True inside a stage's command: DVC has seen to it. False
-        where keys are asked for before anything has run: then the lock may still describe an earlier state.
+    as_it_lies : bool
+        Whether an input that a stage makes is what lies in the workspace. True inside a stage's command: that is what
+        the program reads, whatever DVC was told to run (`--single-item`, say). False where keys are asked for before
+        anything has run: then such an input is what its stage will make of the files as they are now.
     ask_dvc : bool
-        Whether an input that the run store does not know counts with the content that DVC knows for it.
+        Whether what DVC knows of a stage's result counts.
     smoke : bool
         Whether training and evaluation are those of `mllam-exps smoke`.
     content : callable
-        Given DVC's object for an input that no stage makes, and its path, the digest of what it holds now.
+        Given the path of an input that no stage makes, seen from the root, the digest of what it holds now.
     """
 
     def __init__(
@@ -176,17 +66,17 @@ class Pipeline:
         versions: Callable[[], Mapping[str, Any]],
         known_result: Callable[[str, str], str | None] = lambda _key, _path: None,
         *,
-        trust_lock: bool = True,
-        ask_dvc: bool = False,
+        as_it_lies: bool = True,
+        ask_dvc: bool = True,
         smoke: bool = False,
-        content: Callable[[Any, str], str] | None = None,
+        content: Callable[[str], str] | None = None,
     ) -> None:
         self.repo = repo
         self.root = Path(repo.root_dir)
-        self.trust_lock = trust_lock
+        self.as_it_lies = as_it_lies
         self.ask_dvc = ask_dvc
         self.smoke = smoke
-        self._content = content or digest_of_source
+        self._content = content or (lambda path: sources.content_of(repo, self.root / path).digest)
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
         self._known_result = known_result
@@ -257,16 +147,34 @@ class Pipeline:
         """Return what defines the result of stage `name` as the workspace is now."""
         if name not in self._definitions:
             stage = self.dvc_stage(name)
+            values = self._values(stage)
             self._definitions[name] = RunDefinition(
                 stage=name,
-                params=self._params(stage),
+                params={file: self.counting(stage, file, read) for file, read in values.items()},
                 inputs=tuple(i for dep in stage.deps if dep.hash_name != "params" for i in self._inputs(dep)),
                 outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
                 commands=() if is_ours(stage) else dvc_index.commands(stage),
                 folder=self.relative(stage.wdir),
+                values=values,
             )
         return self._definitions[name]
+
+    def counting(self, stage: DvcStage, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what counts of the values that a stage tracks of a parameter file.
+
+        What a parameter means to a program, its stage says; a command of one's own takes each as it is.
+
+        Raises
+        ------
+        UsageError
+            If DVC cannot track a value.
+        """
+        if is_ours(stage) and file != VERSIONS_FILE:
+            from mllam_exps import stages
+
+            values = stages.counting(stage_name(stage), file, values)
+        return {name: plain(value, f"{file}: {name}") for name, value in values.items()}
 
     def known_to_dvc(self, name: str) -> Mapping[str, Any]:
         """Return what DVC knows of a stage's result: its outputs by path; empty where it knows nothing."""
@@ -280,11 +188,18 @@ class Pipeline:
         """Return the digest that the run store knows for an input that a run makes, or None."""
         return self._known_result(source.run, source.path) if source.run else None
 
-    def added(self, path: str) -> dict[str, Any] | None:
-        """Describe an input that was added with `dvc add`, as its ``.dvc`` file does; None where it was not."""
-        added = (out for stage, out in self._makers(str(self.root / path)) if stage.is_data_source)
-        out = next((out for out in added if Path(out.fs_path) == self.root / path), None)
-        return out and {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
+    def source(self, path: str) -> dict[str, Any] | None:
+        """Describe an input that was added with `dvc add`, or a part of one, by its ``.dvc`` file; else None."""
+        place = self.root / path
+        for stage, out in self._makers(str(place)):
+            whole = Path(out.fs_path)
+            if not stage.is_data_source or not out.hash_info:
+                continue
+            if whole == place:
+                return {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
+            if whole in place.parents:
+                return folders.part(Cache.of(self.repo), out.hash_info.value, place.relative_to(whole).as_posix())
+        return None
 
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""
@@ -307,7 +222,7 @@ class Pipeline:
                 what, path, "dvc.yaml names it", "put it into the repository, or dvc add it there"
             ) from None
 
-    def _params(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
+    def _values(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
         params: dict[str, dict[str, Any]] = {}
         for dep in stage.deps:
             if dep.hash_name != "params":
@@ -351,36 +266,48 @@ class Pipeline:
         makers = self._makers(dep.fs_path)
         inside = [(stage, out) for stage, out in makers if Path(dep.fs_path) in Path(out.fs_path).parents]
         for stage, out in inside:
-            yield self._made(self.relative(out.fs_path), stage, out, out)
+            yield self._made(self.relative(out.fs_path), stage, out)
         if inside:
             yield from self._beside(dep, inside)
         elif makers:
-            yield self._made(self.relative(dep.fs_path), *makers[0], dep)
+            yield self._made(self.relative(dep.fs_path), *makers[0])
         else:
             path = self.relative(dep.fs_path)
-            yield Input(path, None, self._content(dep, path), tracked=False)
+            yield Input(path, None, self._content(path), tracked=False)
 
     def _beside(self, dep: Any, inside: list[tuple[DvcStage, DvcOutput]]) -> Iterator[Input]:
         """Yield the files of a folder that no stage makes, beside those that stages do."""
         made = {Path(out.fs_path) for _, out in inside}
-        for file in sorted(self.repo.dvcignore.find(self.repo.fs, dep.fs_path)) if dep.exists else ():
+        for file in sorted(sources.files_of(self.repo, Path(dep.fs_path))) if dep.exists else ():
             path = Path(file)
             if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
                 yield Input(self.relative(file), None, md5_of_file(path), tracked=False)
 
-    def _made(self, path: str, stage: DvcStage, out: DvcOutput, wanted: Any) -> Input:
-        """Describe an input that a stage makes, or `dvc add` has added; `wanted` is the output, or a part of it."""
-        digest = out.hash_info.value if out.hash_info and out.fs_path == wanted.fs_path else None
+    def _made(self, path: str, stage: DvcStage, out: DvcOutput) -> Input:
+        """Describe an input that a stage makes, or that was added with `dvc add`: an output, or a part of one."""
+        lies = None
+        if self.as_it_lies and (self.root / path).exists():
+            lies = sources.content_of(self.repo, self.root / path).digest
         if stage.is_data_source:
             # The hash in the .dvc file is the content; hashing terabytes again would tell no more.
-            return Input(path, None, digest or self._content(wanted, path), tracked=True)
-        if not self.trust_lock:
-            digest = None
+            digest = lies or (self.source(path) or {}).get("digest") or self._content(path)
+            return Input(path, None, digest, tracked=True)
         key = self.definition(stage_name(stage)).key
         known = self._known_result(key, path)
-        if digest and known and digest != known:
-            # Somebody committed another content by hand, or it came from a remote: that is what counts then.
-            return Input(path, None, digest, tracked=True)
-        if digest is None and known is None:
-            digest = self.known_to_dvc(stage_name(stage)).get(path, {}).get("digest")
-        return Input(path, key, digest, tracked=bool(out.use_cache))
+        if known is None or (lies and lies != known):
+            by_dvc = self._known_digest_by_dvc(stage, path)
+            known = by_dvc if known is None or by_dvc == lies else known
+        if lies and lies != known:
+            # The stage would make something else of the files as they are: it counts as what it is.
+            return Input(path, None, lies, tracked=True)
+        return Input(path, key, known, tracked=bool(out.use_cache))
+
+    def _known_digest_by_dvc(self, stage: DvcStage, path: str) -> str | None:
+        """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
+        for whole, described in self.known_to_dvc(stage_name(stage)).items():
+            if path == whole:
+                return str(described["digest"])
+            if path.startswith(f"{whole}/"):
+                found = folders.part(Cache.of(self.repo), described["digest"], path.removeprefix(f"{whole}/"))
+                return str(found["digest"]) if found else None
+        return None

@@ -14,19 +14,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import checks, clones, experiments, lockfile, params, stages, sweeps
+from mllam_exps import checks, clones, experiments, lockfile, params, sources, stages, sweeps
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.chain import SETTINGS
+from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.driver import known_digests
-from mllam_exps.dvc_index import always_runs, digest_of_source, is_elsewhere, is_ours, open_repo
+from mllam_exps.dvc_index import always_runs, is_elsewhere, is_ours, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.experiments import SAVE, Experiment, Step
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition
+from mllam_exps.pipeline import Pipeline
 from mllam_exps.run import CHECKED, CHECKED_FILE
 from mllam_exps.store import RunStore
-from mllam_exps.sweeps import Overrides, Variant
+from mllam_exps.sweeps import Variant
 from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Planner:
     command: list[str]
     message: str
     force: bool = False
-    _sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _sources: dict[str, sources.Content] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _sites: list[Path] = field(default_factory=list)
     _data_checked: bool = False
@@ -158,16 +159,18 @@ class Planner:
             (root / CHECKED_FILE).parent.mkdir(exist_ok=True)
             (root / CHECKED_FILE).write_text(CHECKED, encoding="utf-8")
             (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
-            pipeline = self._pipeline(repo, variant)
+            found: dict[str, Any] = {}
+            pipeline = self._pipeline(repo, found)
             if not self._data_checked:
                 self._refuse_changed_data(pipeline)
                 self._data_checked = True
             asked = self._asked(pipeline)
             steps = tuple(self._step(pipeline, stage) for stage in asked if stage not in BOOKKEEPING)
             definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
-            sources = self._sources_of(pipeline, variant)
+            added = (i.path for d in definitions.values() for i in d.inputs if i.tracked and not i.run)
+            found |= {path: described for path in added if (described := pipeline.source(path))}
             clones.copy(self.base.clone, site / "clone")
-            lockfile.draft(pipeline, asked, sources).write(site / "clone")
+            lockfile.draft(pipeline, asked, found).write(site / "clone")
         identity = experiments.identity(
             {
                 "origin": self._origin,
@@ -195,7 +198,7 @@ class Planner:
             uid=os.getuid(),
             created=known.created if known else time.time(),
             steps=steps,
-            sources=sources,
+            sources=found,
             stages=tuple(asked),
             edited=self.state.edited,
             settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
@@ -277,25 +280,36 @@ class Planner:
             why = f"experiment {other.name}, which is at work, needs {needed[0]}"
             raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {other.name}")
 
-    def _pipeline(self, repo: Repo, variant: Variant) -> Pipeline:
-        def content(dep: Any, path: str) -> str:
-            # What the clones have in common is read in the first one only.
-            if _touched(path, variant.overrides):
-                return digest_of_source(dep, path)
-            if path not in self._sources:
-                if not dep.exists and (self.workspace.root / path).exists():
+    def _pipeline(self, repo: Repo, found: dict[str, Any]) -> Pipeline:
+        """Open the pipeline of the base clone, as it is for one experiment.
+
+        Parameters
+        ----------
+        found : dict
+            Filled with descriptions of the inputs that no stage makes, by path.
+        """
+
+        def content(path: str) -> str:
+            # What the experiments have in common is read once.
+            place = Path(repo.root_dir, path)
+            known = self._sources.get(path)
+            if known is None or self.base.touches(place, known.depends_on):
+                if not place.exists() and (self.workspace.root / path).exists():
                     why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
                     raise UsageError(
                         f"the input {path} is not tracked", "dvc.yaml", why, f"git add {path}, or dvc add it"
                     )
-                self._sources[path] = _describe(dep, path)
-            return str(self._sources[path]["digest"])
+                known = sources.content_of(repo, place)
+                if not self.base.touches(place, known.depends_on):
+                    self._sources[path] = known
+            found[path] = known.to_record()
+            return known.digest
 
         return Pipeline(
             repo,
             lambda: params.read_yaml(Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE),
             known_digests(self.store),
-            trust_lock=False,
+            as_it_lies=False,
             ask_dvc=not self.force,
             content=content,
         )
@@ -342,6 +356,10 @@ class Planner:
         if is_ours(found):
             _ = stage in BOOKKEEPING or stages.get(stage)
             return
+        if kept := next((out for out in found.outs if out.persist), None):
+            what = f"keeps what an earlier run left in {kept.def_path} (persist: true)"
+            why = "its result is then not that of its inputs, and no run can be known by these"
+            raise UsageError(what, f"dvc.yaml: {stage}", why, f"dvc exp run, or take persist away from {kept.def_path}")
         if self._untracked and not pipeline.known_to_dvc(stage):
             self._note(f"{stage} finds no files that git does not track: {', '.join(self._untracked)}")
         if always_runs(found):
@@ -358,22 +376,6 @@ class Planner:
             known = pipeline.known_to_dvc(stage)
         needs = tuple(i.run for i in definition.inputs if i.run)
         return Step(stage, definition.key, needs, dict(known))
-
-    def _sources_of(self, pipeline: Pipeline, variant: Variant) -> dict[str, Any]:
-        """Describe the inputs that no stage makes: what git keeps, and what was added with `dvc add`."""
-        found = {}
-        for stage in pipeline.stage_names:
-            for dep in pipeline.dvc_stage(stage).deps:
-                path = pipeline.relative(dep.fs_path)
-                if dep.hash_name == "params" or path in found:
-                    continue
-                if path in self._sources and not _touched(path, variant.overrides):
-                    found[path] = self._sources[path]
-                elif (added := pipeline.added(path)) is not None:
-                    found[path] = added
-                elif _touched(path, variant.overrides) and dep.exists:
-                    found[path] = _describe(dep, path)
-        return found
 
     def _refuse_changed_data(self, pipeline: Pipeline) -> None:
         """Refuse data that were changed since `dvc add`: `dvc exp run` would add them, unseen.
@@ -400,20 +402,3 @@ def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:
     if more:
         told[""] = UsageError(f"… and {more} more of these experiments are refused, each for a value of its own")
     return list(told.values())
-
-
-def _touched(path: str, overrides: Overrides) -> bool:
-    """Tell whether parameters that are set stand in an input, or below it."""
-    return any(file == path or file.startswith(f"{path}/") for file in overrides)
-
-
-def _describe(dep: Any, path: str) -> dict[str, Any]:
-    """Describe an input that no stage makes: its digest, and its size and number of files as DVC counts them."""
-    digest = digest_of_source(dep, path)
-    place = Path(dep.fs_path)
-    files = [Path(file) for file in dep.repo.dvcignore.find(dep.repo.fs, dep.fs_path)] if place.is_dir() else [place]
-    return {
-        "digest": digest,
-        "size": sum(file.stat().st_size for file in files),
-        "files": len(files) if place.is_dir() else None,
-    }

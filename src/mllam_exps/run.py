@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mllam_exps import checks, dispatch, experiments, machines
+from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.errors import UsageError
 from mllam_exps.machines import Machine
-from mllam_exps.pipeline import VERSIONS_FILE, Pipeline
+from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import caller
 from mllam_exps.workspace import Workspace, leftovers
 

@@ -32,7 +32,7 @@ def smoke() -> None:
     checks.check_environment(machine, workspace.origin)
     checks.check_parameters(workspace, machine)
     # The lock may describe another state of the files: every input is what its stage makes of them as they are now.
-    pipeline, store = open_pipeline(workspace, machine, trust_lock=False, smoke=True)
+    pipeline, store = open_pipeline(workspace, machine, as_it_lies=False, smoke=True)
     driver = Driver(workspace, machine, pipeline, store, publish=False)
     programs = stages.all_names()
     for stage in (s for s in pipeline.in_order() if s.split("@")[0] in programs):

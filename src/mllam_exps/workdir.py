@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mllam_exps import clones, outputs
+from mllam_exps.definition import VERSIONS_FILE, Input, same
 from mllam_exps.errors import CheckFailed, MllamError
-from mllam_exps.params import read_yaml
-from mllam_exps.pipeline import VERSIONS_FILE, Input, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from dvc.repo import Repo
 
-    from mllam_exps.pipeline import RunDefinition
+    from mllam_exps.definition import RunDefinition
     from mllam_exps.store import Attempt, RunStore
 
 
@@ -110,8 +109,8 @@ def _hold_to_the_key(repo: Repo, attempt: Attempt, definition: RunDefinition) ->
     """
     changed = [
         file
-        for file, values in definition.params.items()
-        if file != VERSIONS_FILE and not holds(read_yaml(attempt.work / file, file), values)
+        for file, values in definition.values.items()
+        if file != VERSIONS_FILE and not _holds(attempt.work / file, values)
     ]
     changed += [
         source.path
@@ -120,6 +119,19 @@ def _hold_to_the_key(repo: Repo, attempt: Attempt, definition: RunDefinition) ->
     ]
     if changed:
         raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
+
+
+def _holds(file: Path, values: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter file says what DVC read from it: values by (dotted) name, or all that stands in it."""
+    from dvc.dependency.param import read_param_file
+    from dvc.exceptions import DvcException
+    from dvc_objects.fs.local import localfs
+
+    try:
+        found = read_param_file(localfs, str(file), list(values), flatten=True)
+        return same(found, values) or same(read_param_file(localfs, str(file)), values)
+    except (DvcException, OSError, ValueError):
+        return False
 
 
 def ignored(root: Path) -> list[str]:

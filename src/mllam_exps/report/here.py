@@ -53,7 +53,7 @@ class Here:
         """The stages; takes half a second, because the programs' versions are asked for."""
         from mllam_exps.run import open_pipeline
 
-        return open_pipeline(self.workspace, self.machine)[0]
+        return open_pipeline(self.workspace, self.machine, as_it_lies=False)[0]
 
     def experiment(self, name: str) -> Experiment | None:
         """Return the submitted experiment of that name: of this repository, else of another one; the newest."""

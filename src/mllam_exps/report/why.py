@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import always_runs, stage_name
 from mllam_exps.errors import Exit, MllamError
-from mllam_exps.pipeline import VERSIONS_FILE, Pipeline, RunDefinition
+from mllam_exps.pipeline import Pipeline
 from mllam_exps.planning import BOOKKEEPING
 from mllam_exps.report.here import Here
 

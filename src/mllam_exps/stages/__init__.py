@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mllam_exps.errors import UsageError
 from mllam_exps.stages.base import Stage, StageContext
@@ -22,7 +23,7 @@ NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
 
 GROUP = "mllam_exps.stages"
 
-__all__ = ["NAMES", "Stage", "StageContext", "all_names", "get", "of"]
+__all__ = ["NAMES", "Stage", "StageContext", "all_names", "counting", "get", "of"]
 
 
 def get(name: str) -> Stage:
@@ -55,6 +56,15 @@ def of(run: Run) -> Stage:
 
         return Shell(run.stage, commands, definition["folder"])
     return get(run.stage)
+
+
+def counting(name: str, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what counts, for a stage's program, of the values that it tracks of a parameter file.
+
+    A stage of another package that does not say takes each value as it is.
+    """
+    stage = get(name)
+    return stage.counting(file, values) if hasattr(stage, "counting") else values
 
 
 def all_names() -> set[str]:

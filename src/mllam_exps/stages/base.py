@@ -55,6 +55,13 @@ class Stage(Protocol):
     recipe: int
     """Raised by us when what the stage makes of the same inputs changes; part of the run key."""
 
+    def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what counts for the result of the values that ``dvc.yaml`` tracks of a parameter file.
+
+        Two sets of values that give the same here give the same result: one run serves both. A stage without this
+        method takes each value as it is.
+        """
+
     def inputs(self, context: StageContext) -> None:
         """Refuse missing or unusable inputs before the program starts.
 

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mllam_exps.errors import CheckFailed
 from mllam_exps.stages.base import StageContext
 
 if TYPE_CHECKING:
     from mllam_exps.params import Parameters
+
+
+SPEED = {"num_workers"}
+"""Parameters that say how fast, not what."""
+
+
+class NeuralLamParameters:
+    """A stage that reads Neural-LAM's parameter files through `mllam_exps.params`."""
+
+    def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave out what changes no number: null, which is as good as nothing there, and how many processes read.
+
+        1.0 is 1: neural-lam's parser makes the number that it wants of either.
+        """
+        from mllam_exps import params
+
+        if file not in {params.PARAMS, params.TRAINING, params.EVALUATION}:
+            return values
+        counts = {name: value for name, value in values.items() if value is not None and name not in SPEED}
+        return {
+            name: int(value) if isinstance(value, float) and value.is_integer() else value
+            for name, value in counts.items()
+        }
 
 
 class WithoutCheckpoints:

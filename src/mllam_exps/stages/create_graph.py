@@ -8,7 +8,7 @@ from typing import Any
 
 from mllam_exps.errors import CheckFailed
 from mllam_exps.stages.base import Stage, StageContext
-from mllam_exps.stages.common import WithoutCheckpoints, need, parameters
+from mllam_exps.stages.common import NeuralLamParameters, WithoutCheckpoints, need, parameters
 
 GRAPHS = "data/graph"
 EDGES = ("g2m", "m2g", "m2m")
@@ -125,7 +125,7 @@ def check_levels(directory: Path, graph: Mapping[str, Any], nodes: int, edges: i
             raise CheckFailed(f"{name}: not {edges - 1} sets of edges for {edges} levels", where=str(directory))
 
 
-class CreateGraph(WithoutCheckpoints):
+class CreateGraph(NeuralLamParameters, WithoutCheckpoints):
     """Build the graph that the network works on."""
 
     name = "create_graph"

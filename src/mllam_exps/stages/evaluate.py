@@ -11,7 +11,7 @@ from mllam_exps import checkpoints, scores
 from mllam_exps.errors import CheckFailed
 from mllam_exps.programs.pictures import FOLDER
 from mllam_exps.stages.base import Stage, StageContext
-from mllam_exps.stages.common import WithoutCheckpoints, label, need, parameters
+from mllam_exps.stages.common import NeuralLamParameters, WithoutCheckpoints, label, need, parameters
 from mllam_exps.stages.train import MODELS, graph_input
 
 DATASET = "data/datastore.zarr"
@@ -74,7 +74,7 @@ def check_pictures(directory: Path, variables: list[str]) -> None:
         raise CheckFailed(f"{len(found)} pictures of {len(variables)} variables", where=str(directory))
 
 
-class Evaluate(WithoutCheckpoints):
+class Evaluate(NeuralLamParameters, WithoutCheckpoints):
     """Score the trained model's forecasts, and draw examples."""
 
     name = "evaluate"

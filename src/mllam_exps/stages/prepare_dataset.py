@@ -9,7 +9,7 @@ from mllam_exps import zarr_check
 from mllam_exps.errors import CheckFailed
 from mllam_exps.named_paths import is_remote
 from mllam_exps.stages.base import Stage, StageContext
-from mllam_exps.stages.common import WithoutCheckpoints, need
+from mllam_exps.stages.common import NeuralLamParameters, WithoutCheckpoints, need
 
 CONFIG = "data/datastore.yaml"
 DATASET = "data/datastore.zarr"
@@ -24,7 +24,7 @@ def sources(config: Mapping[str, Any]) -> Iterator[str]:
             yield path
 
 
-class PrepareDataset(WithoutCheckpoints):
+class PrepareDataset(NeuralLamParameters, WithoutCheckpoints):
     """Select, derive, split and normalise the weather."""
 
     name = "prepare_dataset"

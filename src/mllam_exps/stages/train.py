@@ -13,7 +13,7 @@ from typing import Any
 from mllam_exps import checkpoints
 from mllam_exps.errors import CheckFailed
 from mllam_exps.stages.base import Stage, StageContext
-from mllam_exps.stages.common import label, need, parameters
+from mllam_exps.stages.common import NeuralLamParameters, label, need, parameters
 
 MODELS = "saved_models"
 METRICS = "metrics/train.json"
@@ -135,7 +135,7 @@ def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
             raise CheckFailed(f"{name} is {value}", where=where, next=checkpoints.NOT_FINITE)
 
 
-class Train:
+class Train(NeuralLamParameters):
     """Train Neural-LAM, going on from an earlier attempt where there was one."""
 
     name = "train"
