@@ -19,7 +19,7 @@ from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from mllam_exps.arguments import Arguments
-    from mllam_exps.pipeline import Input
+    from mllam_exps.definition import Input
 
 NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
 
