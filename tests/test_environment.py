@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mllam_exps import reasons, versions
 from mllam_exps.environment import FAILED, child_environment, prologue, python, variables, wrap
+from mllam_exps.errors import Exit, MllamError
 from mllam_exps.machines import load
 
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"
@@ -124,6 +126,19 @@ def test_a_host_without_modules(machine, tmp_path, monkeypatch):
     done = run(wrap(ours, tmp_path, ["echo", "started"]))
     assert (done.returncode, done.stdout) == (FAILED, "")
     assert "no command named module" in done.stderr
+
+
+@pytest.mark.parametrize("to", ["", " >&2"])
+def test_a_script_says_itself_what_is_wrong_before_anything_starts(machine, tmp_path, to):
+    ours = machine("environment: {source: x.sh}\n")
+    (tmp_path / "machines/x.sh").write_text(f"echo 'Loading'; echo 'the licence server is down'{to}; return 3\n")
+    with pytest.raises(MllamError, match=r"stopped at: source .*x\.sh .*the licence server is down") as caught:
+        versions.of_environment(wrap(ours, tmp_path, [sys.executable, "-P"]))
+    assert caught.value.exit == Exit.USAGE
+    assert "install" not in caught.value.next
+    log = tmp_path / "log.txt"
+    log.write_text("the licence server is down\nmllam-exps: stopped at: source x.sh\n")
+    assert reasons.of_environment(log) == "stopped at: source x.sh (it said: the licence server is down)"
 
 
 @pytest.mark.parametrize("code", [0, 1, 137])

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import UsageError
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _ARTICLE = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}
@@ -165,9 +165,7 @@ def known(python: str | Path = sys.executable) -> Arguments:
     Raises
     ------
     UsageError
-        If that environment has no neural-lam.
-    MllamError
-        If neural-lam is there and could not be asked.
+        If that environment has no neural-lam, or one that could not be asked.
     """
     here = installed(python)
     name = f"neural-lam-{here.version}.json"
@@ -263,10 +261,10 @@ def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
     except OSError as error:
         raise UsageError("cannot be run", str(python), error.strerror or str(error)) from error
     except subprocess.TimeoutExpired as error:
-        raise MllamError(f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)) from error
+        raise UsageError(f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)) from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise MllamError(
+        raise UsageError(
             "neural-lam's arguments could not be read",
             str(python),
             last,

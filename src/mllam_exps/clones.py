@@ -207,5 +207,5 @@ def git(directory: Path, *arguments: str, input: str | None = None, index: Path 
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
-        raise MllamError(f"git {arguments[0]} failed", str(directory), why)
+        raise UsageError(f"git {arguments[0]} failed", str(directory), why)
     return done.stdout.strip()

@@ -19,7 +19,7 @@ from typing import Any
 from mllam_exps import experiments, folders, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.definition import RunDefinition
-from mllam_exps.errors import CheckFailed, Exit, MllamError
+from mllam_exps.errors import CheckFailed, Exit, MllamError, UsageError
 from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
@@ -85,7 +85,7 @@ class Driver:
             run.begin(definition.to_record())
         except OSError as error:
             why = reasons.of_os_error(error)
-            raise MllamError("the run store cannot be written", str(self.store.directory), why) from error
+            raise UsageError("the run store cannot be written", str(self.store.directory), why) from error
         display = Display(stage)
         with self._signals(), run.wait_here(self.me) as waiter:
             try:

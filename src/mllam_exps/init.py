@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mllam_exps.environment import child_environment
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import UsageError
 
 ROOT_EXAMPLE = "north-atlantic-2025"
 """The example whose files are this repository's own: there is one copy of everything."""
@@ -206,7 +206,7 @@ def _undone_on_failure(directory: Path) -> Iterator[None]:
                 path.rmdir()
         if isinstance(error, OSError):
             where = str(error.filename or directory)
-            raise MllamError("can't be written", where=where, why=error.strerror or str(error)) from None
+            raise UsageError("can't be written", where=where, why=error.strerror or str(error)) from None
         raise
 
 
@@ -268,4 +268,4 @@ def _call(folder: Path, *command: str) -> None:
         shown = " ".join("dvc" if word == sys.executable else word for word in command if word not in {"-m"})
         shown = shown.replace("dvc dvc", "dvc")
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise MllamError(f"`{shown}` failed", where=str(folder), why=said[-1] if said else "")
+        raise UsageError(f"`{shown}` failed", where=str(folder), why=said[-1] if said else "")

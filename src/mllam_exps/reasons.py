@@ -15,6 +15,8 @@ _OURS = re.compile(r"\bmllam_exps(?:\.\w+)+: ")
 _WAY_OUT = re.compile(r"  → (.+)$")
 """Its second line; a label or `[rank0]: ` may stand in front of it."""
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_SAID_BEFORE = 5
+"""Lines of a script's own that are told: Lmod takes several for one error."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
 _OOM_STEP = re.compile(r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId", re.MULTILINE)
 _NO_MEMORY = ("out of memory", "Cannot allocate memory", "MemoryError", "DefaultCPUAllocator: can't allocate")
@@ -29,9 +31,14 @@ def tail(log: Path, lines: int = 20) -> list[str]:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
+    return clean(text)[-lines:]
+
+
+def clean(text: str) -> list[str]:
+    """Return the lines of what was printed, without escape codes and empty lines."""
     # A carriage return is a progress bar redrawing its line: only its last state is worth reading.
-    clean = (_ESCAPE.sub("", line.rsplit("\r", 1)[-1]).rstrip() for line in text.replace("\r\n", "\n").split("\n"))
-    return [line for line in clean if line][-lines:]
+    plain = (_ESCAPE.sub("", line.rsplit("\r", 1)[-1]).rstrip() for line in text.replace("\r\n", "\n").split("\n"))
+    return [line for line in plain if line]
 
 
 def error_line(lines: list[str]) -> str | None:
@@ -53,8 +60,20 @@ def way_out(log: Path) -> str:
 
 def of_environment(log: Path) -> str:
     """Return what the script said that could not make the machine's environment ready; nothing if it could."""
-    said = [line for line in tail(log) if line.startswith("mllam-exps: ")]
-    return said[-1].removeprefix("mllam-exps: ") if said else ""
+    return environment_failure(tail(log))
+
+
+def environment_failure(lines: list[str]) -> str:
+    """Find in what was printed that the machine's environment could not be made ready; nothing if it could.
+
+    What a module system or a sourced script said last is part of it: only they know what is wrong.
+    """
+    ours = [number for number, line in enumerate(lines) if line.startswith("mllam-exps: ")]
+    if not ours:
+        return ""
+    said = " / ".join(line.strip() for line in lines[max(0, ours[-1] - _SAID_BEFORE) : ours[-1]])
+    step = lines[ours[-1]].removeprefix("mllam-exps: ")
+    return f"{step} (it said: {said})" if said else step
 
 
 def of_exit(code: int, log: Path, oom_kills: int = 0) -> str:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from mllam_exps.errors import MllamError
+from mllam_exps import reasons
+from mllam_exps.errors import UsageError
 
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
@@ -90,7 +91,7 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
 
     Raises
     ------
-    MllamError
+    UsageError
         When that Python cannot be started, or `mllam_exps` is not installed there.
     """
     command = [*python, "-m", "mllam_exps.versions", "--json"]
@@ -100,7 +101,7 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MllamError("cannot ask the stages' environment for its versions", shown, str(error)) from error
+        raise UsageError("cannot ask the stages' environment for its versions", shown, str(error)) from error
     # A module system or an activation script may print lines of its own: ours is the last.
     lines = done.stdout.strip().splitlines()
     try:
@@ -108,10 +109,14 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
     except (IndexError, json.JSONDecodeError):
         found = None
     if not isinstance(found, dict):
+        # A script may say on either stream what is wrong; ours says on the second where that was.
+        if why := reasons.environment_failure(reasons.clean(done.stdout + done.stderr)):
+            way_out = "mllam-exps machine show: `environment` names the modules and scripts"
+            raise UsageError("no program can be started on this machine", why=why, next=way_out)
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()
         why = told[-1] if told else f"exit code {done.returncode}"
         hint = f"install mllam-exps there: {python_itself} -m pip install mllam-exps"
-        raise MllamError("the stages' environment does not tell its versions", shown, why, hint)
+        raise UsageError("the stages' environment does not tell its versions", shown, why, hint)
     return {str(name): str(version) for name, version in found.items()}
 
 
