@@ -103,14 +103,55 @@ def test_a_missing_split_is_refused(dataset: Path) -> None:
         zarr_check.check_dataset(dataset, CONFIG)
 
 
-@pytest.mark.parametrize(("value", "kind"), [(float("nan"), "mean"), (0.0, "diff_std")])
-def test_unusable_statistics_are_refused(dataset: Path, value: float, kind: str) -> None:
+CONSTANT = r"t2m {} of the split train \(state__train__{} is 0.0\): .*\n.*leave t2m out of inputs.weather"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (float("nan"), "mean", "state__train__mean of t2m is nan"),
+        (0.0, "std", CONSTANT.format("has one value everywhere, at all times", "std")),
+        (0.0, "diff_std", CONSTANT.format("never changes from one time to the next", "diff_std")),
+    ],
+)
+def test_unusable_statistics_are_refused(dataset: Path, value: float, kind: str, message: str) -> None:
     def spoil(ds: Any) -> Any:
         ds[f"state__train__{kind}"][1] = value
         return ds
 
     rewrite(dataset, spoil)
-    with pytest.raises(CheckFailed, match=f"state__train__{kind} of t2m is {value}"):
+    with pytest.raises(CheckFailed, match=message):
+        zarr_check.check_dataset(dataset, CONFIG)
+
+
+def test_what_is_not_finite_is_counted_and_refused_unless_it_is_allowed(dataset: Path) -> None:
+    def spoil(ds: Any) -> Any:
+        ds["state"].loc[{"time": ["2025-12-02T06:00", "2025-12-07T00:00"], "state_feature": "t2m"}] = float("nan")
+        ds["state"][{"time": -1, "grid_index": 5, "state_feature": 0}] = float("inf")
+        ds["static"][{"grid_index": slice(3)}] = float("nan")
+        return ds
+
+    rewrite(dataset, spoil)
+    with pytest.raises(CheckFailed) as refused:
+        zarr_check.check_dataset(dataset, CONFIG)
+    assert refused.value.what == (
+        "missing or infinite values: "
+        "msl of state, 1 of 40320 in test (1 of 10 times, the first 2025-12-10T18:00); "
+        "t2m of state, 4032 of 80640 in train (1 of 20 times, the first 2025-12-02T06:00), "
+        "4032 of 40320 in val (1 of 10 times, the first 2025-12-07T00:00); "
+        "lsm of static, 3 of 4032"
+    )
+    config = synthetic.datastore()
+    config["extra"]["missing_values"] = ["t2m", "lsm"]
+    with pytest.raises(CheckFailed, match="missing or infinite values: msl of state, 1 of 40320 in test"):
+        zarr_check.check_dataset(dataset, config)
+    config["extra"]["missing_values"] = ["t2m", "lsm", "msl"]
+    zarr_check.check_dataset(dataset, config)
+
+
+def test_a_grid_with_holes_is_refused(dataset: Path) -> None:
+    rewrite(dataset, lambda ds: ds.isel(grid_index=slice(1, None)))
+    with pytest.raises(CheckFailed, match="its 4031 points are no whole grid of 64×63"):
         zarr_check.check_dataset(dataset, CONFIG)
 
 

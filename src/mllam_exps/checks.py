@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import environment, machines, param_checks, params, reasons, tracking
+from mllam_exps.dataset_checks import DATASTORE
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Uncertain
@@ -165,18 +167,27 @@ def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input
     Problems
         With one line for each thing that is wrong.
     """
-    import json
-
     inputs = list(inputs)
     known = {
         "deps": [source.path for source in inputs],
         "made": [source.path for source in inputs if source.run],
         "added": [source.path for source in inputs if source.tracked and not source.run],
     }
+    answer = _ask(workspace, machine, "source_checks", str(workspace.root), json.dumps(known))
+    if isinstance(answer, str):
+        raise UsageError("the source archives do not give what it asks for", DATASTORE, answer)
+    problems: list[MllamError] = [UsageError(**problem) for problem in answer["problems"]]
+    if problems:
+        raise Problems(problems=problems)
+    notes: list[str] = answer["notes"]
+    return notes
+
+
+def _ask(workspace: Workspace, machine: Machine, module: str, *words: str) -> Any:
+    """Run a module of ours in the stages' environment; return the JSON of its last line, or what it said instead."""
     python = str(environment.python(machine))
-    command = [python, "-P", "-m", "mllam_exps.source_checks", str(workspace.root), json.dumps(known)]
     done = subprocess.run(
-        environment.wrap(machine, workspace.origin, command),
+        environment.wrap(machine, workspace.origin, [python, "-P", "-m", f"mllam_exps.{module}", *words]),
         cwd=workspace.root,
         env=environment.child_environment(os.environ),
         capture_output=True,
@@ -184,15 +195,32 @@ def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input
         check=False,
     )
     try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        return json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UsageError("the source archives do not give what it asks for", "data/datastore.yaml", last) from None
-    problems: list[MllamError] = [UsageError(**problem) for problem in answer["problems"]]
-    if problems:
-        raise Problems(problems=problems)
-    notes: list[str] = answer["notes"]
-    return notes
+        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+_PROJECTIONS: set[str] = set()
+"""Projections that were found good: the experiments of a sweep share theirs."""
+
+
+def check_projection(workspace: Workspace, machine: Machine) -> None:
+    """Refuse a projection that cartopy does not make: neural-lam would find out after the training, in evaluation.
+
+    Raises
+    ------
+    UsageError
+        With the key, and cartopy's own words.
+    """
+    extra = params.load(workspace.root).files[DATASTORE].get("extra") or {}
+    projection = json.dumps(extra.get("projection"), default=str)
+    if projection in _PROJECTIONS:
+        return
+    answer = _ask(workspace, machine, "projection_check", projection)
+    if isinstance(answer, str) or answer:
+        found = {"key": "", "what": answer} if isinstance(answer, str) else answer
+        raise UsageError(found["what"], f"{DATASTORE}: extra.projection{found['key']}")
+    _PROJECTIONS.add(projection)
 
 
 def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str]]:

@@ -94,6 +94,10 @@ def _look_at_datastore(datastore: Mapping[str, Any]) -> list[MllamError]:
     if not {"class_name", "kwargs"} <= projection.keys():
         what = "neural-lam draws no map without its class_name and kwargs"
         problems.append(problem("extra.projection", what))
+    missing = section(datastore, "extra").get("missing_values")
+    if missing is not None and not (isinstance(missing, list) and all(isinstance(name, str) for name in missing)):
+        what = "must be a list of the variables that may hold missing values, such as [sst]"
+        problems.append(problem("extra.missing_values", what))
     return problems + _check_splits(datastore)
 
 

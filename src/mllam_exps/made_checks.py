@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mllam_exps.arguments import did_you_mean
 from mllam_exps.dataset_checks import DATASTORE, SPLITTING, problem, too_short
 from mllam_exps.errors import MllamError, UsageError
 
@@ -20,7 +21,7 @@ def check(made: Any, config: Any, needed: Mapping[str, int]) -> list[MllamError]
     needed : Mapping
         The time steps that neural-lam must find in each split.
     """
-    return [*_check_splits(made, config, needed), *_check_names(made)]
+    return [*_check_splits(made, config, needed), *_check_names(made, config.extra or {})]
 
 
 def _check_splits(made: Any, config: Any, needed: Mapping[str, int]) -> list[MllamError]:
@@ -36,16 +37,21 @@ def _check_splits(made: Any, config: Any, needed: Mapping[str, int]) -> list[Mll
     return problems
 
 
-def _check_names(made: Any) -> list[MllamError]:
+def _check_names(made: Any, extra: Mapping[str, Any]) -> list[MllamError]:
     """Refuse two variables of one name: neural-lam and its configuration know them by their names."""
     problems: list[MllamError] = []
+    everything: set[str] = set()
     for category in ("state", "forcing", "static"):
         if category not in made:
             continue
         names = [str(name) for name in made[f"{category}_feature"].values]
+        everything |= set(names)
         for name in sorted({name for name in names if names.count(name) > 1}):
             sources = made[f"{category}_feature_source_dataset"].values.tolist()
             inputs = " and ".join(source for source, other in zip(sources, names, strict=True) if other == name)
             what = f"{category} gets two variables called {name}, from {inputs}"
             problems.append(UsageError(what, f"{DATASTORE}: inputs", next="give each input another name_format"))
+    for name in set(extra.get("missing_values") or []) - everything:
+        what = f"the dataset has no variable {name}{did_you_mean(name, everything)}"
+        problems.append(problem("extra.missing_values", what))
     return problems

@@ -51,6 +51,7 @@ def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
 
 def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     """Say where stages will run; everything has been checked when this is called."""
+    checks.check_projection(workspace, machine)
     for note in checks.check_jobs(workspace, machine):
         print(f"note: {note}", file=sys.stderr)
     print(f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked", file=sys.stderr)

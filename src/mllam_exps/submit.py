@@ -243,6 +243,7 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
     kinds: set[str] = set()
     for plan in plans:
         here = Workspace(plan.root, planner.workspace.origin, plan.experiment.name, "")
+        checks.check_projection(here, machine)
         kind = checks.kind_of_jobs(here)
         if kind not in kinds:
             kinds.add(kind)

@@ -1,4 +1,4 @@
-"""Proves a dataset: every chunk is on disk, the splits are there, the statistics are finite.
+"""Proves a dataset: every chunk is on disk, the splits are there, its values and their statistics are finite.
 
 A chunk that is not on disk reads as its fill value, without a word: a hole. Our program therefore has zarr
 write every chunk, also those that hold nothing but the fill value, and here every missing or empty chunk file
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import finite_check
 from mllam_exps.errors import CheckFailed
 
 SPLITS = ("train", "val", "test")
@@ -24,7 +25,7 @@ BOUNDARY_POINTS = 30
 
 
 def check_dataset(path: Path, config: Mapping[str, Any] | None = None) -> None:
-    """Check everything about a dataset that can be checked without reading all of it.
+    """Check everything about a dataset; what is not finite is counted last but one, as it reads all of it once.
 
     Parameters
     ----------
@@ -43,8 +44,9 @@ def check_dataset(path: Path, config: Mapping[str, Any] | None = None) -> None:
         check_chunks(path)
         check_splits(dataset, path)
         check_times(dataset, path, config or {})
-        check_statistics(dataset, path)
         check_interior(dataset, path)
+        finite_check.check_finite(path, splits(dataset), allowed_missing(config or {}))
+        check_statistics(dataset, path)
     finally:
         dataset.close()
 
@@ -184,13 +186,19 @@ def check_times(dataset: Any, path: Path, config: Mapping[str, Any]) -> None:
         raise CheckFailed(f"the time step changes after {gap}", where=str(path))
 
 
+def allowed_missing(config: Mapping[str, Any]) -> list[str]:
+    """Return the variables that may hold missing values: ``extra.missing_values`` of ``data/datastore.yaml``."""
+    given = (config.get("extra") or {}).get("missing_values") or []
+    return [str(name) for name in given]
+
+
 def check_statistics(dataset: Any, path: Path) -> None:
     """Refuse statistics of the training split that are missing, not finite, or a spread of zero.
 
     Raises
     ------
     CheckFailed
-        Naming the statistic and the variable.
+        Naming the statistic, the variable and its input.
     """
     import numpy as np
 
@@ -200,9 +208,25 @@ def check_statistics(dataset: Any, path: Path) -> None:
         if key not in dataset:
             raise CheckFailed(f"the dataset has no {key!r}", where=str(path), why="training needs it")
         values = np.atleast_1d(dataset[key].values)
-        bad = ~np.isfinite(values) | ((values <= 0) if kind.endswith("std") else False)
-        for name, value in zip(np.array(names)[bad], values[bad], strict=True):
-            raise CheckFailed(f"{key} of {name} is {value}", where=str(path))
+        for place, (name, value) in enumerate(zip(names, values, strict=True)):
+            if not np.isfinite(value):
+                raise CheckFailed(f"{key} of {name} is {value}", where=str(path), why="neural-lam scales by it")
+            if value <= 0 and kind.endswith("std"):
+                raise _constant(dataset, path, place, kind)
+
+
+def _constant(dataset: Any, path: Path, place: int, kind: str) -> CheckFailed:
+    """Say of a variable without spread what that means, and what to do with it."""
+    name = str(dataset["state_feature"].values[place])
+    source = dataset.get("state_feature_source_dataset")
+    place_in_file = f"inputs.{source.values[place]}" if source is not None else "its input"
+    same = "never changes from one time to the next" if kind == "diff_std" else "has one value everywhere, at all times"
+    return CheckFailed(
+        f"{name} {same} of the split train (state__train__{kind} is 0.0)",
+        where=str(path),
+        why="neural-lam divides by that spread, and trains to NaN",
+        next=f"leave {name} out of {place_in_file} in data/datastore.yaml, or move it to an input of forcing or static",
+    )
 
 
 def check_interior(dataset: Any, path: Path) -> None:
@@ -220,3 +244,8 @@ def check_interior(dataset: Any, path: Path) -> None:
         size = "×".join(map(str, sides))
         why = f"Neural-LAM takes {BOUNDARY_POINTS} points at each side as boundary"
         raise CheckFailed(f"a grid of {size} points leaves no interior", where=str(path), why=why)
+    points = dataset.sizes.get("grid_index")
+    if len(sides) == 2 and points is not None and points != sides[0] * sides[1]:
+        what = f"its {points} points are no whole grid of {sides[0]}×{sides[1]}"
+        why = "neural-lam works on whole grids"
+        raise CheckFailed(what, str(path), why, "leave output.domain_cropping out of data/datastore.yaml")

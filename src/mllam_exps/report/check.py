@@ -14,6 +14,7 @@ def show() -> None:
     here = Here.open()
     checks.check_environment(here.machine, here.workspace.origin)
     checks.check_parameters(here.workspace, here.machine)
+    checks.check_projection(here.workspace, here.machine)
     for note in checks.check_jobs(here.workspace, here.machine):
         print(f"note: {note}", file=sys.stderr)
     text, notes = checks.versions_text(here.workspace, here.machine)
