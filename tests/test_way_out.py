@@ -21,14 +21,14 @@ TRACEBACK = (
 def test_after_a_nan_the_advice_is_that_of_the_error(tmp_path: Path, prefix: str):
     log = tmp_path / "log.txt"
     log.write_text("".join(f"{prefix}{line}\n" for line in TRACEBACK.splitlines()) + "Epoch 2: 10%\n")
-    assert reasons.way_out(log) == checkpoints.NOT_FINITE
-    assert "lower lr" in reasons.way_out(log)
+    assert reasons.way_out(log.read_text()) == checkpoints.NOT_FINITE
+    assert "lower lr" in reasons.way_out(log.read_text())
 
 
 def test_an_arrow_of_another_program_is_no_advice(tmp_path: Path):
     log = tmp_path / "log.txt"
     log.write_text("layer 1\n  → layer 2\nValueError: shapes differ\n  → (3, 4)\n")
-    assert not reasons.way_out(log)
+    assert not reasons.way_out(log.read_text())
 
 
 def test_a_loss_that_is_not_finite_is_no_reason_to_go_on():

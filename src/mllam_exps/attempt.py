@@ -350,6 +350,7 @@ class Supervisor:
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
         print("$", *argv, flush=True)
+        begin = _size(self.attempt.log)
         self._raise_if_stopped()
         self.program = subprocess.Popen(
             argv,
@@ -365,8 +366,9 @@ class Supervisor:
             os.killpg(self.program.pid, signal.SIGKILL)
         self._raise_if_stopped()
         if code != 0:
-            log = self.attempt.log
-            raise MllamError(reasons.of_exit(code, log, reasons.oom_kills() - kills), next=reasons.way_out(log))
+            said = reasons.read(self.attempt.log, begin)
+            why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
+            raise MllamError(why, next=reasons.way_out(said))
 
     def _raise_if_stopped(self) -> None:
         if self.stopped:
@@ -441,6 +443,14 @@ def main(arguments: list[str]) -> int:
     code = supervisor.run()
     supervisor.afterwards()
     return code
+
+
+def _size(path: Path) -> int:
+    """Return how long a file is; one that is not there has no bytes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _supervisor(attempt: Attempt) -> Supervisor:

@@ -3,59 +3,137 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
-_ERROR_LINE = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Failed|Exit))\b(?::\s*(.*))?$")
-_LABEL = re.compile(r"^\s*\d+: ")
-"""srun -l puts the task's number in front of each line."""
-_OURS = re.compile(r"\bmllam_exps(?:\.\w+)+: ")
-"""How Python ends the traceback of an error of ours: with its full name."""
-_WAY_OUT = re.compile(r"  → (.+)$")
-"""Its second line; a label or `[rank0]: ` may stand in front of it."""
+from mllam_exps import tracebacks
+from mllam_exps.tracebacks import Uncaught
+
+LOG_BYTES = 2**20
+"""How much of a log's end is read: of many processes that fail, the first one's words stand far from the end."""
+
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SAID_BEFORE = 5
 """Lines of a script's own that are told: Lmod takes several for one error."""
-_DISK_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
-_OOM_STEP = re.compile(r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId", re.MULTILINE)
-_NO_MEMORY = ("out of memory", "Cannot allocate memory", "MemoryError", "DefaultCPUAllocator: can't allocate")
+# numpy 2 asks for the room before it writes, and then speaks with words of its own.
+_DISK_FULL = re.compile(r"No space left on device|database or disk is full|Not enough free space to write \d+ bytes")
+_QUOTA = re.compile(r"Disk quota exceeded")
+_OOM_STEP = re.compile(
+    r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId|Some .* OOM Killed", re.MULTILINE
+)
+_GPU_MEMORY = re.compile(r"CUDA out of memory|HIP out of memory|CUDA error: out of memory")
+_NO_MEMORY = re.compile(
+    r"out of memory|Cannot allocate memory|MemoryError|DefaultCPUAllocator: can't allocate|bad_alloc"
+)
+# distributed 2026.8: a nanny ends a worker at 95% of its memory, and the scheduler gives a task up after 4 workers.
+_DASK_MEMORY = re.compile(r"exceeded \d+% memory budget")
+_DASK_KILLED = re.compile(r"Attempted to run task '?([^' ]*)'? on (\d+) different workers")
+_WORKER_KILLED = re.compile(
+    r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (is killed by signal: Killed|exited unexpectedly)|BrokenProcessPool"
+)
+_LIBRARY = re.compile(r"(\S+): cannot open shared object file")
+_FATAL = re.compile(r"^Fatal Python error: (.*)")
+_FAULT_FRAME = re.compile(r'^\s+File "(.*)", line (\d+) in (\S+)$')
+# Slurm 22.05, at the end of each task that failed: "srun: error: n2: task 1: Aborted"
+_TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? (\S+): (.*)$")
+# torchrun 2.13, behind "Root Cause (first observed failure):"
+_ROOT_CAUSE = re.compile(r"Root Cause \(first observed failure\):")
+_ROOT_RANK = re.compile(r"^\s+rank\s+: (\d+)")
+_ROOT_CODE = re.compile(r"^\s+exitcode\s+: (-?\d+)")
+_SLURM = re.compile(r"^(srun|slurmstepd(-\S+)?): ")
+# What follows the end of a program and is not its reason.
+_NOISE = re.compile(r"^\s|^>|Warning: |^Exception ignored |^\^|^terminate called without an active exception")
+# A shell's or a program's own complaint: "x.sh: line 2: ploot: command not found", "plot.py: error: …".
+_COMPLAINT = re.compile(
+    r"^\S+: (line \d+: |\d+: )?.*(not found|No such file or directory|ermission denied|unbound variable"
+    r"|[Ss]yntax error|cannot )|^\S+: error: |^(fatal|error|ERROR): |^\S+: No module named "
+)
+_MEANING = {
+    signal.SIGKILL: "out of memory, perhaps",
+    signal.SIGSEGV: "a segmentation fault, a mistake in compiled code",
+    signal.SIGBUS: "a bus error; a file in memory was cut short, or the disk that holds it (/dev/shm?) is full",
+    signal.SIGILL: "an illegal instruction; it was compiled for another kind of processor",
+    signal.SIGFPE: "an arithmetic error in compiled code",
+    signal.SIGABRT: "it gave itself up",
+    signal.SIGINT: "interrupted",
+    signal.SIGXCPU: "it reached the limit of CPU time (ulimit -t)",
+    signal.SIGXFSZ: "it reached the limit of a file's size (ulimit -f)",
+}
+# Lightning 2.6, where a process fails that it started: "[rank: 1] Child process with PID 7 terminated with code 1.
+# Forcefully terminating all other processes to avoid zombies". It kills itself as well.
+_GAVE_UP = re.compile(r"^\[rank: \d+\] Child process with PID \d+ terminated with code")
+_BY_ITSELF = {signal.SIGABRT, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT}
+"""Signals by which a process may end that has told its reason before."""
+FEW = 12
+"""Lines that may follow a program's last words while it ends."""
+
+
+def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
+    """Say why a program ended. Pure.
+
+    Parameters
+    ----------
+    code : int
+        Its exit code; negative if that signal killed it.
+    log : str
+        What it printed, or the end of that.
+    oom_kills : int
+        How often the kernel killed a process of this host for memory while the program ran.
+    """
+    lines = clean(log)
+    text = "\n".join(lines)
+    if full := _of_disk(lines):
+        return full
+    # Slurm 22.05 calls a job FAILED 1:0 when a step of it ran out of memory; only srun's line says so.
+    if _OOM_STEP.search(text):
+        return "out of memory: it used more than the job asked for (memory in the machine file)"
+    uncaught = tracebacks.reason(lines)
+    number, where = _signal(code, lines)
+    if number is not None and not _told_before(number, uncaught, lines):
+        if number == signal.SIGKILL and oom_kills:
+            return "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
+        return _of_signal(number, where, lines)
+    if uncaught is not None and not _complained_since(uncaught, lines):
+        return _of_exception(code, uncaught, lines)
+    return _of_words(code, lines)
+
+
+def way_out(log: str) -> str:
+    """Return what an error of ours, that ended the program, says should be done; nothing if it says nothing."""
+    uncaught = tracebacks.reason(clean(log))
+    return uncaught.way_out if uncaught is not None else ""
+
+
+def clean(text: str) -> list[str]:
+    """Return the lines of a text, without escape codes and empty lines."""
+    # A carriage return is a progress bar redrawing its line: only its last state is worth reading.
+    lines = (_ESCAPE.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n"))
+    return [line for line in lines if line]
+
+
+def read(log: Path, begin: int = 0) -> str:
+    """Return the end of a log; of one that cannot be read, nothing.
+
+    Parameters
+    ----------
+    begin : int
+        How many bytes at its beginning are left out.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(begin, file.tell() - LOG_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def tail(log: Path, lines: int = 20) -> list[str]:
     """Return the last lines of a log, without escape codes and empty lines."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 64_000))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return clean(text)[-lines:]
-
-
-def clean(text: str) -> list[str]:
-    """Return the lines of what was printed, without escape codes and empty lines."""
-    # A carriage return is a progress bar redrawing its line: only its last state is worth reading.
-    plain = (_ESCAPE.sub("", line.rsplit("\r", 1)[-1]).rstrip() for line in text.replace("\r\n", "\n").split("\n"))
-    return [line for line in plain if line]
-
-
-def error_line(lines: list[str]) -> str | None:
-    """Return the last line that names an exception, most often the last of a traceback."""
-    for line in reversed(lines):
-        said = _LABEL.sub("", line).strip()
-        if _ERROR_LINE.match(said):
-            return said
-    return None
-
-
-def way_out(log: Path) -> str:
-    """Return what an error of ours, that ended the program, says should be done; nothing if it says nothing."""
-    lines = tail(log, 200)
-    last = max((number for number, line in enumerate(lines) if _OURS.search(line)), default=None)
-    said = [found[1] for line in lines[last:] if (found := _WAY_OUT.search(line))] if last is not None else []
-    return said[0] if said else ""
+    return clean(read(log))[-lines:]
 
 
 def of_environment(log: Path) -> str:
@@ -76,41 +154,131 @@ def environment_failure(lines: list[str]) -> str:
     return f"{step} (it said: {said})" if said else step
 
 
-def of_exit(code: int, log: Path, oom_kills: int = 0) -> str:
-    """Say why a program ended with `code` (negative: killed by that signal).
+def _of_disk(lines: Sequence[str]) -> str:
+    for line in reversed(lines):
+        _, said = tracebacks.unmarked(line)
+        if _QUOTA.search(said):
+            return f"the quota of the disk is used up: {said.strip()}"
+        if _DISK_FULL.search(said):
+            return f"the disk is full: {said.strip()}"
+    return ""
 
-    Parameters
-    ----------
-    oom_kills : int
-        How often the kernel killed a process of this host for memory while the program ran.
-    """
-    lines = tail(log, 200)
-    text = "\n".join(lines)
-    if any(sign in text for sign in _DISK_FULL):
-        return "the disk is full or its quota used up (No space left on device)"
-    if code == -signal.SIGKILL and oom_kills:
-        return "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
-    # Slurm 22.05 calls a job FAILED 1:0 when a step of it ran out of memory; only srun's line says so.
-    if _OOM_STEP.search(text):
-        return "out of memory: it used more than the job asked for (memory in the machine file)"
+
+def _signal(code: int, lines: Sequence[str]) -> tuple[int | None, str]:
+    """Return the signal that ended the program, and which of its tasks it was, where srun or torchrun tells."""
     # A shell, and srun, tell a signal as 128 and its number.
-    if code > 128 and code - 128 in set(signal.Signals):
-        code = 128 - code
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hint = ": out of memory, perhaps" if code == -signal.SIGKILL else ""
-        return f"the program was killed by {name}{hint}"
-    said = error_line(lines)
-    if said and any(sign in text for sign in _NO_MEMORY):
-        return f"out of memory: {said}"
-    return f"exit code {code}: {said}" if said else f"the program ended with exit code {code}"
+    number = -code if code < 0 else code - 128 if code - 128 in set(signal.Signals) else None
+    for line in lines:
+        if ended := _TASK_ENDED.match(line):
+            # The first that ended is the reason. srun ends the others, and may return their code.
+            words = {signal.strsignal(one): one for one in signal.Signals}
+            first = words.get(ended[3].removesuffix(" (core dumped)"))
+            if first is not None:
+                return first, f"task {ended[2]} on {ended[1]}"
+            return (None if number == signal.SIGTERM else number), ""
+    for place, line in enumerate(lines):
+        if _ROOT_CAUSE.search(line):
+            said = lines[place : place + 7]
+            rank = next((found[1] for one in said if (found := _ROOT_RANK.match(one))), "?")
+            exit_code = next((int(found[1]) for one in said if (found := _ROOT_CODE.match(one))), 1)
+            return (-exit_code, f"rank {rank}") if exit_code < 0 else (None, "")
+    return number, ""
+
+
+def _told_before(number: int, uncaught: Uncaught | None, lines: Sequence[str]) -> bool:
+    """Tell whether a process that a signal ended had told its reason: torch, say, aborts behind a traceback."""
+    if uncaught is None or uncaught.follows:
+        return False
+    if number not in _BY_ITSELF:
+        return any(_GAVE_UP.match(line) for line in lines)
+    return bool(uncaught.voice) or len(lines) - uncaught.line <= FEW
+
+
+def _of_signal(number: int, where: str, lines: Sequence[str]) -> str:
+    known = number in set(signal.Signals)
+    name = signal.Signals(number).name if known else f"signal {number}"
+    said = f"{where or 'the program'} was killed by {name}"
+    if known and (meaning := _MEANING.get(signal.Signals(number))):
+        said += f": {meaning}"
+    if frame := _fault(lines):
+        return f"{said} (in {frame})"
+    if number == signal.SIGABRT and (words := _last_words(lines)):
+        return f"{said}: {words}"
+    return said
+
+
+def _fault(lines: Sequence[str]) -> str:
+    """Return where Python's faulthandler saw the fault: its innermost frame outside of libraries."""
+    for place, line in enumerate(lines):
+        if _FATAL.match(tracebacks.unmarked(line)[1]):
+            unmarked = [tracebacks.unmarked(one)[1] for one in lines[place : place + 100]]
+            frames = [found for one in unmarked if (found := _FAULT_FRAME.match(one))]
+            own = [found for found in frames if "/lib/python" not in found[1]] or frames
+            return f"{own[0][3]}, {Path(own[0][1]).name} line {own[0][2]}" if own else ""
+    return ""
+
+
+def _of_exception(code: int, uncaught: Uncaught, lines: Sequence[str]) -> str:
+    said = uncaught.said
+    rank = f"rank {uncaught.voice}: " if uncaught.voice else ""
+    if killed := _DASK_KILLED.search(uncaught.message):
+        why = "out of memory" if any(_DASK_MEMORY.search(line) for line in lines) else "out of memory, perhaps"
+        return f"{killed[2]} dask workers were killed at one task, {killed[1]}: {why}"
+    if library := _LIBRARY.search(uncaught.message):
+        return _missing(library[1])
+    if _GPU_MEMORY.search(said):
+        return f"out of memory of the GPU: {rank}{said}"
+    if _NO_MEMORY.search(said):
+        return f"out of memory: {rank}{said}"
+    if _WORKER_KILLED.search(f"{uncaught.name}: {uncaught.message}"):
+        return f"a process that the program started was killed: out of memory, perhaps ({rank}{said})"
+    if uncaught.name == "KeyboardInterrupt":
+        return f"interrupted ({rank}KeyboardInterrupt)"
+    # A process that a signal ended has no exit code of its own.
+    return f"exit code {code}: {rank}{said}" if 0 < code < 128 else f"{rank}{said}"
+
+
+def _missing(library: str) -> str:
+    return f"the shared library {Path(library).name} is missing (environment.modules in the machine file may bring it)"
+
+
+def _complained_since(uncaught: Uncaught, lines: Sequence[str]) -> bool:
+    """Tell whether a program went on behind a traceback that it had logged, and failed of something else."""
+    return any(_COMPLAINT.match(line) and not _SLURM.match(line) for line in lines[uncaught.line + 1 :])
+
+
+def _of_words(code: int, lines: Sequence[str]) -> str:
+    fatal = next((said for line in lines if _FATAL.match(said := tracebacks.unmarked(line)[1])), "")
+    if fatal:
+        return f"exit code {code}: {fatal}"
+    words = _last_words(lines)
+    if not words:
+        return f"the program ended with exit code {code}, and said nothing"
+    if library := _LIBRARY.search(words):
+        return _missing(library[1])
+    if _COMPLAINT.search(words):
+        return f"exit code {code}: {words}"
+    return f"the program ended with exit code {code}; its last line was: {words}"
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """Return the last line that the program itself said; what Slurm said where that is all."""
+    unmarked = [tracebacks.unmarked(line)[1] for line in lines]
+    own = [line for line in unmarked if not _SLURM.match(line) and not _NOISE.search(line)]
+    what = [line for line in unmarked if line.startswith("  what():  ")]  # a C++ exception's message
+    if own:
+        return f"{own[-1]}{what[-1].replace('  what():  ', ': ') if what else ''}"[: tracebacks.LONGEST]
+    slurm = [line for line in unmarked if _SLURM.match(line) and " error: " in line and not _TASK_ENDED.match(line)]
+    return slurm[0] if slurm else ""
 
 
 def of_os_error(error: OSError) -> str:
     """Say what an operating system's error means for a run."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"the disk is full or its quota used up ({error.strerror}: {error.filename or 'unknown file'})"
-    return str(error)
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return str(error)
+    what = "the disk is full" if error.errno == errno.ENOSPC else "the quota of the disk is used up"
+    place = error.filename2 or error.filename
+    return f"{what} ({error.strerror}: {place or 'unknown file'})"
 
 
 def oom_kills() -> int:
