@@ -209,7 +209,7 @@ def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path
     attempt = run.claim(1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None)
     assert attempt is not None
     with pytest.raises(CheckFailed, match=f"its input made was not made: run {key}"):
-        workdir.take(store, attempt, {"made": key})
+        workdir.take(store, attempt, {}, {"made": key}, [])
 
 
 def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):

@@ -213,7 +213,7 @@ tool:
   deps: [data/config.yaml]
   outs: [tool.sh, d]
 use:
-  cmd: ./tool.sh > use.txt && touch made/new && sed -i s/1/2/ made/sub/1.txt
+  cmd: ./tool.sh > use.txt && touch made/new
   deps: [tool.sh, made]
   outs: [use.txt]
 """
@@ -235,7 +235,7 @@ def test_commands_find_what_dvc_would_give_them_and_the_lock_is_dvc_s(made: Expe
     assert row["state"] == "done", [(s["stage"], s["reason"]) for s in row["stages"]]
     assert _made(made) == before, "nobody writes to what was made"
     by_us = yaml.safe_load(saved(made, "odd", "dvc.lock"))["stages"]
-    # What `use` does to its input in a shared workspace is not ours to repeat.
+    # `use` leaves a file beside its input: in a shared workspace, that is not ours to repeat.
     made.ok("dvc", "repro", "all", "tool")
     by_dvc = yaml.safe_load((made.root / "dvc.lock").read_text())["stages"]
     for stage in ("all", "tool", "piece-of@a b", "piece-of@00:00"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mllam_exps import records, schedulers
+from mllam_exps import inputs, records, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.experiments import SAVE
@@ -59,6 +59,7 @@ def take(script_of: Attempt) -> Attempt:
         raise MllamError(f"attempt {before.number + 1} was started meanwhile", str(run.directory))
     records.replace(attempt.directory / "job.json", job.record)
     made = set((run.definition or {}).get("outputs", ()))
+    inputs.note(attempt, records.read(script_of.directory / inputs.FILE) or {})
     _copy_inputs(script_of.work.resolve(), attempt.work.resolve(), made)
     spec.write(attempt)
     attempt.log.symlink_to(script_of.log)

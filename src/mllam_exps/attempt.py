@@ -22,11 +22,12 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import dvc_index, outputs, ready, reasons, records, schedulers, workdir
+from mllam_exps import dvc_index, freezing, ready, reasons, records, schedulers, workdir
 from mllam_exps.assess import silent_seconds
 from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE
+from mllam_exps.inputs import Inputs
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.spec import Spec
@@ -199,25 +200,35 @@ class Supervisor:
         if self.attempt.run.result is not None:
             raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
         stage = stages.of(self.attempt.run)
+        definition = self.attempt.run.definition
+        assert definition is not None
         self._check_versions()
-        self._take_inputs()
+        self._take_inputs(definition)
+        read = Inputs(self.attempt, definition, self._again())
+        self._progress("checking its inputs")
+        read.check()
         context = self._context(stage)
         stage.inputs(context)
         self._prepare_tracking(context)
-        self._run_program(stage.command(context), context)
-        self._progress("checking the outputs")
-        definition = self.attempt.run.definition
-        assert definition is not None
+        try:
+            self._run_program(stage.command(context), context)
+        except MllamError:
+            # Its own reason counts; but what it did to its inputs must not be anybody's.
+            with contextlib.suppress(MllamError):
+                read.check_again()
+            raise
+        self._progress("checking its inputs and the outputs")
+        read.check_again()
         stage.finish(context)
-        outputs.check_made(self.attempt, definition["outputs"])
+        freezing.check_made(self.attempt, definition["outputs"])
         stage.check(context)
         self._raise_if_stopped()
         self._progress("hashing the outputs")
-        made = outputs.freeze(self.attempt, definition["outputs"], self.spec.ignored)
+        made = freezing.freeze(self.attempt, definition["outputs"], self.spec.ignored)
         self._raise_if_stopped()
         # A result must not outlive the outputs that it names when the power fails.
         os.sync()
-        result = {"attempt": self.attempt.number, "outputs": made, "time": time.time()}
+        result = {"attempt": self.attempt.number, "outputs": made, "inputs": read.to_record(), "time": time.time()}
         path = self.attempt.run.directory / "result.json"
         if not records.create(path, result):
             if self.attempt.run.result is not None:
@@ -225,6 +236,12 @@ class Supervisor:
             # One that cannot be read any more is none.
             records.replace(path, result)
         self._tidy()
+
+    def _again(self) -> str:
+        """Return the command that makes what it needs again, for whoever asked for this attempt."""
+        name = self.spec.experiment
+        submitted = self.attempt.run.wanted
+        return f"mllam-exps retry {name}" if submitted else "dvc exp run"
 
     def _tidy(self) -> None:
         """Remove what a finished run needs no more; its outputs, logs and records stay."""
@@ -256,7 +273,7 @@ class Supervisor:
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
 
-    def _take_inputs(self) -> None:
+    def _take_inputs(self, definition: dict[str, Any]) -> None:
         """Take the inputs that other runs were to make, looking afresh where the file system is slow to tell."""
         store = RunStore(self.attempt.run.store)
         until = time.monotonic() + INPUT_PATIENCE
@@ -265,7 +282,7 @@ class Supervisor:
                 records.look_afresh(store.run(key).directory)
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
-        workdir.take(store, self.attempt, self.spec.to_come)
+        workdir.take(store, self.attempt, definition, self.spec.to_come, self.spec.links)
 
     def _check_versions(self) -> None:
         """Refuse to make numbers with other programs than the key says."""

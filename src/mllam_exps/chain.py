@@ -9,13 +9,14 @@ submitted, the rest waits in the store.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import experiments, jobs, machines, params, schedulers, verdicts
+from mllam_exps import experiments, jobs, machines, outputs, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import open_repo
@@ -200,6 +201,8 @@ class Chain:
                 made.add(step.key)
                 continue
             now = assess(self.experiment.store.run(step.key))
+            if again and now.state is RunState.DONE:
+                now = self._hold_to_what_was_made(now, step)
             if self._is_due(now, again):
                 before, now = now, self._prepare(step, now, made, to_come, standing)
                 if now is before and now.state is not RunState.NEW and not now.untried:
@@ -211,6 +214,18 @@ class Chain:
             elif now.state is RunState.STARTING:
                 standing.others.add(step.key)
             standing.states[step.stage] = now
+
+    def _hold_to_what_was_made(self, now: Assessment, step: Step) -> Assessment:
+        """Take a damaged result as none, where somebody has asked for it: it is made again."""
+        run = self.experiment.store.run(step.key)
+        try:
+            outputs.hold_to_what_was_made(run)
+        except outputs.Damaged as damaged:
+            if run.result is not None:
+                raise
+            print(f"note: {damaged.where}: {damaged.what}; it is made again", file=sys.stderr)
+            return assess(run)
+        return now
 
     @staticmethod
     def _is_due(now: Assessment, again: bool) -> bool:

@@ -92,8 +92,10 @@ class Driver:
                 while True:
                     waiter.refresh()
                     assessment = assess(run)
-                    if assessment.state is RunState.DONE:
+                    if assessment.state is RunState.DONE and self._is_as_it_was_made(run, display):
                         break
+                    if assessment.state is RunState.DONE:
+                        continue
                     self._step(run, definition, assessment, display)
                 self._confirm(run, display)
                 if self.publish:
@@ -106,6 +108,18 @@ class Driver:
             finally:
                 display.clear()
         return run
+
+    def _is_as_it_was_made(self, run: Run, display: Display) -> bool:
+        """Tell whether a result can be given to the workspace; one that is damaged is made again."""
+        try:
+            outputs.hold_to_what_was_made(run)
+        except outputs.Damaged as damaged:
+            if run.result is not None:
+                raise
+            display.line(f"{damaged.where}: {damaged.what}; it is made again")
+            self._attached = 0
+            return False
+        return True
 
     def _step(self, run: Run, definition: RunDefinition, now: Assessment, display: Display) -> None:
         number = now.attempt.number if now.attempt else 0

@@ -1,31 +1,41 @@
 """Where the one copy of an output is, from the program's last write to DVC's commit.
 
 1. The program writes to its attempt's ``work/``. The stage's check reads it there.
-2. `freeze` renames it to the attempt's ``outputs/``, makes its files read-only and hashes them, once. From here on the
-   run store holds the files.
+2. `freezing.freeze` renames it to the attempt's ``outputs/``, makes its files read-only and hashes them, once. From
+   here on the run store holds the files.
 3. `publish` gives each file a second name, in DVC's cache (a hard link: no bytes are copied; where the cache is on
    another file system it is a copy), and has DVC link the output into the workspace from there.
 4. DVC commits: it finds every hash in its state and every object in its cache, and copies nothing.
 
 `dvc gc` may remove the second name: the first remains, and publishing again restores it. A driver or a DVC killed at
 any point loses nothing: each step can be done again, by anybody.
+
+Before an output is given to anybody it is compared with what was made (`hold_to_what_was_made`). A result that is
+damaged is set aside: it is made again when it is asked for.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
 import shutil
-import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import records
+from mllam_exps.content import (
+    Difference,
+    describe,
+    differences,
+    digest_of_folder,
+    files_of,
+    is_quick,
+    md5_of_file,
+    part_of,
+)
 from mllam_exps.dvc_cache import Cache
-from mllam_exps.errors import CheckFailed, MllamError
+from mllam_exps.errors import MllamError
+from mllam_exps.freezing import READ_ONLY
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -33,131 +43,68 @@ if TYPE_CHECKING:
 
     from mllam_exps.store import Attempt, Run
 
-READ_ONLY = 0o444
+__all__ = ["describe", "digest_of_folder", "md5_of_file"]
+
 EXECUTABLE = 0o111
+MEMORY_SECONDS = 60.0
+"""For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
+_looked_at: dict[tuple[str, int], float] = {}
 
 
-def md5_of_file(path: Path) -> str:
-    """Return the MD5 by which DVC names a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+class Damaged(MllamError):
+    """A result that is not any more what was made; it was set aside, where that could be done."""
 
 
-def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
-    """Return a folder's digest, and the object that DVC (3.67) keeps under it.
+def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
+    """Lay an output out as DVC would: folders of one's own, with files of one's own in them.
 
-    Parameters
-    ----------
-    files : iterable of mapping
-        ``{"md5": …, "relpath": …}`` of each file in it.
-    """
-    listing = sorted(({"md5": f["md5"], "relpath": f["relpath"]} for f in files), key=lambda f: str(f["relpath"]))
-    content = json.dumps(listing, sort_keys=True).encode()
-    return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir", content
-
-
-def describe(path: Path, counts: Callable[[Path], bool] = lambda _file: True) -> dict[str, Any]:
-    """Hash an output: a file, or a folder with all files below it that count."""
-    if path.is_file():
-        return {"digest": md5_of_file(path), "size": path.stat().st_size, "files": None} | _executable(path)
-    files = [
-        {"relpath": file.relative_to(path).as_posix(), "md5": md5_of_file(file), "size": file.stat().st_size}
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and counts(file)
-    ]
-    return {"digest": digest_of_folder(files)[0], "size": sum(int(str(f["size"])) for f in files), "files": files}
-
-
-def _executable(path: Path) -> dict[str, bool]:
-    """Return what DVC (3.67) notes of a file that its owner may execute; of files in folders it notes nothing."""
-    return {"isexec": True} if path.stat().st_mode & stat.S_IXUSR else {}
-
-
-def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
-    """Refuse a success that lacks an output which ``dvc.yaml`` declares.
-
-    Raises
-    ------
-    CheckFailed
-        Naming it.
-    """
-    for path in paths:
-        if not (attempt.work / path).exists():
-            raise CheckFailed(f"the stage did not make its output {path}", where=str(attempt.work / path))
-
-
-def freeze(attempt: Attempt, paths: Iterable[str], ignored: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Move the outputs out of reach of the program, make them read-only, and hash them.
+    A command may be root, or change a file's mode: what it writes into a hard link is written into what everybody
+    shares. So files are copies, unless DVC's own ``cache.type`` asks for links.
 
     Parameters
     ----------
-    ignored : sequence of str
-        Patterns of the repository's ``.dvcignore``: such files in folders are no outputs, and are removed.
-
-    Returns
-    -------
-    dict
-        For each output its digest, size in bytes and number of files, as ``result.json`` has them.
-
-    Raises
-    ------
-    CheckFailed
-        If an output contains symbolic links, which DVC would follow.
+    links : sequence of str
+        DVC's ``cache.type``: the ways in which to do that, in the order in which they are tried.
     """
-    manifest = {}
-    for path in paths:
-        made, frozen = attempt.work / path, attempt.outputs / path
-        frozen.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, frozen)  # a rename, unless the attempt worked on another file system
-        _drop(frozen, path, ignored)
-        executable = _executable(frozen) if frozen.is_file() else {}
-        for file in [frozen] if frozen.is_file() else frozen.rglob("*"):
-            if file.is_symlink():
-                raise CheckFailed(f"the output {path} contains a symbolic link, {file.name}")
-            if file.is_file():
-                file.chmod(READ_ONLY)
-        # An object of DVC's cache is not executable: `spread` and DVC make copies of it so.
-        manifest[path] = describe(frozen) | executable
-    records.replace(attempt.directory / "manifest.json", manifest)
-    return {path: d | {"files": 1 if d["files"] is None else len(d["files"])} for path, d in manifest.items()}
+    from dvc_objects.fs.generic import transfer
+    from dvc_objects.fs.local import localfs
 
-
-def _drop(frozen: Path, path: str, ignored: Sequence[str]) -> None:
-    if not ignored or not frozen.is_dir():
-        return
-    from pathspec import PathSpec
-
-    spec = PathSpec.from_lines("gitwildmatch", ignored)
-    for file in sorted(frozen.rglob("*"), reverse=True):
-        if not file.is_dir() and spec.match_file(f"{path}/{file.relative_to(frozen).as_posix()}"):
-            file.unlink()
-
-
-def spread(run: Run, path: str, target: Path) -> None:
-    """Lay an output out as DVC would: folders of one's own, in which files are hard links to what was made.
-
-    Where a link cannot be (another file system, or a colleague's file, which the kernel protects) it is a symbolic one.
-    """
-    manifest = records.read(result_attempt(run).directory / "manifest.json") or {}
-    made = result_attempt(run).outputs / path
+    described = description(run, path)
+    assert described is not None
+    manifest = read_manifest(run)
     whole = next((out for out in manifest if path == out or path.startswith(f"{out}/")), path)
-    executable = bool(manifest.get(whole, {}).get("isexec"))
-    for file in [made] if made.is_file() else made.rglob("*"):
+    made = result_attempt(run).outputs / path
+    if described["files"] is not None:
+        target.mkdir(parents=True, exist_ok=True)
+    is_executable = bool(manifest.get(whole, {}).get("isexec"))
+    sources, places = [], []
+    for file in files_of(made, described):
         place = target if file == made else target / file.relative_to(made)
-        if file.is_dir():
-            place.mkdir(parents=True, exist_ok=True)
-            continue
         place.parent.mkdir(parents=True, exist_ok=True)
-        if executable:
-            shutil.copyfile(file, place)
-            place.chmod(READ_ONLY | EXECUTABLE)
-            continue
-        try:
-            os.link(file, place)
-        except OSError as error:
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK}:
-                raise
-            place.symlink_to(file)
+        sources.append(str(file))
+        places.append(str(place))
+    # A hard link cannot be where the file is a colleague's (the kernel protects it) or on another file system.
+    ways = ["copy"] if is_executable else [*(way for way in links if way != "copy"), "copy"]
+    transfer(localfs, sources, localfs, places, links=ways)
+    if is_executable:
+        target.chmod(READ_ONLY | EXECUTABLE)
+
+
+def read_manifest(run: Run) -> dict[str, Any]:
+    """Return what is known of each file of a finished run's outputs; empty where that cannot be read."""
+    return records.read(result_attempt(run).directory / "manifest.json") or {}
+
+
+def description(run: Run, path: str) -> dict[str, Any] | None:
+    """Describe an output of a finished run, or a file or folder in one; None where there is none of that path."""
+    if run.result is None:
+        return None
+    manifest = read_manifest(run)
+    if path in manifest:
+        found: dict[str, Any] = manifest[path]
+        return found
+    whole = next((out for out in manifest if path.startswith(f"{out}/")), None)
+    return part_of(manifest[whole], path.removeprefix(f"{whole}/")) if whole else None
 
 
 def known_digest(run: Run, path: str) -> str | None:
@@ -179,6 +126,89 @@ def result_attempt(run: Run) -> Attempt:
 def reject(run: Run, attempt: Attempt) -> None:
     """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
     (run.directory / "result.json").rename(attempt.directory / "rejected.json")
+
+
+def damage(
+    run: Run, *, thorough: bool = False, tell: Callable[[int], None] = lambda _bytes: None
+) -> Iterator[Difference]:
+    """Yield what is wrong with the files of a finished run.
+
+    Parameters
+    ----------
+    thorough : bool
+        Read all files. Otherwise those of large outputs are read only where they were touched.
+    tell : callable
+        Is told the size of each file that was looked at.
+    """
+    outputs, manifest = result_attempt(run).outputs, read_manifest(run)
+    for path, described in manifest.items():
+        yield from differences(files_of(outputs / path, described), thorough=thorough, frozen=True, tell=tell)
+
+
+def hold_to_what_was_made(run: Run) -> None:
+    """Refuse a result that is damaged, having set it aside.
+
+    Raises
+    ------
+    Damaged
+        Naming the file.
+    """
+    result = run.result
+    if result is None:
+        return
+    known = (str(run.directory), int(result["attempt"]))
+    if time.monotonic() - _looked_at.get(known, -MEMORY_SECONDS) < MEMORY_SECONDS:
+        return
+    if found := list(damage(run)):
+        raise set_aside(run, found)
+    if stale := _made_from_another(run, result):
+        raise set_aside(run, [stale])
+    outputs = result_attempt(run).outputs
+    if not all(is_quick(files_of(outputs / path, one)) for path, one in read_manifest(run).items()):
+        _looked_at[known] = time.monotonic()
+
+
+def _made_from_another(run: Run, result: Mapping[str, Any]) -> Difference | None:
+    """Tell whether an input was made again since, and became another: not every program gives the same twice."""
+    from mllam_exps.store import RunStore
+
+    for path, source in (result.get("inputs") or {}).items():
+        maker = RunStore(run.store).run(source["run"]) if source["run"] else None
+        now = description(maker, path) if maker else None
+        if now is not None and now["digest"] != source["md5"]:
+            return Difference(run.directory, f"was made from another {path} than there is now")
+    return None
+
+
+def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
+    """Make a damaged result unknown, so that it is made again, and return what to tell; its files stay.
+
+    Parameters
+    ----------
+    next : str
+        What to do, where whoever asks knows it better.
+    """
+    first, result = found[0], run.result
+    what = f"the result of {run.stage} {first.what}"
+    if len(found) > 1:
+        what += f" (and {len(found) - 1} more of its files)"
+    if not first.certain or result is None:
+        return Damaged(what, str(first.path), next="make it readable, or ask its owner to")
+    record = result | {"why": f"{first.path}: {what}", "time": time.time()}
+    try:
+        records.replace(run.directory / f"damaged-{result['attempt']}.json", record)
+        (run.directory / "result.json").unlink(missing_ok=True)
+    except OSError as error:
+        why = f"and it cannot be set aside ({error.strerror})"
+        return Damaged(what, str(first.path), why, f"have its owner, {_owner(run)}, type mllam-exps verify")
+    return Damaged(what, str(first.path), next=next or "start it again: it was set aside, and is made again")
+
+
+def _owner(run: Run) -> str:
+    try:
+        return run.directory.owner()
+    except (KeyError, OSError):
+        return "whoever that is"
 
 
 def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
@@ -219,12 +249,13 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
     manifest = records.read(attempt.directory / "manifest.json")
     if manifest is None:
         raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=_redo(run))
+    hold_to_what_was_made(run)
     for path, cached in outs.items():
         frozen = attempt.outputs / path
         if cached:
-            _into_cache(cache, run, frozen, manifest[path])
+            _into_cache(cache, frozen, manifest[path])
         else:
-            _copy(frozen, root / path)
+            _copy(frozen, manifest[path], root / path)
             if manifest[path].get("isexec"):
                 (root / path).chmod((root / path).stat().st_mode | EXECUTABLE)
     return manifest
@@ -234,39 +265,31 @@ def _redo(run: Run) -> str:
     return f"mllam-exps run {run.stage} --force makes it again"
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy what git keeps; writable, because people do write there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target, copy_function=shutil.copyfile)
-    else:
+def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
+    """Copy what git keeps, and what was made, alone; writable, because people do write there."""
+    if described["files"] is None:
         target.unlink(missing_ok=True)
-        shutil.copyfile(source, target)
+    else:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True, exist_ok=True)
+    for file in files_of(frozen, described):
+        place = target if file == frozen else target / file.relative_to(frozen)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
 
 
-def _into_cache(cache: Cache, run: Run, frozen: Path, description: Mapping[str, Any]) -> None:
-    """Give every file its second name, in DVC's cache."""
-    files = description["files"]
-    objects = {description["digest"]: frozen} if files is None else {f["md5"]: frozen / f["relpath"] for f in files}
-    missing = {digest: path for digest, path in objects.items() if not cache.holds(digest)}
-    sizes = {description["digest"]: description["size"]} if files is None else {f["md5"]: f["size"] for f in files}
-    for digest, path in missing.items():
-        if not _is_as_frozen(path, digest, sizes[digest]):
-            raise MllamError(f"the run store's {path.name} is not what was made", where=str(path), next=_redo(run))
+def _into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
+    """Give every file its second name, in DVC's cache; what is damaged there is replaced."""
+    objects = {str(known["md5"]): (path, known) for path, known in files_of(frozen, described).items()}
+    cache.drop_damaged({digest: int(known["size"]) for digest, (_, known) in objects.items()})
+    missing = {digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)}
     if missing:
         cache.add(missing)
-    if files is not None and not cache.holds(description["digest"]):
-        cache.add_listing(*digest_of_folder(files))
-
-
-def _is_as_frozen(path: Path, digest: str, size: int) -> bool:
-    """Tell whether a file is as it was frozen; one that somebody could write to is read again."""
-    try:
-        found = path.stat()
-    except OSError:
-        return False
-    return found.st_size == size and (not found.st_mode & 0o222 or md5_of_file(path) == digest)
+    if described["files"] is not None:
+        digest, content = digest_of_folder(described["files"])
+        cache.drop_damaged({digest: len(content)})
+        if not cache.holds(digest):
+            cache.add_listing(digest, content)
 
 
 def _into_workspace(repo: Repo, out: Any, digest: str) -> None:
@@ -283,6 +306,8 @@ def check_out(repo: Repo, digest: str, target: Path) -> bool:
 
     Raises
     ------
+    MllamError
+        If something in it is damaged.
     OSError
         If there is no room for a copy, where links are impossible.
     """
@@ -292,6 +317,7 @@ def check_out(repo: Repo, digest: str, target: Path) -> bool:
     from dvc_objects.errors import ObjectFormatError
     from dvc_objects.fs.local import localfs
 
+    Cache.of(repo).hold_to_its_name(digest, target.name)
     try:
         obj = load(repo.cache.local, HashInfo("md5", digest))
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
     known = {step.stage: step.known for step in experiment.steps if step.known}
     for name, stage in draft.stages.items():
         if name in experiment.runs:
-            made |= _hand_over(draft.cache, experiment.runs[name], experiment.root, stage.made)
+            made |= _hand_over(experiment, draft.cache, experiment.runs[name], stage.made)
         elif name in known:
             _from_cache(draft.cache, experiment.root, stage.made, known[name])
             made |= known[name]
@@ -82,10 +82,13 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
     return made
 
 
-def _hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> dict[str, Any]:
+def _hand_over(experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str, bool]) -> dict[str, Any]:
     for attempt in range(TRIES):
         try:
-            return outputs.hand_over(cache, run, root, outs)
+            return outputs.hand_over(cache, run, experiment.root, outs)
+        except outputs.Damaged as damaged:
+            damaged.next = f"mllam-exps retry {experiment.name}"
+            raise
         except (FileExistsError, FileNotFoundError):
             # Another save of the same output, at the same moment.
             if attempt == TRIES - 1:
@@ -98,13 +101,17 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
     for path, cached in outs.items():
         target, digest = root / path, str(known[path]["digest"])
-        if cached and not cache.holds(digest):
+        if not cached and target.exists() and outputs.describe(target)["digest"] == digest:
+            continue
+        cache.hold_to_its_name(digest, path)
+        if not cache.holds(digest):
             what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
             raise MllamError(what, str(cache.path(digest)), next="mllam-exps submit it again, or dvc pull it")
-        if not cached and not (target.exists() and outputs.describe(target)["digest"] == digest):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        if not cached:
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
             target.unlink(missing_ok=True)
-            shutil.copyfile(cache.path(digest), target)
+            cache.copy(digest, target)
 
 
 def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -40,6 +40,8 @@ class Spec:
         Whether the machine file named somebody to tell of the experiment's end.
     ignored : list of str
         Patterns of the repository's ``.dvcignore``.
+    links : list of str
+        DVC's ``cache.type``: how what is yet to come is laid out.
     """
 
     machine: str
@@ -57,6 +59,7 @@ class Spec:
     to_come: dict[str, str] = field(default_factory=dict)
     news: bool = False
     ignored: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""

@@ -124,6 +124,7 @@ class Starter:
             launch=scheduler.launch(request),
             to_come=to_come,
             ignored=workdir.ignored(self.workspace.root),
+            links=workdir.links_of(self.repo),
         )
 
     def log_link(self, attempt: Attempt) -> Path:

@@ -11,12 +11,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import clones, outputs
+from mllam_exps import clones, inputs, outputs
+from mllam_exps.content import describe, marked
 from mllam_exps.definition import VERSIONS_FILE, Input, same
+from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed, MllamError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dvc.repo import Repo
 
@@ -64,42 +66,80 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
             # neural-lam warns of a dataset that is older than its configuration: by our keys it never is.
             os.utime(attempt.work / file, (0, 0))
     to_come: dict[str, str] = {}
+    laid: dict[str, Any] = {}
+    links = links_of(repo) if definition.commands else None
     for source in definition.inputs:
         target = attempt.work / source.path
-        if target.exists():
-            continue
-        if _from_store(store, source, target, spread=bool(definition.commands)) or _from_cache(repo, source, target):
-            continue
-        if ahead and source.run:
-            to_come[source.path] = source.run
-        else:
-            _from_workspace(store, root, source, target)
-    _hold_to_the_key(repo, attempt, definition)
+        found = None
+        if not target.exists():
+            found = _from_store(store, source, target, links) or _from_cache(repo, source, target)
+            if found is None and ahead and source.run:
+                to_come[source.path] = source.run
+                continue
+        if found is None:
+            if not target.exists():
+                _from_workspace(store, root, source, target)
+            found = _describe(repo, attempt.work, source.path)
+            _hold_to_its_digest(source, found)
+        laid[source.path] = found
+    inputs.note(attempt, laid)
+    _hold_to_the_key(attempt, definition)
     for output in definition.outputs:
         (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
     return to_come
 
 
-def take(store: RunStore, attempt: Attempt, to_come: Mapping[str, str]) -> None:
+def links_of(repo: Repo) -> list[str]:
+    """Return DVC's ``cache.type``: how it lays out what its cache holds. Where nobody has set it, by copies (3.67)."""
+    return [str(way) for way in repo.cache.local.cache_types]
+
+
+def take(
+    store: RunStore, attempt: Attempt, definition: Mapping[str, Any], to_come: Mapping[str, str], links: Sequence[str]
+) -> None:
     """Take the inputs that were yet to be made when the attempt was submitted.
 
     That its job has started proves nothing: Slurm (22.05) counts `afterok` on a job that it has forgotten as satisfied.
+
+    Parameters
+    ----------
+    definition : mapping
+        What defines the attempt's run.
+    links : sequence of str
+        From `links_of`.
 
     Raises
     ------
     CheckFailed
         If one of them has not been made.
     """
-    spread = bool((attempt.run.definition or {}).get("commands"))
+    laid: dict[str, Any] = {}
     for path, key in to_come.items():
-        if not _from_store(store, Input(path, key, None, tracked=True), attempt.work / path, spread=spread):
+        source, target = Input(path, key, None, tracked=True), attempt.work / path
+        found = _from_store(store, source, target, links if definition.get("commands") else None)
+        if found is None:
             makes = store.run(key).stage
             raise CheckFailed(
                 f"its input {path} was not made: run {key} of {makes} is not done", next="mllam-exps status"
             )
+        laid[path] = found
+    if laid:
+        inputs.note(attempt, laid)
 
 
-def _hold_to_the_key(repo: Repo, attempt: Attempt, definition: RunDefinition) -> None:
+def _hold_to_its_digest(source: Input, found: Mapping[str, Any]) -> None:
+    """Refuse an input that was edited between the moment when the key was made of it and this copy.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the file.
+    """
+    if source.digest not in {None, found["digest"]}:
+        raise CheckFailed(f"its input {source.path} changed since its run key was made", next=inputs.AGAIN)
+
+
+def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
     """Refuse files that were edited between the moment when the key was made of them and this copy.
 
     Raises
@@ -111,11 +151,6 @@ def _hold_to_the_key(repo: Repo, attempt: Attempt, definition: RunDefinition) ->
         file
         for file, values in definition.values.items()
         if file != VERSIONS_FILE and not _holds(attempt.work / file, values)
-    ]
-    changed += [
-        source.path
-        for source in definition.inputs
-        if not (source.tracked or source.run) and source.digest != _digest(repo, attempt.work, source.path)
     ]
     if changed:
         raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
@@ -141,42 +176,47 @@ def ignored(root: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _digest(repo: Repo, work: Path, path: str) -> str:
-    """Return the digest of what DVC sees: what ``.dvcignore`` names does not count."""
+def _describe(repo: Repo, work: Path, path: str) -> dict[str, Any]:
+    """Describe what DVC sees: what ``.dvcignore`` names does not count."""
 
     def counts(file: Path) -> bool:
         return not repo.dvcignore.is_ignored_file(str(Path(repo.root_dir, file.relative_to(work))))
 
-    return str(outputs.describe(work / path, counts)["digest"])
+    return describe(work / path, counts)
 
 
-def _from_store(store: RunStore, source: Input, target: Path, *, spread: bool = False) -> bool:
-    """Link to the outputs of the run that made the input: no bytes, and safe from ``dvc gc``.
+def _from_store(
+    store: RunStore, source: Input, target: Path, links: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """Lay out the outputs of the run that made the input, safe from ``dvc gc``, and describe them; None without.
 
-    A folder is one link to all of it, for programs of ours, which only read; or it is `spread`, for others.
+    A folder is one link to all of it, for programs of ours, which only read; or it is spread, by DVC's `links`, for
+    others.
     """
     if source.run is None:
-        return False
+        return None
     run = store.run(source.run)
-    result = run.result
     known = outputs.known_digest(run, source.path)
-    if result is None or (source.digest and known and source.digest != known):
-        return False
-    made = outputs.result_attempt(run).outputs / source.path
-    if not made.exists():
-        return False
+    if run.result is None or (source.digest and known and source.digest != known):
+        return None
+    outputs.hold_to_what_was_made(run)
+    found = outputs.description(run, source.path)
+    if found is None:
+        return None
     target.parent.mkdir(parents=True, exist_ok=True)
-    if spread:
-        outputs.spread(run, source.path, target)
-    else:
-        target.symlink_to(made)
-    return True
+    if links is None:
+        target.symlink_to(outputs.result_attempt(run).outputs / source.path)
+        return found
+    outputs.spread(run, source.path, target, links)
+    return marked(target, found)
 
 
-def _from_cache(repo: Repo, source: Input, target: Path) -> bool:
-    if not source.tracked or source.digest is None:
-        return False
-    return outputs.check_out(repo, source.digest, target)
+def _from_cache(repo: Repo, source: Input, target: Path) -> dict[str, Any] | None:
+    """Lay out what DVC's cache has of an input, and describe it; None where it lacks any of it."""
+    if not source.tracked or source.digest is None or not outputs.check_out(repo, source.digest, target):
+        return None
+    cache = Cache.of(repo)
+    return marked(target, cache.describe(source.digest)) | {"cache": cache.directory}
 
 
 def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) -> None:

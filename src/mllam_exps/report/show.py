@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from mllam_exps import checkpoints, tracking
 from mllam_exps.assess import assess
 from mllam_exps.experiments import SAVE, Experiment
-from mllam_exps.outputs import result_attempt
+from mllam_exps.outputs import damage, result_attempt
 from mllam_exps.report.here import Here
 from mllam_exps.report.rows import Cell
 from mllam_exps.store import Run
@@ -80,6 +81,9 @@ def _metrics(runs: dict[str, Run]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for run in runs.values():
         if run.result is None:
+            continue
+        if damaged := next(damage(run), None):
+            print(f"note: {damaged.path} {damaged.what}: its scores are not shown; mllam-exps verify", file=sys.stderr)
             continue
         made = result_attempt(run).outputs
         for path, kind in ((run.definition or {}).get("outputs") or {}).items():

@@ -1,0 +1,425 @@
+"""What a run reads and makes is what its key says: nothing that was changed meanwhile is given to anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mllam_exps import content, freezing, inputs, outputs, records
+from mllam_exps.assess import RunState, assess
+from mllam_exps.content import describe, differences, files_of
+from mllam_exps.dvc_cache import Cache
+from mllam_exps.errors import CheckFailed, MllamError
+from mllam_exps.inputs import Inputs
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
+
+MAKE, USE = (f"{stage}-{'0' * 32}" for stage in ("make", "use"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "store")
+
+
+def claimed(store: RunStore, key: str, number: int = 1) -> Attempt:
+    run = store.run(key)
+    run.begin({"stage": run.stage})
+    attempt = run.claim(number, scheduler="local", experiment="e", workspace=Path(), working_directory=None)
+    assert attempt is not None
+    return attempt
+
+
+def done(attempt: Attempt, **more) -> Run:
+    """Finish an attempt with what lies in its work directory."""
+    made = freezing.freeze(attempt, sorted(path.name for path in attempt.work.iterdir()))
+    records.create(attempt.run.directory / "result.json", {"attempt": attempt.number, "outputs": made} | more)
+    records.replace(attempt.directory / "end.json", {"outcome": Outcome.SUCCEEDED, "reason": ""})
+    return attempt.run
+
+
+def make(store: RunStore, number: int = 1, text: str = "a\n") -> Run:
+    """Return a finished run that made the folder ``made`` and the file ``m.json``."""
+    attempt = claimed(store, MAKE, number)
+    (attempt.work / "made/sub").mkdir(parents=True)
+    (attempt.work / "made/sub/a.txt").write_text(text)
+    (attempt.work / "made/b.txt").write_text("b\n")
+    (attempt.work / "m.json").write_text('{"n": 1}')
+    return done(attempt)
+
+
+def flip(path: Path, *, keep_time: bool = True) -> None:
+    """Flip a bit, as a bad disk does: size, times and mode stay."""
+    before, mode = path.stat(), path.stat().st_mode
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    path.chmod(mode)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def frozen(run: Run, path: str) -> Path:
+    return outputs.result_attempt(run).outputs / path
+
+
+# What files hold
+
+
+def rewrite(path: Path, text: str) -> None:
+    path.chmod(0o644)
+    path.write_text(text)
+    path.chmod(0o444)
+
+
+def replace(path: Path) -> None:
+    path.unlink()
+    other = path.with_name("new")
+    other.write_text("b\n")
+    other.chmod(0o444)
+    other.rename(path)
+
+
+def open_up(path: Path) -> None:
+    flip(path)
+    path.chmod(0o644)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], bool, str]] = {
+    "a flipped bit": (flip, False, "holds something else"),
+    "an edit": (lambda path: flip(path, keep_time=False), True, "holds something else"),
+    "more": (lambda path: rewrite(path, "a\nb\n"), True, "has 4 bytes, and had 2"),
+    "another in its place": (replace, True, "holds something else"),
+    "made writable": (open_up, True, "holds something else"),
+    "gone": (Path.unlink, True, "is gone"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str):
+    do, noticed_unread, what = CHANGES[change]
+    path = tmp_path / "a.txt"
+    path.write_text("a\n")
+    path.chmod(0o444)
+    known = files_of(path, describe(path))
+    assert not list(differences(known, frozen=True))
+    do(path)
+    [found] = differences(known, frozen=True)
+    assert what in found.what
+    assert list(differences(known, frozen=True, thorough=True)) == [found]
+    monkeypatch.setattr(content, "QUICK_BYTES", 0)
+    assert bool(list(differences(known, frozen=True))) is noticed_unread, "by size, time, inode or mode alone"
+
+
+def test_what_cannot_be_read_is_not_called_damaged(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    run = make(store)
+
+    def refused(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(content, "md5_of_file", refused)
+    content._HASHES.clear()
+    with pytest.raises(outputs.Damaged, match="Permission denied"):
+        outputs.hold_to_what_was_made(run)
+    assert run.result is not None
+
+
+# Outputs
+
+
+def link_to_folder(work: Path) -> None:
+    (work / "real/sub").mkdir(parents=True)
+    (work / "real/sub/t").write_text("t")
+    (work / "real/in").symlink_to("sub/t")
+    (work / "out").symlink_to("real")
+
+
+def links_inside(work: Path) -> None:
+    (work / "out/sub").mkdir(parents=True)
+    (work / "out/sub/t").write_text("t")
+    (work / "out/in").symlink_to("sub/t")
+    (work / "beside").write_text("b")
+    (work / "out/up").symlink_to("../beside")
+    (work / "out/folder").symlink_to("sub")
+
+
+def link(work: Path, target: str = "epoch3") -> None:
+    (work / "epoch3").write_text("3")
+    (work / "out").symlink_to(target)
+
+
+OUTPUTS: dict[str, tuple[Callable[[Path], object], dict[str, str] | str]] = {
+    "relative link": (link, {"": "3"}),
+    "absolute link": (lambda work: link(work, str(work / "epoch3")), {"": "3"}),
+    "link to a folder": (link_to_folder, {"sub/t": "t", "in": "t"}),
+    "links inside": (links_inside, {"sub/t": "t", "in": "t", "up": "b"}),
+    "link to nowhere": (lambda work: link(work, "nowhere"), "out is a link that leads nowhere: its target is nowhere"),
+    "link to itself": (lambda work: link(work, "out"), "out is a link that leads nowhere"),
+    "link to what holds it": (lambda work: link(work, ".."), "a link to a folder that it lies in"),
+    "link to nowhere inside": (
+        lambda work: ((work / "out").mkdir(), (work / "out/x").symlink_to("gone")), "x is a link that leads nowhere"
+    ),
+    "pipe": (lambda work: os.mkfifo(work / "out"), "out is a pipe"),
+    "pipe inside": (lambda work: ((work / "out").mkdir(), os.mkfifo(work / "out/p")), "p is a pipe"),
+    "pipe behind a link": (
+        lambda work: ((work / "d").mkdir(), os.mkfifo(work / "d/p"), (work / "out").symlink_to("d")), "p is a pipe"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_an_output_is_its_content_or_refused(store: RunStore, kind: str):
+    """As with `dvc repro` (3.67), which hashes what a link points to, and leaves links to folders in an output out."""
+    do, expected = OUTPUTS[kind]
+    attempt = claimed(store, MAKE)
+    do(attempt.work)
+    if isinstance(expected, str):
+        with pytest.raises(CheckFailed, match=expected):
+            freezing.check_made(attempt, ["out"])
+            freezing.freeze(attempt, ["out"])
+        return
+    freezing.freeze(attempt, ["out"])
+    out = attempt.outputs / "out"
+    found = [out] if out.is_file() else [path for path in out.rglob("*") if not path.is_dir()]
+    assert not any(path.is_symlink() for path in found)
+    assert {"" if path == out else path.relative_to(out).as_posix(): path.read_text() for path in found} == expected
+
+
+def test_a_socket_is_refused(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    attempt = claimed(store, MAKE)
+    monkeypatch.chdir(attempt.work)  # its name has 107 bytes at most
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("out")
+        with pytest.raises(CheckFailed, match="out is a socket"):
+            freezing.freeze(attempt, ["out"])
+
+
+def test_two_outputs_of_which_one_is_a_link_to_the_other(store: RunStore):
+    attempt = claimed(store, MAKE)
+    link(attempt.work)
+    freezing.freeze(attempt, ["epoch3", "out"])
+    assert [(attempt.outputs / name).read_text() for name in ("epoch3", "out")] == ["3", "3"]
+
+
+def test_dvcignore_does_not_reach_through_a_link(store: RunStore, tmp_path: Path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for name in ("a.tmp", "b"):
+        (outside / name).write_text(name)
+    attempt = claimed(store, MAKE)
+    (attempt.work / "out").symlink_to(outside)
+    freezing.freeze(attempt, ["out"], ["*.tmp"])
+    assert sorted(path.name for path in outside.iterdir()) == ["a.tmp", "b"]
+    assert [path.name for path in (attempt.outputs / "out").iterdir()] == ["b"]
+
+
+# Results
+
+
+@pytest.mark.parametrize("path", ["m.json", "made/sub/a.txt"])
+def test_a_damaged_result_is_set_aside_and_says_why(store: RunStore, tmp_path: Path, path: str):
+    run = make(store)
+    cache = Cache(str(tmp_path / "cache"))
+    outs = {"made": True, "m.json": False}
+    outputs.hand_over(cache, run, tmp_path / "before", outs)
+    flip(frozen(run, path))
+    with pytest.raises(outputs.Damaged, match="the result of make holds something else than what was made"):
+        outputs.hand_over(cache, run, tmp_path / "after", outs)
+    assert not (tmp_path / "after").exists(), "nothing of it was given out"
+    assert run.result is None
+    now = assess(run)
+    assert now.state is RunState.FAILED
+    assert path in now.reason
+
+
+def test_a_damaged_object_of_the_cache_is_replaced(store: RunStore, tmp_path: Path):
+    run = make(store)
+    cache = Cache(str(tmp_path / "cache"))
+    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
+    [md5] = [file["md5"] for file in cache.folder(digest) or [] if file["relpath"] == "b.txt"]
+    for damaged in (md5, digest):
+        content_before = cache.path(damaged).read_bytes()
+        cache.path(damaged).unlink()  # one file with the store's
+        cache.path(damaged).write_bytes(content_before[::-1])
+        cache.path(damaged).chmod(0o444)
+        outputs.hand_over(cache, run, tmp_path / "w", {"made": True})
+        assert cache.path(damaged).read_bytes() == content_before
+
+
+def test_what_dvc_s_cache_holds_wrongly_is_not_taken_from_it(store: RunStore, tmp_path: Path):
+    run = make(store)
+    cache = Cache(str(tmp_path / "cache"))
+    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
+    cache.hold_to_its_name(digest, "made")
+    [md5, *_] = [file["md5"] for file in cache.folder(digest) or []]
+    flip(cache.path(md5))
+    with pytest.raises(MllamError, match="made is damaged in DVC's cache"):
+        cache.hold_to_its_name(digest, "made")
+    assert not cache.holds(md5)
+
+
+def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: RunStore):
+    """Not every program gives the same twice: what was made again may be another."""
+    first = make(store)
+    attempt = claimed(store, USE)
+    (attempt.work / "out").write_text("1")
+    read = {"made": {"run": MAKE, "md5": (first.result or {})["outputs"]["made"]["digest"]}}
+    use = done(attempt, inputs=read)
+    outputs.hold_to_what_was_made(use)
+    flip(frozen(first, "made/b.txt"))
+    with pytest.raises(outputs.Damaged):
+        outputs.hold_to_what_was_made(first)
+    outputs.hold_to_what_was_made(use)
+    make(store, 2, text="other\n")
+    with pytest.raises(outputs.Damaged, match="made from another made than there is now"):
+        outputs.hold_to_what_was_made(use)
+
+
+def test_git_s_part_of_a_result_is_what_was_made_alone(store: RunStore, tmp_path: Path):
+    run = make(store)
+    (frozen(run, "made") / "beside.txt").write_text("not made")
+    outputs.hand_over(Cache(str(tmp_path / "cache")), run, tmp_path / "w", {"made": False})
+    assert sorted(path.name for path in (tmp_path / "w/made").rglob("*.txt")) == ["a.txt", "b.txt"]
+
+
+# Inputs
+
+
+def reading(store: RunStore, links: list[str] | None, path: str = "made") -> Inputs:
+    """Return the inputs of an attempt that reads what `make` made."""
+    run = store.run(MAKE)
+    attempt = claimed(store, USE)
+    place = attempt.work / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    found = outputs.description(run, path)
+    assert found is not None
+    if links is None:
+        place.symlink_to(frozen(run, path))
+    else:
+        outputs.spread(run, path, place, links)
+        found = content.marked(place, found)
+    inputs.note(attempt, {path: found})
+    return Inputs(attempt, {"inputs": {path: {"run": MAKE, "md5": None}}}, "mllam-exps retry e")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_program_that_writes_to_its_copy_of_an_input_has_failed(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, quick: bool
+):
+    run = make(store)
+    read = reading(store, ["reflink", "copy"])
+    if not quick:
+        monkeypatch.setattr(content, "QUICK_BYTES", 0)
+    read.check()
+    (read.attempt.work / "made/__pycache__").mkdir()
+    (read.attempt.work / "made/__pycache__/x.pyc").write_text("new")
+    read.check_again()
+    with (read.attempt.work / "made/b.txt").open("a") as file:
+        file.write("more")
+    with pytest.raises(CheckFailed, match=r"the program changed its own input made/b.txt: it has 6 bytes, and had 2"):
+        read.check_again()
+    outputs.hold_to_what_was_made(run)
+
+
+@pytest.mark.parametrize("links", [None, ["hardlink"], ["symlink"]])
+def test_a_program_that_writes_through_a_link_damages_nobody_s_result(store: RunStore, links: list[str] | None):
+    run = make(store)
+    read = reading(store, links)
+    read.check()
+    path = read.attempt.work / "made/b.txt"
+    path.chmod(0o644)
+    path.write_text("evil\n")
+    with pytest.raises(CheckFailed, match=r"made/b.txt is damaged in the run store") as told:
+        read.check_again()
+    assert told.value.next == "mllam-exps retry e"
+    assert run.result is None, "nobody gets it"
+
+
+def test_an_input_that_was_damaged_before_the_start_is_refused(store: RunStore):
+    run = make(store)
+    read = reading(store, None)
+    flip(frozen(run, "made/sub/a.txt"))
+    with pytest.raises(CheckFailed, match=r"made/sub/a.txt is damaged in the run store"):
+        read.check()
+    assert run.result is None
+
+
+def test_inputs_are_laid_out_as_dvc_s_cache_type_says(store: RunStore, tmp_path: Path):
+    run = make(store)
+    own = frozen(run, "made/b.txt")
+    kinds = ((["reflink", "copy"], False, False), (["hardlink"], True, False), (["symlink"], True, True))
+    for links, same, is_link in kinds:
+        place = tmp_path / links[0]
+        outputs.spread(run, "made", place, links)
+        assert (place / "b.txt").samefile(own) is same
+        assert (place / "b.txt").is_symlink() is is_link
+        assert os.access(place / "b.txt", os.W_OK)
+        assert (place / "sub/a.txt").read_text() == "a\n"
+
+
+def outside(store: RunStore, tmp_path: Path) -> tuple[Inputs, Path]:
+    """Return the inputs of an attempt that reads a file outside, through a link that git tracks."""
+    target = tmp_path / "outside.txt"
+    target.write_text("old\n")
+    attempt = claimed(store, USE)
+    (attempt.work / "data.txt").symlink_to(target)
+    known = describe(target)
+    inputs.note(attempt, {"data.txt": known})
+    return Inputs(attempt, {"inputs": {"data.txt": {"run": None, "md5": known["digest"]}}}, "again"), target
+
+
+def test_a_file_outside_that_changes_is_no_longer_the_input(store: RunStore, tmp_path: Path):
+    read, target = outside(store, tmp_path)
+    read.check()
+    target.write_text("new\n")
+    with pytest.raises(CheckFailed, match=r"its input data.txt changed while the program ran") as told:
+        read.check_again()
+    assert told.value.where == str(target)
+    with pytest.raises(CheckFailed, match=r"its input data.txt changed between submission and start"):
+        read.check()
+    target.write_text("old\n")
+    read.check()
+    read.check_again()
+
+
+def test_an_archive_that_changes_is_no_longer_the_input(store: RunStore, tmp_path: Path):
+    from mllam_exps import archives
+
+    archive = tmp_path / "era5.zarr"
+    archive.mkdir()
+    (archive / ".zmetadata").write_text("{}")
+    attempt = claimed(store, USE)
+    (attempt.work / "data").mkdir()
+    for name in ("params", "data/config", "data/training_params", "data/evaluate_params"):
+        (attempt.work / f"{name}.yaml").write_text("{}")
+    datastore = {"inputs": {"era5": {"path": str(archive)}}}
+    (attempt.work / "data/datastore.yaml").write_text(json.dumps(datastore))
+    known, _ = archives.identities(datastore, {})
+    for tracked in ({"archives": known}, {"archives.era5": known["era5"]}):
+        (archive / ".zmetadata").write_text("{}")
+        read = Inputs(attempt, {"params": {"version.mllam.txt": tracked}}, "again")
+        read.check()
+        (archive / ".zmetadata").write_text('{"more": 1}')
+        with pytest.raises(CheckFailed, match="the archive era5 changed while the program ran"):
+            read.check_again()
+        (archive / ".zmetadata").unlink()
+        read.check_again()  # one that cannot be reached has not changed by that
+
+
+def test_an_input_that_was_made_again_since_is_another(store: RunStore):
+    run = make(store)
+    read = reading(store, ["copy"])
+    read.check()
+    flip(frozen(run, "made/b.txt"))
+    with pytest.raises(outputs.Damaged):
+        outputs.hold_to_what_was_made(run)
+    read.check_again()
+    make(store, 2, text="other\n")
+    with pytest.raises(CheckFailed, match="its input made was made again by make since, and is another now"):
+        read.check_again()
