@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mllam_exps import inputs, records, schedulers
+from mllam_exps import inputs, outputs, records, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.experiments import SAVE
@@ -39,8 +39,7 @@ def take(script_of: Attempt) -> Attempt:
     now = assess(run)
     before, claim = now.attempt, script_of.claim
     if now.state is RunState.DONE:
-        way_out = f"mllam-exps run {run.stage} --force makes it again"
-        raise MllamError("this run is done", str(run.directory), next=way_out, exit=Exit.OK)
+        raise MllamError("this run is done", str(run.directory), next=outputs.to_make_again(run), exit=Exit.OK)
     if now.state.living or before is None or claim is None:
         raise MllamError(f"this run is {now.state}", str(run.directory), now.reason, "mllam-exps status", exit=Exit.OK)
     # `<working_directory>/<key>/<attempt>-work`

@@ -22,14 +22,12 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
-from mllam_exps.checkpoints import NOT_FINITE
+from mllam_exps.checkpoints import COLUMNS, NOT_FINITE
 from mllam_exps.errors import CheckFailed
 
 SCRATCH = "MLLAM_EXPS_SCRATCH"
 CHECK_EVERY = 50
 """Batches between two looks at the loss."""
-
-COLUMNS = ("epoch", "train", "validation")
 
 # As neural-lam 0.7 logs them (models/module.py).
 _TRAIN = ("train_loss_epoch", "train_loss")

@@ -2,7 +2,8 @@
 
 neural-lam 0.7.0 with Lightning 2.6.6 leaves three kinds in an attempt's scratch:
 ``<run>/checkpoints/last.ckpt`` at each epoch's end, ``<run>/checkpoints/min_val_loss.ckpt`` at each best
-validation, and ``<run>/hpc_ckpt_<n>.ckpt`` when Slurm signals the approaching time limit.
+validation, and ``<run>/hpc_ckpt_<n>.ckpt`` when a SIGUSR1 reaches it
+(`scancel --signal=USR1`; we ask Slurm for none).
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from mllam_exps.errors import CheckFailed
 
 LAST = "last.ckpt"
 BEST = "min_val_loss.ckpt"
-ON_TIME_LIMIT = "hpc_ckpt_*.ckpt"
+ON_SIGNAL = "hpc_ckpt_*.ckpt"
 LOSSES = "epochs.csv"
 """The losses by epoch so far, which the next attempt goes on writing."""
+COLUMNS = ("epoch", "train", "validation")
+"""Their columns."""
 IN_SCRATCH = (LOSSES, "tracking.json")
 """What our Lightning callbacks keep in the scratch folder itself and look for there when training goes on."""
 CARRIED = "carried"
@@ -61,7 +64,7 @@ def whole(path: Path) -> bool:
 
 def find(scratch: Path) -> list[Path]:
     """Return the whole checkpoints below a folder from which training could go on, newest first."""
-    found = {path for pattern in (LAST, ON_TIME_LIMIT) for path in scratch.rglob(pattern) if whole(path)}
+    found = {path for pattern in (LAST, ON_SIGNAL) for path in scratch.rglob(pattern) if whole(path)}
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True)
 
 

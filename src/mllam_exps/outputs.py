@@ -16,6 +16,7 @@ damaged is set aside: it is made again when it is asked for.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -248,7 +249,7 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
     attempt = result_attempt(run)
     manifest = records.read(attempt.directory / "manifest.json")
     if manifest is None:
-        raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=_redo(run))
+        raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=to_make_again(run))
     hold_to_what_was_made(run)
     for path, cached in outs.items():
         frozen = attempt.outputs / path
@@ -261,8 +262,11 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
     return manifest
 
 
-def _redo(run: Run) -> str:
-    return f"mllam-exps run {run.stage} --force makes it again"
+def to_make_again(run: Run) -> str:
+    """Return the command that makes a known result again."""
+    # Stages with commands of their own are run by DVC, and by submitted jobs.
+    command = "submit" if (run.definition or {}).get("commands") else "run"
+    return f"mllam-exps {command} {shlex.quote(run.stage)} --force makes it again"
 
 
 def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:

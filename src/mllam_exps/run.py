@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -95,9 +96,13 @@ def open_pipeline(workspace: Workspace, machine: Machine, **options: Any) -> tup
 def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: bool, take_over: bool) -> None:
     from mllam_exps import stages
     from mllam_exps.driver import Driver
+    from mllam_exps.dvc_index import is_ours
 
     pipeline, store = open_pipeline(workspace, machine)
-    pipeline.dvc_stage(stage)
+    if not is_ours(pipeline.dvc_stage(stage)) and stage.partition("@")[0] not in stages.all_names():
+        what = f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
+        quoted = shlex.quote(stage)
+        raise UsageError(what, "dvc.yaml", next=f"dvc repro {quoted}, or mllam-exps submit {quoted}")
     stages.get(stage)
     checks.check_versions_file(workspace.root, pipeline.versions(), stage)
     if force and (names := [e.name for e in experiments.waiting_for(store.run(pipeline.definition(stage).key))]):

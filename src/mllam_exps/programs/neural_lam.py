@@ -219,7 +219,7 @@ def bring(path: Path, directory: Path) -> None:
     if path.name in checkpoints.IN_SCRATCH:
         scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
         target = Path(scratch) / path.name if scratch else target
-    elif path.match(checkpoints.ON_TIME_LIMIT):
+    elif path.match(checkpoints.ON_SIGNAL):
         target = directory.parent / path.name
     if target.exists():
         return

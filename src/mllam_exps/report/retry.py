@@ -43,7 +43,7 @@ def retry(names: list[str], *, failed: bool) -> None:
                 f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now",
                 file=sys.stderr,
             )
-    rooms: dict[str, Room] = {}
+    rooms: dict[tuple[str, str], Room] = {}
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             print(f"{experiment.name}: {_retry(experiment, rooms)}")
@@ -115,10 +115,12 @@ def _refuse(experiment: Experiment) -> None:
         raise UsageError("cannot go on", experiment.name, why, "mllam-exps submit it again")
 
 
-def _retry(experiment: Experiment, rooms: dict[str, Room]) -> str:
+def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
     machine = chain.machine_of(experiment)
     scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
-    mine = Chain(experiment, machine, rooms.setdefault(machine.name, Room(machine, scheduler)))
+    # Each repository has machine files of its own: two of them may call different machines by one name.
+    place = experiment.origin, machine.name
+    mine = Chain(experiment, machine, rooms.setdefault(place, Room(machine, scheduler)))
     try:
         standing = mine.advance(again=True)
         mine.follow(standing)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps import scores
 from mllam_exps.errors import UsageError
+from mllam_exps.stages import train
+from mllam_exps.stages.evaluate import RESULTS, SCORES
 from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-SCORES = "plots/scores.csv"
-MADE = "evaluation"
 
 
 def show(*, as_json: bool) -> None:
@@ -31,8 +30,8 @@ def show(*, as_json: bool) -> None:
     root = Workspace.here().root
     if not (root / SCORES).exists():
         raise UsageError("there are no scores here yet", where=SCORES, next="dvc exp run, or dvc exp apply EXP")
-    if not (root / MADE).exists():
-        print(f"note: these scores came with git; the {MADE}/ that they are of is not here (yet)", file=sys.stderr)
+    if not (root / RESULTS).exists():
+        print(f"note: these scores came with git; the {RESULTS}/ that they are of is not here (yet)", file=sys.stderr)
     pictures = [str(picture.relative_to(root)) for picture in _pictures(root)]
     if as_json:
         found = [asdict(score) | {"gain": score.gain} for score in scores.read_csv(root / SCORES)]
@@ -56,14 +55,14 @@ def _pictures(root: Path) -> list[Path]:
 def _training(root: Path) -> Mapping[str, Any]:
     """Return ``metrics/train.json``, empty where there is none."""
     try:
-        found = json.loads((root / "metrics/train.json").read_text())
+        found = json.loads((root / train.METRICS).read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _table(root: Path) -> Table:
-    """Return RMSE by variable and lead time beside persistence,.
+    """Return RMSE by variable and lead time beside persistence.
 
     Raises
     ------

@@ -35,6 +35,8 @@ class StageContext:
         One batch and one epoch: for `mllam-exps smoke`.
     nodes, devices : int
         Nodes, and tasks on each node, that the program is started with (from the parameters).
+    environment : Mapping
+        The environment variables that the program is started with, the tracking server's address among them.
     """
 
     work: Path

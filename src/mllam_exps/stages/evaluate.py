@@ -12,9 +12,9 @@ from mllam_exps.errors import CheckFailed
 from mllam_exps.programs.pictures import FOLDER
 from mllam_exps.stages.base import Stage, StageContext
 from mllam_exps.stages.common import NeuralLamParameters, WithoutCheckpoints, label, need, parameters
+from mllam_exps.stages.prepare_dataset import DATASET
 from mllam_exps.stages.train import MODELS, graph_input
 
-DATASET = "data/datastore.zarr"
 RESULTS = "evaluation"
 METRICS = "metrics/evaluate.json"
 SCORES = "plots/scores.csv"

@@ -18,7 +18,6 @@ from mllam_exps.stages.common import NeuralLamParameters, label, need, parameter
 MODELS = "saved_models"
 METRICS = "metrics/train.json"
 LOSSES = "plots/loss.csv"
-COLUMNS = ("epoch", "train", "validation")
 
 
 def run_directory(context: StageContext) -> Path:
@@ -66,7 +65,7 @@ def read_losses(path: Path) -> list[dict[str, float | None]]:
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return [{name: float(row[name]) if row[name] else None for name in COLUMNS} for row in rows]
+        return [{name: float(row[name]) if row[name] else None for name in checkpoints.COLUMNS} for row in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
         why = f"{type(error).__name__}: {error}"
         raise CheckFailed("there are no readable losses by epoch", where=str(path), why=why) from error
