@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import experiments, jobs, machines, outputs, params, schedulers, verdicts
+from mllam_exps import carried, experiments, jobs, machines, outputs, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import open_repo
@@ -34,17 +34,6 @@ from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
-
-SETTINGS = (
-    "MLLAM_MACHINE_OPTIONS",
-    "MLLAM_VENV_PATH",
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_DISABLE_TELEMETRY",
-    "WANDB_DIR",
-    "WANDB_MODE",
-)
-"""Variables that are the submitter's, and count for jobs that others submit later. None of them is a secret."""
-
 
 TRIES = 3
 """How often a saving is begun by itself that dies without a word."""
@@ -104,9 +93,10 @@ def environ_of(experiment: Experiment) -> dict[str, str]:
 
     In a colleague's experiment, whose settings are not ours to choose, what counted stays.
     """
+    settings = carried.settings(experiment.settings)  # whatever else its record holds counts for nothing
     if not experiment.is_mine:
-        return {name: value for name, value in os.environ.items() if name not in SETTINGS} | experiment.settings
-    return experiment.settings | dict(os.environ)
+        return {name: value for name, value in os.environ.items() if name not in carried.SETTINGS} | settings
+    return settings | dict(os.environ)
 
 
 def machine_of(experiment: Experiment) -> Machine:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import environment, machines, param_checks, params, reasons, tracking
+from mllam_exps import carried, environment, machines, param_checks, params, reasons, tracking
 from mllam_exps.dataset_checks import DATASTORE
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import Machine
@@ -60,7 +60,7 @@ def check_environment(machine: Machine, origin: Path) -> None:
             where = f"{machine.origin('paths.run_store')}: {machine.paths.run_store}"
             raise UsageError("the run store cannot be written", where, reasons.of_os_error(error)) from error
     # An address with a password in it is refused here, not after a run was claimed.
-    tracking.environment(origin, os.environ)
+    tracking.environment(origin, {**os.environ, **environment.variables(machine)})
 
 
 def check_programs(machine: Machine, versions: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ def check_jobs(workspace: Workspace, machine: Machine, others: Iterable[str] = (
     # Only what dvc.yaml runs: a site may refuse what a stage that is not there would ask for.
     ours = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
     names = [*(name for name in ours if name in stages.all_names()), *others]
-    notes = tracking.left_behind(os.environ) if machine.scheduler == "slurm" else []
+    notes = carried.left_behind(os.environ) if machine.scheduler == "slurm" else []
     try:
         refused = list(jobs.objections(workspace, machine, params.load(workspace.root), names))
     except Uncertain as doubt:

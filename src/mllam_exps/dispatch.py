@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import experiments, records, schedulers
+from mllam_exps import carried, experiments, records, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
@@ -68,9 +68,7 @@ def dispatch(store: RunStore, *, others: bool = False, wait: bool = False) -> in
 
 def forget_settings() -> None:
     """Let the variables of the experiment that this process works for count for no other one."""
-    from mllam_exps.chain import SETTINGS
-
-    for name in SETTINGS:
+    for name in carried.SETTINGS:
         os.environ.pop(name, None)
 
 

@@ -14,10 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import checks, clones, experiments, lockfile, params, sources, stages, sweeps
+from mllam_exps import carried, checks, clones, experiments, lockfile, params, sources, stages, sweeps
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
-from mllam_exps.chain import SETTINGS
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.driver import known_digests
 from mllam_exps.dvc_index import always_runs, is_elsewhere, is_ours, open_repo
@@ -201,7 +200,7 @@ class Planner:
             sources=found,
             stages=tuple(asked),
             edited=self.state.edited,
-            settings={name: os.environ[name] for name in SETTINGS if os.environ.get(name)},
+            settings=carried.settings(os.environ),
         )
         taken[name] = experiment
         return Plan(experiment, site, definitions)

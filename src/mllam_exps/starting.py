@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import jobs, params, reasons, records, schedulers, tracking, workdir
+from mllam_exps import environment, jobs, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
@@ -109,13 +109,15 @@ class Starter:
     ) -> Spec:
         limits = scheduler.limits
         project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
+        # As for every other variable: what the machine file sets goes before what was inherited.
+        user = {**self.environ, **environment.variables(self.machine)}
         return Spec(
             machine=self.machine.name,
             origin=str(self.workspace.origin),
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
             versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
-            environment=tracking.environment(self.workspace.origin, self.environ, project),
+            environment=tracking.environment(self.workspace.origin, user, project),
             time_limit=None if limits else request.resources.time_seconds,
             slots=None if limits else self.machine.max_jobs,
             smoke=definition.smoke,

@@ -25,9 +25,6 @@ from urllib.parse import quote, urlsplit
 from mllam_exps.errors import MllamError, UsageError
 
 URI = "MLFLOW_TRACKING_URI"
-SECRETS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "WANDB_API_KEY")
-"""Variables that may be inherited, and are never written into a record, a job's script or a command line."""
-
 PROJECT = "neural_lam"
 """neural-lam's own default of ``--logger-project``: MLflow's experiment, wandb's project."""
 
@@ -78,17 +75,6 @@ def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT
         "MLFLOW_DISABLE_TELEMETRY": environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "WANDB_DIR": environ.get("WANDB_DIR", str(origin.resolve())),  # wandb makes `wandb/` in it
     }
-
-
-def left_behind(environ: Mapping[str, str]) -> list[str]:
-    """Say which credentials of the caller's environment do not reach a job of a scheduler that keeps environments."""
-    home = {"WANDB_API_KEY": "~/.netrc (wandb login)"}
-    return [
-        f"{name} does not reach a job: Slurm would keep it in its spool; put it into"
-        f" {home.get(name, '~/.mlflow/credentials')}, mode 0600"
-        for name in SECRETS
-        if environ.get(name)
-    ]
 
 
 def public(uri: str) -> str:

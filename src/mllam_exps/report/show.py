@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import shlex
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checkpoints, tracking
+from mllam_exps import checkpoints, environment, tracking
 from mllam_exps.assess import assess
+from mllam_exps.chain import machine_of
+from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.outputs import damage, result_attempt
 from mllam_exps.report.here import Here
@@ -107,7 +110,10 @@ def _checkpoints(run: Run) -> list[Path]:
 
 def _tracking(experiment: Experiment) -> dict[str, Any]:
     """Return where its runs are tracked."""
-    uri = tracking.environment(Path(experiment.origin), experiment.settings)[tracking.URI]
+    given = experiment.settings
+    with contextlib.suppress(MllamError):  # its machine file may be gone
+        given = given | environment.variables(machine_of(experiment))
+    uri = tracking.environment(Path(experiment.origin), given)[tracking.URI]
     return {"uri": tracking.public(uri), "filter": [f"tags.run_key = '{step.key}'" for step in experiment.steps]}
 
 

@@ -6,12 +6,10 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
+from mllam_exps import carried
 from mllam_exps.schedulers.base import JobRequest
 
 SRUN = ("srun", "--unbuffered", "--label", "--kill-on-bad-exit=1")
-
-KEPT = ("HOME", "LOGNAME", "USER", "SHELL", "PATH", "TZ", "LANG", "LANGUAGE", "TMPDIR", "SLURM_CONF", "MUNGE_SOCKET")
-"""What a job has of the environment of its submitter. Slurm keeps it in its spool: no credential belongs there."""
 
 
 def render(request: JobRequest) -> str:
@@ -62,7 +60,7 @@ def launch(request: JobRequest) -> list[str]:
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of the submitter's environment that its job gets."""
-    return {name: value for name, value in environ.items() if name in KEPT or name.startswith("LC_")}
+    return carried.of_job(environ)
 
 
 def _file_name(path: str) -> str:
