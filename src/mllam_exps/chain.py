@@ -100,7 +100,15 @@ def environ_of(experiment: Experiment) -> dict[str, str]:
 
 
 def machine_of(experiment: Experiment) -> Machine:
-    """Return the machine of an experiment, as its file in the origin says now."""
+    """Return the machine of an experiment, as its file in the origin says now.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or the origin has moved.
+    """
+    if not experiment.origin_is_there:
+        raise machines.gone(Path(experiment.origin), f"the repository of {experiment.name} has moved, or was deleted")
     return machines.load(Path(experiment.origin), experiment.machine, environ_of(experiment))
 
 

@@ -138,6 +138,12 @@ class Experiment:
         return str(origin.parents[depth - 1] if depth else origin)
 
     @property
+    def origin_is_there(self) -> bool:
+        """Whether the DVC repository that it was submitted from is still where it was."""
+        # An attempt that began before the repository was moved may have made folders of it again, but no such file.
+        return (Path(self.origin) / ".dvc" / "config").is_file()
+
+    @property
     def saving(self) -> Run:
         """Its saving, as a run."""
         return Run(self.directory)

@@ -100,6 +100,8 @@ def load(root: Path, name: str, environ: Mapping[str, str] | None = None) -> Mac
         Everything that is wrong with the file or the options, a line each.
     """
     environ = environ or {}
+    if not root.is_dir():
+        raise gone(root)
     file = root / FOLDER / f"{name}.yaml"
     shown = f"{FOLDER}/{name}.yaml"
     if file.is_file() and re.fullmatch(r"[\w.-]+", name):
@@ -119,6 +121,12 @@ def load(root: Path, name: str, environ: Mapping[str, str] | None = None) -> Mac
         raise Problems(problems=problems + found)
     given = {key: getattr(settings, key) for key in settings.model_fields_set}
     return Machine(name=name, file=file if file.is_file() else None, origins=origins, **given)
+
+
+def gone(root: Path, what: str = "the repository has moved, or was deleted") -> UsageError:
+    """Return the error for a repository that is no longer where an experiment of it was submitted from."""
+    way_out = f'type where it is now: ln -s "$PWD" {shlex.quote(str(root))}, or submit its experiments again there'
+    return UsageError(what, str(root), "there is no DVC repository", way_out)
 
 
 def pick(root: Path, environ: Mapping[str, str], hostname: str) -> Machine:

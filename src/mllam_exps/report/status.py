@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mllam_exps import experiments, machines
 from mllam_exps.assess import RunState
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.report.here import Here
@@ -71,7 +73,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         here.dispatch()
         rows = _rows(here, names, everything=everything)
     if not rows:
-        print(f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some", file=sys.stderr)
+        print(_nothing(here), file=sys.stderr)
     shown = rows if everything or names else _newest(rows)
     for part in render(shown):
         console.print(part)
@@ -79,6 +81,18 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         print(_left_out(len(rows) - len(shown)))
     if watch:
         _tell_end(rows)
+
+
+def _nothing(here: Here) -> str:
+    """Say why there is nothing to show."""
+    elsewhere = [e for e in experiments.of_store(here.store) if e.is_mine]
+    moved = Counter(e.origin for e in elsewhere if not e.origin_is_there)
+    for origin, number in moved.items():
+        some = f"{number} experiment{'s' * (number > 1)} in {here.store.directory}"
+        return str(machines.gone(Path(origin), f"the repository of {some} has moved, or was deleted"))
+    if elsewhere:
+        return f"no runs of this repository in {here.store.directory}; mllam-exps status --all lists those of others"
+    return f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some"
 
 
 def _left_out(number: int) -> str:
