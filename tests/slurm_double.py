@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROGRAMS = ("sbatch", "squeue", "scontrol", "sacct", "scancel", "srun")
+PROGRAMS = ("sbatch", "squeue", "scontrol", "sacct", "scancel", "sinfo", "srun")
 LIVING = ("PENDING", "RUNNING", "COMPLETING")
 KILL_WAIT = 4
 PROGRAM = "#!{} -SE\nimport sys\nsys.path.insert(0, {!r})\nfrom slurm_double import main\nmain({!r})\n"
@@ -38,6 +38,7 @@ class Double:
             path.write_text(PROGRAM.format(sys.executable, str(Path(__file__).parent), str(self.folder)))
             path.chmod(0o755)
         self.pend("")
+        self.has_nodes("idle", "idle")
         self.say("sacct", "Slurm accounting storage is disabled")
 
     def pend(self, reason: str) -> None:
@@ -71,6 +72,18 @@ class Double:
     def hang(self, program: str) -> None:
         """Have a program not answer; it does once it may, if it is still waited for."""
         put(self.folder / f"orders/{program}.say", "null")
+
+    def greet(self, program: str, text: str, code: int | None = None) -> None:
+        """Have a site's wrapper print a text on both outputs before a program runs, and end with a code of its own."""
+        put(self.folder / f"orders/{program}.greet", json.dumps([text, code]))
+
+    def has_nodes(self, *states: str) -> None:
+        """Let the partition `main` have nodes in these states, of 4 CPUs and 2,000 MB."""
+        put(self.folder / "orders/nodes", json.dumps(states))
+
+    def refuse(self, *said: str) -> None:
+        """Have ``sbatch --test-only`` refuse with these lines, while sbatch takes jobs."""
+        put(self.folder / "orders/refuse", "\n".join(said))
 
     def say_nothing_more(self, *programs: str) -> None:
         """Have programs, or all, answer as they should again; sacct, too, that said that there is no accounting."""
@@ -203,6 +216,8 @@ def sbatch(folder: Path, argv: list[str]) -> None:
         fail(f"sbatch: error: invalid partition specified: {partition}\n{what}: Invalid partition name specified")
     name, nodes = asked.get("job-name", "sbatch"), int(asked.get("nodes", 1))
     held = "JobHeldUser" if "hold" in asked else (folder / "orders/pend").read_text()
+    if "test-only" in given and (refused := folder / "orders/refuse").exists():
+        fail(refused.read_text())
     if "test-only" in given:
         fail("sbatch: Job 1 to start at 2026-01-01T00:00:00 using 1 processors on nodes n1", 0)
     with (folder / "lock").open("w") as lock:
@@ -226,17 +241,24 @@ def sbatch(folder: Path, argv: list[str]) -> None:
 
 def squeue(folder: Path, argv: list[str]) -> None:
     asked, _ = parse("squeue", argv, "user noheader states format all")
+    if "noheader" not in asked:
+        titles = {"A": "JOBID", "i": "JOBID", "T": "STATE", "r": "REASON", "j": "NAME", "M": "TIME", "N": "NODELIST"}
+        print(re.sub("%(.)", lambda found: titles[found[1]], asked["format"]))
     mine = asked["user"] in (str(os.getuid()), pwd.getpwuid(os.getuid()).pw_name)
     for job in jobs(folder):
         hidden = job["partition"] == "hidden" and "all" not in asked
         hidden |= job["partition"] != os.environ.get("SQUEUE_PARTITION", job["partition"])
         if mine and not hidden and not job["purged"] and (asked.get("states") == "all" or job["state"] in LIVING):
             fields = {"i": job["id"], "T": job["state"], "r": job["reason"], "j": job["name"], "M": "0:00"}
+            fields |= {"A": job["id"]}
             fields["N"] = job["nodes"] if job["started"] else ""
             print(re.sub("%(.)", lambda found, fields=fields: fields[found[1]], asked["format"]))
 
 
 def scontrol(folder: Path, argv: list[str]) -> None:
+    if argv == ["ping"]:
+        print("Slurmctld(primary) at host is UP")
+        return
     assert argv[:3] == ["--oneliner", "show", "job"], argv
     found = [job for job in jobs(folder) if job["id"] == argv[3] and not job["purged"]]
     for job in found:
@@ -247,6 +269,13 @@ def scontrol(folder: Path, argv: list[str]) -> None:
         )
     if not found:
         fail("slurm_load_jobs error: Invalid job id specified")
+
+
+def sinfo(folder: Path, argv: list[str]) -> None:
+    asked, _ = parse("sinfo", argv, "all Node noheader format partition")
+    assert asked["format"] == "mllam|%P|%c|%m|%T"
+    for state in json.loads((folder / "orders/nodes").read_text()):
+        print(f"mllam|main*|4|2000|{state}")
 
 
 def sacct(folder: Path, argv: list[str]) -> None:
@@ -297,4 +326,10 @@ def main(folder: str) -> None:
         if answer := json.loads(said.read_text()):
             fail(*answer)
         time.sleep(0.05)
+    code = None
+    if (greeting := Path(folder, f"orders/{name}.greet")).exists():
+        text, code = json.loads(greeting.read_text())
+        print(text, file=sys.stderr)
+        print(text, flush=True)
     globals()[name](Path(folder), sys.argv[1:])
+    sys.exit(code)

@@ -24,7 +24,7 @@ from slurm_double import Double
 from mllam_exps import schedulers
 from mllam_exps.errors import MllamError
 from mllam_exps.machine_model import Resources
-from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, Scheduler, Uncertain, slurm_queue
+from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, Objection, Scheduler, Uncertain, slurm_queue
 
 SLURM = pytest.param("slurm", marks=pytest.mark.slurm)
 slurm_only = pytest.mark.parametrize("site", [SLURM, "double"], indirect=True)
@@ -99,7 +99,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_job_runs_as_its_request_says_and_ends_as_its_command_does(site: Site, code: int):
     request = site.request(f'pwd; echo "$GREETING"; echo complaint >&2; exit {code}')
     request.log.write_text("what was there\n")
-    assert site.scheduler().objection(request) == ""
+    assert site.scheduler().objection(request) is None
     verdict = site.ended(site.submit(request))
     assert request.log.read_text() == f"what was there\n{request.directory}\ngood day\ncomplaint\n"
     assert verdict.phase is site.phase(JobPhase.FAILED if code else JobPhase.SUCCEEDED)
@@ -201,7 +201,7 @@ def test_odd_names_survive(site: Site, folder: str):
     name, written = f"{ODD} {uuid.uuid4()} JobState=FAILED", time.time()
     command = ["bash", "-c", 'printf "%s\\n" "$PWD" "$1" "${SLURM_JOB_NAME-$MLLAM_EXPS_JOB_NAME}"; sleep 2', "", ODD]
     asked = site.request(command, folder=folder, name=name, comment=ODD)
-    assert site.scheduler().objection(asked) == ""
+    assert site.scheduler().objection(asked) is None
     job = site.submit(asked)
     assert f"# {ODD}" in site.scheduler().script(asked).splitlines()
     eventually(lambda: isinstance(site.found(name, written), Job), 20, "it is found")
@@ -215,7 +215,7 @@ def test_nothing_of_the_caller_reaches_a_job(site: Site, monkeypatch: pytest.Mon
     for name in ("SLURM_NTASKS", "SLURM_JOB_ID", "SBATCH_PARTITION", "SRUN_X", "DVC_ROOT", "WANDB_API_KEY"):
         monkeypatch.setenv(name, "nowhere")
     request = site.request("env")
-    assert site.scheduler().objection(request) == ""
+    assert site.scheduler().objection(request) is None
     job = site.submit(request)
     assert site.ended(job).phase is JobPhase.SUCCEEDED
     assert f"\nSLURM_JOB_ID={job.record['id']}\n" in request.log.read_text()
@@ -239,7 +239,7 @@ def test_the_script_is_one_that_bash_runs_by_itself(site: Site):
 @slurm_only
 def test_what_slurm_refuses_is_told_in_its_words_and_is_no_job(site: Site):
     request = site.request("true", resources=Resources(partition="nowhere"))
-    assert site.scheduler().objection(request) == "invalid partition specified: nowhere"
+    assert site.scheduler().objection(request) == Objection("invalid partition specified: nowhere", final=True)
     with pytest.raises(MllamError, match="invalid partition specified: nowhere"):
         site.submit(request)
     assert site.found(request.name, time.time() - 3600) is None

@@ -17,16 +17,28 @@ from slurm_cluster import epochs, job_of, on, run_of
 from slurm_double import Double
 
 from mllam_exps.machine_model import Resources
-from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, Uncertain, slurm, slurm_queue
+from mllam_exps.schedulers import (
+    Job,
+    JobPhase,
+    JobRequest,
+    JobState,
+    NoRoom,
+    SilentError,
+    Uncertain,
+    slurm,
+    slurm_calls,
+    slurm_queue,
+)
 from mllam_exps.schedulers.slurm import SlurmScheduler
 from mllam_exps.schedulers.slurm_queue import Queue
 
 # A driver whose patience is short, so that tests are.
 HASTE = """
 from mllam_exps import cli, driver
-from mllam_exps.schedulers import slurm, slurm_queue
+from mllam_exps.schedulers import slurm, slurm_calls, slurm_queue
 slurm_queue.PERIOD = driver.ASSESS_SECONDS = 0.5
 slurm_queue.PATIENCE = slurm.PATIENCE = 2.5
+slurm_calls.PING = slurm_calls.DOWN_FOR = 1.0
 slurm.ASK_AGAIN = 0.0
 cli.main()
 """
@@ -65,10 +77,13 @@ class Site:
     def scheduler(self) -> SlurmScheduler:
         return SlurmScheduler(Queue(self.folder / "shared"))
 
-    def submit(self, command: str, name: str = "a", **resources: Any) -> Job:
+    def request(self, command: str, name: str = "a", nodes: int = 1, **resources: Any) -> JobRequest:
         where = {"directory": self.folder, "log": self.folder / f"{name}.log", "environment": os.environ}
         how = {"argv": [], "command": ["bash", "-c", command], "prologue": [], "resources": Resources(**resources)}
-        return self.scheduler.submit(JobRequest(name=name, **where, **how))
+        return JobRequest(name=name, nodes=nodes, **where, **how)
+
+    def submit(self, command: str, name: str = "a", **resources: Any) -> Job:
+        return self.scheduler.submit(self.request(command, name, **resources))
 
     def becomes(self, job: Job, phase: JobPhase) -> JobState:
         eventually(lambda: self.scheduler.state(job).phase is phase, 20, f"{job} {phase}")
@@ -87,6 +102,9 @@ def site(double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     monkeypatch.setattr(slurm_queue, "PATIENCE", 1.5)
     monkeypatch.setattr(slurm, "PATIENCE", 1.5)
     monkeypatch.setattr(slurm, "ASK_AGAIN", 1.0)
+    for name, seconds in {"PATIENCE": 1.5, "PING": 1.0, "UP_FOR": 0.0, "DOWN_FOR": 0.3}.items():
+        monkeypatch.setattr(slurm_calls, name, seconds)
+    slurm_calls.forget()
     return Site(double, tmp_path)
 
 
@@ -164,6 +182,80 @@ def test_a_job_that_squeue_does_not_know_yet_is_not_forgotten(site: Site, monkey
 def test_a_job_in_a_hidden_partition_is_found(site: Site):
     site.submit("sleep 60", partition="hidden")
     assert site.scheduler.find("a", time.time() - 3600) is not None
+
+
+def test_what_test_only_refuses_and_sbatch_queues_is_no_refusal(site: Site):
+    site.double.refuse("allocation failure: Requested node configuration is not available")
+    site.double.has_nodes("drained", "drained")
+    objection = site.scheduler.objection(site.request("true"))
+    assert objection is not None
+    assert not objection.final
+    assert "2 drained" in objection.why
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_a_site_s_wrappers_print_and_return_is_not_slurm_s_answer(site: Site, code: int):
+    for program in ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo"):
+        site.double.greet(program, f"*** {program}: maintenance on 7 | 12 ***", code if program == "sbatch" else None)
+    assert site.scheduler.names() == []
+    job = site.submit("sleep 60")
+    assert site.double.job(job.record["id"])["name"] == "a"
+    assert site.becomes(job, JobPhase.RUNNING)
+    assert site.scheduler.names() == ["a"]
+    assert site.scheduler.verdict(job).phase is JobPhase.RUNNING
+    site.scheduler.cancel(job)
+    assert site.becomes(job, JobPhase.CANCELLED)
+
+
+@pytest.mark.parametrize("said", ["", "Submitted batch job {id} on cluster a", "{id};a", "{id}\n*** good luck ***"])
+def test_a_job_whose_id_is_told_oddly_or_not_at_all(site: Site, monkeypatch: pytest.MonkeyPatch, said: str):
+    wrapper = site.folder / "wrapped/sbatch"
+    wrapper.parent.mkdir()
+    print_id = f'printf "{said.replace("{id}", "$id")}\\n"'
+    wrapper.write_text(f'#!/bin/bash\necho "you have 3 jobs"\nid=$({site.double.bin}/sbatch "$@")\n{print_id}\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
+    site.double.pend("Priority")
+    site.submit("true", "other")
+    job = site.submit("true", "mine")
+    assert site.double.job(job.record["id"])["name"] == "mine"
+
+
+@pytest.mark.parametrize("hang", [False, True])
+def test_one_silence_is_enough_for_all_that_would_be_asked(site: Site, monkeypatch: pytest.MonkeyPatch, hang: bool):
+    job = site.submit("sleep 60")
+    site.becomes(job, JobPhase.RUNNING)
+    silence(site.double, hang)
+    for program in ("sbatch", "scancel", "sinfo"):
+        site.double.hang(program)
+    monkeypatch.setattr(slurm_calls, "DOWN_FOR", 60.0)
+    begun = time.monotonic()
+    assert site.scheduler.outage()
+    assert site.scheduler.verdict(job).phase is JobPhase.UNKNOWN
+    with pytest.raises(SilentError):
+        site.scheduler.cancel(job)
+    with pytest.raises(NoRoom):
+        site.submit("true", "b")
+    with pytest.raises(Uncertain):
+        site.scheduler.objection(site.request("true"))
+    with pytest.raises(Uncertain):
+        site.scheduler.names()
+    assert time.monotonic() - begun < 3.0
+
+
+@pytest.mark.parametrize(
+    ("said", "blamed"),
+    [
+        (
+            'squeue: error: Munge encode failed: Failed to access "/run/m": No such file\nError',
+            "munged does not answer",
+        ),
+        ("error: Unable to contact slurm controller (connect failure)", "Unable to contact slurm controller"),
+    ],
+)
+def test_who_is_to_blame(site: Site, said: str, blamed: str):
+    site.double.say("scontrol", said)
+    assert blamed in site.scheduler.outage()
 
 
 @pytest.fixture

@@ -26,8 +26,13 @@ if how == "hangs":
     time.sleep(60)
 if how == "fails" or (how == "every second" and calls % 2):
     sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
-print("7|RUNNING|None|0:10|n1|experiment/train-1a2b|with a bar")
-print("8|PENDING|Resources|0:00||x")
+print("Welcome to the cluster | maintenance on Monday")
+if how == "empty":
+    sys.exit()
+print("mllam|JOBID|STATE|REASON|TIME|NODELIST|NAME")
+if how != "no jobs":
+    print("mllam|7|RUNNING|None|0:10|n1|experiment/train-1a2b|with a bar")
+    print("mllam|8|PENDING|Resources|0:00||x")
 """
 
 READER = """
@@ -70,6 +75,21 @@ def test_an_answer(squeue: Path, tmp_path: Path):
     for _ in range(3):
         queue.read()
     assert len(calls(squeue)) == 1
+
+
+@pytest.mark.parametrize(("how", "kind"), [("no jobs", Answer), ("empty", Silence)])
+def test_no_jobs_are_believed_only_of_a_list(squeue: Path, tmp_path: Path, how: str, kind: type):
+    (squeue.parent / "how").write_text(how)
+    answer = Queue(tmp_path / "shared", (str(squeue),)).read()
+    assert isinstance(answer, kind)
+    assert getattr(answer, "jobs", {}) == {}
+
+
+def test_squeue_is_not_started_where_nobody_would_answer(squeue: Path, tmp_path: Path):
+    answer = Queue(tmp_path / "shared", (str(squeue),), lambda: "slurmctld is down").read()
+    assert isinstance(answer, Silence)
+    assert answer.why == "slurmctld is down"
+    assert calls(squeue) == []
 
 
 def test_eight_drivers_ask_as_often_as_one(squeue: Path, tmp_path: Path):

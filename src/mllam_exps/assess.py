@@ -224,7 +224,8 @@ def _badly_ended(attempt: Attempt) -> Run | None:
 def _living(attempt: Attempt, state: JobState) -> Assessment:
     # squeue's answer may be older than the attempt's own record of its start.
     if state.phase is JobPhase.PENDING and attempt.started is None:
-        return Assessment(RunState.PENDING, state.reason, attempt, hopeless=state.hopeless)
+        reason = f"asked to stop; {state.reason}" if attempt.cancel_requested else state.reason
+        return Assessment(RunState.PENDING, reason, attempt, hopeless=state.hopeless)
     if state.phase in {JobPhase.PENDING, JobPhase.RUNNING}:
         return Assessment(RunState.RUNNING, state.reason if state.phase is JobPhase.RUNNING else "", attempt)
     silent = silent_seconds(attempt)

@@ -126,21 +126,22 @@ def check_jobs(workspace: Workspace, machine: Machine, others: Iterable[str] = (
     names = [*(name for name in ours if name in stages.all_names()), *others]
     notes = carried.left_behind(os.environ) if machine.scheduler == "slurm" else []
     try:
-        refused = list(jobs.objections(workspace, machine, params.load(workspace.root), names))
+        told = list(jobs.objections(workspace, machine, params.load(workspace.root), names))
     except Uncertain as doubt:
         return [*notes, f"{machine.scheduler} could not be asked whether it would take the jobs: {doubt}"]
     problems: list[MllamError] = [
         UsageError(
             "the scheduler would refuse its job",
             where=f"{stage}: machine {machine.name}",
-            why=why,
+            why=objection.why,
             next=f"mllam-exps machine show --script {stage}",
         )
-        for stage, why in refused
+        for stage, objection in told
+        if objection.final
     ]
     if problems:
         raise Problems(problems=problems)
-    return notes
+    return [*notes, *(f"{stage}: its job will have to wait: {objection.why}" for stage, objection in told)]
 
 
 def kind_of_jobs(workspace: Workspace) -> str:

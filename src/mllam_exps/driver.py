@@ -160,6 +160,8 @@ class Driver:
             If it does not.
         """
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        if down := scheduler.outage():
+            raise NoRoom("waits", why=down)
         if not scheduler.limits or not self.machine.max_jobs:
             return start()
         with lock(self.store, "dispatch", wait=True):

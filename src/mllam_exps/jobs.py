@@ -10,7 +10,7 @@ from mllam_exps import environment, schedulers
 from mllam_exps.experiments import SAVE
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
-from mllam_exps.schedulers import Job, JobRequest
+from mllam_exps.schedulers import Job, JobRequest, Objection
 from mllam_exps.workspace import Workspace
 
 
@@ -68,8 +68,8 @@ def example(workspace: Workspace, machine: Machine, parameters: Parameters, stag
 
 def objections(
     workspace: Workspace, machine: Machine, parameters: Parameters, stages: list[str]
-) -> Iterator[tuple[str, str]]:
-    """Ask the scheduler what it would refuse, each kind of job once; yield stage and reason.
+) -> Iterator[tuple[str, Objection]]:
+    """Ask the scheduler what it has against jobs, each kind once; yield stage and objection.
 
     Raises
     ------

@@ -6,12 +6,14 @@ import time
 
 from mllam_exps import schedulers, verdicts
 from mllam_exps.assess import assess
-from mllam_exps.errors import MllamError
+from mllam_exps.errors import Exit, MllamError
 from mllam_exps.processes import ProcessIdentity
-from mllam_exps.schedulers.base import Uncertain
+from mllam_exps.schedulers.base import SilentError, Uncertain
 from mllam_exps.store import Attempt
 
 PATIENCE = 45.0
+SILENT_PATIENCE = 3.0
+"""The same where the scheduler does not answer: an attempt that works obeys at once, all others cannot be stopped."""
 POLL_SECONDS = 0.3
 ASK_SECONDS = 2.0
 
@@ -34,15 +36,15 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
         ask_to_stop(attempt, by)
     except MllamError as error:
         refused = error  # the attempt itself may obey all the same
-    if not wait_for([attempt]):
+    if not wait_for([attempt], SILENT_PATIENCE if isinstance(refused, SilentError) else PATIENCE):
         return True
     if refused is not None:
         raise refused
     return False
 
 
-def wait_for(attempts: list[Attempt]) -> list[Attempt]:
-    """Wait until attempts that were asked to stop have; returns those that still live after `PATIENCE` seconds."""
+def wait_for(attempts: list[Attempt], patience: float = PATIENCE) -> list[Attempt]:
+    """Wait until attempts that were asked to stop have; returns those that still live after so many seconds."""
     begun, asked_at = time.monotonic(), 0.0
     left = list(attempts)
     while True:
@@ -53,7 +55,7 @@ def wait_for(attempts: list[Attempt]) -> list[Attempt]:
                     verdicts.ask(attempt)
             asked_at = time.monotonic()
         left = [attempt for attempt in left if assess(attempt.run).state.living]
-        if not left or time.monotonic() - begun > PATIENCE:
+        if not left or time.monotonic() - begun > patience:
             return left
         time.sleep(POLL_SECONDS)
 
@@ -63,6 +65,8 @@ def ask_to_stop(attempt: Attempt, by: ProcessIdentity) -> None:
 
     Raises
     ------
+    SilentError
+        If its scheduler does not answer. Should its job start, it finds that it was asked to stop.
     MllamError
         If its scheduler refuses.
     """
@@ -73,7 +77,7 @@ def ask_to_stop(attempt: Attempt, by: ProcessIdentity) -> None:
     scheduler = schedulers.get(claim["scheduler"], attempt.run.store)
     try:
         job = verdicts.job_of(attempt, scheduler)
-    except Uncertain:
-        return  # should it turn up and start, it finds that it was asked to stop
+    except Uncertain as doubt:
+        raise SilentError("its job cannot be found", attempt.run.key, str(doubt), exit=Exit.UNKNOWN) from None
     if job is not None:
         scheduler.cancel(job)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 
 from mllam_exps import experiments
@@ -12,7 +11,8 @@ from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.report.here import Here
-from mllam_exps.stopping import ask_to_stop, stop, wait_for
+from mllam_exps.schedulers import SilentError
+from mllam_exps.stopping import PATIENCE, SILENT_PATIENCE, ask_to_stop, stop, wait_for
 from mllam_exps.store import Attempt, Run
 
 
@@ -67,26 +67,29 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
         if e.identity not in {w.identity for w in wanted} and not assess(e.saving).state.settled
     ]
     needed = {step.key: e.name for e in going_on for step in e.steps}
+    silence: list[SilentError] = []
     asked: list[Attempt] = []
     kept: set[str] = set()
     for experiment in wanted:
-        asked += _ask(experiment.saving, me)
+        asked += _ask(experiment.saving, me, silence)
         for run in experiment.runs.values():
             if other := None if force else _wanted_by(run, needed, me):
                 if run.key not in kept and assess(run).state.living:
                     print(f"{run.stage} goes on: {other} waits for it ({run.key})")
                 kept.add(run.key)
             else:
-                asked += _ask(run, me)
-    late = wait_for(asked)
+                asked += _ask(run, me, silence)
+    late = wait_for(asked, SILENT_PATIENCE if silence else PATIENCE)
     with lock(here.store, "dispatch", wait=True):
         # Whoever was submitting some of it has done so by now.
-        again = [attempt for experiment in wanted for attempt in _ask(experiment.saving, me)]
+        again = [attempt for experiment in wanted for attempt in _ask(experiment.saving, me, silence)]
         runs = {run.key: run for experiment in wanted for run in experiment.runs.values() if run.key not in kept}
-        again += [attempt for run in runs.values() for attempt in _ask(run, me)]
+        again += [attempt for run in runs.values() for attempt in _ask(run, me, silence)]
         for experiment in wanted:
             _note_the_end(experiment)
-    late += wait_for(again)
+    known = {attempt.directory for attempt in late}
+    # What did not stop before will not do so now.
+    late += wait_for([attempt for attempt in again if attempt.directory not in known], 0 if silence else PATIENCE)
     for experiment in wanted:
         _note_the_end(experiment)
         state = assess(experiment.saving).state
@@ -94,7 +97,9 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
         print(f"{experiment.name}: {told}")
     if late:
         where = ", ".join(attempt.run.key for attempt in late)
-        raise MllamError("not stopped yet", where=where, next="mllam-exps status", exit=Exit.UNKNOWN)
+        why = f"{silence[0].why}; a job that starts all the same ends at once" if silence else ""
+        way_out = "mllam-exps cancel it again, once Slurm answers" if silence else "mllam-exps status"
+        raise MllamError("not stopped yet", where, why, way_out, Exit.UNKNOWN)
 
 
 def _wanted_by(run: Run, needed: dict[str, str], me: ProcessIdentity) -> str:
@@ -104,12 +109,17 @@ def _wanted_by(run: Run, needed: dict[str, str], me: ProcessIdentity) -> str:
     return f"process {waiters[0].pid} on {waiters[0].host}" if waiters else ""
 
 
-def _ask(run: Run, me: ProcessIdentity) -> list[Attempt]:
+def _ask(run: Run, me: ProcessIdentity, silence: list[SilentError]) -> list[Attempt]:
+    """Ask the attempt at work to stop, and return it; add to `silence` where its scheduler does not answer."""
     now = assess(run)
     if not now.state.living or now.attempt is None:
         return []
-    with contextlib.suppress(MllamError):
+    try:
         ask_to_stop(now.attempt, me)
+    except SilentError as error:
+        silence.append(error)
+    except MllamError:
+        pass  # the attempt itself may obey all the same
     return [now.attempt]
 
 

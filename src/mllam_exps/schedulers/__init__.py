@@ -7,7 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mllam_exps.errors import UsageError
-from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, NoRoom, Scheduler, Uncertain
+from mllam_exps.schedulers.base import (
+    Job,
+    JobPhase,
+    JobRequest,
+    JobState,
+    NoRoom,
+    Objection,
+    Scheduler,
+    SilentError,
+    Uncertain,
+)
 
 
 @functools.cache
@@ -41,4 +51,16 @@ def get(name: str, shared: Path) -> Scheduler:
 Schedulers = Callable[[str, Path], Scheduler]
 """What `get` is: the schedulers by name, for the runs of one store."""
 
-__all__ = ["Job", "JobPhase", "JobRequest", "JobState", "NoRoom", "Scheduler", "Schedulers", "Uncertain", "get"]
+__all__ = [
+    "Job",
+    "JobPhase",
+    "JobRequest",
+    "JobState",
+    "NoRoom",
+    "Objection",
+    "Scheduler",
+    "Schedulers",
+    "SilentError",
+    "Uncertain",
+    "get",
+]

@@ -126,6 +126,26 @@ class NoRoom(MllamError):
     """The scheduler takes no more jobs of this user for now; nothing is wrong with this one."""
 
 
+class SilentError(MllamError):
+    """The scheduler does not answer: what it was asked to do may be done, or not."""
+
+
+@dataclass(frozen=True)
+class Objection:
+    """What a scheduler has against a job that is not submitted yet.
+
+    Parameters
+    ----------
+    why : str
+        In its words.
+    final : bool
+        Whether it would refuse the job; else it would take it, and keep it waiting.
+    """
+
+    why: str
+    final: bool
+
+
 class Uncertain(Exception):
     """Nobody can say yet whether a submission was accepted: look for the job's name later."""
 
@@ -150,8 +170,8 @@ class Scheduler(Protocol):
     def script(self, request: JobRequest) -> str:
         """Return what `submit` would start, as a script for people."""
 
-    def objection(self, request: JobRequest) -> str:
-        """Return why the job would be refused, in the scheduler's words; nothing where it would be taken.
+    def objection(self, request: JobRequest) -> Objection | None:
+        """Return what it has against the job, in its own words; None where it would start it.
 
         Raises
         ------

@@ -41,9 +41,8 @@ class LocalScheduler:
             ["#!/bin/bash", f"# {' '.join(request.comment.splitlines())}", *request.prologue, "", *start, ""]
         )
 
-    def objection(self, request: JobRequest) -> str:
+    def objection(self, request: JobRequest) -> None:
         """Return nothing: a process asks nobody."""
-        return ""
 
     def submit(self, request: JobRequest) -> Job:
         """Start the job in a session of its own, its output in the log."""

@@ -8,35 +8,39 @@ import re
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.errors import Exit, MllamError, UsageError
-from mllam_exps.schedulers import slurm_script, slurm_states
-from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, NoRoom, Uncertain
-from mllam_exps.schedulers.slurm_queue import Entry, Queue, Silence, last_line
+from mllam_exps.errors import Exit, MllamError
+from mllam_exps.schedulers import slurm_calls, slurm_refusals, slurm_script, slurm_states
+from mllam_exps.schedulers.base import (
+    Job,
+    JobPhase,
+    JobRequest,
+    JobState,
+    NoRoom,
+    Objection,
+    SilentError,
+    Uncertain,
+)
+from mllam_exps.schedulers.slurm_calls import NotAnswered, NotAsked
+from mllam_exps.schedulers.slurm_queue import HEADER, MARK, Entry, Queue, Silence
 
-PATIENCE = 60.0
-"""Seconds that sbatch, scontrol and sacct may take."""
+PATIENCE = slurm_calls.PATIENCE
 ASK_AGAIN = 10.0
+LIST_PATIENCE = 5.0
+"""Seconds that a list of one's own jobs may take: without it nothing is submitted for now, and nothing is lost."""
 SCRIPT = "job.sh"
 
-# Slurm 22.05: sbatch says "Batch job submission failed: Unable to contact slurm controller (connect failure)" after
-# MessageTimeout, "Socket timed out on send/recv operation" where the job may run all the same, and others alike.
-_NO_ANSWER = re.compile(
-    r"timed out|unable to contact|connect(ion)? (failure|refused|reset)|zero bytes|communication|try again|temporarily",
-    re.IGNORECASE,
-)
-# 22.05: "AssocMaxSubmitJobLimit" and the like, with "Job violates accounting/QOS policy (job submit limit, user's size
-# and/or time limits)", which is also said of what is too large for ever; MaxJobCount: "Slurm temporarily unable to
-# accept job", and at last "Resource temporarily unavailable".
-_NO_ROOM = re.compile(r"\w*Max(?:Submit)?Jobs?\w*|temporarily unable to accept|Resource temporarily unavail")
-# 22.05, without a configuration: "s_p_parse_file: cannot stat file …" for a minute, or "resolve_ctls_from_dns_srv:
-# res_nsearch error: Unknown host".
-_NO_CLUSTER = re.compile(r"s_p_parse_file|resolve_ctls_from_dns_srv|Could not establish a configuration source")
-# "Batch job submission failed: Invalid account or account/partition combination specified"
+# 22.05: "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", and
+# with --test-only "allocation failure: …". What is wrong in particular may stand in a line before.
+_FAILED = re.compile(r"(?:Batch job submission failed|allocation failure): (.*)")
 _REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
+# --parsable: "123", or "123;cluster". A site's wrapper may print lines of its own, or leave the option out: "Submitted
+# batch job 123 on cluster a".
+_ACCEPTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S*| on cluster \S+)?\s*$", re.MULTILINE)
 _UNKNOWN_JOB = "Invalid job id"
 _FIELD = re.compile(r"(\w+)=(\S*)")
 
@@ -74,8 +78,8 @@ class SlurmScheduler:
         with contextlib.suppress(OSError):
             socket.getaddrinfo(node, None)
             return {}
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            done = _slurm(["scontrol", "--oneliner", "show", "node", node])
+        with contextlib.suppress(NotAnswered):
+            done = slurm_calls.call(["scontrol", "--oneliner", "show", "node", node])
             if address := dict(_FIELD.findall(done.stdout)).get("NodeAddr"):
                 return {"MASTER_ADDR": address}
         return {}
@@ -84,22 +88,17 @@ class SlurmScheduler:
         """Return the batch script."""
         return slurm_script.render(request)
 
-    def objection(self, request: JobRequest) -> str:
+    def objection(self, request: JobRequest) -> Objection | None:
         """Ask ``sbatch --test-only``, which submits nothing."""
-        if down := self.outage():
-            raise Uncertain(down)
-        command = ["sbatch", "--test-only"]
         environ = slurm_script.environment(request.environment)
         try:
-            done = _slurm(command, environ, input=self.script(request))
-        except subprocess.TimeoutExpired:
-            raise Uncertain(f"sbatch gave no answer within {PATIENCE:.0f} s") from None
-        if done.returncode == 0:
-            return ""
-        if _NO_ANSWER.search(done.stderr):
-            raise Uncertain(last_line(done.stderr))
-        # "allocation failure: Requested node configuration is not available"
-        return _refusal(done).removeprefix("allocation failure: ")
+            done = slurm_calls.call(["sbatch", "--test-only"], environ, input=self.script(request))
+        except NotAnswered as silence:
+            raise Uncertain(str(silence)) from None
+        # Wrappers of sbatch have been seen to lose its exit code.
+        if done.returncode == 0 and not _FAILED.search(done.stderr):
+            return None
+        return slurm_refusals.judge(_refusal(done).removeprefix("allocation failure: "), done.stderr, request)
 
     def submit(self, request: JobRequest) -> Job:
         """Write the batch script into the attempt's directory, and submit it."""
@@ -115,18 +114,31 @@ class SlurmScheduler:
 
     def _submit(self, request: JobRequest, script: Path) -> Job:
         try:
-            done = _slurm(["sbatch", "--parsable", str(script)], slurm_script.environment(request.environment))
-        except subprocess.TimeoutExpired:
-            raise Uncertain(f"sbatch gave no answer within {PATIENCE:.0f} s") from None
-        # "123", or "123;cluster"
-        job_id = done.stdout.strip().partition(";")[0]
-        if job_id.isdigit():
-            return self._job(job_id, request.name, self.queue.clock(), script)
-        if full := _NO_ROOM.search(done.stderr):
+            done = slurm_calls.call(
+                ["sbatch", "--parsable", str(script)], slurm_script.environment(request.environment), patience=PATIENCE
+            )
+        except NotAsked as silence:
+            raise NoRoom(
+                f"Slurm takes no job now: {silence}", next="the next command goes on, once it answers"
+            ) from None
+        except NotAnswered as silence:
+            raise Uncertain(str(silence)) from None
+        if accepted := _ACCEPTED.findall(done.stdout):
+            return self._job(accepted[-1], request.name, self.queue.clock(), script)
+        if full := slurm_calls.NO_ROOM.search(done.stderr):
             raise NoRoom("Slurm takes no more jobs of yours for now", why=full[0], next="wait until some have ended")
-        if _NO_ANSWER.search(done.stderr) or done.returncode <= 0 or not done.stderr.strip():
-            raise Uncertain(last_line(done.stderr) or f"sbatch gave no job id (exit code {done.returncode})")
-        raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
+        if _FAILED.search(done.stderr) or (done.returncode > 0 and done.stderr.strip()):
+            raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
+        return self._unnamed(request, script, done)
+
+    def _unnamed(self, request: JobRequest, script: Path, done: subprocess.CompletedProcess[str]) -> Job:
+        """Return the job that sbatch gave no id of, by its name."""
+        with contextlib.suppress(Uncertain):
+            for job_id, name in self._listed("%A|%j"):
+                if name == request.name:
+                    return self._job(job_id, name, self.queue.clock(), script)
+        why = slurm_calls.last_line(done.stderr)
+        raise Uncertain(why or f"sbatch gave no job id (exit code {done.returncode})")
 
     def find(self, name: str, written: float) -> Job | None:
         """Find a job by its name, in squeue's newest answer."""
@@ -147,23 +159,25 @@ class SlurmScheduler:
 
     def outage(self) -> str:
         """Ask ``scontrol ping``."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # 22.05: "Slurmctld(primary) at host is DOWN", at once; sbatch tries for most of a minute.
-            ping = _slurm(["scontrol", "ping"]).stdout
-            if " is DOWN" in ping and " is UP" not in ping:
-                return "slurmctld is down (scontrol ping)"
-        return ""
+        return slurm_calls.outage()
 
     def names(self) -> list[str]:
         """Ask squeue for this user's jobs."""
-        command = ["squeue", "--all", f"--user={os.getuid()}", "--noheader", "--format=%j"]
+        return [name for _, name in self._listed("%A|%j")]
+
+    def _listed(self, columns: str) -> Iterator[list[str]]:
+        """Ask squeue for this user's jobs now; yield their columns."""
+        which = ["--all", f"--user={os.getuid()}"]
         try:
-            done = _slurm(command)
-        except subprocess.TimeoutExpired:
-            raise Uncertain(f"squeue gave no answer within {PATIENCE:.0f} s") from None
-        if done.returncode != 0:
-            raise Uncertain(last_line(done.stderr))
-        return done.stdout.splitlines()
+            done = slurm_calls.call(["squeue", *which, f"--format={MARK}|{columns}"], patience=LIST_PATIENCE)
+        except NotAnswered as silence:
+            raise Uncertain(str(silence)) from None
+        lines = done.stdout.splitlines()
+        if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
+            raise Uncertain(slurm_calls.blame(done.stderr) or "squeue gave no list of jobs")
+        for line in lines:
+            if line.startswith(f"{MARK}|") and not line.startswith(HEADER):
+                yield line.split("|", columns.count("|") + 1)[1:]
 
     def job(self, record: dict[str, Any]) -> Job:
         """Return the job with the recorded id."""
@@ -208,14 +222,14 @@ class SlurmScheduler:
         """Ask for this one job: the controller, and where that has purged it, the accounting."""
         job_id, name = str(job.record["id"]), str(job.record["name"])
         try:
-            done = _slurm(["scontrol", "--oneliner", "show", "job", job_id])
+            done = slurm_calls.call(["scontrol", "--oneliner", "show", "job", job_id])
             if done.returncode == 0 and _is_ours(job, done.stdout):
                 return _of_controller(done.stdout, job_id)
             if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr + done.stdout:
-                return JobState(JobPhase.UNKNOWN, f"scontrol: {last_line(done.stderr) or done.returncode}")
+                return JobState(JobPhase.UNKNOWN, f"scontrol: {slurm_calls.blame(done.stderr) or done.returncode}")
             return _of_accounting(job_id, name)
-        except subprocess.TimeoutExpired as error:
-            return JobState(JobPhase.UNKNOWN, f"{error.cmd[0]} gave no answer within {PATIENCE:.0f} s")
+        except NotAnswered as silence:
+            return JobState(JobPhase.UNKNOWN, str(silence))
         except MllamError as error:
             return JobState(JobPhase.UNKNOWN, error.what)
 
@@ -229,13 +243,14 @@ class SlurmScheduler:
         # An id that nobody knows as ours may be another job's by now.
         if not self._is_in_queue(job) and self.verdict(job).phase is JobPhase.FORGOTTEN:
             return
+        what, way_out = f"could not cancel {job.label}", f"scancel {job.record['id']}, once Slurm answers"
         try:
-            done = _slurm(["scancel", str(job.record["id"])])
-        except subprocess.TimeoutExpired:
-            raise MllamError("scancel gave no answer", job.label, next=f"scancel {job.record['id']}") from None
+            done = slurm_calls.call(["scancel", str(job.record["id"])])
+        except NotAnswered as silence:
+            raise SilentError(what, why=str(silence), next=way_out, exit=Exit.UNKNOWN) from None
         if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
-            why = last_line(done.stderr)
-            raise MllamError(f"could not cancel {job.label}", why=why, next=f"scancel {job.record['id']}")
+            why = slurm_calls.last_line(done.stderr)
+            raise MllamError(what, why=why, next=f"scancel {job.record['id']}")
 
 
 def _is_ours(job: Job, shown: str) -> bool:
@@ -247,35 +262,7 @@ def _is_ours(job: Job, shown: str) -> bool:
 def _refusal(done: subprocess.CompletedProcess[str]) -> str:
     """Return why sbatch refused a job: its first complaint, as the last is often general."""
     refused = _REFUSED.search(done.stderr)
-    return refused[1] if refused else last_line(done.stderr) or f"exit code {done.returncode}"
-
-
-def _slurm(
-    command: list[str], environ: dict[str, str] | None = None, input: str = ""
-) -> subprocess.CompletedProcess[str]:
-    try:
-        done = subprocess.run(
-            command,
-            env=environ if environ is not None else slurm_script.environment(os.environ),
-            input=input,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise _no_slurm(command[0]) from None
-    if done.returncode != 0 and _NO_CLUSTER.search(done.stderr):
-        way_out = "export SLURM_CONF=…, or log in to a host of the cluster"
-        why = last_line(done.stderr)
-        raise MllamError("Slurm finds no configuration on this host", command[0], why, way_out, Exit.USAGE)
-    return done
-
-
-def _no_slurm(program: str) -> MllamError:
-    why = "the machine file says `scheduler: slurm`"
-    return UsageError(f"no command {program} on this host", why=why, next="log in to a host of the cluster")
+    return refused[1] if refused else slurm_calls.last_line(done.stderr) or f"exit code {done.returncode}"
 
 
 def _silence(answer: Silence) -> JobState:
@@ -311,7 +298,7 @@ def _of_controller(text: str, job_id: str) -> JobState:
 def _of_accounting(job_id: str, name: str) -> JobState:
     """Ask sacct; where there is no accounting, nobody remembers the job."""
     fields = "State,ExitCode,NodeList,JobName"
-    done = _slurm(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
+    done = slurm_calls.account(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
     rows = [line.split("|", 3) for line in done.stdout.splitlines()]
     # 22.05: the accounting may learn a job's end a second or two before its name, and says "allocation" until then.
     ours = [row for row in rows if len(row) == 4 and row[3] in {name, "allocation"}]
@@ -324,4 +311,4 @@ def _of_accounting(job_id: str, name: str) -> JobState:
     # Without slurmdbd: "Slurm accounting storage is disabled", exit code 1. One that does not answer may know more.
     if done.returncode == 0 or "disabled" in done.stderr:
         return JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
-    return JobState(JobPhase.UNKNOWN, f"sacct: {last_line(done.stderr)}")
+    return JobState(JobPhase.UNKNOWN, f"slurmdbd does not answer: {slurm_calls.last_line(done.stderr)}")

@@ -13,20 +13,27 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mllam_exps import records
-from mllam_exps.schedulers import slurm_script
+from mllam_exps.errors import MllamError
+from mllam_exps.schedulers import slurm_calls, slurm_script
 
 PERIOD = 10.0
 PATIENCE = 30.0
 """Seconds that squeue may take; and how old an answer may be before nothing follows from it any more."""
 CLAIM_LIFE = PATIENCE + 15.0
-POLITE = 3.0
+POLITE = slurm_calls.PING + 0.5
 """Seconds that a driver itself waits for squeue; it looks after its run meanwhile."""
-FORMAT = "%i|%T|%r|%M|%N|%j"
+MARK = "mllam"
+# %A: that of an array's or a heterogeneous job's part is a plain number, too. No column has a width, so none is cut.
+FORMAT = f"{MARK}|%A|%T|%r|%M|%N|%j"
+HEADER = f"{MARK}|JOBID|"
+"""How squeue (22.05) begins the first line. Sites' own lines stand before it, or after; without it, squeue has not
+answered, whatever its exit code: that there are no jobs is no small thing to say."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +85,20 @@ class Queue:
         On a file system that all hosts of the drivers see; made when needed.
     command : tuple of str
         What is run; its user is added.
+    outage : Callable
+        Says why nobody would answer squeue; nothing where somebody would.
     """
 
     folder: Path
     command: tuple[str, ...] = ("squeue",)
+    outage: Callable[[], str] = lambda: ""
     _look_again: float = field(default=0.0, init=False)
     _answer: Answer | Silence | None = field(default=None, init=False)
 
     @classmethod
     def of_user(cls, shared: Path) -> Queue:
         """Return the queue of this user, beside a run store."""
-        return cls(shared / "slurm" / str(os.getuid()))
+        return cls(shared / "slurm" / str(os.getuid()), outage=slurm_calls.outage)
 
     def read(self) -> Answer | Silence:
         """Return the newest answer, asking where it is time to."""
@@ -127,23 +137,15 @@ class Queue:
         return Answer(int(record["number"]), float(record["asked"]), jobs)
 
     def _ask(self, number: int) -> None:
-        # --all: else squeue (22.05) hides one's own jobs in partitions that are hidden, or closed by now.
-        which = ("--all", f"--user={os.getuid()}", "--states=all")
-        command = [*self.command, *which, "--noheader", f"--format={FORMAT}"]
-        # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
-        environ = slurm_script.environment(os.environ)
         try:
-            done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE, check=False)
-            said, error = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-            why = "" if done.returncode == 0 else last_line(error) or f"squeue: exit code {done.returncode}"
-            # A line break in the name of any job of the user's makes a line of its own.
-            jobs = [job for line in said.split("\n") if len(job := line.split("|", 5)) == 6]
-            if said.strip() and not jobs:
-                why = why or "squeue's answer cannot be read"
+            why = self.outage()
+            jobs = [] if why else self._jobs()
         except subprocess.TimeoutExpired:
             why, jobs = f"squeue gave no answer within {PATIENCE:.0f} s", []
         except OSError as error:
             why, jobs = f"squeue cannot be started: {error.strerror}", []
+        except MllamError as error:
+            why, jobs = str(error).partition("\n")[0], []
         with contextlib.suppress(OSError):
             if why:
                 since = (self._failure() or {}).get("since") or time.strftime("%H:%M:%S")
@@ -155,6 +157,28 @@ class Queue:
             for old in self._claims():
                 if old < number - 2:
                     (self.folder / f"{old}.question").unlink(missing_ok=True)
+
+    def _jobs(self) -> list[list[str]]:
+        """Run squeue, and return the fields of each job.
+
+        Raises
+        ------
+        MllamError
+            If it did not answer.
+        """
+        # --all: else squeue (22.05) hides one's own jobs in partitions that are hidden, or closed by now.
+        which = ("--all", f"--user={os.getuid()}", "--states=all")
+        command = [*self.command, *which, f"--format={FORMAT}"]
+        # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
+        environ = slurm_script.environment(os.environ)
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE, check=False)
+        said, error = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+        lines = said.split("\n")
+        if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
+            raise MllamError(slurm_calls.blame(error) or f"squeue gave no list of jobs (exit code {done.returncode})")
+        # A line break in the name of any job of the user's makes a line of its own.
+        rows = [line.split("|", 6)[1:] for line in lines if line.startswith(f"{MARK}|")]
+        return [row for row in rows if len(row) == 6 and row[0].isdigit()]
 
     def _stored(self) -> dict[str, Any] | None:
         return records.read(self.folder / "answer.json", "number", "asked", "jobs")
@@ -177,9 +201,3 @@ class Queue:
         probe = self.folder / f"{socket.gethostname()}.clock"
         probe.touch()
         return probe.stat().st_mtime
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a program's complaint."""
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else ""
