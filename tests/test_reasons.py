@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from mllam_exps import reasons, tracebacks
+from mllam_exps import attempt, reasons, records, tracebacks
 
 ENDINGS = Path(__file__).parent / "endings"
 
@@ -151,3 +155,51 @@ def test_read_from_where_the_program_began(tmp_path: Path) -> None:
     log.write_bytes(b"before\n\xff\x1b[31mred\x1b[0m\n\n")
     assert reasons.clean(reasons.read(log, 7)) == ["\ufffdred"]
     assert reasons.read(tmp_path / "none") == ""
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert reasons.of_os_error(full) == "the disk is full (No space left on device)"
+    said = reasons.of_os_error(full, tmp_path)
+    assert said.startswith("the disk is full: /") and f"No space left on device: {tmp_path}" in said
+    assert "MB free" in said
+    quota = OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "x"))
+    assert reasons.of_os_error(quota).startswith("the quota of the disk is used up: /")
+    assert reasons.of_os_error(OSError(errno.EIO, "Input/output error")) == "[Errno 5] Input/output error"
+
+    assert reasons.full_disks([tmp_path]) == ""
+    there = os.statvfs(tmp_path)
+    numbers = [*there[:4], 3, *there[5:]]
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(numbers))
+    assert reasons.full_disks([tmp_path, tmp_path / "not" / "there"]).count("MB free") == 1
+
+
+def test_a_record_that_cannot_be_written_names_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match=r"x\.json"):
+        records.replace(tmp_path / "x.json", {})
+
+
+def test_an_attempt_that_can_write_nothing_tells_by_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(numbers.pop(0), "it fails")
+
+    monkeypatch.setattr(attempt, "_supervisor", fails)
+    numbers = [errno.ENOSPC, errno.EROFS]
+    for word in ("was full", "could not write"):
+        code = attempt.main([str(tmp_path / "runs" / "make-1"), "1"])
+        assert word in reasons.of_store(f"exit code {code}", tmp_path)
+    assert reasons.of_store("exit code 1", tmp_path) == ""
+
+
+def test_the_exit_code_is_ours_where_the_log_cannot_be_written() -> None:
+    code = "from mllam_exps.attempt import _leave; print('not flushed'); _leave(73)"
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], env=environ, stdout=full, stderr=full, check=False)
+    assert done.returncode == 73

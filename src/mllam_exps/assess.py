@@ -192,10 +192,15 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
                 why = f"not started: the job of {run.stage}, which it needs, did not end well, though it was made"
                 return Assessment(kind, why, attempt, untried=True)
         why = "" if attempt.started or kind is RunState.CANCELLED else reasons.of_environment(attempt.log)
+        if full := reasons.of_store(state.reason, attempt.directory):
+            why = f"{full} ({state.told})"
         return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
     what = "ended without a word of its own (killed, or its host went down)" if attempt.started else "never started"
     why = "" if attempt.started else reasons.of_environment(attempt.log)
+    # A process on this host leaves no exit code.
+    if not attempt.started and not why and (full := reasons.full_disks([attempt.directory])):
+        said = f"{said}: the disk of the run store is full ({full})"
     return Assessment(RunState.LOST, why or f"the attempt {what}{said}", attempt)
 
 

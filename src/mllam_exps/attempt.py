@@ -100,7 +100,8 @@ class Supervisor:
         # On a full disk these are the blocks that the record of the failure is written to.
         reserve.unlink(missing_ok=True)
         end = {"outcome": outcome, "reason": reason, "time": time.time(), "by": OURSELVES}
-        print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
+        with contextlib.suppress(OSError):  # the log lies on the same disk, and matters less than the record
+            print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
         # Jobs wait for the result, whoever made it.
         return 0 if outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None else 1
@@ -165,7 +166,7 @@ class Supervisor:
             return Outcome.FAILED, str(error)
         except OSError as error:
             traceback.print_exc()
-            return Outcome.FAILED, reasons.of_os_error(error)
+            return Outcome.FAILED, reasons.of_os_error(error, self.attempt.directory)
         except Exception as error:
             traceback.print_exc()
             return Outcome.FAILED, f"{type(error).__name__}: {error}"
@@ -385,7 +386,14 @@ class Supervisor:
         if code != 0:
             said = reasons.read(self.attempt.log, begin)
             why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
+            if reasons.is_of_full_disk(why) and (full := reasons.full_disks(self._places(context))):
+                why = f"{why} ({full})"
             raise MllamError(why, next=reasons.way_out(said))
+
+    def _places(self, context: StageContext) -> list[str]:
+        """Return where a program writes to, as far as that is known."""
+        temporary = context.environment.get("TMPDIR", "/tmp")  # noqa: S108 - it is only looked at
+        return [str(self.attempt.directory), str(context.scratch.resolve()), temporary, "/dev/shm"]  # noqa: S108
 
     def _raise_if_stopped(self) -> None:
         if self.stopped:
@@ -440,7 +448,16 @@ class Supervisor:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the attempt that the arguments name."""
+    """Run the attempt that the arguments name; where nothing can be written down, the exit code tells."""
+    try:
+        return _main(arguments)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        return reasons.STORE_IS_FULL if reasons.is_full(error) else reasons.STORE_FAILS
+
+
+def _main(arguments: list[str]) -> int:
     records.keep_others_out()
     directory, number = arguments
     attempt = Attempt(Run(Path(directory)), int(number))
@@ -478,5 +495,15 @@ def _supervisor(attempt: Attempt) -> Supervisor:
     return Finisher(attempt)
 
 
+def _leave(code: int) -> None:
+    """End this process with an exit code of ours: on a full disk Python 3.11 would make 120 of it."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        os._exit(code)
+    raise SystemExit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    _leave(main(sys.argv[1:]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mllam_exps import tracebacks
@@ -14,6 +15,14 @@ from mllam_exps.tracebacks import Uncaught
 
 LOG_BYTES = 2**20
 """How much of a log's end is read: of many processes that fail, the first one's words stand far from the end."""
+
+FULL_BYTES = 2**16
+"""A disk with less room than this counts as full."""
+
+STORE_IS_FULL, STORE_FAILS = 73, 74
+"""Exit codes of an attempt that can write no record (EX_CANTCREAT, EX_IOERR): only the scheduler hears of it."""
+_FULL = "the disk is full"
+_USED_UP = "the quota of the disk is used up"
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SAID_BEFORE = 5
@@ -154,13 +163,35 @@ def environment_failure(lines: list[str]) -> str:
     return f"{step} (it said: {said})" if said else step
 
 
+def of_store(reason: str, place: Path) -> str:
+    """Say what an attempt's exit code means that could write nothing down; nothing if it is none of those.
+
+    Parameters
+    ----------
+    reason : str
+        How the scheduler says that its job ended.
+    place : Path
+        The attempt's directory.
+    """
+    if reason == f"exit code {STORE_IS_FULL}":
+        return f"the disk of the run store was full when its job started: {_mount(place)}"
+    if reason == f"exit code {STORE_FAILS}":
+        return f"its job could not write into the run store, on {_mount(place)}"
+    return ""
+
+
+def is_of_full_disk(reason: str) -> bool:
+    """Tell whether a reason of `of_exit` is a full disk."""
+    return reason.startswith((_FULL, _USED_UP))
+
+
 def _of_disk(lines: Sequence[str]) -> str:
     for line in reversed(lines):
         _, said = tracebacks.unmarked(line)
         if _QUOTA.search(said):
-            return f"the quota of the disk is used up: {said.strip()}"
+            return f"{_USED_UP}: {said.strip()}"
         if _DISK_FULL.search(said):
-            return f"the disk is full: {said.strip()}"
+            return f"{_FULL}: {said.strip()}"
     return ""
 
 
@@ -272,13 +303,57 @@ def _last_words(lines: Sequence[str]) -> str:
     return slurm[0] if slurm else ""
 
 
-def of_os_error(error: OSError) -> str:
-    """Say what an operating system's error means for a run."""
-    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+def of_os_error(error: OSError, place: Path | None = None) -> str:
+    """Say what an operating system's error means for a run.
+
+    Parameters
+    ----------
+    place : Path
+        Where it happened, if the error itself names no file: that of a failed write does not.
+    """
+    if not is_full(error):
         return str(error)
-    what = "the disk is full" if error.errno == errno.ENOSPC else "the quota of the disk is used up"
-    place = error.filename2 or error.filename
-    return f"{what} ({error.strerror}: {place or 'unknown file'})"
+    named = error.filename2 or error.filename or place
+    what = _FULL if error.errno == errno.ENOSPC else _USED_UP
+    if named is None:
+        return f"{what} ({error.strerror})"
+    return f"{what}: {disk(Path(os.fsdecode(named)))} ({error.strerror}: {named})"
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether a disk is full, or its quota used up."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def disk(path: Path) -> str:
+    """Return where the disk that holds a path is mounted, and what is free on it."""
+    mount = _mount(path)
+    try:
+        free = os.statvfs(mount)
+    except OSError:
+        return str(mount)
+    # A file system may have room, and no number left for another file.
+    files = ", and for no further file" if free.f_files and not free.f_favail else ""
+    of = f"{free.f_bavail * free.f_frsize / 1e6:,.1f} of {free.f_blocks * free.f_frsize / 1e6:,.1f} MB free"
+    return f"{mount}, {of}{files}"
+
+
+def full_disks(places: Iterable[Path | str]) -> str:
+    """Name those disks, of some places, that are full at this moment."""
+    full = []
+    for mount in dict.fromkeys(_mount(Path(place)) for place in places):
+        with contextlib.suppress(OSError):
+            free = os.statvfs(mount)
+            if free.f_bavail * free.f_frsize < FULL_BYTES or (free.f_files and not free.f_favail):
+                full.append(disk(mount))
+    return "; ".join(full)
+
+
+def _mount(path: Path) -> Path:
+    path = path.absolute()
+    while not path.is_mount() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def oom_kills() -> int:

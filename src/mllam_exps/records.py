@@ -30,7 +30,9 @@ def _write_temporary(path: Path, record: dict[str, Any], *, flush: bool = True) 
             file.flush()
             if flush:
                 os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         # A full disk leaves an empty file of that name; nobody reads it, and nobody should find it either.
         with contextlib.suppress(OSError):
             temporary.unlink()
