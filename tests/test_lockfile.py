@@ -142,7 +142,7 @@ def test_a_changed_clone_is_noticed(experiment: Experiment):
 
 
 def test_a_draft_that_is_lost_says_what_to_do(experiment: Experiment):
-    with pytest.raises(MllamError, match="submit it again"):
+    with pytest.raises(MllamError, match="submit the experiment again"):
         lockfile.read(experiment.root)
 
 

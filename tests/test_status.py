@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from mllam_exps.assess import Assessment, RunState
+from mllam_exps.errors import MllamError
 from mllam_exps.report import status
 from mllam_exps.report.rows import Cell, Row, stages_in_order
 from mllam_exps.store import Run
@@ -65,3 +67,35 @@ def test_stages_stand_in_the_order_of_the_pipeline(tmp_path: Path):
     # Two repositories may call stages the other way round: the table stands all the same.
     turned = Row("turned", {"train": cell("train", "e", key("evaluate", "f")), "evaluate": cell("evaluate", "f")})
     assert sorted(stages_in_order([turned, workspace, other])) == ["create_graph", "evaluate", "train"]
+
+
+def proposed(rows: list[Row]) -> list[str]:
+    """Return the commands that are proposed for experiments."""
+    texts = [str(text) for text in status._sentences(rows)]
+    return [line.removeprefix("  → ") for text in texts for line in text.splitlines() if line.startswith("  → ")]
+
+
+def test_what_is_proposed_for_many_experiments_can_be_typed(monkeypatch: pytest.MonkeyPatch):
+    names = [f"lr-{n}" for n in range(5)]
+
+    def submitted(name: str, state: RunState, *, hopeless: bool = False) -> Row:
+        found = row(name, state)
+        now = Assessment(state, "why", hopeless=hopeless)
+        saving = Cell(found.cells["grow"].run, Assessment(RunState.NEW))
+        return Row(name, {"grow": Cell(found.cells["grow"].run, now)}, SimpleNamespace(), saving)
+
+    monkeypatch.setattr(Row, "waits", "")
+    # `cancel` has no --failed, and what was cancelled has not failed.
+    hopeless = [submitted(name, RunState.PENDING, hopeless=True) for name in names]
+    assert proposed(hopeless) == [f"mllam-exps cancel {' '.join(names)}"]
+    cancelled = [submitted(name, RunState.CANCELLED) for name in names]
+    assert proposed(cancelled)[0] == f"mllam-exps retry {' '.join(names)}"
+    failed = [submitted(name, RunState.FAILED) for name in names]
+    assert proposed(failed) == ["mllam-exps retry --failed", "mllam-exps logs lr-0 grow"]
+    assert proposed([row("workspace", RunState.FAILED)])[0] == "dvc exp run"
+
+
+def test_the_end_of_watching_proposes_what_goes_on():
+    with pytest.raises(MllamError) as caught:
+        status._tell_end([row("workspace", RunState.FAILED)])
+    assert caught.value.next == "dvc exp run"

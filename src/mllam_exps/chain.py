@@ -130,7 +130,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     from mllam_exps.driver import known_digests
 
     if not experiment.root.is_dir():
-        raise MllamError("its clone is gone", str(experiment.clone), next="mllam-exps submit it again")
+        raise MllamError("its clone is gone", str(experiment.clone), next=experiment.again)
     return Pipeline(
         open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
@@ -245,7 +245,9 @@ class Chain:
         repo, definition = self._definition(step.stage)
         if definition.key != step.key:
             why = f"its run key is {definition.key} now, not {step.key}"
-            raise MllamError("the experiment's clone was changed", str(self.experiment.root), why, "submit it again")
+            raise MllamError(
+                "the experiment's clone was changed", str(self.experiment.root), why, self.experiment.again
+            )
         run.begin(definition.to_record())
         store, another = self.experiment.store, not self.experiment.is_mine
         starter = Starter(workspace_of(self.experiment), self.machine, repo, store, self.environ, another)

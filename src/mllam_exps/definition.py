@@ -150,7 +150,7 @@ class RunDefinition:
             matches = False
         if not matches:
             why = "its digest is another: somebody has changed it, or another version of mllam-exps wrote it"
-            raise MllamError("is not the definition of this run", key, why, "mllam-exps submit the experiment again")
+            raise MllamError("is not the definition of this run", key, why, "submit the experiment again")
         return found
 
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import pwd
+import shlex
 import shutil
 import time
 import uuid
@@ -136,6 +137,11 @@ class Experiment:
         origin = Path(self.origin)
         depth = len(Path(self.prefix).parts)
         return str(origin.parents[depth - 1] if depth else origin)
+
+    @property
+    def again(self) -> str:
+        """The command that submits it again, from where it was typed."""
+        return f"submit it again: {shlex.join(self.command)}"
 
     @property
     def origin_is_there(self) -> bool:

@@ -188,7 +188,7 @@ def read(clone: Path) -> Draft:
         return Draft(Cache(**record["cache"]), stages, record["frozen"])
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         what = "what was frozen of this experiment cannot be read"
-        raise MllamError(what, str(clone / DRAFT), str(error), "mllam-exps submit it again") from error
+        raise MllamError(what, str(clone / DRAFT), str(error), "submit the experiment again") from error
 
 
 def write(root: Path, entries: Mapping[str, Any]) -> None:

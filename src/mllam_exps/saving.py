@@ -49,7 +49,7 @@ def save(experiment: Experiment) -> str:
     draft = lockfile.read(experiment.clone)
     if changed := next(draft.changed(experiment.root), None):
         where = str(experiment.root / changed)
-        raise MllamError("the experiment's clone was changed", where, next="mllam-exps submit it again")
+        raise MllamError("the experiment's clone was changed", where, next=experiment.again)
     made = collect(experiment, draft)
     kept = _kept(experiment.root, draft)
     described = functools.partial(_describe, experiment.root, draft.cache, experiment.sources | made)
@@ -106,7 +106,9 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
         cache.hold_to_its_name(digest, path)
         if not cache.holds(digest):
             what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
-            raise MllamError(what, str(cache.path(digest)), next="mllam-exps submit it again, or dvc pull it")
+            raise MllamError(
+                what, str(cache.path(digest)), next="dvc pull, then mllam-exps retry, or submit the experiment again"
+            )
         if not cached:
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
@@ -120,7 +122,7 @@ def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> M
     if found is not None:
         return found
     if not (root / path).exists():
-        raise MllamError("an input of the experiment is missing", str(root / path), next="mllam-exps submit it again")
+        raise MllamError("an input of the experiment is missing", str(root / path), next="submit the experiment again")
     return outputs.describe(root / path)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -67,7 +67,9 @@ def content_of(repo: Repo, path: Path) -> Content:
 
     name = path.relative_to(repo.root_dir).as_posix() if path.is_relative_to(repo.root_dir) else str(path)
     if not path.exists() or repo.dvcignore.is_ignored(repo.fs, str(path)):
-        raise MllamError(f"the input {name} is missing", where="dvc.yaml", next="dvc pull, or put it there")
+        raise UsageError(
+            f"the input {name} is missing", where="dvc.yaml", next="dvc checkout, dvc pull, or put it there"
+        )
     files = list(files_of(repo, path))
     sizes = sum(os.stat(file).st_size for file in files)  # noqa: PTH116 - of ten thousand files
     odb = _forgetful(repo.cache.local.path) if sizes <= READ_EACH_TIME else repo.cache.local

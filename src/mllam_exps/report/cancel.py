@@ -47,7 +47,7 @@ def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
     if (waiters or names) and not force:
         who = ", ".join([*waiters, *(f"experiment {name}" for name in names)])
         way_out = f"mllam-exps cancel {' '.join(names)}" if names else "Ctrl-C there"
-        raise UsageError(f"{run.key} is waited for", why=who, next=f"{way_out}, or mllam-exps cancel --force")
+        raise UsageError(f"{run.key} is waited for", why=who, next=f"{way_out}, or mllam-exps cancel {run.key} --force")
     if not stop(now.attempt, me):
         raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
     state = assess(run).state

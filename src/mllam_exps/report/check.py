@@ -18,8 +18,9 @@ def show() -> None:
     for note in checks.check_jobs(here.workspace, here.machine):
         print(f"note: {note}", file=sys.stderr)
     text, notes = checks.versions_text(here.workspace, here.machine)
-    inputs = here.pipeline.definition("prepare_dataset").inputs
-    notes += checks.check_sources(here.workspace, here.machine, inputs)
+    if "prepare_dataset" in here.pipeline.stage_names:
+        inputs = here.pipeline.definition("prepare_dataset").inputs
+        notes += checks.check_sources(here.workspace, here.machine, inputs)
     for note in [*notes, *leftovers(here.workspace.root)]:
         print(f"note: {note}", file=sys.stderr)
     programs = sum(not line.startswith(("#", " ")) for line in text.splitlines())

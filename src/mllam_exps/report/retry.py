@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -102,17 +103,17 @@ def changed_since(experiment: Experiment) -> list[str]:
 def _refuse(experiment: Experiment) -> None:
     """Refuse what cannot be gone on with, before anything is submitted."""
     if not experiment.is_mine:
-        way_out = "mllam-exps submit the same: what is done is shared"
+        way_out = f"submit the same yourself, what is done is shared: {shlex.join(experiment.command)}"
         raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it", way_out)
     if assess(experiment.saving).state is RunState.DONE:
         raise UsageError("is done", experiment.name, next=f"dvc exp apply {experiment.name}")
     machine = chain.machine_of(experiment)
     checks.check_environment(machine, chain.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
-        raise UsageError("its clone is gone", experiment.name, next="mllam-exps submit it again")
+        raise UsageError("its clone is gone", experiment.name, next=experiment.again)
     if not chain.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
-        raise UsageError("cannot go on", experiment.name, why, "mllam-exps submit it again")
+        raise UsageError("cannot go on", experiment.name, why, experiment.again)
 
 
 def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:

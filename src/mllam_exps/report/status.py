@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -107,8 +108,13 @@ def _tell_end(rows: list[Row]) -> None:
     MllamError
         If anything failed.
     """
-    if failed := [row.name for row in rows if row.over and row.state.stopped]:
-        raise MllamError(f"not done: {_named(failed)}", next="mllam-exps retry --failed")
+    if failed := [row for row in rows if row.over and row.state.stopped]:
+        submitted = [row for row in failed if row.experiment is not None]
+        states = {row.state for row in submitted}
+        state = RunState.CANCELLED if RunState.CANCELLED in states else RunState.FAILED
+        ways_out = [f"mllam-exps retry {_words([row.name for row in submitted], state)}"] if submitted else []
+        ways_out += ["dvc exp run"] if len(submitted) < len(failed) else []
+        raise MllamError(f"not done: {_named([row.name for row in failed])}", next="; ".join(ways_out))
 
 
 def _newest(rows: list[Row]) -> list[Row]:
@@ -277,8 +283,8 @@ def _sentences(rows: list[Row]) -> Iterator[Text]:
         text = Text(f"{_named(names)}: ", style="bold")
         text.append(sentence, style=COLOURS.get(state, ""))
         if way_out:
-            which = " ".join(names) if len(names) <= NAMED else "--failed"
-            text.append(f"\n  → {way_out.format(names=which, first=names[0])}", style="default")
+            typed = way_out.format(names=_words(names, state, way_out), first=shlex.quote(names[0]))
+            text.append(f"\n  → {typed}", style="default")
         yield text
 
 
@@ -315,6 +321,13 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
 
 
 _AGAIN = "mllam-exps retry {names}"
+
+
+def _words(names: list[str], state: RunState, way_out: str = _AGAIN) -> str:
+    """Return names as a shell takes them, each once; where `retry` knows many of them by what they are, that word."""
+    if len(names) > NAMED and way_out.startswith("mllam-exps retry") and state in {RunState.FAILED, RunState.LOST}:
+        return "--failed"
+    return shlex.join(dict.fromkeys(names))
 
 
 def _named(names: list[str]) -> str:
