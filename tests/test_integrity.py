@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Experiment
+from test_submit import settled, submit
 
 from mllam_exps import content, freezing, inputs, outputs, records
 from mllam_exps.assess import RunState, assess
@@ -17,6 +20,7 @@ from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed, MllamError
 from mllam_exps.inputs import Inputs
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.verifying import IN_CACHE, IN_STORE, Verification, Verifier
 
 MAKE, USE = (f"{stage}-{'0' * 32}" for stage in ("make", "use"))
 
@@ -423,3 +427,64 @@ def test_an_input_that_was_made_again_since_is_another(store: RunStore):
     make(store, 2, text="other\n")
     with pytest.raises(CheckFailed, match="its input made was made again by make since, and is another now"):
         read.check_again()
+
+
+# mllam-exps verify
+
+
+def test_verify_reads_all_and_sees_to_what_is_damaged(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = make(store)
+    definition = {"stage": "make", "outputs": {"made": {"cached": True}, "m.json": {"cached": False}}}
+    records.replace(run.directory / "run.json", definition)
+    cache = Cache(str(tmp_path / "cache"))
+    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
+    monkeypatch.setattr(content, "QUICK_BYTES", 0)
+
+    def verify() -> Verification:
+        return Verifier(store, cache).verify([run])
+
+    fine = verify()
+    assert (fine.results, fine.files, fine.damaged) == (1, 4, []), "three files, and the list of those in the folder"
+    [md5] = [file["md5"] for file in cache.folder(digest) or [] if file["relpath"] == "b.txt"]
+    cache.path(md5).unlink()
+    cache.path(md5).write_text("B\n")
+    cache.path(md5).chmod(0o444)
+    [one] = verify().damaged
+    assert (one.place, one.done, one.experiments) == (IN_CACHE, "replaced from the run store", ["e"])
+    assert not verify().damaged
+    flip(frozen(run, "made/b.txt"))  # one file with the cache's
+    outputs.hold_to_what_was_made(run)  # a quick look sees nothing: its size, time and inode are the same
+    found = verify().damaged
+    assert [(one.place, one.done) for one in found] == [(IN_STORE, "set aside"), (IN_CACHE, "removed")]
+    assert run.result is None
+    assert not cache.holds(md5)
+    assert [one.what for one in verify().damaged] == ["is gone"]
+    outputs.hand_over(cache, make(store, 2), tmp_path / "w", {"made": True})
+    assert not verify().damaged
+
+
+def test_verify_notices_a_manifest_that_was_changed(store: RunStore, tmp_path: Path):
+    run = make(store)
+    manifest = outputs.result_attempt(run).directory / outputs.MANIFEST
+    manifest.write_text("{}")
+    [one] = Verifier(store, Cache(str(tmp_path / "cache"))).verify([run]).damaged
+    assert (one.file, one.done) == (str(manifest), "set aside")
+
+
+def test_a_damaged_result_is_made_again(made: Experiment):
+    """As its user types it: what is found damaged, and what then leads out of it."""
+    [run] = made.runs("make")
+    assert "all is what was made" in made.ok("mllam-exps", "verify")
+    flip(run / "attempts/1/outputs/made/sub/3.txt")
+    found = made.command("mllam-exps", "verify", "--json", stderr=subprocess.DEVNULL)
+    assert found.returncode == 1
+    [one] = json.loads(found.stdout)["damaged"]
+    assert (one["done"], one["place"]) == ("set aside", "the run store"), "copied for this test, the cache has its own"
+    said = submit(made, "-n", "again", "grow")
+    assert {stage["stage"]: stage["state"] for stage in said[0]["stages"]}["make"] == "known", "to DVC"
+    assert settled(made, "again")["again"]["state"] == "done"
+    made.ok("dvc", "repro", "--force", "--single-item", "make")
+    flip(run / "attempts/2/outputs/made/sub/4.txt")
+    said_by_dvc = made.ok("dvc", "repro", "--force", "--single-item", "make")
+    assert "the result of make holds something else than what was made; it is made again" in said_by_dvc
+    assert "all is what was made" in made.ok("mllam-exps", "verify")

@@ -233,6 +233,23 @@ def clean(
     report.clean(names or [], failed=failed, older_than=older_than, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
+@app.command(short_help="Read every file of results: is it what was made?")
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="EXP…", help="Only these experiments (`*` stands for anything).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read every file of results, in the run store and in DVC's cache, and say what is damaged, and who needs it.
+
+    A damaged result is set aside, so that it can be made again; exit code 1. What is given to another run or to a
+    workspace is compared anyway: small files by reading them, large ones by their size, time and inode.
+    """
+    from mllam_exps.report import verify as report
+
+    report.verify(names or [], as_json=as_json)
+
+
 @app.command(short_help="Print this workspace's scores, beside persistence.")
 def scores(as_json: Json = False) -> None:
     """Print the scores of this workspace's experiment, beside persistence, and where its pictures are."""

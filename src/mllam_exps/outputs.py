@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "digest_of_folder", "md5_of_file"]
 
 EXECUTABLE = 0o111
+MANIFEST = "manifest.json"
 MEMORY_SECONDS = 60.0
 """For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
 _looked_at: dict[tuple[str, int], float] = {}
@@ -93,7 +94,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
 
 def read_manifest(run: Run) -> dict[str, Any]:
     """Return what is known of each file of a finished run's outputs; empty where that cannot be read."""
-    return records.read(result_attempt(run).directory / "manifest.json") or {}
+    return records.read(result_attempt(run).directory / MANIFEST) or {}
 
 
 def description(run: Run, path: str) -> dict[str, Any] | None:
@@ -141,9 +142,13 @@ def damage(
     tell : callable
         Is told the size of each file that was looked at.
     """
-    outputs, manifest = result_attempt(run).outputs, read_manifest(run)
+    result, attempt, manifest = run.result or {"outputs": {}}, result_attempt(run), read_manifest(run)
+    for path, output in result["outputs"].items():
+        if manifest.get(path, {}).get("digest") != output["digest"]:
+            yield Difference(attempt.directory / MANIFEST, f"does not tell what {path} held")
+            return
     for path, described in manifest.items():
-        yield from differences(files_of(outputs / path, described), thorough=thorough, frozen=True, tell=tell)
+        yield from differences(files_of(attempt.outputs / path, described), thorough=thorough, frozen=True, tell=tell)
 
 
 def hold_to_what_was_made(run: Run) -> None:
@@ -162,18 +167,18 @@ def hold_to_what_was_made(run: Run) -> None:
         return
     if found := list(damage(run)):
         raise set_aside(run, found)
-    if stale := _made_from_another(run, result):
+    if stale := made_from_another(run):
         raise set_aside(run, [stale])
     outputs = result_attempt(run).outputs
     if not all(is_quick(files_of(outputs / path, one)) for path, one in read_manifest(run).items()):
         _looked_at[known] = time.monotonic()
 
 
-def _made_from_another(run: Run, result: Mapping[str, Any]) -> Difference | None:
+def made_from_another(run: Run) -> Difference | None:
     """Tell whether an input was made again since, and became another: not every program gives the same twice."""
     from mllam_exps.store import RunStore
 
-    for path, source in (result.get("inputs") or {}).items():
+    for path, source in ((run.result or {}).get("inputs") or {}).items():
         maker = RunStore(run.store).run(source["run"]) if source["run"] else None
         now = description(maker, path) if maker else None
         if now is not None and now["digest"] != source["md5"]:
@@ -217,7 +222,7 @@ def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
 
     Raises
     ------
-    MllamError
+    Damaged
         If the store's own files are not what its record says.
     """
     root = Path(repo.root_dir)
@@ -243,18 +248,16 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
 
     Raises
     ------
-    MllamError
+    Damaged
         If the store's own files are not what its record says.
     """
     attempt = result_attempt(run)
-    manifest = records.read(attempt.directory / "manifest.json")
-    if manifest is None:
-        raise MllamError("the manifest of this run is missing", where=str(attempt.directory), next=to_make_again(run))
     hold_to_what_was_made(run)
+    manifest = read_manifest(run)
     for path, cached in outs.items():
         frozen = attempt.outputs / path
         if cached:
-            _into_cache(cache, frozen, manifest[path])
+            into_cache(cache, frozen, manifest[path])
         else:
             _copy(frozen, manifest[path], root / path)
             if manifest[path].get("isexec"):
@@ -282,8 +285,8 @@ def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
         shutil.copyfile(file, place)
 
 
-def _into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
-    """Give every file its second name, in DVC's cache; what is damaged there is replaced."""
+def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
+    """Give every file of an output its second name, in DVC's cache; what is damaged there is replaced."""
     objects = {str(known["md5"]): (path, known) for path, known in files_of(frozen, described).items()}
     cache.drop_damaged({digest: int(known["size"]) for digest, (_, known) in objects.items()})
     missing = {digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)}

@@ -106,8 +106,10 @@ class Submission:
         _retire(self.store, plans)
         for plan in plans:
             commit = in_git.get(plan.experiment.name, "")
-            replaces = commit if self.force else ""
-            if not self.force and commit and plan.experiment.saving.result is not None:
+            saved = plan.experiment.saving.result is not None
+            replaces = commit if self.force or saved else ""
+            # A damaged result may have been set aside since it was saved.
+            if not self.force and commit and saved and all(run.result for run in plan.experiment.runs.values()):
                 entered.append((plan.experiment, plan))
                 continue
             if not plan.experiment.directory.exists():
@@ -288,8 +290,8 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         # DVC's cache lost what it had when it was submitted first.
         records.replace(experiment.directory / "run.json", replace(there, steps=experiment.steps).to_record())
         _want(experiment)
-    if force or (saving.result is not None and not replaces):
-        # Made again, or removed from its repository since it was saved.
+    if force or saving.result is not None:
+        # Made again; or removed from its repository since it was saved, or lacking a result that was damaged.
         if not experiment.clone.is_dir():
             (plan.site / "clone").rename(experiment.clone)
         set_result_aside(saving)

@@ -15,6 +15,7 @@ from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
+from mllam_exps.report.status import APPLIED
 from mllam_exps.room import Room
 from mllam_exps.workspace import run_git
 
@@ -106,6 +107,9 @@ def _refuse(experiment: Experiment) -> None:
         way_out = f"submit the same yourself, what is done is shared: {shlex.join(experiment.command)}"
         raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it", way_out)
     if assess(experiment.saving).state is RunState.DONE:
+        if lacking := [stage for stage, run in experiment.runs.items() if run.result is None]:
+            what = f"is saved, and its result of {lacking[0]} was damaged since, and set aside"
+            raise UsageError(what, experiment.name, next=APPLIED.format(first=experiment.name))
         raise UsageError("is done", experiment.name, next=f"dvc exp apply {experiment.name}")
     machine = chain.machine_of(experiment)
     checks.check_environment(machine, chain.workspace_of(experiment).origin)

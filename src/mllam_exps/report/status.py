@@ -296,7 +296,9 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
         told = told.partition("\n")[0].replace("{", "{{").replace("}", "}}")
         if now.state.stopped and not now.untried:
             stopped = True
-            again = "mllam-exps retry {names}" if row.experiment else "dvc exp run"
+            again = _AGAIN if row.experiment else "dvc exp run"
+            if row.saving is not None and row.saving.now.state is RunState.DONE:
+                again = APPLIED  # the result was damaged, and set aside since
             look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
             way_out = way_out.replace("{", "{{").replace("}", "}}")
             why = told if told.startswith(now.state) else f"{now.state}: {told}"
@@ -321,6 +323,8 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
 
 
 _AGAIN = "mllam-exps retry {names}"
+APPLIED = "dvc exp apply {first}; dvc repro makes again what is missing"
+"""DVC (3.67) applies the rest where its cache lacks something, says so, and exits with 255."""
 
 
 def _words(names: list[str], state: RunState, way_out: str = _AGAIN) -> str:
