@@ -253,7 +253,7 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
     """
     attempt = result_attempt(run)
     hold_to_what_was_made(run)
-    manifest = read_manifest(run)
+    manifest = records.read(attempt.directory / MANIFEST) or {}
     for path, cached in outs.items():
         frozen = attempt.outputs / path
         if cached:
