@@ -13,6 +13,7 @@ from mllam_exps.errors import Exit, MllamError
 from mllam_exps.machine_model import Resources, schema_text
 from mllam_exps.machine_values import _SBATCH_OWNED, _SRUN_OWNED, OPTIONS, seconds
 from mllam_exps.machines import load, names, pick, read_yaml
+from mllam_exps.report import machine as report
 
 ROOT = Path(__file__).parents[1]
 
@@ -415,3 +416,18 @@ def test_options_refused(options, words):
 
 def test_relative_venv_from_the_environment():
     assert "MLLAM_VENV_PATH: environment.venv: is relative" in refusal(ROOT, "local", MLLAM_VENV_PATH=".venv")
+
+
+def test_machines_are_listed_although_the_one_that_is_named_is_not_there(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines/x.yaml").write_text("scheduler: slrm\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLLAM_MACHINE", "y")
+    report.show_all()
+    told = capsys.readouterr()
+    assert told.out == "  local\n  x\n"
+    assert "MLLAM_MACHINE is y, which is none of them" in told.err
+    monkeypatch.setenv("MLLAM_MACHINE", "x")
+    report.show_all()
+    assert capsys.readouterr() == ("  local\n* x\n", "")

@@ -20,7 +20,7 @@ SOURCES = Path(mllam_exps.__file__).parent
 PROPOSED = re.compile(r"(?<![\w./-])(mllam-exps|dvc) (?=[a-z-])([^`\n]*)")
 OPTION = re.compile(r"(?<![\w-])(--?[A-Za-z][\w-]*)")
 # Where the program is what a sentence is about, the word behind its name is none of its commands.
-NO_COMMAND = re.compile(r"[a-z]+s|command|dvc|has|in|there|to|verify|wrote")
+NO_COMMAND = re.compile(r"[a-z]+s|command|dvc|has|in|there|to|wrote")
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:

@@ -141,15 +141,20 @@ def pick(root: Path, environ: Mapping[str, str], hostname: str) -> Machine:
     hostname : str
         This host's name, short or full.
     """
+    return load(root, picked(root, environ, hostname), environ)
+
+
+def picked(root: Path, environ: Mapping[str, str], hostname: str) -> str:
+    """Return the name of the machine that `pick` returns; nothing says that there is one of that name."""
     if name := environ.get("MLLAM_MACHINE"):
-        return load(root, name, environ)
+        return name
     own = {hostname.lower(), hostname.lower().split(".")[0]}
     for file in sorted((root / FOLDER).glob("*.yaml")):
         data, _ = read_yaml(file, f"{FOLDER}/{file.name}")
         patterns = data.get("hosts")
         if isinstance(patterns, list) and any(fnmatch(host, str(p).lower()) for p in patterns for host in own):
-            return load(root, file.stem, environ)
-    return load(root, BUILT_IN, environ)
+            return file.stem
+    return BUILT_IN
 
 
 def read_yaml(file: Path, shown: str) -> tuple[dict[str, Any], dict[str, int]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 
 from mllam_exps import jobs, machine_show, machines, params, schedulers, stages
-from mllam_exps.errors import UsageError
+from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.report.here import Here
 from mllam_exps.workspace import Workspace
@@ -39,6 +41,15 @@ def _script(machine: Machine, stage: str) -> str:
 
 def show_all() -> None:
     """Print the names of the machines of this repository, the one that would be used marked as git marks a branch."""
-    here = Here.open()
-    for name in machines.names(here.workspace.origin):
-        print(f"{'*' if name == here.machine.name else ' '} {name}")
+    root = Workspace.here().origin
+    names = machines.names(root)
+    used = ""
+    try:
+        # No machine is read in full: who is told to look here may have a broken file, or a wrong name.
+        used = machines.picked(root, os.environ, socket.gethostname())
+    except MllamError as error:
+        print(f"note: {error}", file=sys.stderr)
+    for name in names:
+        print(f"{'*' if name == used else ' '} {name}")
+    if used and used not in names:
+        print(f"note: MLLAM_MACHINE is {used}, which is none of them: unset it, or set another", file=sys.stderr)
