@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -138,6 +140,18 @@ def test_patience_beats_what_mlflow_sets(tmp_path: Path) -> None:
         assert connection.execute(sqlalchemy.text("PRAGMA busy_timeout")).scalar() == 900_000
 
 
+class Known(http.server.BaseHTTPRequestHandler):
+    """Knows one experiment."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        experiment = {"experiment_id": "1", "name": "neural_lam", "lifecycle_stage": "active"}
+        self.wfile.write(json.dumps({"experiment": experiment}).encode())
+
+    def log_message(self, *given: object) -> None: ...
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[int]]]:
     """Return the address of an HTTP server, and the status that it answers with."""
@@ -156,13 +170,127 @@ def server() -> Iterator[tuple[str, list[int]]]:
         here.shutdown()
 
 
+SAID = "API request to https://a.org/api/2.0/mlflow/experiments/get-by-name failed with exception HTTPSConnectionPool("
+SAID += "host='a.org', port=443): Max retries exceeded with url: /api/2.0/mlflow/experiments/get-by-name (Caused by "
+
+
+@pytest.mark.parametrize(
+    ("said", "why", "way_out"),
+    [  # MLflow 3.17.2's own words
+        (
+            f"{SAID}SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
+            "self-signed certificate (_ssl.c:1006)')))",
+            "the server's certificate is not trusted (self-signed certificate)",
+            "MLFLOW_TRACKING_SERVER_CERT_PATH",
+        ),
+        (
+            "API request to https://a.org/x failed with exception Could not find a suitable TLS CA certificate bundle, "
+            "invalid path: /nowhere.pem",
+            "there is no file /nowhere.pem on this host",
+            "MLFLOW_TRACKING_SERVER_CERT_PATH",
+        ),
+        (
+            f"{SAID}ProxyError('Unable to connect to proxy', NewConnectionError(\"HTTPSConnection(host='127.0.0.1', "
+            'port=9): Failed to establish a new connection: [Errno 111] Connection refused")))',
+            "the proxy does not answer: Connection refused",
+            "no_proxy",
+        ),
+        (
+            f"{SAID}NameResolutionError(\"HTTPConnection(host='nohost.invalid', port=80): Failed to resolve "
+            "'nohost.invalid' ([Errno -2] Name or service not known)\"))",
+            "the server does not answer: Name or service not known",
+            "",
+        ),
+        (
+            "API request to endpoint /api/2.0/mlflow/experiments/get-by-name failed with error code 401 != 200. "
+            "Response body: '<html>Service says no</html>'",
+            "the server refuses our credentials (401)",
+            "~/.mlflow/credentials",
+        ),
+        (
+            "API request to endpoint /api/2.0/x failed with error code 404 != 200. Response body: ''",
+            "the server answers 404",
+            "",
+        ),
+        (f"{SAID}ResponseError('too many 503 error responses'))", "the server answers 503", ""),
+        (
+            f"{SAID}ReadTimeoutError(\"HTTPSConnectionPool(host='a.org', port=443): Read timed out. (read "
+            'timeout=20)"))',
+            "the server does not answer within 20 s",
+            "",
+        ),
+        (
+            "API request to endpoint was successful but the response body was not in a valid JSON format. Response "
+            "body: '<html>Service says no</html>'",
+            "what answers there is no MLflow server",
+            "",
+        ),
+        ("(psycopg2.OperationalError) no\nmore of it", "(psycopg2.OperationalError) no", ""),
+    ],
+)
+def test_what_the_client_says_in_one_line(said: str, why: str, way_out: str) -> None:
+    told, out = tracking.explain(said)
+    assert told == why
+    assert way_out in out and bool(way_out) == bool(out)
+
+
+def test_an_experiment_in_the_trash_is_named_with_the_way_out(prepared: Path, tmp_path: Path) -> None:
+    origin = tmp_path / "repo"
+    origin.mkdir()
+    shutil.copy(prepared / "mlflow.db", origin)
+    with closing(sqlite3.connect(origin / "mlflow.db")) as database:
+        database.execute("UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'neural_lam'")
+        database.commit()
+    [(identity,)] = ask(origin, "SELECT experiment_id FROM experiments WHERE name = 'neural_lam'")
+    environ = {**os.environ, **tracking.environment(origin, {})}
+    with pytest.raises(MllamError) as told:
+        tracking.prepare([sys.executable], origin, environ)
+    assert "neural_lam is in MLflow's trash" in str(told.value)
+    assert f"mlflow experiments restore --experiment-id {identity}" in told.value.next
+
+
+@pytest.fixture
+def own_certificate(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Return the address of a server with a certificate of its own, and the file of that."""
+    pytest.importorskip("mlflow")
+    certificate, key = tmp_path / "site.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make += [
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+        "-subj",
+        "/CN=site",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Known) as here:
+        here.socket = context.wrap_socket(here.socket, server_side=True)
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{here.server_port}", certificate
+        here.shutdown()
+
+
+def test_a_certificate_is_judged_with_the_settings_of_mlflows_client(
+    own_certificate: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, certificate = own_certificate
+    environ = {**os.environ, tracking.URI: address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    with pytest.raises(MllamError, match="certificate is not trusted"):
+        tracking.prepare([sys.executable], tmp_path, environ)
+    environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = str(certificate)
+    tracking.prepare([sys.executable], tmp_path, environ)
+
+
 def test_reachable(server: tuple[str, list[int]], tmp_path: Path) -> None:
     address, status = server
     assert tracking.reachable(address) == ""
-    status[0] = 401
-    assert tracking.reachable(address) == "", "only MLflow has the password"
     status[0] = 503
-    assert "answers 503" in tracking.reachable(address)
+    assert tracking.reachable(address) == "", "only MLflow's client knows what an answer means"
     assert tracking.reachable(address.replace("http", "postgresql")) == ""
     for scheme in ("http", "postgresql"):
         why = tracking.reachable(f"{scheme}://me:secret@127.0.0.1:9/x")

@@ -11,11 +11,11 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import socket
 import sqlite3
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from mllam_exps.errors import MllamError, UsageError
+
+_ARROW = "  → "
 
 URI = "MLFLOW_TRACKING_URI"
 PROJECT = "neural_lam"
@@ -83,31 +85,67 @@ def public(uri: str) -> str:
 
 
 def reachable(uri: str, timeout: float = 5.0) -> str:
-    """Return why an MLflow address cannot be used, in one line; empty when it answers.
+    """Return why an MLflow address cannot be used, in one line; empty when it may be.
 
     Cheap, without MLflow: a connection, or for a database file whether it can be written. MLflow itself tries
-    an absent server for minutes, and then shows a page of traceback.
+    an absent server for minutes. Whether a server's certificate and our credentials are good, only MLflow's client
+    knows, as only that has the site's settings for it: `prepare` asks with it.
     """
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
         file = _database(uri)
         blocked = file if file.exists() else file.parent
         return "" if os.access(blocked, os.W_OK) else f"{blocked} cannot be written"
-    if not parts.hostname:
-        return ""  # a folder, or a name such as `databricks` that only MLflow knows
-    shown = public(uri)
+    # A folder, or a name such as `databricks` that only MLflow knows; or a host that is reached by a proxy.
+    if not parts.hostname or _by_proxy(parts.scheme, parts.hostname):
+        return ""
+    known = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433}
     try:
-        if parts.scheme in {"http", "https"}:
-            with urllib.request.urlopen(shown.rstrip("/") + "/health", timeout=timeout):  # noqa: S310
-                return ""
-        port = parts.port or {"mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0], 5432)
+        port = parts.port or known.get(parts.scheme.partition("+")[0], 5432)
         socket.create_connection((parts.hostname, port), timeout).close()
-    except urllib.error.HTTPError as error:  # it answers; a proxy may hide /health, so only 5xx counts
-        return f"the MLflow server {shown} answers {error.code} {error.reason}" if error.code >= 500 else ""
     except (OSError, ValueError) as error:
-        why = error.reason if isinstance(error, urllib.error.URLError) else error
-        return f"the MLflow server {shown} does not answer: {why}"
+        return f"the MLflow server {public(uri)} does not answer: {error}"
     return ""
+
+
+def _by_proxy(scheme: str, host: str) -> bool:
+    proxies = urllib.request.getproxies()
+    return ("all" in proxies or scheme in proxies) and not urllib.request.proxy_bypass(host)
+
+
+_CREDENTIALS = "put the right ones into ~/.mlflow/credentials, mode 0600"
+# What MLflow 3.17 says with requests 2.34: the pattern, what that means, and the way out.
+_ANSWERS = (
+    (
+        re.compile(r"certificate verify failed: ([^('\"]*)"),
+        "the server's certificate is not trusted ({})",
+        "export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE, with the certificate of the site's authority",
+    ),
+    (
+        re.compile(r"TLS CA certificate bundle, invalid path: (.*)"),
+        "there is no file {} on this host",
+        "export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE, one that the nodes see, too",
+    ),
+    (
+        re.compile(r"ProxyError\(.*?(?:\[Errno -?\d+\] )([\w ]+)"),
+        "the proxy does not answer: {}",
+        "mend https_proxy, or name the server in no_proxy",
+    ),
+    (re.compile(r"error code (401|403)\b"), "the server refuses our credentials ({})", _CREDENTIALS),
+    (re.compile(r"error code (\d+) != 200"), "the server answers {}", ""),
+    (re.compile(r"too many (\d+) error responses"), "the server answers {}", ""),
+    (re.compile(r"(not in a valid JSON format)"), "what answers there is no MLflow server", ""),
+    (re.compile(r"timed out.*?timeout=(\d+)"), "the server does not answer within {} s", ""),
+    (re.compile(r"\[Errno -?\d+\] ([\w ]+)"), "the server does not answer: {}", ""),
+)
+
+
+def explain(said: str) -> tuple[str, str]:
+    """Return what MLflow's client says in one line for people, and the way out; pure."""
+    for pattern, meaning, way_out in _ANSWERS:
+        if found := pattern.search(said):
+            return meaning.format(found[1].strip()), way_out
+    return public(said.strip().splitlines()[0]) if said.strip() else "", ""
 
 
 def prepare(
@@ -163,8 +201,9 @@ def prepare(
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MllamError("MLflow cannot be made ready", public(uri), str(error)) from error
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise MllamError("MLflow cannot be made ready", public(uri), why)
+        told = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        why, _, way_out = told.partition(_ARROW)
+        raise MllamError("MLflow cannot be made ready", public(uri), why, way_out)
 
 
 def patient() -> None:
@@ -297,13 +336,26 @@ def _make(project: str, artifacts: str) -> None:
         client = MlflowClient()
         # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's folder, soon gone.
         place = str(Path(artifacts) / quote(project, safe="")) if local else None
+        _make_experiment(client, project, place)
+
+
+def _make_experiment(client: Any, project: str, place: str | None) -> None:
+    known = client.get_experiment_by_name(project)
+    if known is None:
         try:
-            if client.get_experiment_by_name(project) is None:
-                client.create_experiment(project, artifact_location=place)
+            client.create_experiment(project, artifact_location=place)
         except Exception:
             # Someone else made it between the two calls, which is as good.
-            if client.get_experiment_by_name(project) is None:
+            known = client.get_experiment_by_name(project)
+            if known is None:
                 raise
+    # MLflow 3.17 finds one that was deleted by its name, too, and makes no other of that name.
+    if known is not None and known.lifecycle_stage != "active":
+        restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
+        raise MllamError(
+            f"the experiment {project} is in MLflow's trash",
+            next=f"{URI}={shlex.quote(os.environ[URI])} {restore}, or another logger_project in params.yaml",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -314,8 +366,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         _make(given[1], given[2])
+    except MllamError as error:
+        print(f"{error.what}{_ARROW}{error.next}", file=sys.stderr)
+        return 1
     except Exception as error:
-        print(public((str(error).strip() or type(error).__name__).splitlines()[0]), file=sys.stderr)
+        why, way_out = explain(str(error))
+        print(f"{why or type(error).__name__}{_ARROW if way_out else ''}{way_out}", file=sys.stderr)
         return 1
     return 0
 
