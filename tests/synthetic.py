@@ -97,10 +97,11 @@ def datastore(source: str = SOURCE) -> dict[str, Any]:
             },
         },
         "extra": {
+            "missing_values": [],
             "projection": {
                 "class_name": "LambertConformal",
                 "kwargs": {"central_longitude": -20.0, "central_latitude": 55.0},
-            }
+            },
         },
     }
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mllam_exps import archives
+from mllam_exps import archives, versions
 
 
 def test_source_archives(tmp_path: Path) -> None:
@@ -110,3 +110,22 @@ def test_what_was_known_is_read_from_dvc_lock_where_the_versions_are_yet_to_be_w
     assert archives.last_known(tmp_path) == {"a": newer}
     (tmp_path / "version.mllam.txt").write_text("a: [")
     assert archives.last_known(tmp_path) == {"a": KNOWN}
+
+
+def test_modules_of_derived_variables_count_where_nothing_else_tells_their_version(tmp_path: Path) -> None:
+    functions = ["mllam_data_prep.ops.f", "metpy.calc.f", "own.f", "package.sub.f", "numpy.sqrt"]
+    (tmp_path / "own.py").touch()
+    (tmp_path / "package").mkdir()
+    derived = {str(place): {"function": function} for place, function in enumerate(functions)}
+    given = {"inputs": {"a": {"derived_variables": derived}, "b": {"derived_variables": {"c": None}}}}
+    assert archives.modules(given, tmp_path) == ["metpy", "numpy"]
+    assert versions.of_module("yaml") == f"PyYAML {yaml.__version__}"
+    assert versions.of_module("nosuchmodule") == "absent"
+
+
+def test_a_module_that_no_program_names_counts_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mllam_loose.py").write_text("a = 1")
+    before = versions.of_module("mllam_loose")
+    (tmp_path / "mllam_loose.py").write_text("a = 2")
+    assert before.startswith("d") and versions.of_module("mllam_loose") != before

@@ -72,6 +72,9 @@ def test_keys_name_their_stage_and_are_stable(experiment: Experiment):
         ("data/evaluate_params.yaml", {"eval": "val"}, ["evaluate"]),
         ("data/evaluate_params.yaml", {"num_workers": 7}, []),
         ("data/datastore.yaml", {"dataset_version": "v9.9.9"}, STAGES),
+        ("data/datastore.yaml", {"output__chunking__time": 2}, STAGES),
+        ("data/datastore.yaml", {"extra__missing_values": ["msl"]}, STAGES),
+        ("data/datastore.yaml", {"extra__projection__class_name": "Mercator"}, ["evaluate"]),
         ("data/config.yaml", {"training": {"state_feature_weighting": None}}, ["create_graph", "train", "evaluate"]),
     ],
 )
@@ -117,8 +120,8 @@ def test_stages_come_in_order_however_they_are_written(experiment: Experiment):
 def test_what_is_missing_is_named(experiment: Experiment):
     with pytest.raises(UsageError, match="the version of 'archives', which is not written down"):
         keys(experiment, {})
-    (experiment.root / "data/datastore.yaml").unlink()
-    with pytest.raises(MllamError, match=r"the input data/datastore\.yaml is missing"):
+    (experiment.root / "data/config.yaml").unlink()
+    with pytest.raises(MllamError, match=r"the input data/config\.yaml is missing"):
         keys(experiment)
     (experiment.root / "dvc.yaml").write_text("stages: [")
     with pytest.raises(UsageError, match="DVC cannot read this repository"):

@@ -57,6 +57,16 @@ def test_what_is_good_is_good(look: Callable[..., list[str]]) -> None:
     assert look(None, lambda a: a.isel(y=slice(None, None, -1))) == []
 
 
+def test_the_example_can_be_shortened(tmp_path: Path) -> None:
+    config = yaml.safe_load((synthetic.REPOSITORY / DATASTORE).read_text())
+    config["output"]["coord_ranges"]["time"]["end"] = "2025-12-20T00:00"
+    config["output"]["splitting"]["splits"]["train"]["end"] = "2025-12-20T00:00"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "examples").symlink_to(synthetic.REPOSITORY / "examples")
+    (tmp_path / DATASTORE).write_text(yaml.safe_dump(config, sort_keys=False))
+    assert source_checks.check_sources(tmp_path, Parameters({DATASTORE: config})) == []
+
+
 def weather(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = config["inputs"]["weather"]
     return found

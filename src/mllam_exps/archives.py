@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from mllam_exps.dataset_checks import inputs_of, section
+
 SECONDS = 30.0
 """How long a remote archive is waited for."""
 
@@ -73,6 +75,20 @@ def identities(
             told = f"it counts by its path alone; declare a version: params.yaml: archives.{name}"
         notes.append(f"archive {name}: the metadata of {path} cannot be read ({why}); {told}")
     return found, notes
+
+
+def modules(datastore: Mapping[str, Any], root: Path) -> list[str]:
+    """Return the modules whose functions derive variables, and which neither mllam-data-prep nor the repository has.
+
+    mllam-data-prep's version counts by itself, and what the repository has is a dependency of the stage.
+    """
+    found: set[str] = set()
+    for _, source in inputs_of(datastore):
+        for derived in section(source, "derived_variables").values():
+            function = derived.get("function") if isinstance(derived, Mapping) else None
+            found.add(str(function).partition(".")[0] if function else "")
+    own = {name for name in found if (root / f"{name}.py").exists() or (root / name).is_dir()}
+    return sorted(name for name in found - own - {"mllam_data_prep"} if name.isidentifier())
 
 
 def last_known(root: Path) -> dict[str, Any]:

@@ -228,13 +228,17 @@ def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str
     """Return what ``version.mllam.txt`` says of the programs as they are now, and notes on what could not be read."""
     from mllam_exps import archives, stages, versions
 
-    prefix = environment.wrap(machine, workspace.origin, [str(environment.python(machine)), "-P"])
-    programs = versions.of_environment(prefix, workspace.root)
-    check_programs(machine, programs)
     parameters = params.load(workspace.root)
+    datastore = parameters.files[DATASTORE]
+    prefix = environment.wrap(machine, workspace.origin, [str(environment.python(machine)), "-P"])
+    modules = archives.modules(datastore, workspace.root)
+    programs = versions.of_environment(prefix, workspace.root, modules)
+    check_programs(machine, programs)
     declared = parameters.files["params.yaml"].get("archives") or {}
-    known = archives.last_known(workspace.root)
-    found, notes = archives.identities(parameters.files["data/datastore.yaml"], declared, known)
+    found, notes = archives.identities(datastore, declared, archives.last_known(workspace.root))
+    for module in modules:
+        # Among the archives, which dvc.yaml tracks as a whole: what a dataset is made by, beside what it is made of.
+        found[f"{versions.MODULE}{module}"] = {"path": module, "version": programs.pop(f"{versions.MODULE}{module}")}
     recipes = {name: stages.get(name).recipe for name in sorted(stages.all_names())}
     return versions.content(programs, recipes, found), notes
 

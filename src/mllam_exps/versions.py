@@ -26,6 +26,9 @@ from mllam_exps.errors import UsageError
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
 
+MODULE = "module "
+"""What stands before the name of a module, where versions are told by name."""
+
 PROGRAMS = (
     "cartopy",
     "dask",
@@ -79,7 +82,7 @@ def installed(names: Sequence[str] = PROGRAMS) -> dict[str, str]:
     return dict(sorted({"python": platform.python_version(), **found}.items()))
 
 
-def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, str]:
+def of_environment(python: Sequence[str], cwd: Path | None = None, modules: Sequence[str] = ()) -> dict[str, str]:
     """Return the exact versions in the environment in which the stages run.
 
     Parameters
@@ -88,13 +91,15 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
         The argument vector that starts its Python, e.g. ``["/work/venv/bin/python"]``.
     cwd : Path, optional
         Where to run it; programs lying there would hide the installed ones.
+    modules : sequence of str
+        Modules of other programs, whose versions are told as well, under their names with `MODULE` in front.
 
     Raises
     ------
     UsageError
         When that Python cannot be started, or `mllam_exps` is not installed there.
     """
-    command = [*python, "-m", "mllam_exps.versions", "--json"]
+    command = [*python, "-m", "mllam_exps.versions", "--json", *modules]
     # What stands before it makes the environment ready: a page of bash, for machines with modules.
     python_itself = next((word for word in python if word.endswith("python")), python[0])
     shown = f"{python_itself} -m mllam_exps.versions --json"
@@ -118,6 +123,22 @@ def of_environment(python: Sequence[str], cwd: Path | None = None) -> dict[str, 
         hint = f"install mllam-exps there: {python_itself} -m pip install mllam-exps"
         raise UsageError("the stages' environment does not tell its versions", shown, why, hint)
     return {str(name): str(version) for name, version in found.items()}
+
+
+def of_module(name: str) -> str:
+    """Return the program, and its exact version, that a module comes from; `ABSENT` where there is none.
+
+    One that no installed program names, found by PYTHONPATH for one, is known by the digest of its source.
+    """
+    if owners := metadata.packages_distributions().get(name):
+        return ", ".join(f"{owner} {_version(owner)}" for owner in sorted(set(owners)))
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.origin:
+        return ABSENT
+    place = Path(spec.origin)
+    return (
+        f"d{_digest(place.parent, {place.name})}" if not spec.submodule_search_locations else _source_mark(place.parent)
+    )
 
 
 def content(programs: Mapping[str, str], recipes: Mapping[str, int], archives: Mapping[str, Mapping[str, Any]]) -> str:
@@ -166,9 +187,11 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the versions of this environment, as JSON on one line or as YAML."""
-    found = installed()
-    if "--json" in (sys.argv[1:] if arguments is None else arguments):
+    """Print the versions of this environment, as JSON on one line or as YAML; those of modules that are named, too."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    modules = [word for word in words if word != "--json"]
+    found = installed() | {f"{MODULE}{name}": of_module(name) for name in modules}
+    if "--json" in words:
         print(json.dumps(found))
     else:
         print("\n".join(f"{name}: {version}" for name, version in found.items()))
