@@ -65,6 +65,11 @@ class Double:
         self.end(job_id, "CANCELLED")
         change(self.folder, job_id, lambda job: job.update(purged=True))
 
+    def lose(self, job_id: str) -> None:
+        """Lose a job with the controller's state; slurmdbd (22.05) calls it cancelled, and names nobody who did it."""
+        self.forget(job_id)
+        change(self.folder, job_id, lambda job: job.update(lost=True))
+
     def say(self, program: str, stderr: str, code: int = 1) -> None:
         """Have a program answer nothing but this."""
         put(self.folder / f"orders/{program}.say", json.dumps([stderr, code]))
@@ -274,6 +279,8 @@ def scontrol(folder: Path, argv: list[str]) -> None:
 def sinfo(folder: Path, argv: list[str]) -> None:
     asked, _ = parse("sinfo", argv, "all Node noheader format partition")
     assert asked["format"] == "mllam|%P|%c|%m|%T"
+    if {"all", "partition"} <= asked.keys():
+        fail("sinfo: error: Conflicting options, -a and -p, specified. Please choose one or the other.")
     for state in json.loads((folder / "orders/nodes").read_text()):
         print(f"mllam|main*|4|2000|{state}")
 
@@ -282,7 +289,7 @@ def sacct(folder: Path, argv: list[str]) -> None:
     assert [argv[0], *argv[2:]] == ["-j", "-X", "-n", "-P", "-D", "-o", "State,ExitCode,NodeList,JobName"], argv
     for job in jobs(folder):
         if job["id"] == argv[1]:
-            by = f" by {os.getuid()}" if job["state"] == "CANCELLED" else ""
+            by = f" by {os.getuid()}" if job["state"] == "CANCELLED" and not job.get("lost") else ""
             nodes = job["nodes"] if job["started"] else "None assigned"
             print(f"{job['state']}{by}|{job['exit_code']}|{nodes}|{job['name']}")
 

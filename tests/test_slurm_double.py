@@ -146,6 +146,17 @@ def test_a_purged_job_is_known_to_the_accounting_or_to_nobody(site: Site):
     assert site.scheduler.verdict(job).phase is JobPhase.UNKNOWN
 
 
+def test_a_job_that_the_controller_lost_was_cancelled_by_nobody(site: Site):
+    site.double.say_nothing_more("sacct")
+    site.double.pend("Priority")
+    lost, cancelled = site.submit("true", "lost"), site.submit("true", "cancelled")
+    site.double.lose(lost.record["id"])
+    site.double.forget(cancelled.record["id"])
+    assert site.scheduler.verdict(lost).phase is JobPhase.FORGOTTEN
+    assert "nobody cancelled it" in site.scheduler.verdict(lost).reason
+    assert site.scheduler.verdict(cancelled).phase is JobPhase.CANCELLED
+
+
 @pytest.mark.parametrize(("hang", "said"), [(False, UNREACHABLE), (True, "gave no answer within")])
 def test_a_controller_that_is_away_and_comes_back(site: Site, hang: bool, said: str):
     job = site.submit("sleep 60")
@@ -187,10 +198,11 @@ def test_a_job_in_a_hidden_partition_is_found(site: Site):
 def test_what_test_only_refuses_and_sbatch_queues_is_no_refusal(site: Site):
     site.double.refuse("allocation failure: Requested node configuration is not available")
     site.double.has_nodes("drained", "drained")
-    objection = site.scheduler.objection(site.request("true"))
-    assert objection is not None
-    assert not objection.final
-    assert "2 drained" in objection.why
+    for partition in (None, "main"):
+        objection = site.scheduler.objection(site.request("true", partition=partition))
+        assert objection is not None
+        assert not objection.final
+        assert "2 drained" in objection.why
 
 
 @pytest.mark.parametrize("code", [0, 3])

@@ -19,6 +19,7 @@ from mllam_exps.schedulers.slurm import _of_controller
         ("Resources", "waiting for resources", False),
         ("None", "waiting to be looked at", False),
         ("JobHeldUser", "held by its user; `scontrol release 7` lets it go", False),
+        ("Job's account not permitted to use this partition (a allows b not c)", "account not permitted", True),
         ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", "a node that it needs is not available (UnavailableNodes", False),
         ("AssocGrpCpuLimit", "account limit reached: AssocGrpCpuLimit", False),
         ("QOSMaxJobsPerUserLimit", "quality-of-service limit reached: QOSMaxJobsPerUserLimit", False),

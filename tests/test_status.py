@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from mllam_exps.assess import Assessment, RunState
+from mllam_exps import records
+from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.errors import MllamError
-from mllam_exps.report import status
+from mllam_exps.report import retry, status
 from mllam_exps.report.rows import Cell, Row, stages_in_order
-from mllam_exps.store import Run
+from mllam_exps.schedulers import Job, JobPhase, JobState
+from mllam_exps.store import Attempt, Outcome, Run, RunStore
 
 
 def row(name: str, state: RunState) -> Row:
@@ -99,3 +104,110 @@ def test_the_end_of_watching_proposes_what_goes_on():
     with pytest.raises(MllamError) as caught:
         status._tell_end([row("workspace", RunState.FAILED)])
     assert caught.value.next == "dvc exp run"
+
+
+STEPS = (("make", ()), ("grow", ("make",)), ("draw", ("grow",)), ("other", ("make",)))
+
+
+def row_of(**states: Assessment) -> Row:
+    """Return what status knows of an experiment in which `draw` needs `grow`, and both and `other` need `make`."""
+    keys = {stage: f"{stage}-{'0' * 32}" for stage, _ in STEPS}
+    steps = [SimpleNamespace(key=keys[stage], needs=[keys[need] for need in needs]) for stage, needs in STEPS]
+    cells = {stage: Cell(Run(Path(keys[stage])), now) for stage, now in states.items()}
+    saving = Cell(Run(Path("save")), Assessment(RunState.PENDING))
+    experiment: Any = SimpleNamespace(steps=steps)
+    return Row("exp", cells, experiment, saving)
+
+
+NEVER = Assessment(RunState.PENDING, "will never run: because", hopeless=True)
+WAITS = Assessment(RunState.PENDING, "waiting for the jobs that it depends on")
+DONE = Assessment(RunState.DONE)
+
+
+@pytest.mark.parametrize(
+    ("states", "stuck"),
+    [
+        ({"make": DONE, "grow": NEVER, "draw": WAITS, "other": DONE}, True),
+        ({"make": NEVER, "grow": WAITS, "draw": WAITS, "other": WAITS}, True),
+        ({"make": DONE, "grow": NEVER, "draw": WAITS, "other": Assessment(RunState.RUNNING)}, False),
+        ({"make": DONE, "grow": NEVER, "draw": WAITS, "other": WAITS}, False),
+        ({"make": DONE, "grow": WAITS, "draw": WAITS, "other": DONE}, False),
+    ],
+)
+def test_watching_ends_where_what_is_left_will_never_run(states: dict[str, Assessment], stuck: bool):
+    found = row_of(**states)
+    assert not found.over
+    assert found.stuck is stuck
+    if stuck:
+        with pytest.raises(MllamError, match="will never be done as it is: exp") as error:
+            status._tell_end([found])
+        assert error.value.exit == 1
+        assert error.value.next.startswith("mllam-exps cancel exp,")
+    else:
+        status._tell_end([found])
+
+
+def attempt_of(folder: Path, stage: str = "grow") -> Attempt:
+    """Return a claimed attempt in a run store."""
+    run = RunStore(folder).run(f"{stage}-{'0' * 32}")
+    run.begin({"stage": stage})
+    attempt = run.claim(1, scheduler="slurm", experiment="exp", workspace=folder, working_directory=None)
+    assert attempt is not None
+    records.replace(attempt.directory / "job.json", {"id": "7", "name": "a"})
+    return attempt
+
+
+def start(attempt: Attempt, ago: float, heard: float, clock_off: float = 0.0) -> None:
+    """Let it have started some seconds ago on a node whose clock is off, and have been heard of later."""
+    now = time.time()
+    attempt.heartbeat.touch()
+    records.replace(attempt.directory / "started.json", {"time": now - ago + clock_off, "host": "n1", "node": "n1"})
+    os.utime(attempt.directory / "started.json", (now - ago, now - ago))
+    os.utime(attempt.heartbeat, (now - heard, now - heard))
+
+
+def said_by_slurm(phase: JobPhase, reason: str = "") -> Any:
+    """Return a scheduler that says this of every job."""
+    scheduler = SimpleNamespace(job=lambda record: Job(record, "job 7"), state=lambda _: JobState(phase, reason))
+    return lambda *_: scheduler
+
+
+@pytest.mark.parametrize("clock_off", [-3600.0, 0.0, 3600.0])
+def test_elapsed_time_is_that_of_one_clock(tmp_path: Path, clock_off: float):
+    attempt = attempt_of(tmp_path)
+    start(attempt, ago=100, heard=2, clock_off=clock_off)
+    cell = Cell(attempt.run, assess(attempt.run, said_by_slurm(JobPhase.RUNNING, "on n1")))
+    assert cell.elapsed == pytest.approx(98, abs=1)
+    records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "x", "time": 0.0})
+    ended = Cell(attempt.run, Assessment(RunState.FAILED, attempt=attempt))
+    assert ended.elapsed == pytest.approx(100, abs=2)
+    assert ended.to_record()["ended"] - ended.to_record()["started"] == pytest.approx(100, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("reason", "heard", "silent"), [("on n1", 600, True), ("on n1", 30, False), ("suspended", 600, False)]
+)
+def test_a_running_job_that_nothing_is_heard_of_is_told(tmp_path: Path, reason: str, heard: float, silent: bool):
+    attempt = attempt_of(tmp_path)
+    start(attempt, ago=1000, heard=heard)
+    now = assess(attempt.run, said_by_slurm(JobPhase.RUNNING, reason))
+    assert now.state is RunState.RUNNING
+    assert now.silent is silent
+    told = "\n".join(map(str, status._sentences([Row("exp", {"grow": Cell(attempt.run, now)})])))
+    assert ("nothing has been heard of it for 10 min" in told) is silent
+    assert ("mllam-exps cancel grow, then dvc exp run" in told) is silent
+
+
+@pytest.mark.parametrize(
+    ("stage", "saving", "failed"),
+    [("failed", None, True), ("cancelled", None, False), ("failed", "cancelled", False), (None, "failed", True)],
+)
+def test_an_experiment_has_failed_though_its_saving_waits(
+    tmp_path: Path, stage: str | None, saving: str | None, failed: bool
+):
+    runs = {name: attempt_of(tmp_path / name, name) for name in ("grow", "save")}
+    for attempt, outcome in ((runs["grow"], stage), (runs["save"], saving)):
+        if outcome:
+            records.replace(attempt.directory / "end.json", {"outcome": outcome, "reason": "x", "time": 0.0})
+    experiment: Any = SimpleNamespace(saving=runs["save"].run, runs={"grow": runs["grow"].run})
+    assert retry._has_failed(experiment) is failed

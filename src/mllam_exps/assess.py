@@ -13,6 +13,8 @@ from mllam_exps.store import Attempt, Outcome, Run, RunStore
 
 HEARTBEAT_PATIENCE = 60.0
 CLAIM_PATIENCE = 120.0
+SILENCE_SECONDS = 120.0
+"""Seconds without a heartbeat after which that is told of an attempt whose job runs; it touches it every five."""
 
 
 class RunState(StrEnum):
@@ -54,6 +56,8 @@ class Assessment:
         It is pending, and will never run as it is.
     untried : bool
         Nothing was ever started: another attempt loses nothing, and is no second try.
+    silent : bool
+        It is said to be running, and gives no sign of life.
     """
 
     state: RunState
@@ -61,6 +65,7 @@ class Assessment:
     attempt: Attempt | None = None
     hopeless: bool = False
     untried: bool = False
+    silent: bool = False
 
 
 def assess(run: Run, scheduler: Schedulers = schedulers.get) -> Assessment:
@@ -185,8 +190,7 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
         kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
         if kind is RunState.CANCELLED and not attempt.cancel_requested and not attempt.started:
             if runs := unmade(attempt):
-                why = f"not started: {runs[0].stage}, which it needs, was not made"
-                return Assessment(kind, why, attempt, untried=True)
+                return Assessment(kind, _not_made(runs[0]), attempt, untried=True)
             if run := _badly_ended(attempt):
                 # Its result was there; what came after that in its job, the saving of an experiment say, went wrong.
                 why = f"not started: the job of {run.stage}, which it needs, did not end well, though it was made"
@@ -195,6 +199,9 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
         if full := reasons.of_store(state.reason, attempt.directory):
             why = f"{full} ({state.told})"
         return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
+    never = state.phase is JobPhase.FORGOTTEN and not attempt.started and not attempt.cancel_requested
+    if never and (runs := unmade(attempt)):
+        return Assessment(RunState.CANCELLED, _not_made(runs[0]), attempt, untried=True)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
     what = "ended without a word of its own (killed, or its host went down)" if attempt.started else "never started"
     why = "" if attempt.started else reasons.of_environment(attempt.log)
@@ -202,6 +209,10 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
     if not attempt.started and not why and (full := reasons.full_disks([attempt.directory])):
         said = f"{said}: the disk of the run store is full ({full})"
     return Assessment(RunState.LOST, why or f"the attempt {what}{said}", attempt)
+
+
+def _not_made(run: Run) -> str:
+    return f"not started: {run.stage}, which it needs, was not made"
 
 
 def unmade(attempt: Attempt) -> list[Run]:
@@ -231,8 +242,15 @@ def _living(attempt: Attempt, state: JobState) -> Assessment:
     if state.phase is JobPhase.PENDING and attempt.started is None:
         reason = f"asked to stop; {state.reason}" if attempt.cancel_requested else state.reason
         return Assessment(RunState.PENDING, reason, attempt, hopeless=state.hopeless)
-    if state.phase in {JobPhase.PENDING, JobPhase.RUNNING}:
-        return Assessment(RunState.RUNNING, state.reason if state.phase is JobPhase.RUNNING else "", attempt)
+    if state.phase is JobPhase.PENDING:
+        return Assessment(RunState.RUNNING, "", attempt)
+    if state.phase is JobPhase.RUNNING:
+        # Slurm 22.05 says so until the time limit of a job whose slurmstepd and processes were killed.
+        silent = silent_seconds(attempt) if attempt.started and state.reason != "suspended" else None
+        if silent is None or silent < SILENCE_SECONDS:
+            return Assessment(RunState.RUNNING, state.reason, attempt)
+        why = f"it is said to run, but nothing has been heard of it for {silent / 60:.0f} min"
+        return Assessment(RunState.RUNNING, why, attempt, silent=True)
     silent = silent_seconds(attempt)
     if silent is not None and silent < HEARTBEAT_PATIENCE:
         return Assessment(RunState.RUNNING, "", attempt)

@@ -363,8 +363,7 @@ class Driver:
 
 def _time_taken(attempt: Attempt) -> str:
     """Return how long an attempt took, from its start to its end."""
-    started, end = attempt.started or {}, attempt.end or {}
-    return duration(end.get("time", 0.0) - started.get("time", 0.0)) if started and end else ""
+    return duration(attempt.ended_at - attempt.started_at) if attempt.started and attempt.end else ""
 
 
 def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:

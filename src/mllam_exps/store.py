@@ -123,11 +123,23 @@ class Attempt:
 
     @property
     def claimed_at(self) -> float:
-        """When it was claimed, by the file system's clock."""
-        try:
-            return (self.run.directory / "attempts" / f"{self.number}.json").stat().st_mtime
-        except OSError:
-            return 0.0
+        """When it was claimed, by the file system's clock; 0 where that cannot be told."""
+        return _mtime(self.run.directory / "attempts" / f"{self.number}.json")
+
+    @property
+    def started_at(self) -> float:
+        """When it started, by the same clock: those of hosts differ by minutes."""
+        return _mtime(self.directory / "started.json")
+
+    @property
+    def ended_at(self) -> float:
+        """When its end was written down, by the same clock."""
+        return _mtime(self.directory / "end.json")
+
+    @property
+    def heard_of_at(self) -> float:
+        """When it gave its last sign of life, by the same clock."""
+        return _mtime(self.heartbeat)
 
     @property
     def uncertain(self) -> dict[str, Any] | None:

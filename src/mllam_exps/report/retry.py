@@ -70,11 +70,20 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
         found = [e for e in experiments.of_store(here.store) if e.origin == str(here.workspace.origin)]
     if not failed:
         return found
-    wanted = [e for e in found if e.is_mine and assess(e.saving).state in {RunState.FAILED, RunState.LOST}]
+    wanted = [e for e in found if e.is_mine and _has_failed(e)]
     if not wanted:
         what = "none of these has failed" if names else "no experiment has failed"
         raise UsageError(what, " ".join(names), next="mllam-exps status")
     return wanted
+
+
+def _has_failed(experiment: Experiment) -> bool:
+    """Tell whether something of an experiment failed, whatever its saving waits for, or will never run."""
+    saving = assess(experiment.saving)
+    if saving.state in {RunState.DONE, RunState.CANCELLED}:
+        return False
+    stages = [assess(run) for run in experiment.runs.values()]
+    return any(now.hopeless or now.state in {RunState.FAILED, RunState.LOST} for now in [saving, *stages])
 
 
 def changed_since(experiment: Experiment) -> list[str]:
@@ -131,6 +140,10 @@ def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
         mine.follow(standing)
     except MllamError as error:
         return str(error)
+    if never := next(((stage, now) for stage, now in standing.states.items() if now.hopeless), None):
+        stage, now = never
+        again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
+        return f"{stage} is {now.state}: {now.reason}\n  → {again}"
     if standing.started:
         return f"{', '.join(standing.started)} submitted" + (f"; {standing.waits}" if standing.waits else "")
     return standing.waits or ("its results are there, and are being saved" if standing.done else "goes on")

@@ -32,7 +32,6 @@ class Cell:
         attempt, now = self.now.attempt, self.now
         claim = (attempt.claim or {}) if attempt else {}
         end = (attempt.end or {}) if attempt else {}
-        begun = (attempt.started or {}).get("time") if attempt else None
         told, _, way_out = now.reason.partition("\n  → ")
         return {
             "key": self.run.key,
@@ -41,15 +40,16 @@ class Cell:
             "state": str(now.state),
             "reason": told.partition("\n")[0],
             "next": way_out,
+            "hopeless": now.hopeless,
             "experiment": claim.get("experiment"),
             "attempts": attempt.number if attempt else 0,
             "tries": self.tries,
             "scheduler": claim.get("scheduler"),
             "job": self.job,
             "node": self.node,
-            "submitted": claim.get("time"),
-            "started": begun,
-            "ended": end.get("time"),
+            "submitted": attempt.claimed_at if attempt and claim else None,
+            "started": attempt.started_at if attempt and attempt.started else None,
+            "ended": attempt.ended_at if attempt and end else None,
             "elapsed": self.elapsed,
             "progress": attempt.progress if attempt and now.state is RunState.RUNNING else None,
             "log": str(attempt.log) if attempt else None,
@@ -82,15 +82,15 @@ class Cell:
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds since its newest attempt started, until it ended."""
+        """Seconds since its newest attempt started, until it ended, or was heard of last."""
         attempt = self.now.attempt
-        begun = (attempt.started or {}).get("time") if attempt else None
-        if attempt is None or begun is None:
+        if attempt is None or not attempt.started:
             return None
-        end = (attempt.end or {}).get("time")
-        if end is None and not self.now.state.living:
+        ended = attempt.end is not None
+        if not ended and not self.now.state.living:
             return None
-        return float((end or time.time()) - begun)
+        # No clock of a host: that of the node where it started may be minutes off from the one here.
+        return max(0.0, (attempt.ended_at if ended else attempt.heard_of_at) - attempt.started_at)
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,18 @@ class Row:
         return not any(cell.now.state.living for cell in self.cells.values())
 
     @property
+    def stuck(self) -> bool:
+        """Whether it is not over, and nothing of it will go on by itself: a job will never run, others wait for it."""
+        blocked = {cell.run.key for cell in self.cells.values() if cell.now.hopeless}
+        living = {cell.run.key for cell in self.cells.values() if cell.now.state.living}
+        if not blocked:
+            return False
+        for step in self.experiment.steps if self.experiment else ():
+            if blocked & set(step.needs):
+                blocked.add(step.key)
+        return living <= blocked
+
+    @property
     def waits(self) -> str:
         """Why something of it that could be submitted was not; empty where nothing waits."""
         if self.experiment is None or self.over or not any(c.now.state is RunState.NEW for c in self.cells.values()):
@@ -151,13 +163,8 @@ class Row:
     def last_change(self) -> float:
         """When something last happened to it."""
         cells = [*self.cells.values(), *([self.saving] if self.saving else [])]
-        times = [
-            t
-            for cell in cells
-            if cell.now.attempt is not None
-            for t in ((cell.now.attempt.end or {}).get("time"), (cell.now.attempt.claim or {}).get("time"))
-            if t
-        ]
+        attempts = [cell.now.attempt for cell in cells if cell.now.attempt is not None]
+        times = [time for attempt in attempts for time in (attempt.ended_at, attempt.claimed_at) if time]
         return max(times, default=self.experiment.created if self.experiment else 0.0)
 
     def to_record(self) -> dict[str, Any]:
@@ -168,6 +175,7 @@ class Row:
             "name": self.name,
             "state": str(self.state),
             "over": self.over,
+            "stuck": self.stuck,
             "user": submitted.user if submitted else None,
             "parameters": submitted.overrides if submitted else None,
             "created": submitted.created if submitted else None,

@@ -68,7 +68,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
 
     console = Console()
     rows = _rows(here, names, everything=everything)
-    while watch and not all(row.over for row in rows):
+    while watch and not all(row.over or row.stuck for row in rows):
         # Nobody looks: what counts is when it is over.
         time.sleep(REFRESH_SECONDS)
         here.dispatch()
@@ -106,8 +106,11 @@ def _tell_end(rows: list[Row]) -> None:
     Raises
     ------
     MllamError
-        If anything failed.
+        If anything failed, or will never run.
     """
+    if stuck := list(dict.fromkeys(row.name for row in rows if row.stuck)):
+        what = f"will never be done as it is: {_named(stuck)}"
+        raise MllamError(what, next=_STUCK.format(names=shlex.join(stuck)))
     if failed := [row for row in rows if row.over and row.state.stopped]:
         submitted = [row for row in failed if row.experiment is not None]
         states = {row.state for row in submitted}
@@ -154,7 +157,7 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     with Live(refresh_per_second=1) as live:
         while True:
             live.update(_frame(rows, live.console), refresh=True)
-            if all(row.over for row in rows):
+            if all(row.over or row.stuck for row in rows):
                 return rows
             time.sleep(REFRESH_SECONDS)
             here.dispatch()
@@ -262,7 +265,7 @@ def _running(rows: list[Row]) -> Table | None:
     for cell, names in list(found.values())[:MOST_RUNNING]:
         elapsed = duration(cell.elapsed) if cell.elapsed is not None else ""
         progress = describe(cell.now)
-        told = progress.removesuffix(f" ({cell.now.reason})") if cell.node else progress
+        told = progress.removesuffix(f" ({cell.now.reason})") if cell.node and not cell.now.silent else progress
         table.add_row(
             cell.run.stage, Text(_named(names)), Text(cell.job or ""), Text(cell.node or ""), elapsed, Text(told)
         )
@@ -305,6 +308,13 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
             yield now.state, f"{stage} {why}", way_out or f"{again}\n  → {look}"
         elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
             yield now.state, f"{stage} {now.state}: {told}", "mllam-exps cancel {names}" if now.hopeless else ""
+        elif now.silent:
+            again = "mllam-exps cancel {names}, then mllam-exps retry {names}"
+            yield (
+                now.state,
+                f"{stage}: {told}",
+                again if row.experiment else f"mllam-exps cancel {stage}, then dvc exp run",
+            )
         elif now.state is RunState.NEW and told and not row.waits:
             yield now.state, f"{stage} waits: {told}", ""
     if row.waits:
@@ -323,6 +333,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
 
 
 _AGAIN = "mllam-exps retry {names}"
+_STUCK = "mllam-exps cancel {names}, and once that is mended, mllam-exps retry {names}"
 APPLIED = "dvc exp apply {first}; dvc repro makes again what is missing"
 """DVC (3.67) applies the rest where its cache lacks something, says so, and exits with 255."""
 

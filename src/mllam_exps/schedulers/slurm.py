@@ -304,6 +304,10 @@ def _of_accounting(job_id: str, name: str) -> JobState:
     ours = [row for row in rows if len(row) == 4 and row[3] in {name, "allocation"}]
     if done.returncode == 0 and ours:
         state, exit_code, nodes, _ = ours[-1]
+        if state == "CANCELLED":
+            # 22.05: one that somebody cancelled is "CANCELLED by 1000". This is said of jobs of a controller that lost
+            # its state, and of one that was taken back because a job which it depended on failed.
+            return JobState(JobPhase.FORGOTTEN, "Slurm lost its job, or took it back: nobody cancelled it")
         nodes = "" if nodes == "None assigned" else nodes
         answer = slurm_states.of_state(state, job_id=job_id, exit_code=exit_code, nodes=nodes)
         # slurmdbd may not have been told yet that the job ended: the controller knows no living job of that id.

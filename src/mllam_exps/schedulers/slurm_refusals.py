@@ -89,9 +89,9 @@ def judge(why: str, said: str, request: JobRequest) -> Objection:
 
 def _nodes(partition: str) -> Iterator[Node]:
     """Yield the nodes of some partitions, or of the default one, whatever their states; none if sinfo does not tell."""
-    command = ["sinfo", "--all", "--Node", "--noheader", "--format=mllam|%P|%c|%m|%T"]
-    if partition:
-        command.append(f"--partition={partition}")
+    # sinfo (22.05) takes one of the two; partitions that are named are shown although they are hidden.
+    which = f"--partition={partition}" if partition else "--all"
+    command = ["sinfo", which, "--Node", "--noheader", "--format=mllam|%P|%c|%m|%T"]
     try:
         done = slurm_calls.call(command, patience=_PATIENCE)
     except (NotAnswered, MllamError):

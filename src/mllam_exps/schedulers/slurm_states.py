@@ -61,6 +61,8 @@ _NEVER = {
     "ReservationDeleted": "its reservation was deleted",
 }
 
+# 22.05 has sentences, too: "Job's account not permitted to use this partition (short allows foo not root)".
+_NOT_PERMITTED = re.compile(r"Job's (account|QOS) not permitted to use this partition.*")
 # AssocGrpCPUMinutesLimit, QOSMaxJobsPerUserLimit …: about 90 of them, and more in each version.
 _LIMIT = re.compile(r"(?P<owner>Assoc|QOS)(?P<what>\w+?)(Limit)?")
 _PER_JOB = re.compile(r"PerJob|MaxWallDuration|PerNode\b")
@@ -86,6 +88,8 @@ def of_pending(reason: str, job_id: str) -> JobState:
     if word in _WAITS:
         text = _WAITS[word].format(id=job_id)
         return JobState(JobPhase.PENDING, f"{text} ({more})" if more else text, reason)
+    if refused := _NOT_PERMITTED.fullmatch(reason.replace("_", " ")):
+        return JobState(JobPhase.PENDING, f"will never run: {refused[0]}", reason, hopeless=True)
     if limit := _LIMIT.fullmatch(word):
         owner = "account" if limit["owner"] == "Assoc" else "quality-of-service"
         # A limit on one job does not go away; one on all jobs of an account does when others end.
