@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mllam_exps import clones, experiments
 from mllam_exps.assess import RunState, assess
+from mllam_exps.checkouts import git
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.processes import ProcessIdentity
@@ -125,6 +126,8 @@ def delete(candidate: Candidate) -> bool:
         for folder in (attempt.work, attempt.tree, attempt.scratch):
             if folder.is_symlink():  # on another file system
                 shutil.rmtree(folder.resolve(), ignore_errors=True)
+    if candidate.run.stage == experiments.SAVE and (experiment := experiments.read(candidate.directory)):
+        clones.release(Path(experiment.origin), experiment.identity)
     candidate.directory.rename(gone)
     shutil.rmtree(gone)
     return True
@@ -147,7 +150,7 @@ def is_in_git(experiment: Experiment) -> bool:
     """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
     commit = str((experiment.saving.result or {}).get("commit"))
     try:
-        return bool(clones.git(Path(experiment.origin), "for-each-ref", "--contains", commit, "--count=1"))
+        return bool(git(Path(experiment.origin), "for-each-ref", "--contains", commit, "--count=1"))
     except MllamError:
         # The repository, or the commit, is not there to be asked.
         return Path(experiment.origin).exists() is False
@@ -156,10 +159,10 @@ def is_in_git(experiment: Experiment) -> bool:
 def _digests_in_git(origin: Path) -> set[str]:
     """Return the hashes that any ``dvc.lock`` of the repository's commits, or its workspace, names."""
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in [origin / "dvc.lock"] if path.exists()]
-    commits = clones.git(origin, "log", "--all", "--full-history", "--format=%H", "--", "dvc.lock").split()
+    commits = git(origin, "log", "--all", "--full-history", "--format=%H", "--", "dvc.lock").split()
     if commits:
         names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
-        texts.append(clones.git(origin, "cat-file", "--batch", input=names))
+        texts.append(git(origin, "cat-file", "--batch", input=names))
     return {digest for text in texts for digest in re.findall(r"\b[0-9a-f]{32}(?:\.dir)?", text)}
 
 

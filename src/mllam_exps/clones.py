@@ -1,8 +1,8 @@
 """The repository as it is now, frozen: one clone for each submitted experiment.
 
 What runs is what was there at submission, with uncommitted changes, as ``dvc exp run --queue`` takes them: tracked and
-staged files. The first clone is made by git; the others of one submission are copies of it, whose large files (git's
-pack, data that lie in git) are hard links: a hundred clones cost hardly more than one.
+staged files. The first clone is laid out from the checkout itself; the others of one submission are copies of it, whose
+large files (git's pack, data that lie in git) are hard links: a hundred clones cost hardly more than one.
 """
 
 from __future__ import annotations
@@ -10,31 +10,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mllam_exps import workspace
-from mllam_exps.errors import MllamError, UsageError
-from mllam_exps.workspace import run_git
+from mllam_exps import checkouts, workspace
+from mllam_exps.checkouts import Checkout, git, shown
+from mllam_exps.errors import UsageError
 
 SMALL = 32 * 1024
 """Files up to this size are copied. Larger ones are nobody's to write in place: git and DVC replace them."""
 
 NAMED = 3
 
-_SETTINGS = (
-    # Times of inodes change when links to them are made: no reason to read the files again.
-    "core.trustctime=false",
-    "core.checkStat=minimal",
-    "core.logAllRefUpdates=false",
-    "gc.auto=0",
-)
-
-
-_WHY = re.compile(r"fatal: |error: (?!failed to push)|\[(remote )?rejected\]")
-"""Where git (2.39) says why; what follows is general advice, most often."""
+KEPT = "refs/mllam-exps"
+"""Where a repository names what experiments start from, for as long as they are at work."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +35,26 @@ class State:
     ----------
     origin : Path
         The DVC repository.
-    top, prefix : Path, str
-        The git repository that it lies in, and where.
-    baseline : str
-        The commit that is checked out.
-    content : str
-        A commit, or the baseline itself, whose tree is what tracked files hold now.
+    prefix : str
+        Where it lies in its git repository.
+    checkout : Checkout
+        What the tracked files hold.
     tree : str
-        A digest of that tree, but for machine files: these are read where the repository is, and change no result.
+        A digest of that, but for machine files: these are read where the repository is, and change no result.
     edited : tuple of str
         The tracked files whose changes are not committed, seen from the DVC repository.
     """
 
     origin: Path
-    top: Path
     prefix: str
-    baseline: str
-    content: str
+    checkout: Checkout
     tree: str
     edited: tuple[str, ...] = ()
+
+    @property
+    def baseline(self) -> str:
+        """The commit that is checked out."""
+        return self.checkout.baseline
 
 
 def state(origin: Path) -> State:
@@ -72,31 +63,29 @@ def state(origin: Path) -> State:
     Raises
     ------
     UsageError
-        If git has no commit to start from, or unmerged files.
+        If git has no commit to start from, or unmerged files, or does not know whose commits it would make.
     """
     top, _, prefix = git(origin, "rev-parse", "--show-toplevel", "--show-prefix").partition("\n")
-    try:
-        baseline = git(origin, "rev-parse", "--verify", "-q", "HEAD^{commit}")
-    except MllamError:
-        raise UsageError("has no commit yet", str(origin), next='git add -A; git commit -m "Begin"') from None
-    # The tree that DVC's queue takes, without touching anything.
-    done = run_git(origin, "stash", "create")
-    if done.stderr.strip():
-        why = " ".join(done.stderr.split())
-        raise UsageError("git cannot tell its state", str(origin), why, "git status; git add, or commit, what it names")
-    # Nothing is changed: empty output; with exit code 1 where only the times of files are (git 2.39).
-    content = done.stdout.strip() or baseline
-    machines = f"\t{prefix.strip()}machines/"
-    files = git(origin, "ls-tree", "-r", "--full-tree", "-z", content).split("\0")
-    tree = hashlib.sha256("\0".join(file for file in files if machines not in file).encode()).hexdigest()
-    edited = git(origin, "diff", "--name-only", "--relative", baseline, content).splitlines()
-    return State(origin, Path(top), prefix.strip(), baseline, content, tree, tuple(edited))
+    _refuse_nobody(origin)
+    checkout = checkouts.look(Path(top))
+    machines = f"\t{prefix}machines/"
+    files = git(origin, "ls-tree", "-r", "--full-tree", "-z", checkout.content).split("\0")
+    text = "\0".join(file for file in files if machines not in file)
+    tree = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    changed = git(origin, "diff", "--name-only", "--relative", "-z", checkout.baseline, checkout.content)
+    edited = tuple(shown(file) for file in changed.split("\0") if file)
+    return State(origin, prefix, checkout, tree, edited)
 
 
 def untracked(origin: Path) -> list[str]:
-    """Return files that git neither tracks nor ignores: no clone has them. The first three, and dots for the others."""
-    found = git(origin, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    names = sorted(filter(None, found))
+    """Return files that no clone has: git does not track them, and the repository itself says nothing of them.
+
+    What only the user's own rules ignore (``*.nc`` in ``core.excludesFile``, say) is named as well. The first three,
+    and dots for the others; those that begin with a dot are last.
+    """
+    nobody_s = ("-c", f"core.excludesFile={os.devnull}")
+    found = git(origin, *nobody_s, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    names = sorted(map(shown, filter(None, found)), key=lambda name: (name.startswith("."), name))
     return [*names[:NAMED], "…"] if len(names) > NAMED else names
 
 
@@ -116,26 +105,24 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     Path
         The DVC repository in the clone.
     """
-    git(state.origin, "init", "--quiet", "--template=", "--", str(target))
-    for setting in _SETTINGS:
-        git(target, "config", *setting.split("=", 1))
-    # One state, without its history: one small pack, whatever the repository's size. The state of uncommitted changes
-    # is a commit that no ref names. A push from such a clone brings only what is new (git 2.39).
-    serving = "git -c uploadpack.allowAnySHA1InWant=true upload-pack"
-    options = ["--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", f"--upload-pack={serving}"]
-    git(target, "-c", "fetch.unpackLimit=1", "fetch", *options, "--", str(state.top), *{state.baseline, state.content})
-    # HEAD is the baseline, the files are those of the uncommitted state.
-    git(target, "update-ref", "--no-deref", "HEAD", state.baseline)
-    git(target, "read-tree", "-u", "--reset", state.content)
+    checkouts.lay_out(state.checkout, target)
+    git(target, "config", "mllam-exps.origin", str(state.origin))
     root = target / state.prefix
-    own = _identity(state.origin) | {"mllam-exps.origin": str(state.origin)}
-    for key, value in own.items():
-        git(target, "config", key, value)
     lines = ["[cache]", *(f"    {key} = {_quoted(value)}" for key, value in cache.items()), ""]
     local = root / ".dvc" / "config.local"
     local.write_text("\n".join(lines), encoding="utf-8")
     (root / ".dvc" / "tmp").mkdir(exist_ok=True)
     return root
+
+
+def keep(origin: Path, identity: str, content: str) -> None:
+    """Have a repository keep what an experiment starts from, whatever becomes of the branch that it was on."""
+    git(origin, "update-ref", f"{KEPT}/{identity}", content)
+
+
+def release(origin: Path, identity: str) -> None:
+    """End that; where there is nothing to end, that is all right."""
+    workspace.git(origin, "update-ref", "-d", f"{KEPT}/{identity}")
 
 
 def copy(source: Path, target: Path, *, linked: bool = True) -> None:
@@ -175,37 +162,16 @@ def _below(source: Path, target: Path) -> Iterator[tuple[Path, os.DirEntry[str]]
                 yield target / entry.name, entry
 
 
-def _identity(origin: Path) -> dict[str, str]:
-    """Return whose commits these will be: the repository's own settings do not come along with a clone."""
-    found = {}
-    for key in ("user.name", "user.email"):
-        if value := workspace.git(origin, "config", key):
-            found[key] = value
-    if len(found) < 2:
+def _refuse_nobody(origin: Path) -> None:
+    """Refuse to start where git does not know whose commits the experiments will be."""
+    if not all(workspace.git(origin, "config", key) for key in ("user.name", "user.email")):
         raise UsageError(
             "git doesn't know who you are",
             why="the experiments' commits carry your name",
             next='git config --global user.name "Your Name"; git config --global user.email you@site.example',
         )
-    return found
 
 
 def _quoted(value: str) -> str:
     # DVC reads its files with configobj, whose lists are separated by commas; what holds one is a list there.
     return value if "," in value and '"' not in value else f'"{value}"'
-
-
-def git(directory: Path, *arguments: str, input: str | None = None, index: Path | None = None) -> str:
-    """Return the output of a git command.
-
-    Raises
-    ------
-    MllamError
-        With the line in which git says why.
-    """
-    done = run_git(directory, *arguments, input=input, index=index)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
-        raise UsageError(f"git {arguments[0]} failed", str(directory), why)
-    return done.stdout.strip()

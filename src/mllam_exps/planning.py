@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import carried, checks, clones, experiments, lockfile, params, sources, stages, sweeps
+from mllam_exps import carried, checkouts, checks, clones, experiments, lockfile, params, sources, stages, sweeps
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
@@ -52,11 +52,14 @@ class Plan:
         Where its clone was built.
     definitions : mapping
         What defines each stage's run.
+    content : str
+        The commit that was frozen: the baseline, with what was not committed.
     """
 
     experiment: Experiment
     site: Path
     definitions: Mapping[str, RunDefinition]
+    content: str
 
     @property
     def root(self) -> Path:
@@ -98,6 +101,8 @@ class Planner:
     def __post_init__(self) -> None:
         self.state = clones.state(self.workspace.root)
         self.notes: list[str] = []
+        for file in checkouts.hidden_changes(self.state.checkout):
+            self._note(f"{file} was changed, but git is told to overlook that: experiments take it as it is committed")
         self._there = list(experiments.of_store(self.store))
 
     def __enter__(self) -> Planner:
@@ -203,7 +208,7 @@ class Planner:
             settings=carried.settings(os.environ),
         )
         taken[name] = experiment
-        return Plan(experiment, site, definitions)
+        return Plan(experiment, site, definitions, self.state.checkout.content)
 
     @cached_property
     def base(self) -> Base:

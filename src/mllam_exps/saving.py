@@ -1,4 +1,4 @@
-"""Saves a submitted experiment as a DVC experiment: ``dvc.lock``, and one commit, pushed to where it came from.
+"""Saves a submitted experiment as a DVC experiment: ``dvc.lock``, and one commit, where it came from.
 
 `dvc exp save` cannot: in a clone DVC (3.67) leaves out metrics, plots and ``.gitignore`` files, and hashes every output
 again. Here nothing is hashed, copied or linked but what git keeps: the run store knows the hashes, and its files are
@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import lockfile, outputs
-from mllam_exps.clones import git
+from mllam_exps import clones, lockfile, outputs, workspace
+from mllam_exps.checkouts import Elsewhere, git
 from mllam_exps.errors import MllamError
 from mllam_exps.outputs import digest_of_folder
 from mllam_exps.workspace import run_git
@@ -39,7 +39,7 @@ def save(experiment: Experiment) -> str:
     Returns
     -------
     str
-        The commit that holds it; it is pushed.
+        The commit that holds it, under its name in the repository that it came from.
 
     Raises
     ------
@@ -56,8 +56,8 @@ def save(experiment: Experiment) -> str:
     lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
     tree = _write_tree(experiment, kept)
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
-    commit = git(experiment.root, "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
-    return _push(experiment, commit)
+    commit = git(Path(experiment.origin), "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
+    return _name(experiment, commit)
 
 
 def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
@@ -190,6 +190,8 @@ def _kept(root: Path, draft: Draft) -> list[str]:
 def _ignore(output: Path) -> None:
     """Have git ignore an output, as DVC does."""
     place = output.with_name(".gitignore")
+    # Where the program makes the folder of its output itself, nobody has done so here.
+    place.parent.mkdir(parents=True, exist_ok=True)
     before = place.read_bytes() if place.exists() else b""
     if before and not before.endswith(b"\n"):
         before += b"\n"
@@ -199,19 +201,23 @@ def _ignore(output: Path) -> None:
 
 
 def _write_tree(experiment: Experiment, files: list[str]) -> str:
-    """Return the git tree of what tracked files hold, and `files`."""
-    root = experiment.root
-    there = [file for file in files if (root / file).exists()]
+    """Return the git tree of what tracked files hold, and `files`, in the repository that the experiment came from.
+
+    It is that repository's git which reads the clone's files: with its settings and filters, and so to what it would
+    commit itself.
+    """
+    there = [file for file in files if (experiment.root / file).exists()]
     # In an index of our own: one who was killed at this leaves a lock that nobody takes away.
     with tempfile.TemporaryDirectory(prefix="saving-", dir=experiment.clone / ".git") as folder:
         index = Path(folder) / "index"
         shutil.copy2(experiment.clone / ".git" / "index", index)
-        git(root, "add", "--update", "--", ".", index=index)
+        clone = Elsewhere.of(Path(experiment.origin), experiment.clone, index)
+        clone.git("add", "--update")
         # What the user's own rules ignore stays out, as it does with `dvc exp run`.
-        ignored = ignored_by_git(root, there)
+        ignored = ignored_by_git(experiment.root, there)
         wanted = [file for file in there if file not in ignored]
-        git(root, "add", "--force", "--", *wanted, *experiment.overrides, index=index)
-        return git(root, "write-tree", index=index)
+        clone.git("add", "--force", "--", *wanted, *experiment.overrides, below=experiment.prefix)
+        return clone.git("write-tree")
 
 
 def ignored_by_git(root: Path, files: list[str]) -> set[str]:
@@ -220,37 +226,25 @@ def ignored_by_git(root: Path, files: list[str]) -> set[str]:
     return set(filter(None, done.stdout.split("\0")))
 
 
-def _tree(experiment: Experiment, commit: str) -> str:
-    return git(experiment.root, "rev-parse", f"{commit}^{{tree}}")
-
-
-def _pushed(experiment: Experiment) -> str:
-    """Return the commit that the experiment's name stands for in its origin, fetched; empty where there is none."""
-    found = git(experiment.root, "ls-remote", "--", experiment.repository, experiment.git_ref)
-    commit = found.partition("\t")[0]
-    if commit:
-        git(experiment.root, "fetch", "--quiet", "--no-tags", "--", experiment.repository, experiment.git_ref)
-    return commit
-
-
-def _push(experiment: Experiment, commit: str) -> str:
-    """Push the one ref; pushing all of DVC's would also push those by which it works at the moment.
+def _name(experiment: Experiment, commit: str) -> str:
+    """Give an experiment its name in its repository.
 
     Raises
     ------
     MllamError
         If another experiment has the name by now.
     """
-    ref = experiment.git_ref
+    ref, origin = experiment.git_ref, Path(experiment.origin)
     for attempt in range(TRIES):
+        taken = workspace.git(origin, "rev-parse", "--verify", "--quiet", ref)
         try:
-            lease = f"--force-with-lease={ref}:{experiment.replaces}"
-            git(experiment.root, "push", "--quiet", lease, "--", experiment.repository, f"{commit}:{ref}")
+            # It is replaced at once, or not at all; without an old value it must not exist.
+            git(origin, "update-ref", ref, commit, experiment.replaces if taken else "")
         except MllamError as error:
-            taken = _pushed(experiment)
-            if taken and _tree(experiment, taken) == _tree(experiment, commit):
+            taken = workspace.git(origin, "rev-parse", "--verify", "--quiet", ref)
+            if taken and _tree(origin, taken) == _tree(origin, commit):
                 return taken  # another job saved the same at the same moment
-            if taken not in {"", commit, experiment.replaces}:
+            if taken not in {"", experiment.replaces}:
                 raise MllamError(
                     "another experiment has this name by now",
                     experiment.name,
@@ -265,6 +259,11 @@ def _push(experiment: Experiment, commit: str) -> str:
     return commit
 
 
+def _tree(origin: Path, commit: str) -> str:
+    return git(origin, "rev-parse", f"{commit}^{{tree}}")
+
+
 def forget_clone(experiment: Experiment) -> None:
-    """Remove the clone of a saved experiment: its commit holds all of it."""
+    """Remove the clone of a saved experiment, and what kept its baseline: its commit holds all of it."""
+    clones.release(Path(experiment.origin), experiment.identity)
     shutil.rmtree(experiment.clone, ignore_errors=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checks, dispatch, experiments, machines, records, schedulers, sweeps
+from mllam_exps import checks, clones, dispatch, experiments, machines, records, schedulers, sweeps
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.chain import Chain, Standing, give_up_all, look
 from mllam_exps.driver import open_store
@@ -283,6 +283,7 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
     saving = experiment.saving
     there = experiments.read(experiment.directory)
     if there is None:
+        clones.keep(Path(experiment.origin), experiment.identity, plan.content)
         replace(experiment, replaces=replaces).write(plan.site)
         _want(experiment)
         return experiment
@@ -292,6 +293,7 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         _want(experiment)
     if force or saving.result is not None:
         # Made again; or removed from its repository since it was saved, or lacking a result that was damaged.
+        clones.keep(Path(experiment.origin), experiment.identity, plan.content)
         if not experiment.clone.is_dir():
             (plan.site / "clone").rename(experiment.clone)
         set_result_aside(saving)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mllam_exps.clones import git
+from mllam_exps.checkouts import git
 from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:

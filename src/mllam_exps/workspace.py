@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 GIT_PATIENCE = 300.0
-"""Seconds that git may take; a hook that hangs must not keep a job's nodes until its time limit."""
+"""Seconds that git may take; a filter that hangs must not keep a job's nodes until its time limit."""
+
+_QUIET = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
+"""Without the hooks of a repository, or the user's: `update-ref` has one (git 2.39), and `fsmonitor` may be one."""
 
 
 @dataclass(frozen=True)
@@ -114,22 +117,28 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def run_git(
-    root: Path, *arguments: str, input: str | None = None, index: Path | None = None
+    root: Path, *arguments: str, input: str | None = None, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a git command in a repository, with an index of one's own if need be, whatever it says."""
+    """Run a git command in a repository, with further variables if need be, whatever it says.
+
+    Nobody's hooks are called, and no file of git's is written but where the command is for that. Names that are not
+    UTF-8 are as `os.fsdecode` has them.
+    """
     # GIT_DIR and the like name another repository when a hook calls us.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    if index is not None:
-        environ["GIT_INDEX_FILE"] = str(index)
-    command = ["git", "-C", str(root), *arguments]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # What git says is read, here and there, in the language that it was written in.
+    ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}
+    command = ["git", "-C", str(root), *_QUIET, *arguments]
     try:
         return subprocess.run(
             command,
-            env=environ,
+            env=inherited | ours | dict(environ or {}),
             input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            errors="replace",
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=GIT_PATIENCE,
             check=False,
         )

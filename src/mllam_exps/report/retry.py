@@ -11,13 +11,13 @@ from pathlib import Path
 from mllam_exps import chain, checks, experiments, lockfile, machines, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain
+from mllam_exps.checkouts import Elsewhere
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
 from mllam_exps.report.status import APPLIED
 from mllam_exps.room import Room
-from mllam_exps.workspace import run_git
 
 NAMED = 3
 """Changed files that a note names."""
@@ -91,21 +91,18 @@ def changed_since(experiment: Experiment) -> list[str]:
 
     What the stages make is none of them, nor are machine files, which are read where the repository is.
     """
-    # The clone's index is what was frozen, without `-S`; `git diff` (2.39) would write to it, whatever it is told. It
-    # describes the clone's own files: checked in full, inodes too, none here passes for one of them unread.
-    done = run_git(
-        Path(experiment.repository),
-        f"--git-dir={experiment.clone / '.git'}",
-        f"--work-tree={experiment.repository}",
-        *("-c", "core.checkStat=default", "-c", "core.trustctime=true"),
-        *("ls-files", "--modified", "-z"),
-    )
-    if done.returncode != 0:
+    # The clone's index is what was frozen, without `-S`. It knows the repository's files by times, sizes and inodes.
+    repository = Path(experiment.repository)
+    with_inodes = ("-c", "core.checkStat=default", "-c", "core.trustctime=true")
+    try:
+        here = Elsewhere.of(repository, repository, experiment.clone / ".git" / "index")
+        modified = here.git(*with_inodes, "ls-files", "--modified", "-z")
+    except MllamError:
         return []  # where the repository is gone, nobody has mended anything in it
     made: set[str] = set()
     with contextlib.suppress(MllamError):
         made = {path for stage in lockfile.read(experiment.clone).stages.values() for path in stage.made}
-    files = [os.path.relpath(file, experiment.prefix or ".") for file in done.stdout.split("\0") if file]
+    files = [os.path.relpath(file, experiment.prefix or ".") for file in modified.split("\0") if file]
     left_out = {lockfile.FILE, machines.FOLDER, *made}
     return [file for file in files if not left_out & {file, *map(str, Path(file).parents)}]
 
