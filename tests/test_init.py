@@ -68,6 +68,19 @@ def test_a_complete_repository(tmp_path, example, monkeypatch):
     assert "train" in done.stdout
 
 
+def test_what_the_user_s_own_rules_ignore_belongs_to_it_all_the_same(tmp_path, identity):
+    # `*.yaml` for all that an example may hold: data of other kinds, say.
+    (tmp_path / "rules").write_text("*.nc\n*.zarr\n*.yaml\n")
+    (tmp_path / "template" / "info").mkdir(parents=True)
+    (tmp_path / "template" / "info" / "exclude").write_text("README.md\n")
+    rules = f"[core]\nexcludesFile = {tmp_path}/rules\n"
+    identity.write_text(f"{identity.read_text()}templateDir = {tmp_path}/template\n{rules}")
+    new = init(tmp_path / "mine")
+    tracked = set(git(new, "ls-files").split("\n"))
+    assert {str(place) for place in files(ROOT_EXAMPLE)} | {".dvc/config", "README.md", ".dvcignore"} <= tracked
+    assert not any(name.startswith((".dvc/tmp", ".dvc/cache")) for name in tracked)
+
+
 def test_one_copy_of_everything():
     placed = files(ROOT_EXAMPLE)
     assert placed[Path("dvc.yaml")] == ROOT / "dvc.yaml"

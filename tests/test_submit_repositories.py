@@ -372,3 +372,58 @@ def test_other_checkouts(made: Experiment, tmp_path: Path, where: str):
     assert settled(there, "other")["other"]["state"] == "done"
     assert "other" in shown(there)
     assert os.path.lexists(there.root / "dvc.yaml")
+
+
+def test_an_experiment_is_what_git_here_would_have_made_of_it(made: Experiment, tmp_path: Path):
+    """With its own filters, a new commit of a submodule, a hook, a folder that the program makes, a lost baseline."""
+    library = tmp_path / "library"
+    subprocess.run(["git", "init", "-q", str(library)], check=True)
+    (library / "f.txt").write_text("one\n")
+    Experiment(library, made.environ).ok("git", "add", "-A")
+    Experiment(library, made.environ).ok("git", "commit", "-qm", "One")
+    made.ok("git", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "library")
+    (made.root / ".gitattributes").write_text("*.up filter=up\n")
+    made.ok("git", "config", "filter.up.smudge", "tr a-z A-Z")
+    made.ok("git", "config", "filter.up.clean", "tr A-Z a-z")
+    (made.root / "in.up").write_text("HELLO\n")
+    lines = ("sleep 2; mkdir -p by/program; cat in.up library/f.txt > by/program/out.txt", "cp in.up out.up")
+    write_stages(
+        made,
+        f"loud: {{cmd: '{'; '.join(lines)}', deps: [in.up], outs: [by/program/out.txt, {{out.up: {{cache: false}}}}]}}",
+    )
+    (made.root / "library" / "f.txt").write_text("two\n")
+    Experiment(made.root / "library", made.environ).ok("git", "commit", "-qam", "Two")
+    new = Experiment(made.root / "library", made.environ).ok("git", "rev-parse", "HEAD").strip()
+    hook = made.root / ".git/hooks/reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    submit(made, "loud", "-n", "loud")
+    hook.unlink()
+    made.ok("git", "commit", "-q", "--amend", "-m", "Amended")
+    made.ok("git", "reflog", "expire", "--expire=now", "--all")
+    made.ok("git", "gc", "-q", "--prune=now")
+    assert settled(made, "loud")["loud"]["state"] == "done"
+    commit = rows(made)["loud"]["commit"]
+    assert new in made.ok("git", "ls-tree", commit, "library")
+    assert (saved(made, "loud", "in.up"), saved(made, "loud", "out.up")) == ("hello\n", "hello\n")
+    assert saved(made, "loud", "by/program/.gitignore") == "/out.txt\n"
+    assert made.ok("git", "for-each-ref", "refs/mllam-exps") == ""
+    made.ok("dvc", "exp", "apply", "loud")
+    assert (made.root / "by/program/out.txt").read_text() == "HELLO\ntwo\n"
+
+
+REFUSED = {
+    "echo '# nothing' > dvc.yaml": "dvc.yaml: has no stages",
+    "echo dvc.yaml > .gitignore": "dvc.yaml: has no stages: git ignores it",
+    "git rm -q --cached dvc.yaml": "git add dvc.yaml",
+    "git rm -q --cached dvc.yaml; echo '*.yaml' > .git/info/exclude": ".git/info/exclude:1:*.yaml ignores it",
+    "mkdir d; touch d/$(printf '\\377'); sed -i 's:- data/datastore.yaml:- d:' dvc.yaml; git add d": "is not UTF-8",
+}
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_repositories_that_nothing_can_be_submitted_from(made: Experiment, change: str):
+    made.ok("bash", "-c", change)
+    refused = made.command("mllam-exps", "submit", "-n", "none")
+    assert (refused.returncode, REFUSED[change] in " ".join(refused.stdout.split())) == (2, True), refused.stdout

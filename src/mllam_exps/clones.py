@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mllam_exps import checkouts, workspace
@@ -22,6 +22,9 @@ SMALL = 32 * 1024
 """Files up to this size are copied. Larger ones are nobody's to write in place: git and DVC replace them."""
 
 NAMED = 3
+
+BEGINNINGS = ("dvc.yaml", ".dvc/config")
+"""Without these a clone is no DVC repository with stages."""
 
 KEPT = "refs/mllam-exps"
 """Where a repository names what experiments start from, for as long as they are at work."""
@@ -43,6 +46,8 @@ class State:
         A digest of that, but for machine files: these are read where the repository is, and change no result.
     edited : tuple of str
         The tracked files whose changes are not committed, seen from the DVC repository.
+    identity : dict of str
+        Whose commits the experiments will be, as git's settings.
     """
 
     origin: Path
@@ -50,6 +55,7 @@ class State:
     checkout: Checkout
     tree: str
     edited: tuple[str, ...] = ()
+    identity: dict[str, str] = field(default_factory=dict)
 
     @property
     def baseline(self) -> str:
@@ -63,18 +69,20 @@ def state(origin: Path) -> State:
     Raises
     ------
     UsageError
-        If git has no commit to start from, or unmerged files, or does not know whose commits it would make.
+        If git has no commit to start from, or unmerged files, or does not know whose commits it would make; if it does
+        not track what DVC begins with.
     """
     top, _, prefix = git(origin, "rev-parse", "--show-toplevel", "--show-prefix").partition("\n")
-    _refuse_nobody(origin)
+    identity = _identity(origin)
     checkout = checkouts.look(Path(top))
+    _refuse_untracked_beginnings(origin, checkout.content)
     machines = f"\t{prefix}machines/"
     files = git(origin, "ls-tree", "-r", "--full-tree", "-z", checkout.content).split("\0")
     text = "\0".join(file for file in files if machines not in file)
     tree = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
     changed = git(origin, "diff", "--name-only", "--relative", "-z", checkout.baseline, checkout.content)
     edited = tuple(shown(file) for file in changed.split("\0") if file)
-    return State(origin, prefix, checkout, tree, edited)
+    return State(origin, prefix, checkout, tree, edited, identity)
 
 
 def untracked(origin: Path) -> list[str]:
@@ -83,8 +91,7 @@ def untracked(origin: Path) -> list[str]:
     What only the user's own rules ignore (``*.nc`` in ``core.excludesFile``, say) is named as well. The first three,
     and dots for the others; those that begin with a dot are last.
     """
-    nobody_s = ("-c", f"core.excludesFile={os.devnull}")
-    found = git(origin, *nobody_s, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    found = git(origin, "ls-files", "--others", "--exclude-per-directory=.gitignore", "-z").split("\0")
     names = sorted(map(shown, filter(None, found)), key=lambda name: (name.startswith("."), name))
     return [*names[:NAMED], "…"] if len(names) > NAMED else names
 
@@ -106,7 +113,8 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
         The DVC repository in the clone.
     """
     checkouts.lay_out(state.checkout, target)
-    git(target, "config", "mllam-exps.origin", str(state.origin))
+    for key, value in (state.identity | {"mllam-exps.origin": str(state.origin)}).items():
+        git(target, "config", key, value)
     root = target / state.prefix
     lines = ["[cache]", *(f"    {key} = {_quoted(value)}" for key, value in cache.items()), ""]
     local = root / ".dvc" / "config.local"
@@ -162,14 +170,31 @@ def _below(source: Path, target: Path) -> Iterator[tuple[Path, os.DirEntry[str]]
                 yield target / entry.name, entry
 
 
-def _refuse_nobody(origin: Path) -> None:
-    """Refuse to start where git does not know whose commits the experiments will be."""
-    if not all(workspace.git(origin, "config", key) for key in ("user.name", "user.email")):
+def _identity(origin: Path) -> dict[str, str]:
+    """Return whose commits these will be; where they are made, git may not find the user's own settings."""
+    found = {key: value for key in ("user.name", "user.email") if (value := workspace.git(origin, "config", key))}
+    if len(found) < 2:
         raise UsageError(
             "git doesn't know who you are",
             why="the experiments' commits carry your name",
             next='git config --global user.name "Your Name"; git config --global user.email you@site.example',
         )
+    return found
+
+
+def _refuse_untracked_beginnings(origin: Path, content: str) -> None:
+    tracked = git(origin, "ls-tree", "--name-only", content, "--", *BEGINNINGS).splitlines()
+    for file in BEGINNINGS:
+        if file not in tracked and (origin / file).is_file():
+            ignored = workspace.git(origin, "check-ignore", "--verbose", file).partition("\t")[0]
+            raise UsageError(
+                "git does not track it",
+                str(origin / file),
+                f"{ignored} ignores it"
+                if ignored
+                else "experiments have what git tracks, as with `dvc exp run --queue`",
+                f"git add {'--force ' if ignored else ''}{file}",
+            )
 
 
 def _quoted(value: str) -> str:

@@ -53,7 +53,7 @@ def describe(path: Path, counts: Callable[[Path], bool] = lambda _file: True) ->
     Raises
     ------
     CheckFailed
-        If a link in it leads nowhere, or something is no file: a pipe, say.
+        If a link in it leads nowhere, or something is no file: a pipe, say; if DVC could not list it.
     """
     if not path.is_dir():
         found = regular(path)
@@ -64,8 +64,19 @@ def describe(path: Path, counts: Callable[[Path], bool] = lambda _file: True) ->
         if not file.is_dir() and counts(file):
             found = regular(file)
             name = file.relative_to(path).as_posix()
+            if not is_utf8(name):
+                raise CheckFailed(f"a name in {path.name} is not UTF-8, which DVC needs", why=ascii(name))
             files.append({"relpath": name, "md5": md5_of_file(file), "size": found.st_size, "mark": mark(found)})
     return {"digest": digest_of_folder(files)[0], "size": sum(int(str(f["size"])) for f in files), "files": files}
+
+
+def is_utf8(name: str) -> bool:
+    """Tell whether DVC (3.67) can list a file: its listings, and its database of hashes, are UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def regular(path: Path) -> os.stat_result:

@@ -150,7 +150,7 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
         _call(directory, sys.executable, "-m", "dvc", "init", "--quiet")
         (directory / ".dvc" / "config").write_text(_DVC_CONFIG, encoding="utf-8")
         _ignore_outputs(directory)
-        _call(directory, "git", "add", "--all")
+        _add(directory)
         _call(directory, "git", "commit", "--quiet", "-m", f"Start from mllam-exps' example {example}")
     return directory
 
@@ -244,6 +244,13 @@ def _ignore_outputs(directory: Path) -> None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with (place.parent / ".gitignore").open("a", encoding="utf-8") as file:
                     file.write(f"/{place.name}\n")
+
+
+def _add(directory: Path) -> None:
+    """Put everything into git that is here now, whatever the user's own rules ignore (``*.nc``, ``*.zarr``, say)."""
+    every = ("--cached", "--others", "--exclude-per-directory=.gitignore")
+    listed = _run(directory, "git", "ls-files", *every, "-z").stdout
+    _call(directory, "git", "add", "--all", "--force", "--", *filter(None, listed.split("\0")))
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

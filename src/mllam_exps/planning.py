@@ -328,6 +328,8 @@ class Planner:
         """
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
         wanted = set(self.targets or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage))))
+        if not wanted:
+            raise self._no_stages()
         for target in self.targets:
             if group := {stage for stage in graph if stage.startswith(f"{target}@")}:
                 wanted = wanted - {target} | group
@@ -339,6 +341,13 @@ class Planner:
         for stage in asked:
             self._check_stage(pipeline, stage)
         return asked
+
+    def _no_stages(self) -> UsageError:
+        if self.repo.scm.is_ignored(str(self.workspace.root / "dvc.yaml")):
+            # Even where git tracks it: DVC (3.67) leaves it out when it looks for stages.
+            why, way_out = "git ignores it, and so DVC does not read it", "git check-ignore -v --no-index dvc.yaml"
+            return UsageError("has no stages", "dvc.yaml", why, f"{way_out} names the rule to remove")
+        return UsageError("has no stages", "dvc.yaml", next="mllam-exps init DIRECTORY has one to start from")
 
     def _check_stage(self, pipeline: Pipeline, stage: str) -> None:
         """Refuse a stage that no job can run; note what a user should know of one that is not ours.

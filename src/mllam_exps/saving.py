@@ -56,7 +56,13 @@ def save(experiment: Experiment) -> str:
     lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
     tree = _write_tree(experiment, kept)
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
-    commit = git(Path(experiment.origin), "commit-tree", tree, "-p", experiment.baseline, "-F", "-", input=message)
+    who = {
+        f"GIT_{role}_{what}": workspace.git(experiment.clone, "config", f"user.{what.lower()}")
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    words = ("commit-tree", tree, "-p", experiment.baseline, "-F", "-")
+    commit = git(Path(experiment.origin), *words, input=message, environ=who)
     return _name(experiment, commit)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.content import is_utf8
 from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def content_of(repo: Repo, path: Path) -> Content:
     MllamError
         If it is missing.
     UsageError
-        If it is a folder with a link to a folder in it, which programs follow and DVC (3.67) does not.
+        If it is a folder with a link to a folder in it, which programs follow and DVC (3.67) does not; if the name of a
+        file in it is not UTF-8: whatever DVC is to do with such a folder ends in that.
     """
     from dvc_data.hashfile.build import build
 
@@ -71,6 +74,9 @@ def content_of(repo: Repo, path: Path) -> Content:
             f"the input {name} is missing", where="dvc.yaml", next="dvc checkout, dvc pull, or put it there"
         )
     files = list(files_of(repo, path))
+    if not is_utf8("".join(files)):
+        what, find = f"a name in the input {name} is not UTF-8, which DVC needs", f"find {shlex.quote(name)}"
+        raise UsageError(what, "dvc.yaml", next=f"{find} | grep -axv '.*' names it: rename it")
     sizes = sum(os.stat(file).st_size for file in files)  # noqa: PTH116 - of ten thousand files
     odb = _forgetful(repo.cache.local.path) if sizes <= READ_EACH_TIME else repo.cache.local
     _, meta, obj = build(odb, str(path), repo.fs, "md5", ignore=repo.dvcignore, dry_run=True)
