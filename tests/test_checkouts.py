@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps import checkouts, clones
-from mllam_exps.errors import UsageError
+from mllam_exps import checkouts, clones, content
+from mllam_exps.errors import CheckFailed, UsageError
 
 
 def git(folder: Path, *words: str) -> str:
@@ -37,8 +37,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def repository(folder: Path, **files: str) -> Path:
     """Make a repository with these files committed."""
     git(folder.parent, "init", "--quiet", "-b", "main", str(folder))
-    for name, content in files.items():
-        (folder / name).write_text(content)
+    for name, text in files.items():
+        (folder / name).write_text(text)
     commit(folder)
     return folder
 
@@ -87,8 +87,8 @@ def test_filters_and_line_ends_of_the_repository_s_own_settings(tmp_path: Path):
     git(top, "config", "filter.up.smudge", "tr a-z A-Z")
     git(top, "config", "filter.up.clean", "tr A-Z a-z")
     git(top, "config", "core.autocrlf", "true")
-    for name, content in {"a.up": b"HELLO", "b.id": b"$Id$\r\n", "c.txt": b"one\r\ntwo\r\n", "d.l": b"one\n"}.items():
-        (top / name).write_bytes(content)
+    for name, text in {"a.up": b"HELLO", "b.id": b"$Id$\r\n", "c.txt": b"one\r\ntwo\r\n", "d.l": b"one\n"}.items():
+        (top / name).write_bytes(text)
     commit(top)
     for name in ("a.up", "b.id", "c.txt"):
         (top / name).unlink()
@@ -317,3 +317,28 @@ def test_what_only_the_user_s_own_rules_ignore_is_untracked(tmp_path: Path, home
     for name in ("a.nc", ".editor", "b.log"):
         (top / name).touch()
     assert clones.untracked(top) == ["a.nc", ".editor"]
+
+
+@pytest.mark.parametrize("kept", ["time of the index", "time of the file"])
+def test_an_edit_that_leaves_size_and_time_is_seen(tmp_path: Path, kept: str):
+    top = repository(tmp_path / "top", a="one")
+    time.sleep(1.1)
+    git(top, "update-index", "--force-write-index")
+    times = (top / ("a" if kept == "time of the file" else ".git/index")).stat().st_mtime_ns
+    if kept == "time of the index":
+        # As when both are written in the same second, and looked at in a later one.
+        os.utime(top / "a", ns=(times, times))
+        git(top, "add", "a")
+        os.utime(top / ".git/index", ns=(times, times))
+        git(top, "config", "core.trustctime", "false")
+    (top / "a").write_text("two")
+    os.utime(top / "a", ns=(times, times))
+    found = checkouts.look(top)
+    checkouts.lay_out(found, tmp_path / "there")
+    assert git(top, "show", f"{found.content}:a") == (tmp_path / "there" / "a").read_text() == "two"
+
+
+def test_a_folder_with_a_name_that_dvc_cannot_list_is_no_output(tmp_path: Path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).touch()
+    with pytest.raises(CheckFailed, match="not UTF-8"):
+        content.describe(tmp_path)

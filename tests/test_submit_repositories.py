@@ -398,7 +398,7 @@ def test_an_experiment_is_what_git_here_would_have_made_of_it(made: Experiment, 
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    submit(made, "loud", "-n", "loud")
+    submit(made, "-n", "loud")
     hook.unlink()
     made.ok("git", "commit", "-q", "--amend", "-m", "Amended")
     made.ok("git", "reflog", "expire", "--expire=now", "--all")

@@ -33,7 +33,6 @@ _WHOLE = (
     "core.splitIndex=false",
     # It asks whether line ends would survive a round trip, and refuses; nothing here makes that trip.
     "core.safecrlf=false",
-    *SETTINGS,
 )
 _BROUGHT = r"^(filter\..*|core\.(autocrlf|eol|filemode|symlinks|ignorecase|attributesfile|excludesfile))$"
 """Settings by which a repository reads and writes files, for commands that ask git in a copy of it."""
@@ -90,16 +89,19 @@ class Elsewhere:
         The files, and their index.
     git_dir : str
         The checkout's repository.
+    copied : bool
+        Whether the files are copies of those that the index describes, with their times.
     """
 
     files: Path
     index: Path
     git_dir: str
+    copied: bool
 
     @classmethod
     def of(cls, top: Path, files: Path, index: Path) -> Elsewhere:
         """Take the git of the checkout at `top`, once git has said that it trusts whoever owns that."""
-        return cls(files, index, git(top, "rev-parse", "--absolute-git-dir"))
+        return cls(files, index, git(top, "rev-parse", "--absolute-git-dir"), files != top)
 
     def git(self, *arguments: str, input: str | None = None, below: str = "") -> str:
         """Return the output of a git command, in a folder of the files.
@@ -111,7 +113,9 @@ class Elsewhere:
         """
         where = self.files / below
         environ = {"GIT_DIR": self.git_dir, "GIT_WORK_TREE": str(self.files), "GIT_INDEX_FILE": str(self.index)}
-        return git(where, *_set(*_WHOLE), *arguments, input=input, environ=environ)
+        settings = [*_WHOLE, *(SETTINGS if self.copied else ())]
+        words = [word for setting in settings for word in ("-c", setting)]
+        return git(where, *words, *arguments, input=input, environ=environ)
 
 
 def look(top: Path) -> Checkout:
@@ -137,7 +141,8 @@ def look(top: Path) -> Checkout:
 
 
 def _look(top: Path, baseline: str, index: Path) -> Checkout:
-    shutil.copyfile(top / git(top, "rev-parse", "--git-path", "index"), index)
+    # With its time: what was written later than that, or at that moment, git reads again.
+    shutil.copy2(top / git(top, "rev-parse", "--git-path", "index"), index)
     here = Elsewhere.of(top, top, index)
     # Changed, removed and (`git add`, `git add -N`) new files: what `git commit --all` would take.
     here.git("add", "--update")
@@ -253,10 +258,6 @@ def _split(text: str) -> list[str]:
 
 def _join(paths: list[str] | tuple[str, ...]) -> str:
     return "".join(f"{path}\0" for path in paths)
-
-
-def _set(*settings: str) -> list[str]:
-    return [word for setting in settings for word in ("-c", setting)]
 
 
 def shown(name: str) -> str:

@@ -93,10 +93,9 @@ def changed_since(experiment: Experiment) -> list[str]:
     """
     # The clone's index is what was frozen, without `-S`. It knows the repository's files by times, sizes and inodes.
     repository = Path(experiment.repository)
-    with_inodes = ("-c", "core.checkStat=default", "-c", "core.trustctime=true")
     try:
         here = Elsewhere.of(repository, repository, experiment.clone / ".git" / "index")
-        modified = here.git(*with_inodes, "ls-files", "--modified", "-z")
+        modified = here.git("ls-files", "--modified", "-z")
     except MllamError:
         return []  # where the repository is gone, nobody has mended anything in it
     made: set[str] = set()
