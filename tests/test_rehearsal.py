@@ -205,13 +205,17 @@ def test_variables_at_other_levels_are_refused(look: Callable[..., list[str]]) -
     assert problem.startswith("inputs.weather.variables.r.level: is taken at another level than z, and mllam-data-prep")
 
 
-def test_modules_of_the_repository_are_dependencies(look: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_modules_of_the_repository_are_dependencies(
+    look: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
     text = "import mllam_helper\ndef f(a):\n    a = a * 2\n    a.attrs.update(units='1', long_name='a')\n    return a\n"
     (tmp_path / "mllam_mine.py").write_text(text)
     (tmp_path / "mllam_helper.py").touch()
     change = derived("mllam_mine.f", a="ds_input.msl")
     (problem,) = look(change, lambda archive: archive, "mllam_mine.py")
     assert problem.endswith("→ add the line `- mllam_helper.py` to deps of prepare_dataset in dvc.yaml")
+    assert not (tmp_path / "__pycache__").exists()
 
 
 def test_a_function_that_computes_at_once_is_not_tried_on_large_fields(

@@ -204,15 +204,18 @@ def _silent() -> Iterator[None]:
 def importable(root: Path) -> Iterator[set[Path]]:
     """Let modules of the repository be imported, as the stage does; collects the files of those that were.
 
-    Last in the path, so that no folder of the repository hides an installed program.
+    Last in the path, so that no folder of the repository hides an installed program; and without `__pycache__`, which
+    would be a change of a folder that is a dependency.
     """
     before = set(sys.modules)
     used: set[Path] = set()
+    writes_none, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.append(str(root))
     try:
         yield used
     finally:
         sys.path.remove(str(root))
+        sys.dont_write_bytecode = writes_none
         for name in set(sys.modules) - before:
             if name.startswith("mllam_exps."):
                 continue

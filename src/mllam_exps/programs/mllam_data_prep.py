@@ -87,7 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
     from mllam_data_prep.create_dataset import create_dataset_zarr
 
     # Derived variables may name functions of the repository's own modules, which lie here as dependencies of the stage.
-    # Last, so that they hide no installed program.
+    # Last, so that they hide no installed program; without __pycache__, which would be a change of an input.
+    sys.dont_write_bytecode = True
     sys.path.append(str(Path.cwd()))
     dask.config.set(scheduler="threads", num_workers=cores())
     stop = threading.Event()
