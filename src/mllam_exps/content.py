@@ -17,9 +17,9 @@ from typing import Any
 
 from mllam_exps.errors import CheckFailed
 
-QUICK_BYTES = 200 * 2**20
-"""Up to so many bytes are read again: 0.3 s (730 MB/s measured for MD5 on one core), a second on a slow disk."""
-QUICK_FILES = 2000
+QUICK_BYTES = 100 * 2**20
+"""Up to so many bytes are read again: 0.15 s (730 MB/s measured for MD5 on one core), 0.5 s where it is shared."""
+QUICK_FILES = 1000
 """Up to so many files are read again: opening one takes up to half a millisecond on a network file system."""
 WRITABLE = 0o222
 

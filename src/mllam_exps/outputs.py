@@ -50,7 +50,7 @@ EXECUTABLE = 0o111
 MANIFEST = "manifest.json"
 MEMORY_SECONDS = 60.0
 """For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
-_looked_at: dict[tuple[str, int], float] = {}
+_looked_at: dict[tuple[str, str], float] = {}
 
 
 class Damaged(MllamError):
@@ -162,8 +162,7 @@ def hold_to_what_was_made(run: Run) -> None:
     result = run.result
     if result is None:
         return
-    known = (str(run.directory), int(result["attempt"]))
-    if time.monotonic() - _looked_at.get(known, -MEMORY_SECONDS) < MEMORY_SECONDS:
+    if _lately(known := (str(run.directory), str(result["attempt"]))):
         return
     if found := list(damage(run)):
         raise set_aside(run, found)
@@ -172,6 +171,10 @@ def hold_to_what_was_made(run: Run) -> None:
     outputs = result_attempt(run).outputs
     if not all(is_quick(files_of(outputs / path, one)) for path, one in read_manifest(run).items()):
         _looked_at[known] = time.monotonic()
+
+
+def _lately(known: tuple[str, str]) -> bool:
+    return time.monotonic() - _looked_at.get(known, -MEMORY_SECONDS) < MEMORY_SECONDS
 
 
 def made_from_another(run: Run) -> Difference | None:
@@ -288,7 +291,10 @@ def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
 def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
     """Give every file of an output its second name, in DVC's cache; what is damaged there is replaced."""
     objects = {str(known["md5"]): (path, known) for path, known in files_of(frozen, described).items()}
-    cache.drop_damaged({digest: int(known["size"]) for digest, (_, known) in objects.items()})
+    if not _lately(known := (cache.directory, described["digest"])):
+        cache.drop_damaged({digest: int(file["size"]) for digest, (_, file) in objects.items()})
+        if not is_quick(files_of(frozen, described)):
+            _looked_at[known] = time.monotonic()
     missing = {digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)}
     if missing:
         cache.add(missing)

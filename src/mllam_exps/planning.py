@@ -6,6 +6,7 @@ Everything that can be refused is refused here, for all of them, and nothing is 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -299,10 +300,7 @@ class Planner:
             known = self._sources.get(path)
             if known is None or self.base.touches(place, known.depends_on):
                 if not place.exists() and (self.workspace.root / path).exists():
-                    why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
-                    raise UsageError(
-                        f"the input {path} is not tracked", "dvc.yaml", why, f"git add {path}, or dvc add it"
-                    )
+                    raise _not_in_the_clone(path, place, self.workspace.root / path)
                 known = sources.content_of(repo, place)
                 if not self.base.touches(place, known.depends_on):
                     self._sources[path] = known
@@ -406,6 +404,17 @@ class Planner:
                     raise UsageError(
                         "was changed since `dvc add`", path, next=f"dvc add {path}, or dvc checkout {path}"
                     )
+
+
+def _not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:
+    """Say why an input that is there is not in what git would submit."""
+    if place.is_symlink():
+        what = f"the input {path} is a link that leads out of the repository by a relative path"
+        why = "what is submitted runs in another folder, where it leads nowhere"
+        way_out = f"ln -sfn {shlex.quote(str(original.resolve()))} {shlex.quote(path)}"
+        return UsageError(what, "dvc.yaml", why, way_out)
+    why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
+    return UsageError(f"the input {path} is not tracked", "dvc.yaml", why, f"git add {path}, or dvc add it")
 
 
 def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:
