@@ -9,10 +9,10 @@ import pytest
 from conftest import Experiment
 
 from mllam_exps import lockfile, saving
+from mllam_exps.content import describe
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import MllamError
 from mllam_exps.lockfile import Draft
-from mllam_exps.outputs import describe
 from mllam_exps.pipeline import Pipeline
 
 PIPELINE = """

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.content import describe
 from mllam_exps.definition import same
 from mllam_exps.errors import UsageError
-from mllam_exps.outputs import describe
 
 if TYPE_CHECKING:
     from mllam_exps.pipeline import Pipeline

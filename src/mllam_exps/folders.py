@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import outputs, records
-from mllam_exps.outputs import digest_of_folder
+from mllam_exps.content import digest_of_folder
 
 if TYPE_CHECKING:
     from mllam_exps.dvc_cache import Cache

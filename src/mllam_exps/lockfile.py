@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mllam_exps.content import md5_of_file
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import MllamError, UsageError
-from mllam_exps.outputs import md5_of_file
 
 if TYPE_CHECKING:
     from mllam_exps.pipeline import Pipeline

@@ -24,16 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import records
-from mllam_exps.content import (
-    Difference,
-    describe,
-    differences,
-    digest_of_folder,
-    files_of,
-    is_quick,
-    md5_of_file,
-    part_of,
-)
+from mllam_exps.content import Difference, differences, digest_of_folder, files_of, is_quick, part_of
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import MllamError
 from mllam_exps.freezing import READ_ONLY
@@ -43,8 +34,6 @@ if TYPE_CHECKING:
     from dvc.stage import Stage as DvcStage
 
     from mllam_exps.store import Attempt, Run
-
-__all__ = ["describe", "digest_of_folder", "md5_of_file"]
 
 EXECUTABLE = 0o111
 MANIFEST = "manifest.json"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import dvc_index, folders, sources
+from mllam_exps.content import md5_of_file
 from mllam_exps.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.dvc_index import is_ours, open_repo, stage_name
 from mllam_exps.errors import UsageError
-from mllam_exps.outputs import md5_of_file
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput

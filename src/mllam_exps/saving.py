@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps import clones, lockfile, outputs, workspace
 from mllam_exps.checkouts import Elsewhere, git
+from mllam_exps.content import describe, digest_of_folder
 from mllam_exps.errors import MllamError
-from mllam_exps.outputs import digest_of_folder
 from mllam_exps.workspace import run_git
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
             made |= known[name]
         else:
             # Those that only check, and write down versions, were done when the experiment was planned.
-            made |= {path: outputs.describe(experiment.root / path) for path in stage.made}
+            made |= {path: describe(experiment.root / path) for path in stage.made}
     return made
 
 
@@ -107,7 +107,7 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
     for path, cached in outs.items():
         target, digest = root / path, str(known[path]["digest"])
-        if not cached and target.exists() and outputs.describe(target)["digest"] == digest:
+        if not cached and target.exists() and describe(target)["digest"] == digest:
             continue
         cache.hold_to_its_name(digest, path)
         if not cache.holds(digest):
@@ -129,7 +129,7 @@ def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> M
         return found
     if not (root / path).exists():
         raise MllamError("an input of the experiment is missing", str(root / path), next="submit the experiment again")
-    return outputs.describe(root / path)
+    return describe(root / path)
 
 
 def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -162,7 +162,7 @@ def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dic
             files[inside] = {"md5": described["digest"], "size": described["size"]}
     if not files:
         return None
-    beside = outputs.describe(root / path)["files"] if (root / path).is_dir() else []
+    beside = describe(root / path)["files"] if (root / path).is_dir() else []
     every = {f["relpath"]: f for f in beside} | {name: f | {"relpath": name} for name, f in files.items()}
     digest = digest_of_folder(every.values())[0]
     return {"digest": digest, "size": sum(int(f["size"]) for f in every.values()), "files": list(every.values())}
