@@ -255,6 +255,21 @@ def test_one_silence_is_enough_for_all_that_would_be_asked(site: Site, monkeypat
     assert time.monotonic() - begun < 3.0
 
 
+def test_a_slurmdbd_that_hangs_is_waited_for_once(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(slurm_calls, "ACCOUNTING", 1.0)
+    site.double.pend("Priority")
+    jobs = [site.submit("true", name) for name in ("a", "b", "c")]
+    for job in jobs:
+        site.double.forget(job.record["id"])
+    site.double.hang("sacct")
+    begun = time.monotonic()
+    for job in jobs:
+        state = site.scheduler.verdict(job)
+        assert state.phase is JobPhase.UNKNOWN
+        assert state.reason.startswith("slurmdbd does not answer")
+    assert time.monotonic() - begun < 3.0
+
+
 @pytest.mark.parametrize(
     ("said", "blamed"),
     [

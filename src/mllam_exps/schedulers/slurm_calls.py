@@ -22,10 +22,10 @@ PATIENCE = 60.0
 """Seconds that a program may take while the controller answers: a busy one lets sbatch wait."""
 PING = 3.0
 """Seconds that ``scontrol ping`` may take."""
-ACCOUNTING = 6.0
+ACCOUNTING = 4.0
 """Seconds that sacct may take: it asks slurmdbd, and waits for 45 s for one that hangs (22.05)."""
-UP_FOR, DOWN_FOR = 5.0, 10.0
-"""Seconds for which it holds that the controller answers, or that it does not."""
+UP_FOR, DOWN_FOR, ACCOUNTING_DOWN_FOR = 5.0, 10.0, 30.0
+"""Seconds for which it holds that the controller answers, that it does not, and that slurmdbd does not."""
 
 # 22.05: sbatch says "Batch job submission failed: Unable to contact slurm controller (connect failure)" after
 # MessageTimeout, "Socket timed out on send/recv operation" where the job may run all the same, and others alike.
@@ -54,25 +54,24 @@ class NotAsked(NotAnswered):
 
 
 @dataclass
-class _Controller:
-    """What is known of the controller, for a few seconds."""
+class _Daemon:
+    """What is known of one of Slurm's daemons, for a few seconds."""
 
     trouble: str = ""
     known_until: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, trouble: str) -> str:
-        self.trouble = trouble
-        self.known_until = time.monotonic() + (DOWN_FOR if trouble else UP_FOR)
+    def note(self, trouble: str, seconds: float) -> str:
+        self.trouble, self.known_until = trouble, time.monotonic() + seconds
         return trouble
 
 
-_controller = _Controller()
+_controller, _accounting = _Daemon(), _Daemon()
 
 
 def forget() -> None:
-    """Forget what is known of the controller."""
-    _controller.known_until = 0.0
+    """Forget what is known of the daemons."""
+    _controller.known_until = _accounting.known_until = 0.0
 
 
 def outage() -> str:
@@ -80,7 +79,8 @@ def outage() -> str:
     with _controller.lock:
         if time.monotonic() < _controller.known_until:
             return _controller.trouble
-        return _controller.note(_ping())
+        trouble = _ping()
+        return _controller.note(trouble, DOWN_FOR if trouble else UP_FOR)
 
 
 def _ping() -> str:
@@ -128,7 +128,7 @@ def call(
         raise NotAnswered(f"{command[0]} gave no answer within {patience:.0f} s") from None
     if done.returncode != 0 and _is_silence(done.stderr):
         # Programs try for as long as Slurm has configured: the next one would, too.
-        raise NotAnswered(_controller.note(blame(done.stderr)))
+        raise NotAnswered(_controller.note(blame(done.stderr), DOWN_FOR))
     return done
 
 
@@ -140,10 +140,14 @@ def account(command: list[str]) -> subprocess.CompletedProcess[str]:
     NotAnswered
         If slurmdbd does not answer.
     """
-    try:
-        return _run(command, ACCOUNTING)
-    except subprocess.TimeoutExpired:
-        raise NotAnswered(f"slurmdbd does not answer: {command[0]} took longer than {ACCOUNTING:.0f} s") from None
+    with _accounting.lock:
+        if time.monotonic() < _accounting.known_until:
+            raise NotAsked(_accounting.trouble)
+        try:
+            return _run(command, ACCOUNTING)
+        except subprocess.TimeoutExpired:
+            late = f"slurmdbd does not answer: {command[0]} took longer than {ACCOUNTING:.0f} s"
+            raise NotAnswered(_accounting.note(late, ACCOUNTING_DOWN_FOR)) from None
 
 
 def _run(
