@@ -96,6 +96,7 @@ TABLE = [
     ("nomodule", 1, "exit code 1: /venv/bin/python: No module named nosuchmodule"),
     ("exit_text", 1, "the program ended with exit code 1; its last line was: config.yaml has no member datastore"),
     ("silent", 3, "the program ended with exit code 3, and said nothing"),
+    ("silent_command", 1, "`false` ended with exit code 1, and said nothing"),
     ("slurm_silent", 7, "the program ended with exit code 7, and said nothing"),
     ("slurm_notfound", 2, "exit code 2: slurmstepd-n1: error: execve(): /home/ada/weather/./nosuch: No such…"),
     ("slurm_toomany", 1, "exit code 1: srun: error: Unable to create step for job 1: More processors requested than…"),

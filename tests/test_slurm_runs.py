@@ -61,7 +61,8 @@ def grown(toy: Experiment) -> int:
 
 
 def test_a_stage_is_a_job(toy: Experiment, cluster: Any):
-    toy.environ["WANDB_API_KEY"] = "a-secret-that-must-not-travel"
+    secret = "a-secret-that-must-not-travel"
+    toy.environ |= {"WANDB_API_KEY": secret, "LC_TOKEN": secret, "WANDB_MODE": "offline"}
     out = toy.ok("dvc", "exp", "run", "-n", "first")
     assert "grow: done in attempt 1" in out
     run = run_of(toy)
@@ -78,6 +79,9 @@ def test_a_stage_is_a_job(toy: Experiment, cluster: Any):
     assert "#SBATCH --mem=200M" in script
     spooled = cluster.command("scontrol", "write", "batch_script", job_of(toy), "-").stdout
     assert "a-secret" not in spooled + script + log
+    [environment] = cluster.directory.glob(f"**/job.{job_of(toy)}/environment")
+    assert b"a-secret" not in environment.read_bytes()
+    assert b"WANDB_MODE=offline" in environment.read_bytes()
     [link] = [path for path in (toy.root / "logs").iterdir() if "-grow-" in path.name]
     assert link.resolve() == (run / "attempts/1/log.txt").resolve()
 

@@ -53,6 +53,8 @@ _ROOT_CAUSE = re.compile(r"Root Cause \(first observed failure\):")
 _ROOT_RANK = re.compile(r"^\s+rank\s+: (\d+)")
 _ROOT_CODE = re.compile(r"^\s+exitcode\s+: (-?\d+)")
 _SLURM = re.compile(r"^(srun|slurmstepd(-\S+)?): ")
+_COMMAND = "> "
+"""What `programs.shell` puts before each command of a stage when it starts it."""
 # What follows the end of a program and is not its reason.
 _NOISE = re.compile(r"^\s|^>|Warning: |^Exception ignored |^\^|^terminate called without an active exception")
 # A shell's or a program's own complaint: "x.sh: line 2: ploot: command not found", "plot.py: error: …".
@@ -283,6 +285,10 @@ def _of_words(code: int, lines: Sequence[str]) -> str:
     if fatal:
         return f"exit code {code}: {fatal}"
     words = _last_words(lines)
+    # What came before the last of a stage's commands is not its reason.
+    begun = max((number for number, line in enumerate(lines) if line.startswith(_COMMAND)), default=-1)
+    if begun >= 0 and not _last_words(lines[begun + 1 :]):
+        return f"`{lines[begun].removeprefix(_COMMAND)}` ended with exit code {code}, and said nothing"
     if not words:
         return f"the program ended with exit code {code}, and said nothing"
     if library := _LIBRARY.search(words):
