@@ -13,7 +13,7 @@ import pytest
 from conftest import Experiment
 from test_submit import settled, submit
 
-from mllam_exps import content, freezing, inputs, outputs, records
+from mllam_exps import content, freezing, inputs, outputs, records, workdir
 from mllam_exps.assess import RunState, assess
 from mllam_exps.content import describe, differences, files_of
 from mllam_exps.dvc_cache import Cache
@@ -365,6 +365,33 @@ def test_inputs_are_laid_out_as_dvc_s_cache_type_says(store: RunStore, tmp_path:
         assert (place / "b.txt").is_symlink() is is_link
         assert os.access(place / "b.txt", os.W_OK)
         assert (place / "sub/a.txt").read_text() == "a\n"
+
+
+@pytest.mark.parametrize("commands", [[], ["true"]])
+def test_a_folder_and_a_part_of_it_may_both_be_inputs(store: RunStore, commands: list[str]):
+    make(store)
+    attempt = claimed(store, USE)
+    workdir.take(store, attempt, {"commands": commands}, {"made": MAKE, "made/sub/a.txt": MAKE}, ["copy"])
+    read = Inputs(attempt, {"inputs": {path: {"run": MAKE} for path in ("made", "made/sub/a.txt")}}, "again")
+    read.check()
+    read.check_again()
+    assert set(read.to_record()) == {"made", "made/sub/a.txt"}
+    assert (attempt.work / "made/sub/a.txt").read_text() == "a\n"
+
+
+def test_what_is_set_aside_by_nobody_is_told_to_its_owner(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    """As in a colleague's run, where the group may not write."""
+    run = make(store)
+    flip(frozen(run, "m.json"))
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(records, "replace", refused)
+    with pytest.raises(outputs.Damaged, match="cannot be set aside") as told:
+        outputs.hold_to_what_was_made(run)
+    assert f"have its owner, {run.directory.owner()}, type mllam-exps verify" in told.value.next
+    assert run.result is not None
 
 
 def outside(store: RunStore, tmp_path: Path) -> tuple[Inputs, Path]:

@@ -28,6 +28,7 @@ from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE
 from mllam_exps.inputs import Inputs
+from mllam_exps.outputs import Damaged
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.spec import Spec
@@ -283,7 +284,11 @@ class Supervisor:
                 records.look_afresh(store.run(key).directory)
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
-        workdir.take(store, self.attempt, definition, self.spec.to_come, self.spec.links)
+        try:
+            workdir.take(store, self.attempt, definition, self.spec.to_come, self.spec.links)
+        except Damaged as damaged:
+            damaged.next = self._again()
+            raise
 
     def _check_versions(self) -> None:
         """Refuse to make numbers with other programs than the key says."""

@@ -70,9 +70,9 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     links = links_of(repo) if definition.commands else None
     for source in definition.inputs:
         target = attempt.work / source.path
-        found = None
-        if not target.exists():
-            found = _from_store(store, source, target, links) or _from_cache(repo, source, target)
+        found = _from_store(store, source, target, links)
+        if found is None and not target.exists():
+            found = _from_cache(repo, source, target)
             if found is None and ahead and source.run:
                 to_come[source.path] = source.run
                 continue
@@ -203,6 +203,8 @@ def _from_store(
     found = outputs.description(run, source.path)
     if found is None:
         return None
+    if target.exists():
+        return found  # in a folder that is an input, too
     target.parent.mkdir(parents=True, exist_ok=True)
     if links is None:
         target.symlink_to(outputs.result_attempt(run).outputs / source.path)
