@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import Experiment
 
-from mllam_exps import lockfile, saving
+from mllam_exps import lockfile, saving, workdir
 from mllam_exps.content import describe
 from mllam_exps.dvc_cache import Cache
-from mllam_exps.errors import MllamError
+from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.lockfile import Draft
 from mllam_exps.pipeline import Pipeline
 
@@ -119,6 +119,22 @@ def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
     lockfile.write(root, entries)
     assert lock.read_text(encoding="utf-8") == by_dvc, "afresh"
     assert "up to date" in experiment.ok("dvc", "status")
+
+
+def test_parameter_files_are_read_as_dvc_reads_them(experiment: Experiment):
+    pipeline = Pipeline.open(experiment.root, dict, as_it_lies=False)
+    values = pipeline.definition("first").values
+    assert set(values) == {"params.yaml", "all.yaml", "more.json", "more.toml", "more.py"}
+    assert values["params.yaml"]["lr"] == 1e-5
+    assert values["all.yaml"]["yes"] == "on"
+    for file, read in values.items():
+        assert workdir._holds(experiment.root / file, read), file
+        assert not workdir._holds(experiment.root / file, {**read, next(iter(read)): "other"}), file
+    (experiment.root / "more.toml").write_text("at = [1.5, 'y']\n")
+    assert not workdir._holds(experiment.root / "more.toml", values["more.toml"])
+    (experiment.root / "all.yaml").write_text("when: 2020-01-01\n")
+    with pytest.raises(UsageError, match=r"all\.yaml: when: holds a date, which DVC cannot track"):
+        Pipeline.open(experiment.root, dict, as_it_lies=False).definition("first")
 
 
 def test_entries_of_other_stages_stay(experiment: Experiment):

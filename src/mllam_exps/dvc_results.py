@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Known = dict[str, dict[str, Any]]
 """By output: its digest, size in bytes and number of files, as ``result.json`` has them."""
 
+BLIND = {"size", "nfiles"}
+
 Entry = Mapping[str, Any]
 """A stage's entry in ``dvc.lock``, or one of the run cache: they are written alike (DVC 3.67)."""
 
@@ -77,6 +79,15 @@ class Question:
         except UsageError:
             return False  # a value that DVC cannot track
 
+    @property
+    def confuses_dvc(self) -> bool:
+        """Whether DVC may have taken another question's result for an answer to this one.
+
+        The digest by which its run cache knows a question (3.67) leaves out what is called `size` or `nfiles`, however
+        deep it lies, and 1 is "1" as a key. What it then restores, it writes into ``dvc.lock`` under the new values.
+        """
+        return any(_is_confusing(values) for values in self.params.values())
+
     def run_cache_key(self) -> str:
         """Return the name under which DVC's run cache keeps its answers (3.67)."""
         from dvc.stage.cache import _get_cache_hash
@@ -86,6 +97,25 @@ class Question:
         if self.params:
             entry["params"] = self.params
         return str(_get_cache_hash(entry, key=True))
+
+
+def _is_confusing(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_confusing, value))
+    if not isinstance(value, Mapping):
+        return False
+    return any(key in BLIND or not _is_plain_name(key) or _is_confusing(each) for key, each in value.items())
+
+
+def _is_plain_name(key: Any) -> bool:
+    """Tell whether no key of another type looks like this one in JSON."""
+    if not isinstance(key, str):
+        return False
+    try:
+        json.loads(key)
+    except ValueError:
+        return True
+    return False
 
 
 def known(pipeline: Pipeline, name: str) -> Known | None:
@@ -136,8 +166,10 @@ def _question(pipeline: Pipeline, name: str) -> Question | None:
 def _candidates(pipeline: Pipeline, name: str, question: Question) -> Iterator[Entry]:
     from dvc.utils.serialize import load_yaml
 
-    with contextlib.suppress(Exception):  # DVC has a class of its own for each way in which it can be broken
-        yield load_yaml(str(pipeline.root / "dvc.lock"))["stages"][name]
+    if not question.confuses_dvc:
+        with contextlib.suppress(Exception):  # DVC has a class of its own for each way in which it can be broken
+            yield load_yaml(str(pipeline.root / "dvc.lock"))["stages"][name]
+    # An entry here is written by who ran the command, and never again: it has the values of that time.
     key = question.run_cache_key()
     folder = Path(pipeline.repo.stage_cache.cache_dir) / key[:2] / key
     for entry in sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):

@@ -13,13 +13,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import clones, lockfile, outputs, workspace
 from mllam_exps.checkouts import Elsewhere, git
-from mllam_exps.content import describe, digest_of_folder
+from mllam_exps.content import Difference, describe, digest_of_folder
 from mllam_exps.errors import MllamError
 from mllam_exps.workspace import run_git
 
@@ -53,6 +53,7 @@ def save(experiment: Experiment) -> str:
     made = collect(experiment, draft)
     kept = _kept(experiment.root, draft)
     described = functools.partial(_describe, experiment.root, draft.cache, experiment.sources | made)
+    _hold_together(experiment, described)
     lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
     tree = _write_tree(experiment, kept)
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
@@ -86,6 +87,24 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
             # Those that only check, and write down versions, were done when the experiment was planned.
             made |= {path: describe(experiment.root / path) for path in stage.made}
     return made
+
+
+def _hold_together(experiment: Experiment, described: Callable[[str], Mapping[str, Any]]) -> None:
+    """Refuse results that were not made from one another: not every program makes the same twice.
+
+    A run is known by the keys of its inputs. One of these may have been made again since, or be known to DVC with
+    another content than the run store had.
+
+    Raises
+    ------
+    outputs.Damaged
+        Naming the result, which is set aside.
+    """
+    for run in experiment.runs.values():
+        for path, read in ((run.result or {}).get("inputs") or {}).items():
+            if read["md5"] != described(path)["digest"]:
+                stale = Difference(run.directory, f"was made from another {path} than this experiment has")
+                raise outputs.set_aside(run, [stale], f"mllam-exps retry {experiment.name}")
 
 
 def _hand_over(experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str, bool]) -> dict[str, Any]:
@@ -202,6 +221,7 @@ def _ignore(output: Path) -> None:
     if before and not before.endswith(b"\n"):
         before += b"\n"
     name = re.sub(r"([][?*\\!#])", r"\\\1", output.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)  # may be another clone's hard link
     place.write_bytes(before + f"/{name}\n".encode())
 

@@ -215,7 +215,9 @@ def _from_store(
 
 def _from_cache(repo: Repo, source: Input, target: Path) -> dict[str, Any] | None:
     """Lay out what DVC's cache has of an input, and describe it; None where it lacks any of it."""
-    if not source.tracked or source.digest is None or not outputs.check_out(repo, source.digest, target):
+    # DVC's run cache keeps what stages make for git, too: metrics, say.
+    kept = source.tracked or source.run
+    if not kept or source.digest is None or not outputs.check_out(repo, source.digest, target):
         return None
     cache = Cache.of(repo)
     return marked(target, cache.describe(source.digest)) | {"cache": cache.directory}

@@ -1,0 +1,108 @@
+"""Nothing false: random pipelines, random doings, and every saved experiment held against the truth (`oracle`)."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import environment
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from oracle import inline, truth
+from oracle.world import World
+
+SECONDS = float(os.environ.get("ORACLE_SECONDS", "100"))
+LEAST = int(os.environ.get("ORACLE_LEAST", "60"))
+"""How long to look, and how many worlds to look at in any case."""
+
+SHRINK = bool(os.environ.get("ORACLE_SHRINK"))
+"""Whether to look for the shortest story of a fault, for up to five minutes."""
+
+AGAIN = os.environ.get("ORACLE_AGAIN", "")
+"""``SEED:ROUNDS`` of a world to look at first."""
+
+
+@dataclass
+class Tally:
+    """What was looked at."""
+
+    begun: float
+    worlds: int = 0
+    saved: int = 0
+    refused: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether to stop."""
+        return self.worlds >= LEAST and time.monotonic() - self.begun > SECONDS
+
+
+def dvc(*words: str) -> tuple[int, str, str]:
+    """Run a command of DVC's in this process."""
+    from dvc.cli import main
+
+    return inline.said(main, list(words))
+
+
+def ours(*words: str) -> tuple[int, str, str]:
+    """Run a command of ours in this process."""
+    from mllam_exps import cli
+
+    def call() -> int:
+        try:
+            cli.app(list(words), standalone_mode=False)
+        except cli.MllamError as error:
+            print(f"error: {error}")
+            return int(error.exit)
+        return 0
+
+    return inline.said(call)
+
+
+def look_at_a_world(rng: random.Random, rounds: int, folder: Path, tally: Tally) -> None:
+    """Do things in one repository, and hold what was saved against the truth."""
+    (folder / "repository").mkdir(parents=True)
+    with inline.in_one_process() as scheduler:
+        world = World(folder / "repository", rng, dvc, ours, lambda _: scheduler.run_all())
+        world.begin()
+        for _ in range(rounds):
+            for _ in range(rng.randint(1, 4)):
+                world.act(slow=False)
+            world.submit()
+    found = world.falsehoods(folder / "scratch")
+    assert not found, "\n".join([world.told, *found])
+    tally.worlds += 1
+    tally.saved += len(world.submitted)
+    tally.refused += world.refused
+
+
+def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    tally = Tally(time.monotonic())
+
+    @settings(
+        max_examples=max(LEAST, 1000),
+        phases=[Phase.explicit] if AGAIN else list(Phase) if SHRINK else [Phase.generate],
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(seed=st.integers(0, 2**64), rounds=st.integers(1, 3))
+    def look(seed: int, rounds: int) -> None:
+        if AGAIN or not tally.enough:
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            look_at_a_world(random.Random(seed), rounds, folder, tally)
+            truth.clean(folder)
+
+    if AGAIN:
+        look = example(seed=int(AGAIN.partition(":")[0]), rounds=int(AGAIN.partition(":")[2]))(look)
+    look()
+    print(f"{tally.worlds} worlds, {tally.saved} experiments saved, 0 false; {tally.refused} submissions refused")
+    assert AGAIN or tally.saved > tally.worlds // 2
