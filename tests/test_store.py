@@ -59,7 +59,7 @@ def claim(run: Run, number: int = 1) -> Attempt | None:
 def submitted(run: Run, number: int = 1) -> Attempt:
     attempt = claim(run, number)
     assert attempt is not None
-    records.replace(attempt.directory / "job.json", {"id": number})
+    records.replace(attempt.directory / "job.json", {"id": number, "name": "", "submitted": 0.0})
     return attempt
 
 
@@ -139,7 +139,7 @@ def test_states_of_a_run(run: Run):
     attempt = claim(run)
     assert attempt is not None
     assert assess(run, scheduler).state is RunState.STARTING, "its claimer, we, lives"
-    records.replace(attempt.directory / "job.json", {"id": 1})
+    records.replace(attempt.directory / "job.json", {"id": 1, "name": "", "submitted": 0.0})
     for phase, state in ((JobPhase.PENDING, RunState.PENDING), (JobPhase.RUNNING, RunState.RUNNING)):
         assert assess(run, Scheduler(phase)).state is state
     for phase in (JobPhase.SUCCEEDED, JobPhase.GONE, JobPhase.FORGOTTEN):
@@ -147,6 +147,7 @@ def test_states_of_a_run(run: Run):
     records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "NaN"})
     assert assess(run, scheduler).state is RunState.FAILED
     assert assess(run, scheduler).reason == "NaN"
+    records.replace(attempt.directory / "manifest.json", {})
     records.replace(run.directory / "result.json", {"attempt": 1, "outputs": {}})
     assert assess(run, scheduler).state is RunState.DONE
 

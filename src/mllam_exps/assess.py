@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Any
 
 from mllam_exps import reasons, records, schedulers, verdicts
+from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import Attempt, Outcome, Run, RunStore, is_key
 
 HEARTBEAT_PATIENCE = 60.0
 CLAIM_PATIENCE = 120.0
@@ -73,18 +74,38 @@ def assess(run: Run, scheduler: Schedulers = schedulers.get) -> Assessment:
     last = run.last_attempt()
     if run.result is not None:
         return Assessment(RunState.DONE, attempt=last)
+    if damage := run.damage:
+        return _damaged(damage, last)
     if last is None:
         return Assessment(RunState.NEW)
+    return _of_attempt(last, scheduler)
+
+
+def _of_attempt(last: Attempt, scheduler: Schedulers) -> Assessment:
+    """Judge a run without a result by its newest attempt."""
+    if hidden := last.hidden:
+        return Assessment(RunState.UNKNOWN, str(hidden), last)
     ended = _ended(last, scheduler)
     if ended is not None:
         return ended
     claim = last.claim
     if claim is None:
         return Assessment(RunState.LOST, "its claim cannot be read any more: nobody can tell who works on it", last)
+    if last.is_gone:
+        why = f"the directory of attempt {last.number} is gone: it was deleted, or purged from its file system"
+        return _being_started(last, claim) or Assessment(RunState.LOST, why, last)
+    return _of_job(last, claim, scheduler)
+
+
+def _of_job(last: Attempt, claim: dict[str, Any], scheduler: Schedulers) -> Assessment:
+    """Judge an attempt that has not said how it ended by its job."""
     known = verdicts.known(last)
     if known is not None:
         return _ended_without_a_word(last, known)
-    asked = scheduler(claim["scheduler"], run.store)
+    try:
+        asked = scheduler(claim["scheduler"], last.run.store)
+    except MllamError as error:
+        return Assessment(RunState.UNKNOWN, str(error), last)
     try:
         job = verdicts.job_of(last, asked)
     except Uncertain as doubt:
@@ -103,6 +124,13 @@ def assess(run: Run, scheduler: Schedulers = schedulers.get) -> Assessment:
             ended = _ended_without_a_word(last, exact if exact.phase.ended else state)
         return ended
     return _living(last, state)
+
+
+def _damaged(damage: records.Trouble, last: Attempt | None) -> Assessment:
+    """Judge a run whose result is written down, and cannot be used: it is made again when somebody asks for it."""
+    if damage.hidden:
+        return Assessment(RunState.UNKNOWN, str(damage), last)
+    return Assessment(RunState.LOST, f"its result is damaged: {damage.path.name} {damage.why}", last)
 
 
 def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
@@ -224,8 +252,8 @@ def unmade(attempt: Attempt) -> list[Run]:
 
 
 def _to_come(attempt: Attempt) -> list[Run]:
-    to_come = (records.read(attempt.directory / "spec.json", "to_come") or {"to_come": {}})["to_come"]
-    return [RunStore(attempt.run.store).run(key) for key in to_come.values()]
+    record = records.read(attempt.directory / "spec.json", shape={"to_come": records.dict_of(is_key)})
+    return [RunStore(attempt.run.store).run(key) for key in (record or {"to_come": {}})["to_come"].values()]
 
 
 def _badly_ended(attempt: Attempt) -> Run | None:

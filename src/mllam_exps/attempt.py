@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -179,10 +178,11 @@ class Supervisor:
         if not number:
             return
         directory = self.attempt.run.directory.parents[1] / "slots"
-        directory.mkdir(exist_ok=True)
+        records.folder(directory)
         while True:
             for slot in range(number):
-                file = (directory / f"{socket.gethostname()}.{slot}").open("w")
+                path = directory / f"{socket.gethostname()}.{slot}"
+                file = os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -248,10 +248,7 @@ class Supervisor:
     def _tidy(self) -> None:
         """Remove what a finished run needs no more; its outputs, logs and records stay."""
         for attempt in self.attempt.run.attempts():
-            for folder in (attempt.work, attempt.tree, attempt.scratch):
-                shutil.rmtree(folder.resolve(), ignore_errors=True)
-                if folder.is_symlink():
-                    folder.unlink()
+            attempt.tidy()
 
     def _await_predecessor(self) -> None:
         """Wait until the attempt before this one has stopped, where it may live on.
@@ -440,7 +437,7 @@ class Supervisor:
             if now - beaten > HEARTBEAT_SECONDS:
                 beaten = now
                 with contextlib.suppress(OSError):
-                    self.attempt.heartbeat.touch()
+                    records.touch(self.attempt.heartbeat)
             if not self.attempt.is_current:
                 self._stop(Outcome.SUPERSEDED, f"attempt {self.attempt.number + 1} has taken the run")
             elif self.attempt.cancel_requested:
@@ -477,7 +474,8 @@ def _main(arguments: list[str]) -> int:
         print(error, flush=True)
         if not begun:
             end = {"outcome": Outcome.FAILED, "reason": str(error), "time": time.time()}
-            records.replace(attempt.directory / "end.json", end)
+            with contextlib.suppress(OSError):  # a directory that is not ours
+                records.replace(attempt.directory / "end.json", end)
         return int(error.exit)
     code = supervisor.run()
     supervisor.afterwards()

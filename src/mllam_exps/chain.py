@@ -8,6 +8,7 @@ submitted, the rest waits in the store.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -89,14 +90,9 @@ def look(experiment: Experiment) -> Standing:
 
 
 def environ_of(experiment: Experiment) -> dict[str, str]:
-    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted.
-
-    In a colleague's experiment, whose settings are not ours to choose, what counted stays.
-    """
-    settings = carried.settings(experiment.settings)  # whatever else its record holds counts for nothing
-    if not experiment.is_mine:
-        return {name: value for name, value in os.environ.items() if name not in carried.SETTINGS} | settings
-    return settings | dict(os.environ)
+    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted."""
+    # Whatever else its record holds counts for nothing.
+    return carried.settings(experiment.settings) | dict(os.environ)
 
 
 def machine_of(experiment: Experiment) -> Machine:
@@ -104,9 +100,10 @@ def machine_of(experiment: Experiment) -> Machine:
 
     Raises
     ------
-    UsageError
-        If there is none, or the origin has moved.
+    MllamError
+        If there is none, the origin has moved, or the experiment is not this user's own word.
     """
+    experiment.check_ours()
     if not experiment.origin_is_there:
         raise machines.gone(Path(experiment.origin), f"the repository of {experiment.name} has moved, or was deleted")
     return machines.load(Path(experiment.origin), experiment.machine, environ_of(experiment))
@@ -131,6 +128,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
 
     if not experiment.root.is_dir():
         raise MllamError("its clone is gone", str(experiment.clone), next=experiment.again)
+    experiment.check_ours()
     return Pipeline(
         open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
@@ -245,12 +243,10 @@ class Chain:
         repo, definition = self._definition(step.stage)
         if definition.key != step.key:
             why = f"its run key is {definition.key} now, not {step.key}"
-            raise MllamError(
-                "the experiment's clone was changed", str(self.experiment.root), why, self.experiment.again
-            )
+            what, where = "the experiment's clone was changed", str(self.experiment.root)
+            raise MllamError(what, where, why, self.experiment.again)
         run.begin(definition.to_record())
-        store, another = self.experiment.store, not self.experiment.is_mine
-        starter = Starter(workspace_of(self.experiment), self.machine, repo, store, self.environ, another)
+        starter = Starter(workspace_of(self.experiment), self.machine, repo, self.experiment.store, self.environ)
         number = now.attempt.number + 1 if now.attempt else 1
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
         if prepared is None:
@@ -375,7 +371,9 @@ class Chain:
             # One job of each experiment at least has to see to it that what waits is submitted.
             for state in standing.states.values():
                 if state.state.living and state.attempt is not None:
-                    state.attempt.alone.touch()
+                    # A colleague's own commands see to what is behind their job.
+                    with contextlib.suppress(OSError):
+                        state.attempt.alone.touch()
         return attempt
 
     def _is_lost_again(self) -> bool:

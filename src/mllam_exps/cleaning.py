@@ -11,11 +11,12 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mllam_exps import clones, experiments
+from mllam_exps import clones, experiments, records
 from mllam_exps.assess import RunState, assess
 from mllam_exps.checkouts import git
 from mllam_exps.errors import MllamError
@@ -69,11 +70,18 @@ def candidates(
     """
     everything = list(experiments.of_store(store))
     mine = [
-        e for e in everything if e.is_mine and e.origin == origin and (not names or {e.name, e.identity} & {*names})
+        e
+        for e in everything
+        if e.is_mine
+        and (e.origin == origin or _is_gone(e.origin, named=bool(names)))
+        and (not names or {e.name, e.identity} & {*names})
     ]
+    unreadable = experiments.unreadable(store)
+    if not failed:
+        yield from _damaged(unreadable, names, older_than)
     going: list[Experiment] = []
     for experiment in mine:
-        why = _why(experiment, everything, failed=failed)
+        why = _why(experiment, everything, Path(origin), failed=failed)
         if why and (age := _age(experiment.saving)) >= older_than:
             going.append(experiment)
             yield Candidate(
@@ -83,8 +91,9 @@ def candidates(
     needed = {step.key for e in everything if e not in going for step in e.steps} | _read_by_living(store)
     kept = _digests_in_git(Path(origin))
     concerned = {step.key for e in going for step in e.steps}
+    hidden = {path.name for path in unreadable}
     for run in store.runs():
-        if run.key in needed or (names and run.key not in concerned):
+        if run.key in needed or (names and run.key not in concerned) or hidden & {*run.wanted}:
             continue
         now = assess(run)
         if now.state.living or run.other_waiters(ProcessIdentity.of()) or not _is_mine(run):
@@ -98,21 +107,51 @@ def candidates(
         yield from _leftovers(store, max(older_than, LEFT_BEHIND))
 
 
+def _is_gone(origin: str, *, named: bool) -> bool:
+    """Tell whether a repository was deleted; one whose file system is not mounted was not, as far as that can be told.
+
+    Parameters
+    ----------
+    named : bool
+        Whether the user named an experiment of it, and so knows.
+    """
+    place = Path(origin)
+    return not os.path.lexists(place) and (named or place.parent.is_dir())
+
+
+def _damaged(unreadable: list[Path], names: list[str], older_than: float) -> Iterator[Candidate]:
+    """Yield this user's experiments whose record is damaged, so that nobody can do anything with them."""
+    for directory in unreadable:
+        found = records.look(directory / "run.json")
+        if isinstance(found, records.Trouble) and found.hidden:
+            continue
+        run = Run(directory)
+        if _is_mine(run) and (not names or directory.name in names) and (age := _age(run)) >= older_than:
+            why = "its run.json is damaged" if found else "its run.json is gone"
+            yield Candidate(directory, f"experiment {directory.name}", why, _size(directory), age, run)
+
+
 def _read_by_living(store: RunStore) -> set[str]:
     """Return the runs whose outputs others read just now, or are about to."""
     me = ProcessIdentity.of()
     living = (run for run in store.runs() if run.result is None and (assess(run).state.living or run.other_waiters(me)))
     inputs = [i for run in living for i in ((run.definition or {}).get("inputs") or {}).values()]
-    return {str(i["run"]) for i in inputs if i.get("run")}
+    return {str(i["run"]) for i in inputs if isinstance(i, dict) and i.get("run")}
 
 
 def _leftovers(store: RunStore, older_than: float) -> Iterator[Candidate]:
     """Yield what killed commands left behind: experiments half built, and things half deleted."""
-    places = [*experiments.folder(store).glob(".new-*"), *experiments.folder(store).glob(".gone-*")]
-    places += (store.directory / "runs").glob(".gone-*")
-    for path in places:
-        run = Run(path)
-        if _is_mine(run) and (age := time.time() - path.stat().st_mtime) > older_than:
+    for parent, begins in (
+        (experiments.folder(store), (".new-", ".gone-")),
+        (store.directory / "runs", (".gone-",)),
+    ):
+        for name in records.entries(parent):
+            path = parent / name
+            if not name.startswith(begins) or not _holds_mine(path):
+                continue
+            run, age = Run(path), time.time() - os.lstat(path).st_mtime
+            if age <= older_than:
+                continue
             yield Candidate(path, path.name, "left behind by a command that was killed", _size(path), age, run)
 
 
@@ -120,26 +159,31 @@ def delete(candidate: Candidate) -> bool:
     """Delete it, unless it has come to life since it was looked at."""
     if assess(candidate.run).state.living or candidate.run.other_waiters(ProcessIdentity.of()):
         return False
-    # Out of sight in one step: nobody finds half of it.
-    gone = candidate.directory.with_name(f".gone-{candidate.directory.name}")
     for attempt in candidate.run.attempts():
-        for folder in (attempt.work, attempt.tree, attempt.scratch):
-            if folder.is_symlink():  # on another file system
-                shutil.rmtree(folder.resolve(), ignore_errors=True)
+        attempt.remove_elsewhere()
+    # git holds what the clone borrows, where it can still be asked.
     if candidate.run.stage == experiments.SAVE and (experiment := experiments.read(candidate.directory)):
         clones.release(Path(experiment.origin), experiment.identity)
-    candidate.directory.rename(gone)
-    shutil.rmtree(gone)
+    # Out of sight in one step: nobody finds half of it.
+    gone = candidate.directory
+    if not gone.name.startswith(".gone-"):
+        gone = candidate.directory.with_name(f".gone-{candidate.directory.name}-{uuid.uuid4().hex[:6]}")
+        candidate.directory.rename(gone)
+    # What colleagues' attempts left there is theirs to remove: their `clean` finds it.
+    shutil.rmtree(gone, ignore_errors=True)
     return True
 
 
-def _why(experiment: Experiment, everything: list[Experiment], *, failed: bool) -> str:
+def _why(experiment: Experiment, everything: list[Experiment], here: Path, *, failed: bool) -> str:
     """Return why an experiment may go; nothing where it may not."""
     state = assess(experiment.saving).state
+    gone = _is_gone(experiment.origin, named=True)
     if any(assess(run).state.living for run in experiment.runs.values()) and state is not RunState.DONE:
         return ""
     if state.stopped:
         return str(state)
+    if gone and not failed and not (state.living or _has(here, experiment)):
+        return f"its repository {experiment.origin} is gone"
     if state is RunState.DONE and not failed and not is_in_git(experiment):
         newer = [e for e in everything if e.place == experiment.place and e.created > experiment.created]
         return f"replaced by a newer {experiment.name}" if newer else f"removed from {experiment.origin}"
@@ -148,12 +192,19 @@ def _why(experiment: Experiment, everything: list[Experiment], *, failed: bool) 
 
 def is_in_git(experiment: Experiment) -> bool:
     """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
-    commit = str((experiment.saving.result or {}).get("commit"))
+    origin = Path(experiment.origin)
+    return _has(origin, experiment) or not origin.exists()  # of one that is not there nobody can say
+
+
+def _has(repository: Path, experiment: Experiment) -> bool:
+    """Tell whether a repository has the commit of a saved experiment: its own may have been moved."""
+    commit = (experiment.saving.result or {}).get("commit")
+    if not commit:
+        return False
     try:
-        return bool(git(Path(experiment.origin), "for-each-ref", "--contains", commit, "--count=1"))
+        return bool(git(repository, "for-each-ref", "--contains", commit, "--count=1"))
     except MllamError:
-        # The repository, or the commit, is not there to be asked.
-        return Path(experiment.origin).exists() is False
+        return False  # the repository, or the commit, is not there to be asked
 
 
 def _digests_in_git(origin: Path) -> set[str]:
@@ -171,11 +222,20 @@ def _digests(run: Run) -> set[str]:
 
 
 def _is_mine(run: Run) -> bool:
-    return run.directory.stat().st_uid == os.getuid()
+    try:
+        return os.lstat(run.directory).st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def _holds_mine(directory: Path) -> bool:
+    """Tell whether a directory, or an attempt's in it, is this user's."""
+    attempts = [directory / "attempts" / name for name in records.entries(directory / "attempts")]
+    return any(_is_mine(Run(place)) for place in (directory, *attempts))
 
 
 def _age(run: Run) -> float:
-    times = [run.directory.stat().st_mtime]
+    times = [os.lstat(run.directory).st_mtime]
     for attempt in run.attempts():
         times.append(attempt.claimed_at)
         times += [float(record["time"]) for record in (attempt.end, attempt.started) if record and record.get("time")]

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mllam_exps import carried, experiments, records, schedulers
-from mllam_exps.assess import RunState, assess
+from mllam_exps.assess import assess
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
 from mllam_exps.store import RunStore
+from mllam_exps.terminal import warn
 
 if TYPE_CHECKING:
     from mllam_exps.room import Room
@@ -33,20 +34,18 @@ NAMED = 3
 """Experiments that a message names; it counts the others."""
 
 
-def waiting(store: RunStore, *, others: bool = False) -> list[Experiment]:
-    """Return this user's experiments that nobody is at work to finish, oldest first; or those of all `others`."""
-    found = [e for e in experiments.unsaved(store) if e.is_mine is not others]
+def waiting(store: RunStore) -> list[Experiment]:
+    """Return this user's experiments that nobody is at work to finish, oldest first."""
+    found = [e for e in experiments.unsaved(store) if e.is_mine]
     states = {e.identity: assess(e.saving).state for e in found}
     return [e for e in found if not (states[e.identity].settled or states[e.identity].living)]
 
 
-def dispatch(store: RunStore, *, others: bool = False, wait: bool = False) -> int:
+def dispatch(store: RunStore, *, wait: bool = False) -> int:
     """Submit what fits now of what waits, and see to it that what cannot wait by itself is waited for.
 
     Parameters
     ----------
-    others : bool
-        Whether stages of colleagues' experiments are submitted, too, as jobs of this user's (`submit_for_others`).
     wait : bool
         Whether to wait for another process that is at it: it may have seen no room that is there now.
 
@@ -55,11 +54,11 @@ def dispatch(store: RunStore, *, others: bool = False, wait: bool = False) -> in
     int
         How many of this user's experiments still wait.
     """
-    if not (waiting(store) or (others and waiting(store, others=True))):
+    if not waiting(store):
         return 0
     with lock(store, "dispatch", wait=wait) as mine:
         if mine:
-            _advance(waiting(store) + (waiting(store, others=True) if others else []))
+            _advance(waiting(store))
     left = waiting(store)
     if any(not schedulers.get(_scheduler(e), store.directory).chains for e in left):
         ensure_watcher(store)
@@ -99,11 +98,10 @@ def _advance(found: list[Experiment]) -> bool:
         except Exception as error:
             # Whatever is wrong with one keeps neither the others nor the command that looks from going on.
             told = str(error) if isinstance(error, MllamError | OSError) else f"{type(error).__name__}: {error}"
-            whose = "" if experiment.is_mine else f" of {experiment.user}"
-            trouble.setdefault(told, []).append(f"{experiment.name}{whose}")
+            trouble.setdefault(told, []).append(experiment.name)
     for told, names in trouble.items():
         some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-        print(f"{some} cannot be gone on with: {told}", file=sys.stderr, flush=True)
+        warn(f"{some} cannot be gone on with: {told}")
     return hope
 
 
@@ -117,34 +115,15 @@ def _advance_one(experiment: Experiment, machine: Machine, room: Room) -> bool:
         return False
     begun = any(run.last_attempt() is not None for run in experiment.runs.values())
     if not room.look() and not begun:
-        if experiment.is_mine:
-            experiment.note_waits(room.full)
+        experiment.note_waits(room.full)
         return True
     # It may have been cancelled, or gone on with, while others were advanced.
     now = assess(experiment.saving).state
-    if now.settled or now.living or not (experiment.is_mine or _can_be_helped(experiment, machine)):
+    if now.settled or now.living:
         return True
     chain = Chain(experiment, machine, room)
-    standing = chain.advance(again=False)
-    if experiment.is_mine:
-        chain.follow(standing)  # a colleague's is saved by its owner's jobs and commands
-    elif standing.started:
-        what = ", ".join(standing.started)
-        print(f"submitted for {experiment.name} of {experiment.user}: {what}", file=sys.stderr, flush=True)
+    chain.follow(chain.advance(again=False))
     return True
-
-
-def _can_be_helped(experiment: Experiment, machine: Machine) -> bool:
-    """Tell whether stages of a colleague's experiment wait, and would run with the programs that it was meant for."""
-    from mllam_exps.chain import programs_are_the_same
-
-    if not any(assess(run).state is RunState.NEW for run in experiment.runs.values()):
-        return False
-    if programs_are_the_same(experiment, machine):
-        return True
-    what = f"{experiment.name} of {experiment.user} waits: it needs other versions of the programs than are here"
-    print(what, file=sys.stderr, flush=True)
-    return False
 
 
 def ensure_watcher(store: RunStore) -> None:
@@ -154,9 +133,11 @@ def ensure_watcher(store: RunStore) -> None:
     with lock(store, _watcher()) as free:
         if free is None:
             return
-    log = store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log"
+    log = records.open_file(
+        store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    )
     command = [sys.executable, "-P", "-m", "mllam_exps.dispatch", str(store.directory)]
-    with log.open("ab") as file:
+    with os.fdopen(log, "ab") as file:
         subprocess.Popen(
             command,
             env=environment.child_environment(os.environ),

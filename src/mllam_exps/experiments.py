@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pwd
 import shlex
 import shutil
 import time
@@ -27,13 +26,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import records
+from mllam_exps import ownership, records
 from mllam_exps.assess import assess
-from mllam_exps.store import KEY, Outcome, Run, RunStore
+from mllam_exps.errors import MllamError
+from mllam_exps.records import Shape, Trouble, count, dict_of, list_of, maybe, number, of_shape, text
+from mllam_exps.store import Outcome, Run, RunStore, is_key
 
 FOLDER = "experiments"
 SAVE = "save"
 """The last job of an experiment, as a stage: it saves what the others made."""
+
+
+_DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
+_STEP: Shape = {"stage": text, "key": is_key, "needs": list_of(is_key), "known": maybe(dict_of(of_shape(_DESCRIBED)))}
+_EXPERIMENT: Shape = {
+    "name": text,
+    "origin": text,
+    "prefix": text,
+    "baseline": text,
+    "overrides": dict_of(list_of(text)),
+    "command": list_of(text),
+    "message": text,
+    "machine": text,
+    "uid": count,
+    "created": number,
+    "steps": list_of(of_shape(_STEP)),
+    "sources": maybe(dict_of(of_shape(_DESCRIBED))),
+    "stages": list_of(text),
+    "edited": maybe(list_of(text)),
+    "settings": maybe(dict_of(text)),
+    "replaces": maybe(text),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +190,7 @@ class Experiment:
     @property
     def user(self) -> str:
         """The name of its owner."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+        return ownership.user_name(self.uid)
 
     @property
     def is_mine(self) -> bool:
@@ -179,6 +199,30 @@ class Experiment:
             return self.uid == os.getuid() == self.directory.stat().st_uid
         except FileNotFoundError:
             return self.uid == os.getuid()  # it is about to be made
+        except OSError:
+            return False
+
+    def check_ours(self) -> None:
+        """Refuse to do what others may have written into its record or its clone: they are executed as this user.
+
+        Raises
+        ------
+        MllamError
+            If they are another user's, or others may write to them.
+        """
+        if not self.is_mine:
+            what = f"is {self.user}'s: nobody goes on for another"
+            raise MllamError(what, self.name, next=f"submit it as yours: {self.typed}")
+        way_out = f"chmod -R go-w {shlex.quote(str(self.directory))} if nobody else has written there; "
+        way_out += f"or mllam-exps clean {self.identity}, and submit it again"
+        for place in (self.directory, self.directory / "run.json", self.clone, self.clone / ".git", self.root):
+            if os.path.lexists(place):
+                ownership.check(place, way_out)
+
+    @property
+    def typed(self) -> str:
+        """The command that submitted it."""
+        return shlex.join(self.command)
 
     @property
     def changed(self) -> str:
@@ -206,7 +250,7 @@ class Experiment:
     @property
     def waits(self) -> str:
         """Why something of it that could be submitted was not, when that was tried last."""
-        return str((records.read(self.directory / "waits.json", "why") or {}).get("why", ""))
+        return str((records.read(self.directory / "waits.json", shape={"why": text}) or {}).get("why", ""))
 
     def note_waits(self, why: str) -> None:
         """Write that down, for whoever asks; nothing is decided by it."""
@@ -221,17 +265,42 @@ class Experiment:
 
     def write(self, built: Path) -> bool:
         """Move what was built elsewhere in the store to its place; False if somebody was first."""
-        (built / "attempts").mkdir(exist_ok=True)
-        (built / "waiters").mkdir(exist_ok=True)
+        for folder in ("attempts", "waiters"):
+            (built / folder).mkdir(ownership.OWN)
         records.replace(built / "run.json", self.to_record())
         try:
             built.rename(self.directory)
         except OSError:
-            if not (self.directory / "run.json").exists():
+            if not self.directory.is_dir():
                 raise
+            first = read(self.directory)
+            if first is None:
+                self._mend(built)
             shutil.rmtree(built, ignore_errors=True)
-            return False
+            return first is None
         return True
+
+    def _mend(self, built: Path) -> None:
+        """Write again what stands in its place and cannot be read, if that is ours.
+
+        Raises
+        ------
+        MllamError
+            If it is not.
+        """
+        if why := ownership.objection(self.directory):
+            what = "what stands in the place of this experiment cannot be read"
+            raise MllamError(what, str(self.directory), f"it {why}", "submit it under another name: -n NAME")
+        records.replace(self.directory / "run.json", self.to_record())
+        self.renew_clone(built)
+
+    def renew_clone(self, built: Path) -> None:
+        """Put a clone of the same state in the place of its own, of which something may be gone."""
+        old = self.directory / f".clone-{uuid.uuid4().hex[:8]}"
+        if os.path.lexists(self.clone):
+            self.clone.rename(old)
+        (built / "clone").rename(self.clone)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def identity(facts: Mapping[str, Any]) -> str:
@@ -246,20 +315,29 @@ def folder(store: RunStore) -> Path:
 
 
 def building_site(store: RunStore) -> Path:
-    """Return a new directory to build an experiment in: on the right file system, and nothing that is looked at."""
-    site = folder(store) / f".new-{uuid.uuid4().hex[:12]}"
-    site.mkdir(parents=True)
+    """Return a new directory to build an experiment in: on the right file system, and nothing that is looked at.
+
+    Its clone is for nobody else's eyes: git executes what a repository's configuration says.
+    """
+    site = records.folder(folder(store) / f".new-{uuid.uuid4().hex[:12]}", ownership.OWN)
+    (site / "clone").mkdir(ownership.PRIVATE)
     return site
 
 
 def read(directory: Path) -> Experiment | None:
     """Return the experiment of a directory, or None where there is none."""
-    record = records.read(directory / "run.json", "name", "steps", "origin", "stages")
+    record = records.read(directory / "run.json", shape=_EXPERIMENT)
     if record is None:
         return None
-    known = {name: record[name] for name in Experiment.__dataclass_fields__ if name in record}
-    steps = tuple(Step(**step | {"needs": tuple(step["needs"])}) for step in record["steps"])
-    return Experiment(**known | {"directory": directory, "steps": steps, "stages": tuple(record["stages"])})
+    known = {name: record[name] for name in Experiment.__dataclass_fields__ if record.get(name) is not None}
+    steps = tuple(Step(s["stage"], s["key"], tuple(s["needs"]), s.get("known") or {}) for s in record["steps"])
+    lists = {name: tuple(record.get(name) or ()) for name in ("stages", "edited")}
+    return Experiment(**known | {"directory": directory, "steps": steps} | lists)
+
+
+def unreadable(store: RunStore) -> list[Path]:
+    """Return the directories of experiments that nobody can tell anything of from here."""
+    return [path for path in _places(store) if not isinstance(records.look(path / "run.json", shape=_EXPERIMENT), dict)]
 
 
 def of_store(store: RunStore) -> Iterator[Experiment]:
@@ -279,11 +357,17 @@ def waiting_for(run: Run) -> list[Experiment]:
 
 
 def _places(store: RunStore) -> Iterator[Path]:
-    return (path for path in folder(store).glob(f"{SAVE}-*") if KEY.fullmatch(path.name))
+    names = (name for name in records.entries(folder(store)) if name.startswith(f"{SAVE}-") and is_key(name))
+    return (folder(store) / name for name in names)
 
 
 def _read_all(places: Iterable[Path]) -> Iterator[Experiment]:
-    found = filter(None, map(read, places))
+    found = []
+    for place in places:
+        if (experiment := read(place)) is not None:
+            found.append(experiment)
+        elif not os.path.lexists(place / "run.json") and os.access(place, os.R_OK | os.X_OK):
+            records.tell(Trouble(place, "is an experiment without its run.json"))
     yield from sorted(found, key=lambda e: (e.created, e.name))
 
 

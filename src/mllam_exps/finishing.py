@@ -46,6 +46,7 @@ class Finisher(Supervisor):
         found = experiments.read(attempt.run.directory)
         if found is None:
             raise MllamError("there is no experiment here", str(attempt.run.directory))
+        found.check_ours()
         self.experiment: Experiment = found
         self._saved_before = False
 

@@ -11,15 +11,16 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
-from mllam_exps.store import RunStore
+from mllam_exps import records
+from mllam_exps.store import STICKY, RunStore
 
 
 @contextlib.contextmanager
 def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
     """Hold a lock of this user's in a run store; None where another process has it."""
-    folder = store.directory / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.{os.getuid()}").open("w") as file:
+    path = records.folder(store.directory / "locks", STICKY) / f"{name}.{os.getuid()}"
+    # Others write in that folder: nothing is emptied, and no link followed.
+    with os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -181,8 +181,6 @@ class Settings(Model):
     """What Ctrl-C does to the runs that are waited for: cancel them, or leave them running."""
     max_jobs: Count | None = None
     """At most so many of one's jobs, pending or running, at once; what does not fit waits. null is no limit of ours."""
-    submit_for_others: bool = False
-    """Whether your commands submit, as jobs of yours, what colleagues' experiments in a shared run store wait for."""
 
 
 def as_arguments(options: Mapping[str, OptionValue]) -> list[str]:

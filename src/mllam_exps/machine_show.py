@@ -24,7 +24,7 @@ class Value:
 
 def values(machine: Machine) -> Iterator[Value]:
     """Yield every value of a machine; of resources those that are set, the default's in each stage too."""
-    for field in ("scheduler", "hosts", "working_directory", "on_interrupt", "max_jobs", "submit_for_others"):
+    for field in ("scheduler", "hosts", "working_directory", "on_interrupt", "max_jobs"):
         yield Value(field, getattr(machine, field), machine.origin(field))
     for field in ("logs", "run_store", "cartopy_data"):
         yield Value(f"paths.{field}", getattr(machine.paths, field), machine.origin(f"paths.{field}"))

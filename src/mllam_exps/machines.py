@@ -306,11 +306,20 @@ def _check(
     return settings, problems
 
 
+GONE = {
+    "submit_for_others": "delete the line; who wants to go on with a colleague's experiment submits the same:"
+    " what is done is shared",
+}
+"""Keys of before, and what to do instead."""
+
+
 def _told(error: dict[str, Any], origins: Mapping[str, str], shown: str) -> UsageError:
     """Turn an error of pydantic into one of ours."""
     parts = [str(part) for part in error["loc"] if part != "[key]"]
     where = _place(".".join(parts), origins, shown)
     if error["type"] == "extra_forbidden":
+        if way_out := GONE.get(parts[-1]):
+            return UsageError("is no key any more", where=where, next=way_out)
         model = _model(parts[:-1])
         near = _nearest(parts[-1], model.model_fields) if model else ""
         return UsageError("is unknown", where=where, why=f"no key of that name{near}")

@@ -178,6 +178,7 @@ class Planner:
             lockfile.draft(pipeline, asked, found).write(site / "clone")
         identity = experiments.identity(
             {
+                "uid": os.getuid(),  # what two people submit from one repository is no one's to share
                 "origin": self._origin,
                 "baseline": self.state.baseline,
                 "tree": self.state.tree,

@@ -63,7 +63,9 @@ class ProcessIdentity:
             process = psutil.Process(self.pid)
             # A zombie has ended: only its parent has not been told yet.
             return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+        except psutil.AccessDenied:  # a host may hide processes from other users (hidepid)
+            return None
+        except (psutil.NoSuchProcess, OverflowError):
             return False
 
 

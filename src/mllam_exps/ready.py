@@ -17,7 +17,8 @@ from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.locks import lock
 from mllam_exps.spec import Spec
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import Attempt, Outcome, Run, RunStore, is_key
+from mllam_exps.terminal import say
 
 PATIENCE = 20.0
 """Seconds that a job spends on saving, in which its nodes do nothing else."""
@@ -85,7 +86,7 @@ def _save_each(found: list[Experiment], enough: Callable[[], bool]) -> Iterator[
                 continue
         except Exception as error:
             # Whatever is wrong with one is nothing to the others.
-            print(f"{experiment.name} is left to its own last job: {error}", flush=True)
+            say(f"{experiment.name} is left to its own last job: {error}")
             continue
         yield experiment, attempt
         tell()
@@ -111,6 +112,7 @@ def save(experiment: Experiment, number: int) -> bool:
 
     if experiment.saving.result is not None:
         return False
+    experiment.check_ours()
     commit = saving.save(experiment)
     record = {"attempt": number, "outputs": {}, "commit": commit, "time": time.time()}
     records.replace(experiment.saving.directory / "result.json", record)
@@ -124,7 +126,7 @@ def one_on_this_host(store: RunStore, *, wait: bool = False) -> AbstractContextM
 
 
 def _wanting(store: RunStore, run: Run) -> Iterator[Experiment]:
-    places = [experiments.folder(store) / identity for identity in run.wanted]
+    places = [experiments.folder(store) / identity for identity in run.wanted if is_key(identity)]
     return filter(None, (experiments.read(place) for place in places if Run(place).result is None))
 
 
@@ -166,4 +168,4 @@ def _take_back(store: RunStore, done: list[tuple[Experiment, Attempt]], why: str
             try:
                 scheduler.cancel(scheduler.job(record))
             except MllamError as error:
-                print(f"the last job of {experiment.name} has nothing to do any more: {error}", flush=True)
+                say(f"the last job of {experiment.name} has nothing to do any more: {error}")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps import checks, dispatch, experiments, machines
+from mllam_exps import checks, dispatch, experiments, machines, ownership
 from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.errors import UsageError
 from mllam_exps.machines import Machine
@@ -113,7 +113,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
     if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
         for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
             print(f"note: {note}", file=sys.stderr)
-    dispatch.dispatch(store, others=machine.submit_for_others)
+    dispatch.dispatch(store)
     Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
 
 
@@ -122,9 +122,9 @@ def set_result_aside(run: Any) -> None:
     import shutil
 
     result = run.directory / "result.json"
-    if result.exists():
-        attempt = run.last_attempt()
-        result.rename(run.directory / f"result-until-attempt-{attempt.number}.json")
+    if os.path.lexists(result):
+        result.rename(run.directory / f"result-until-attempt-{run.next_number - 1}.json")
     for attempt in run.attempts():
-        if attempt.end is not None:
+        # Through a directory that others write to, we could be led anywhere.
+        if attempt.end is not None and ownership.is_ours_alone(attempt.directory):
             shutil.rmtree(attempt.scratch, ignore_errors=True)

@@ -34,8 +34,6 @@ class Starter:
     repo: Repo
     store: RunStore
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    for_another: bool = False
-    """Whether the runs are a colleague's: what cannot be started by us has not failed."""
 
     def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
         """Claim attempt `number` and start it; None if another driver has claimed it.
@@ -88,10 +86,10 @@ class Starter:
             )
             self._spec(definition, parameters, scheduler, request, to_come).write(attempt)
         except BaseException as error:
-            give_up(attempt, error, tried=not self.for_another)
+            give_up(attempt, error)
             raise
         self._link_log(attempt)
-        return Prepared(attempt, request, scheduler, self.for_another)
+        return Prepared(attempt, request, scheduler)
 
     @staticmethod
     def _claim(attempt: Attempt) -> dict[str, Any]:
@@ -153,7 +151,6 @@ class Prepared:
     attempt: Attempt
     request: JobRequest
     scheduler: Scheduler
-    for_another: bool = False
 
     def submit(self, after: tuple[Job, ...]) -> Job | None:
         """Hand it to the scheduler, behind the jobs that it waits for, and write down what that answered.
@@ -177,22 +174,22 @@ class Prepared:
                 records.replace(self.attempt.directory / "uncertain.json", record)
                 return None
             except (MllamError, OSError) as error:
-                give_up(self.attempt, error, tried=not self.for_another)
+                give_up(self.attempt, error)
                 raise
             return job
 
 
-def give_up(attempt: Attempt, error: BaseException, *, tried: bool = True) -> None:
-    """Write down why nothing was started, so that nobody waits for this attempt.
+def give_up(attempt: Attempt, error: BaseException) -> None:
+    """Write down why nothing was started, so that nobody waits for this attempt; where there was no room, none failed.
 
-    Parameters
-    ----------
-    tried : bool
-        Whether that is a failure; where there was no room it is none in any case.
+    Raises
+    ------
+    MllamError
+        In the place of an error of the operating system.
     """
     reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
     reason = reason or "interrupted before it was submitted"
-    outcome = Outcome.FAILED if tried else Outcome.REFUSED
+    outcome = Outcome.FAILED
     if isinstance(error, NoRoom):
         outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})" if error.why else error.what
     with contextlib.suppress(OSError):

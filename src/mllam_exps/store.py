@@ -25,6 +25,9 @@ Claims (``attempts/<n>.json``) and results are created by one writer only (`reco
 while there is no claim with a higher number. That is the fencing token: who is not current any more stops, and nothing
 that it writes counts, because every attempt writes to a directory of its own and only a current one may create
 ``result.json``.
+
+The folders of a run are the team's; an attempt's own belongs to who claimed it, and nobody else writes there. So what
+is executed comes from there (`spec`), and never from ``run.json``, which anybody may have written.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -41,15 +45,52 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from mllam_exps import records
+from mllam_exps import ownership, records
+from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
+from mllam_exps.records import Kind, Shape, Trouble, count, dict_of, flag, maybe, number, of_shape, text
 
 KEY = re.compile(r"[A-Za-z0-9_.@%~-]+-[0-9a-f]{32}")
+_CLAIM = re.compile(r"([1-9][0-9]*)\.json")
+
+STICKY = 0o1777
+"""Of a folder in which many write, and everybody removes or renames only what is theirs."""
+
+_PROCESS: dict[str, Kind] = {"host": text, "boot": text, "pid": count, "started": number}
+_STARTED = _PROCESS | {"time": maybe(number), "node": maybe(text)}
+_CLAIMED: Shape = {
+    "claimed_by": of_shape(_PROCESS),
+    "experiment": text,
+    "job_name": text,
+    "scheduler": text,
+    "time": number,
+    "uid": maybe(count),
+    "workspace": maybe(text),
+}
+_END: Shape = {"outcome": text, "reason": text, "time": maybe(number), "by": maybe(text)}
+_OUTPUT: Shape = {"digest": text, "size": maybe(number), "files": maybe(count), "isexec": maybe(flag)}
+_RESULT: Shape = {"attempt": count, "outputs": dict_of(of_shape(_OUTPUT)), "commit": maybe(text), "time": maybe(number)}
+_PROGRESS: Shape = {"text": maybe(text), "seconds_left": maybe(number)}
+_JOBS: dict[str, Shape] = {
+    "local": _PROCESS,
+    "slurm": {
+        "id": lambda value: text(value) or count(value),
+        "name": text,
+        "submitted": number,
+        "script": maybe(text),
+    },
+}
+"""What a scheduler's own record of a job holds."""
 
 
 def key_of(stage: str, digest: str) -> str:
     """Return a run key: ``<stage>-<digest>``, a file's name whatever the stage is called (a matrix may hold paths)."""
     return f"{quote(stage, safe='@')}-{digest}"
+
+
+def is_key(value: object) -> bool:
+    """Tell whether a value is a run key: it becomes part of a path."""
+    return isinstance(value, str) and KEY.fullmatch(value) is not None
 
 
 class Outcome(StrEnum):
@@ -95,6 +136,44 @@ class Attempt:
         (self.tree / folder).mkdir(parents=True)
         self.work.symlink_to(self.tree / folder)
 
+    def _make_directory(self) -> None:
+        """Make the attempt's directory, which nobody else may write to; what lies in its place is put aside.
+
+        Raises
+        ------
+        MllamError
+            If it is a colleague's, and stays.
+        """
+        try:
+            self.directory.mkdir(ownership.OWN)
+        except FileExistsError:
+            # Its claim was lost, to a purge of old files, say.
+            aside = self.directory.with_name(f"{self.number}-before-{uuid.uuid4().hex[:8]}")
+            try:
+                self.directory.rename(aside)
+            except OSError as error:
+                place, why = str(self.directory), f"it belongs to {ownership.owner_of(self.directory)}"
+                raise MllamError("is in the way", place, why, "start it again: it takes another") from error
+            self.directory.mkdir(ownership.OWN)
+
+    def remove_elsewhere(self) -> None:
+        """Remove what it has on another file system: a link there is followed only if nobody else can have made it."""
+        if ownership.is_ours_alone(self.directory):
+            for folder in (self.work, self.tree, self.scratch):
+                if folder.is_symlink() and not folder.resolve().is_relative_to(self.directory.resolve()):
+                    shutil.rmtree(folder.resolve(), ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what a finished run needs no more, where that is ours; its outputs, logs and records stay."""
+        if not ownership.is_ours_alone(self.directory):
+            return
+        self.remove_elsewhere()
+        for folder in (self.work, self.tree, self.scratch):
+            if folder.is_symlink():
+                folder.unlink()
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
     @property
     def scratch(self) -> Path:
         """What the program writes that is no output."""
@@ -118,13 +197,30 @@ class Attempt:
     @property
     def claim(self) -> dict[str, Any] | None:
         """Who claimed the attempt; None where that cannot be read any more."""
-        path = self.run.directory / "attempts" / f"{self.number}.json"
-        return records.read(path, "claimed_by", "experiment", "job_name", "scheduler", "time")
+        return records.read(self._claim, shape=_CLAIMED)
+
+    @property
+    def _claim(self) -> Path:
+        return self.run.directory / "attempts" / f"{self.number}.json"
+
+    @property
+    def hidden(self) -> Trouble | None:
+        """Why nobody can tell from here how it is: its records are others' to read, or a newer version's."""
+        for path, shape in ((self._claim, _CLAIMED), (self.directory / "end.json", _END)):
+            found = records.look(path, shape=shape)
+            if isinstance(found, Trouble) and found.hidden:
+                return found
+        return None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its directory is not there, although it was claimed: a scratch file system was purged, say."""
+        return not os.path.lexists(self.directory)
 
     @property
     def claimed_at(self) -> float:
         """When it was claimed, by the file system's clock; 0 where that cannot be told."""
-        return _mtime(self.run.directory / "attempts" / f"{self.number}.json")
+        return _mtime(self._claim)
 
     @property
     def started_at(self) -> float:
@@ -144,32 +240,33 @@ class Attempt:
     @property
     def uncertain(self) -> dict[str, Any] | None:
         """What was said when nobody knew whether the scheduler had accepted its job."""
-        return records.read(self.directory / "uncertain.json", "why")
+        return records.read(self.directory / "uncertain.json", shape={"why": text})
 
     @property
     def job(self) -> dict[str, Any] | None:
         """What the scheduler answered, once it did."""
-        return records.read(self.directory / "job.json") or None
+        scheduler = (self.claim or {}).get("scheduler")
+        return records.read(self.directory / "job.json", shape=_JOBS.get(str(scheduler))) or None
 
     @property
     def started(self) -> dict[str, Any] | None:
         """The attempt's own record of its start."""
-        return records.read(self.directory / "started.json")
+        return records.read(self.directory / "started.json", shape=_STARTED)
 
     @property
     def end(self) -> dict[str, Any] | None:
         """The attempt's own completion record."""
-        return records.read(self.directory / "end.json", "outcome", "reason")
+        return records.read(self.directory / "end.json", shape=_END)
 
     @property
     def progress(self) -> dict[str, Any] | None:
         """How far the program says it is."""
-        return records.read(self.scratch / "progress.json")
+        return records.read(self.scratch / "progress.json", shape=_PROGRESS)
 
     @property
     def is_current(self) -> bool:
         """Whether this attempt still owns the run."""
-        return not (self.run.directory / "attempts" / f"{self.number + 1}.json").exists()
+        return not os.path.lexists(Attempt(self.run, self.number + 1)._claim)
 
     @property
     def alone(self) -> Path:
@@ -177,13 +274,39 @@ class Attempt:
         return self.directory / "alone"
 
     def request_cancel(self, by: ProcessIdentity) -> None:
-        """Ask the attempt to stop; it looks for this every second."""
-        records.replace(self.directory / "cancel.json", by.to_record() | {"time": time.time()})
+        """Ask the attempt to stop; it looks for this every second.
+
+        Raises
+        ------
+        MllamError
+            If it is a colleague's.
+        """
+        try:
+            records.replace(self.directory / "cancel.json", by.to_record() | {"time": time.time()})
+        except PermissionError as error:
+            owner = ownership.owner_of(self.directory)
+            why = f"it is {owner}'s, and nobody else can stop it"
+            raise MllamError("cannot be stopped", str(self.directory), why, f"ask {owner}") from error
+        except FileNotFoundError as error:
+            raise MllamError("cannot be asked to stop", str(self.directory), "its directory is gone") from error
 
     @property
     def cancel_requested(self) -> bool:
         """Whether somebody asked the attempt to stop."""
-        return (self.directory / "cancel.json").exists()
+        return os.path.lexists(self.directory / "cancel.json")
+
+    def check_ours(self) -> None:
+        """Refuse to do what others may have written into its directory.
+
+        Raises
+        ------
+        MllamError
+            If the directory, or what is read there, is another user's, or others may write to it.
+        """
+        way_out = f"ask {ownership.owner_of(self.directory)} what that is; mllam-exps retry or submit starts another"
+        for place in (self.directory, self.directory / "spec.json", self.directory / "job.sh"):
+            if place.name != "job.sh" or os.path.lexists(place):
+                ownership.check(place, way_out)
 
 
 @dataclass(frozen=True)
@@ -208,17 +331,16 @@ class Run:
         return self.directory.parents[1]
 
     def now(self) -> float:
-        """Return the time by the file system's own clock: those of hosts differ by minutes.
+        """Return the time by the file system's own clock: those of hosts differ by minutes."""
+        return records.now(self.directory)
 
-        Raises
-        ------
-        OSError
-            Where the store cannot be written.
-        """
-        # What we touch now gets its time from the same file server as everything else here.
-        probe = self.directory / "waiters" / "clock"
-        probe.touch()
-        return probe.stat().st_mtime
+    @property
+    def begun_at(self) -> float:
+        """When it was defined, by the file system's clock."""
+        try:
+            return os.lstat(self.directory / "run.json").st_mtime
+        except OSError:
+            return 0.0
 
     @property
     def definition(self) -> dict[str, Any] | None:
@@ -227,32 +349,60 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The proven result, or None."""
-        return records.read(self.directory / "result.json", "attempt", "outputs")
+        """The proven result, or None; one without its files is none."""
+        record = records.read(self.directory / "result.json", shape=_RESULT)
+        if record is None:
+            return None
+        if lost := self._lost(record):
+            records.tell(lost)
+            return None
+        return record
+
+    def _lost(self, result: dict[str, Any]) -> Trouble | None:
+        """Say what is missing of a result that is written down."""
+        if self.directory.parent.name != "runs":
+            # The saving of an experiment: its result is a commit.
+            return None if result.get("commit") else Trouble(self.directory / "result.json", "names no commit")
+        attempt = Attempt(self, result["attempt"])
+        if os.path.isfile(attempt.directory / "manifest.json"):  # noqa: PTH113 - Path raises where it may not look
+            return None
+        records.look_afresh(attempt.directory)
+        found = records.look(attempt.directory / "manifest.json")
+        if isinstance(found, dict):
+            return None
+        if isinstance(found, Trouble):
+            return found
+        what = "which is gone" if attempt.is_gone else "whose manifest.json is gone"
+        return Trouble(self.directory / "result.json", f"names attempt {attempt.number}, {what}")
+
+    @property
+    def damage(self) -> Trouble | None:
+        """What is wrong with a result that is written down, and is none; None where there is a good one, or none."""
+        found = records.look(self.directory / "result.json", shape=_RESULT)
+        return self._lost(found) if isinstance(found, dict) else found
 
     def begin(self, definition: Mapping[str, Any]) -> None:
         """Make the run's directory and write down what defines it, unless that is done."""
-        (self.directory / "attempts").mkdir(parents=True, exist_ok=True)
-        (self.directory / "waiters").mkdir(exist_ok=True)
+        records.folder(self.directory / "attempts", STICKY)
+        records.folder(self.directory / "waiters")
         if self.definition is None:
             records.replace(self.directory / "run.json", dict(definition), flush=False)
 
     def want(self, identity: str) -> None:
         """Note that an experiment waits for the result."""
         # Without the note it is saved by a job of its own, later.
-        with contextlib.suppress(PermissionError):
-            (self.directory / "wanted").mkdir(parents=True, exist_ok=True)
-            (self.directory / "wanted" / identity).touch()
+        with contextlib.suppress(OSError):
+            records.touch(records.folder(self.directory / "wanted") / identity)
 
     @property
     def wanted(self) -> list[str]:
         """The experiments that have waited for it, by identity; some may be gone."""
-        return [path.name for path in (self.directory / "wanted").glob("*")]
+        return list(records.entries(self.directory / "wanted"))
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts, oldest first."""
-        claims = (self.directory / "attempts").glob("*.json")
-        return [Attempt(self, n) for n in sorted(int(c.stem) for c in claims if c.stem.isdigit())]
+        claims = filter(None, map(_CLAIM.fullmatch, records.entries(self.directory / "attempts")))
+        return [Attempt(self, n) for n in sorted(int(claim[1]) for claim in claims)]
 
     def last_attempt(self) -> Attempt | None:
         """Return the newest attempt: the only one that may still write."""
@@ -286,15 +436,17 @@ class Run:
             "uid": os.getuid(),
         }
         attempt = Attempt(self, number)
-        if not records.create(self.directory / "attempts" / f"{number}.json", claim):
+        records.folder(self.directory / "attempts", STICKY)
+        if not records.create(attempt._claim, claim):
             return None
-        attempt.directory.mkdir(exist_ok=True)
-        for folder in (attempt.work, attempt.scratch):
+        attempt._make_directory()
+        for folder, mode in ((attempt.work, ownership.PRIVATE), (attempt.scratch, ownership.OWN)):
             if working_directory is None:
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(mode)
             else:
-                elsewhere = working_directory / self.key / f"{number}-{folder.name}"
-                elsewhere.mkdir(parents=True)
+                elsewhere = working_directory / f"{self.key}-{number}-{uuid.uuid4().hex[:8]}-{folder.name}"
+                working_directory.mkdir(parents=True, exist_ok=True)
+                elsewhere.mkdir(mode)
                 folder.symlink_to(elsewhere)
         return attempt
 
@@ -309,8 +461,9 @@ class Run:
         minute, so an older one is left over.
         """
         waiters = []
-        for path in (self.directory / "waiters").glob("*.json"):
-            record = records.read(path)
+        for name in records.entries(self.directory / "waiters"):
+            path = self.directory / "waiters" / name
+            record = records.read(path, shape=_PROCESS) if name.endswith(".json") and name[0] != "." else None
             if record is None:
                 continue
             other = ProcessIdentity.from_record(record)
@@ -325,7 +478,7 @@ class Run:
 
 def _mtime(path: Path) -> float:
     try:
-        return path.stat().st_mtime
+        return os.lstat(path).st_mtime
     except OSError:
         return 0.0
 
@@ -368,12 +521,20 @@ class RunStore:
         ValueError
             If `key` is no run key: it becomes part of a path.
         """
-        if not KEY.fullmatch(key):
+        if not is_key(key):
             raise ValueError(f"not a run key: {key!r}")
         return Run(self.directory / "runs" / key)
 
     def runs(self) -> Iterator[Run]:
         """Yield every run that has been begun."""
-        for directory in sorted((self.directory / "runs").glob("*")):
-            if KEY.fullmatch(directory.name) and (directory / "run.json").exists():
-                yield Run(directory)
+        for name in records.entries(self.directory / "runs"):
+            if KEY.fullmatch(name):
+                run = Run(self.directory / "runs" / name)
+                try:
+                    os.lstat(run.directory / "run.json")
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except OSError as error:
+                    records.tell(Trouble(run.directory, f"cannot be looked into ({error.strerror})", hidden=True))
+                    continue
+                yield run

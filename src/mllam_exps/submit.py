@@ -225,7 +225,7 @@ def submit(
         with lock(store, "dispatch", wait=True):
             planner.check_again(plans)
             submitted = Submission(workspace, machine, store, repo, force).submit(plans)
-    dispatch.dispatch(store, others=machine.submit_for_others)
+    dispatch.dispatch(store)
     return submitted
 
 
@@ -287,7 +287,11 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         replace(experiment, replaces=replaces).write(plan.site)
         _want(experiment)
         return experiment
-    if there.steps != experiment.steps and not assess(saving).state.living:
+    living = assess(saving).state.living
+    if saving.result is None and not living:
+        # Of the same state. Of the old one something may be gone: a scratch file system is purged by files.
+        experiment.renew_clone(plan.site)
+    if not living:
         # DVC's cache lost what it had when it was submitted first.
         records.replace(experiment.directory / "run.json", replace(there, steps=experiment.steps).to_record())
         _want(experiment)

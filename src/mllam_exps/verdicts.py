@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
 from mllam_exps import records, schedulers
+from mllam_exps.errors import MllamError
 from mllam_exps.schedulers import Job, JobPhase, JobState, Scheduler, Schedulers, Uncertain
 from mllam_exps.store import Attempt
 
+_VERDICT: records.Shape = {
+    "phase": lambda value: isinstance(value, str) and value in JobPhase.__members__,
+    "reason": records.text,
+    "told": records.maybe(records.text),
+    "plain": records.maybe(records.flag),
+}
 NOBODY_KNOWS = JobState(JobPhase.FORGOTTEN)
 
 
 def known(attempt: Attempt) -> JobState | None:
     """Return the word that was given before, if it was."""
-    record = records.read(attempt.directory / "verdict.json", "phase", "reason")
-    if record is None or record["phase"] not in JobPhase.__members__:
+    record = records.read(attempt.directory / "verdict.json", shape=_VERDICT)
+    if record is None:
         return None
-    told, plain = str(record.get("told", "")), bool(record.get("plain"))
-    return JobState(JobPhase[record["phase"]], str(record["reason"]), told, plain=plain)
+    told, plain = record.get("told") or "", bool(record.get("plain"))
+    return JobState(JobPhase[record["phase"]], record["reason"], told, plain=plain)
 
 
 def job_of(attempt: Attempt, scheduler: Scheduler) -> Job | None:
@@ -45,10 +53,10 @@ def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
     claim = attempt.claim
     if claim is None:
         return NOBODY_KNOWS
-    asked = scheduler(claim["scheduler"], attempt.run.store)
     try:
+        asked = scheduler(claim["scheduler"], attempt.run.store)
         job = job_of(attempt, asked)
-    except Uncertain as doubt:
+    except (Uncertain, MllamError) as doubt:  # or a scheduler that this version does not know
         return JobState(JobPhase.UNKNOWN, str(doubt))
     if job is None:
         return NOBODY_KNOWS
@@ -62,6 +70,7 @@ def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
 
 
 def keep(attempt: Attempt, state: JobState) -> None:
-    """Write a word down."""
+    """Write a word down, where we may: the directory is its submitter's, and may be gone."""
     record = {"phase": state.phase.name, "reason": state.reason, "told": state.told, "plain": state.plain}
-    records.replace(attempt.directory / "verdict.json", record | {"time": time.time()})
+    with contextlib.suppress(OSError):
+        records.replace(attempt.directory / "verdict.json", record | {"time": time.time()})

@@ -43,7 +43,7 @@ class Here:
     def dispatch(self) -> None:
         """Submit what waits in the store and fits now: each command that looks at experiments does."""
         try:
-            dispatch.dispatch(self.store, others=self.machine.submit_for_others)
+            dispatch.dispatch(self.store)
         except (MllamError, OSError) as error:
             # Whoever wants to look can look, on a full disk, too.
             print(f"note: what waits in the run store cannot be gone on with: {error}", file=sys.stderr)

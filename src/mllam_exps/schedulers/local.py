@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from mllam_exps import records
 from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
@@ -47,7 +48,8 @@ class LocalScheduler:
     def submit(self, request: JobRequest) -> Job:
         """Start the job in a session of its own, its output in the log."""
         try:
-            with request.log.open("ab") as log:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with os.fdopen(records.open_file(request.log, flags), "ab") as log:
                 process = subprocess.Popen(
                     request.argv,
                     cwd=request.directory,

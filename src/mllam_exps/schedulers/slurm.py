@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import records
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.schedulers import slurm_calls, slurm_refusals, slurm_script, slurm_states
 from mllam_exps.schedulers.base import (
@@ -103,7 +104,10 @@ class SlurmScheduler:
     def submit(self, request: JobRequest) -> Job:
         """Write the batch script into the attempt's directory, and submit it."""
         script = request.directory / SCRIPT
-        script.write_text(slurm_script.render(request), encoding="utf-8")
+        script.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(records.open_file(script, flags), "w", encoding="utf-8") as file:
+            file.write(slurm_script.render(request))
         try:
             return self._submit(request, script)
         except MllamError as error:
@@ -255,7 +259,7 @@ class SlurmScheduler:
 
 def _is_ours(job: Job, shown: str) -> bool:
     """Return whether scontrol shows our job, by its name, or its script: people and plugins rename jobs."""
-    script = job.record["script"]
+    script = job.record.get("script")
     return f" JobName={job.record['name']} " in shown or bool(script and f" Command={script} " in shown)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import records
+from mllam_exps import ownership, records
 from mllam_exps.errors import MllamError
 from mllam_exps.schedulers import slurm_calls, slurm_script
 
@@ -34,6 +35,14 @@ FORMAT = f"{MARK}|%A|%T|%r|%M|%N|%j"
 HEADER = f"{MARK}|JOBID|"
 """How squeue (22.05) begins the first line. Sites' own lines stand before it, or after; without it, squeue has not
 answered, whatever its exit code: that there are no jobs is no small thing to say."""
+
+
+_ANSWER: records.Shape = {
+    "number": records.count,
+    "asked": records.number,
+    "jobs": records.list_of(lambda job: records.list_of(records.text)(job) and len(job) == 6),
+}
+_FAILURE: records.Shape = {"number": records.count, "why": records.text, "since": records.text}
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,15 @@ class Queue:
 
     @classmethod
     def of_user(cls, shared: Path) -> Queue:
-        """Return the queue of this user, beside a run store."""
-        return cls(shared / "slurm" / str(os.getuid()), outage=slurm_calls.outage)
+        """Return the queue of this user, beside a run store; elsewhere, where the store is for reading only.
+
+        What colleagues may have written there is nobody's answer.
+        """
+        for folder in (shared / "slurm" / str(os.getuid()), Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}")):
+            with contextlib.suppress(OSError):
+                if ownership.is_ours_alone(records.folder(folder, ownership.OWN)) and os.access(folder, os.W_OK):
+                    return cls(folder, outage=slurm_calls.outage)
+        return cls(Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=slurm_calls.outage)
 
     def read(self) -> Answer | Silence:
         """Return the newest answer, asking where it is time to."""
@@ -181,10 +197,10 @@ class Queue:
         return [row for row in rows if len(row) == 6 and row[0].isdigit()]
 
     def _stored(self) -> dict[str, Any] | None:
-        return records.read(self.folder / "answer.json", "number", "asked", "jobs")
+        return records.read(self.folder / "answer.json", shape=_ANSWER)
 
     def _failure(self) -> dict[str, Any] | None:
-        return records.read(self.folder / "failure.json", "number", "why", "since")
+        return records.read(self.folder / "failure.json", shape=_FAILURE)
 
     def _claims(self) -> list[int]:
         return [int(path.stem) for path in self.folder.glob("*.question") if path.stem.isdigit()]
@@ -197,7 +213,4 @@ class Queue:
 
     def clock(self) -> float:
         """Return the time by the clock of the folder's file system."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        probe = self.folder / f"{socket.gethostname()}.clock"
-        probe.touch()
-        return probe.stat().st_mtime
+        return records.now(records.folder(self.folder, ownership.OWN))
