@@ -42,9 +42,9 @@ def take(script_of: Attempt) -> Attempt:
         raise MllamError("this run is done", str(run.directory), next=outputs.to_make_again(run), exit=Exit.OK)
     if now.state.living or before is None or claim is None:
         raise MllamError(f"this run is {now.state}", str(run.directory), now.reason, "mllam-exps status", exit=Exit.OK)
-    # `<working_directory>/<key>/<attempt>-work`
-    elsewhere = script_of.work.resolve().parents[1] if script_of.work.is_symlink() else None
     spec = Spec.read(script_of)
+    # `<working_directory>/<key>-<attempt>-…-work`
+    elsewhere = script_of.work.resolve().parent if script_of.work.is_symlink() else None
     if not script_of.work.exists() or script_of.tree.exists():
         raise MllamError("nothing is left to run it from", str(script_of.directory), next="dvc exp run")
     attempt = run.claim(
@@ -57,11 +57,11 @@ def take(script_of: Attempt) -> Attempt:
     if attempt is None:
         raise MllamError(f"attempt {before.number + 1} was started meanwhile", str(run.directory))
     records.replace(attempt.directory / "job.json", job.record)
-    made = set((run.definition or {}).get("outputs", ()))
+    made = {output.path for output in spec.of_run(run.key).outputs}
     inputs.note(attempt, records.read(script_of.directory / inputs.FILE) or {})
     _copy_inputs(script_of.work.resolve(), attempt.work.resolve(), made)
     spec.write(attempt)
-    attempt.log.symlink_to(script_of.log)
+    attempt.log.hardlink_to(script_of.log)  # the job prints there; links by name are not followed in the store
     print(f"attempt {script_of.number} was submitted again: this is attempt {attempt.number}", flush=True)
     return attempt
 

@@ -21,9 +21,9 @@ import traceback
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import dvc_index, freezing, ready, reasons, records, schedulers, workdir
+from mllam_exps import dvc_index, freezing, ownership, ready, reasons, records, schedulers, workdir
 from mllam_exps.assess import silent_seconds
-from mllam_exps.definition import VERSIONS_FILE
+from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE
 from mllam_exps.inputs import Inputs
@@ -60,8 +60,11 @@ class Stopped(Exception):
         self.reason = reason
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill the program when this process dies: no program of ours runs unsupervised."""
+def _before_the_program() -> None:
+    """Have the kernel kill the program when this process dies, and start it in no folder that others may write to."""
+    here = Path().stat()
+    if here.st_uid != os.getuid() or here.st_mode & ownership.OTHERS:
+        raise PermissionError
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -77,6 +80,7 @@ class Supervisor:
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
         self.spec = Spec.read(attempt)
+        self._place = attempt.directory.stat()
         self.program: subprocess.Popen[bytes] | None = None
         self.stopped: Stopped | None = None
         self._deadline: float | None = None
@@ -201,15 +205,28 @@ class Supervisor:
         self._await_predecessor()
         if self.attempt.run.result is not None:
             raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
-        stage = stages.of(self.attempt.run)
-        definition = self.attempt.run.definition
-        assert definition is not None
+        definition = self.spec.of_run(self.attempt.run.key)
+        with records.for_nobody_else_to_write():
+            made, read = self._make(stages.of(definition), definition)
+        # A result must not outlive the outputs that it names when the power fails.
+        os.sync()
+        result = {"attempt": self.attempt.number, "outputs": made, "inputs": read, "time": time.time()}
+        path = self.attempt.run.directory / "result.json"
+        if not records.create(path, result):
+            if self.attempt.run.result is not None:
+                raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+            # One that cannot be read any more is none.
+            records.replace(path, result)
+        self._tidy()
+
+    def _make(self, stage: Stage, definition: RunDefinition) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
         self._check_versions()
         self._take_inputs(definition)
-        read = Inputs(self.attempt, definition, self._again())
+        read = Inputs(self.attempt, definition.to_record(), self._again())
         self._progress("checking its inputs")
         read.check()
-        context = self._context(stage)
+        context = self._context(stage, definition)
         stage.inputs(context)
         self._prepare_tracking(context)
         try:
@@ -222,22 +239,14 @@ class Supervisor:
         self._progress("checking its inputs and the outputs")
         read.check_again()
         stage.finish(context)
-        freezing.check_made(self.attempt, definition["outputs"])
+        paths = [output.path for output in definition.outputs]
+        freezing.check_made(self.attempt, paths)
         stage.check(context)
         self._raise_if_stopped()
         self._progress("hashing the outputs")
-        made = freezing.freeze(self.attempt, definition["outputs"], self.spec.ignored)
+        made = freezing.freeze(self.attempt, paths, self.spec.ignored)
         self._raise_if_stopped()
-        # A result must not outlive the outputs that it names when the power fails.
-        os.sync()
-        result = {"attempt": self.attempt.number, "outputs": made, "inputs": read.to_record(), "time": time.time()}
-        path = self.attempt.run.directory / "result.json"
-        if not records.create(path, result):
-            if self.attempt.run.result is not None:
-                raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
-            # One that cannot be read any more is none.
-            records.replace(path, result)
-        self._tidy()
+        return made, read.to_record()
 
     def _again(self) -> str:
         """Return the command that makes what it needs again, for whoever asked for this attempt."""
@@ -272,7 +281,7 @@ class Supervisor:
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
 
-    def _take_inputs(self, definition: dict[str, Any]) -> None:
+    def _take_inputs(self, definition: RunDefinition) -> None:
         """Take the inputs that other runs were to make, looking afresh where the file system is slow to tell."""
         store = RunStore(self.attempt.run.store)
         until = time.monotonic() + INPUT_PATIENCE
@@ -282,7 +291,7 @@ class Supervisor:
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
         try:
-            workdir.take(store, self.attempt, definition, self.spec.to_come, self.spec.links)
+            workdir.take(store, self.attempt, definition.to_record(), self.spec.to_come, self.spec.links)
         except Damaged as damaged:
             damaged.next = self._again()
             raise
@@ -300,12 +309,11 @@ class Supervisor:
                 next="dvc exp run again: it takes the versions as they are now",
             )
 
-    def _context(self, stage: Stage) -> StageContext:
+    def _context(self, stage: Stage, definition: RunDefinition) -> StageContext:
         from mllam_exps import params
 
-        definition = self.attempt.run.definition or {}
         files = dict(params.load(self.attempt.work).files)
-        for file in definition.get("params", {}) if not definition.get("commands") else ():
+        for file in definition.params if not definition.commands else ():
             if file not in params.FILES and file != VERSIONS_FILE:
                 files[file] = dvc_index.read_parameter_file(self.attempt.work / file)
         return StageContext(
@@ -372,14 +380,17 @@ class Supervisor:
         print("$", *argv, flush=True)
         begin = _size(self.attempt.log)
         self._raise_if_stopped()
-        self.program = subprocess.Popen(
-            argv,
-            cwd=context.work,
-            env=dict(context.environment),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - only the watching thread runs beside, and it takes no lock
-        )
+        try:
+            self.program = subprocess.Popen(
+                argv,
+                cwd=context.work,
+                env=dict(context.environment),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_before_the_program,  # noqa: PLW1509 - the watching thread beside it takes no lock
+            )
+        except subprocess.SubprocessError as error:
+            raise MllamError("others can write to the work directory", str(context.work)) from error
         code = self.program.wait()
         # What it left behind must not write any more: the outputs are about to be hashed.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -398,6 +409,10 @@ class Supervisor:
         return [str(self.attempt.directory), str(context.scratch.resolve()), temporary, "/dev/shm"]  # noqa: S108
 
     def _raise_if_stopped(self) -> None:
+        found = self.attempt.directory.stat()
+        if (found.st_dev, found.st_ino) != (self._place.st_dev, self._place.st_ino):
+            # Who owns the folder above can put another one in its place.
+            raise MllamError("the attempt's directory was replaced by another", str(self.attempt.directory))
         if self.stopped:
             raise self.stopped
 

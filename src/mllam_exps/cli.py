@@ -12,6 +12,7 @@ import typer
 
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.records import keep_others_out
+from mllam_exps.terminal import warn
 
 # ruff: noqa: PLR0917 - typer makes options of parameters
 
@@ -318,10 +319,10 @@ def main() -> None:
     try:
         app()
     except MllamError as error:
-        print(f"error: {error}" if error.exit is not Exit.OK else str(error), file=sys.stderr)
+        warn(f"error: {error}" if error.exit is not Exit.OK else str(error))
         raise SystemExit(int(error.exit)) from None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        warn("interrupted")
         raise SystemExit(int(Exit.INTERRUPTED)) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -330,7 +331,7 @@ def main() -> None:
             raise SystemExit(0) from None
         from mllam_exps.reasons import of_os_error
 
-        print(f"error: {of_os_error(error)}", file=sys.stderr)
+        warn(f"error: {of_os_error(error)}")
         raise SystemExit(int(Exit.FAILED)) from None
 
 

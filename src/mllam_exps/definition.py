@@ -109,7 +109,7 @@ class RunDefinition:
 
     def _record(self) -> dict[str, Any]:
         return {
-            "format": KEY_FORMAT,
+            "key_format": KEY_FORMAT,
             "stage": self.stage,
             "params": plain(self.params),
             "inputs": {i.path: {"run": i.run, "md5": i.digest, "tracked": i.tracked} for i in self.inputs},
@@ -145,7 +145,7 @@ class RunDefinition:
                 commands=tuple(record["commands"]),
                 folder=record["folder"],
             )
-            matches = record["format"] == KEY_FORMAT and found.key == key
+            matches = record["key_format"] == KEY_FORMAT and found.key == key
         except (KeyError, TypeError, AttributeError, ValueError):
             matches = False
         if not matches:

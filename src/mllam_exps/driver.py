@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from mllam_exps.schedulers import JobPhase, JobState, NoRoom
 from mllam_exps.starting import Starter
 from mllam_exps.stopping import stop
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.terminal import warn
 from mllam_exps.watch import Display, describe, duration
 from mllam_exps.workspace import Workspace
 
@@ -286,7 +286,7 @@ class Driver:
         assert attempt is not None
         error_tail = reasons.tail(attempt.log, LOG_LINES)
         for line in error_tail:
-            print(f"  | {line}", file=sys.stderr)
+            warn(f"  | {line}")
         reason, _, way_out = now.reason.partition("\n  → ")
         stage = attempt.run.stage
         again = f"dvc exp run, or mllam-exps run {stage}"

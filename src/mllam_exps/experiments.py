@@ -212,17 +212,12 @@ class Experiment:
         """
         if not self.is_mine:
             what = f"is {self.user}'s: nobody goes on for another"
-            raise MllamError(what, self.name, next=f"submit it as yours: {self.typed}")
+            raise MllamError(what, self.name, next="mllam-exps submit the same: what is done is shared")
         way_out = f"chmod -R go-w {shlex.quote(str(self.directory))} if nobody else has written there; "
         way_out += f"or mllam-exps clean {self.identity}, and submit it again"
         for place in (self.directory, self.directory / "run.json", self.clone, self.clone / ".git", self.root):
             if os.path.lexists(place):
                 ownership.check(place, way_out)
-
-    @property
-    def typed(self) -> str:
-        """The command that submitted it."""
-        return shlex.join(self.command)
 
     @property
     def changed(self) -> str:

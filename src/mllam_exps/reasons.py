@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mllam_exps import tracebacks
+from mllam_exps import records, tracebacks
 from mllam_exps.tracebacks import Uncaught
 
 LOG_BYTES = 2**20
@@ -134,7 +134,7 @@ def read(log: Path, begin: int = 0) -> str:
         How many bytes at its beginning are left out.
     """
     try:
-        with log.open("rb") as file:
+        with os.fdopen(records.open_file(log), "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(begin, file.tell() - LOG_BYTES))
             return file.read().decode("utf-8", "replace")

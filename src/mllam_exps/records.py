@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import ownership
 from mllam_exps.ownership import owner_of
 from mllam_exps.terminal import warn
 
@@ -113,6 +114,20 @@ def tell(trouble: Trouble) -> None:
 def keep_others_out() -> None:
     """Let this process make nothing that everybody can write to, whatever umask it was started with."""
     os.umask(os.umask(0o077) | 0o002)
+
+
+@contextlib.contextmanager
+def for_nobody_else_to_write() -> Iterator[None]:
+    """Have what this process and its children make meanwhile writable to their user only; the team has no part in it.
+
+    For processes with one thread that makes files: the umask is the process's.
+    """
+    before = os.umask(0o077)
+    os.umask(before | ownership.OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _write_temporary(path: Path, record: Mapping[str, Any], *, flush: bool = True) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from mllam_exps.errors import UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import caller
+from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace, leftovers
 
 CHECKED_FILE = "logs/checked.txt"
@@ -54,12 +54,12 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     """Say where stages will run; everything has been checked when this is called."""
     checks.check_projection(workspace, machine)
     for note in checks.check_jobs(workspace, machine):
-        print(f"note: {note}", file=sys.stderr)
-    print(f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked", file=sys.stderr)
+        warn(f"note: {note}")
+    warn(f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked")
     dvc = caller()
     if dvc is not None and workspace.root == workspace.origin:
         for line in leftovers(workspace.root, since=dvc.started):
-            print(f"note: {line}", file=sys.stderr)
+            warn(f"note: {line}")
     # Always the same words: what is written here must not make anything stale.
     path = workspace.root / CHECKED_FILE
     path.parent.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ def mllam_version(workspace: Workspace, machine: Machine) -> None:
     """Write ``version.mllam.txt``."""
     text, notes = checks.versions_text(workspace, machine)
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        warn(f"note: {note}")
     (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
 
 
@@ -112,7 +112,7 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
         set_result_aside(store.run(pipeline.definition(stage).key))
     if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
         for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
-            print(f"note: {note}", file=sys.stderr)
+            warn(f"note: {note}")
     dispatch.dispatch(store)
     Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
 

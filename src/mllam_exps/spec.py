@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mllam_exps import records
+from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import MllamError
-from mllam_exps.store import Attempt
+from mllam_exps.records import Shape, count, dict_of, flag, list_of, maybe, number, text
+from mllam_exps.store import Attempt, is_key
 
 FILE = "spec.json"
+
+_SHAPE: Shape = {
+    "run": text,
+    "number": count,
+    "definition": dict_of(lambda _: True),
+    "machine": text,
+    "origin": text,
+    "experiment": text,
+    "commit": text,
+    "versions": dict_of(lambda _: True),
+    "environment": dict_of(text),
+    "launch": list_of(text),
+    "nodes": count,
+    "devices": count,
+    "time_limit": maybe(number),
+    "slots": maybe(count),
+    "smoke": flag,
+    "to_come": dict_of(is_key),
+    "news": flag,
+    "ignored": list_of(text),
+    "links": list_of(text),
+}
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What an attempt has to know beyond what defines its run. No credential belongs in it: it is a file.
+    """All that an attempt has to know, from who submitted it. No credential belongs in it: it is a file.
 
     Parameters
     ----------
@@ -42,6 +67,8 @@ class Spec:
         Patterns of the repository's ``.dvcignore``.
     links : list of str
         DVC's ``cache.type``: how what is yet to come is laid out.
+    definition : mapping
+        What defines the run, as the submitter's own repository says; empty for the saving of an experiment.
     """
 
     machine: str
@@ -60,10 +87,22 @@ class Spec:
     news: bool = False
     ignored: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
+    definition: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""
-        records.replace(attempt.directory / FILE, asdict(self), flush=False)
+        whose = {"run": attempt.run.key, "number": attempt.number}
+        records.replace(attempt.directory / FILE, asdict(self) | whose, flush=False)
+
+    def of_run(self, key: str) -> RunDefinition:
+        """Return what defines the run.
+
+        Raises
+        ------
+        MllamError
+            If it defines another one.
+        """
+        return RunDefinition.from_record(self.definition, key)
 
     @classmethod
     def read(cls, attempt: Attempt) -> Spec:
@@ -72,11 +111,13 @@ class Spec:
         Raises
         ------
         MllamError
-            Where that cannot be read.
+            Where that cannot be read, is another attempt's, or may have been written by somebody else.
         """
-        record = records.read(attempt.directory / FILE)
-        try:
-            return cls(**(record or {}))
-        except TypeError as error:
-            place = str(attempt.directory / FILE)
-            raise MllamError("it is no record of this version's", where=place, next="dvc exp run") from error
+        attempt.check_ours()
+        found = records.look(attempt.directory / FILE, shape=_SHAPE)
+        place, way_out = str(attempt.directory / FILE), "mllam-exps retry, submit or dvc exp run starts another attempt"
+        if not isinstance(found, dict):
+            raise MllamError("this attempt cannot be started", place, found.why if found else "it is gone", way_out)
+        if (found["run"], found["number"]) != (attempt.run.key, attempt.number):
+            raise MllamError("this attempt cannot be started", place, "it is another attempt's", way_out)
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})

@@ -71,6 +71,7 @@ class Starter:
             return None
         try:
             root = self.workspace.root
+            # Its directory is nobody else's to write to, and what is laid out for its program nobody else's to see.
             to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, params.FILES, ahead=ahead)
             parameters = params.load(self.workspace.root)
             request = jobs.request(
@@ -125,6 +126,7 @@ class Starter:
             to_come=to_come,
             ignored=workdir.ignored(self.workspace.root),
             links=workdir.links_of(self.repo),
+            definition=definition.to_record(),
         )
 
     def log_link(self, attempt: Attempt) -> Path:

@@ -134,6 +134,7 @@ class Attempt:
         else:
             self.work.rename(self.tree)
         (self.tree / folder).mkdir(parents=True)
+        (self.tree / folder).chmod(ownership.OWN)
         self.work.symlink_to(self.tree / folder)
 
     def _make_directory(self) -> None:
@@ -344,8 +345,24 @@ class Run:
 
     @property
     def definition(self) -> dict[str, Any] | None:
-        """What defines the run, or None where nobody has begun it."""
-        return records.read(self.directory / "run.json")
+        """What defines the run, or None where nobody has begun it; one that is another run's is told, and none.
+
+        It is for readers, and not what is executed: anybody may have written it.
+        """
+        from mllam_exps.definition import KEY_FORMAT, RunDefinition
+
+        path = self.directory / "run.json"
+        record = records.read(path)
+        if record is None or self.directory.parent.name != "runs":
+            return record
+        try:
+            RunDefinition.from_record(record, self.key)
+        except MllamError as error:
+            # An earlier version made keys in another way: nobody can tell any more.
+            if record.get("key_format") == KEY_FORMAT:
+                records.tell(Trouble(path, f"{error.what}, and is not believed: {error.why}"))
+            return None
+        return record
 
     @property
     def result(self) -> dict[str, Any] | None:

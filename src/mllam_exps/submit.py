@@ -27,6 +27,7 @@ from mllam_exps.planning import Plan, Planner
 from mllam_exps.room import Room
 from mllam_exps.run import set_result_aside
 from mllam_exps.store import RunStore
+from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace
 
 OTHERS_PATIENCE = 60.0
@@ -259,7 +260,7 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
             inputs = plan.definitions[step.stage].inputs
             planner.notes += [n for n in checks.check_sources(here, machine, inputs) if n not in planner.notes]
     for note in planner.notes:
-        print(f"note: {note}", file=sys.stderr)
+        warn(f"note: {note}")
 
 
 def _retire(store: RunStore, plans: Sequence[Plan]) -> None:

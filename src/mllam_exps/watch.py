@@ -7,6 +7,7 @@ import time
 from typing import TextIO
 
 from mllam_exps.assess import Assessment, RunState
+from mllam_exps.terminal import plain
 
 REPEAT_SECONDS = 60.0
 
@@ -55,7 +56,7 @@ class Display:
         """Show `text` in place of what was shown before."""
         now = time.monotonic()
         if self.live:
-            line = f"{self.prefix}: {text} [{duration(now - self._begun)}]"
+            line = plain(f"{self.prefix}: {text} [{duration(now - self._begun)}]").replace("\n", " ")
             self.stream.write(f"\r\x1b[K{line[: _width() - 1]}")
             self.stream.flush()
             self._shown = text
@@ -69,7 +70,7 @@ class Display:
     def line(self, text: str) -> None:
         """Print a line that stays."""
         self.clear()
-        self.stream.write(f"{self.prefix}: {text}\n")
+        self.stream.write(plain(f"{self.prefix}: {text}\n"))
         self.stream.flush()
 
     def clear(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from mllam_exps import experiments
 from mllam_exps.assess import RunState, assess
 from mllam_exps.errors import Exit, MllamError, UsageError
@@ -14,6 +12,7 @@ from mllam_exps.report.here import Here
 from mllam_exps.schedulers import SilentError
 from mllam_exps.stopping import PATIENCE, SILENT_PATIENCE, ask_to_stop, stop, wait_for
 from mllam_exps.store import Attempt, Run
+from mllam_exps.terminal import say, warn
 
 
 def cancel(names: list[str], *, force: bool) -> None:
@@ -51,7 +50,7 @@ def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
     if not stop(now.attempt, me):
         raise MllamError("it has not stopped yet", where=run.key, next="mllam-exps status", exit=Exit.UNKNOWN)
     state = assess(run).state
-    print(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))
+    say(f"{run.key}: {state}" + ("" if state is RunState.CANCELLED else " before it could be stopped"))
 
 
 def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) -> None:
@@ -75,7 +74,7 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
         for run in experiment.runs.values():
             if other := None if force else _wanted_by(run, needed, me):
                 if run.key not in kept and assess(run).state.living:
-                    print(f"{run.stage} goes on: {other} waits for it ({run.key})")
+                    say(f"{run.stage} goes on: {other} waits for it ({run.key})")
                 kept.add(run.key)
             else:
                 asked += _ask(run, me, silence)
@@ -94,7 +93,7 @@ def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) ->
         _note_the_end(experiment)
         state = assess(experiment.saving).state
         told = f"{state} already" if experiment in over else "is being cancelled" if state.living else state
-        print(f"{experiment.name}: {told}")
+        say(f"{experiment.name}: {told}")
     if late:
         where = ", ".join(attempt.run.key for attempt in late)
         why = f"{silence[0].why}; a job that starts all the same ends at once" if silence else ""
@@ -129,4 +128,4 @@ def _note_the_end(experiment: Experiment) -> None:
     if now.state in {RunState.DONE, RunState.CANCELLED} or now.state.living:
         return
     if not experiments.call_off(experiment, "cancelled"):
-        print(f"{experiment.name} was submitted again meanwhile", file=sys.stderr)
+        warn(f"{experiment.name} was submitted again meanwhile")

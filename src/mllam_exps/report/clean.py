@@ -6,13 +6,14 @@ import json
 import re
 import sys
 
-from mllam_exps import cleaning
+from mllam_exps import cleaning, terminal
 from mllam_exps.assess import RunState, assess
 from mllam_exps.cleaning import Candidate
 from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
+from mllam_exps.terminal import say, warn
 from mllam_exps.watch import duration
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -35,13 +36,13 @@ def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes
         print(json.dumps([{"what": c.what, "why": c.why, "bytes": c.size, "path": str(c.directory)} for c in found]))
     elif not found:
         in_use = [] if failed else [e.name for e in named.values() if e.origin == origin and _is_in_use(e)]
-        print(_told_in_use(in_use) if in_use else "nothing to clean: what is there is needed, or younger")
+        say(_told_in_use(in_use) if in_use else "nothing to clean: what is there is needed, or younger")
     else:
         _print_table(found)
     if dry_run or not found:
         return
     if not yes and not _confirmed(found):
-        print("nothing was deleted")
+        say("nothing was deleted")
         return
     # Submissions hold this lock: none comes to need a run between the look and the deletion.
     with lock(here.store, "dispatch", wait=True):
@@ -49,7 +50,7 @@ def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes
         deleted = [one for one in found if one.directory in still and cleaning.delete(one)]
     for one in found:
         if one not in deleted:
-            print(f"{one.what} is needed again, and stays", file=sys.stderr)
+            warn(f"{one.what} is needed again, and stays")
     print(
         f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}", file=sys.stderr if as_json else sys.stdout
     )
@@ -73,7 +74,6 @@ def _confirmed(found: list[Candidate]) -> bool:
 
 
 def _print_table(found: list[Candidate]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -84,7 +84,7 @@ def _print_table(found: list[Candidate]) -> None:
     table.add_column("size", justify="right", no_wrap=True)
     for one in found:
         table.add_row(Text(one.what), Text(one.why), duration(one.age), _amount(one.size))
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _amount(size: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -17,6 +16,7 @@ from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.store import Run, RunStore
+from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace
 
 
@@ -46,7 +46,7 @@ class Here:
             dispatch.dispatch(self.store)
         except (MllamError, OSError) as error:
             # Whoever wants to look can look, on a full disk, too.
-            print(f"note: what waits in the run store cannot be gone on with: {error}", file=sys.stderr)
+            warn(f"note: what waits in the run store cannot be gone on with: {error}")
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -88,7 +88,7 @@ class Here:
         Runs that it shares with another count as that one's, which asked first.
         """
         own = [run for run in self.store.runs() if _asked_for_by(run) == name]
-        return {run.stage: run for run in sorted(own, key=lambda run: (run.directory / "run.json").stat().st_mtime)}
+        return {run.stage: run for run in sorted(own, key=lambda run: run.begun_at)}
 
     def find(self, stage_or_key: str) -> Run:
         """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.
@@ -120,7 +120,7 @@ class Here:
         runs = [r for r in self.store.runs() if r.stage == stage_or_key]
         if not runs:
             raise UsageError(f"{stage_or_key} has never run", where=str(self.store.directory), next="dvc exp run")
-        return max(runs, key=lambda r: (r.directory / "run.json").stat().st_mtime)
+        return max(runs, key=lambda r: r.begun_at)
 
 
 def _asked_for_by(run: Run) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 
-from mllam_exps import reasons
+from mllam_exps import reasons, records
 from mllam_exps.assess import RunState, assess
-from mllam_exps.errors import UsageError
+from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.report.here import Here
 from mllam_exps.store import Attempt, Run
+from mllam_exps.terminal import harmless, say, warn
 
 POLL_SECONDS = 0.5
 
@@ -50,7 +52,7 @@ def _follow_all(experiment: Experiment, lines: int | None) -> None:
         living = assess(experiment.saving).state.living
         run = _run(experiment, None)
         attempt = run.last_attempt()
-        if attempt is not None and attempt.log.exists() and attempt.directory not in shown:
+        if attempt is not None and _has_printed(attempt) and attempt.directory not in shown:
             shown.add(attempt.directory)
             _show(run, follow=True, number=None, lines=lines)
         elif not living:
@@ -61,10 +63,11 @@ def _follow_all(experiment: Experiment, lines: int | None) -> None:
 
 def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> None:
     attempt = _attempt(run, number)
-    print(f"==> {attempt.log} <==", file=sys.stderr)
+    warn(f"==> {attempt.log} <==")
+    position = 0
     if lines is not None:
-        print("\n".join(reasons.tail(attempt.log, lines)))
-    position = 0 if lines is None else attempt.log.stat().st_size
+        say("\n".join(reasons.tail(attempt.log, lines)))
+        position = attempt.log.lstat().st_size
     while True:
         # Asked before reading: what is written between the two is read in the next round, or was the last there is.
         living = follow and assess(run).state.living
@@ -89,12 +92,12 @@ def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run
     for wanted in (RunState.RUNNING, RunState.FAILED, RunState.LOST, RunState.CANCELLED):
         if found := [runs[name] for name, state in states.items() if state is wanted]:
             return found[0]
-    printed = [run for name, run in runs.items() if name != SAVE and any(a.log.exists() for a in run.attempts())]
+    printed = [run for name, run in runs.items() if name != SAVE and any(_has_printed(a) for a in run.attempts())]
     return printed[-1] if printed else next(iter(runs.values()))
 
 
 def _attempt(run: Run, number: int | None) -> Attempt:
-    attempts = {a.number: a for a in run.attempts() if a.log.exists()}
+    attempts = {a.number: a for a in run.attempts() if _has_printed(a)}
     if not attempts:
         now = assess(run)
         raise UsageError(f"nothing was printed: it is {now.state}", run.key, now.reason, "mllam-exps status")
@@ -105,10 +108,19 @@ def _attempt(run: Run, number: int | None) -> Attempt:
     return attempts[number]
 
 
+def _has_printed(attempt: Attempt) -> bool:
+    return os.path.lexists(attempt.log)
+
+
 def _print_from(attempt: Attempt, position: int) -> int:
-    with attempt.log.open("rb") as file:
-        file.seek(position)
-        text = file.read()
-    sys.stdout.write(text.decode("utf-8", "replace"))
+    try:
+        with os.fdopen(records.open_file(attempt.log), "rb") as file:
+            file.seek(position)
+            text = file.read()
+    except OSError as error:
+        why = "it is a link, and may lead anywhere" if attempt.log.is_symlink() else str(error.strerror)
+        raise MllamError("cannot be read", str(attempt.log), why) from error
+    printed = text.decode("utf-8", "replace")
+    sys.stdout.write(harmless(printed) if sys.stdout.isatty() else printed)
     sys.stdout.flush()
     return position + len(text)

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-from mllam_exps import jobs, machine_show, machines, params, schedulers, stages
+from mllam_exps import jobs, machine_show, machines, params, schedulers, stages, terminal
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.report.here import Here
@@ -24,9 +24,8 @@ def show(name: str | None, *, script: str | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(machine_show.as_dict(machine), indent=1))
         return
-    from rich.console import Console
 
-    Console().print(machine_show.as_table(machine))
+    terminal.console().print(machine_show.as_table(machine))
     print("\nmllam-exps machine show --script STAGE prints what would be submitted for a stage")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from mllam_exps import chain, checks, experiments, lockfile, machines, schedulers
@@ -18,6 +17,7 @@ from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
 from mllam_exps.report.status import APPLIED
 from mllam_exps.room import Room
+from mllam_exps.terminal import say, warn
 
 NAMED = 3
 """Changed files that a note names."""
@@ -40,15 +40,14 @@ def retry(names: list[str], *, failed: bool) -> None:
     for experiment in wanted:
         if changed := changed_since(experiment):
             told = ", ".join([*changed[:NAMED], "…"] if len(changed) > NAMED else changed)
-            print(
+            warn(
                 f"note: {experiment.name} goes on with the files as they were when it was submitted; changed since:"
-                f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now",
-                file=sys.stderr,
+                f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now"
             )
     rooms: dict[tuple[str, str], Room] = {}
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
-            print(f"{experiment.name}: {_retry(experiment, rooms)}")
+            say(f"{experiment.name}: {_retry(experiment, rooms)}")
     here.dispatch()
 
 
@@ -91,6 +90,7 @@ def changed_since(experiment: Experiment) -> list[str]:
 
     What the stages make is none of them, nor are machine files, which are read where the repository is.
     """
+    experiment.check_ours()
     # The clone's index is what was frozen, without `-S`. It knows the repository's files by times, sizes and inodes.
     repository = Path(experiment.repository)
     try:

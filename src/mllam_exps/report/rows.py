@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 from mllam_exps import experiments, schedulers
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.cleaning import is_in_git
+from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.report.here import Here
 from mllam_exps.store import Run
@@ -69,7 +71,9 @@ class Cell:
         attempt = self.now.attempt
         if attempt is None or not (record := attempt.job) or not (claim := attempt.claim):
             return None
-        return schedulers.get(claim["scheduler"], self.run.store).job(record).label
+        with contextlib.suppress(MllamError):  # a scheduler that this version does not know
+            return schedulers.get(claim["scheduler"], self.run.store).job(record).label
+        return None
 
     @property
     def node(self) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import scores
+from mllam_exps import scores, terminal
 from mllam_exps.errors import UsageError
 from mllam_exps.stages import train
 from mllam_exps.stages.evaluate import RESULTS, SCORES
@@ -37,9 +37,8 @@ def show(*, as_json: bool) -> None:
         found = [asdict(score) | {"gain": score.gain} for score in scores.read_csv(root / SCORES)]
         print(json.dumps({"scores": found, "training": _training(root), "pictures": pictures}, indent=1))
         return
-    from rich.console import Console
 
-    console = Console()
+    console = terminal.console()
     console.print(_table(root))
     if pictures:
         console.print("Forecast pictures:")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import checkpoints, environment, tracking
+from mllam_exps import checkpoints, environment, terminal, tracking
 from mllam_exps.assess import assess
 from mllam_exps.chain import machine_of
 from mllam_exps.errors import MllamError
@@ -37,9 +37,8 @@ def show(name: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(record, indent=1))
         return
-    from rich.console import Console
 
-    console = Console(highlight=False)
+    console = terminal.console(highlight=False)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 

@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import experiments, machines
+from mllam_exps import experiments, machines, terminal
 from mllam_exps.assess import RunState
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.report.here import Here
 from mllam_exps.report.rows import Cell, Row, gather, stages_in_order
+from mllam_exps.terminal import say, warn
 from mllam_exps.watch import describe, duration
 from mllam_exps.workspace import leftovers
 
@@ -60,13 +61,11 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         print(json.dumps([row.to_record() for row in _rows(here, names, everything=everything)], indent=1))
         return
     for line in leftovers(here.workspace.root):
-        print(f"note: {line}", file=sys.stderr)
+        warn(f"note: {line}")
     if watch and sys.stdout.isatty():
         _tell_end(_watch(here, names, everything=everything))
         return
-    from rich.console import Console
-
-    console = Console()
+    console = terminal.console()
     rows = _rows(here, names, everything=everything)
     while watch and not all(row.over or row.stuck for row in rows):
         # Nobody looks: what counts is when it is over.
@@ -74,12 +73,12 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         here.dispatch()
         rows = _rows(here, names, everything=everything)
     if not rows:
-        print(_nothing(here), file=sys.stderr)
+        warn(_nothing(here))
     shown = rows if everything or names else _newest(rows)
     for part in render(shown):
         console.print(part)
     if len(shown) < len(rows):
-        print(_left_out(len(rows) - len(shown)))
+        say(_left_out(len(rows) - len(shown)))
     if watch:
         _tell_end(rows)
 
@@ -133,7 +132,7 @@ def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         raise UsageError(f"no experiment {' '.join(names)}", str(here.store.directory), next=_meant(here, names))
     for name in names:
         if not any(fnmatchcase(row.name, name) or name in row.cells for row in rows):
-            print(f"note: no experiment and no stage of these is called {name}", file=sys.stderr)
+            warn(f"note: no experiment and no stage of these is called {name}")
     return rows
 
 
@@ -154,7 +153,7 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     from rich.live import Live
 
     rows = _rows(here, names, everything=everything)
-    with Live(refresh_per_second=1) as live:
+    with Live(refresh_per_second=1, console=terminal.console()) as live:
         while True:
             live.update(_frame(rows, live.console), refresh=True)
             if all(row.over or row.stuck for row in rows):
@@ -204,7 +203,7 @@ def _table(rows: list[Row]) -> Table:
     table.add_column("experiment", overflow="fold")
     table.add_column("parameters", overflow="fold", max_width=40)
     for stage in stages:
-        table.add_column(stage, overflow="fold")
+        table.add_column(Text(stage), overflow="fold")  # text alone would be read as rich's markup
     table.add_column("saved", overflow="fold")
     for row in rows:
         changed = row.experiment.changed if row.experiment else ""
@@ -267,7 +266,7 @@ def _running(rows: list[Row]) -> Table | None:
         progress = describe(cell.now)
         told = progress.removesuffix(f" ({cell.now.reason})") if cell.node and not cell.now.silent else progress
         table.add_row(
-            cell.run.stage, Text(_named(names)), Text(cell.job or ""), Text(cell.node or ""), elapsed, Text(told)
+            Text(cell.run.stage), Text(_named(names)), Text(cell.job or ""), Text(cell.node or ""), elapsed, Text(told)
         )
     if len(found) > MOST_RUNNING:
         table.caption = f"and {len(found) - MOST_RUNNING} more"

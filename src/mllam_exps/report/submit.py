@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mllam_exps import submit as submitting
+from mllam_exps import terminal
 from mllam_exps.assess import RunState
 from mllam_exps.submit import Submitted
+from mllam_exps.terminal import say
 
 STYLES = {"known": "green", "submitted": "cyan", "attached": "cyan", "waits": "yellow"}
 LONGEST = 40
@@ -38,27 +40,26 @@ def submit(
         return
     _print_table(submitted, dry_run=dry_run)
     for line in _summary(submitted, dry_run=dry_run):
-        print(line)
+        say(line)
 
 
 def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     stages = list(dict.fromkeys(step.stage for one in submitted for step in one.experiment.steps))
     table = Table()
     for heading in ("experiment", "parameters", *stages):
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(heading), overflow="fold")  # text alone would be read as rich's markup
     for one in submitted[:LONGEST]:
         words = [one.word(stage) for stage in stages]
         if dry_run:
             words = ["would run" if word == "waits" else word for word in words]
         cells = [Text(word, style=STYLES.get(word, "")) for word in words]
         table.add_row(Text(one.experiment.name), Text(one.experiment.changed), *cells)
-    Console().print(table)
+    terminal.console().print(table)
     if len(submitted) > LONGEST:
-        print(f"… and {len(submitted) - LONGEST} more")
+        say(f"… and {len(submitted) - LONGEST} more")
 
 
 def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:

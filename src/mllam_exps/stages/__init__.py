@@ -16,7 +16,7 @@ from mllam_exps.stages.base import Stage, StageContext
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from mllam_exps.store import Run
+    from mllam_exps.definition import RunDefinition
 
 NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
 """Stages that run programs, in their order. What `check_for_venv_path` and `mllam_version` do needs no attempt."""
@@ -48,14 +48,13 @@ def get(name: str) -> Stage:
     )
 
 
-def of(run: Run) -> Stage:
+def of(definition: RunDefinition) -> Stage:
     """Return the stage of a run: where its definition has commands, a shell runs them."""
-    definition = run.definition or {}
-    if commands := definition.get("commands"):
+    if definition.commands:
         from mllam_exps.stages.shell import Shell
 
-        return Shell(run.stage, commands, definition["folder"])
-    return get(run.stage)
+        return Shell(definition.stage, list(definition.commands), definition.folder)
+    return get(definition.stage)
 
 
 def counting(name: str, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
