@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -352,37 +351,6 @@ def test_two_users_submit_the_same_in_the_same_second(team: list[Colleague], tmp
     assert len((shared / "count").read_text().splitlines()) == 1, "one training"
     attempts = Counter(path.parents[2].name for path in shared.glob("store/runs/*/attempts/*/started.json"))
     assert sorted(attempts.values()) == [1, 1], attempts
-
-
-def test_where_nodes_may_not_submit_a_colleague_s_command_does(team: list[Colleague], tmp_path: Path):
-    one, other = team
-    script = tmp_path / "bin/sbatch"
-    script.parent.mkdir()
-    forbidden = 'case "$PWD" in */attempts/*) echo "sbatch: error: not from here" >&2; exit 1;; esac'
-    script.write_text(f'#!/bin/bash\n{forbidden}\nexec {shutil.which("sbatch")} "$@"\n')
-    script.chmod(0o755)
-    for colleague in team:
-        colleague.environ["PATH"] = f"{script.parent}{os.pathsep}{colleague.environ['PATH']}"
-    one.machine(max_jobs=2)
-    one.ok("mllam-exps", "submit", "-n", "s", "-S", "toy.yaml:grow.seconds=0.2,0.21,0.22")
-    store = tmp_path / "shared/store"
-    results = lambda: len(list(store.glob("runs/grow-*/result.json")))  # noqa: E731
-    eventually(lambda: len(list(store.glob("experiments/*/result.json"))) == 1, 90, "the first is saved")
-    other.ok("mllam-exps", "status")
-    time.sleep(3)
-    assert results() == 1, "nobody is made to submit for others"
-    other.machine(submit_for_others=True)
-
-    def helped() -> bool:
-        return "submitted for s-3 of mllam-a: grow" in other.ok("mllam-exps", "status")
-
-    eventually(helped, 90, "the colleague's commands submit the rest")
-    eventually(lambda: results() == 3, 90, "all is made")
-    eventually(lambda: "s-3" in one.ok("mllam-exps", "status", "--json"), 10, "its owner looks")
-    eventually(lambda: len(list(store.glob("experiments/*/result.json"))) == 3, 90, "and it is saved")
-    owners = Counter(path.stat().st_uid for path in store.glob("runs/grow-*/attempts/*/started.json"))
-    assert owners == {one.uid: 1, other.uid: 2}
-    assert len((tmp_path / "shared/count").read_text().splitlines()) == 3
 
 
 def _as_user(uid: int) -> list[str]:
