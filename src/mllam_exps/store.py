@@ -456,6 +456,7 @@ class Run:
         records.folder(self.directory / "attempts", STICKY)
         if not records.create(attempt._claim, claim):
             return None
+        self._set_damage_aside(number)
         attempt._make_directory()
         for folder, mode in ((attempt.work, ownership.PRIVATE), (attempt.scratch, ownership.OWN)):
             if working_directory is None:
@@ -466,6 +467,12 @@ class Run:
                 elsewhere.mkdir(mode)
                 folder.symlink_to(elsewhere)
         return attempt
+
+    def _set_damage_aside(self, number: int) -> None:
+        """Put a result aside that is none: attempt `number` makes it again, and is what counts from now on."""
+        if self.damage is not None and self.result is None:
+            with contextlib.suppress(OSError):
+                (self.directory / "result.json").rename(self.directory / f"result-damaged-before-{number}.json")
 
     def wait_here(self, identity: ProcessIdentity) -> Waiter:
         """Register a driver that waits for this run."""
