@@ -64,7 +64,7 @@ def test_a_record_is_believed_if_its_digest_is_the_key():
     assert RunDefinition.from_record(json.loads(json.dumps(odd.to_record())), odd.key).key == odd.key
     for planted in (
         record | {"commands": ["rm -rf ~"]},
-        record | {"format": 1},
+        record | {"key_format": 1},
         {name: value for name, value in record.items() if name != "folder"},
         record | {"inputs": None},
         record | {"params": {"bench.yaml": {"num_workers": 3}}},

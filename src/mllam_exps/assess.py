@@ -163,7 +163,7 @@ def _ended_well(attempt: Attempt) -> Assessment:
     records.look_afresh(attempt.run.directory)
     if attempt.run.result is not None:
         return Assessment(RunState.DONE, attempt=attempt)
-    damaged = records.read(attempt.run.directory / f"damaged-{attempt.number}.json", "why")
+    damaged = records.read(attempt.run.directory / f"damaged-{attempt.number}.json", shape={"why": records.text})
     if damaged is not None:
         return Assessment(RunState.FAILED, f"its result was damaged, and set aside: {damaged['why']}", attempt)
     verdict = verdicts.known(attempt)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import outputs, records
+from mllam_exps import outputs
 from mllam_exps.content import digest_of_folder
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def known_digest(run: Run, path: str) -> str | None:
     whole = next((out for out in (run.result or {"outputs": ()})["outputs"] if path.startswith(f"{out}/")), None)
     if whole is None:
         return None
-    manifest = records.read(outputs.result_attempt(run).directory / "manifest.json") or {}
+    manifest = outputs.result_attempt(run).manifest
     files = (manifest.get(whole) or {}).get("files") or []
     inside = path.removeprefix(f"{whole}/")
     for file in files:

@@ -83,7 +83,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
 
 def read_manifest(run: Run) -> dict[str, Any]:
     """Return what is known of each file of a finished run's outputs; empty where that cannot be read."""
-    return records.read(result_attempt(run).directory / MANIFEST) or {}
+    return result_attempt(run).manifest
 
 
 def description(run: Run, path: str) -> dict[str, Any] | None:
@@ -116,7 +116,7 @@ def result_attempt(run: Run) -> Attempt:
 
 def reject(run: Run, attempt: Attempt) -> None:
     """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
-    (run.directory / "result.json").rename(attempt.directory / "rejected.json")
+    (run.directory / "result.json").rename(run.directory / f"result-rejected-{attempt.number}.json")
 
 
 def damage(
@@ -245,7 +245,7 @@ def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> d
     """
     attempt = result_attempt(run)
     hold_to_what_was_made(run)
-    manifest = records.read(attempt.directory / MANIFEST) or {}
+    manifest = attempt.manifest
     for path, cached in outs.items():
         frozen = attempt.outputs / path
         if cached:

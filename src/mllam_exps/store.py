@@ -48,7 +48,7 @@ from urllib.parse import quote, unquote
 from mllam_exps import ownership, records
 from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
-from mllam_exps.records import Kind, Shape, Trouble, count, dict_of, flag, maybe, number, of_shape, text
+from mllam_exps.records import Kind, Shape, Trouble, count, dict_of, flag, list_of, maybe, number, of_shape, text
 
 KEY = re.compile(r"[A-Za-z0-9_.@%~-]+-[0-9a-f]{32}")
 _CLAIM = re.compile(r"([1-9][0-9]*)\.json")
@@ -69,6 +69,8 @@ _CLAIMED: Shape = {
 }
 _END: Shape = {"outcome": text, "reason": text, "time": maybe(number), "by": maybe(text)}
 _OUTPUT: Shape = {"digest": text, "size": maybe(number), "files": maybe(count), "isexec": maybe(flag)}
+_FILE: Shape = {"relpath": text, "md5": text, "size": maybe(number)}
+_DESCRIBED: Shape = {"digest": text, "size": maybe(number), "files": maybe(list_of(of_shape(_FILE)))}
 _RESULT: Shape = {"attempt": count, "outputs": dict_of(of_shape(_OUTPUT)), "commit": maybe(text), "time": maybe(number)}
 _PROGRESS: Shape = {"text": maybe(text), "seconds_left": maybe(number)}
 _JOBS: dict[str, Shape] = {
@@ -263,6 +265,16 @@ class Attempt:
     def progress(self) -> dict[str, Any] | None:
         """How far the program says it is."""
         return records.read(self.scratch / "progress.json", shape=_PROGRESS)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known of each file of its outputs, by output; empty where that cannot be read."""
+        path = self.directory / "manifest.json"
+        record = records.read(path) or {}
+        if all(map(of_shape(_DESCRIBED), record.values())):
+            return record
+        records.tell(Trouble(path, "is damaged: it does not describe outputs"))
+        return {}
 
     @property
     def is_current(self) -> bool:
