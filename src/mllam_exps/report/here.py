@@ -15,6 +15,7 @@ from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
+from mllam_exps.report import saved
 from mllam_exps.store import Run, RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace
@@ -85,9 +86,12 @@ class Here:
     def asked_for_by(self, name: str) -> dict[str, Run]:
         """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
 
-        Runs that it shares with another count as that one's, which asked first.
+        Runs that it shares with another count as that one's, which asked first. Of one that shares all of them, or
+        found all known, they are those that made what it holds.
         """
         own = [run for run in self.store.runs() if _asked_for_by(run) == name]
+        if not own and (commit := saved.commit_of(self.workspace.origin, name)):
+            return saved.runs_of(self.workspace.origin, commit, self.store)
         return {run.stage: run for run in sorted(own, key=lambda run: run.begun_at)}
 
     def find(self, stage_or_key: str) -> Run:

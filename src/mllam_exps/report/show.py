@@ -18,6 +18,7 @@ from mllam_exps.chain import machine_of
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.outputs import damage, result_attempt
+from mllam_exps.report import saved
 from mllam_exps.report.here import Here
 from mllam_exps.report.rows import Cell
 from mllam_exps.store import Run
@@ -28,9 +29,10 @@ def show(name: str, *, as_json: bool) -> None:
     """Print it; of one that `dvc exp run` ran, what its runs tell."""
     here = Here.open()
     here.dispatch()
-    if here.experiment(name) is None and (runs := here.asked_for_by(name)):
-        record = {"name": name} | _of_runs(runs)
-        lines: Iterator[str] = itertools.chain([f"experiment  {name}  (run by dvc exp run)"], _results(record))
+    commit = saved.commit_of(here.workspace.origin, name)
+    if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
+        record = {"name": name, "commit": commit or None} | _of_runs(runs)
+        lines: Iterator[str] = itertools.chain(_of_dvc(name, commit), _results(record))
     else:
         record = to_record(experiment := here.submitted(name))
         lines = _lines(experiment, record)
@@ -41,6 +43,13 @@ def show(name: str, *, as_json: bool) -> None:
     console = terminal.console(highlight=False)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _of_dvc(name: str, commit: str) -> Iterator[str]:
+    """Yield what git tells of an experiment that was not submitted."""
+    yield f"experiment  {name}  ({'saved' if commit else 'run'} by dvc exp run)"
+    if commit:
+        yield f"saved as    {commit[:7]}: dvc exp apply {shlex.quote(name)}; its parameters: dvc exp show"
 
 
 def _of_runs(runs: dict[str, Run]) -> dict[str, Any]:
@@ -56,12 +65,12 @@ def to_record(experiment: Experiment) -> dict[str, Any]:
     """Return what is known, JSON-able."""
     saving = Cell(experiment.saving, assess(experiment.saving))
     of_runs = _of_runs(experiment.runs)
-    saved = experiment.saving.result or {}
+    result = experiment.saving.result or {}
     return {
         "name": experiment.name,
         "state": str(saving.now.state),
         "reason": saving.now.reason or ("" if saving.now.state.settled else experiment.waits),
-        "commit": saved.get("commit"),
+        "commit": result.get("commit"),
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
         "edited": list(experiment.edited),
