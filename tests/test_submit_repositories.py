@@ -400,12 +400,23 @@ def test_an_experiment_is_what_git_here_would_have_made_of_it(made: Experiment, 
     hook.chmod(0o755)
     submit(made, "-n", "loud")
     hook.unlink()
+    # Whoever may write to the store has nothing executed by whoever saves.
+    planted = f"[core]\nfsmonitor = {hook}.planted\n[filter.up]\nclean = {hook}.planted\n"
+    hook.with_name(f"{hook.name}.planted").write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    hook.with_name(f"{hook.name}.planted").chmod(0o755)
+    [clone] = made.store.parent.glob("experiments/*/clone")
+    for place in (clone, clone / "library"):
+        (place / ".git/config").write_text((place / ".git/config").read_text() + planted)
+        (place / ".git/info").mkdir(exist_ok=True)
+        (place / ".git/info/attributes").write_text("f.txt filter=up\n")
+    os.utime(clone / "library/f.txt", (0, 0))
     made.ok("git", "commit", "-q", "--amend", "-m", "Amended")
     made.ok("git", "reflog", "expire", "--expire=now", "--all")
     made.ok("git", "gc", "-q", "--prune=now")
     assert settled(made, "loud")["loud"]["state"] == "done"
     commit = rows(made)["loud"]["commit"]
     assert new in made.ok("git", "ls-tree", commit, "library")
+    assert not (tmp_path / "executed").exists()
     assert (saved(made, "loud", "in.up"), saved(made, "loud", "out.up")) == ("hello\n", "hello\n")
     assert saved(made, "loud", "by/program/.gitignore") == "/out.txt\n"
     assert made.ok("git", "for-each-ref", "refs/mllam-exps") == ""

@@ -117,6 +117,11 @@ class Elsewhere:
         words = [word for setting in settings for word in ("-c", setting)]
         return git(where, *words, *arguments, input=input, environ=environ)
 
+    def submodules(self) -> list[str]:
+        """Return where the index has submodules."""
+        lines = _split(self.git("ls-files", "--stage", "-z"))
+        return [line.partition("\t")[2] for line in lines if line.startswith(_SUBMODULE)]
+
 
 def look(top: Path) -> Checkout:
     """Return what a checkout holds now; nothing in it is touched.
@@ -151,7 +156,7 @@ def _look(top: Path, baseline: str, index: Path) -> Checkout:
         # Of two marks in one command git (2.39) sets the first.
         here.git("update-index", mark, "-z", "--stdin", input=_join(passed_over))
     submodules = {}
-    for path in _submodules(here):
+    for path in here.submodules():
         # Where it is not checked out, git (2.39) has an empty folder.
         if (top / path / ".git").exists():
             submodules[path] = inner = look(top / path)
@@ -245,11 +250,6 @@ def _copy(source: Path, target: Path) -> None:
     except FileNotFoundError:
         return
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns), follow_symlinks=False)
-
-
-def _submodules(here: Elsewhere) -> list[str]:
-    lines = _split(here.git("ls-files", "--stage", "-z"))
-    return [line.partition("\t")[2] for line in lines if line.startswith(_SUBMODULE)]
 
 
 def _split(text: str) -> list[str]:

@@ -238,7 +238,8 @@ def _write_tree(experiment: Experiment, files: list[str]) -> str:
         index = Path(folder) / "index"
         shutil.copy2(experiment.clone / ".git" / "index", index)
         clone = Elsewhere.of(Path(experiment.origin), experiment.clone, index)
-        clone.git("add", "--update")
+        # Submodules stay as they are. git would ask that which lies in the clone, with settings of its own.
+        clone.git("add", "--update", "--", ":/", *(f":(top,exclude,literal){path}" for path in clone.submodules()))
         # What the user's own rules ignore stays out, as it does with `dvc exp run`.
         ignored = ignored_by_git(experiment.root, there)
         wanted = [file for file in there if file not in ignored]
