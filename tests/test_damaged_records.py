@@ -238,6 +238,60 @@ def test_what_cannot_be_used_is_named_once_with_its_owner(
     assert ("newer version of mllam-exps" in told[0]) == (damage == "newer")
 
 
+def changed(path: Path, **fields: object) -> Callable[[], None]:
+    """Return what changes fields of a record."""
+    return functools.partial(_write, path, json.dumps(json.loads(path.read_text()) | fields).encode())
+
+
+def test_names_reach_a_terminal_without_control_characters(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+    commands = Commands(kept, monkeypatch)
+    path = kept.store.parent / "experiments" / identity(kept.store.parent, "e-3") / "run.json"
+    with damaged(path, changed(path, name="e\x1b]0;x\x07[/b]", message="\x1b[2J", machine="m\x9b")):
+        for argv in (
+            ("status", "--all"),
+            ("show", path.parent.name),
+            ("clean", "--dry-run"),
+            ("logs", path.parent.name),
+        ):
+            code, out, error = commands(*argv)
+            assert code in {0, 2}, (argv, error)
+            assert not {"\x1b", "\x07", "\x9b"} & {*out, *error}, argv
+        assert "e\\x1b]0;x[/b]" in commands("show", path.parent.name)[1]
+
+
+def test_an_experiment_of_a_deleted_repository_can_be_cleaned(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+    commands = Commands(kept, monkeypatch)
+    path = kept.store.parent / "experiments" / identity(kept.store.parent, "e-1") / "run.json"
+    result = path.with_name("result.json")
+    gone = kept.root.parent / "gone"
+
+    def cleaned(*names: str) -> dict[str, str]:
+        return {one["what"]: one["why"] for one in json.loads(commands("clean", "--dry-run", "--json", *names)[1])}
+
+    with damaged(path, changed(path, origin=str(gone))):
+        assert "experiment e-1" not in cleaned(), "the repository has moved: here is its commit"
+        with damaged(result, changed(result, commit="1" * 40)):
+            assert cleaned()["experiment e-1"] == f"its repository {gone} is gone"
+    with damaged(path, changed(path, origin="/not/mounted/here")), damaged(result, changed(result, commit="1" * 40)):
+        assert "experiment e-1" not in cleaned(), "its file system may not be mounted"
+        assert "experiment e-1" in cleaned("e-1"), "who names it knows"
+
+
+def test_what_others_can_write_to_is_not_taken_at_its_word(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+    """Of an earlier version, with umask 002, say: git would run what the clone's configuration says."""
+    commands = Commands(kept, monkeypatch)
+    place = kept.store.parent / "experiments" / identity(kept.store.parent, "e-2")
+    place.chmod(0o2775)
+    try:
+        code, _, error = commands("retry", "e-2")
+        assert code != 0
+        assert "can be written to by others" in error
+        [way_out] = [line.removeprefix("  → ") for line in error.splitlines() if line.startswith("  → ")]
+        assert way_out.startswith(f"chmod -R go-w {place}")
+    finally:
+        place.chmod(0o755)
+
+
 def test_what_is_damaged_is_made_again_by_what_is_proposed(made: Experiment):
     """A purge of old files, three ways; the clones are gone, too."""
     words = ("-n", "x", "-S", "toy.yaml:grow.seconds=0.01,0.02,0.03")

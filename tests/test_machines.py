@@ -431,3 +431,11 @@ def test_machines_are_listed_although_the_one_that_is_named_is_not_there(tmp_pat
     monkeypatch.setenv("MLLAM_MACHINE", "x")
     report.show_all()
     assert capsys.readouterr() == ("  local\n* x\n", "")
+
+
+def test_a_key_that_is_gone_is_refused_with_what_to_do_instead(write):
+    told = refusal(write("scheduler: local\nsubmit_for_others: false\n"))
+    assert told.splitlines()[0] == "machines/x.yaml:2: submit_for_others: is no key any more"
+    assert told.splitlines()[1].startswith(
+        "  → delete the line; who wants to go on with a colleague's experiment submits"
+    )
