@@ -245,6 +245,23 @@ def test_what_slurm_refuses_is_told_in_its_words_and_is_no_job(site: Site):
     assert site.found(request.name, time.time() - 3600) is None
 
 
+@pytest.mark.slurm
+@pytest.mark.parametrize("site", ["slurm"], indirect=True)
+def test_slurm_queues_what_test_only_refuses_while_all_nodes_are_drained(site: Site, cluster: Any):
+    request, large = (site.request("true", resources=Resources(partition="main", memory=m)) for m in ("50M", "1T"))
+    cluster.command("scontrol", "update", "nodename=n[1-4]", "state=drain", "reason=maintenance")
+    try:
+        waits, never = site.scheduler().objection(request), site.scheduler().objection(large)
+        assert waits is not None
+        assert never is not None
+        assert ("4 drained" in waits.why, waits.final, never.final) == (True, False, True)
+        assert isinstance(site.submit(request), Job)
+        with pytest.raises(MllamError, match="Memory specification can not be satisfied"):
+            site.submit(large)
+    finally:
+        cluster.command("scontrol", "update", "nodename=n[1-4]", "state=undrain")
+
+
 def test_it_names_the_jobs_that_are_pending_or_running(site: Site):
     scheduler = site.scheduler()
     assert scheduler.answers()
