@@ -233,7 +233,7 @@ class Supervisor:
             self._run_program(stage.command(context), context)
         except MllamError:
             # Its own reason counts; but what it did to its inputs must not be anybody's.
-            with contextlib.suppress(MllamError):
+            with contextlib.suppress(MllamError, OSError):
                 read.check_again()
             raise
         self._progress("checking its inputs and the outputs")
