@@ -47,7 +47,7 @@ def read(path):
 def test_the_pipeline_is_the_roots_but_for_the_source():
     ours, theirs = ((folder / "dvc.yaml").read_text().splitlines() for folder in (EXAMPLE, ROOT))
     changed = [line for line in difflib.ndiff(theirs, ours) if line[0] in "+-?"]
-    assert changed == ["-     - examples/north-atlantic-2025/north_atlantic_2025-12.zarr"]
+    assert changed == ["-     deps:", "-     - examples/north-atlantic-2025/north_atlantic_2025-12.zarr"]
 
 
 @pytest.mark.parametrize("path", ["params.yaml", "data/training_params.yaml", "data/evaluate_params.yaml"])
