@@ -96,7 +96,7 @@ class Experiment:
 
     def status(self, stage: str = "") -> list[dict[str, Any]]:
         """Return what `mllam-exps status` says of the runs, or those of a stage."""
-        rows = json.loads(self.ok("mllam-exps", "status", "--json"))
+        rows = json.loads(self.ok("mllam-exps", "status", "--json", stderr=subprocess.DEVNULL))
         return [cell for row in rows for cell in row["stages"] if stage in {"", cell["stage"]}]
 
     def clone(self, directory: Path) -> Experiment:

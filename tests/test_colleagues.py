@@ -262,3 +262,19 @@ def test_each_removes_their_own_of_what_is_cleaned(store: RunStore):
     assert as_user(OTHER, lambda: clean(True)) == 1
     as_user(ONE, lambda: clean(True))
     assert list((store.directory / "runs").iterdir()) == []
+
+
+def test_a_colleague_s_attempt_is_not_stopped(store: RunStore):
+    from mllam_exps.stopping import stop
+
+    attempt = as_user(ONE, lambda: submit(store))
+
+    def try_to() -> str:
+        try:
+            stop(attempt, ProcessIdentity.of())
+        except MllamError as error:
+            return str(error)
+        return "stopped"
+
+    assert "it is 40001's, and nobody else can stop it" in as_user(OTHER, try_to)
+    assert not attempt.cancel_requested

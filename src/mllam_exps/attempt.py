@@ -94,6 +94,9 @@ class Supervisor:
             print("this attempt was started before", flush=True)
             return 1
         self._name_the_job()
+        # Slurm makes it with the submitter's umask; what it says of the end is believed.
+        with contextlib.suppress(OSError), os.fdopen(records.open_file(self.attempt.log), "rb") as log:
+            os.fchmod(log.fileno(), ownership.OWN & 0o666)
         reserve = self.attempt.directory / "reserve"
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)

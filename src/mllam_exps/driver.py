@@ -182,8 +182,9 @@ class Driver:
         """Take back a job that will never run, and write down why, so that nobody waits for it."""
         assert now.attempt is not None
         end = {"outcome": Outcome.FAILED, "reason": now.reason, "time": time.time()}
-        records.replace(now.attempt.directory / "end.json", end)
-        stop(now.attempt, self.me)
+        with contextlib.suppress(PermissionError):  # a colleague's job: they alone can take it back
+            records.replace(now.attempt.directory / "end.json", end)
+            stop(now.attempt, self.me)
         return Assessment(RunState.FAILED, now.reason, now.attempt, hopeless=True)
 
     def _wait(self, now: Assessment, display: Display) -> None:

@@ -35,6 +35,8 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
     try:
         ask_to_stop(attempt, by)
     except MllamError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise  # a colleague's has not even been asked
         refused = error  # the attempt itself may obey all the same
     if not wait_for([attempt], SILENT_PATIENCE if isinstance(refused, SilentError) else PATIENCE):
         return True

@@ -53,6 +53,12 @@ from mllam_exps.records import Kind, Shape, Trouble, count, dict_of, flag, list_
 KEY = re.compile(r"[A-Za-z0-9_.@%~-]+-[0-9a-f]{32}")
 _CLAIM = re.compile(r"([1-9][0-9]*)\.json")
 
+
+def is_key(value: object) -> bool:
+    """Tell whether a value is a run key: it becomes part of a path."""
+    return isinstance(value, str) and KEY.fullmatch(value) is not None
+
+
 STICKY = 0o1777
 """Of a folder in which many write, and everybody removes or renames only what is theirs."""
 
@@ -71,7 +77,14 @@ _END: Shape = {"outcome": text, "reason": text, "time": maybe(number), "by": may
 _OUTPUT: Shape = {"digest": text, "size": maybe(number), "files": maybe(count), "isexec": maybe(flag)}
 _FILE: Shape = {"relpath": text, "md5": text, "size": maybe(number)}
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number), "files": maybe(list_of(of_shape(_FILE)))}
-_RESULT: Shape = {"attempt": count, "outputs": dict_of(of_shape(_OUTPUT)), "commit": maybe(text), "time": maybe(number)}
+_READ: Shape = {"run": maybe(is_key), "md5": text}
+_RESULT: Shape = {
+    "inputs": maybe(dict_of(of_shape(_READ))),
+    "attempt": count,
+    "outputs": dict_of(of_shape(_OUTPUT)),
+    "commit": maybe(text),
+    "time": maybe(number),
+}
 _PROGRESS: Shape = {"text": maybe(text), "seconds_left": maybe(number)}
 _JOBS: dict[str, Shape] = {
     "local": _PROCESS,
@@ -88,11 +101,6 @@ _JOBS: dict[str, Shape] = {
 def key_of(stage: str, digest: str) -> str:
     """Return a run key: ``<stage>-<digest>``, a file's name whatever the stage is called (a matrix may hold paths)."""
     return f"{quote(stage, safe='@')}-{digest}"
-
-
-def is_key(value: object) -> bool:
-    """Tell whether a value is a run key: it becomes part of a path."""
-    return isinstance(value, str) and KEY.fullmatch(value) is not None
 
 
 class Outcome(StrEnum):
