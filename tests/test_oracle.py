@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,17 +66,32 @@ def ours(*words: str) -> tuple[int, str, str]:
     return inline.said(call)
 
 
-def look_at_a_world(rng: random.Random, rounds: int, folder: Path, tally: Tally) -> None:
+def in_processes(environ: dict[str, str]) -> tuple[Callable, Callable, Callable]:
+    """Return what runs DVC's commands and ours as people do, and what waits for submitted experiments."""
+
+    def run(program: str) -> Callable[..., tuple[int, str, str]]:
+        def call(*words: str) -> tuple[int, str, str]:
+            done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+
+        return call
+
+    def work(root: Path) -> None:
+        command = ["mllam-exps", "status", "--watch"]
+        subprocess.run(command, cwd=root, env=environ, capture_output=True, check=False, timeout=240)
+
+    return run("dvc"), run("mllam-exps"), work
+
+
+def look_at_a_world(world: World, rounds: int, scratch: Path, tally: Tally, *, slow: bool = False) -> None:
     """Do things in one repository, and hold what was saved against the truth."""
-    (folder / "repository").mkdir(parents=True)
-    with inline.in_one_process() as scheduler:
-        world = World(folder / "repository", rng, dvc, ours, lambda _: scheduler.run_all())
-        world.begin()
-        for _ in range(rounds):
-            for _ in range(rng.randint(1, 4)):
-                world.act(slow=False)
-            world.submit()
-    found = world.falsehoods(folder / "scratch")
+    world.root.mkdir(parents=True)
+    world.begin()
+    for _ in range(rounds):
+        for _ in range(world.rng.randint(1, 4)):
+            world.act(slow=slow)
+        world.submit()
+    found = world.falsehoods(scratch)
     assert not found, "\n".join([world.told, *found])
     tally.worlds += 1
     tally.saved += len(world.submitted)
@@ -98,7 +115,9 @@ def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, mo
     def look(seed: int, rounds: int) -> None:
         if AGAIN or not tally.enough:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
-            look_at_a_world(random.Random(seed), rounds, folder, tally)
+            with inline.in_one_process() as scheduler:
+                world = World(folder / "first", random.Random(seed), dvc, ours, lambda _: scheduler.run_all())
+                look_at_a_world(world, rounds, folder / "scratch", tally)
             truth.clean(folder)
 
     if AGAIN:
@@ -106,3 +125,18 @@ def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, mo
     look()
     print(f"{tally.worlds} worlds, {tally.saved} experiments saved, 0 false; {tally.refused} submissions refused")
     assert AGAIN or tally.saved > tally.worlds // 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_the_same_in_processes_of_their_own(tmp_path: Path):
+    """With DVC's queue and temporary workspaces, too."""
+    environ = environment(tmp_path / "home")
+    tally = Tally(time.monotonic())
+    while tally.worlds < int(os.environ.get("ORACLE_REAL", "12")):
+        seed = random.SystemRandom().randrange(2**64)
+        folder = tmp_path / str(seed)
+        world = World(folder / "first", random.Random(seed), *in_processes(environ))
+        look_at_a_world(world, 2, folder / "scratch", tally, slow=True)
+        truth.clean(folder)
+    print(f"{tally.worlds} worlds in processes, {tally.saved} experiments saved, 0 false; {tally.refused} refused")
