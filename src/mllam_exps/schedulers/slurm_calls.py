@@ -127,8 +127,9 @@ def call(
     except subprocess.TimeoutExpired:
         raise NotAnswered(f"{command[0]} gave no answer within {patience:.0f} s") from None
     if done.returncode != 0 and _is_silence(done.stderr):
-        # Programs try for as long as Slurm has configured: the next one would, too.
-        raise NotAnswered(_controller.note(blame(done.stderr), DOWN_FOR))
+        # One that is busy lets some questions time out, and answers others: it is asked anew.
+        _controller.known_until = 0.0
+        raise NotAnswered(blame(done.stderr))
     return done
 
 
