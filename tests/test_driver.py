@@ -304,16 +304,14 @@ def small_disk(tmp_path: Path):
 
 def test_an_attempt_with_other_programs_fails_at_its_start(made: Experiment):
     # As if the environment changed between submission and start: the first attempt is claimed with another version.
-    [run] = made.runs("make")
-    spec = records.read(run / "attempts/1/spec.json")
-    target = run.with_name("make-" + "0" * 32)
-    shutil.copytree(run, target)
+    [target] = made.runs("make")
+    spec = records.read(target / "attempts/1/spec.json")
     (target / "result.json").unlink()
     for left in ("started.json", "end.json"):
         (target / "attempts/1" / left).unlink()
     shutil.rmtree(target / "attempts/1/outputs")
     for folder in ("work", "scratch"):
-        (target / "attempts/1" / folder).mkdir()
+        (target / "attempts/1" / folder).mkdir(exist_ok=True)
     records.replace(target / "attempts/1/spec.json", spec | {"versions": {"numpy": "0.1"}})
     done = made.command(sys.executable, "-P", "-m", "mllam_exps.attempt", str(target), "1")
     assert done.returncode == 1
