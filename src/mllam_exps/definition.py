@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,6 +168,8 @@ def plain(value: Any, where: str = "") -> Any:
     UsageError
         If it is of a kind that DVC (3.67) cannot track either: a date, bytes, a set.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_ESCAPE: repr(value)}  # JSON has no such numbers
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, list | tuple):
@@ -187,6 +190,8 @@ def _from_plain(value: Any) -> Any:
         return [_from_plain(each) for each in value]
     if not isinstance(value, dict):
         return value
+    if isinstance(value.get(_ESCAPE), str):
+        return float(value[_ESCAPE])
     if _ESCAPE in value:
         return {_from_plain(key): _from_plain(each) for key, each in value[_ESCAPE]}
     return {key: _from_plain(each) for key, each in value.items()}

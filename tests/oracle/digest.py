@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import tomllib
 from pathlib import Path
 
@@ -45,10 +46,11 @@ def main(arguments: list[str], folder: Path = Path()) -> None:
     parser = argparse.ArgumentParser()
     for name in ("in", "param", "out"):
         parser.add_argument(f"--{name}", action="append", default=[])
+    parser.add_argument("--nonce", action="store_true", help="make something else each time")
     given = vars(parser.parse_args(arguments))
     read = [[path, of_path(folder / path)] for path in given["in"]]
     values = [[name, value(folder, *name.split(":"))] for name in given["param"]]
-    told = json.dumps([arguments, read, values])
+    told = json.dumps([arguments, read, values, os.urandom(8).hex() if given["nonce"] else ""])
     for out in given["out"]:
         path = folder / out
         names = ["one.txt", "sub/two.txt", "sub/three.json"] if out.endswith("/") else [""]

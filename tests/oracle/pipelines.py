@@ -46,6 +46,7 @@ class Stage:
     outs: list[str]
     metric: str
     matrix: list[str] = field(default_factory=list)
+    nonce: bool = False
 
     @property
     def made(self) -> list[str]:
@@ -60,6 +61,7 @@ class Stage:
         words += [word for dep in self.deps for word in ("--in", f"{up}{dep}")]
         words += [word for param in self.params for word in ("--param", f"{up}{param}")]
         words += [word for out in [*self.outs, self.metric] for word in ("--out", out)]
+        words += ["--nonce"] * self.nonce
         command = shlex.join(words).replace("'${item.k}'", "${item.k}")
         files: dict[str, list[str]] = {}
         for param in self.params:
@@ -94,7 +96,18 @@ def stages(rng: random.Random) -> list[Stage]:
             deps.append(rng.choice(parts))
         params = [f"{rng.choice(FILES)}:{rng.choice(KEYS)}" for _ in range(rng.randint(0, 2))]
         wdir = rng.choice([".", ".", "sub"])
-        found.append(Stage(name, wdir, list(dict.fromkeys(deps)), list(dict.fromkeys(params)), outs, metric, matrix))
+        found.append(
+            Stage(
+                name,
+                wdir,
+                list(dict.fromkeys(deps)),
+                list(dict.fromkeys(params)),
+                outs,
+                metric,
+                matrix,
+                rng.random() < 0.2,
+            )
+        )
     return found
 
 

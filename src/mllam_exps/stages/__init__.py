@@ -62,6 +62,8 @@ def counting(name: str, file: str, values: Mapping[str, Any]) -> Mapping[str, An
 
     A stage of another package that does not say takes each value as it is.
     """
+    if name.split("@", maxsplit=1)[0] not in all_names():
+        return values  # it is refused before anything starts
     stage = get(name)
     return stage.counting(file, values) if hasattr(stage, "counting") else values
 
