@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ from oracle.world import World
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "100"))
 LEAST = int(os.environ.get("ORACLE_LEAST", "60"))
 """How long to look, and how many worlds to look at in any case."""
+MANY = int(os.environ.get("ORACLE_MANY", "3000"))
+"""How many worlds the long test looks at."""
 
 SHRINK = bool(os.environ.get("ORACLE_SHRINK"))
 """Whether to look for the shortest story of a fault, for up to five minutes."""
@@ -33,7 +35,9 @@ AGAIN = os.environ.get("ORACLE_AGAIN", "")
 class Tally:
     """What was looked at."""
 
-    begun: float
+    least: int
+    seconds: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
     worlds: int = 0
     saved: int = 0
     refused: int = 0
@@ -41,7 +45,7 @@ class Tally:
     @property
     def enough(self) -> bool:
         """Whether to stop."""
-        return self.worlds >= LEAST and time.monotonic() - self.begun > SECONDS
+        return self.worlds >= self.least and time.monotonic() - self.begun > self.seconds
 
 
 def dvc(*words: str) -> tuple[int, str, str]:
@@ -98,13 +102,13 @@ def look_at_a_world(world: World, rounds: int, scratch: Path, tally: Tally, *, s
     tally.refused += world.refused
 
 
-def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def look_at_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
+    """Look at random worlds until the tally is full."""
     for name, value in environment(tmp_path / "home").items():
         monkeypatch.setenv(name, value)
-    tally = Tally(time.monotonic())
 
     @settings(
-        max_examples=max(LEAST, 1000),
+        max_examples=max(tally.least, 1000),
         phases=[Phase.explicit] if AGAIN else list(Phase) if SHRINK else [Phase.generate],
         deadline=None,
         database=None,
@@ -127,13 +131,23 @@ def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, mo
     assert AGAIN or tally.saved > tally.worlds // 2
 
 
+def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    look_at_worlds(tmp_path, monkeypatch, Tally(LEAST, SECONDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(5 * 3600)
+def test_the_same_of_many_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    look_at_worlds(tmp_path, monkeypatch, Tally(MANY))
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_the_same_in_processes_of_their_own(tmp_path: Path):
     """With DVC's queue and temporary workspaces, too."""
     environ = environment(tmp_path / "home")
-    tally = Tally(time.monotonic())
-    while tally.worlds < int(os.environ.get("ORACLE_REAL", "12")):
+    tally = Tally(int(os.environ.get("ORACLE_REAL", "12")))
+    while not tally.enough:
         seed = random.SystemRandom().randrange(2**64)
         folder = tmp_path / str(seed)
         world = World(folder / "first", random.Random(seed), *in_processes(environ))

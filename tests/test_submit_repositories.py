@@ -287,6 +287,7 @@ def test_a_command_that_does_not_listen_ends_with_its_attempt(made: Experiment, 
 WRONG = {
     "save: {cmd: 'true', deps: [toy.yaml], outs: [o]}": "is what the last job of every experiment is called",
     "f: {cmd: echo > o, deps: [toy.yaml], outs: [o], frozen: true}": "is frozen",
+    "k: {cmd: echo >> o, deps: [toy.yaml], outs: [{o: {persist: true}}]}": "keeps what an earlier run left in o",
     "o: {cmd: echo > o, deps: [../outside.txt], outs: [o]}": "lies outside of the repository",
     "u: {cmd: cat u.py > o, deps: [u.py], outs: [o]}": "git add u.py",
 }
