@@ -294,13 +294,14 @@ class Pipeline:
             return Input(path, None, digest, tracked=True)
         key = self.definition(stage_name(stage)).key
         known = self._known_result(key, path)
-        if known is None or (lies and lies != known):
-            by_dvc = self._known_digest_by_dvc(stage, path)
-            known = by_dvc if known is None or by_dvc == lies else known
-        if lies and lies != known:
-            # The stage would make something else of the files as they are: it counts as what it is.
-            return Input(path, None, lies, tracked=True)
-        return Input(path, key, known, tracked=bool(out.use_cache))
+        if lies is None:
+            # What the run store has is asked when it is laid out: a result may be about to be made again.
+            by_dvc = None if known else self._known_digest_by_dvc(stage, path)
+            return Input(path, key, by_dvc, tracked=bool(out.use_cache))
+        if lies == known or lies == self._known_digest_by_dvc(stage, path):
+            return Input(path, key, lies, tracked=bool(out.use_cache))
+        # The stage would make something else of the files as they are: it counts as what it is.
+        return Input(path, None, lies, tracked=True)
 
     def _known_digest_by_dvc(self, stage: DvcStage, path: str) -> str | None:
         """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
