@@ -242,6 +242,17 @@ def test_a_damaged_result_is_set_aside_and_says_why(store: RunStore, tmp_path: P
     assert path in now.reason
 
 
+def test_a_file_that_was_put_into_a_result_is_damage(store: RunStore, tmp_path: Path):
+    """Stages of ours read the folder itself."""
+    run = make(store)
+    assert not list(outputs.damage(run))
+    folder = frozen(run, "made/sub/a.txt").parent
+    (folder / ".nfs0001").touch()
+    assert not list(outputs.damage(run))
+    (folder / "b.txt").write_text("more\n")
+    assert [one.what for one in outputs.damage(run)] == ["was put there since"]
+
+
 def test_a_damaged_object_of_the_cache_is_replaced(store: RunStore, tmp_path: Path):
     run = make(store)
     cache = Cache(str(tmp_path / "cache"))

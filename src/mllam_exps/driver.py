@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import experiments, folders, outputs, reasons, records, schedulers, verdicts
+from mllam_exps import experiments, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import CheckFailed, Exit, MllamError, UsageError
@@ -374,4 +374,4 @@ def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:
 
 def known_digests(store: RunStore) -> Any:
     """Return the function by which a pipeline asks the store for the digest of a finished run's output."""
-    return lambda key, path: folders.known_digest(store.run(key), path)
+    return lambda key, path: outputs.known_digest(store.run(key), path)

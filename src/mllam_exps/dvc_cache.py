@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.content import Difference, differences
+from mllam_exps.content import Difference, differences, digest_of_folder, part_of
 from mllam_exps.errors import MllamError
 
 if TYPE_CHECKING:
@@ -63,6 +63,30 @@ class Cache:
             return {"digest": digest, "size": self.path(digest).stat().st_size, "files": None}
         files = [file | {"size": self.path(file["md5"]).stat().st_size} for file in self.folder(digest) or []]
         return {"digest": digest, "size": sum(file["size"] for file in files), "files": files}
+
+    def part(self, whole: str, inside: str) -> dict[str, Any] | None:
+        """Describe a file or folder inside a folder that it holds all of, with the number of its files; else None.
+
+        Parameters
+        ----------
+        whole : str
+            The folder's digest.
+        inside : str
+            The part, seen from the folder.
+        """
+        if not whole.endswith(".dir") or not self.holds(whole):
+            return None
+        try:
+            found = part_of(self.describe(whole), inside)
+        except OSError:
+            return None
+        if found is None or found["files"] is None:
+            return found
+        digest, listing = digest_of_folder(found["files"])
+        # DVC lists whole outputs only. With a list of its own the part can be checked out as any other folder.
+        if not self.holds(digest):
+            self.add_listing(digest, listing)
+        return found | {"files": len(found["files"])}
 
     def objects(self, digest: str) -> dict[str, int | None]:
         """Return the objects of a file, or of a folder and all files in it, with their sizes where these are known."""

@@ -16,6 +16,7 @@ damaged is set aside: it is made again when it is asked for.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import time
@@ -99,10 +100,12 @@ def description(run: Run, path: str) -> dict[str, Any] | None:
 
 
 def known_digest(run: Run, path: str) -> str | None:
-    """Return the digest of an output of a finished run, or None."""
+    """Return the digest of an output of a finished run, or of a file or folder in one; None where there is none."""
     result = run.result
-    output = result["outputs"].get(path) if result else None
-    return str(output["digest"]) if output else None
+    if result is None or path in result["outputs"]:
+        return str(result["outputs"][path]["digest"]) if result else None
+    found = description(run, path)
+    return str(found["digest"]) if found else None
 
 
 def result_attempt(run: Run) -> Attempt:
@@ -137,7 +140,17 @@ def damage(
             yield Difference(attempt.directory / MANIFEST, f"does not tell what {path} held")
             return
     for path, described in manifest.items():
-        yield from differences(files_of(attempt.outputs / path, described), thorough=thorough, frozen=True, tell=tell)
+        place = attempt.outputs / path
+        known = files_of(place, described)
+        yield from differences(known, thorough=thorough, frozen=True, tell=tell)
+        # Programs of ours get a link to the whole folder, and would read what somebody has put there.
+        yield from (Difference(file, "was put there since") for file in _files_below(place) if file not in known)
+
+
+def _files_below(place: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(place):
+        # The name of a removed file that somebody still reads, on NFS.
+        yield from (Path(folder, name) for name in names if not name.startswith(".nfs"))
 
 
 def hold_to_what_was_made(run: Run) -> None:

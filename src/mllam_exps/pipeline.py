@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import dvc_index, folders, sources
+from mllam_exps import dvc_index, sources
 from mllam_exps.content import md5_of_file
 from mllam_exps.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
 from mllam_exps.dvc_cache import Cache
@@ -198,7 +198,7 @@ class Pipeline:
             if whole == place:
                 return {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
             if whole in place.parents:
-                return folders.part(Cache.of(self.repo), out.hash_info.value, place.relative_to(whole).as_posix())
+                return Cache.of(self.repo).part(out.hash_info.value, place.relative_to(whole).as_posix())
         return None
 
     def added_inputs(self, name: str) -> list[str]:
@@ -309,6 +309,6 @@ class Pipeline:
             if path == whole:
                 return str(described["digest"])
             if path.startswith(f"{whole}/"):
-                found = folders.part(Cache.of(self.repo), described["digest"], path.removeprefix(f"{whole}/"))
+                found = Cache.of(self.repo).part(described["digest"], path.removeprefix(f"{whole}/"))
                 return str(found["digest"]) if found else None
         return None
