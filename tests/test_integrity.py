@@ -16,13 +16,16 @@ from test_submit import settled, submit
 from mllam_exps import content, freezing, inputs, outputs, records, workdir
 from mllam_exps.assess import RunState, assess
 from mllam_exps.content import describe, differences, files_of
+from mllam_exps.definition import Input, Output, RunDefinition
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed, MllamError
 from mllam_exps.inputs import Inputs
 from mllam_exps.store import Attempt, Outcome, Run, RunStore
 from mllam_exps.verifying import IN_CACHE, IN_STORE, Verification, Verifier
 
-MAKE, USE = (f"{stage}-{'0' * 32}" for stage in ("make", "use"))
+MADE = (Output("made", cached=True), Output("m.json", cached=False))
+DEFINED = {one.key: one for one in (RunDefinition("make", {}, (), MADE), RunDefinition("use", {}, (), ()))}
+MAKE, USE = DEFINED
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def store(tmp_path: Path) -> RunStore:
 
 def claimed(store: RunStore, key: str, number: int = 1) -> Attempt:
     run = store.run(key)
-    run.begin({"stage": run.stage})
+    run.begin(DEFINED[key].to_record())
     attempt = run.claim(number, scheduler="local", experiment="e", workspace=Path(), working_directory=None)
     assert attempt is not None
     return attempt
@@ -242,15 +245,16 @@ def test_a_damaged_result_is_set_aside_and_says_why(store: RunStore, tmp_path: P
     assert path in now.reason
 
 
-def test_a_file_that_was_put_into_a_result_is_damage(store: RunStore, tmp_path: Path):
-    """Stages of ours read the folder itself."""
-    run = make(store)
-    assert not list(outputs.damage(run))
-    folder = frozen(run, "made/sub/a.txt").parent
-    (folder / ".nfs0001").touch()
-    assert not list(outputs.damage(run))
-    (folder / "b.txt").write_text("more\n")
-    assert [one.what for one in outputs.damage(run)] == ["was put there since"]
+def test_a_file_that_was_put_into_a_result_is_given_to_nobody(store: RunStore, tmp_path: Path):
+    run, made = make(store), Input("made", MAKE, None, tracked=True)
+    workdir._from_store(store, made, tmp_path / "one")
+    assert (tmp_path / "one").is_symlink()
+    (frozen(run, "made/sub/a.txt").parent / ".nfs0001").touch()
+    (frozen(run, "made") / "new").mkdir()
+    assert not outputs.holds_more(run, "made")
+    (frozen(run, "made") / "new/c.txt").write_text("not made")
+    workdir._from_store(store, made, tmp_path / "two")
+    assert sorted(path.name for path in (tmp_path / "two").rglob("*.txt")) == ["a.txt", "b.txt"]
 
 
 def test_a_damaged_object_of_the_cache_is_replaced(store: RunStore, tmp_path: Path):
@@ -472,8 +476,6 @@ def test_an_input_that_was_made_again_since_is_another(store: RunStore):
 
 def test_verify_reads_all_and_sees_to_what_is_damaged(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = make(store)
-    definition = {"stage": "make", "outputs": {"made": {"cached": True}, "m.json": {"cached": False}}}
-    records.replace(run.directory / "run.json", definition)
     cache = Cache(str(tmp_path / "cache"))
     digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
     monkeypatch.setattr(content, "QUICK_BYTES", 0)
@@ -505,8 +507,9 @@ def test_verify_notices_a_manifest_that_was_changed(store: RunStore, tmp_path: P
     run = make(store)
     manifest = outputs.result_attempt(run).directory / outputs.MANIFEST
     manifest.write_text("{}")
-    [one] = Verifier(store, Cache(str(tmp_path / "cache"))).verify([run]).damaged
+    one, *missing = Verifier(store, Cache(str(tmp_path / "cache"))).verify([run]).damaged
     assert (one.file, one.done) == (str(manifest), "set aside")
+    assert {other.what for other in missing} == {"is gone"}, "it was never handed over to DVC's cache"
 
 
 def test_a_damaged_result_is_made_again(made: Experiment):

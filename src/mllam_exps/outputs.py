@@ -140,17 +140,18 @@ def damage(
             yield Difference(attempt.directory / MANIFEST, f"does not tell what {path} held")
             return
     for path, described in manifest.items():
-        place = attempt.outputs / path
-        known = files_of(place, described)
-        yield from differences(known, thorough=thorough, frozen=True, tell=tell)
-        # Programs of ours get a link to the whole folder, and would read what somebody has put there.
-        yield from (Difference(file, "was put there since") for file in _files_below(place) if file not in known)
+        yield from differences(files_of(attempt.outputs / path, described), thorough=thorough, frozen=True, tell=tell)
 
 
-def _files_below(place: Path) -> Iterator[Path]:
+def holds_more(run: Run, path: str) -> bool:
+    """Tell whether there are files in an output of a finished run that it did not make."""
+    described, place = description(run, path), result_attempt(run).outputs / path
+    known = files_of(place, described) if described else {}
     for folder, _, names in os.walk(place):
-        # The name of a removed file that somebody still reads, on NFS.
-        yield from (Path(folder, name) for name in names if not name.startswith(".nfs"))
+        # On NFS `.nfs…` is the name of a removed file that somebody still reads.
+        if any(Path(folder, name) not in known for name in names if not name.startswith(".nfs")):
+            return True
+    return False
 
 
 def hold_to_what_was_made(run: Run) -> None:

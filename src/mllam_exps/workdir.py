@@ -206,10 +206,10 @@ def _from_store(
     if target.exists():
         return found  # in a folder that is an input, too
     target.parent.mkdir(parents=True, exist_ok=True)
-    if links is None:
+    if links is None and not outputs.holds_more(run, source.path):
         target.symlink_to(outputs.result_attempt(run).outputs / source.path)
         return found
-    outputs.spread(run, source.path, target, links)
+    outputs.spread(run, source.path, target, links or ["symlink"])
     return marked(target, found)
 
 
