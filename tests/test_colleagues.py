@@ -15,13 +15,15 @@ import pytest
 
 from mllam_exps import cleaning, experiments, ownership, records
 from mllam_exps.assess import RunState, assess
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import Output, RunDefinition
 from mllam_exps.errors import MllamError
 from mllam_exps.locks import lock
 from mllam_exps.processes import ProcessIdentity
+from mllam_exps.runs import Run
 from mllam_exps.spec import Spec
 from mllam_exps.starting import give_up
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import RunStore
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be several users")
 

@@ -15,12 +15,14 @@ from test_submit import settled, submit
 
 from mllam_exps import content, freezing, inputs, outputs, records, workdir
 from mllam_exps.assess import RunState, assess
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.content import describe, differences, files_of
 from mllam_exps.definition import Input, Output, RunDefinition
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed, MllamError
 from mllam_exps.inputs import Inputs
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 from mllam_exps.verifying import IN_CACHE, IN_STORE, Verification, Verifier
 
 MADE = (Output("made", cached=True), Output("m.json", cached=False))

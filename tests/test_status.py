@@ -13,11 +13,13 @@ from rich.console import Console
 
 from mllam_exps import records
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.report import retry, status
 from mllam_exps.report.rows import Cell, Row, stages_in_order
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import Job, JobPhase, JobState
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import RunStore
 
 
 def row(name: str, state: RunState) -> Row:

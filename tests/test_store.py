@@ -13,11 +13,13 @@ import pytest
 
 from mllam_exps import records, workdir
 from mllam_exps.assess import RunState, assess
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import CheckFailed
 from mllam_exps.processes import ProcessIdentity
+from mllam_exps.runs import Run
 from mllam_exps.schedulers.base import Job, JobPhase, JobState, NoRoom
 from mllam_exps.starting import give_up
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import RunStore
 
 KEY = "train-" + "a" * 32
 

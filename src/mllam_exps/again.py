@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mllam_exps import inputs, outputs, records, schedulers
 from mllam_exps.assess import RunState, assess
+from mllam_exps.attempts import Attempt
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.experiments import SAVE
 from mllam_exps.spec import Spec
-from mllam_exps.store import Attempt
 
 
 def take(script_of: Attempt) -> Attempt:

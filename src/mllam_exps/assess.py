@@ -7,10 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 from mllam_exps import reasons, records, schedulers, verdicts
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
+from mllam_exps.run_keys import is_key
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
-from mllam_exps.store import Attempt, Outcome, Run, RunStore, is_key
+from mllam_exps.store import RunStore
 
 HEARTBEAT_PATIENCE = 60.0
 CLAIM_PATIENCE = 120.0

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from mllam_exps import carried, experiments, jobs, machines, outputs, params, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError
@@ -27,10 +28,10 @@ from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.room import Room
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.spec import Spec
 from mllam_exps.starting import Prepared, Starter, give_up
-from mllam_exps.store import Attempt, Outcome, Run
 from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:

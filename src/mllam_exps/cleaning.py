@@ -22,7 +22,8 @@ from mllam_exps.checkouts import git
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.processes import ProcessIdentity
-from mllam_exps.store import Run, RunStore
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 
 LEFT_BEHIND = 24 * 3600.0
 """Seconds after which nobody builds or deletes any more what was begun then."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mllam_exps.errors import MllamError, UsageError
-from mllam_exps.store import key_of
+from mllam_exps.run_keys import key_of
 
 KEY_FORMAT = 2
 """Raised by us when the meaning of a key changes: older results are then no longer found."""

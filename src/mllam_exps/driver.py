@@ -17,6 +17,7 @@ from typing import Any
 
 from mllam_exps import experiments, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import CheckFailed, Exit, MllamError, UsageError
 from mllam_exps.locks import lock
@@ -24,10 +25,11 @@ from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import ProcessIdentity, caller
 from mllam_exps.room import Room
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import JobPhase, JobState, NoRoom
 from mllam_exps.starting import Starter
 from mllam_exps.stopping import stop
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.watch import Display, describe, duration
 from mllam_exps.workspace import Workspace

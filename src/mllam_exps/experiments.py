@@ -28,9 +28,12 @@ from typing import Any
 
 from mllam_exps import ownership, records
 from mllam_exps.assess import assess
+from mllam_exps.attempts import Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.records import Shape, Trouble, count, dict_of, list_of, maybe, number, of_shape, text
-from mllam_exps.store import Outcome, Run, RunStore, is_key
+from mllam_exps.run_keys import is_key
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 
 FOLDER = "experiments"
 SAVE = "save"

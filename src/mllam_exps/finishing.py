@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from mllam_exps import experiments, ready, verdicts
 from mllam_exps.assess import RunState, assess, unmade
-from mllam_exps.attempt import Stopped, Supervisor
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import get
-from mllam_exps.store import Attempt, Outcome, Run
+from mllam_exps.supervisor import Stopped, Supervisor
 
 if TYPE_CHECKING:
     from mllam_exps.chain import Chain, Standing

@@ -12,7 +12,7 @@ from mllam_exps.content import Described, describe, executable, regular
 from mllam_exps.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from mllam_exps.store import Attempt
+    from mllam_exps.attempts import Attempt
 
 READ_ONLY = 0o444
 

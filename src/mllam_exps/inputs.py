@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import outputs, records
+from mllam_exps.attempts import Attempt
 from mllam_exps.content import Difference, differences, files_of, mark
 from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed
-from mllam_exps.store import Attempt, Run, RunStore
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 
 FILE = "inputs.json"
 AGAIN = "mllam-exps submit, or dvc exp run, again"

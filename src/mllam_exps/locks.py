@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import IO
 
 from mllam_exps import records
-from mllam_exps.store import STICKY, RunStore
+from mllam_exps.ownership import STICKY
+from mllam_exps.store import RunStore
 
 
 @contextlib.contextmanager

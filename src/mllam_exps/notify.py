@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import environment
+from mllam_exps.attempts import Outcome
 from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
-from mllam_exps.store import Outcome
 
 PATIENCE = 30.0
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage as DvcStage
 
-    from mllam_exps.store import Attempt, Run
+    from mllam_exps.attempts import Attempt
+    from mllam_exps.runs import Run
 
 EXECUTABLE = 0o111
 MANIFEST = "manifest.json"
@@ -110,7 +111,7 @@ def known_digest(run: Run, path: str) -> str | None:
 
 def result_attempt(run: Run) -> Attempt:
     """Return the attempt whose outputs are the run's result."""
-    from mllam_exps.store import Attempt
+    from mllam_exps.attempts import Attempt
 
     result = run.result
     assert result is not None

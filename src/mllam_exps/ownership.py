@@ -14,6 +14,8 @@ OTHERS = stat.S_IWGRP | stat.S_IWOTH
 PRIVATE = 0o700
 OWN = 0o755
 """What one user writes, and others read."""
+STICKY = 0o1777
+"""Of a folder in which many write, and everybody removes or renames only what is theirs."""
 
 
 def user_name(uid: int) -> str:

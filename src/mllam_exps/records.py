@@ -325,3 +325,11 @@ def entries(path: Path) -> Iterator[str]:
         return
     except OSError as error:
         tell(Trouble(path, *_cannot_be_read(error)))
+
+
+def changed_at(path: Path) -> float:
+    """Return when a file was last changed, by the file system's clock; 0 where that cannot be told."""
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mllam_exps.dvc_cache import Cache
     from mllam_exps.experiments import Experiment
     from mllam_exps.lockfile import Draft
-    from mllam_exps.store import Run
+    from mllam_exps.runs import Run
 
 TRIES = 4
 """Other saves hold locks in the origin, and in DVC's cache, for moments."""

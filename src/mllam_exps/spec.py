@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mllam_exps import records
+from mllam_exps.attempts import Attempt
 from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import MllamError
 from mllam_exps.records import Shape, count, dict_of, flag, list_of, maybe, number, text
-from mllam_exps.store import Attempt, is_key
+from mllam_exps.run_keys import is_key
 
 FILE = "spec.json"
 

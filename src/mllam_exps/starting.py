@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps import environment, jobs, params, reasons, records, schedulers, tracking, workdir
+from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import MllamError
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
 from mllam_exps.spec import Spec
-from mllam_exps.store import Attempt, Outcome, Run, RunStore
+from mllam_exps.store import RunStore
 from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import time
 
 from mllam_exps import schedulers, verdicts
 from mllam_exps.assess import assess
+from mllam_exps.attempts import Attempt
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.schedulers.base import SilentError, Uncertain
-from mllam_exps.store import Attempt
 
 PATIENCE = 45.0
 SILENT_PATIENCE = 3.0

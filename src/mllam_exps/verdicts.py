@@ -7,9 +7,9 @@ import os
 import time
 
 from mllam_exps import records, schedulers
+from mllam_exps.attempts import Attempt
 from mllam_exps.errors import MllamError
 from mllam_exps.schedulers import Job, JobPhase, JobState, Scheduler, Schedulers, Uncertain
-from mllam_exps.store import Attempt
 
 _VERDICT: records.Shape = {
     "phase": lambda value: isinstance(value, str) and value in JobPhase.__members__,

@@ -14,7 +14,8 @@ from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
-from mllam_exps.store import Run, RunStore
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 
 IN_STORE, IN_CACHE = "the run store", "DVC's cache"
 

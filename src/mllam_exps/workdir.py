@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from dvc.repo import Repo
 
+    from mllam_exps.attempts import Attempt
     from mllam_exps.definition import RunDefinition
-    from mllam_exps.store import Attempt, RunStore
+    from mllam_exps.store import RunStore
 
 
 def lay_out(  # noqa: PLR0917 - who, where, and what

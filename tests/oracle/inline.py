@@ -21,6 +21,8 @@ import pytest
 from mllam_exps import attempt, schedulers, submit, versions
 from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState
 from mllam_exps.schedulers.local import LocalScheduler
+from mllam_exps.supervisor import Supervisor
+from mllam_exps.worker import Worker
 from oracle import digest
 
 
@@ -103,7 +105,7 @@ class _Serial:
         return map(function, items)
 
 
-def _run_commands(_self: attempt.Supervisor, argv: list[str], context: Any) -> None:
+def _run_commands(_self: Worker, argv: list[str], context: Any) -> None:
     folder, *commands = argv[4:]
     for command in commands:
         print(">", command)
@@ -123,8 +125,8 @@ def in_one_process() -> Iterator[AtOnce]:
     schedulers.get.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mllam_exps.schedulers.local.LocalScheduler", lambda: scheduler)
-        patch.setattr(attempt.Supervisor, "_watch", lambda _self: None)
-        patch.setattr(attempt.Supervisor, "_run_program", _run_commands)
+        patch.setattr(Supervisor, "_watch", lambda _self: None)
+        patch.setattr(Worker, "_run_program", _run_commands)
         patch.setattr("dvc.stage.run._run", _run_for_dvc)
         patch.setattr(submit, "ThreadPoolExecutor", _Serial)
         patch.setattr(versions, "of_environment", lambda *_: _installed())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from mllam_exps import experiments
 from mllam_exps.assess import RunState, assess
+from mllam_exps.attempts import Attempt
 from mllam_exps.errors import Exit, MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.report.here import Here
+from mllam_exps.runs import Run
 from mllam_exps.schedulers import SilentError
 from mllam_exps.stopping import PATIENCE, SILENT_PATIENCE, ask_to_stop, stop, wait_for
-from mllam_exps.store import Attempt, Run
 from mllam_exps.terminal import say, warn
 
 

@@ -16,7 +16,8 @@ from mllam_exps.experiments import Experiment
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.report import saved
-from mllam_exps.store import Run, RunStore
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mllam_exps import reasons, records
 from mllam_exps.assess import RunState, assess
+from mllam_exps.attempts import Attempt
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import SAVE, Experiment
 from mllam_exps.report.here import Here
-from mllam_exps.store import Attempt, Run
+from mllam_exps.runs import Run
 from mllam_exps.terminal import harmless, say, warn
 
 POLL_SECONDS = 0.5

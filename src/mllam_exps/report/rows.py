@@ -16,7 +16,7 @@ from mllam_exps.cleaning import is_in_git
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.report.here import Here
-from mllam_exps.store import Run
+from mllam_exps.runs import Run
 from mllam_exps.workspace import git
 
 RECENT_SECONDS = 7 * 24 * 3600.0

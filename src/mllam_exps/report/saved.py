@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.store import Run, RunStore
+from mllam_exps.runs import Run
+from mllam_exps.store import RunStore
 from mllam_exps.workspace import git
 
 

@@ -21,7 +21,7 @@ from mllam_exps.outputs import damage, result_attempt
 from mllam_exps.report import saved
 from mllam_exps.report.here import Here
 from mllam_exps.report.rows import Cell
-from mllam_exps.store import Run
+from mllam_exps.runs import Run
 from mllam_exps.watch import duration
 
 

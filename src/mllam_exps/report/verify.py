@@ -13,7 +13,7 @@ from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.report.here import Here
-from mllam_exps.store import Run
+from mllam_exps.runs import Run
 from mllam_exps.verifying import Verification, Verifier
 
 
