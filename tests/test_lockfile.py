@@ -10,10 +10,12 @@ from conftest import Experiment
 
 from mllam_exps import lockfile, saving, workdir
 from mllam_exps.content import describe
+from mllam_exps.definition import RunDefinition
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.lockfile import Draft
 from mllam_exps.pipeline import Pipeline
+from mllam_exps.store import Attempt, RunStore
 
 PIPELINE = """
 stages:
@@ -170,3 +172,27 @@ def test_outputs_are_ignored_as_dvc_does_it(experiment: Experiment):
     assert kept == [".gitignore", "dvc.lock", "kept.json"]
     assert (root / ".gitignore").read_text() == "/plain\n/odd \\[1\\]\\*.txt\n"
     assert saving.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {"odd [1]*.txt"}
+
+
+def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):
+    """The job that saves describes it: files beside the outputs do not count where .dvcignore names them."""
+    for file, text in {".dvcignore": "*.log\n", "folder/kept.txt": "k\n", "folder/some.log": "s\n"}.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    made = {"folder/made.txt": {"digest": "0" * 32, "size": 1}}
+    found = saving._around(tmp_path, "folder", Cache(""), made)
+    assert found is not None
+    assert [file["relpath"] for file in found["files"]] == ["kept.txt", "made.txt"]
+
+
+def test_what_other_stages_make_is_not_taken_from_git(experiment: Experiment, tmp_path: Path):
+    root = experiment.root
+    made = [path for stage in draft(root).stages.values() for path in stage.made]
+    for path in made:
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text("of the baseline\n")
+    attempt = Attempt(RunStore(tmp_path / "store").run(f"s-{'0' * 32}"), 1)
+    attempt.work.mkdir(parents=True)
+    workdir._copy_repository(root, attempt, RunDefinition("s", {}, (), (), commands=("true",)))
+    assert (attempt.work / "source.txt").exists()
+    assert made and not any((attempt.work / path).exists() for path in made)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 from conftest import PARAMETER_FILES, ROOT, Experiment
 
+from mllam_exps import dvc_index, planning, sources
+from mllam_exps.content import md5_of_file
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.pipeline import Pipeline
 
@@ -126,3 +132,89 @@ def test_what_is_missing_is_named(experiment: Experiment):
     (experiment.root / "dvc.yaml").write_text("stages: [")
     with pytest.raises(UsageError, match="DVC cannot read this repository"):
         keys(experiment)
+
+
+def own(experiment: Experiment, stages: dict, files: dict[str, str] | None = None, **options) -> Pipeline:
+    """Return a pipeline of one's own stages."""
+    (experiment.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for file, text in ({"a.txt": "1\n"} | (files or {})).items():
+        (experiment.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (experiment.root / file).write_text(text)
+    return Pipeline.open(experiment.root, lambda: VERSIONS, **{"as_it_lies": False} | options)
+
+
+def test_a_parameter_file_may_be_named_twice(experiment: Experiment):
+    stages = {"use": {"cmd": "x", "params": [{"own.yaml": ["x"]}, {"./own.yaml": ["y"]}], "outs": ["o"]}}
+    pipeline = own(experiment, stages, {"own.yaml": "x: 1\ny: 2\n"})
+    assert pipeline.definition("use").params == {"own.yaml": {"x": 1, "y": 2}}
+    assert pipeline.parameters_of("use") == {"own.yaml": {"x": 1}, "./own.yaml": {"y": 2}}
+    again = own(experiment, stages, {"own.yaml": "x: 3\ny: 2\n"})
+    assert again.definition("use").key != pipeline.definition("use").key
+
+
+def test_all_versions_count_where_none_is_named(experiment: Experiment):
+    stages = {"use": {"cmd": "x", "params": [{"version.mllam.txt": None}], "outs": ["o"]}}
+    assert own(experiment, stages).parameters_of("use") == {"version.mllam.txt": VERSIONS}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_parameters_that_a_stage_makes_are_not_known_beforehand(experiment: Experiment, cached: bool):
+    gen = {"cmd": "x", "deps": ["a.txt"], "outs": [{"gen.yaml": {"cache": cached}}]}
+    use = {"cmd": "y", "params": [{"gen.yaml": ["k"]}], "outs": ["o"]}
+    files = {"gen.yaml": "k: 1\n"}
+    with pytest.raises(UsageError, match="which stage gen makes"):
+        own(experiment, {"gen": gen, "use": use}, files).definition("use")
+    # In the workspace they are what they are; and they may be what that stage makes of the files as they are.
+    for options in (
+        {"as_it_lies": True},
+        {"known_result": lambda _key, _path: md5_of_file(experiment.root / "gen.yaml")},
+    ):
+        pipeline = own(experiment, {"gen": gen, "use": use}, files, **options)
+        assert pipeline.definition("use").params == {"gen.yaml": {"k": 1}}
+
+
+def test_the_file_of_versions_may_be_an_input(experiment: Experiment):
+    version = {"cmd": "mllam-exps run mllam_version", "outs": [{"version.mllam.txt": {"cache": False}}]}
+    use = {"cmd": "x", "deps": ["version.mllam.txt"], "outs": ["o"]}
+    files = {"version.mllam.txt": "numpy: 1\n"}
+    [source] = own(experiment, {"mllam_version": version, "use": use}, files).definition("use").inputs
+    assert (source.run, source.digest) == (None, md5_of_file(experiment.root / "version.mllam.txt"))
+    # One of that name that is not ours is a stage like others.
+    version["cmd"] = "python version.py"
+    [source] = own(experiment, {"mllam_version": version, "use": use}, files).definition("use").inputs
+    assert source.run
+
+
+@pytest.mark.parametrize(
+    ("command", "ours", "plain"),
+    [
+        ("mllam-exps run train", True, True),
+        ("mllam-exps run 'train'", True, True),
+        ("mllam-exps run train --force", True, True),
+        ("mllam-exps run evaluate", True, False),
+        ("mllam-exps run train && python more.py", True, False),
+        ("X=1 mllam-exps run train", True, False),
+        (["mllam-exps run train", "python more.py"], True, False),
+        ("echo 'mllam-exps run train'", False, False),
+        ("python train.py", False, False),
+    ],
+)
+def test_a_command_that_does_more_is_told_from_ours(command: str | list[str], ours: bool, plain: bool):
+    stage: Any = SimpleNamespace(name="train", cmd=command)
+    assert (dvc_index.is_ours(stage), dvc_index.is_plain(stage)) == (ours, plain)
+
+
+def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: Experiment):
+    stages = {"make": {"cmd": "x", "deps": ["a.txt"], "outs": [{"real/o.txt": {"cache": False}}]}}
+    root, pipeline = experiment.root, own(experiment, stages, {"real/o.txt": "1\n", "real/own.txt": "2\n"})
+    (root / "through").symlink_to("real")
+    (root / "one.txt").symlink_to("real/own.txt")
+
+    def look(path: str) -> None:
+        files = sources.content_of(pipeline.repo, root / path).depends_on
+        planning._refuse_links_to_outputs(pipeline.repo, path, files)
+
+    for path in ("a.txt", "one.txt", "through/own.txt"):
+        look(path)
+    with pytest.raises(UsageError, match=re.escape("through/o.txt leads through a link to real/o.txt")):
+        look("through/o.txt")

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +57,32 @@ def is_elsewhere(stage: DvcStage) -> bool:
     return bool(stage.path_in_repo != "dvc.yaml")
 
 
+BOOKKEEPING = ("check_for_venv_path", "mllam_version")
+"""Stages of ours that make no result: what they write is written when an experiment is planned."""
+
+
+def is_plain(stage: DvcStage) -> bool:
+    """Tell whether a stage's command is `mllam-exps run` of that stage, and nothing else."""
+    words = _words(stage.cmd) if isinstance(stage.cmd, str) else []
+    return words[:3] == ["mllam-exps", "run", stage.name] and all(re.fullmatch("--[a-z-]+", word) for word in words[3:])
+
+
 def is_ours(stage: DvcStage) -> bool:
-    """Tell whether a stage's command is `mllam-exps run`, and so its work a run of the store."""
-    return str(stage.cmd).split()[:2] == ["mllam-exps", "run"]
+    """Tell whether a stage's command calls `mllam-exps run`, and so its work is a run of the store."""
+    lines = [_words(line) for line in commands(stage)]
+    return any(pair == ("mllam-exps", "run") for words in lines for pair in itertools.pairwise(words))
+
+
+def is_bookkeeping(stage: DvcStage) -> bool:
+    """Tell whether a stage is one of ours that makes no result."""
+    return not stage.is_data_source and stage.name in BOOKKEEPING and is_plain(stage)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quote that a later line ends, say
+        return command.split()
 
 
 def always_runs(stage: DvcStage) -> bool:

@@ -146,12 +146,11 @@ def _question(pipeline: Pipeline, name: str) -> Question | None:
     stage, definition = pipeline.dvc_stage(name), pipeline.definition(name)
     digests = {i.path: i.digest or pipeline.digest_of(i) for i in definition.inputs}
     deps: dict[str, str] = {}
-    params: dict[str, Any] = {}
     for dep in stage.deps:
         path = pipeline.relative(dep.fs_path)
         if dep.hash_name == "params":
-            params[str(dep.def_path)] = dict(definition.values[path])
-        elif digest := digests.get(path):
+            continue
+        if digest := digests.get(path):
             deps[str(dep.def_path)] = digest
         else:
             return None  # it is yet to be made, or a folder with other stages' outputs in it
@@ -160,6 +159,7 @@ def _question(pipeline: Pipeline, name: str) -> Question | None:
     def counting(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return pipeline.counting(stage, files[file], values)
 
+    params = pipeline.parameters_of(name)
     return Question(stage.cmd, deps, params, tuple(sorted(str(out.def_path) for out in stage.outs)), counting)
 
 

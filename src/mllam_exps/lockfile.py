@@ -94,11 +94,14 @@ class Draft:
         By name, each behind those that it needs.
     frozen : dict of str
         The hashes of the files that define the results: ``dvc.yaml``, parameter files, and inputs that git keeps.
+    made : list of str
+        What any stage of ``dvc.yaml`` makes, those that were not asked for included.
     """
 
     cache: Cache
     stages: dict[str, StageDraft]
     frozen: dict[str, str] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
 
     def write(self, clone: Path) -> None:
         """Write it into a clone.
@@ -111,6 +114,7 @@ class Draft:
         record = {
             "cache": {"directory": self.cache.directory, "shared": self.cache.shared},
             "frozen": self.frozen,
+            "made": self.made,
             "stages": {name: asdict(stage) for name, stage in self.stages.items()},
         }
         try:
@@ -153,19 +157,17 @@ def draft(pipeline: Pipeline, stages: Sequence[str], sources: Mapping[str, Any])
     drafts = {name: _stage(pipeline, name) for name in stages}
     files = {"dvc.yaml", *sources} | {file for stage in drafts.values() for file in _parameter_files(stage)}
     frozen = {path: md5_of_file(pipeline.root / path) for path in sorted(files) if (pipeline.root / path).is_file()}
-    return Draft(Cache.of(pipeline.repo), drafts, frozen)
+    return Draft(Cache.of(pipeline.repo), drafts, frozen, pipeline.made())
 
 
 def _stage(pipeline: Pipeline, name: str) -> StageDraft:
     stage = pipeline.dvc_stage(name)
-    params = [dep for dep in stage.deps if dep.hash_name == "params"]
     deps = [dep for dep in stage.deps if dep.hash_name != "params"]
-    values = pipeline.definition(name).values
     return StageDraft(
         folder=Path(stage.wdir).relative_to(pipeline.root).as_posix(),
         cmd=stage.cmd,
         deps=[str(dep.def_path) for dep in deps],
-        params={str(dep.def_path): dict(values[pipeline.relative(dep.fs_path)]) for dep in params},
+        params=pipeline.parameters_of(name),
         outs={str(out.def_path): bool(out.use_cache) for out in stage.outs},
     )
 
@@ -185,7 +187,7 @@ def read(clone: Path) -> Draft:
     try:
         record = yaml.load((clone / DRAFT).read_bytes(), _LOADER)  # noqa: S506 - a safe one
         stages = {name: StageDraft(**stage) for name, stage in record["stages"].items()}
-        return Draft(Cache(**record["cache"]), stages, record["frozen"])
+        return Draft(Cache(**record["cache"]), stages, record["frozen"], record.get("made") or [])
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         what = "what was frozen of this experiment cannot be read"
         raise MllamError(what, str(clone / DRAFT), str(error), "submit the experiment again") from error

@@ -15,7 +15,7 @@ from mllam_exps import dvc_index, sources
 from mllam_exps.content import md5_of_file
 from mllam_exps.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
 from mllam_exps.dvc_cache import Cache
-from mllam_exps.dvc_index import is_ours, open_repo, stage_name
+from mllam_exps.dvc_index import is_bookkeeping, is_elsewhere, is_ours, open_repo, stage_name
 from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -201,6 +201,11 @@ class Pipeline:
                 return Cache.of(self.repo).part(out.hash_info.value, place.relative_to(whole).as_posix())
         return None
 
+    def made(self) -> list[str]:
+        """Return what the stages of ``dvc.yaml`` make, but for what is written when an experiment is planned."""
+        stages = [s for s in self.repo.index.stages if not (s.is_data_source or is_elsewhere(s) or is_bookkeeping(s))]
+        return sorted(self.relative(out.fs_path) for stage in stages for out in stage.outs)
+
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""
         makers = [found for dep in self.dvc_stage(name).deps for found in self._makers(dep.fs_path)]
@@ -228,13 +233,15 @@ class Pipeline:
             if dep.hash_name != "params":
                 continue
             file = self.relative(dep.fs_path)
+            read = params.setdefault(file, {})  # the same file may be named twice: `own.yaml`, `./own.yaml`
             if file == VERSIONS_FILE:
                 # The file is made by a stage: what it says is known only after that has run. A key counts what it
                 # would say, so that keys are known beforehand, and the attempt is held to it.
-                params[file] = self._tracked_versions(stage_name(stage), dep.params)
+                read |= self._tracked_versions(stage_name(stage), dep.params)
             else:
-                params[file] = dvc_index.parameters(self.repo.index, dep, file)
-                missing = sorted(set(dep.params) - set(params[file]))
+                self._refuse_made_parameters(stage_name(stage), dep, file)
+                read |= dvc_index.parameters(self.repo.index, dep, file)
+                missing = sorted(set(dep.params) - set(read))
                 if missing:
                     raise UsageError(
                         f"the key {missing[0]} is missing",
@@ -244,7 +251,40 @@ class Pipeline:
                     )
         return params
 
+    def parameters_of(self, stage: str) -> dict[str, dict[str, Any]]:
+        """Return the values of a stage's parameters as ``dvc.lock`` has them: by file, as ``dvc.yaml`` names it."""
+        found, values = {}, self.definition(stage).values
+        for dep in self.dvc_stage(stage).deps:
+            if dep.hash_name == "params":
+                read = values[self.relative(dep.fs_path)]
+                found[str(dep.def_path)] = {name: read[name] for name in dep.params or read}
+        return found
+
+    def _refuse_made_parameters(self, stage: str, dep: Any, file: str) -> None:
+        """Refuse parameters that are read before they are made, and so would be those of another experiment.
+
+        Raises
+        ------
+        UsageError
+            Naming who makes them.
+        """
+        makers = [] if self.as_it_lies else self._makers(dep.fs_path)
+        for maker, out in makers:
+            lies = self.root / file
+            made = self._made(file, maker, out)
+            if self.ask_dvc and made.run and lies.is_file() and md5_of_file(lies) == made.digest:
+                continue  # it is what its stage makes of the files as they are
+            where, name = f"dvc.yaml: {stage}", stage_name(maker)
+            if maker.is_data_source:
+                what, why = f"tracks parameters of {file}, which was added with `dvc add`", "a clone lacks it"
+                raise UsageError(what, where, f"{why} until it is checked out", f"have git keep {file}, or dvc exp run")
+            what = f"tracks parameters of {file}, which stage {name} makes"
+            why = "their values are known only after that has run"
+            raise UsageError(what, where, why, f"name {file} in its deps instead of its params, or dvc exp run")
+
     def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
+        if not names:
+            return dict(self.versions())
         tracked = {}
         for name in names:
             try:
@@ -285,6 +325,8 @@ class Pipeline:
 
     def _made(self, path: str, stage: DvcStage, out: DvcOutput) -> Input:
         """Describe an input that a stage makes, or that was added with `dvc add`: an output, or a part of one."""
+        if is_bookkeeping(stage) and (self.root / path).is_file():
+            return Input(path, None, md5_of_file(self.root / path), tracked=False)  # no run makes it
         lies = None
         if self.as_it_lies and (self.root / path).exists():
             lies = sources.content_of(self.repo, self.root / path).digest

@@ -9,18 +9,30 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import carried, checkouts, checks, clones, experiments, lockfile, params, sources, stages, sweeps
+from mllam_exps import (
+    carried,
+    checkouts,
+    checks,
+    clones,
+    dvc_index,
+    experiments,
+    lockfile,
+    params,
+    sources,
+    stages,
+    sweeps,
+)
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.driver import known_digests
-from mllam_exps.dvc_index import always_runs, is_elsewhere, is_ours, open_repo
+from mllam_exps.dvc_index import always_runs, is_bookkeeping, is_elsewhere, is_ours, is_plain, makers, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.experiments import SAVE, Experiment, Step
 from mllam_exps.machines import Machine
@@ -32,10 +44,6 @@ from mllam_exps.workspace import Workspace
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
-
-BOOKKEEPING = ("check_for_venv_path", "mllam_version")
-"""Stages of ours that make no result: what they write is written when an experiment is planned."""
-
 
 TOLD = 3
 """How many experiments of a sweep are told in full when they are refused."""
@@ -156,7 +164,7 @@ class Planner:
         """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
         site = experiments.building_site(self.store)
         self._sites.append(site)
-        hydra = self.base.repo.config.get("hydra", {})
+        hydra = self.repo.config.get("hydra", {})  # of the repository: a clone has no config.local
         with self.base.changed(variant.overrides, hydra) as (root, repo):
             here = Workspace(root, self.workspace.origin, variant.name or "new", self.state.baseline)
             checks.check_parameters(here, self.machine)
@@ -170,7 +178,9 @@ class Planner:
                 self._refuse_changed_data(pipeline)
                 self._data_checked = True
             asked = self._asked(pipeline)
-            steps = tuple(self._step(pipeline, stage) for stage in asked if stage not in BOOKKEEPING)
+            steps = tuple(
+                self._step(pipeline, stage) for stage in asked if not is_bookkeeping(pipeline.dvc_stage(stage))
+            )
             definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
             added = (i.path for d in definitions.values() for i in d.inputs if i.tracked and not i.run)
             found |= {path: described for path in added if (described := pipeline.source(path))}
@@ -303,6 +313,7 @@ class Planner:
                 if not place.exists() and (self.workspace.root / path).exists():
                     raise _not_in_the_clone(path, place, self.workspace.root / path)
                 known = sources.content_of(repo, place)
+                _refuse_links_to_outputs(repo, path, known.depends_on)
                 if not self.base.touches(place, known.depends_on):
                     self._sources[path] = known
             found[path] = known.to_record()
@@ -365,8 +376,12 @@ class Planner:
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
             raise UsageError("is frozen", f"dvc.yaml: {stage}", why, f"dvc unfreeze {stage}, or dvc exp run")
+        if is_ours(found) and not is_plain(found):
+            why = "its job would run something else than DVC does"
+            way_out = f"have its cmd be `mllam-exps run {stage}`, and put what else it does into a stage of its own"
+            raise UsageError("calls `mllam-exps run` beside other things", f"dvc.yaml: {stage}", why, way_out)
         if is_ours(found):
-            _ = stage in BOOKKEEPING or stages.get(stage)
+            _ = is_bookkeeping(found) or stages.get(stage)
             return
         if kept := next((out for out in found.outs if out.persist), None):
             what = f"keeps what an earlier run left in {kept.def_path} (persist: true)"
@@ -405,6 +420,27 @@ class Planner:
                     raise UsageError(
                         "was changed since `dvc add`", path, next=f"dvc add {path}, or dvc checkout {path}"
                     )
+
+
+def _refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None:
+    """Refuse an input that leads, through a link, to what a stage makes: its content now is not what it will be.
+
+    DVC (3.67) compares paths as they are written, and does not know either that the one stage needs the other.
+
+    Raises
+    ------
+    UsageError
+        Naming both.
+    """
+    root, own = os.path.realpath(repo.root_dir), os.path.join(os.path.realpath(repo.root_dir), path)  # noqa: PTH118
+    for file in sorted(files):
+        if file.startswith(f"{root}/") and file != own and not file.startswith(f"{own}/"):
+            real = Path(file).relative_to(root).as_posix()
+            if made := makers(repo.index).of(str(Path(repo.root_dir, real))):
+                stage = dvc_index.stage_name(made[0][0])
+                what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
+                way_out = f"name {real} in deps, instead of the link"
+                raise UsageError(what, "dvc.yaml", "nobody could tell that the one needs the other", way_out)
 
 
 def _not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:

@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import clones, lockfile, outputs, workspace
+from pathspec import PathSpec
+
+from mllam_exps import clones, lockfile, outputs, workdir, workspace
 from mllam_exps.checkouts import Elsewhere, git
 from mllam_exps.content import Difference, describe, digest_of_folder
 from mllam_exps.errors import MllamError
@@ -181,7 +183,12 @@ def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dic
             files[inside] = {"md5": described["digest"], "size": described["size"]}
     if not files:
         return None
-    beside = describe(root / path)["files"] if (root / path).is_dir() else []
+    patterns = PathSpec.from_lines("gitwildmatch", workdir.ignored(root))
+
+    def counts(file: Path) -> bool:
+        return not patterns.match_file(file.relative_to(root).as_posix())
+
+    beside = describe(root / path, counts)["files"] if (root / path).is_dir() else []
     every = {f["relpath"]: f for f in beside} | {name: f | {"relpath": name} for name, f in files.items()}
     digest = digest_of_folder(every.values())[0]
     return {"digest": digest, "size": sum(int(f["size"]) for f in every.values()), "files": list(every.values())}

@@ -117,7 +117,7 @@ class Starter:
             origin=str(self.workspace.origin),
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
-            versions={n: v for n, v in definition.versions.items() if n != "archives" and "." not in n},
+            versions={n: v for n, v in definition.versions.items() if "." not in n and not isinstance(v, Mapping)},
             environment=tracking.environment(self.workspace.origin, user, project),
             time_limit=None if limits else request.resources.time_seconds,
             slots=None if limits else self.machine.max_jobs,

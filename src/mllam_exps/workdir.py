@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import clones, inputs, outputs
+from mllam_exps import clones, inputs, lockfile, outputs
 from mllam_exps.content import describe, marked
 from mllam_exps.definition import VERSIONS_FILE, Input, same
 from mllam_exps.dvc_cache import Cache
@@ -235,18 +235,19 @@ def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) ->
 def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
     """Give a command that may read whatever git keeps a copy of it all, with git's and DVC's own folders.
 
-    What other stages make, and what this one did before, is not taken from git.
+    What stages make is not taken from git: it is what they made for another experiment. Who reads it names it in deps.
     """
     top = next(folder for folder in (root, *root.parents) if (folder / ".git").exists())
     if top != root:
         attempt.work_in(root.relative_to(top))
     clones.copy(top, attempt.tree if top != root else attempt.work, linked=False)
-    for path in [*(i.path for i in definition.inputs if i.run), *(o.path for o in definition.outputs)]:
-        made = attempt.work / path
-        if made.is_dir() and not made.is_symlink():
-            shutil.rmtree(made)
+    made = lockfile.read(top).made if (top / lockfile.DRAFT).exists() else []
+    for path in {*made, *(i.path for i in definition.inputs if i.run), *(o.path for o in definition.outputs)}:
+        place = attempt.work / path
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
         else:
-            made.unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.dvc_index import always_runs, stage_name
+from mllam_exps.dvc_index import always_runs, is_bookkeeping, stage_name
 from mllam_exps.errors import Exit, MllamError
 from mllam_exps.pipeline import Pipeline
-from mllam_exps.planning import BOOKKEEPING
 from mllam_exps.report.here import Here
 
 THEN = {
@@ -41,7 +40,7 @@ def show(stage: str, *, as_json: bool) -> None:
     changes = found.pop(stage)
     # A stage that runs every time makes nothing stale by that; a changed version is told below.
     before = [name for name, told in found.items() if told and not always_runs(pipeline.dvc_stage(name))]
-    definition = pipeline.definition(stage) if stage not in BOOKKEEPING else None
+    definition = None if is_bookkeeping(pipeline.dvc_stage(stage)) else pipeline.definition(stage)
     # Of a stage that never ran DVC calls every input new and every output deleted.
     never = definition is not None and not any(out.hash_info for out in pipeline.dvc_stage(stage).outs)
     now = assess(here.store.run(definition.key)) if definition else None
