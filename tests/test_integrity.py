@@ -531,3 +531,63 @@ def test_a_damaged_result_is_made_again(made: Experiment):
     said_by_dvc = made.ok("dvc", "repro", "--force", "--single-item", "make")
     assert "the result of make holds something else than what was made; it is made again" in said_by_dvc
     assert "all is what was made" in made.ok("mllam-exps", "verify")
+
+
+# What colleagues write into their own results
+
+
+@pytest.mark.parametrize("name", ["../hook", "/tmp/hook", "sub/../../hook", ""])
+def test_a_manifest_names_no_file_outside_of_its_output(store: RunStore, tmp_path: Path, name: str):
+    run = make(store)
+    made = outputs.result_attempt(run).outputs / "made"
+    (made.parent / "hook").write_text("#!/bin/sh\n")
+    manifest = records.read(made.parents[1] / "manifest.json")
+    result = records.read(run.directory / "result.json")
+    assert manifest is not None
+    assert result is not None
+    files = manifest["made"]["files"]
+    files.append({"relpath": name, "md5": content.md5_of_file(made.parent / "hook"), "size": 10, "mark": None})
+    manifest["made"]["digest"] = result["outputs"]["made"]["digest"] = content.digest_of_folder(files)[0]
+    records.replace(made.parents[1] / "manifest.json", manifest)
+    records.replace(run.directory / "result.json", result)
+    (tmp_path / "w").mkdir()
+    with pytest.raises(outputs.Damaged):
+        outputs.hand_over(Cache(str(tmp_path / "cache")), run, tmp_path / "w", {"made": False})
+    assert not list((tmp_path / "w").iterdir())
+
+
+def test_a_digest_names_no_file_outside_of_the_cache(store: RunStore, tmp_path: Path):
+    run = make(store)
+    result = records.read(run.directory / "result.json")
+    assert result is not None
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    result["outputs"]["made"]["digest"] = f"ab/../../../../{mine.name}"
+    records.replace(run.directory / "result.json", result)
+    Cache(str(tmp_path / "cache")).path("ab").mkdir(parents=True)
+    Verifier(store, Cache(str(tmp_path / "cache"))).verify([run])
+    assert mine.exists()
+    assert run.damage is not None
+
+
+def test_a_list_in_the_cache_names_no_file_outside_of_it(tmp_path: Path):
+    cache = Cache(str(tmp_path))
+    digest = f"{'0' * 32}.dir"
+    cache.path(digest).parent.mkdir(parents=True)
+    for file in ({"relpath": "../x", "md5": "1" * 32}, {"relpath": "x", "md5": "11/../../x"}, "x"):
+        cache.path(digest).write_text(json.dumps([file]))
+        assert cache.folder(digest) is None
+    cache.path(digest).write_text(json.dumps([{"relpath": "a/x", "md5": "1" * 32}]))
+    assert cache.folder(digest)
+
+
+def test_a_result_that_was_made_again_while_the_first_was_read_stays(store: RunStore):
+    run = make(store)
+    flip(frozen(run, "made/b.txt"), keep_time=False)
+    slow = list(outputs.damage(run, thorough=True))
+    outputs.set_aside(run, slow)
+    make(store, 2)
+    told = outputs.set_aside(run, slow)
+    assert run.result is not None
+    assert run.result["attempt"] == 2
+    assert "made again meanwhile" in told.next

@@ -155,7 +155,7 @@ def attempt_of(folder: Path, stage: str = "grow") -> Attempt:
     run.begin({"stage": stage})
     attempt = run.claim(1, scheduler="slurm", experiment="exp", workspace=folder, working_directory=None)
     assert attempt is not None
-    records.replace(attempt.directory / "job.json", {"id": "7", "name": "a"})
+    records.replace(attempt.directory / "job.json", {"id": "7", "name": "a", "submitted": 0.0})
     return attempt
 
 
@@ -163,7 +163,8 @@ def start(attempt: Attempt, ago: float, heard: float, clock_off: float = 0.0) ->
     """Let it have started some seconds ago on a node whose clock is off, and have been heard of later."""
     now = time.time()
     attempt.heartbeat.touch()
-    records.replace(attempt.directory / "started.json", {"time": now - ago + clock_off, "host": "n1", "node": "n1"})
+    process = {"host": "n1", "boot": "b", "pid": 7, "started": 0.0}
+    records.replace(attempt.directory / "started.json", process | {"time": now - ago + clock_off, "node": "n1"})
     os.utime(attempt.directory / "started.json", (now - ago, now - ago))
     os.utime(attempt.heartbeat, (now - heard, now - heard))
 

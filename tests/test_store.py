@@ -224,3 +224,12 @@ def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
     now = assess(run)
     assert (now.state, now.untried) == (RunState.NEW, True)
     assert "AssocMaxSubmitJobLimit" in now.reason
+
+
+def test_no_number_and_no_size_of_a_record_overwhelms_its_reader(tmp_path: Path):
+    path = tmp_path / "run.json"
+    path.write_text('{"time": 1' + 400 * "0" + "}")
+    assert isinstance(records.look(path, shape={"time": records.number}), records.Trouble)
+    with path.open("wb") as file:
+        file.truncate(2**40)  # it takes no room
+    assert "too large" in str(records.look(path))

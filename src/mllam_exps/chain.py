@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps import carried, experiments, jobs, machines, outputs, params, schedulers, verdicts
+from mllam_exps import carried, experiments, jobs, machines, outputs, params, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
@@ -374,7 +374,7 @@ class Chain:
                 if state.state.living and state.attempt is not None:
                     # A colleague's own commands see to what is behind their job.
                     with contextlib.suppress(OSError):
-                        state.attempt.alone.touch()
+                        records.touch(state.attempt.alone)
         return attempt
 
     def _is_lost_again(self) -> bool:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.content import Difference, differences, digest_of_folder, part_of
 from mllam_exps.errors import MllamError
+from mllam_exps.records import list_of, of_shape
+from mllam_exps.shapes import LISTED
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -55,7 +57,8 @@ class Cache:
             listed = json.loads(self.path(digest).read_bytes())
         except (OSError, ValueError):
             return None
-        return listed if isinstance(listed, list) else None
+        # Who may write to the cache may name files anywhere in a list.
+        return listed if list_of(of_shape(LISTED))(listed) else None
 
     def describe(self, digest: str) -> dict[str, Any]:
         """Describe a file or folder that it holds all of."""

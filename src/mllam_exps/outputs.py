@@ -207,6 +207,9 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
         what += f" (and {len(found) - 1} more of its files)"
     if not first.certain or result is None:
         return Damaged(what, str(first.path), next="make it readable, or ask its owner to")
+    if not (first.path == run.directory or first.path.is_relative_to(result_attempt(run).directory)):
+        # Reading takes minutes: somebody else has set it aside since, and it was made again.
+        return Damaged(what, str(first.path), next="start it again: it was made again meanwhile")
     record = result | {"why": f"{first.path}: {what}", "time": time.time()}
     try:
         records.replace(run.directory / f"damaged-{result['attempt']}.json", record)

@@ -38,6 +38,10 @@ LARGEST = 1e12
 """No time, count or size of ours is as large: what is would overflow somewhere."""
 
 
+LARGEST_FILE = 2**29
+"""Bytes; the manifest of a million files has some 200 MB. A larger file would fill the memory."""
+
+
 def text(value: Any) -> bool:
     """Tell whether a value is text."""
     return isinstance(value, str)
@@ -45,7 +49,8 @@ def text(value: Any) -> bool:
 
 def number(value: Any) -> bool:
     """Tell whether a value is a number that one can count with."""
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < LARGEST
+    # Of a whole number with hundreds of digits Python cannot make a float.
+    return isinstance(value, int | float) and abs(value) < LARGEST and math.isfinite(value)
 
 
 def count(value: Any) -> bool:
@@ -269,6 +274,8 @@ def _cannot_be_read(error: OSError) -> tuple[str, bool]:
         return "cannot be read by you (permission denied)", True
     if error.errno == errno.ELOOP:
         return "is damaged: it is a link", False
+    if error.errno == errno.EFBIG:
+        return "is damaged: it is too large for a record", False
     if error.errno in {errno.EISDIR, errno.ENXIO, errno.ENOTDIR}:
         return "is damaged: no file, or not in a folder", False
     return f"cannot be read ({error.strerror})", True
@@ -295,9 +302,12 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
 
 
 def read_own_bytes(path: Path) -> bytes:
-    """Return what a regular file holds; see `open_file`."""
+    """Return what a regular file holds, unless it is too large for a record; see `open_file`."""
     with os.fdopen(open_file(path), "rb") as file:
-        return file.read()
+        content = file.read(LARGEST_FILE + 1) if os.fstat(file.fileno()).st_size <= LARGEST_FILE else None
+    if content is None or len(content) > LARGEST_FILE:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def touch(path: Path) -> None:
