@@ -218,3 +218,20 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: 
         look(path)
     with pytest.raises(UsageError, match=re.escape("through/o.txt leads through a link to real/o.txt")):
         look("through/o.txt")
+
+
+def test_a_parameter_file_that_is_not_there_is_named(experiment: Experiment):
+    """DVC refuses it, too; all of no file is not nothing."""
+    use = {"cmd": "x", "params": [{"none.yaml": None}], "outs": ["o"]}
+    with pytest.raises(UsageError, match=re.escape("none.yaml: there is no such file")):
+        own(experiment, {"use": use}).definition("use")
+
+
+def test_a_link_to_what_git_does_not_track_says_what_to_name(tmp_path: Path):
+    for folder in ("here/data", "clone"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "here/data/big.bin").write_text("1")
+    for folder in ("here", "clone"):
+        (tmp_path / folder / "link").symlink_to("data/big.bin")
+    told = str(planning._not_in_the_clone("link", tmp_path / "clone/link", tmp_path / "here/link"))
+    assert "name data/big.bin in deps, instead of the link" in told

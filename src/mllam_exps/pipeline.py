@@ -240,6 +240,10 @@ class Pipeline:
                 read |= self._tracked_versions(stage_name(stage), dep.params)
             else:
                 self._refuse_made_parameters(stage_name(stage), dep, file)
+                if not Path(dep.fs_path).is_file():
+                    raise UsageError(
+                        "there is no such file", file, f"stage {stage_name(stage)} in dvc.yaml depends on it"
+                    )
                 read |= dvc_index.parameters(self.repo.index, dep, file)
                 missing = sorted(set(dep.params) - set(read))
                 if missing:

@@ -445,6 +445,10 @@ def _refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> Non
 
 def _not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:
     """Say why an input that is there is not in what git would submit."""
+    real, root = original.resolve(), original.parents[len(Path(path).parts) - 1].resolve()
+    if place.is_symlink() and real.is_relative_to(root):
+        what = f"the input {path} is a link to {real.relative_to(root)}, which git does not track"
+        return UsageError(what, "dvc.yaml", next=f"name {real.relative_to(root)} in deps, instead of the link")
     if place.is_symlink():
         what = f"the input {path} is a link that leads out of the repository by a relative path"
         why = "what is submitted runs in another folder, where it leads nowhere"
