@@ -562,12 +562,14 @@ def test_a_digest_names_no_file_outside_of_the_cache(store: RunStore, tmp_path: 
     assert result is not None
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    result["outputs"]["made"]["digest"] = f"ab/../../../../{mine.name}"
+    result["outputs"]["made"]["digest"] = f"ab{mine}"  # its first two letters are a folder
     records.replace(run.directory / "result.json", result)
-    Cache(str(tmp_path / "cache")).path("ab").mkdir(parents=True)
     Verifier(store, Cache(str(tmp_path / "cache"))).verify([run])
     assert mine.exists()
     assert run.damage is not None
+    (run.directory / "result.json").rename(run.directory / "damaged-1.json")
+    Verifier(store, Cache(str(tmp_path / "cache"))).verify([run])
+    assert mine.exists()
 
 
 def test_a_list_in_the_cache_names_no_file_outside_of_it(tmp_path: Path):

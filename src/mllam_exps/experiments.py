@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import ownership, records
+from mllam_exps import ownership, records, shapes
 from mllam_exps.assess import assess
 from mllam_exps.attempts import Outcome
 from mllam_exps.errors import MllamError
@@ -41,7 +41,8 @@ SAVE = "save"
 
 
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
-_STEP: Shape = {"stage": text, "key": is_key, "needs": list_of(is_key), "known": maybe(dict_of(of_shape(_DESCRIBED)))}
+_KNOWN: Shape = {"digest": shapes.digest, "size": maybe(number)}
+_STEP: Shape = {"stage": text, "key": is_key, "needs": list_of(is_key), "known": maybe(dict_of(of_shape(_KNOWN)))}
 _EXPERIMENT: Shape = {
     "name": text,
     "origin": text,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import experiments, outputs, records
+from mllam_exps import experiments, outputs, records, shapes
 from mllam_exps.assess import RunState, assess
 from mllam_exps.content import Difference, files_of
 from mllam_exps.dvc_cache import Cache
@@ -214,7 +214,7 @@ def _way_out(needing: list[Experiment], names: list[str]) -> str:
 def _set_aside_last(run: Run) -> dict[str, Any] | None:
     """Return the record of the newest result of a run that was set aside."""
     for attempt in reversed(run.attempts()):
-        if record := records.read(run.directory / f"damaged-{attempt.number}.json", "outputs"):
+        if record := records.read(run.directory / f"damaged-{attempt.number}.json", shape=shapes.RESULT):
             return record
     return None
 
