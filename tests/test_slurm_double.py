@@ -169,7 +169,8 @@ def test_a_controller_that_is_away_and_comes_back(site: Site, hang: bool, said: 
         site.scheduler.find("a", time.time() - 3600)
     site.double.say_nothing_more()
     assert site.becomes(job, JobPhase.RUNNING)
-    assert site.scheduler.verdict(job).phase is JobPhase.RUNNING
+    # squeue may have been asked before the controller is asked again whether it answers.
+    eventually(lambda: site.scheduler.verdict(job).phase is JobPhase.RUNNING, 20, "Slurm's word on the job")
 
 
 @pytest.mark.parametrize("hang", [False, True])
@@ -337,13 +338,15 @@ def test_a_job_that_is_forgotten_before_it_started_is_lost(toy: Experiment, doub
 
 
 def test_a_result_is_none_where_slurm_says_that_the_job_failed(toy: Experiment, double: Double):
-    double.hang("scontrol")
+    double.pend("Resources")
     driver = toy.start(*GROW)
     job = job_of(toy)
+    silence(double)
+    double.release()
     eventually(lambda: double.job(job)["state"] == "COMPLETED", 60, "its end")
     assert (run_of(toy) / "result.json").exists()
     double.end(job, "FAILED", "0:9", "NonZeroExitCode", kill=False)
-    double.say_nothing_more("scontrol")
+    double.say_nothing_more("squeue", "scontrol")
     assert "but its job did not: it was killed by signal 9 (FAILED 0:9 on n1)" in failed(toy, driver)
 
 

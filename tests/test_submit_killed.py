@@ -39,9 +39,9 @@ def counted(function):
         return done
     return call
 from mllam_exps import cli, records, starting, experiments
-from mllam_exps.schedulers import slurm
+from mllam_exps.schedulers import slurm_calls
 os.link, os.rename, os.replace = counted(os.link), counted(os.rename), counted(os.replace)
-slurm._slurm = counted(slurm._slurm)
+slurm_calls.call = counted(slurm_calls.call)
 sys.argv[0] = "mllam-exps"
 cli.main()
 """
