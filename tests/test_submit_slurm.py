@@ -383,7 +383,7 @@ def test_a_full_disk_under_the_store_loses_nothing(made: Experiment, tmp_path: P
         write_machine(made, paths={"run_store": str(disk / "store")})
         words = ("-n", "d", "-S", "toy.yaml:grow.seconds=0.01,0.02,0.03")
         done = made.command("mllam-exps", "submit", *words)
-        assert "No space left" in done.stdout, done.stdout
+        assert "the disk is full" in done.stdout, done.stdout
         assert "Traceback" not in done.stdout
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         submit(made, *words)

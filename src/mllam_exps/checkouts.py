@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mllam_exps.errors import UsageError
+from mllam_exps.reasons import full_disks
 from mllam_exps.workspace import run_git
 
 SETTINGS = (
@@ -283,5 +284,8 @@ def git(
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
         name = next(word for word in arguments if word != "-c" and "=" not in word)
-        raise GitFailed(f"git {name} failed", str(directory), shown(why))
+        # git (2.39) says that it cannot rename a file, say, and not why.
+        full = full_disks([directory, *(word for word in arguments if word.startswith("/"))])
+        reason = f"the disk is full: {full} ({shown(why)})" if full else shown(why)
+        raise GitFailed(f"git {name} failed", str(directory), reason)
     return done.stdout.rstrip("\n")

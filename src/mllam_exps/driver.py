@@ -94,7 +94,7 @@ class Driver:
                 while True:
                     waiter.refresh()
                     assessment = assess(run)
-                    if assessment.state is RunState.DONE and self._is_as_it_was_made(run, display):
+                    if assessment.state is RunState.DONE and self._is_as_it_was_made(run, definition, display):
                         break
                     if assessment.state is RunState.DONE:
                         continue
@@ -111,10 +111,10 @@ class Driver:
                 display.clear()
         return run
 
-    def _is_as_it_was_made(self, run: Run, display: Display) -> bool:
+    def _is_as_it_was_made(self, run: Run, definition: RunDefinition, display: Display) -> bool:
         """Tell whether a result can be given to the workspace; one that is damaged is made again."""
         try:
-            outputs.hold_to_what_was_made(run)
+            outputs.hold_to_what_was_made(run, definition.inputs)
         except outputs.Damaged as damaged:
             if run.result is not None:
                 raise

@@ -20,7 +20,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage as DvcStage
 
     from mllam_exps.attempts import Attempt
+    from mllam_exps.definition import Input
     from mllam_exps.runs import Run
 
 EXECUTABLE = 0o111
@@ -155,8 +156,13 @@ def holds_more(run: Run, path: str) -> bool:
     return False
 
 
-def hold_to_what_was_made(run: Run) -> None:
-    """Refuse a result that is damaged, having set it aside.
+def hold_to_what_was_made(run: Run, inputs: Iterable[Input] = ()) -> None:
+    """Refuse a result that is damaged, or was made from other inputs than are wanted, having set it aside.
+
+    Parameters
+    ----------
+    inputs : iterable of Input
+        Those that are wanted, as far as anything is known of them.
 
     Raises
     ------
@@ -166,6 +172,8 @@ def hold_to_what_was_made(run: Run) -> None:
     result = run.result
     if result is None:
         return
+    if stale := made_otherwise(run, inputs):
+        raise set_aside(run, [stale])
     if _lately(known := (str(run.directory), str(result["attempt"]))):
         return
     if found := list(damage(run)):
@@ -190,6 +198,15 @@ def made_from_another(run: Run) -> Difference | None:
         now = description(maker, path) if maker else None
         if now is not None and now["digest"] != source["md5"]:
             return Difference(run.directory, f"was made from another {path} than there is now")
+    return None
+
+
+def made_otherwise(run: Run, inputs: Iterable[Input]) -> Difference | None:
+    """Tell whether a result was made from other inputs than these, as far as their digests are known."""
+    read = (run.result or {}).get("inputs") or {}
+    for source in inputs:
+        if source.digest and source.path in read and read[source.path]["md5"] != source.digest:
+            return Difference(run.directory, f"was made from another {source.path} than there is now")
     return None
 
 

@@ -344,7 +344,7 @@ class Pipeline:
             # What the run store has is asked when it is laid out: a result may be about to be made again.
             by_dvc = None if known else self._known_digest_by_dvc(stage, path)
             return Input(path, key, by_dvc, tracked=bool(out.use_cache))
-        if lies == known or lies == self._known_digest_by_dvc(stage, path):
+        if lies == (known or self._known_digest_by_dvc(stage, path)):
             return Input(path, key, lies, tracked=bool(out.use_cache))
         # The stage would make something else of the files as they are: it counts as what it is.
         return Input(path, None, lies, tracked=True)
