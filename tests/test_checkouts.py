@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_filters_and_line_ends_of_the_repository_s_own_settings(tmp_path: Path):
     assert ((target / "a.up").read_bytes(), (target / "c.txt").read_bytes()) == (b"HELLO", b"one\r\nthree\r\n")
     assert (target / "b.id").read_bytes().startswith(b"$Id: ")
     assert git(top, "show", f"{checkouts.look(top).content}:c.txt") == "one\nthree"
+
+
+def test_the_clone_may_be_on_another_file_system(tmp_path: Path):
+    top = repository(tmp_path / 'odd "name": here', **{"a.txt": "hello\n"})
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if Path(elsewhere).stat().st_dev == top.stat().st_dev:
+            pytest.skip("there is no other file system here")
+        clone = Path(elsewhere) / "clone"
+        checkouts.lay_out(checkouts.look(top), clone)
+        assert tracked(clone) == tracked(top)
+        assert not [path for path in (top / ".git/objects/pack").glob("*") if "tmp" in path.name]
 
 
 def test_no_filter_is_asked_for_what_is_checked_out(tmp_path: Path):

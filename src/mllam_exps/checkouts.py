@@ -203,8 +203,12 @@ def lay_out(checkout: Checkout, target: Path) -> None:
     # One state: one small pack, whatever the repository's size. HEAD is the baseline, the files hold the content.
     commits = list(dict.fromkeys([checkout.baseline, checkout.content]))
     objects = git(checkout.top, "rev-list", "--objects", "--no-walk", *commits)
-    place = target / ".git" / "objects" / "pack" / "pack"
-    git(checkout.top, "pack-objects", "--quiet", str(place), input=f"{objects}\n")
+    # git (2.39) writes a pack into its own folder and renames it: that has to be on the clone's file system.
+    place = target / ".git" / "objects"
+    own = git(checkout.top, "rev-parse", "--path-format=absolute", "--git-path", "objects")
+    quoted = own.replace("\\", "\\\\").replace('"', '\\"')
+    environ = {"GIT_OBJECT_DIRECTORY": str(place), "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
+    git(checkout.top, "pack-objects", "--quiet", str(place / "pack" / "pack"), input=f"{objects}\n", environ=environ)
     (target / ".git" / "shallow").write_text(f"{checkout.baseline}\n", encoding="ascii")
     git(target, "update-ref", "--no-deref", "HEAD", checkout.baseline)
     index = target / ".git" / "index"
