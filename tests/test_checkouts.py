@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps import checkouts, clones, content
+from mllam_exps import checkouts, clones, content, ownership
 from mllam_exps.errors import CheckFailed, UsageError
 
 
@@ -276,6 +276,28 @@ def test_submodules_are_there_with_the_commit_that_is_checked_out(with_library: 
     assert git(there, "status", "--porcelain") == "M  lib/rary"
     clones.copy(there, copied := with_library.with_name("copied"))
     assert git(copied, "status", "--porcelain") == "M  lib/rary"
+
+
+def test_a_clone_is_for_nobody_else_to_write_to_whatever_the_umask(tmp_path: Path):
+    """Else a submission of somebody whose team writes to one folder refuses its own clone."""
+    before = os.umask(0)
+    try:
+        top = tmp_path / "top"
+        (top / "below/.dvc").mkdir(parents=True)
+        (top / "below/dvc.yaml").touch()
+        (top / "below/.dvc/config").touch()
+        git(top, "init", "--quiet")
+        commit(top)
+        clones.make(clones.state(top / "below"), made := tmp_path / "made", {"dir": "cache"})
+        (made / "below/written").touch()
+        assert ownership.objection(made / "below/written"), "what is made in it afterwards follows the umask"
+        clones.copy(made, copied := tmp_path / "copied")
+    finally:
+        os.umask(before)
+    for clone in (made, copied):
+        for place in (clone, clone / ".git", clone / ".git/config", clone / "below", clone / "below/.dvc/config.local"):
+            assert not ownership.objection(place), place
+    assert not ownership.objection(copied / "below/written")
 
 
 @pytest.mark.parametrize("change", ["edited", "another commit of its own submodule"])

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps import checkouts, workspace
+from mllam_exps import checkouts, ownership, records, workspace
 from mllam_exps.checkouts import Checkout, git, shown
 from mllam_exps.errors import UsageError
 from mllam_exps.records import for_nobody_else_to_write
@@ -99,7 +99,7 @@ def untracked(origin: Path) -> list[str]:
 
 @for_nobody_else_to_write()
 def make(state: State, target: Path, cache: dict[str, str]) -> Path:
-    """Clone a repository as it was when its `state` was taken.
+    """Clone a repository as it was when its `state` was taken, for nobody else to write to, whatever the umask.
 
     Parameters
     ----------
@@ -114,6 +114,11 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     Path
         The DVC repository in the clone.
     """
+    with records.for_nobody_else_to_write():
+        return _make(state, target, cache)
+
+
+def _make(state: State, target: Path, cache: dict[str, str]) -> Path:
     checkouts.lay_out(state.checkout, target)
     for key, value in (state.identity | {"mllam-exps.origin": str(state.origin)}).items():
         git(target, "config", key, value)
@@ -137,7 +142,15 @@ def release(origin: Path, identity: str) -> None:
 
 @for_nobody_else_to_write()
 def copy(source: Path, target: Path, *, linked: bool = True) -> None:
-    """Copy a clone: small files by content; large ones as hard links, unless they are not to be `linked`."""
+    """Copy a clone: small files by content; large ones as hard links, unless they are not to be `linked`.
+
+    What is copied is for nobody else to write to, whatever the umask and the modes in the source.
+    """
+    with records.for_nobody_else_to_write():
+        _copy(source, target, linked=linked)
+
+
+def _copy(source: Path, target: Path, *, linked: bool) -> None:
     for path, entry in _below(source, target):
         if entry.is_symlink():
             path.symlink_to(Path(entry.path).readlink())
@@ -147,7 +160,7 @@ def copy(source: Path, target: Path, *, linked: bool = True) -> None:
             if not (shared and _link(entry.path, path)):
                 with open(entry.path, "rb") as file:  # noqa: PTH123 - a hundred clones of a hundred files
                     path.write_bytes(file.read())
-                path.chmod(found.st_mode)
+                path.chmod(found.st_mode & ~ownership.OTHERS)
                 os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
