@@ -17,7 +17,6 @@ from pathlib import Path
 from mllam_exps import checkouts, ownership, records, workspace
 from mllam_exps.checkouts import Checkout, git, shown
 from mllam_exps.errors import UsageError
-from mllam_exps.records import for_nobody_else_to_write
 
 SMALL = 32 * 1024
 """Files up to this size are copied. Larger ones are nobody's to write in place: git and DVC replace them."""
@@ -97,7 +96,6 @@ def untracked(origin: Path) -> list[str]:
     return [*names[:NAMED], "…"] if len(names) > NAMED else names
 
 
-@for_nobody_else_to_write()
 def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     """Clone a repository as it was when its `state` was taken, for nobody else to write to, whatever the umask.
 
@@ -140,7 +138,6 @@ def release(origin: Path, identity: str) -> None:
     workspace.git(origin, "update-ref", "-d", f"{KEPT}/{identity}")
 
 
-@for_nobody_else_to_write()
 def copy(source: Path, target: Path, *, linked: bool = True) -> None:
     """Copy a clone: small files by content; large ones as hard links, unless they are not to be `linked`.
 
