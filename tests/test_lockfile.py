@@ -9,13 +9,14 @@ import pytest
 from conftest import Experiment
 
 from mllam_exps import lockfile, saving, workdir
+from mllam_exps.attempts import Attempt
 from mllam_exps.content import describe
 from mllam_exps.definition import RunDefinition
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.lockfile import Draft
 from mllam_exps.pipeline import Pipeline
-from mllam_exps.store import Attempt, RunStore
+from mllam_exps.store import RunStore
 
 PIPELINE = """
 stages:

@@ -276,7 +276,8 @@ class Pipeline:
         for maker, out in makers:
             lies = self.root / file
             made = self._made(file, maker, out)
-            if self.ask_dvc and made.run and lies.is_file() and md5_of_file(lies) == made.digest:
+            digest = made.digest or self.digest_of(made)
+            if self.ask_dvc and made.run and lies.is_file() and md5_of_file(lies) == digest:
                 continue  # it is what its stage makes of the files as they are
             where, name = f"dvc.yaml: {stage}", stage_name(maker)
             if maker.is_data_source:
