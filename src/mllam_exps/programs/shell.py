@@ -83,13 +83,27 @@ def _end_children(number: signal.Signals, patience: float) -> None:
     """Send a signal to all children, and to theirs, which become ours, until there is none or patience ends."""
     until = time.monotonic() + patience
     told: set[int] = set()
-    while (living := _children()) and time.monotonic() < until:
-        for pid in living:
+    while _has_children() and time.monotonic() < until:
+        for pid in _children():
             if number is signal.SIGKILL or pid not in told:
                 told.add(pid)
                 with contextlib.suppress(OSError):
                     os.kill(pid, number)
         time.sleep(0.05)
+
+
+def _has_children() -> bool:
+    """Tell whether any child is left, asking those that have ended how they did.
+
+    The kernel knows: whatever a child leaves behind is ours before that child counts as ended. A look at ``/proc`` can
+    miss one that was forked while it was being listed.
+    """
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _give_up() -> None:
