@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from mllam_exps.programs import fence
 
 PR_SET_PDEATHSIG = 1
@@ -38,14 +40,20 @@ def main(stage: str, folder: str, *commands: str) -> int:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     fence.guard(_give_up)
     try:
-        return _run_each(stage, folder, commands)
+        code = _run_each(stage, folder, commands)
     except Told:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_children(signal.SIGTERM, GRACE_SECONDS)
-        return 128 + signal.SIGTERM
+        code = 128 + signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end_children(signal.SIGKILL, GRACE_SECONDS)
+        ended = _end_children(signal.SIGKILL, GRACE_SECONDS)
+    if not code and not ended:
+        # A process that waits for a file system that does not answer, say: SIGKILL reaches it when that does.
+        left = ", ".join(str(child.pid) for child in psutil.Process().children())
+        print(f"error: the commands left processes running that cannot be ended ({left}); they may still write")
+        return 1
+    return code
 
 
 def _tell(_number: int, _frame: object) -> None:
@@ -67,36 +75,33 @@ def _run_each(stage: str, folder: str, commands: tuple[str, ...]) -> int:
     return 0
 
 
-def _children() -> list[int]:
-    """Return the processes that are children of this one, and not only waiting to be asked how they ended."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # "12 (name, which may hold anything) S 1 …": state, parent
-            state, parent = place.read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == os.getpid() and state not in "ZX":
-                found.append(int(place.parent.name))
-    return found
+def _end_children(number: signal.Signals, patience: float) -> bool:
+    """Send a signal to all children, and to theirs, which become ours, until there is none or patience ends.
 
-
-def _end_children(number: signal.Signals, patience: float) -> None:
-    """Send a signal to all children, and to theirs, which become ours, until there is none or patience ends."""
+    Returns
+    -------
+    bool
+        Whether there is none.
+    """
     until = time.monotonic() + patience
     told: set[int] = set()
-    while _has_children() and time.monotonic() < until:
-        for pid in _children():
-            if number is signal.SIGKILL or pid not in told:
-                told.add(pid)
-                with contextlib.suppress(OSError):
-                    os.kill(pid, number)
+    while _has_children():
+        if time.monotonic() > until:
+            return False
+        for child in psutil.Process().children():
+            if number is signal.SIGKILL or child.pid not in told:
+                told.add(child.pid)
+                with contextlib.suppress(psutil.Error):
+                    child.send_signal(number)
         time.sleep(0.05)
+    return True
 
 
 def _has_children() -> bool:
     """Tell whether any child is left, asking those that have ended how they did.
 
-    The kernel knows: whatever a child leaves behind is ours before that child counts as ended. A look at ``/proc`` can
-    miss one that was forked while it was being listed.
+    The kernel knows: whatever a child leaves behind is ours before that child counts as ended. A list of processes can
+    miss one that was forked while the list was being made.
     """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
