@@ -173,13 +173,12 @@ def test_nothing_is_removed_through_a_planted_link(store: RunStore, tmp_path: Pa
     as_user(OTHER, plant)
 
     def tidy() -> None:
-        from mllam_exps.run import set_result_aside
 
         attempt = submit(store, 2)
         for one in attempt.run.attempts():
             one.tidy()
             one.remove_elsewhere()
-        set_result_aside(attempt.run)
+        attempt.run.set_aside()
 
     as_user(ONE, tidy)
     assert (home / "scratch/thesis").exists()

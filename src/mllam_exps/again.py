@@ -9,7 +9,7 @@ from mllam_exps import inputs, outputs, records, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.attempts import Attempt
 from mllam_exps.errors import Exit, MllamError
-from mllam_exps.experiments import SAVE
+from mllam_exps.run_keys import SAVE
 from mllam_exps.spec import Spec
 
 

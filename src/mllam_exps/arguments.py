@@ -7,7 +7,6 @@ each version, in a process of its own, and remembered; for released versions the
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import math
@@ -15,12 +14,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mllam_exps.errors import UsageError
+from mllam_exps.spelling import did_you_mean
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _ARTICLE = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}
@@ -146,12 +146,6 @@ class Installed:
 
     version: str
     sources: str = ""
-
-
-def did_you_mean(word: Any, right: Iterable[str]) -> str:
-    """Return ``; did you mean X?`` for the nearest right word, or nothing where none is near."""
-    near = difflib.get_close_matches(str(word), list(right), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def known(python: str | Path = sys.executable) -> Arguments:

@@ -13,10 +13,10 @@ import time
 import traceback
 from pathlib import Path
 
-from mllam_exps import reasons, records
+from mllam_exps import afterwards, reasons, records
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import MllamError
-from mllam_exps.experiments import SAVE
+from mllam_exps.run_keys import SAVE
 from mllam_exps.runs import Run
 from mllam_exps.supervisor import Supervisor
 from mllam_exps.worker import Worker
@@ -51,7 +51,7 @@ def _main(arguments: list[str]) -> int:
                 records.replace(attempt.directory / "end.json", end)
         return int(error.exit)
     code = supervisor.run()
-    supervisor.afterwards()
+    afterwards.go_on(supervisor)
     return code
 
 

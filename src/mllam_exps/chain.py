@@ -23,11 +23,12 @@ from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError
-from mllam_exps.experiments import SAVE, Experiment, Step
+from mllam_exps.experiments import Experiment, Step
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.room import Room
+from mllam_exps.run_keys import SAVE
 from mllam_exps.runs import Run
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.spec import Spec
@@ -125,15 +126,13 @@ def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
 
 def pipeline_of(experiment: Experiment) -> Pipeline:
     """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
-    from mllam_exps.driver import known_digests
-
     if not experiment.root.is_dir():
         raise MllamError("its clone is gone", str(experiment.clone), next=experiment.again)
     experiment.check_ours()
     return Pipeline(
         open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
-        known_digests(experiment.store),
+        outputs.known_digests(experiment.store),
         as_it_lies=False,
         content=lambda path: str(experiment.sources[path]["digest"]),
     )

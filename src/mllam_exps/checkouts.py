@@ -8,17 +8,14 @@ smudges is called again.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
-import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mllam_exps.errors import UsageError
-from mllam_exps.reasons import full_disks
-from mllam_exps.workspace import run_git
+from mllam_exps.git_calls import GitFailed, git, run_git, shown
 
 SETTINGS = (
     # Times of inodes change when links to them are made: no reason to read the files again.
@@ -39,12 +36,6 @@ _BROUGHT = r"^(filter\..*|core\.(autocrlf|eol|filemode|symlinks|ignorecase|attri
 """Settings by which a repository reads and writes files, for commands that ask git in a copy of it."""
 
 _SUBMODULE = "160000"
-_WHY = re.compile(r"fatal: |error: |\[(remote )?rejected\]")
-"""Where git (2.39) says why; what follows is general advice, most often."""
-
-
-class GitFailed(UsageError):
-    """A command of git's failed; where it was asked before anything starts, something is wrong with the repository."""
 
 
 @dataclass(frozen=True)
@@ -263,33 +254,3 @@ def _split(text: str) -> list[str]:
 
 def _join(paths: list[str] | tuple[str, ...]) -> str:
     return "".join(f"{path}\0" for path in paths)
-
-
-def shown(name: str) -> str:
-    """Return a file's name as it can be printed and kept: of bytes that are not UTF-8 only that they are there."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def git(
-    directory: Path,
-    *arguments: str,
-    input: str | None = None,
-    environ: dict[str, str] | None = None,
-) -> str:
-    """Return the output of a git command.
-
-    Raises
-    ------
-    GitFailed
-        With the line in which git says why.
-    """
-    done: subprocess.CompletedProcess[str] = run_git(directory, *arguments, input=input, environ=environ)
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
-        name = next(word for word in arguments if word != "-c" and "=" not in word)
-        # git (2.39) says that it cannot rename a file, say, and not why.
-        full = full_disks([directory, *(word for word in arguments if word.startswith("/"))])
-        reason = f"the disk is full: {full} ({shown(why)})" if full else shown(why)
-        raise GitFailed(f"git {name} failed", str(directory), reason)
-    return done.stdout.rstrip("\n")

@@ -19,6 +19,9 @@ from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Uncertain
 from mllam_exps.workspace import Workspace
 
+CHECKED_FILE = "logs/checked.txt"
+CHECKED = "the environment and every parameter file were checked by `mllam-exps run check_for_venv_path`\n"
+
 if TYPE_CHECKING:
     from mllam_exps.arguments import Arguments
     from mllam_exps.definition import Input

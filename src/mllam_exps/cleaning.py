@@ -18,10 +18,11 @@ from pathlib import Path
 
 from mllam_exps import clones, experiments, records
 from mllam_exps.assess import RunState, assess
-from mllam_exps.checkouts import git
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
+from mllam_exps.git_calls import git
 from mllam_exps.processes import ProcessIdentity
+from mllam_exps.run_keys import SAVE
 from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
 
@@ -163,7 +164,7 @@ def delete(candidate: Candidate) -> bool:
     for attempt in candidate.run.attempts():
         attempt.remove_elsewhere()
     # git holds what the clone borrows, where it can still be asked.
-    if candidate.run.stage == experiments.SAVE and (experiment := experiments.read(candidate.directory)):
+    if candidate.run.stage == SAVE and (experiment := experiments.read(candidate.directory)):
         clones.release(Path(experiment.origin), experiment.identity)
     # Out of sight in one step: nobody finds half of it.
     gone = candidate.directory

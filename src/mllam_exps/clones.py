@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps import checkouts, ownership, records, workspace
-from mllam_exps.checkouts import Checkout, git, shown
+from mllam_exps import checkouts, ownership, records
+from mllam_exps.checkouts import Checkout
 from mllam_exps.errors import UsageError
+from mllam_exps.git_calls import ask_git, git, shown
 
 SMALL = 32 * 1024
 """Files up to this size are copied. Larger ones are nobody's to write in place: git and DVC replace them."""
@@ -135,7 +136,7 @@ def keep(origin: Path, identity: str, content: str) -> None:
 
 def release(origin: Path, identity: str) -> None:
     """End that; where there is nothing to end, that is all right."""
-    workspace.git(origin, "update-ref", "-d", f"{KEPT}/{identity}")
+    ask_git(origin, "update-ref", "-d", f"{KEPT}/{identity}")
 
 
 def copy(source: Path, target: Path, *, linked: bool = True) -> None:
@@ -185,7 +186,7 @@ def _below(source: Path, target: Path) -> Iterator[tuple[Path, os.DirEntry[str]]
 
 def _identity(origin: Path) -> dict[str, str]:
     """Return whose commits these will be; where they are made, git may not find the user's own settings."""
-    found = {key: value for key in ("user.name", "user.email") if (value := workspace.git(origin, "config", key))}
+    found = {key: value for key in ("user.name", "user.email") if (value := ask_git(origin, "config", key))}
     if len(found) < 2:
         raise UsageError(
             "git doesn't know who you are",
@@ -199,7 +200,7 @@ def _refuse_untracked_beginnings(origin: Path, content: str) -> None:
     tracked = git(origin, "ls-tree", "--name-only", content, "--", *BEGINNINGS).splitlines()
     for file in BEGINNINGS:
         if file not in tracked and (origin / file).is_file():
-            ignored = workspace.git(origin, "check-ignore", "--verbose", file).partition("\t")[0]
+            ignored = ask_git(origin, "check-ignore", "--verbose", file).partition("\t")[0]
             raise UsageError(
                 "git does not track it",
                 str(origin / file),

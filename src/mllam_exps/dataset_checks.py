@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.arguments import did_you_mean
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from mllam_exps.params import Parameters

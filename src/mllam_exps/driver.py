@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mllam_exps import experiments, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
@@ -367,13 +366,3 @@ class Driver:
 def _time_taken(attempt: Attempt) -> str:
     """Return how long an attempt took, from its start to its end."""
     return duration(attempt.ended_at - attempt.started_at) if attempt.started and attempt.end else ""
-
-
-def open_store(workspace: Workspace, machine: Machine, repo: Any) -> RunStore:
-    """Return the run store of a workspace."""
-    return RunStore(workspace.store_directory(machine, repo))
-
-
-def known_digests(store: RunStore) -> Any:
-    """Return the function by which a pipeline asks the store for the digest of a finished run's output."""
-    return lambda key, path: outputs.known_digest(store.run(key), path)

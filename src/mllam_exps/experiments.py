@@ -31,13 +31,11 @@ from mllam_exps.assess import assess
 from mllam_exps.attempts import Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.records import Shape, Trouble, count, dict_of, list_of, maybe, number, of_shape, text
-from mllam_exps.run_keys import is_key
+from mllam_exps.run_keys import SAVE, is_key
 from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
 
 FOLDER = "experiments"
-SAVE = "save"
-"""The last job of an experiment, as a stage: it saves what the others made."""
 
 
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number)}

@@ -130,8 +130,3 @@ class Finisher(Supervisor):
         except Exception as error:
             # Nothing that people are told with may keep the record of the end from being written.
             print(f"warning: nobody was told: {type(error).__name__}", flush=True)
-
-    def afterwards(self) -> None:
-        """Save what else is ready, and submit what waits in the store, now that this experiment's jobs make room."""
-        super().afterwards()
-        self._dispatch()

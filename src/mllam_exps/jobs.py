@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mllam_exps import environment, schedulers
-from mllam_exps.experiments import SAVE
 from mllam_exps.machines import Machine
 from mllam_exps.params import Parameters
+from mllam_exps.run_keys import SAVE
 from mllam_exps.schedulers import Job, JobRequest, Objection
 from mllam_exps.workspace import Workspace
 

@@ -18,8 +18,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mllam_exps.errors import MllamError, Problems, UsageError
-from mllam_exps.experiments import SAVE
 from mllam_exps.machine_model import Environment, Mail, Notify, Paths, Resources, Settings
+from mllam_exps.run_keys import SAVE
 
 FOLDER = "machines"
 STAGES = ("check_for_venv_path", "mllam_version", "prepare_dataset", "create_graph", "train", "evaluate", SAVE)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mllam_exps.attempts import Attempt
     from mllam_exps.definition import Input
     from mllam_exps.runs import Run
+    from mllam_exps.store import RunStore
 
 EXECUTABLE = 0o111
 MANIFEST = "manifest.json"
@@ -99,6 +100,11 @@ def description(run: Run, path: str) -> dict[str, Any] | None:
         return found
     whole = next((out for out in manifest if path.startswith(f"{out}/")), None)
     return part_of(manifest[whole], path.removeprefix(f"{whole}/")) if whole else None
+
+
+def known_digests(store: RunStore) -> Callable[[str, str], str | None]:
+    """Return the function by which a pipeline asks the store for the digest of a finished run's output."""
+    return lambda key, path: known_digest(store.run(key), path)
 
 
 def known_digest(run: Run, path: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import config_checks, dataset_checks
-from mllam_exps.arguments import Argument, Arguments, did_you_mean
+from mllam_exps.arguments import Argument, Arguments
 from mllam_exps.dataset_checks import CONFIG, DATASTORE
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.params import (
@@ -22,6 +22,7 @@ from mllam_exps.params import (
     steps_needed,
     whole,
 )
+from mllam_exps.spelling import did_you_mean
 
 _REQUIRED = ("logger", "logger_project", "seed", "graph")
 

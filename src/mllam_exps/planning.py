@@ -23,6 +23,7 @@ from mllam_exps import (
     dvc_index,
     experiments,
     lockfile,
+    outputs,
     params,
     sources,
     stages,
@@ -31,13 +32,12 @@ from mllam_exps import (
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.driver import known_digests
 from mllam_exps.dvc_index import always_runs, is_bookkeeping, is_elsewhere, is_ours, is_plain, makers, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
-from mllam_exps.experiments import SAVE, Experiment, Step
+from mllam_exps.experiments import Experiment, Step
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
-from mllam_exps.run import CHECKED, CHECKED_FILE
+from mllam_exps.run_keys import SAVE
 from mllam_exps.store import RunStore
 from mllam_exps.sweeps import Variant
 from mllam_exps.workspace import Workspace
@@ -169,8 +169,8 @@ class Planner:
             here = Workspace(root, self.workspace.origin, variant.name or "new", self.state.baseline)
             checks.check_parameters(here, self.machine)
             versions = self._versions_of(here)
-            (root / CHECKED_FILE).parent.mkdir(exist_ok=True)
-            (root / CHECKED_FILE).write_text(CHECKED, encoding="utf-8")
+            (root / checks.CHECKED_FILE).parent.mkdir(exist_ok=True)
+            (root / checks.CHECKED_FILE).write_text(checks.CHECKED, encoding="utf-8")
             (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
             found: dict[str, Any] = {}
             pipeline = self._pipeline(repo, found)
@@ -322,7 +322,7 @@ class Planner:
         return Pipeline(
             repo,
             lambda: params.read_yaml(Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE),
-            known_digests(self.store),
+            outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,
             content=content,

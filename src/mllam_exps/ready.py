@@ -15,9 +15,9 @@ from typing import IO
 from mllam_exps import experiments, records, schedulers
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import MllamError
-from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
-from mllam_exps.run_keys import is_key
+from mllam_exps.run_keys import SAVE, is_key
 from mllam_exps.runs import Run
 from mllam_exps.spec import Spec
 from mllam_exps.store import RunStore

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from mllam_exps.arguments import did_you_mean
 from mllam_exps.dataset_checks import SPLITTING, Note, problem
+from mllam_exps.spelling import did_you_mean
 
 _LARGE = 50_000_000
 """Points of a field above which a function that computes at once is not tried."""

@@ -8,17 +8,15 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps import checks, dispatch, experiments, machines, ownership
+from mllam_exps import checks, dispatch, experiments, machines, outputs
 from mllam_exps.definition import VERSIONS_FILE
 from mllam_exps.errors import UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import caller
+from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace, leftovers
-
-CHECKED_FILE = "logs/checked.txt"
-CHECKED = "the environment and every parameter file were checked by `mllam-exps run check_for_venv_path`\n"
 
 
 def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
@@ -61,9 +59,9 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
         for line in leftovers(workspace.root, since=dvc.started):
             warn(f"note: {line}")
     # Always the same words: what is written here must not make anything stale.
-    path = workspace.root / CHECKED_FILE
+    path = workspace.root / checks.CHECKED_FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_text(CHECKED, encoding="utf-8")
+    path.write_text(checks.CHECKED, encoding="utf-8")
 
 
 def mllam_version(workspace: Workspace, machine: Machine) -> None:
@@ -84,13 +82,12 @@ def current_versions(workspace: Workspace, machine: Machine) -> Mapping[str, Any
 
 def open_pipeline(workspace: Workspace, machine: Machine, **options: Any) -> tuple[Pipeline, Any]:
     """Return the workspace's pipeline and run store."""
-    from mllam_exps.driver import known_digests, open_store
     from mllam_exps.dvc_index import open_repo
 
     repo = open_repo(workspace.root)
-    store = open_store(workspace, machine, repo)
+    store = RunStore(workspace.store_directory(machine, repo))
     versions = lambda: current_versions(workspace, machine)  # noqa: E731
-    return Pipeline(repo, versions, known_digests(store), **options), store
+    return Pipeline(repo, versions, outputs.known_digests(store), **options), store
 
 
 def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: bool, take_over: bool) -> None:
@@ -109,22 +106,9 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
         why = f"experiments at work need what it made: {', '.join(names)}"
         raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {names[0]}")
     if force:
-        set_result_aside(store.run(pipeline.definition(stage).key))
+        store.run(pipeline.definition(stage).key).set_aside()
     if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
         for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
             warn(f"note: {note}")
     dispatch.dispatch(store)
     Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
-
-
-def set_result_aside(run: Any) -> None:
-    """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
-    import shutil
-
-    result = run.directory / "result.json"
-    if os.path.lexists(result):
-        result.rename(run.directory / f"result-until-attempt-{run.next_number - 1}.json")
-    for attempt in run.attempts():
-        # Through a directory that others write to, we could be led anywhere.
-        if attempt.end is not None and ownership.is_ours_alone(attempt.directory):
-            shutil.rmtree(attempt.scratch, ignore_errors=True)

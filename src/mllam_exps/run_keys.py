@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
+SAVE = "save"
+"""The last job of an experiment, as a stage: it saves what the others made."""
+
 KEY = re.compile(r"[A-Za-z0-9_.@%~-]+-[0-9a-f]{32}")
 
 

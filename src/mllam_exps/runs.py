@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -185,6 +186,16 @@ class Run:
         if self.damage is not None and self.result is None:
             with contextlib.suppress(OSError):
                 (self.directory / "result.json").rename(self.directory / f"result-damaged-before-{number}.json")
+
+    def set_aside(self) -> None:
+        """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
+        result = self.directory / "result.json"
+        if os.path.lexists(result):
+            result.rename(self.directory / f"result-until-attempt-{self.next_number - 1}.json")
+        for attempt in self.attempts():
+            # Through a directory that others write to, we could be led anywhere.
+            if attempt.end is not None and ownership.is_ours_alone(attempt.directory):
+                shutil.rmtree(attempt.scratch, ignore_errors=True)
 
     def wait_here(self, identity: ProcessIdentity) -> Waiter:
         """Register a driver that waits for this run."""

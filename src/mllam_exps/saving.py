@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from pathspec import PathSpec
 
-from mllam_exps import clones, lockfile, outputs, workdir, workspace
-from mllam_exps.checkouts import Elsewhere, git
+from mllam_exps import clones, lockfile, outputs, workdir
+from mllam_exps.checkouts import Elsewhere
 from mllam_exps.content import Difference, describe, digest_of_folder
 from mllam_exps.errors import MllamError
-from mllam_exps.workspace import run_git
+from mllam_exps.git_calls import ask_git, git, run_git
 
 if TYPE_CHECKING:
     from mllam_exps.dvc_cache import Cache
@@ -60,7 +60,7 @@ def save(experiment: Experiment) -> str:
     tree = _write_tree(experiment, kept)
     message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
     who = {
-        f"GIT_{role}_{what}": workspace.git(experiment.clone, "config", f"user.{what.lower()}")
+        f"GIT_{role}_{what}": ask_git(experiment.clone, "config", f"user.{what.lower()}")
         for role in ("AUTHOR", "COMMITTER")
         for what in ("NAME", "EMAIL")
     }
@@ -270,12 +270,12 @@ def _name(experiment: Experiment, commit: str) -> str:
     """
     ref, origin = experiment.git_ref, Path(experiment.origin)
     for attempt in range(TRIES):
-        taken = workspace.git(origin, "rev-parse", "--verify", "--quiet", ref)
+        taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
         try:
             # It is replaced at once, or not at all; without an old value it must not exist.
             git(origin, "update-ref", ref, commit, experiment.replaces if taken else "")
         except MllamError as error:
-            taken = workspace.git(origin, "rev-parse", "--verify", "--quiet", ref)
+            taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
             if taken and _tree(origin, taken) == _tree(origin, commit):
                 return taken  # another job saved the same at the same moment
             if taken not in {"", experiment.replaces}:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps import archives as source_archives
 from mllam_exps import axis_checks, made_checks, named_paths, rehearsal
-from mllam_exps.arguments import did_you_mean
 from mllam_exps.dataset_checks import BOUNDARY, DATASTORE, Note, notes, problem
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.rehearsal import in_one_line
+from mllam_exps.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from mllam_exps.params import Parameters

@@ -17,7 +17,6 @@ from typing import Any
 from mllam_exps import checks, clones, dispatch, experiments, machines, records, schedulers, sweeps
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.chain import Chain, Standing, give_up_all, look
-from mllam_exps.driver import open_store
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import UsageError
 from mllam_exps.experiments import Experiment
@@ -25,7 +24,6 @@ from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
 from mllam_exps.planning import Plan, Planner
 from mllam_exps.room import Room
-from mllam_exps.run import set_result_aside
 from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace
@@ -186,7 +184,7 @@ class Submission:
     def _set_results_aside(self, experiment: Experiment) -> None:
         for run in experiment.runs.values():
             if run.key not in self._made_again and run.result is not None:
-                set_result_aside(run)
+                run.set_aside()
             self._made_again.add(run.key)
 
 
@@ -215,7 +213,7 @@ def submit(
     for given in filter(None, (variant.name for variant in variants)):
         sweeps.check_name(given)
     repo = open_repo(workspace.root)
-    store = open_store(workspace, machine, repo)
+    store = RunStore(workspace.store_directory(machine, repo))
     command = ["mllam-exps", *sys.argv[1:]]
     with Planner(workspace, machine, repo, store, stages, command, message, force) as planner:
         plans = planner.plan(variants)
@@ -301,6 +299,6 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         clones.keep(Path(experiment.origin), experiment.identity, plan.content)
         if not experiment.clone.is_dir():
             (plan.site / "clone").rename(experiment.clone)
-        set_result_aside(saving)
+        saving.set_aside()
         records.replace(experiment.directory / "run.json", replace(experiment, replaces=replaces).to_record())
     return experiment

@@ -16,12 +16,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import ownership, ready, reasons, records, schedulers
+from mllam_exps import ownership, reasons, records, schedulers
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.processes import ProcessIdentity
 from mllam_exps.spec import Spec
-from mllam_exps.store import RunStore
 
 HEARTBEAT_SECONDS = 5.0
 WATCH_SECONDS = 0.5
@@ -84,34 +83,13 @@ class Supervisor(ABC):
         # Jobs wait for the result, whoever made it.
         return 0 if outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None else 1
 
-    def afterwards(self) -> None:
-        """Save experiments that have all they need now; submit what waits, where no job is there that would."""
-        store = RunStore(self.attempt.run.store)
-        try:
-            if self._scheduler().chains and self.attempt.run.result is not None:
-                by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {self.attempt.run.key}"
-                ready.save_ready(store, self.attempt.run, self.spec.machine, by, lambda: self.stopped is not None)
-        except Exception as error:
-            print(f"what is ready could not be saved from here: {error}", flush=True)
-        if self.attempt.alone.exists():
-            self._dispatch()
-
-    def _dispatch(self) -> None:
-        from mllam_exps import dispatch
-
-        dispatch.forget_settings()
-        try:
-            # Nobody else may come who would.
-            dispatch.dispatch(RunStore(self.attempt.run.store), wait=True)
-        except Exception as error:
-            print(f"what waits in the run store could not be gone on with: {error}", flush=True)
-
-    def _scheduler(self) -> schedulers.Scheduler:
+    def scheduler(self) -> schedulers.Scheduler:
+        """Return the scheduler that started this attempt."""
         return schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
 
     def _name_the_job(self) -> None:
         """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""
-        scheduler = self._scheduler()
+        scheduler = self.scheduler()
         with contextlib.suppress(MllamError, OSError):
             ours, known = scheduler.current(), self.attempt.job
             if known is not None and scheduler.job(known).label == ours.label:

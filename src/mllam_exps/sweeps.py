@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mllam_exps.checkouts import git
 from mllam_exps.errors import UsageError
+from mllam_exps.git_calls import git
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

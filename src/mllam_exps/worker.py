@@ -254,7 +254,7 @@ class Worker(Supervisor):
             "ATTEMPT": str(self.attempt.directory),
             "SMOKE": "1" if spec.smoke else "",
         }
-        environment = {**os.environ, **self._scheduler().inside(), **spec.environment}
+        environment = {**os.environ, **self.scheduler().inside(), **spec.environment}
         environment.pop(NAME_VARIABLE, None)
         return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
 

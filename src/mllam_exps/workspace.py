@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,12 @@ from typing import TYPE_CHECKING
 import psutil
 
 from mllam_exps.errors import UsageError
+from mllam_exps.git_calls import ask_git
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
     from mllam_exps.machines import Machine
-
-
-GIT_PATIENCE = 300.0
-"""Seconds that git may take; a filter that hangs must not keep a job's nodes until its time limit."""
-
-_QUIET = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
-"""Without the hooks of a repository, or the user's: `update-ref` has one (git 2.39), and `fsmonitor` may be one."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class Workspace:
             root=root,
             origin=origin_root(root, environ),
             experiment=environ.get("DVC_EXP_NAME") or "workspace",
-            commit=environ.get("DVC_EXP_BASELINE_REV") or git(root, "rev-parse", "--verify", "-q", "HEAD"),
+            commit=environ.get("DVC_EXP_BASELINE_REV") or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
         )
 
     def store_directory(self, machine: Machine, repo: Repo) -> Path:
@@ -96,7 +89,7 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
         ``MLLAM_EXPS_ORIGIN`` there, or ``mllam-exps.origin`` in its git configuration, names a clone's origin.
     """
     root = root.resolve()
-    told = environ.get("MLLAM_EXPS_ORIGIN") or git(root, "config", "--get", "mllam-exps.origin")
+    told = environ.get("MLLAM_EXPS_ORIGIN") or ask_git(root, "config", "--get", "mllam-exps.origin")
     if told:
         return Path(told).resolve()
     # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs: only an ancestor counts.
@@ -110,42 +103,6 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
     return root
 
 
-def git(root: Path, *arguments: str) -> str:
-    """Return the output of a git command, stripped; empty where it fails."""
-    done = run_git(root, *arguments)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def run_git(
-    root: Path, *arguments: str, input: str | None = None, environ: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a git command in a repository, with further variables if need be, whatever it says.
-
-    Nobody's hooks are called, and no file of git's is written but where the command is for that. Names that are not
-    UTF-8 are as `os.fsdecode` has them.
-    """
-    # GIT_DIR and the like name another repository when a hook calls us.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    # What git says is read, here and there, in the language that it was written in.
-    ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}
-    command = ["git", "-C", str(root), *_QUIET, *arguments]
-    try:
-        return subprocess.run(
-            command,
-            env=inherited | ours | dict(environ or {}),
-            input=input,
-            stdin=None if input is not None else subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=GIT_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, -1, "", f"fatal: no answer within {GIT_PATIENCE:.0f} s")
-
-
 def leftovers(root: Path, since: float | None = None) -> list[str]:
     """Say in words what a killed `dvc exp run` left behind in a workspace.
 
@@ -157,7 +114,7 @@ def leftovers(root: Path, since: float | None = None) -> list[str]:
     since : float, optional
         When the `dvc exp run` that works here now was started; without it none does. What it did itself is no leftover.
     """
-    if git(root, "symbolic-ref", "-q", "HEAD") or not git(root, "for-each-ref", "refs/exps/exec/"):
+    if ask_git(root, "symbolic-ref", "-q", "HEAD") or not ask_git(root, "for-each-ref", "refs/exps/exec/"):
         return []
     if since is None and _dvc_works_in(root):
         return []
@@ -181,9 +138,9 @@ def _dvc_works_in(root: Path) -> bool:
 
 def _last_detachment(root: Path) -> tuple[float, str]:
     """Return when HEAD last left a branch, and which; an empty name if it never did."""
-    for line in git(root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD").splitlines():
+    for line in ask_git(root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD").splitlines():
         selector, _, message = line.partition("\t")
         match = re.match(r"checkout: moving from (\S+) to [0-9a-f]{40}", message)
-        if match and git(root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"):
+        if match and ask_git(root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"):
             return float(selector.removeprefix("HEAD@{").removesuffix("}")), match[1]
     return 0.0, ""

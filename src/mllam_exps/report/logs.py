@@ -11,8 +11,9 @@ from mllam_exps import reasons, records
 from mllam_exps.assess import RunState, assess
 from mllam_exps.attempts import Attempt
 from mllam_exps.errors import MllamError, UsageError
-from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.experiments import Experiment
 from mllam_exps.report.here import Here
+from mllam_exps.run_keys import SAVE
 from mllam_exps.runs import Run
 from mllam_exps.terminal import harmless, say, warn
 

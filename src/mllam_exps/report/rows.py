@@ -15,9 +15,9 @@ from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.cleaning import is_in_git
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
+from mllam_exps.git_calls import ask_git
 from mllam_exps.report.here import Here
 from mllam_exps.runs import Run
-from mllam_exps.workspace import git
 
 RECENT_SECONDS = 7 * 24 * 3600.0
 
@@ -235,7 +235,7 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     if not everything:
         since = time.time() - RECENT_SECONDS
         rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
-    refs = git(here.workspace.origin, "for-each-ref", "--format=%(objectname)", "refs/exps").split()
+    refs = ask_git(here.workspace.origin, "for-each-ref", "--format=%(objectname)", "refs/exps").split()
     order = stages_in_order(rows)
     for number, row in enumerate(rows):
         cells = {stage: row.cells[stage] for stage in order if stage in row.cells}

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.git_calls import ask_git
 from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
-from mllam_exps.workspace import git
 
 
 def commit_of(root: Path, name: str) -> str:
     """Return the commit of the DVC experiment of that name, the newest of several; empty where there is none."""
-    refs = git(root, "for-each-ref", "--sort=-creatordate", "--format=%(objectname) %(refname)", "refs/exps")
+    refs = ask_git(root, "for-each-ref", "--sort=-creatordate", "--format=%(objectname) %(refname)", "refs/exps")
     for line in refs.splitlines():
         commit, _, ref = line.partition(" ")
         # refs/exps/<2 digits>/<38 digits>/<name>, as DVC (3.67) names its experiments; refs/exps/exec is its own.
@@ -27,7 +27,7 @@ def runs_of(root: Path, commit: str, store: RunStore) -> dict[str, Run]:
     import yaml
 
     try:
-        lock = yaml.safe_load(git(root, "show", f"{commit}:./dvc.lock")) or {}
+        lock = yaml.safe_load(ask_git(root, "show", f"{commit}:./dvc.lock")) or {}
         held = {stage: _digests(entry) for stage, entry in lock.get("stages", {}).items()}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError):
         return {}

@@ -16,11 +16,12 @@ from mllam_exps import checkpoints, environment, terminal, tracking
 from mllam_exps.assess import assess
 from mllam_exps.chain import machine_of
 from mllam_exps.errors import MllamError
-from mllam_exps.experiments import SAVE, Experiment
+from mllam_exps.experiments import Experiment
 from mllam_exps.outputs import damage, result_attempt
 from mllam_exps.report import saved
 from mllam_exps.report.here import Here
 from mllam_exps.report.rows import Cell
+from mllam_exps.run_keys import SAVE
 from mllam_exps.runs import Run
 from mllam_exps.watch import duration
 
