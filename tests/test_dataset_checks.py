@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from mllam_exps import config_checks, dataset_checks, named_paths, params, source_checks
-from mllam_exps.dataset_checks import CONFIG, DATASTORE, Note
+from mllam_exps.dataset_checks import Note
+from mllam_exps.file_names import CONFIG, DATASTORE
 from mllam_exps.params import Parameters
 
 ROOT = Path(__file__).parents[1]

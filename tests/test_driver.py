@@ -19,7 +19,7 @@ from conftest import Experiment, eventually
 
 from mllam_exps import records, workdir
 from mllam_exps.errors import MllamError
-from mllam_exps.params import FILES
+from mllam_exps.file_names import FILES
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.store import RunStore
 from mllam_exps.workspace import Workspace

@@ -12,7 +12,8 @@ import yaml
 from mllam_exps import param_checks, params
 from mllam_exps.arguments import Arguments
 from mllam_exps.errors import Exit, Problems, UsageError
-from mllam_exps.params import CONFIG, DATASTORE, EVALUATION, PARAMS, TRAINING, Parameters
+from mllam_exps.file_names import CONFIG, DATASTORE, EVALUATION, PARAMS, TRAINING
+from mllam_exps.params import Parameters
 
 ROOT = Path(__file__).parents[1]
 ARGUMENTS = Arguments.from_json((ROOT / "src/mllam_exps/known_arguments/neural-lam-0.7.0.json").read_text())

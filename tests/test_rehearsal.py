@@ -12,7 +12,8 @@ import synthetic
 import yaml
 
 from mllam_exps import dataset_checks, named_paths, source_checks
-from mllam_exps.dataset_checks import DATASTORE, Note
+from mllam_exps.dataset_checks import Note
+from mllam_exps.file_names import DATASTORE
 from mllam_exps.params import Parameters
 
 pytestmark = pytest.mark.models

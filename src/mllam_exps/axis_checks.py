@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mllam_exps.dataset_checks import DATASTORE, SPLITTING, problem, time_of
+from mllam_exps.dataset_checks import SPLITTING, problem, time_of
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.file_names import DATASTORE
 
 _SHOWN = 3
 """Times that a message names; a gap of a month has a thousand."""

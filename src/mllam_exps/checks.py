@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import carried, environment, machines, param_checks, params, reasons, tracking
-from mllam_exps.dataset_checks import DATASTORE
+from mllam_exps import carried, environment, file_names, machines, param_checks, params, reasons, tracking
 from mllam_exps.errors import MllamError, Problems, UsageError
+from mllam_exps.file_names import DATASTORE
 from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Uncertain
 from mllam_exps.workspace import Workspace
@@ -91,7 +91,7 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     parameters = params.load(workspace.root)
     problems = param_checks.check(workspace.root, parameters, _arguments(environment.python(machine)))
     problems += dataset_checks.check(parameters)
-    problems += named_paths.check(parameters.files[dataset_checks.DATASTORE])
+    problems += named_paths.check(parameters.files[file_names.DATASTORE])
     if problems:
         raise Problems(problems=problems)
 

@@ -6,8 +6,9 @@ import posixpath
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mllam_exps.dataset_checks import CONFIG, DATASTORE, is_number, section, state_features
+from mllam_exps.dataset_checks import is_number, section, state_features
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.file_names import CONFIG, DATASTORE
 from mllam_exps.spelling import did_you_mean
 
 

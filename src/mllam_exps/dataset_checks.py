@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.file_names import DATASTORE
 from mllam_exps.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from mllam_exps.params import Parameters
 
-CONFIG = "data/config.yaml"
-DATASTORE = "data/datastore.yaml"
 SPLITS = ("train", "val", "test")
 BOUNDARY = 30
 """Points on each side of the grid that neural-lam marks as boundary, and learns nothing of."""

@@ -10,11 +10,11 @@ import contextlib
 import fcntl
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps import experiments, outputs, reasons, records, schedulers, verdicts
+from mllam_exps import outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import RunDefinition
@@ -60,6 +60,8 @@ class Driver:
         Whether outputs go into the workspace; `mllam-exps smoke` wants them in the store only.
     take_over : bool
         Start a new attempt although one may still live where we cannot see it; fencing stops that one.
+    wanted_by : callable
+        Names the submitted experiments that wait for a run: Ctrl-C does not stop what they need.
     """
 
     workspace: Workspace
@@ -68,6 +70,7 @@ class Driver:
     store: RunStore
     publish: bool = True
     take_over: bool = False
+    wanted_by: Callable[[Run], Iterable[str]] = lambda _run: ()
     me: ProcessIdentity = field(default_factory=ProcessIdentity.of)
     parent: ProcessIdentity | None = field(default_factory=caller)
     _attached: int = 0
@@ -311,7 +314,7 @@ class Driver:
         """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""
         now = assess(run)
         others = [f"process {w.pid} on {w.host}" for w in run.other_waiters(self.me)]
-        others += [f"experiment {e.name}" for e in experiments.waiting_for(run)]
+        others += [f"experiment {name}" for name in self.wanted_by(run)]
         if not now.state.living or now.attempt is None:
             raise MllamError("interrupted", exit=Exit.INTERRUPTED)
         if others:

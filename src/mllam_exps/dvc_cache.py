@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.content import Difference, differences, digest_of_folder, part_of
 from mllam_exps.errors import MllamError
+from mllam_exps.listings import LISTED
 from mllam_exps.records import list_of, of_shape
-from mllam_exps.shapes import LISTED
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

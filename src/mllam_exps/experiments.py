@@ -26,10 +26,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import ownership, records, shapes
+from mllam_exps import ownership, records
 from mllam_exps.assess import assess
 from mllam_exps.attempts import Outcome
 from mllam_exps.errors import MllamError
+from mllam_exps.listings import is_digest
 from mllam_exps.records import Shape, Trouble, count, dict_of, list_of, maybe, number, of_shape, text
 from mllam_exps.run_keys import SAVE, is_key
 from mllam_exps.runs import Run
@@ -39,7 +40,7 @@ FOLDER = "experiments"
 
 
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
-_KNOWN: Shape = {"digest": shapes.digest, "size": maybe(number)}
+_KNOWN: Shape = {"digest": is_digest, "size": maybe(number)}
 _STEP: Shape = {"stage": text, "key": is_key, "needs": list_of(is_key), "known": maybe(dict_of(of_shape(_KNOWN)))}
 _EXPERIMENT: Shape = {
     "name": text,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import outputs, records
+from mllam_exps import file_names, outputs, records
 from mllam_exps.attempts import Attempt
 from mllam_exps.content import Difference, differences, files_of, mark
 from mllam_exps.definition import VERSIONS_FILE
@@ -148,8 +148,8 @@ class Inputs:
         from mllam_exps import archives, params
 
         files = params.load(self.attempt.work).files
-        declared = files[params.PARAMS].get("archives") or {}
-        found, _ = archives.identities(files["data/datastore.yaml"], declared)
+        declared = files[file_names.PARAMS].get("archives") or {}
+        found, _ = archives.identities(files[file_names.DATASTORE], declared)
         for name, archive in expected.items():
             known, now = dict(archive).get("metadata"), found.get(name, {}).get("metadata")
             if None not in (known, now) and now != known:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps.dataset_checks import DATASTORE, SPLITTING, problem, too_short
+from mllam_exps.dataset_checks import SPLITTING, problem, too_short
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.file_names import DATASTORE
 from mllam_exps.spelling import did_you_mean
 
 

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.dataset_checks import DATASTORE, inputs_of, section
+from mllam_exps.dataset_checks import inputs_of, section
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.file_names import DATASTORE
 
 CROPPING = "output.domain_cropping.interior_dataset_config_path"
 

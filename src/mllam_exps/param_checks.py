@@ -9,19 +9,9 @@ from typing import Any
 
 from mllam_exps import config_checks, dataset_checks
 from mllam_exps.arguments import Argument, Arguments
-from mllam_exps.dataset_checks import CONFIG, DATASTORE
 from mllam_exps.errors import MllamError, UsageError
-from mllam_exps.params import (
-    CHECKPOINT,
-    EVALUATION,
-    PARAMS,
-    TRAINING,
-    VARIABLE_LEADS,
-    Parameters,
-    leads,
-    steps_needed,
-    whole,
-)
+from mllam_exps.file_names import CONFIG, DATASTORE, EVALUATION, PARAMS, TRAINING
+from mllam_exps.params import CHECKPOINT, VARIABLE_LEADS, Parameters, leads, steps_needed, whole
 from mllam_exps.spelling import did_you_mean
 
 _REQUIRED = ("logger", "logger_project", "seed", "graph")

@@ -25,13 +25,8 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 from mllam_exps.arguments import Argument, Arguments
-from mllam_exps.dataset_checks import CONFIG, DATASTORE
 from mllam_exps.errors import MllamError, Problems, UsageError
-
-PARAMS = "params.yaml"
-TRAINING = "data/training_params.yaml"
-EVALUATION = "data/evaluate_params.yaml"
-FILES = (PARAMS, TRAINING, EVALUATION, CONFIG, DATASTORE)
+from mllam_exps.file_names import EVALUATION, FILES, PARAMS, READ_BY_PROGRAMS, TRAINING
 
 CHECKPOINT = Argument("checkpoint", "", "str", choices=("min_val_loss", "last"), default="min_val_loss")
 VARIABLE_LEADS = "var_leads_metrics_watch"
@@ -80,10 +75,6 @@ class Parameters:
         if stage == "train":
             return self.training
         return self.evaluation if stage == "evaluate" else {}
-
-
-READ_BY_PROGRAMS = (CONFIG, DATASTORE)
-"""The files that neural-lam and mllam-data-prep read themselves."""
 
 
 class _Loader(SafeLoader):

@@ -14,6 +14,7 @@ from mllam_exps.errors import UsageError
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.processes import caller
+from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace, leftovers
@@ -111,4 +112,9 @@ def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: 
         for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
             warn(f"note: {note}")
     dispatch.dispatch(store)
-    Driver(workspace, machine, pipeline, store, take_over=take_over).drive(stage)
+    driver = Driver(workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by)
+    driver.drive(stage)
+
+
+def _wanted_by(run: Run) -> list[str]:
+    return [experiment.name for experiment in experiments.waiting_for(run)]

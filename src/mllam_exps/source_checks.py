@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps import archives as source_archives
 from mllam_exps import axis_checks, made_checks, named_paths, rehearsal
-from mllam_exps.dataset_checks import BOUNDARY, DATASTORE, Note, notes, problem
+from mllam_exps.dataset_checks import BOUNDARY, Note, notes, problem
 from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.file_names import DATASTORE
 from mllam_exps.rehearsal import in_one_line
 from mllam_exps.spelling import did_you_mean
 

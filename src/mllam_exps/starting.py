@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import environment, jobs, params, reasons, records, schedulers, tracking, workdir
+from mllam_exps import environment, file_names, jobs, params, reasons, records, schedulers, tracking, workdir
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import RunDefinition
 from mllam_exps.errors import MllamError
@@ -74,7 +74,7 @@ class Starter:
         try:
             root = self.workspace.root
             # Its directory is nobody else's to write to, and what is laid out for its program nobody else's to see.
-            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, params.FILES, ahead=ahead)
+            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, file_names.FILES, ahead=ahead)
             parameters = params.load(self.workspace.root)
             request = jobs.request(
                 self.workspace,
@@ -109,7 +109,7 @@ class Starter:
         to_come: dict[str, str],
     ) -> Spec:
         limits = scheduler.limits
-        project = str(parameters.files[params.PARAMS].get("logger_project") or tracking.PROJECT)
+        project = str(parameters.files[file_names.PARAMS].get("logger_project") or tracking.PROJECT)
         # As for every other variable: what the machine file sets goes before what was inherited.
         user = {**self.environ, **environment.variables(self.machine)}
         return Spec(

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps import dvc_index, freezing, ownership, reasons, records, workdir
+from mllam_exps import dvc_index, file_names, freezing, ownership, reasons, records, workdir
 from mllam_exps.assess import silent_seconds
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
@@ -200,7 +200,7 @@ class Worker(Supervisor):
 
         files = dict(params.load(self.attempt.work).files)
         for file in definition.params if not definition.commands else ():
-            if file not in params.FILES and file != VERSIONS_FILE:
+            if file not in file_names.FILES and file != VERSIONS_FILE:
                 files[file] = dvc_index.read_parameter_file(self.attempt.work / file)
         return StageContext(
             work=self.attempt.work,

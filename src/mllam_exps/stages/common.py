@@ -26,9 +26,9 @@ class NeuralLamParameters:
 
         1.0 is 1: neural-lam's parser makes the number that it wants of either.
         """
-        from mllam_exps import params
+        from mllam_exps import file_names
 
-        if file not in {params.PARAMS, params.TRAINING, params.EVALUATION}:
+        if file not in {file_names.PARAMS, file_names.TRAINING, file_names.EVALUATION}:
             return values
         counts = {name: value for name, value in values.items() if value is not None and name not in SPEED}
         return {

@@ -7,11 +7,11 @@ from typing import Any
 
 from mllam_exps import zarr_check
 from mllam_exps.errors import CheckFailed
+from mllam_exps.file_names import DATASTORE
 from mllam_exps.named_paths import is_remote
 from mllam_exps.stages.base import Stage, StageContext
 from mllam_exps.stages.common import NeuralLamParameters, WithoutCheckpoints, need
 
-CONFIG = "data/datastore.yaml"
 DATASET = "data/datastore.zarr"
 
 
@@ -32,21 +32,21 @@ class PrepareDataset(NeuralLamParameters, WithoutCheckpoints):
 
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing source; those that are no local files are the program's to find."""
-        need(context, CONFIG)
-        for path in sources(context.params[CONFIG]):
+        need(context, DATASTORE)
+        for path in sources(context.params[DATASTORE]):
             if not is_remote(path) and not (context.work / path).exists():
                 raise CheckFailed(
-                    "the source data are missing", where=path, why=f"{CONFIG} names them", next="dvc checkout"
+                    "the source data are missing", where=path, why=f"{DATASTORE} names them", next="dvc checkout"
                 )
 
     def command(self, context: StageContext) -> list[str]:
         """Return mllam-data-prep, within the allocation."""
         track = ["--track"] if context.params["params.yaml"].get("logger") == "mlflow" else []
-        return ["python", "-m", "mllam_exps.programs.mllam_data_prep", CONFIG, "-o", DATASET, *track]
+        return ["python", "-m", "mllam_exps.programs.mllam_data_prep", DATASTORE, "-o", DATASET, *track]
 
     def check(self, context: StageContext) -> None:
         """Prove the dataset: no holes, all splits, all times, usable statistics."""
-        zarr_check.check_dataset(context.work / DATASET, context.params[CONFIG])
+        zarr_check.check_dataset(context.work / DATASET, context.params[DATASTORE])
 
 
 STAGE: Stage = PrepareDataset()

@@ -1,0 +1,12 @@
+"""Where Neural-LAM's stages have their files, seen from the root of the repository."""
+
+from __future__ import annotations
+
+PARAMS = "params.yaml"
+TRAINING = "data/training_params.yaml"
+EVALUATION = "data/evaluate_params.yaml"
+CONFIG = "data/config.yaml"
+DATASTORE = "data/datastore.yaml"
+FILES = (PARAMS, TRAINING, EVALUATION, CONFIG, DATASTORE)
+READ_BY_PROGRAMS = (CONFIG, DATASTORE)
+"""The files that neural-lam and mllam-data-prep read themselves."""
