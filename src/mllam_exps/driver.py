@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps import outputs, reasons, records, schedulers, verdicts
+from mllam_exps import askers, outputs, reasons, records, schedulers, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import RunDefinition
@@ -90,6 +90,7 @@ class Driver:
         except OSError as error:
             why = reasons.of_os_error(error)
             raise UsageError("the run store cannot be written", str(self.store.directory), why) from error
+        askers.note(run, self.workspace.experiment, self.workspace.origin)
         display = Display(stage)
         with self._signals(), run.wait_here(self.me) as waiter:
             try:

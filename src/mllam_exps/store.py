@@ -19,6 +19,7 @@ Layout of ``<store>/runs/<key>/``::
     attempts/1/outputs/     what it made, frozen, if it succeeded
     result.json             which attempt's outputs are the run's result, with their hashes
     waiters/                drivers that wait for this run
+    asked/                  experiments that were not submitted, and workspaces, that asked for it (`askers`)
     wanted/                 submitted experiments that need it
 
 Claims (``attempts/<n>.json``) and results are created by one writer only (`records.create`). An attempt is *current*

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from mllam_exps import dispatch, experiments, machines
+from mllam_exps import askers, dispatch, experiments, machines
 from mllam_exps.dvc_index import open_repo
 from mllam_exps.errors import MllamError, UsageError
 from mllam_exps.experiments import Experiment
@@ -37,15 +37,16 @@ class Here:
 
     @cached_property
     def store(self) -> RunStore:
-        """The run store."""
+        """The run store; where it is, DVC's configuration says, whatever is wrong with dvc.yaml."""
         if self.machine.paths.run_store is not None:
             return RunStore(self.machine.paths.run_store)
-        return RunStore(self.workspace.store_directory(self.machine, open_repo(self.workspace.root)))
+        return RunStore(self.workspace.store_directory(self.machine, open_repo(self.workspace.root, check=False)))
 
     def dispatch(self) -> None:
         """Submit what waits in the store and fits now: each command that looks at experiments does."""
+        store = self.store  # where that cannot be found, there is nothing to look at either
         try:
-            dispatch.dispatch(self.store)
+            dispatch.dispatch(store)
         except (MllamError, OSError) as error:
             # Whoever wants to look can look, on a full disk, too.
             warn(f"note: what waits in the run store cannot be gone on with: {error}")
@@ -87,13 +88,19 @@ class Here:
     def asked_for_by(self, name: str) -> dict[str, Run]:
         """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
 
-        Runs that it shares with another count as that one's, which asked first. Of one that shares all of them, or
-        found all known, they are those that made what it holds.
+        They are those that it asked for, and of a saved one those that made what it holds: DVC may have known them.
         """
-        own = [run for run in self.store.runs() if _asked_for_by(run) == name]
-        if not own and (commit := saved.commit_of(self.workspace.origin, name)):
-            return saved.runs_of(self.workspace.origin, commit, self.store)
-        return {run.stage: run for run in sorted(own, key=lambda run: run.begun_at)}
+        origin = self.workspace.origin
+        commit = saved.commit_of(origin, name)
+        found = saved.Results.of(self.store).held_by(origin, commit) if commit else {}
+        asked: dict[str, float] = {}
+        for run in self.store.runs():
+            for asker in askers.of(run):
+                ours = asker.name == name and asker.origin in {"", str(origin)}
+                if ours and asked.get(run.stage, 0.0) <= asker.at:
+                    asked[run.stage] = asker.at
+                    found[run.stage] = run
+        return found
 
     def find(self, stage_or_key: str) -> Run:
         """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.
@@ -126,8 +133,3 @@ class Here:
         if not runs:
             raise UsageError(f"{stage_or_key} has never run", where=str(self.store.directory), next="dvc exp run")
         return max(runs, key=lambda r: r.begun_at)
-
-
-def _asked_for_by(run: Run) -> str:
-    attempt = run.last_attempt()
-    return str((attempt.claim or {}).get("experiment", "")) if attempt else ""

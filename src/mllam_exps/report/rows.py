@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import experiments, schedulers
+from mllam_exps import askers, experiments, schedulers
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.cleaning import is_in_git
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
-from mllam_exps.git_calls import ask_git
+from mllam_exps.report import saved
 from mllam_exps.report.here import Here
+from mllam_exps.report.saved import Results, Saved
 from mllam_exps.runs import Run
+from mllam_exps.watch import describe
 
 RECENT_SECONDS = 7 * 24 * 3600.0
 
@@ -56,6 +58,24 @@ class Cell:
             "progress": attempt.progress if attempt and now.state is RunState.RUNNING else None,
             "log": str(attempt.log) if attempt else None,
         }
+
+    def word(self, *, over: bool) -> str:
+        """Return its state in the word that people read.
+
+        Parameters
+        ----------
+        over : bool
+            Whether nothing of its experiment is to come by itself.
+        """
+        word = str(self.now.state)
+        if self.now.state is RunState.NEW or self.now.untried:
+            word = "not run" if over else "waits"
+        if self.now.state is RunState.RUNNING and self.now.attempt is not None:
+            told = describe(self.now).partition(" (")[0]
+            word = told if (self.now.attempt.progress or {}).get("done") is not None else "running"
+        if self.tries > 1 and self.now.state is not RunState.DONE:
+            word = f"{word} (try {self.tries})"
+        return word
 
     @property
     def tries(self) -> int:
@@ -113,6 +133,12 @@ class Row:
         Its saving, where it was submitted.
     removed : bool
         Whether it was saved, and its repository has it no more.
+    older : bool
+        Whether a later submission of this repository has its name: who names it means that one.
+    asked_at : float
+        When it last asked for a run, or was saved, if it was not submitted.
+    commit : str
+        What `dvc exp run` saved it as, if it was not submitted.
     """
 
     name: str
@@ -120,6 +146,14 @@ class Row:
     experiment: Experiment | None = None
     saving: Cell | None = None
     removed: bool = False
+    older: bool = False
+    asked_at: float = 0.0
+    commit: str = ""
+
+    @property
+    def called(self) -> str:
+        """What a command has to be told to take this one."""
+        return self.experiment.identity if self.older and self.experiment else self.name
 
     @property
     def state(self) -> RunState:
@@ -130,6 +164,8 @@ class Row:
         for first in (RunState.RUNNING, RunState.UNKNOWN, RunState.STARTING, RunState.FAILED, RunState.LOST):
             if first in states:
                 return first
+        if self.saving is not None and self.saving.now.state.stopped:
+            return self.saving.now.state
         for first in (RunState.CANCELLED, RunState.PENDING, RunState.NEW):
             if first in states:
                 return first
@@ -169,12 +205,32 @@ class Row:
         cells = [*self.cells.values(), *([self.saving] if self.saving else [])]
         attempts = [cell.now.attempt for cell in cells if cell.now.attempt is not None]
         times = [time for attempt in attempts for time in (attempt.ended_at, attempt.claimed_at) if time]
-        return max(times, default=self.experiment.created if self.experiment else 0.0)
+        times += [self.asked_at] if self.asked_at else []
+        return max(times, default=self.experiment.created if self.experiment else self.asked_at)
+
+    def word(self, stage: str) -> str:
+        """Return the state of a stage in the word that people read; empty where it has no such stage."""
+        if (cell := self.cells.get(stage)) is not None:
+            return cell.word(over=self.over)
+        known = self.experiment is not None and any(step.stage == stage for step in self.experiment.steps)
+        return "known" if known else ""
+
+    @property
+    def saved_word(self) -> str:
+        """Whether it is saved, in the word that people read, or its commit's first digits."""
+        if self.experiment is None or self.saving is None:
+            return self.commit[:7]
+        if self.removed:
+            return "removed"
+        if self.saving.now.state is RunState.DONE:
+            return str((self.experiment.saving.result or {}).get("commit", ""))[:7]
+        started = self.saving.now.attempt is not None and self.saving.now.attempt.started is not None
+        return "being saved" if started and self.saving.now.state is RunState.RUNNING else ""
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
         submitted = self.experiment
-        saved = (submitted.saving.result or {}) if submitted else {}
+        commit = (submitted.saving.result or {}).get("commit") if submitted else self.commit or None
         return {
             "name": self.name,
             "state": str(self.state),
@@ -183,7 +239,7 @@ class Row:
             "user": submitted.user if submitted else None,
             "parameters": submitted.overrides if submitted else None,
             "created": submitted.created if submitted else None,
-            "commit": saved.get("commit"),
+            "commit": commit,
             "removed": self.removed,
             "waits": self.waits,
             "stages": [cell.to_record() for cell in self.cells.values()],
@@ -209,38 +265,95 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         return Cell(run, states[run.key])
 
     rows: list[Row] = []
-    shared: set[str] = set()
+    submitted: dict[str, set[str]] = {}
+    newest: dict[tuple[str, str], Experiment] = {}
     for experiment in experiments.of_store(here.store):
-        shared |= {step.key for step in experiment.steps}
+        for step in experiment.steps:
+            submitted.setdefault(step.key, set()).add(experiment.name)
         if everything or experiment.origin == str(here.workspace.origin):
+            newest[experiment.origin, experiment.name] = experiment
             cells = {stage: cell(run) for stage, run in experiment.runs.items()}
             rows.append(Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving))))
+    for number, row in enumerate(rows):
+        if row.experiment and newest[row.experiment.origin, row.name] is not row.experiment:
+            rows[number] = replace(row, older=True)
     if not everything:
-        newest = {row.experiment.place: row for row in rows if row.experiment}
-        rows = [row for row in rows if row.experiment and (newest[row.experiment.place] is row or not row.over)]
-    others: dict[str, Row] = {}
-    for run in here.store.runs():
-        if run.key not in shared:
-            found = cell(run)
-            claim = (found.now.attempt.claim or {}) if found.now.attempt else {}
-            smoke = " (smoke)" if (run.definition or {}).get("smoke") else ""
-            name = f"{claim.get('experiment') or 'workspace'}{smoke}"
-            row = others.setdefault(name, Row(name))
-            before = row.cells.get(run.stage)
-            if before is None or _age(before) <= _age(found):
-                row.cells[run.stage] = found
-    rows += others.values()
+        places = {row.experiment.place: row for row in rows if row.experiment}
+        rows = [row for row in rows if row.experiment and not _is_history(row, places[row.experiment.place])]
+    in_git = saved.experiments_of(here.workspace.origin)
+    others = _not_submitted(here, submitted, cell, everything=everything)
+    rows += _with_commits(here, others, in_git, [row for row in rows if row.experiment], cell)
     if names:
         rows = [row for row in rows if any(fnmatchcase(row.name, name) for name in names)] or _of_stages(rows, names)
     if not everything:
         since = time.time() - RECENT_SECONDS
         rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
-    refs = ask_git(here.workspace.origin, "for-each-ref", "--format=%(objectname)", "refs/exps").split()
+    refs = {one.commit for one in in_git}
     order = stages_in_order(rows)
     for number, row in enumerate(rows):
         cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
         rows[number] = replace(row, cells=cells, removed=_is_removed(row, here, refs))
     return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
+
+
+def of_experiment(experiment: Experiment) -> Row:
+    """Return what is known of one submitted experiment."""
+    cells = {stage: Cell(run, assess(run)) for stage, run in experiment.runs.items()}
+    return Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving)))
+
+
+def _is_history(row: Row, newest: Row) -> bool:
+    """Tell whether a later submission stands for an experiment: it took over its name, and nothing is left to do."""
+    return row.over and (newest is not row or (row.older and row.state.stopped))
+
+
+def _not_submitted(
+    here: Here, submitted: Mapping[str, Collection[str]], cell: Callable[[Run], Cell], *, everything: bool
+) -> list[Row]:
+    """Return what `dvc exp run` ran, and the workspace: each with all runs that it asked for, shared or not.
+
+    Parameters
+    ----------
+    submitted : dict
+        By run key the names of the submitted experiments that have it.
+    """
+    origin = str(here.workspace.origin)
+    found: dict[tuple[str, str], Row] = {}
+    asked_at: dict[tuple[str, str, str], float] = {}
+    for run in here.store.runs():
+        names = submitted.get(run.key, ())
+        who = list(askers.of(run, names))
+        if not who and not names:  # it was submitted, and the experiment has been deleted since
+            who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
+        smoke = " (smoke)" if (run.definition or {}).get("smoke") else ""
+        for asker in who:
+            if asker.origin not in {"", origin} and not everything:
+                continue
+            place = f"{asker.name}{smoke}", asker.origin or origin
+            row = found.setdefault(place, Row(place[0]))
+            if asked_at.get((*place, run.stage), 0.0) <= asker.at:
+                asked_at[*place, run.stage] = asker.at
+                row.cells[run.stage] = cell(run)
+                found[place] = replace(row, asked_at=max(row.asked_at, asker.at))
+    return list(found.values())
+
+
+def _with_commits(
+    here: Here, rows: list[Row], in_git: list[Saved], submitted: list[Row], cell: Callable[[Run], Cell]
+) -> list[Row]:
+    """Return what was not submitted, with what git has of it; and what `dvc exp run` saved without asking for a run.
+
+    DVC (3.67) takes from its own cache what it knows, and calls no stage's command then.
+    """
+    ours = {(row.experiment.saving.result or {}).get("commit") for row in submitted if row.experiment}
+    newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
+    found = [replace(row, commit=newest.pop(row.name).commit) if row.name in newest else row for row in rows]
+    results = Results.of(here.store) if newest else Results({})
+    for one in newest.values():
+        if runs := results.held_by(here.workspace.origin, one.commit):
+            cells = {stage: cell(run) for stage, run in runs.items()}
+            found.append(Row(one.name, cells, asked_at=one.at, commit=one.commit))
+    return found
 
 
 def stages_in_order(rows: Iterable[Row]) -> list[str]:
@@ -292,8 +405,3 @@ def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:
     """Return the experiments with nothing but these stages."""
     found = [replace(row, cells={s: cell for s, cell in row.cells.items() if s in stages}) for row in rows]
     return [row for row in found if row.cells]
-
-
-def _age(cell: Cell) -> float:
-    attempt = cell.now.attempt
-    return attempt.claimed_at if attempt else 0.0

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import checkpoints, environment, terminal, tracking
-from mllam_exps.assess import assess
+from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import machine_of
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.outputs import damage, result_attempt
 from mllam_exps.report import saved
 from mllam_exps.report.here import Here
-from mllam_exps.report.rows import Cell
+from mllam_exps.report.rows import Cell, Row, of_experiment
 from mllam_exps.run_keys import SAVE
 from mllam_exps.runs import Run
 from mllam_exps.watch import duration
@@ -32,11 +32,13 @@ def show(name: str, *, as_json: bool) -> None:
     here.dispatch()
     commit = saved.commit_of(here.workspace.origin, name)
     if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
-        record = {"name": name, "commit": commit or None} | _of_runs(runs)
-        lines: Iterator[str] = itertools.chain(_of_dvc(name, commit), _results(record))
+        row = Row(name, {stage: Cell(run, assess(run)) for stage, run in runs.items()}, commit=commit)
+        record = {"name": name, "state": str(row.state), "commit": commit or None} | _of_runs(row)
+        lines: Iterator[str] = itertools.chain(_of_dvc(name, commit), _results(row, record))
     else:
-        record = to_record(experiment := here.submitted(name))
-        lines = _lines(experiment, record)
+        row = of_experiment(here.submitted(name))
+        record = to_record(row)
+        lines = _lines(row, record)
     if as_json:
         print(json.dumps(record, indent=1))
         return
@@ -53,23 +55,26 @@ def _of_dvc(name: str, commit: str) -> Iterator[str]:
         yield f"saved as    {commit[:7]}: dvc exp apply {shlex.quote(name)}; its parameters: dvc exp show"
 
 
-def _of_runs(runs: dict[str, Run]) -> dict[str, Any]:
-    """Return what is known of some runs, JSON-able."""
+def _of_runs(row: Row) -> dict[str, Any]:
+    """Return what is known of the runs of an experiment, JSON-able."""
+    runs = {stage: cell.run for stage, cell in row.cells.items()}
     return {
-        "stages": [Cell(run, assess(run)).to_record() for run in runs.values()],
+        "stages": [cell.to_record() for cell in row.cells.values()],
         "metrics": _metrics(runs),
         "checkpoints": [str(path) for run in runs.values() for path in _checkpoints(run)],
     }
 
 
-def to_record(experiment: Experiment) -> dict[str, Any]:
-    """Return what is known, JSON-able."""
-    saving = Cell(experiment.saving, assess(experiment.saving))
-    of_runs = _of_runs(experiment.runs)
+def to_record(row: Row) -> dict[str, Any]:
+    """Return what is known of a submitted experiment, JSON-able."""
+    experiment, saving = row.experiment, row.saving
+    assert experiment is not None
+    assert saving is not None
+    of_runs = _of_runs(row)
     result = experiment.saving.result or {}
     return {
         "name": experiment.name,
-        "state": str(saving.now.state),
+        "state": str(row.state),
         "reason": saving.now.reason or ("" if saving.now.state.settled else experiment.waits),
         "commit": result.get("commit"),
         "baseline": experiment.baseline,
@@ -126,8 +131,10 @@ def _tracking(experiment: Experiment) -> dict[str, Any]:
     return {"uri": tracking.public(uri), "filter": [f"tags.run_key = '{step.key}'" for step in experiment.steps]}
 
 
-def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
-    state, reason = record["state"], record["reason"].partition("\n")[0]
+def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
+    state, reason = str(row.state), record["reason"].partition("\n")[0]
+    if row.state is RunState.NEW:
+        state = "waits"
     told = f"{state}: {reason}" if reason and not reason.startswith(state) else reason or state
     yield f"experiment  {record['name']}  ({told})"
     if record["commit"]:
@@ -141,17 +148,22 @@ def _lines(experiment: Experiment, record: dict[str, Any]) -> Iterator[str]:
             yield f"parameter   {file}: {word}"
     if record["edited"]:
         yield f"edited      {', '.join(record['edited'])} (not committed when it was submitted)"
-    yield from _results(record)
-    if any(step.stage in {"prepare_dataset", "train", "evaluate"} for step in experiment.steps):
+    yield from _results(row, record)
+    steps = row.experiment.steps if row.experiment else ()
+    if any(step.stage in {"prepare_dataset", "train", "evaluate"} for step in steps):
         uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
         yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
     if record["clone"]:
         yield f"clone       {record['clone']}"
 
 
-def _results(record: dict[str, Any]) -> Iterator[str]:
+def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
+    for step in row.experiment.steps if row.experiment else ():
+        if step.known:
+            yield f"{step.stage:11} {row.word(step.stage)}: DVC had its result when it was submitted"
     for stage in record["stages"]:
-        yield _stage_line(stage)
+        cell = row.cells.get(stage["stage"], row.saving)
+        yield _stage_line(stage, cell.word(over=row.over) if cell else str(stage["state"]))
     for path, values in record["metrics"].items():
         for key, value in _flat(values):
             told = f"{value:.6g}" if isinstance(value, float) else value
@@ -160,9 +172,9 @@ def _results(record: dict[str, Any]) -> Iterator[str]:
         yield f"checkpoint  {path}"
 
 
-def _stage_line(stage: dict[str, Any]) -> str:
+def _stage_line(stage: dict[str, Any], word: str) -> str:
     name = "saving" if stage["stage"] == SAVE else stage["stage"]
-    parts = [str(stage["state"])]
+    parts = [word]
     if stage["attempts"]:
         parts.append(f"attempt {stage['attempts']}")
     parts += [str(stage[key]) for key in ("job", "node") if stage[key]]

@@ -107,14 +107,14 @@ def _tell_end(rows: list[Row]) -> None:
     MllamError
         If anything failed, or will never run.
     """
-    if stuck := list(dict.fromkeys(row.name for row in rows if row.stuck)):
-        what = f"will never be done as it is: {_named(stuck)}"
-        raise MllamError(what, next=_STUCK.format(names=shlex.join(stuck)))
-    if failed := [row for row in rows if row.over and row.state.stopped]:
+    if stuck := [row for row in rows if row.stuck]:
+        what = f"will never be done as it is: {_named([row.name for row in stuck])}"
+        raise MllamError(what, next=_STUCK.format(names=shlex.join(dict.fromkeys(row.called for row in stuck))))
+    if failed := [row for row in rows if row.over and row.state.stopped and not row.older]:
         submitted = [row for row in failed if row.experiment is not None]
         states = {row.state for row in submitted}
         state = RunState.CANCELLED if RunState.CANCELLED in states else RunState.FAILED
-        ways_out = [f"mllam-exps retry {_words([row.name for row in submitted], state)}"] if submitted else []
+        ways_out = [f"mllam-exps retry {_words([row.called for row in submitted], state)}"] if submitted else []
         ways_out += ["dvc exp run"] if len(submitted) < len(failed) else []
         raise MllamError(f"not done: {_named([row.name for row in failed])}", next="; ".join(ways_out))
 
@@ -218,32 +218,14 @@ def _cell(row: Row, stage: str) -> Text:
     from rich.text import Text
 
     cell = row.cells.get(stage)
-    if cell is None:
-        known = row.experiment is not None and any(step.stage == stage for step in row.experiment.steps)
-        return Text("known" if known else "", style="green" if known else "")
-    word = str(cell.now.state)
-    if cell.now.state is RunState.NEW or cell.now.untried:
-        word = "not run" if row.over else "waits"
-    if cell.now.state is RunState.RUNNING and cell.now.attempt is not None:
-        told = describe(cell.now).partition(" (")[0]
-        word = told if (cell.now.attempt.progress or {}).get("done") is not None else "running"
-    if cell.tries > 1 and cell.now.state is not RunState.DONE:
-        word = f"{word} (try {cell.tries})"
-    return Text(word, style=COLOURS.get(cell.now.state, ""))
+    return Text(row.word(stage), style=COLOURS.get(cell.now.state, "") if cell else "green")
 
 
 def _saved(row: Row) -> Text:
     from rich.text import Text
 
-    if row.experiment is None or row.saving is None:
-        return Text("")
-    if row.removed:
-        return Text("removed", style="yellow")
-    if row.saving.now.state is RunState.DONE:
-        commit = str((row.experiment.saving.result or {}).get("commit", ""))
-        return Text(commit[:7], style="green")
-    started = row.saving.now.attempt is not None and row.saving.now.attempt.started is not None
-    return Text("being saved" if started and row.saving.now.state is RunState.RUNNING else "")
+    done = row.saving is None or row.saving.now.state is RunState.DONE
+    return Text(row.saved_word, style="yellow" if row.removed else "green" if done else "")
 
 
 def _running(rows: list[Row]) -> Table | None:
@@ -277,20 +259,25 @@ def _sentences(rows: list[Row]) -> Iterator[Text]:
     """Yield one sentence for each reason why something waits or failed, with the command that goes on from there."""
     from rich.text import Text
 
-    groups: dict[tuple[RunState, str, str], list[str]] = {}
+    groups: dict[tuple[RunState, str, str], list[Row]] = {}
     for row in rows:
         for state, sentence, way_out in _reasons(row):
-            groups.setdefault((state, sentence, way_out), []).append(row.name)
-    for (state, sentence, way_out), names in groups.items():
-        text = Text(f"{_named(names)}: ", style="bold")
+            groups.setdefault((state, sentence, way_out), []).append(row)
+    for (state, sentence, way_out), found in groups.items():
+        text = Text(f"{_named([row.name for row in found])}: ", style="bold")
         text.append(sentence, style=COLOURS.get(state, ""))
         if way_out:
+            names = [row.called for row in found]
             typed = way_out.format(names=_words(names, state, way_out), first=shlex.quote(names[0]))
             text.append(f"\n  → {typed}", style="default")
         yield text
 
 
 def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
+    if row.older and row.over and row.state.stopped:
+        # Its name is another's now: nothing that goes on would lead to it.
+        yield row.state, f"{row.state}; {row.name} was submitted again since", "mllam-exps clean {names}"
+        return
     stopped = False
     for stage, cell in row.cells.items():
         now = cell.now
@@ -327,7 +314,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
         what = "" if now.state is RunState.CANCELLED else "saving it "
         why = "" if told.startswith(str(now.state)) else f": {told}"
         yield now.state, f"{what}{now.state}{why}", way_out or _AGAIN
-    elif now.state is RunState.NEW and told and not any(c.now.state is RunState.NEW for c in row.cells.values()):
+    elif now.state is RunState.NEW and told and all(c.now.state is RunState.DONE for c in row.cells.values()):
         yield now.state, told, ""
 
 
