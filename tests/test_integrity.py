@@ -13,13 +13,15 @@ import pytest
 from conftest import Experiment
 from test_submit import settled, submit
 
-from mllam_exps import content, freezing, inputs, outputs, records, workdir
+from mllam_exps import content, experiments, freezing, inputs, outputs, records, saving, workdir
 from mllam_exps.assess import RunState, assess
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.content import describe, differences, files_of
 from mllam_exps.definition import Input, Output, RunDefinition
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.errors import CheckFailed, MllamError
+from mllam_exps.experiments import Experiment as ExperimentRecord
+from mllam_exps.experiments import Step
 from mllam_exps.inputs import Inputs
 from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
@@ -300,6 +302,50 @@ def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: Ru
     make(store, 2, text="other\n")
     with pytest.raises(outputs.Damaged, match="made from another made than there is now"):
         outputs.hold_to_what_was_made(use)
+
+
+@pytest.mark.parametrize("known_to_dvc", [True, False])
+def test_no_experiment_has_results_that_were_not_made_from_one_another(
+    store: RunStore, tmp_path: Path, known_to_dvc: bool
+):
+    """Whether the run store has the second result, or DVC alone, which knew it at submission."""
+    first, read = make(store), {"made": {"run": MAKE, "md5": "1" * 32}}
+    digest = outputs.known_digest(first, "made")
+    known = {"out": {"digest": "2" * 32, "size": 1, "files": None}}
+    step = Step("use", USE, (MAKE,))
+    if known_to_dvc:
+        step = Step("use", USE, (MAKE,), known, {"made": "1" * 32})
+    else:
+        attempt = claimed(store, USE)
+        (attempt.work / "out").write_text("1")
+        done(attempt, inputs=read)
+    place = store.directory / "experiments" / f"save-{'0' * 32}"
+    command, steps = ["mllam-exps", "submit", "-n", "e"], (Step("make", MAKE), step)
+    experiment = ExperimentRecord(place, "e", str(tmp_path), "", "b", {}, command, "", "m", os.getuid(), 0.0, steps)
+    assert experiment.holds("made") == digest
+    with pytest.raises(MllamError, match="was made from another made than there is now") as told:
+        saving._hold_together(experiment, lambda _path: {"digest": digest})
+    assert told.value.next == (experiment.again if known_to_dvc else "mllam-exps retry e")
+    records.replace(records.folder(place) / "run.json", experiment.to_record())
+    again = experiments.read(place)
+    assert again is not None
+    assert again.to_record() == experiment.to_record()
+
+
+def test_what_dvc_s_cache_gave_counts_although_the_run_store_has_another_by_now(store: RunStore, tmp_path: Path):
+    """Else the attempt would fail for ever: whoever goes on with the experiment takes the same from the cache again."""
+    run = make(store)
+    attempt = claimed(store, USE)
+    (attempt.work / "m.json").write_text("of DVC's cache")
+    inputs.note(attempt, {"m.json": describe(attempt.work / "m.json") | {"cache": str(tmp_path)}})
+    read = Inputs(attempt, {"inputs": {"m.json": {"run": MAKE, "md5": None}}}, "mllam-exps retry e")
+    read.check()
+    read.check_again()
+    (attempt.work / "out").write_text("1")
+    use = done(attempt, inputs=read.to_record())
+    outputs.hold_to_what_was_made(use)
+    with pytest.raises(outputs.Damaged, match=r"made from another m.json"):
+        outputs.hold_to_what_was_made(use, lambda path: outputs.known_digest(run, path))
 
 
 def test_git_s_part_of_a_result_is_what_was_made_alone(store: RunStore, tmp_path: Path):

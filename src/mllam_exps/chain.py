@@ -22,6 +22,7 @@ from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import open_repo
+from mllam_exps.dvc_results import Answer
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment, Step
 from mllam_exps.machines import Machine
@@ -129,12 +130,15 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     if not experiment.root.is_dir():
         raise MllamError("its clone is gone", str(experiment.clone), next=experiment.again)
     experiment.check_ours()
+    in_store = outputs.known_digests(experiment.store)
+    # It goes on with what DVC knew when it was submitted, whatever else the run store has by now.
     return Pipeline(
         open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
-        outputs.known_digests(experiment.store),
+        lambda key, path: None if experiment.is_known(key) else in_store(key, path),
         as_it_lies=False,
         content=lambda path: str(experiment.sources[path]["digest"]),
+        known_to_dvc={s.stage: Answer(dict(s.known), dict(s.read)) for s in experiment.steps if s.known},
     )
 
 
@@ -215,7 +219,7 @@ class Chain:
         """Take a damaged result as none, where somebody has asked for it: it is made again."""
         run = self.experiment.store.run(step.key)
         try:
-            outputs.hold_to_what_was_made(run)
+            outputs.hold_to_what_was_made(run, self.experiment.holds)
         except outputs.Damaged as damaged:
             if run.result is not None:
                 raise

@@ -117,7 +117,7 @@ class Driver:
     def _is_as_it_was_made(self, run: Run, definition: RunDefinition, display: Display) -> bool:
         """Tell whether a result can be given to the workspace; one that is damaged is made again."""
         try:
-            outputs.hold_to_what_was_made(run, definition.inputs)
+            outputs.hold_to_what_was_made(run, {one.path: one.digest for one in definition.inputs}.get)
         except outputs.Damaged as damaged:
             if run.result is not None:
                 raise

@@ -118,8 +118,24 @@ def _is_plain_name(key: Any) -> bool:
     return False
 
 
-def known(pipeline: Pipeline, name: str) -> Known | None:
-    """Return the outputs of stage `name` as it is now, if DVC has them; nothing is checked out.
+@dataclass(frozen=True)
+class Answer:
+    """A result that DVC has.
+
+    Parameters
+    ----------
+    outputs : dict
+        Its outputs, by path seen from the repository's root.
+    inputs : dict of str
+        MD5 of each input that it was made from, by such a path.
+    """
+
+    outputs: Known
+    inputs: dict[str, str]
+
+
+def known(pipeline: Pipeline, name: str) -> Answer | None:
+    """Return the result of stage `name` as it is now, if DVC has it; nothing is checked out.
 
     The digests of its inputs come from the run store, or from what DVC knows of the stages that make them.
     """
@@ -131,8 +147,10 @@ def known(pipeline: Pipeline, name: str) -> Known | None:
         return None
     for entry in _candidates(pipeline, name, question):
         if question.is_answered_by(entry) and _is_there(pipeline, stage, entry):
+            read = {pipeline.relative(dep.fs_path): question.deps.get(str(dep.def_path)) for dep in stage.deps}
             below = Path(stage.wdir).relative_to(pipeline.root)
-            return {(below / out["path"]).as_posix(): _described(out) for out in entry["outs"]}
+            made = {(below / out["path"]).as_posix(): _described(out) for out in entry["outs"]}
+            return Answer(made, {path: digest for path, digest in read.items() if digest})
     return None
 
 

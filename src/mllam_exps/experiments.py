@@ -41,7 +41,13 @@ FOLDER = "experiments"
 
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
 _KNOWN: Shape = {"digest": is_digest, "size": maybe(number)}
-_STEP: Shape = {"stage": text, "key": is_key, "needs": list_of(is_key), "known": maybe(dict_of(of_shape(_KNOWN)))}
+_STEP: Shape = {
+    "stage": text,
+    "key": is_key,
+    "needs": list_of(is_key),
+    "known": maybe(dict_of(of_shape(_KNOWN))),
+    "read": maybe(dict_of(text)),
+}
 _EXPERIMENT: Shape = {
     "name": text,
     "origin": text,
@@ -74,12 +80,15 @@ class Step:
         The keys of the runs whose outputs it reads.
     known : dict
         Its outputs by path (digest, size, number of files), where DVC knows them and the run store does not.
+    read : dict
+        The digests of what these were made from, by path.
     """
 
     stage: str
     key: str
     needs: tuple[str, ...] = ()
     known: Mapping[str, Any] = field(default_factory=dict)
+    read: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,6 +245,14 @@ class Experiment:
         """Return the run key of a stage."""
         return next(step.key for step in self.steps if step.stage == stage)
 
+    def holds(self, path: str) -> str | None:
+        """Return the digest of an output that DVC knew when it was submitted, or that the run store has now."""
+        for step in self.steps:
+            if path in step.known:
+                return str(step.known[path]["digest"])
+        found = ((run.result or {}).get("outputs", {}).get(path) for run in self.runs.values())
+        return next((str(output["digest"]) for output in found if output), None)
+
     def is_known(self, key: str) -> bool:
         """Tell whether DVC knew the result of a run when it was submitted."""
         return any(step.key == key and step.known for step in self.steps)
@@ -328,7 +345,10 @@ def read(directory: Path) -> Experiment | None:
     if record is None:
         return None
     known = {name: record[name] for name in Experiment.__dataclass_fields__ if record.get(name) is not None}
-    steps = tuple(Step(s["stage"], s["key"], tuple(s["needs"]), s.get("known") or {}) for s in record["steps"])
+    steps = tuple(
+        Step(s["stage"], s["key"], tuple(s["needs"]), s.get("known") or {}, s.get("read") or {})
+        for s in record["steps"]
+    )
     lists = {name: tuple(record.get(name) or ()) for name in ("stages", "edited")}
     return Experiment(**known | {"directory": directory, "steps": steps} | lists)
 

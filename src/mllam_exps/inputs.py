@@ -61,8 +61,7 @@ class Inputs:
         MllamError
             Naming the first of them.
         """
-        for path in self._sources:
-            self._refuse_another_result(path)
+        self._refuse_another_result()
         self._refuse(self._different(self._known()), "changed between submission and start")
         self._refuse_changed_archives("changed between submission and start")
         # From here on a file that was written to has another mark, whatever it had when it was laid out.
@@ -77,14 +76,19 @@ class Inputs:
             Naming the first of them.
         """
         self._refuse(self._different(self._seen), "")
-        for path in self._sources:
-            self._refuse_another_result(path)
+        self._refuse_another_result()
         self._refuse_changed_archives("changed while the program ran")
 
     def to_record(self) -> dict[str, dict[str, Any]]:
-        """Return what was read, by path, as the result remembers it: which run made it, and its digest."""
+        """Return what was read, by path, as the result remembers it: its digest, and which run of the store made it.
+
+        What comes from DVC's cache none did: where the run store has another by now, it is no less what was asked for.
+        """
         return {
-            path: {"run": self._sources.get(path, {}).get("run"), "md5": described["digest"]}
+            path: {
+                "run": None if described.get("cache") else self._sources.get(path, {}).get("run"),
+                "md5": described["digest"],
+            }
             for path, described in self.laid.items()
         }
 
@@ -101,12 +105,10 @@ class Inputs:
         key = self._sources.get(path, {}).get("run")
         return self._store.run(key) if key else None
 
-    def _refuse_another_result(self, path: str) -> None:
+    def _refuse_another_result(self) -> None:
         """Refuse an input that its stage has made again since, if it became another."""
-        run = self._run_of(path)
-        described = outputs.description(run, path) if run is not None else None
-        if described is not None and path in self.laid and described["digest"] != self.laid[path]["digest"]:
-            assert run is not None
+        path = outputs.another(self.to_record(), lambda _path: None, self._store.directory)
+        if path is not None and (run := self._run_of(path)) is not None:
             what = f"its input {path} was made again by {run.stage} since, and is another now"
             raise CheckFailed(what, next=self.again)
 

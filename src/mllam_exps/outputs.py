@@ -20,7 +20,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from dvc.stage import Stage as DvcStage
 
     from mllam_exps.attempts import Attempt
-    from mllam_exps.definition import Input
     from mllam_exps.runs import Run
     from mllam_exps.store import RunStore
 
@@ -162,13 +161,13 @@ def holds_more(run: Run, path: str) -> bool:
     return False
 
 
-def hold_to_what_was_made(run: Run, inputs: Iterable[Input] = ()) -> None:
+def hold_to_what_was_made(run: Run, wanted: Callable[[str], str | None] = lambda _path: None) -> None:
     """Refuse a result that is damaged, or was made from other inputs than are wanted, having set it aside.
 
     Parameters
     ----------
-    inputs : iterable of Input
-        Those that are wanted, as far as anything is known of them.
+    wanted : callable
+        See `another`.
 
     Raises
     ------
@@ -178,14 +177,12 @@ def hold_to_what_was_made(run: Run, inputs: Iterable[Input] = ()) -> None:
     result = run.result
     if result is None:
         return
-    if stale := made_otherwise(run, inputs):
+    if stale := made_from_another(run, wanted):
         raise set_aside(run, [stale])
     if _lately(known := (str(run.directory), str(result["attempt"]))):
         return
     if found := list(damage(run)):
         raise set_aside(run, found)
-    if stale := made_from_another(run):
-        raise set_aside(run, [stale])
     outputs = result_attempt(run).outputs
     if not all(is_quick(files_of(outputs / path, one)) for path, one in read_manifest(run).items()):
         _looked_at[known] = time.monotonic()
@@ -195,25 +192,37 @@ def _lately(known: tuple[str, str]) -> bool:
     return time.monotonic() - _looked_at.get(known, -MEMORY_SECONDS) < MEMORY_SECONDS
 
 
-def made_from_another(run: Run) -> Difference | None:
-    """Tell whether an input was made again since, and became another: not every program gives the same twice."""
+def another(
+    read: Mapping[str, Mapping[str, Any]], wanted: Callable[[str], str | None], store: Path | None = None
+) -> str | None:
+    """Return the first input that is another now than when a result was made from it; None where all are the same.
+
+    A run is known by the keys of its inputs, and not every program makes the same twice.
+
+    Parameters
+    ----------
+    read : mapping
+        As ``result.json`` has it: ``run`` and ``md5`` of each input, by path.
+    wanted : callable
+        Returns the digest that whoever asks has for a path; None where they know of none.
+    store : Path or None
+        The run store: what is there counts for an input of which whoever asks knows nothing.
+    """
     from mllam_exps.store import RunStore
 
-    for path, source in ((run.result or {}).get("inputs") or {}).items():
-        maker = RunStore(run.store).run(source["run"]) if source["run"] else None
-        now = description(maker, path) if maker else None
-        if now is not None and now["digest"] != source["md5"]:
-            return Difference(run.directory, f"was made from another {path} than there is now")
+    for path, source in read.items():
+        now = wanted(path)
+        if now is None and store is not None and source["run"]:
+            now = known_digest(RunStore(store).run(source["run"]), path)
+        if now not in {None, source["md5"]}:
+            return path
     return None
 
 
-def made_otherwise(run: Run, inputs: Iterable[Input]) -> Difference | None:
-    """Tell whether a result was made from other inputs than these, as far as their digests are known."""
-    read = (run.result or {}).get("inputs") or {}
-    for source in inputs:
-        if source.digest and source.path in read and read[source.path]["md5"] != source.digest:
-            return Difference(run.directory, f"was made from another {source.path} than there is now")
-    return None
+def made_from_another(run: Run, wanted: Callable[[str], str | None] = lambda _path: None) -> Difference | None:
+    """Tell whether a result was made from another input than is `wanted`, or than the run store has now."""
+    path = another((run.result or {}).get("inputs") or {}, wanted, run.store)
+    return Difference(run.directory, f"was made from another {path} than there is now") if path else None
 
 
 def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import dvc_index, sources
+from mllam_exps import dvc_index, dvc_results, sources
 from mllam_exps.content import md5_of_file
 from mllam_exps.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.dvc_index import is_bookkeeping, is_elsewhere, is_ours, open_repo, stage_name
+from mllam_exps.dvc_results import Answer
 from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Pipeline:
         Whether training and evaluation are those of `mllam-exps smoke`.
     content : callable
         Given the path of an input that no stage makes, seen from the root, the digest of what it holds now.
+    known_to_dvc : mapping
+        What DVC is known to have of stages, by name; it is asked for the others.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Pipeline:
         ask_dvc: bool = True,
         smoke: bool = False,
         content: Callable[[str], str] | None = None,
+        known_to_dvc: Mapping[str, Answer] | None = None,
     ) -> None:
         self.repo = repo
         self.root = Path(repo.root_dir)
@@ -81,7 +85,7 @@ class Pipeline:
         self._versions: Mapping[str, Any] | None = None
         self._known_result = known_result
         self._definitions: dict[str, RunDefinition] = {}
-        self._known_to_dvc: dict[str, Mapping[str, Any]] = {}
+        self._known_to_dvc: dict[str, Answer] = dict(known_to_dvc or {})
 
     @classmethod
     def open(cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any) -> Pipeline:
@@ -178,10 +182,13 @@ class Pipeline:
 
     def known_to_dvc(self, name: str) -> Mapping[str, Any]:
         """Return what DVC knows of a stage's result: its outputs by path; empty where it knows nothing."""
-        if name not in self._known_to_dvc:
-            from mllam_exps import dvc_results
+        return self.answer_of_dvc(name).outputs
 
-            self._known_to_dvc[name] = (dvc_results.known(self, name) if self.ask_dvc else None) or {}
+    def answer_of_dvc(self, name: str) -> Answer:
+        """Return that, with what it was made from."""
+        if name not in self._known_to_dvc:
+            found = dvc_results.known(self, name) if self.ask_dvc else None
+            self._known_to_dvc[name] = found or Answer({}, {})
         return self._known_to_dvc[name]
 
     def digest_of(self, source: Input) -> str | None:

@@ -398,11 +398,11 @@ class Planner:
 
     def _step(self, pipeline: Pipeline, stage: str) -> Step:
         definition = pipeline.definition(stage)
-        known: Mapping[str, Any] = {}
-        if self.store.run(definition.key).result is None:
-            known = pipeline.known_to_dvc(stage)
         needs = tuple(i.run for i in definition.inputs if i.run)
-        return Step(stage, definition.key, needs, dict(known))
+        if self.store.run(definition.key).result is not None:
+            return Step(stage, definition.key, needs)
+        known = pipeline.answer_of_dvc(stage)
+        return Step(stage, definition.key, needs, known.outputs, known.inputs)
 
     def _refuse_changed_data(self, pipeline: Pipeline) -> None:
         """Refuse data that were changed since `dvc add`: `dvc exp run` would add them, unseen.

@@ -21,7 +21,7 @@ from pathspec import PathSpec
 
 from mllam_exps import clones, lockfile, outputs, workdir
 from mllam_exps.checkouts import Elsewhere
-from mllam_exps.content import Difference, describe, digest_of_folder
+from mllam_exps.content import describe, digest_of_folder
 from mllam_exps.errors import MllamError
 from mllam_exps.git_calls import ask_git, git, run_git
 
@@ -101,12 +101,37 @@ def _hold_together(experiment: Experiment, described: Callable[[str], Mapping[st
     ------
     outputs.Damaged
         Naming the result, which is set aside.
+    MllamError
+        If it is one that DVC knows: submitted again, the experiment takes no such result.
     """
+
+    def has(path: str) -> str:
+        return str(described(path)["digest"])
+
     for run in experiment.runs.values():
-        for path, read in ((run.result or {}).get("inputs") or {}).items():
-            if read["md5"] != described(path)["digest"]:
-                stale = Difference(run.directory, f"was made from another {path} than this experiment has")
-                raise outputs.set_aside(run, [stale], f"mllam-exps retry {experiment.name}")
+        if stale := outputs.made_from_another(run, has):
+            raise outputs.set_aside(run, [stale], f"mllam-exps retry {experiment.name}")
+    refuse_what_dvc_made_from_another(experiment, has)
+
+
+def refuse_what_dvc_made_from_another(experiment: Experiment, has: Callable[[str], str | None]) -> None:
+    """Refuse a result that DVC knew at submission, if an input of it was made again since, and became another.
+
+    Parameters
+    ----------
+    has : callable
+        Returns the digest of what the experiment has now at a path, where that is known.
+
+    Raises
+    ------
+    MllamError
+        Naming both; submitted again, the experiment takes no such result.
+    """
+    for step in experiment.steps:
+        read = {path: {"run": None, "md5": digest} for path, digest in step.read.items()} if step.known else {}
+        if path := outputs.another(read, has):
+            what = f"the result of {step.stage} that DVC knows was made from another {path} than there is now"
+            raise MllamError(what, experiment.name, f"{path} was made again since", experiment.again)
 
 
 def _hand_over(experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str, bool]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
-from mllam_exps import chain, checks, experiments, lockfile, machines, schedulers
+from mllam_exps import chain, checks, experiments, lockfile, machines, saving, schedulers
 from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain
 from mllam_exps.checkouts import Elsewhere
@@ -123,6 +123,10 @@ def _refuse(experiment: Experiment) -> None:
     if not chain.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
         raise UsageError("cannot go on", experiment.name, why, experiment.again)
+    try:
+        saving.refuse_what_dvc_made_from_another(experiment, experiment.holds)
+    except MllamError as error:
+        raise UsageError("cannot go on", experiment.name, error.what, experiment.again) from error
 
 
 def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
