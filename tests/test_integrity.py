@@ -639,3 +639,49 @@ def test_a_result_that_was_made_again_while_the_first_was_read_stays(store: RunS
     assert run.result is not None
     assert run.result["attempt"] == 2
     assert "made again meanwhile" in told.next
+
+
+def test_what_was_made_again_between_a_look_and_the_setting_aside_comes_back(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    run = make(store)
+    rename = Path.rename
+
+    def late(path: Path, target: Path) -> Path:
+        """Another process was quicker, and the run was made again."""
+        if path.name == "result.json":
+            monkeypatch.undo()
+            path.unlink()
+            make(store, 2, "again\n")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    outputs.set_aside(run, [content.Difference(run.directory, "was made from another x than there is now")])
+    assert (run.result or {})["attempt"] == 2
+
+
+@pytest.mark.parametrize("point", [0, 1])
+def test_who_is_killed_while_setting_aside_leaves_a_result_or_none(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, point: int
+):
+    run = make(store)
+    flip(frozen(run, "m.json"))
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "result.json":
+            if point:
+                rename(path, target)
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        outputs.hold_to_what_was_made(run)
+    monkeypatch.undo()
+    assert (run.result is None) is bool(point)
+    if not point:
+        with pytest.raises(outputs.Damaged):
+            outputs.hold_to_what_was_made(run)
+    assert assess(run).state is RunState.FAILED
+    assert "m.json" in assess(run).reason

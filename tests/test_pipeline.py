@@ -220,6 +220,13 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: 
         look("through/o.txt")
 
 
+def test_a_dvcignore_in_an_input_is_refused_as_dvc_does(experiment: Experiment):
+    files = {"in/a.txt": "1\n", "in/sub/.dvcignore": "*.tmp\n"}
+    pipeline = own(experiment, {"use": {"cmd": "x", "deps": ["in"], "outs": ["o"]}}, files)
+    with pytest.raises(UsageError, match=r"contains sub/\.dvcignore"):
+        pipeline.definition("use")
+
+
 def test_a_parameter_file_that_is_not_there_is_named(experiment: Experiment):
     """DVC refuses it, too; all of no file is not nothing."""
     use = {"cmd": "x", "params": [{"none.yaml": None}], "outs": ["o"]}

@@ -97,6 +97,7 @@ def untracked(origin: Path) -> list[str]:
     return [*names[:NAMED], "…"] if len(names) > NAMED else names
 
 
+@records.for_nobody_else_to_write()
 def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     """Clone a repository as it was when its `state` was taken, for nobody else to write to, whatever the umask.
 
@@ -113,11 +114,6 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     Path
         The DVC repository in the clone.
     """
-    with records.for_nobody_else_to_write():
-        return _make(state, target, cache)
-
-
-def _make(state: State, target: Path, cache: dict[str, str]) -> Path:
     checkouts.lay_out(state.checkout, target)
     for key, value in (state.identity | {"mllam-exps.origin": str(state.origin)}).items():
         git(target, "config", key, value)
@@ -139,16 +135,12 @@ def release(origin: Path, identity: str) -> None:
     ask_git(origin, "update-ref", "-d", f"{KEPT}/{identity}")
 
 
+@records.for_nobody_else_to_write()
 def copy(source: Path, target: Path, *, linked: bool = True) -> None:
     """Copy a clone: small files by content; large ones as hard links, unless they are not to be `linked`.
 
     What is copied is for nobody else to write to, whatever the umask and the modes in the source.
     """
-    with records.for_nobody_else_to_write():
-        _copy(source, target, linked=linked)
-
-
-def _copy(source: Path, target: Path, *, linked: bool) -> None:
     for path, entry in _below(source, target):
         if entry.is_symlink():
             path.symlink_to(Path(entry.path).readlink())

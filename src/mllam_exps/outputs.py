@@ -126,7 +126,11 @@ def result_attempt(run: Run) -> Attempt:
 
 def reject(run: Run, attempt: Attempt) -> None:
     """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
-    (run.directory / "result.json").rename(run.directory / f"result-rejected-{attempt.number}.json")
+    run.put_aside(f"result-rejected-{attempt.number}.json", lambda: _is_of(run, attempt.number))
+
+
+def _is_of(run: Run, number: int) -> bool:
+    return (run.result or {}).get("attempt") == number
 
 
 def damage(
@@ -244,8 +248,10 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
         return Damaged(what, str(first.path), next="start it again: it was made again meanwhile")
     record = result | {"why": f"{first.path}: {what}", "time": time.time()}
     try:
+        # First the reason: who is killed behind this has changed nothing that counts.
         records.replace(run.directory / f"damaged-{result['attempt']}.json", record)
-        (run.directory / "result.json").unlink(missing_ok=True)
+        name = f"result-damaged-{result['attempt']}.json"
+        run.put_aside(name, lambda: _is_of(run, int(result["attempt"])))
     except OSError as error:
         why = f"and it cannot be set aside ({error.strerror})"
         return Damaged(what, str(first.path), why, f"have its owner, {_owner(run)}, type mllam-exps verify")

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,13 +185,37 @@ class Run:
         """Put a result aside that is none: attempt `number` makes it again, and is what counts from now on."""
         if self.damage is not None and self.result is None:
             with contextlib.suppress(OSError):
-                (self.directory / "result.json").rename(self.directory / f"result-damaged-before-{number}.json")
+                self.put_aside(f"result-damaged-before-{number}.json", lambda: self.result is None)
+
+    def put_aside(self, name: str, is_meant: Callable[[], bool]) -> bool:
+        """Rename what stands in ``result.json``, and return whether it was what is meant.
+
+        Another may have put that aside since somebody looked, and the run was made again: that result comes back. A
+        process that is killed here leaves the one file under the one name or the other, whole.
+
+        Parameters
+        ----------
+        name : str
+            Its new name.
+        is_meant : callable
+            Looks at ``result.json`` once more, and tells whether that is it.
+        """
+        result, aside = self.directory / "result.json", self.directory / name
+        before = os.lstat(result) if os.path.lexists(result) else None
+        if before is None or not is_meant():
+            return False
+        result.rename(aside)
+        now = os.lstat(aside)
+        if (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino):
+            return True
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, result, follow_symlinks=False)
+        aside.unlink()
+        return False
 
     def set_aside(self) -> None:
         """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
-        result = self.directory / "result.json"
-        if os.path.lexists(result):
-            result.rename(self.directory / f"result-until-attempt-{self.next_number - 1}.json")
+        self.put_aside(f"result-until-attempt-{self.next_number - 1}.json", lambda: True)
         for attempt in self.attempts():
             # Through a directory that others write to, we could be led anywhere.
             if attempt.end is not None and ownership.is_ours_alone(attempt.directory):

@@ -90,8 +90,10 @@ def files_of(repo: Repo, path: Path) -> Iterator[str]:
     Raises
     ------
     UsageError
-        If it is a folder with a link to a folder in it.
+        If it is a folder with a link to a folder in it, or with a ``.dvcignore``.
     """
+    from dvc.ignore import DvcIgnore
+
     if not path.is_dir():
         yield str(path)
         return
@@ -101,6 +103,11 @@ def files_of(repo: Repo, path: Path) -> Iterator[str]:
                 link = (Path(folder) / inside).relative_to(path).as_posix()
                 what = f"contains {link}, a link to a folder, and DVC does not count what that holds"
                 raise UsageError(what, str(path), next="name that folder as an input, too, and remove the link")
+        if DvcIgnore.DVCIGNORE_FILE in files:
+            inside = (Path(folder) / DvcIgnore.DVCIGNORE_FILE).relative_to(path).as_posix()
+            why = "DVC (3.67) hashes no folder that has one in it"
+            way_out = "move its lines into the .dvcignore beside dvc.yaml, with the folder before each"
+            raise UsageError(f"contains {inside}", str(path), why, way_out)
         for file in files:
             yield os.path.join(folder, file)  # noqa: PTH118
 
