@@ -154,7 +154,7 @@ def looked_at(commands: Commands) -> dict[str, Any]:
     json.dumps(found)
     for row in rows:
         if row.experiment is not None:
-            list(show._lines(row.experiment, show.to_record(row.experiment)))
+            list(show._lines(row, show.to_record(row)))
     list(cleaning.candidates(here.store, str(here.workspace.origin), [], failed=False, older_than=0.0))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -156,3 +157,20 @@ def test_no_squeue_at_all(tmp_path: Path):
     answer = Queue(tmp_path / "shared", (str(tmp_path / "nothing"),)).read()
     assert isinstance(answer, Silence)
     assert "cannot be started" in answer.why
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_squeue_is_asked_where_nothing_can_be_written(
+    squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+):
+    """The disk of the run store is full, or has room for the question and none for the answer."""
+
+    def full(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(slurm_queue.records, "replace", full)
+    if not written:
+        monkeypatch.setattr(slurm_queue.records, "create", full)
+    answer = Queue(tmp_path / "queue", (str(squeue),)).read()
+    assert isinstance(answer, Answer)
+    assert answer.jobs["7"].state == "RUNNING"

@@ -26,6 +26,8 @@ from mllam_exps.schedulers import slurm_calls, slurm_script
 PERIOD = 10.0
 PATIENCE = 30.0
 """Seconds that squeue may take; and how old an answer may be before nothing follows from it any more."""
+IMPATIENCE = 6.0
+"""Seconds that squeue may take where the command itself waits for it."""
 CLAIM_LIFE = PATIENCE + 15.0
 POLITE = slurm_calls.PING + 0.5
 """Seconds that a driver itself waits for squeue; it looks after its run meanwhile."""
@@ -103,6 +105,8 @@ class Queue:
     outage: Callable[[], str] = lambda: ""
     _look_again: float = field(default=0.0, init=False)
     _answer: Answer | Silence | None = field(default=None, init=False)
+    _unshared: Answer | Silence | None = field(default=None, init=False)
+    """What was said to a question of ours, where it could not be written down."""
 
     @classmethod
     def of_user(cls, shared: Path) -> Queue:
@@ -114,7 +118,10 @@ class Queue:
             with contextlib.suppress(OSError):
                 if ownership.is_ours_alone(records.folder(folder, ownership.OWN)) and os.access(folder, os.W_OK):
                     return cls(folder, outage=slurm_calls.outage)
-        return cls(Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=slurm_calls.outage)
+        try:
+            return cls(Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=slurm_calls.outage)
+        except OSError:
+            return cls(shared / "slurm" / str(os.getuid()), outage=slurm_calls.outage)  # nothing can be written at all
 
     def read(self) -> Answer | Silence:
         """Return the newest answer, asking where it is time to."""
@@ -123,6 +130,24 @@ class Queue:
         return self._answer
 
     def _look(self) -> Answer | Silence:
+        """Look at the shared answer; where nothing can be written, ask for oneself."""
+        try:
+            self._unshared = None
+            found = self._look_together()
+        except OSError:
+            # The disk is full, or for reading only: whoever looks can look all the same.
+            self._look_again = time.monotonic() + PERIOD
+            return self._ask_alone()
+        return self._unshared or found
+
+    def _ask_alone(self) -> Answer | Silence:
+        asked = time.time()
+        why, jobs = self._said(IMPATIENCE)
+        if why:
+            return Silence(why, time.strftime("%H:%M:%S"))
+        return Answer(0, asked, {job_id: Entry(job_id, *rest) for job_id, *rest in jobs})
+
+    def _look_together(self) -> Answer | Silence:
         now = self.clock()
         record, asked = self._stored(), max(self._claims(), default=0)
         done = max(int((record or {}).get("number", 0)), int((self._failure() or {}).get("number", 0)))
@@ -152,17 +177,22 @@ class Queue:
         jobs = {job_id: Entry(job_id, *rest) for job_id, *rest in record["jobs"]}
         return Answer(int(record["number"]), float(record["asked"]), jobs)
 
-    def _ask(self, number: int) -> None:
+    def _said(self, patience: float) -> tuple[str, list[list[str]]]:
+        """Return why squeue gave no list, or the fields of each job."""
         try:
             why = self.outage()
-            jobs = [] if why else self._jobs()
+            return why, [] if why else self._jobs(patience)
         except subprocess.TimeoutExpired:
-            why, jobs = f"squeue gave no answer within {PATIENCE:.0f} s", []
+            return f"squeue gave no answer within {patience:.0f} s", []
         except OSError as error:
-            why, jobs = f"squeue cannot be started: {error.strerror}", []
+            return f"squeue cannot be started: {error.strerror}", []
         except MllamError as error:
-            why, jobs = str(error).partition("\n")[0], []
-        with contextlib.suppress(OSError):
+            return str(error).partition("\n")[0], []
+
+    def _ask(self, number: int) -> None:
+        asked = self._time_of(number)
+        why, jobs = self._said(PATIENCE)
+        try:
             if why:
                 since = (self._failure() or {}).get("since") or time.strftime("%H:%M:%S")
                 records.replace(self.folder / "failure.json", {"number": number, "why": why, "since": since})
@@ -173,8 +203,11 @@ class Queue:
             for old in self._claims():
                 if old < number - 2:
                     (self.folder / f"{old}.question").unlink(missing_ok=True)
+        except OSError:
+            jobs_by_id = {job_id: Entry(job_id, *rest) for job_id, *rest in jobs}
+            self._unshared = Silence(why, time.strftime("%H:%M:%S")) if why else Answer(number, asked, jobs_by_id)
 
-    def _jobs(self) -> list[list[str]]:
+    def _jobs(self, patience: float) -> list[list[str]]:
         """Run squeue, and return the fields of each job.
 
         Raises
@@ -187,7 +220,7 @@ class Queue:
         command = [*self.command, *which, f"--format={FORMAT}"]
         # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
         environ = slurm_script.environment(os.environ)
-        done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=patience, check=False)
         said, error = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
         lines = said.split("\n")
         if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
