@@ -367,7 +367,7 @@ def why_gives_one_answer(made: Experiment):
     made.set("toy.yaml", make__size=21)
     why = made.ok("mllam-exps", "why", "grow")
     assert "up to date" not in why
-    assert "make is stale, and comes first: mllam-exps why make" in why
+    assert "stage make is stale, and runs before it: mllam-exps why make" in why
     assert "never run" not in why
     made.set("toy.yaml", make__size=20)
     # DVC has the result, and nobody else needs to.

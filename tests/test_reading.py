@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mllam_exps import askers, experiments, records
+from mllam_exps.assess import assess
 from mllam_exps.attempts import Outcome
+from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment, Step
-from mllam_exps.report import rows, show, status
+from mllam_exps.report import cancel, rows, show, status, why
 from mllam_exps.report.here import Here
 from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
@@ -129,3 +132,44 @@ def test_show_and_status_say_the_same_words(here: Here, end: str, word: str):
     assert lines[0].split("  ")[-1].strip() == word
     first = next(show._lines(row, show.to_record(row)))
     assert first == f"experiment  exp  ({end or 'waits'})"
+
+
+def test_an_unknown_name_gets_the_same_words_everywhere(here: Here):
+    submitted(here, "lr-1", run_of(here))
+    with pytest.raises(MllamError) as caught:
+        here.submitted("nix")
+    assert str(caught.value) == "no experiment is called 'nix': there are lr-1\n  → mllam-exps status --all"
+    with pytest.raises(MllamError) as caught:
+        status._rows(here, ["nix"], everything=False)
+    assert "no experiment and no stage is called 'nix': there are lr-1, grow" in str(caught.value)
+    for name, meant in (("lr", "'lr-*'"), ("lr-2", "lr-1")):
+        with pytest.raises(MllamError) as caught:
+            here.submitted(name)
+        assert caught.value.next == f"did you mean {meant}?"
+
+
+def test_several_stale_stages_make_a_sentence():
+    assert why._before(["a"]) == "stage a is stale, and runs before it"
+    assert why._before(["a", "b", "c"]) == "stages a, b and c are stale, and run before it"
+
+
+def test_cancelling_outlasts_a_look_at_what_waits(here: Here, monkeypatch: pytest.MonkeyPatch, capsys):
+    """The process that submits what waits claims an attempt in the same moment, and gives it up."""
+    experiment = submitted(here, "exp", run_of(here))
+    call_off, calls = experiments.call_off, []
+
+    def second_time(*given: Any) -> bool:
+        calls.append(given)
+        return len(calls) > 1 and call_off(*given)
+
+    monkeypatch.setattr(experiments, "call_off", second_time)
+    cancel._note_the_end(experiment)
+    assert assess(experiment.saving).state == "cancelled"
+    assert capsys.readouterr().err == ""
+
+
+def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Here):
+    run = run_of(here, asked_by="first", outcome="failed")
+    with pytest.raises(MllamError) as caught:
+        cancel._cancel_run(here, run, force=False)
+    assert caught.value.what == "nothing to cancel: the run of stage grow for the files as they are here is failed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from mllam_exps import experiments
 from mllam_exps.assess import RunState, assess
 from mllam_exps.attempts import Attempt
@@ -14,6 +16,9 @@ from mllam_exps.runs import Run
 from mllam_exps.schedulers import SilentError
 from mllam_exps.stopping import PATIENCE, SILENT_PATIENCE, ask_to_stop, stop, wait_for
 from mllam_exps.terminal import say, warn
+
+TRIES, PAUSE = 20, 0.1
+"""How often, and after how many seconds, it is looked again whether an experiment lets itself be called off."""
 
 
 def cancel(names: list[str], *, force: bool) -> None:
@@ -35,12 +40,13 @@ def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
     if not now.state.living or now.attempt is None:
         others = [r for r in here.store.runs() if r.stage == run.stage and assess(r).state.living]
         whose = {other.key: [e.name for e in experiments.waiting_for(other)] for other in others[:3]}
-        told = [f"{key} (experiment {', '.join(names)})" if names else key for key, names in whose.items()]
-        why = f"at work of {run.stage}: {', '.join(told)}{', …' if len(others) > len(told) else ''}" if told else ""
+        told = [f"for experiment {', '.join(names)}" if names else key for key, names in whose.items()]
+        why = f"at work of that stage: {'; '.join(told)}{'; …' if len(others) > len(told) else ''}" if told else ""
         # A run that an experiment waits for is not cancelled by its key.
         which = next((names[0] if names else key for key, names in whose.items()), "")
-        way_out = f"mllam-exps cancel {which}" if which else "mllam-exps status"
-        raise UsageError(f"the run of {run.stage} is not at work here: it is {now.state}", run.key, why, way_out)
+        how = "has not been started" if now.state is RunState.NEW else f"is {now.state}"
+        what = f"nothing to cancel: the run of stage {run.stage} for the files as they are here {how}"
+        raise UsageError(what, why=why, next=f"mllam-exps cancel {which}" if which else "mllam-exps status")
     me = ProcessIdentity.of()
     waiters = [f"process {w.pid} on {w.host}" for w in run.other_waiters(me)]
     names = [e.name for e in experiments.waiting_for(run)]
@@ -125,8 +131,14 @@ def _ask(run: Run, me: ProcessIdentity, silence: list[SilentError]) -> list[Atte
 
 def _note_the_end(experiment: Experiment) -> None:
     """Write down that it was cancelled, where nothing of it was at work: else the next command would submit it."""
-    now = assess(experiment.saving)
-    if now.state in {RunState.DONE, RunState.CANCELLED} or now.state.living:
-        return
-    if not experiments.call_off(experiment, "cancelled"):
-        warn(f"{experiment.name} was submitted again meanwhile")
+    for _ in range(TRIES):
+        now = assess(experiment.saving).state
+        if now in {RunState.DONE, RunState.CANCELLED} or (now.living and now is not RunState.STARTING):
+            return
+        # The process that submits what waits claims an attempt, too, to write down why it can't go on yet.
+        if now is not RunState.STARTING and experiments.call_off(experiment, "cancelled"):
+            return
+        time.sleep(PAUSE)
+    warn(
+        f"{experiment.name} is being submitted by another command, and goes on\n  → mllam-exps cancel {experiment.name}"
+    )

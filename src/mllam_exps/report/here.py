@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -20,6 +22,9 @@ from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 from mllam_exps.workspace import Workspace
+
+NAMED = 5
+"""Names that are told where one is unknown."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,34 @@ class Here:
         """
         if found := self.experiment(name):
             return found
-        near = difflib.get_close_matches(name, [e.name for e in experiments.of_store(self.store)], 1)
-        way_out = f"did you mean {near[0]}?" if near else "mllam-exps status --all"
-        raise UsageError(f"no submitted experiment {name!r}", str(self.store.directory), next=way_out)
+        raise self.unknown(name)
+
+    def unknown(self, name: str, stages: Iterable[str] = (), *, kind: str = "") -> UsageError:
+        """Return what is said of a name that nothing has: each command says it in the same words.
+
+        Parameters
+        ----------
+        stages : iterable of str
+            Stages that could have been meant, too.
+        kind : str
+            What else the command takes: "stage" or "run".
+        """
+        mine = [e for e in experiments.of_store(self.store) if e.origin == str(self.workspace.origin)]
+        submitted = list(dict.fromkeys(e.name for e in reversed(mine)))
+        others = [one.name for one in saved.experiments_of(self.workspace.origin)]
+        known = list(dict.fromkeys([*submitted, *others, *stages]))
+        if name in others:
+            what = f"{name} was not submitted: `dvc exp run` saved it"
+            return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")
+        what = f"no experiment{f' and no {kind}' if kind else ''} is called {name!r}"
+        if any(other.startswith(f"{name}-") for other in known):
+            return UsageError(what, next=f"did you mean '{name}-*'?")
+        if near := difflib.get_close_matches(name, known, 1):
+            return UsageError(what, next=f"did you mean {near[0]}?")
+        if not known:
+            return UsageError(what, why="there is none in this repository", next="mllam-exps status --all")
+        told = ", ".join(known[:NAMED]) + (", …" if len(known) > NAMED else "")
+        return UsageError(what, why=f"there are {told}", next="mllam-exps status --all")
 
     def asked_for_by(self, name: str) -> dict[str, Run]:
         """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
@@ -117,14 +147,12 @@ class Here:
             if own := self.asked_for_by(stage_or_key):
                 what = f"{stage_or_key} was not submitted: `dvc exp run` ran it; name its run"
                 raise UsageError(what, why=", ".join(r.key for r in own.values()), next="mllam-exps status")
-            what = "no experiment and no run is called" if not runs else f"{len(runs)} runs' keys begin with"
-            raise UsageError(f"{what} {stage_or_key}", next="mllam-exps status --all")
-        if any(e.name.startswith(f"{stage_or_key}-") for e in experiments.of_store(self.store)):
-            raise UsageError(f"no experiment is called {stage_or_key!r}", next=f"did you mean '{stage_or_key}-*'?")
+            if not runs:
+                raise self.unknown(stage_or_key, kind="run")
+            told = ", ".join(run.key for run in runs[:2])
+            raise UsageError(f"{len(runs)} runs' keys begin with {stage_or_key}", why=f"{told}, …", next="name one")
         if stage_or_key not in self.pipeline.stage_names:
-            near = difflib.get_close_matches(stage_or_key, self.pipeline.stage_names, 1)
-            way_out = f"did you mean {near[0]}?" if near else "mllam-exps status"
-            raise UsageError(f"no experiment and no stage is called {stage_or_key!r}", next=way_out)
+            raise self.unknown(stage_or_key, self.pipeline.stage_names, kind="stage")
         run = self.store.run(self.pipeline.definition(stage_or_key).key)
         if run.definition is not None:
             return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 import sys
@@ -129,23 +128,20 @@ def _newest(rows: list[Row]) -> list[Row]:
 def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     rows = gather(here, names, everything=everything)
     if names and not rows:
-        raise UsageError(f"no experiment {' '.join(names)}", str(here.store.directory), next=_meant(here, names))
+        raise _unknown(here, names)
     for name in names:
         if not any(fnmatchcase(row.name, name) or name in row.cells for row in rows):
             warn(f"note: no experiment and no stage of these is called {name}")
     return rows
 
 
-def _meant(here: Here, names: list[str]) -> str:
+def _unknown(here: Here, names: list[str]) -> UsageError:
     """Say what may have been meant by names that nothing is called, or that only what is left out is called."""
     everything = gather(here, [], everything=True)
-    known = {row.name for row in everything}.union(*(row.cells for row in everything))
-    for name in names:
-        if name not in known and any(other.startswith(f"{name}-") for other in known):
-            return f"did you mean '{name}-*'?"
-        if name not in known and (near := difflib.get_close_matches(name, sorted(known), 1)):
-            return f"did you mean {near[0]}?"
-    return "mllam-exps status --all"
+    stages = {stage for row in everything for stage in row.cells}
+    if hidden := [name for name in names if name in stages or any(fnmatchcase(row.name, name) for row in everything)]:
+        return UsageError(f"{hidden[0]} is not shown here", next=f"mllam-exps status --all {shlex.join(names)}")
+    return here.unknown(names[0], sorted(stages), kind="stage")
 
 
 def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:

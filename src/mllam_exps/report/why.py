@@ -56,10 +56,16 @@ def show(stage: str, *, as_json: bool) -> None:
     for change in [] if never else changes:
         print(f"{stage}: {change}")
     if before:
-        verb = "is" if len(before) == 1 else "are"
-        print(f"{stage}: {', '.join(before)} {verb} stale, and comes first: mllam-exps why {before[0]}")
+        print(f"{stage}: {_before(before)}: mllam-exps why {before[0]}")
     if now is not None and definition is not None:
         print(f"{stage}: {_then(now, definition, only_before=not changes)}")
+
+
+def _before(stages: list[str]) -> str:
+    """Say which stages come first, as they are stale."""
+    if len(stages) == 1:
+        return f"stage {stages[0]} is stale, and runs before it"
+    return f"stages {', '.join(stages[:-1])} and {stages[-1]} are stale, and run before it"
 
 
 def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> str:
