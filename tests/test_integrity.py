@@ -685,3 +685,12 @@ def test_who_is_killed_while_setting_aside_leaves_a_result_or_none(
             outputs.hold_to_what_was_made(run)
     assert assess(run).state is RunState.FAILED
     assert "m.json" in assess(run).reason
+
+
+def test_a_baseline_that_git_has_collected_is_named(store: RunStore, tmp_path: Path):
+    subprocess.run(["git", "init", "-q", str(tmp_path / "r")], check=True)
+    place, command = store.directory / "experiments" / f"save-{'0' * 32}", ["mllam-exps", "submit", "-n", "e"]
+    gone = ExperimentRecord(place, "e", str(tmp_path / "r"), "", "1" * 40, {}, command, "", "m", os.getuid(), 0.0, ())
+    with pytest.raises(MllamError, match="the commit that e starts from, 11111111, is gone") as told:
+        saving.save(gone)
+    assert told.value.next == f"{gone.again}; what is done is known"

@@ -223,7 +223,7 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: 
 def test_a_dvcignore_in_an_input_is_refused_as_dvc_does(experiment: Experiment):
     files = {"in/a.txt": "1\n", "in/sub/.dvcignore": "*.tmp\n"}
     pipeline = own(experiment, {"use": {"cmd": "x", "deps": ["in"], "outs": ["o"]}}, files)
-    with pytest.raises(UsageError, match=r"contains sub/\.dvcignore"):
+    with pytest.raises(UsageError, match=r"^in: contains sub/\.dvcignore"):
         pipeline.definition("use")
 
 

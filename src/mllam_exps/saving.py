@@ -48,6 +48,7 @@ def save(experiment: Experiment) -> str:
     MllamError
         If its name was taken by another one, say.
     """
+    _refuse_without_baseline(experiment)
     draft = lockfile.read(experiment.clone)
     if changed := next(draft.changed(experiment.root), None):
         where = str(experiment.root / changed)
@@ -67,6 +68,22 @@ def save(experiment: Experiment) -> str:
     words = ("commit-tree", tree, "-p", experiment.baseline, "-F", "-")
     commit = git(Path(experiment.origin), *words, input=message, environ=who)
     return _name(experiment, commit)
+
+
+def _refuse_without_baseline(experiment: Experiment) -> None:
+    """Refuse an experiment whose baseline git has collected: its commit would have no parent.
+
+    Raises
+    ------
+    MllamError
+        Naming the commit.
+    """
+    origin, baseline = Path(experiment.origin), experiment.baseline
+    if run_git(origin, "cat-file", "-e", f"{baseline}^{{commit}}").returncode == 0:
+        return
+    what = f"the commit that {experiment.name} starts from, {baseline[:8]}, is gone from its repository"
+    why = f"{clones.KEPT}/{experiment.identity}, which kept it, was deleted, and `git gc` collected it"
+    raise MllamError(what, experiment.origin, why, f"{experiment.again}; what is done is known")
 
 
 def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:

@@ -97,17 +97,19 @@ def files_of(repo: Repo, path: Path) -> Iterator[str]:
     if not path.is_dir():
         yield str(path)
         return
+    # As the user knows it: a clone lies where nobody looks.
+    where = path.relative_to(repo.root_dir).as_posix() if path.is_relative_to(repo.root_dir) else str(path)
     for folder, folders, files in repo.dvcignore.walk(repo.fs, str(path)):
         for inside in folders:
             if os.path.islink(os.path.join(folder, inside)):  # noqa: PTH114, PTH118
                 link = (Path(folder) / inside).relative_to(path).as_posix()
                 what = f"contains {link}, a link to a folder, and DVC does not count what that holds"
-                raise UsageError(what, str(path), next="name that folder as an input, too, and remove the link")
+                raise UsageError(what, where, next="name that folder as an input, too, and remove the link")
         if DvcIgnore.DVCIGNORE_FILE in files:
             inside = (Path(folder) / DvcIgnore.DVCIGNORE_FILE).relative_to(path).as_posix()
             why = "DVC (3.67) hashes no folder that has one in it"
             way_out = "move its lines into the .dvcignore beside dvc.yaml, with the folder before each"
-            raise UsageError(f"contains {inside}", str(path), why, way_out)
+            raise UsageError(f"contains {inside}", where, why, way_out)
         for file in files:
             yield os.path.join(folder, file)  # noqa: PTH118
 
