@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     (root / ".dvc").mkdir(parents=True)
     (root / ".dvc/config").touch()
     subprocess.run(["git", "init", "-q", str(root)], check=True)
-    monkeypatch.setattr(Here, "store", RunStore(root / ".dvc/cache/mllam-exps"))
+    monkeypatch.setattr(Here, "store", RunStore(tmp_path / "store"))
     return Here(Workspace(root, root, "workspace", ""), None)  # type: ignore[arg-type]
 
 
@@ -87,6 +87,13 @@ def test_all_who_use_a_run_are_shown(here: Here):
     assert "foreign" in shown(here, everything=True)
     assert set(here.asked_for_by("attached")) == set(both)
     assert set(here.asked_for_by("first")) == set(both)
+
+
+def test_a_repository_that_was_moved_with_its_store_shows_what_it_showed(here: Here, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Here, "store", RunStore(here.workspace.origin / ".dvc/cache/mllam-exps"))
+    askers.note(run_of(here), "workspace", Path("/old place"))
+    askers.note(run_of(here, "make"), "workspace", here.workspace.origin)
+    assert {name: sorted(stages) for name, stages in shown(here).items()} == {"workspace": ["grow", "make"]}
 
 
 def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):

@@ -115,6 +115,11 @@ class Here:
         told = ", ".join(known[:NAMED]) + (", …" if len(known) > NAMED else "")
         return UsageError(what, why=f"there are {told}", next="mllam-exps status --all")
 
+    def is_of_here(self, asker: askers.Asker) -> bool:
+        """Tell whether somebody asked from this repository; in a store of its own everybody did, wherever it lay."""
+        origin = self.workspace.origin
+        return asker.origin in {"", str(origin)} or self.store.directory.is_relative_to(origin)
+
     def asked_for_by(self, name: str) -> dict[str, Run]:
         """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
 
@@ -126,8 +131,7 @@ class Here:
         asked: dict[str, float] = {}
         for run in self.store.runs():
             for asker in askers.of(run):
-                ours = asker.name == name and asker.origin in {"", str(origin)}
-                if ours and asked.get(run.stage, 0.0) <= asker.at:
+                if asker.name == name and self.is_of_here(asker) and asked.get(run.stage, 0.0) <= asker.at:
                     asked[run.stage] = asker.at
                     found[run.stage] = run
         return found

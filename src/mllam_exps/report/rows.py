@@ -327,9 +327,10 @@ def _not_submitted(
             who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
         smoke = " (smoke)" if (run.definition or {}).get("smoke") else ""
         for asker in who:
-            if asker.origin not in {"", origin} and not everything:
+            of_here = here.is_of_here(asker)
+            if not (of_here or everything):
                 continue
-            place = f"{asker.name}{smoke}", asker.origin or origin
+            place = f"{asker.name}{smoke}", origin if of_here else asker.origin
             row = found.setdefault(place, Row(place[0]))
             if asked_at.get((*place, run.stage), 0.0) <= asker.at:
                 asked_at[*place, run.stage] = asker.at
