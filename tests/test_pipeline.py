@@ -12,9 +12,9 @@ import pytest
 import yaml
 from conftest import PARAMETER_FILES, ROOT, Experiment
 
-from mllam_exps import dvc_index, planning, sources
+from mllam_exps import dvc_index, sources, submittable
 from mllam_exps.content import md5_of_file
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.pipeline import Pipeline
 
 VERSIONS = {
@@ -129,8 +129,16 @@ def test_what_is_missing_is_named(experiment: Experiment):
     (experiment.root / "data/config.yaml").unlink()
     with pytest.raises(MllamError, match=r"the input data/config\.yaml is missing"):
         keys(experiment)
+    stages = yaml.safe_load((experiment.root / "dvc.yaml").read_text())
+    stages["stages"]["mine"] = {"cmd": "true", "deps": ["no.txt", "data/config.yaml"]}
+    (experiment.root / "dvc.yaml").write_text(yaml.safe_dump(stages))
+    with pytest.raises(Problems) as caught:
+        Pipeline.open(experiment.root, dict).definition("mine")
+    told = {(problem.where, problem.what) for problem in caught.value.problems}
+    missing = {f"the input {name} is missing" for name in ("no.txt", "data/config.yaml")}
+    assert told == {("dvc.yaml: mine", what) for what in missing}, "all that is missing is told"
     (experiment.root / "dvc.yaml").write_text("stages: [")
-    with pytest.raises(UsageError, match="DVC cannot read this repository"):
+    with pytest.raises(UsageError, match=r"dvc\.yaml:1:10: .*`stages: \[`"):
         keys(experiment)
 
 
@@ -212,7 +220,7 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: 
 
     def look(path: str) -> None:
         files = sources.content_of(pipeline.repo, root / path).depends_on
-        planning._refuse_links_to_outputs(pipeline.repo, path, files)
+        submittable.refuse_links_to_outputs(pipeline.repo, path, files)
 
     for path in ("a.txt", "one.txt", "through/own.txt"):
         look(path)
@@ -240,5 +248,5 @@ def test_a_link_to_what_git_does_not_track_says_what_to_name(tmp_path: Path):
     (tmp_path / "here/data/big.bin").write_text("1")
     for folder in ("here", "clone"):
         (tmp_path / folder / "link").symlink_to("data/big.bin")
-    told = str(planning._not_in_the_clone("link", tmp_path / "clone/link", tmp_path / "here/link"))
+    told = str(submittable.not_in_the_clone("link", tmp_path / "clone/link", tmp_path / "here/link"))
     assert "name data/big.bin in deps, instead of the link" in told

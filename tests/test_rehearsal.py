@@ -235,11 +235,11 @@ def test_what_crops_a_dataset_counts(look: Callable[..., list[str]], tmp_path: P
     change = at("output", domain_cropping=cropping)
     (tmp_path / "data/interior.yaml").write_text(yaml.safe_dump(synthetic.datastore("raw/inner.zarr")))
     found = look(change, lambda archive: archive, "data/interior.yaml")
-    assert sorted({line.split(" ", 1)[0] for line in found}) == [
-        "data/interior.yaml:",
-    ]
-    assert "raw/inner.zarr is no dependency of prepare_dataset" in found[0]
+    assert {line.split(" ", 1)[0] for line in found} == {"data/interior.yaml:"}
+    assert "there is no raw/inner.zarr" in found[0], "to declare it would not help"
     (tmp_path / "raw/inner.zarr").mkdir(parents=True)
+    told = "\n".join(look(change, lambda archive: archive, "data/interior.yaml"))
+    assert "raw/inner.zarr is no dependency of prepare_dataset" in told
     assert look(change, lambda archive: archive, "data/interior.yaml", "raw") == []
     cropping["interior_dataset_config_path"] = "/elsewhere/interior.yaml"
     assert "lies outside the repository, and its content would not count" in look(change)[0]
@@ -247,6 +247,21 @@ def test_what_crops_a_dataset_counts(look: Callable[..., list[str]], tmp_path: P
 
 def test_absent_archives_are_told_by_who_should_bring_them(tmp_path: Path) -> None:
     known = source_checks.Known(made=["made.zarr"], added=["raw"])
-    assert "a stage makes it" in str(source_checks._absent("w", "made.zarr", known))
-    assert "→ dvc checkout raw.dvc" in str(source_checks._absent("w", "raw/a.zarr", known))
-    assert str(source_checks._absent("w", "gone.zarr", known)) == "w: there is no gone.zarr"
+    assert "a stage makes it" in str(source_checks._absent(tmp_path, "w", "made.zarr", known))
+    assert "→ dvc checkout raw.dvc" in str(source_checks._absent(tmp_path, "w", "raw/a.zarr", known))
+    told = str(source_checks._absent(tmp_path, "w", "gone.zarr", known))
+    assert told == "w: there is no gone.zarr\n  → correct that path, or put the archive there"
+
+
+def test_an_archive_that_git_does_not_track_is_no_missing_one(tmp_path: Path) -> None:
+    clone, origin = tmp_path / "clone", tmp_path / "origin"
+    (origin / "data/era5.zarr").mkdir(parents=True)
+    known = source_checks.Known(origin=str(origin))
+    assert "git does not track data/era5.zarr" in str(source_checks._absent(clone, "w", "data/era5.zarr", known))
+    assert "did you mean data/era5.zarr?" in str(source_checks._absent(clone, "w", "data/era.zarr", known))
+
+
+def test_a_missing_archive_is_not_to_be_declared() -> None:
+    datastore = {"inputs": {"weather": {"path": "data/era.zarr"}}}
+    assert named_paths.check_dependencies(datastore, ["data/era5.zarr"])
+    assert not named_paths.check_dependencies(datastore, ["data/era5.zarr"], exists=lambda _path: False)

@@ -215,3 +215,8 @@ def test_progress_is_told_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     stop.set()
     thread.join()
     assert json.loads(progress.read_text()) == {"text": "12.3 kB written in 1 files"}
+
+
+@pytest.mark.parametrize(("stage", "has"), [("train", True), ("prepare_dataset", False), ("evaluate", False)])
+def test_only_a_training_goes_on_from_a_checkpoint(stage: str, has: bool):
+    assert stages.has_checkpoints(stage) is has

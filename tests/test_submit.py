@@ -199,7 +199,7 @@ def test_ctrl_c_elsewhere_leaves_what_was_submitted(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
     submit(made, "-n", "a", "-S", "toy.yaml:grow.seconds=30")
     submit(made, "-n", "b", "-S", "toy.yaml:grow.seconds=31")
-    assert rows(made)["b"]["waits"] == "1 of your jobs at once (max_jobs in the machine file)"
+    assert "1 of your jobs at once (max_jobs in the machine file), and there" in rows(made)["b"]["waits"]
     assert "b: waits in the run store: 1 of your jobs at once" in made.ok("mllam-exps", "status")
     made.ok("mllam-exps", "cancel", "b")
     made.set("toy.yaml", grow__seconds=30)
@@ -255,9 +255,9 @@ BAD = {
     "-n a/b": "cannot be an experiment's name",
     "-n a..b": "cannot be an experiment's name",
     "-S data/training_params.yaml:hidden_dim=none": "hidden_dim",
-    "-S grow.epochs=1": "did you mean toy.yaml:grow.epochs=1?",
+    "-S grow.epochs=1": "did you mean -S toy.yaml:grow.epochs=1?",
     "-S toy.yaml:grow.epochs=range(5,1)": "means no value",
-    "-S toy.yaml:+grow.epochs=1": "grow.epochs=1: the file has that key",
+    "-S toy.yaml:+grow.epochs=1": "-S toy.yaml:grow.epochs=1: the file has that key",
     "-S toy.yaml:make.nothing=1,2,3,4,5": "and 2 more of these experiments",
     "nostage": "no stage 'nostage'",
 }

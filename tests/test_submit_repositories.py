@@ -290,6 +290,7 @@ WRONG = {
     "k: {cmd: echo >> o, deps: [toy.yaml], outs: [{o: {persist: true}}]}": "keeps what an earlier run left in o",
     "o: {cmd: echo > o, deps: [../outside.txt], outs: [o]}": "lies outside of the repository",
     "u: {cmd: cat u.py > o, deps: [u.py], outs: [o]}": "git add u.py",
+    "n: {cmd: python u.py > o, deps: [a.txt, b.txt], outs: [o]}": "its command names u.py, which git does not track",
 }
 
 
@@ -300,6 +301,8 @@ def test_stages_that_no_job_can_run_are_refused(made: Experiment, stage: str):
     (made.root / "u.py").touch()
     refused = made.command("mllam-exps", "submit", "-n", "w")
     assert (refused.returncode, WRONG[stage] in " ".join(refused.stdout.split())) == (2, True), refused.stdout
+    checked = made.command("mllam-exps", "check")
+    assert (checked.returncode, checked.stdout) == (2, refused.stdout), "check looks at all that submit looks at"
 
 
 def test_a_failed_experiment_s_name_is_free_for_what_was_mended(made: Experiment):
@@ -346,8 +349,8 @@ def test_retry_beyond_max_jobs_waits_and_goes_on(made: Experiment):
 def test_a_cancelled_experiment_is_no_failed_one(made: Experiment):
     submit(made, "-n", "c", "-S", "toy.yaml:grow.seconds=30")
     made.ok("mllam-exps", "cancel", "c")
-    refused = made.command("mllam-exps", "retry", "--failed")
-    assert (refused.returncode, "no experiment has failed" in refused.stdout) == (2, True)
+    said = made.command("mllam-exps", "retry", "--failed")
+    assert (said.returncode, said.stdout) == (0, "no experiment has failed: there is nothing to retry\n")
 
 
 def test_a_result_that_another_experiment_needs_is_not_made_again(toy: Experiment):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,26 @@ def test_the_count_is_that_of_hydra(words: list[str], number: int):
     counted = [sweeps._values(one) for one in sweeps._last_of_each_key(to_hydra_overrides(words))]
     assert counted == [number]
     assert len(sweeps.variants(words, "", Path())) == number
+
+
+HINTS = {
+    ("toy.yaml:grow.epoch=3", "data"): "-S ../toy.yaml:grow.epochs=3",
+    ("grow.epochs=3", ""): "-S toy.yaml:grow.epochs=3",
+    ("toy.yaml:+grow.epochs=a b", "data/deep"): "-S '../../toy.yaml:grow.epochs=a b'",
+    ("data/tuy.yaml:grow.epochs=3", "data"): "-S ../toy.yaml:grow.epochs=3",
+    ("toi.yaml:grow.size=3", ""): "-S toy.yaml:grow.size=3",
+}
+
+
+@pytest.mark.parametrize(("given", "inside"), HINTS)
+def test_what_is_proposed_is_typed_where_the_user_stands(tmp_path: Path, given: str, inside: str):
+    (tmp_path / "dvc.yaml").write_text("stages: {grow: {cmd: 'true', params: [toy.yaml: [grow]]}}")
+    (tmp_path / "toy.yaml").write_text("grow: {epochs: 1}")
+    (tmp_path / "params.yaml").write_text("seed: 1")
+    file, _, word = given.rpartition(":")
+    with pytest.raises(UsageError) as caught:
+        sweeps.apply(tmp_path, {file or "params.yaml": [word]}, {}, Path(inside))
+    [option, value] = shlex.split(
+        caught.value.next.removeprefix("did you mean ").partition("?")[0].partition(": the")[0]
+    )
+    assert f"{option} {shlex.quote(value)}" == HINTS[given, inside]

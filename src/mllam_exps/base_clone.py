@@ -45,15 +45,17 @@ class Base:
         return any(file in files or Path(file).is_relative_to(place.resolve()) for file in self._touched)
 
     @contextlib.contextmanager
-    def changed(self, overrides: Overrides, hydra: Mapping[str, Any]) -> Iterator[tuple[Path, Repo]]:
-        """Give it the parameters of one experiment, for as long as that is planned."""
+    def changed(
+        self, overrides: Overrides, hydra: Mapping[str, Any], inside: Path = Path()
+    ) -> Iterator[tuple[Path, Repo]]:
+        """Give it the parameters of one experiment, for as long as that is planned; see `sweeps.apply`."""
         if not overrides and not hydra.get("enabled"):
             yield self.root, self.repo
             return
         files = {(self.root / file).resolve() for file in [*overrides, "params.yaml"]}
         before = {file: file.read_bytes() if file.is_file() else None for file in files}
         try:
-            sweeps.apply(self.root, overrides, hydra)
+            sweeps.apply(self.root, overrides, hydra, inside)
             changed = (file for file, content in before.items() if file.is_file() and file.read_bytes() != content)
             self._touched = frozenset(map(str, changed))
             if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):

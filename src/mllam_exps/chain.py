@@ -255,7 +255,7 @@ class Chain:
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
         if prepared is None:
             return assess(run)
-        self.room.take()
+        self.room.take(str((prepared.attempt.claim or {}).get("job_name", "")))
         standing.prepared[step] = prepared
         return Assessment(RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt)
 

@@ -172,7 +172,8 @@ def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input
         With one line for each thing that is wrong.
     """
     inputs = list(inputs)
-    known = {
+    known: dict[str, Any] = {
+        "origin": str(workspace.origin),
         "deps": [source.path for source in inputs],
         "made": [source.path for source in inputs if source.run],
         "added": [source.path for source in inputs if source.tracked and not source.run],

@@ -22,6 +22,7 @@ from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.machines import Machine
+from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.store import RunStore
 from mllam_exps.terminal import warn
 
@@ -137,10 +138,12 @@ def ensure_watcher(store: RunStore) -> None:
         store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
     )
     command = [sys.executable, "-P", "-m", "mllam_exps.dispatch", str(store.directory)]
+    # A job that ends may be what starts it: under that job's name it would count as that job for as long as it lives.
+    environ = {name: value for name, value in os.environ.items() if name != NAME_VARIABLE}
     with os.fdopen(log, "ab") as file:
         subprocess.Popen(
             command,
-            env=environment.child_environment(os.environ),
+            env=environment.child_environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps import askers, outputs, reasons, records, schedulers, verdicts
+from mllam_exps import askers, outputs, reasons, records, schedulers, stages, verdicts
 from mllam_exps.assess import Assessment, RunState, assess, contradiction
 from mllam_exps.attempts import Attempt, Outcome
 from mllam_exps.definition import RunDefinition
@@ -298,7 +298,7 @@ class Driver:
         again = f"dvc exp run, or mllam-exps run {stage}"
         if now.hopeless:
             again = f"change resources.{stage} in machines/{self.machine.name}.yaml, then dvc exp run"
-        elif attempt.started:
+        elif attempt.started and stages.has_checkpoints(stage):
             again += ": goes on from the newest checkpoint if there is one"
         word = f"attempt {attempt.number} {now.state}"
         if now.state is RunState.CANCELLED:

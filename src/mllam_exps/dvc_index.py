@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps import unreadable
 from mllam_exps.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def open_repo(root: Path, *, check: bool = True) -> Repo:
     """
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
+    from dvc.utils.serialize import ParseError
 
     try:
         repo = Repo(str(root))
@@ -46,6 +48,12 @@ def open_repo(root: Path, *, check: bool = True) -> Repo:
             repo.index.check_graph()
     except NotDvcRepoError as error:
         raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
+    except ParseError as error:
+        # DVC (3.67) names the file as it is seen from here.
+        path = Path(error.path).resolve()
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        raise unreadable.refusal(name, text, error) from error
     except Exception as error:
         # DVC (3.67) raises TypeError where params.yaml holds a date, say.
         raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
@@ -149,8 +157,7 @@ def parameters(index: Any, dep: Any, file: str) -> dict[str, Any]:
             _PARAMS[known] = everyone.read_params()
         except Exception as error:
             # Of a name that stands there twice, "a.b" beside "a: {b: …}", dpath (2.2) says ValueError.
-            why = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-            raise UsageError("it cannot be read", where=file, why=why) from error
+            raise unreadable.refusal(file, text.decode(errors="replace"), error) from error
     return {name: value for name, value in _PARAMS[known].items() if not dep.params or name in dep.params}
 
 
@@ -163,11 +170,13 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
         If it cannot be read.
     """
     from dvc.exceptions import DvcException
-    from dvc.utils.serialize import load_path
+    from dvc.utils.serialize import ParseError, load_path
     from dvc_objects.fs.local import localfs
 
     try:
         found: dict[str, Any] = load_path(str(path), localfs)
+    except ParseError as error:
+        raise unreadable.refusal(str(path), path.read_text(encoding="utf-8", errors="replace"), error) from error
     except (DvcException, OSError) as error:
         why = str(error.__cause__ or error).splitlines()[0]
         raise UsageError("it cannot be read", where=str(path), why=why) from error

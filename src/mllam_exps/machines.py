@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mllam_exps import unreadable
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.machine_model import Environment, Mail, Notify, Paths, Resources, Settings
 from mllam_exps.run_keys import SAVE
@@ -172,8 +173,11 @@ def read_yaml(file: Path, shown: str) -> tuple[dict[str, Any], dict[str, int]]:
     """
     try:
         node = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        raise unreadable.refusal(shown, file.read_text(encoding="utf-8"), error) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise _unreadable(error, shown) from None
+        why = getattr(error, "strerror", None) or str(error)
+        raise UsageError("can't be read as YAML", shown, " ".join(str(why).split())) from None
     lines: dict[str, int] = {}
     if node is None:
         return {}, lines
@@ -181,13 +185,6 @@ def read_yaml(file: Path, shown: str) -> tuple[dict[str, Any], dict[str, int]]:
     if not isinstance(data, dict):
         raise UsageError("must be a mapping of keys to values", where=f"{shown}:{node.start_mark.line + 1}")
     return data, lines
-
-
-def _unreadable(error: Exception, shown: str) -> UsageError:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{shown}:{mark.line + 1}" if mark else shown
-    why = getattr(error, "problem", None) or getattr(error, "strerror", None) or str(error)
-    return UsageError("can't be read as YAML", where=where, why=" ".join(str(why).split()))
 
 
 def _construct(node: Any, key: str, lines: dict[str, int], shown: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,12 @@ def check(datastore: Mapping[str, Any], file: str = DATASTORE) -> list[MllamErro
     return problems
 
 
-def check_dependencies(datastore: Mapping[str, Any], deps: Collection[str], file: str = DATASTORE) -> list[MllamError]:
+def check_dependencies(
+    datastore: Mapping[str, Any],
+    deps: Collection[str],
+    file: str = DATASTORE,
+    exists: Callable[[str], bool] = lambda _path: True,
+) -> list[MllamError]:
     """Refuse what lies in the repository and is not known to DVC as an input of the dataset.
 
     Parameters
@@ -60,10 +65,12 @@ def check_dependencies(datastore: Mapping[str, Any], deps: Collection[str], file
         Of the stage ``prepare_dataset`` in ``dvc.yaml``; a folder stands for all that is in it.
     file : str
         Where it stands.
+    exists : callable
+        Whether a path of the repository is there: what is not is missing, and to declare it would not help.
     """
     problems: list[MllamError] = []
     for key, path in named(datastore):
-        if is_inside(path) and not is_covered(path, deps):
+        if is_inside(path) and not is_covered(path, deps) and exists(path):
             problems.append(no_dependency(f"{file}: {key}", posixpath.normpath(path)))
     return problems
 

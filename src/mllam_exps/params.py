@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ try:
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
+from mllam_exps import unreadable
 from mllam_exps.arguments import Argument, Arguments
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.file_names import EVALUATION, FILES, PARAMS, READ_BY_PROGRAMS, TRAINING
@@ -134,7 +134,7 @@ def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
     Raises
     ------
     UsageError
-        Names file and line.
+        Names file, line and column.
     """
     name = name or str(path)
     try:
@@ -142,8 +142,7 @@ def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UsageError("there is no such file", name) from error
     except (yaml.MarkedYAMLError, MarkedYAMLError) as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(_told(error.problem), name + line) from error
+        raise unreadable.refusal(name, path.read_text(encoding="utf-8"), error) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, YAMLError, ValueError) as error:
         raise UsageError("cannot be read", name, str(error).splitlines()[0]) from error
     if value is None:
@@ -151,13 +150,6 @@ def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError("must be `key: value` lines", f"{name}:1")
     return value
-
-
-def _told(problem: str | None) -> str:
-    """Say what is wrong with YAML, of a key that stands twice in a word."""
-    if problem and (twice := re.match(r'found duplicate key "(.*?)" with value', problem)):
-        return f"{twice[1]} stands twice"
-    return problem or "is not YAML"
 
 
 def training_argv(parameters: Parameters, arguments: Arguments) -> list[str]:

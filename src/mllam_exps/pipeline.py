@@ -7,6 +7,7 @@ hashes, stand in ``version.mllam.txt`` with the digest of their metadata, and so
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from mllam_exps.definition import VERSIONS_FILE, Input, Output, RunDefinition, p
 from mllam_exps.dvc_cache import Cache
 from mllam_exps.dvc_index import is_bookkeeping, is_elsewhere, is_ours, open_repo, stage_name
 from mllam_exps.dvc_results import Answer
-from mllam_exps.errors import UsageError
+from mllam_exps.errors import MllamError, Problems, UsageError
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 SHORTENED_IN_SMOKE = {"train", "evaluate"}
 """The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
+
+
+def _of_stage(problem: UsageError, stage: str) -> UsageError:
+    """Return what is wrong with an input, with the stage that reads it."""
+    where = f"dvc.yaml: {stage}" if problem.where == "dvc.yaml" else problem.where
+    return UsageError(problem.what, where, problem.why, problem.next)
 
 
 def _lookup(mapping: Mapping[str, Any], dotted: str) -> Any:
@@ -155,7 +162,7 @@ class Pipeline:
             self._definitions[name] = RunDefinition(
                 stage=name,
                 params={file: self.counting(stage, file, read) for file, read in values.items()},
-                inputs=tuple(i for dep in stage.deps if dep.hash_name != "params" for i in self._inputs(dep)),
+                inputs=self._all_inputs(stage),
                 outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
                 commands=() if is_ours(stage) else dvc_index.commands(stage),
@@ -163,6 +170,26 @@ class Pipeline:
                 values=values,
             )
         return self._definitions[name]
+
+    def _all_inputs(self, stage: DvcStage) -> tuple[Input, ...]:
+        """Return what a stage reads.
+
+        Raises
+        ------
+        MllamError
+            With everything that is wrong with any of them.
+        """
+        found: list[Input] = []
+        problems: list[MllamError] = []
+        for dep in stage.deps:
+            if dep.hash_name != "params":
+                try:
+                    found += self._inputs(dep)
+                except UsageError as problem:
+                    problems.append(_of_stage(problem, stage_name(stage)))
+        if problems:
+            raise problems[0] if len(problems) == 1 else Problems(problems=problems)
+        return tuple(found)
 
     def counting(self, stage: DvcStage, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what counts of the values that a stage tracks of a parameter file.
@@ -230,9 +257,10 @@ class Pipeline:
             return Path(path).relative_to(self.root).as_posix()
         except ValueError:
             what = "lies outside of the repository, and no run can be known by it"
-            raise UsageError(
-                what, path, "dvc.yaml names it", "put it into the repository, or dvc add it there"
-            ) from None
+            # The root may be a clone's, of which nobody knows.
+            shown = os.path.relpath(path, self.root)
+            way_out = "put it into the repository, or dvc add it there"
+            raise UsageError(what, shown, "dvc.yaml names it", way_out) from None
 
     def _values(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
         params: dict[str, dict[str, Any]] = {}

@@ -6,10 +6,9 @@ Everything that can be refused is refused here, for all of them, and nothing is 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,25 +19,25 @@ from mllam_exps import (
     checkouts,
     checks,
     clones,
-    dvc_index,
     experiments,
     lockfile,
     outputs,
     params,
     sources,
-    stages,
+    submittable,
     sweeps,
+    workspace,
 )
 from mllam_exps.assess import assess
 from mllam_exps.base_clone import Base
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.dvc_index import always_runs, is_bookkeeping, is_elsewhere, is_ours, is_plain, makers, open_repo
+from mllam_exps.dvc_index import is_elsewhere, open_repo
 from mllam_exps.errors import MllamError, Problems, UsageError
 from mllam_exps.experiments import Experiment, Step
 from mllam_exps.machines import Machine
 from mllam_exps.pipeline import Pipeline
-from mllam_exps.run_keys import SAVE
 from mllam_exps.store import RunStore
+from mllam_exps.submittable import StageChecks
 from mllam_exps.sweeps import Variant
 from mllam_exps.workspace import Workspace
 
@@ -92,6 +91,8 @@ class Planner:
         For the experiments' commits.
     force : bool
         Whether results are made again although they are known, and names of other experiments taken over.
+    inside : Path
+        Where it is typed, seen from the repository's root: what is proposed has to mean the same there.
     """
 
     workspace: Workspace
@@ -102,6 +103,7 @@ class Planner:
     command: list[str]
     message: str
     force: bool = False
+    inside: Path = Path()
     _sources: dict[str, sources.Content] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _sites: list[Path] = field(default_factory=list)
@@ -149,8 +151,8 @@ class Planner:
         return dict.fromkeys(self._in_git) | mine
 
     @cached_property
-    def _untracked(self) -> list[str]:
-        return clones.untracked(self.workspace.root)
+    def _checks(self) -> StageChecks:
+        return StageChecks(self.workspace.root, self._note)
 
     @cached_property
     def _in_git(self) -> dict[str, str]:
@@ -165,7 +167,7 @@ class Planner:
         site = experiments.building_site(self.store)
         self._sites.append(site)
         hydra = self.repo.config.get("hydra", {})  # of the repository: a clone has no config.local
-        with self.base.changed(variant.overrides, hydra) as (root, repo):
+        with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
             here = Workspace(root, self.workspace.origin, variant.name or "new", self.state.baseline)
             checks.check_parameters(here, self.machine)
             versions = self._versions_of(here)
@@ -178,10 +180,8 @@ class Planner:
                 self._refuse_changed_data(pipeline)
                 self._data_checked = True
             asked = self._asked(pipeline)
-            steps = tuple(
-                self._step(pipeline, stage) for stage in asked if not is_bookkeeping(pipeline.dvc_stage(stage))
-            )
-            definitions = {step.stage: pipeline.definition(step.stage) for step in steps}
+            definitions = self._checks.definitions(pipeline, asked)
+            steps = tuple(self._step(pipeline, stage) for stage in definitions)
             added = (i.path for d in definitions.values() for i in d.inputs if i.tracked and not i.run)
             found |= {path: described for path in added if (described := pipeline.source(path))}
             clones.copy(self.base.clone, site / "clone")
@@ -311,9 +311,9 @@ class Planner:
             known = self._sources.get(path)
             if known is None or self.base.touches(place, known.depends_on):
                 if not place.exists() and (self.workspace.root / path).exists():
-                    raise _not_in_the_clone(path, place, self.workspace.root / path)
+                    raise submittable.not_in_the_clone(path, place, self.workspace.root / path)
                 known = sources.content_of(repo, place)
-                _refuse_links_to_outputs(repo, path, known.depends_on)
+                submittable.refuse_links_to_outputs(repo, path, known.depends_on)
                 if not self.base.touches(place, known.depends_on):
                     self._sources[path] = known
             found[path] = known.to_record()
@@ -334,7 +334,7 @@ class Planner:
         Raises
         ------
         UsageError
-            If one of them is no stage that jobs can run.
+            If there is none of that name.
         """
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
         wanted = set(self.targets or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage))))
@@ -347,10 +347,7 @@ class Planner:
                 pipeline.dvc_stage(target)
         while more := {need for stage in wanted for need in graph[stage]} - wanted:
             wanted |= more
-        asked = [stage for stage in pipeline.in_order() if stage in wanted]
-        for stage in asked:
-            self._check_stage(pipeline, stage)
-        return asked
+        return [stage for stage in pipeline.in_order() if stage in wanted]
 
     def _no_stages(self) -> UsageError:
         if self.repo.scm.is_ignored(str(self.workspace.root / "dvc.yaml")):
@@ -358,39 +355,6 @@ class Planner:
             why, way_out = "git ignores it, and so DVC does not read it", "git check-ignore -v --no-index dvc.yaml"
             return UsageError("has no stages", "dvc.yaml", why, f"{way_out} names the rule to remove")
         return UsageError("has no stages", "dvc.yaml", next="mllam-exps init DIRECTORY has one to start from")
-
-    def _check_stage(self, pipeline: Pipeline, stage: str) -> None:
-        """Refuse a stage that no job can run; note what a user should know of one that is not ours.
-
-        Raises
-        ------
-        UsageError
-            Naming it.
-        """
-        found = pipeline.dvc_stage(stage)
-        if is_elsewhere(found):
-            raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
-        if stage == SAVE:
-            what = "is what the last job of every experiment is called"
-            raise UsageError(what, f"dvc.yaml: {stage}", next="give the stage another name")
-        if found.frozen and not pipeline.known_to_dvc(stage):
-            why = "its result is not that of the files as they are, and DVC would take it all the same"
-            raise UsageError("is frozen", f"dvc.yaml: {stage}", why, f"dvc unfreeze {stage}, or dvc exp run")
-        if is_ours(found) and not is_plain(found):
-            why = "its job would run something else than DVC does"
-            way_out = f"have its cmd be `mllam-exps run {stage}`, and put what else it does into a stage of its own"
-            raise UsageError("calls `mllam-exps run` beside other things", f"dvc.yaml: {stage}", why, way_out)
-        if is_ours(found):
-            _ = is_bookkeeping(found) or stages.get(stage)
-            return
-        if kept := next((out for out in found.outs if out.persist), None):
-            what = f"keeps what an earlier run left in {kept.def_path} (persist: true)"
-            why = "its result is then not that of its inputs, and no run can be known by these"
-            raise UsageError(what, f"dvc.yaml: {stage}", why, f"dvc exp run, or take persist away from {kept.def_path}")
-        if self._untracked and not pipeline.known_to_dvc(stage):
-            self._note(f"{stage} finds no files that git does not track: {', '.join(self._untracked)}")
-        if always_runs(found):
-            self._note(f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs")
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -417,45 +381,9 @@ class Planner:
             for out in stage.outs if stage.is_data_source else ():
                 path = Path(out.fs_path).relative_to(self.repo.root_dir).as_posix()
                 if path in used and out.exists and out.changed_checksum():
-                    raise UsageError(
-                        "was changed since `dvc add`", path, next=f"dvc add {path}, or dvc checkout {path}"
-                    )
-
-
-def _refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None:
-    """Refuse an input that leads, through a link, to what a stage makes: its content now is not what it will be.
-
-    DVC (3.67) compares paths as they are written, and does not know either that the one stage needs the other.
-
-    Raises
-    ------
-    UsageError
-        Naming both.
-    """
-    root, own = os.path.realpath(repo.root_dir), os.path.join(os.path.realpath(repo.root_dir), path)  # noqa: PTH118
-    for file in sorted(files):
-        if file.startswith(f"{root}/") and file != own and not file.startswith(f"{own}/"):
-            real = Path(file).relative_to(root).as_posix()
-            if made := makers(repo.index).of(str(Path(repo.root_dir, real))):
-                stage = dvc_index.stage_name(made[0][0])
-                what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
-                way_out = f"name {real} in deps, instead of the link"
-                raise UsageError(what, "dvc.yaml", "nobody could tell that the one needs the other", way_out)
-
-
-def _not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:
-    """Say why an input that is there is not in what git would submit."""
-    real, root = original.resolve(), original.parents[len(Path(path).parts) - 1].resolve()
-    if place.is_symlink() and real.is_relative_to(root):
-        what = f"the input {path} is a link to {real.relative_to(root)}, which git does not track"
-        return UsageError(what, "dvc.yaml", next=f"name {real.relative_to(root)} in deps, instead of the link")
-    if place.is_symlink():
-        what = f"the input {path} is a link that leads out of the repository by a relative path"
-        why = "what is submitted runs in another folder, where it leads nowhere"
-        way_out = f"ln -sfn {shlex.quote(str(original.resolve()))} {shlex.quote(path)}"
-        return UsageError(what, "dvc.yaml", why, way_out)
-    why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
-    return UsageError(f"the input {path} is not tracked", "dvc.yaml", why, f"git add {path}, or dvc add it")
+                    typed = workspace.typed(self.workspace.root, path)
+                    way_out = f"dvc add {typed}, or dvc checkout {typed}"
+                    raise UsageError("was changed since `dvc add`", path, next=way_out)
 
 
 def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:

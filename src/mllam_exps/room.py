@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from mllam_exps.machines import Machine
 from mllam_exps.schedulers import Scheduler, Uncertain
 
 _OURS = re.compile(r"/(?!save-)[\w.@%~-]+-[0-9a-f]{8}$")
 """How the names of stages' jobs end (`store.Run.claim`)."""
+_NAMED = 3
+"""Jobs that the reason names; it counts the others."""
 
 
 class Room:
@@ -20,7 +23,7 @@ class Room:
     def __init__(self, machine: Machine, scheduler: Scheduler) -> None:
         self._limit = machine.max_jobs
         self._scheduler = scheduler
-        self._used: int | None = None
+        self._used: list[str] | None = None
         self._asked = False
         self.full = ""
         """Why there is no room; empty while there is."""
@@ -37,17 +40,24 @@ class Room:
             return not self.full
         if self._used is None:
             try:
-                self._used = sum(1 for name in self._scheduler.names() if _OURS.search(name))
+                self._used = [name for name in self._scheduler.names() if _OURS.search(name)]
             except Uncertain as doubt:
                 self.full = f"the scheduler does not say how many jobs there are: {doubt}"
                 return False
-        if self._used >= self._limit:
-            self.full = f"{self._limit} of your jobs at once (max_jobs in the machine file)"
+        if len(self._used) >= self._limit:
+            # Jobs of all this user's repositories count: they share the host, or the limits of the cluster.
+            self.full = f"{self._limit} of your jobs at once (max_jobs in the machine file), and there {self._told()}"
         return not self.full
 
-    def take(self) -> None:
-        """Count one more."""
-        self._used = (self._used or 0) + 1
+    def take(self, name: str) -> None:
+        """Count one more: the job of that name."""
+        self._used = [*(self._used or []), name]
+
+    def _told(self) -> str:
+        """Name the jobs that take the room, by experiment and stage."""
+        names = sorted(unquote(name.rpartition("-")[0]) for name in self._used or [])
+        told = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        return f"{'is' if len(names) == 1 else 'are'} {told}"
 
     def close(self, why: str) -> None:
         """Take no more: the scheduler said so."""

@@ -2,12 +2,14 @@
 
 ``python -m mllam_exps.source_checks ROOT KNOWN`` looks at them where the programs are installed, and prints
 ``{"problems": [{what, where, why, next}], "notes": [text]}`` as its last line. KNOWN is what DVC knows of the inputs of
-``prepare_dataset``, as JSON: ``{"deps": [path], "made": [path], "added": [path]}``.
+``prepare_dataset``, as JSON: ``{"deps": [path], "made": [path], "added": [path], "origin": path}``.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+import shlex
 import sys
 import threading
 import warnings
@@ -42,11 +44,18 @@ class Known:
         Those that stages make, which need not be there yet.
     added : Collection of str
         Those that were added with ``dvc add``, which may have to be checked out.
+    origin : str
+        The user's own repository, where ROOT is a clone of it: files may be there that git does not track.
     """
 
     deps: Collection[str] = ()
     made: Collection[str] = ()
     added: Collection[str] = ()
+    origin: str = ""
+
+    def there(self, root: Path, path: str) -> bool:
+        """Tell whether a path is there, for whoever reads what is said of it."""
+        return (root / path).exists() or bool(self.origin and Path(self.origin, path).exists())
 
 
 def check_sources(
@@ -119,7 +128,9 @@ def _check_interior(root: Path, file: str, config: Any, known: Known | None) -> 
     """Check the configuration by which the dataset is cropped: mllam-data-prep makes that dataset as well."""
     problems = named_paths.check(asdict(config), file)
     if known is not None:
-        problems += named_paths.check_dependencies(asdict(config), known.deps, file)
+        problems += named_paths.check_dependencies(
+            asdict(config), known.deps, file, lambda path: known.there(root, path)
+        )
     for name, source in config.inputs.items():
         dataset = _open(root, f"{file}: inputs.{name}.path", source.path, known or Known())
         if isinstance(dataset, MllamError):
@@ -222,7 +233,7 @@ def _open(root: Path, where: str, path: str, known: Known) -> Any:
     """Open an archive as mllam-data-prep does, lazily; or say why not."""
     if not named_paths.is_remote(path):
         if not (root / path).exists():
-            return _absent(where, path, known)
+            return _absent(root, where, path, known)
         try:
             return _open_dataset(str(root / path))
         except Exception as error:  # each engine raises its own
@@ -247,14 +258,31 @@ def _open(root: Path, where: str, path: str, known: Known) -> Any:
     return found[0] if found else Note(f"{path} was not looked at", where, f"no answer within {_REMOTE_SECONDS} s")
 
 
-def _absent(where: str, path: str, known: Known) -> MllamError:
+def _absent(root: Path, where: str, path: str, known: Known) -> MllamError:
     """Say of a path where nothing is whether a stage makes it, DVC has it, or nobody."""
     if named_paths.is_covered(path, known.made):
         return Note(f"{path} was not looked at", where, "a stage makes it, and has not yet")
     if named_paths.is_covered(path, known.added):
         tracked = next(added for added in known.added if named_paths.is_covered(path, [added]))
         return UsageError(f"{path} is not checked out", where, next=f"dvc checkout {tracked}.dvc, or dvc pull")
-    return UsageError(f"there is no {path}", where)
+    if known.there(root, path):
+        quoted = shlex.quote(path)
+        return UsageError(
+            f"git does not track {path}", where, "no run would find it", f"git add {quoted}, or dvc add it"
+        )
+    place = Path(known.origin or root, path)
+    near = difflib.get_close_matches(place.name, _names_in(place.parent), 1)
+    way_out = (
+        f"did you mean {Path(path).with_name(near[0])}?" if near else "correct that path, or put the archive there"
+    )
+    return UsageError(f"there is no {path}", where, next=way_out)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [found.name for found in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def _open_dataset(path: str) -> Any:
@@ -275,7 +303,8 @@ def main(words: list[str]) -> None:
     root, known = Path(words[0]), Known(**json.loads(words[1]))
     parameters = params.load(root)
     datastore = parameters.files[DATASTORE]
-    found: list[MllamError] = [*notes(parameters), *named_paths.check_dependencies(datastore, known.deps)]
+    undeclared = named_paths.check_dependencies(datastore, known.deps, exists=lambda path: known.there(root, path))
+    found: list[MllamError] = [*notes(parameters), *undeclared]
     found += check_sources(root, parameters, params.steps_needed(parameters, arguments.known()), known)
     problems = [
         {"what": error.what, "where": error.where, "why": error.why, "next": error.next}

@@ -6,6 +6,7 @@ one digest where an entry of DVC 2 stands there, and another one where none does
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import shlex
@@ -69,10 +70,10 @@ def content_of(repo: Repo, path: Path) -> Content:
     from dvc_data.hashfile.build import build
 
     name = path.relative_to(repo.root_dir).as_posix() if path.is_relative_to(repo.root_dir) else str(path)
-    if not path.exists() or repo.dvcignore.is_ignored(repo.fs, str(path)):
-        raise UsageError(
-            f"the input {name} is missing", where="dvc.yaml", next="dvc checkout, dvc pull, or put it there"
-        )
+    if not path.exists():
+        raise UsageError(f"the input {name} is missing", where="dvc.yaml", next=_way_out(path, name))
+    if repo.dvcignore.is_ignored(repo.fs, str(path)):
+        raise UsageError(f"the input {name} is left out by .dvcignore", "dvc.yaml", next=f"dvc check-ignore -d {name}")
     files = list(files_of(repo, path))
     if not is_utf8("".join(files)):
         what, find = f"a name in the input {name} is not UTF-8, which DVC needs", f"find {shlex.quote(name)}"
@@ -82,6 +83,16 @@ def content_of(repo: Repo, path: Path) -> Content:
     _, meta, obj = build(odb, str(path), repo.fs, "md5", ignore=repo.dvcignore, dry_run=True)
     real = frozenset(os.path.realpath(file) for file in files)
     return Content(str(obj.hash_info.value), int(meta.size or 0), meta.nfiles, bool(meta.isexec), real)
+
+
+def _way_out(path: Path, name: str) -> str:
+    """Say what helps where an input is missing."""
+    if Path(f"{path}.dvc").is_file():
+        return f"dvc checkout {shlex.quote(f'{name}.dvc')}, or dvc pull"
+    names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    if near := difflib.get_close_matches(path.name, names, 1):
+        return f"did you mean {Path(name).with_name(near[0])}? correct it in dvc.yaml, or put {name} there"
+    return f"put it there and git add {shlex.quote(name)}, or correct its name in dvc.yaml"
 
 
 def files_of(repo: Repo, path: Path) -> Iterator[str]:

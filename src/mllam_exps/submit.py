@@ -209,15 +209,18 @@ def submit(
         raise UsageError("experiments are submitted from a repository of yours", str(workspace.root))
     machine = machines.pick(workspace.origin, os.environ, socket.gethostname())
     checks.check_environment(machine, workspace.origin)
-    variants = sweeps.variants(set_params, name, Path.cwd().resolve().relative_to(workspace.root))
+    inside = Path.cwd().resolve().relative_to(workspace.root)
+    variants = sweeps.variants(set_params, name, inside)
     for given in filter(None, (variant.name for variant in variants)):
         sweeps.check_name(given)
     repo = open_repo(workspace.root)
     store = RunStore(workspace.store_directory(machine, repo))
     command = ["mllam-exps", *sys.argv[1:]]
-    with Planner(workspace, machine, repo, store, stages, command, message, force) as planner:
+    with Planner(workspace, machine, repo, store, stages, command, message, force, inside) as planner:
         plans = planner.plan(variants)
-        _check(planner, plans)
+        check(planner, plans)
+        for note in planner.notes:
+            warn(f"note: {note}")
         if dry_run:
             planner.check_again(plans)
             return [Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving)) for p in plans]
@@ -229,16 +232,27 @@ def submit(
 
 
 def _foresee(plan: Plan, force: bool) -> Standing:
-    """Return how an experiment would stand: with `force` what is done is to be made again."""
+    """Return how an experiment would stand: what failed is tried again, with `force` what is done is made again."""
     standing = look(plan.experiment)
-    if force:
-        done = (stage for stage, now in standing.states.items() if now.state is RunState.DONE)
-        standing.states |= dict.fromkeys(done, Assessment(RunState.NEW))
+    states = standing.states
+    due = [stage for stage, now in states.items() if now.state.stopped or (force and now.state is RunState.DONE)]
+    states |= dict.fromkeys(due, Assessment(RunState.NEW))
     return standing
 
 
-def _check(planner: Planner, plans: Sequence[Plan]) -> None:
-    """Ask the scheduler, and look into the archives, before the first job; kinds that are alike once."""
+def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -> None:
+    """Ask the scheduler, and look into the archives, before the first job; kinds that are alike once.
+
+    Parameters
+    ----------
+    known_too : bool
+        Whether the archives of datasets that are known are looked into as well.
+
+    Raises
+    ------
+    MllamError
+        With what is wrong. What is worth knowing, and stops nothing, is added to the planner's notes.
+    """
     machine = planner.machine
     looked_at: set[str] = set()
     kinds: set[str] = set()
@@ -252,13 +266,12 @@ def _check(planner: Planner, plans: Sequence[Plan]) -> None:
             planner.notes += [n for n in checks.check_jobs(here, machine, others) if n not in planner.notes]
         for step in plan.experiment.steps:
             run = planner.store.run(step.key)
-            if step.stage != "prepare_dataset" or step.known or run.result is not None or step.key in looked_at:
+            known = (step.known or run.result is not None) and not known_too
+            if step.stage != "prepare_dataset" or known or step.key in looked_at:
                 continue
             looked_at.add(step.key)
             inputs = plan.definitions[step.stage].inputs
             planner.notes += [n for n in checks.check_sources(here, machine, inputs) if n not in planner.notes]
-    for note in planner.notes:
-        warn(f"note: {note}")
 
 
 def _retire(store: RunStore, plans: Sequence[Plan]) -> None:

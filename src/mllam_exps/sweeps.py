@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import shlex
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from mllam_exps import unreadable
 from mllam_exps.errors import UsageError
 from mllam_exps.git_calls import git
 
@@ -149,13 +151,15 @@ def _inside(path: str, inside: Path) -> str:
     return normal
 
 
-def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, str]) -> None:
+def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, str], inside: Path = Path()) -> None:
     """Write the parameters into the files of a checkout.
 
     Parameters
     ----------
     hydra : mapping
         DVC's configuration of that name: with ``enabled`` Hydra composes ``params.yaml``.
+    inside : Path
+        Where ``-S`` was typed, seen from the root: so are the paths that are proposed.
 
     Raises
     ------
@@ -164,13 +168,14 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
     """
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides, compose_and_dump
+    from dvc.utils.serialize import ParseError
     from hydra.errors import HydraException
 
     composed = "params.yaml" if hydra.get("enabled") else None
     # Composition happens without any -S, too.
     first: Overrides = {composed: []} if composed else {}
     for file, words in (first | dict(overrides)).items():
-        path = root / file
+        path, shown = root / file, os.path.relpath(file, inside)
         try:
             if file == composed:
                 _alone(path)
@@ -179,34 +184,38 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
                 plugins = str(root / hydra.get("plugins_path", ""))
                 compose_and_dump(path, where, module, hydra.get("config_name", "config"), plugins, words)
             elif not path.is_file():
-                raise UsageError("there is no such file", f"-S {file}:{words[0]}", next=_other_file(root, file, words))
+                way_out = _elsewhere(root, file, words, inside) or _other_file(root, file, words, inside)
+                raise UsageError("there is no such file", f"-S {shown}:{words[0]}", next=way_out)
             else:
                 _alone(path)
                 apply_overrides(path, words)
+        except ParseError as error:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            raise unreadable.refusal(file, text, error) from error
         except (DvcException, HydraException) as error:
             why = " ".join(str(error.__cause__ or error).split())
-            way_out = _elsewhere(root, file, words) or _near(path, words) or _GRAMMAR
-            raise UsageError("cannot be set", f"-S {file}:{' '.join(words)}", why, way_out) from error
+            way_out = _elsewhere(root, file, words, inside) or _near(path, file, words, inside) or _GRAMMAR
+            raise UsageError("cannot be set", f"-S {shown}:{' '.join(words)}", why, way_out) from error
         except KeyError as error:
-            raise UsageError("is no file of parameters", f"-S {file}", f"its name ends in {error}") from error
+            raise UsageError("is no file of parameters", f"-S {shown}", f"its name ends in {error}") from error
 
 
-def _elsewhere(root: Path, file: str, words: list[str]) -> str:
+def _elsewhere(root: Path, file: str, words: list[str], inside: Path) -> str:
     """Name the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
     for other in sorted(name for name in _tracked(root) - {file} if Path(name).suffix in {".yaml", ".yml"}):
-        known = _keys(yaml.safe_load((root / other).read_text(encoding="utf-8")))
+        known = _keys_of(root / other)
         for word in words:
             if word.partition("=")[0] in known:
-                return f"did you mean {other}:{word}?"
+                return f"did you mean {_typed(other, word, inside)}?"
     return ""
 
 
-def _other_file(root: Path, file: str, words: list[str]) -> str:
+def _other_file(root: Path, file: str, words: list[str], inside: Path) -> str:
     """Name the parameter file that was meant, where there is none of that name: its folder was left out, mostly."""
     known = sorted(name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file())
     by_stem = {Path(name).stem: name for name in reversed(known)}
     near = difflib.get_close_matches(Path(file).stem, by_stem, 1)
-    return f"did you mean {by_stem[near[0]]}:{words[0]}?" if near else ""
+    return f"did you mean {_typed(by_stem[near[0]], words[0], inside)}?" if near else ""
 
 
 def _tracked(root: Path) -> set[str]:
@@ -216,16 +225,28 @@ def _tracked(root: Path) -> set[str]:
     return {name for entry in entries for name in entry if (root / name).is_file()}
 
 
-def _near(path: Path, words: list[str]) -> str:
+def _near(path: Path, file: str, words: list[str], inside: Path) -> str:
     """Say which key was meant, where one that the file lacks is nearly right."""
-    known = _keys(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.suffix in {".yaml", ".yml"} else []
+    known = _keys_of(path) if path.suffix in {".yaml", ".yml"} else []
     for word in words:
-        key = word.partition("=")[0]
+        key, equals, value = word.partition("=")
         if key.startswith("+") and key.lstrip("+") in known:
-            return f"{word.lstrip('+')}: the file has that key"
+            return f"{_typed(file, word.lstrip('+'), inside)}: the file has that key"
         if key not in known and (near := difflib.get_close_matches(key, known, 1)):
-            return f"did you mean {near[0]}? (+{word} adds the key)"
+            return f"did you mean {_typed(file, near[0] + equals + value, inside)}? (+{word} adds the key)"
     return ""
+
+
+def _typed(file: str, word: str, inside: Path) -> str:
+    """Return the option as it has to be typed in a folder of the repository."""
+    return f"-S {shlex.quote(f'{os.path.relpath(file, inside)}:{word}')}"
+
+
+def _keys_of(path: Path) -> list[str]:
+    try:
+        return _keys(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, OSError):
+        return []  # whoever reads that file says what is wrong with it
 
 
 def _keys(values: object, prefix: str = "") -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,11 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return parent.parents[2]
     return root
+
+
+def typed(root: Path, path: str) -> str:
+    """Return a path of a repository as it has to be typed in the current directory."""
+    return shlex.quote(os.path.relpath(root / path))
 
 
 def leftovers(root: Path, since: float | None = None) -> list[str]:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-
-from mllam_exps import checks
+from mllam_exps import checks, params, submit
+from mllam_exps.definition import VERSIONS_FILE
+from mllam_exps.dvc_index import open_repo
+from mllam_exps.planning import Planner
 from mllam_exps.report.here import Here
+from mllam_exps.store import RunStore
+from mllam_exps.sweeps import Variant
+from mllam_exps.terminal import say, warn
 from mllam_exps.workspace import leftovers
 
 
 def show() -> None:
-    """Check, and say what was checked."""
+    """Plan what `submit` would, with all its checks; say what was checked."""
     here = Here.open()
-    checks.check_environment(here.machine, here.workspace.origin)
-    checks.check_parameters(here.workspace, here.machine)
-    checks.check_projection(here.workspace, here.machine)
-    for note in checks.check_jobs(here.workspace, here.machine):
-        print(f"note: {note}", file=sys.stderr)
-    text, notes = checks.versions_text(here.workspace, here.machine)
-    if "prepare_dataset" in here.pipeline.stage_names:
-        inputs = here.pipeline.definition("prepare_dataset").inputs
-        notes += checks.check_sources(here.workspace, here.machine, inputs)
-    for note in [*notes, *leftovers(here.workspace.root)]:
-        print(f"note: {note}", file=sys.stderr)
-    programs = sum(not line.startswith(("#", " ")) for line in text.splitlines())
-    print(f"machine {here.machine.name}, {programs} programs in {here.machine.venv}, parameters, sources: all fine")
+    workspace, machine = here.workspace, here.machine
+    checks.check_environment(machine, workspace.origin)
+    repo = open_repo(workspace.root)
+    store = RunStore(workspace.store_directory(machine, repo))
+    with Planner(workspace, machine, repo, store, (), [], "") as planner:
+        [plan] = planner.plan([Variant({}, "")])
+        submit.check(planner, [plan], known_too=True)
+        versions = params.read_yaml(plan.root / VERSIONS_FILE, VERSIONS_FILE)
+        notes = [*planner.notes, *leftovers(workspace.root)]
+    for note in notes:
+        warn(f"note: {note}")
+    programs = sum(key != "archives" for key in versions)
+    what = f"machine {machine.name}, {programs} programs in {machine.venv}, parameters, stages, inputs, sources"
+    say(f"{what}: all fine")

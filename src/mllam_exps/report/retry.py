@@ -11,7 +11,7 @@ from mllam_exps import chain, checks, experiments, lockfile, machines, saving, s
 from mllam_exps.assess import RunState, assess
 from mllam_exps.chain import Chain
 from mllam_exps.checkouts import Elsewhere
-from mllam_exps.errors import MllamError, UsageError
+from mllam_exps.errors import Exit, MllamError, UsageError
 from mllam_exps.experiments import Experiment
 from mllam_exps.locks import lock
 from mllam_exps.report.here import Here
@@ -56,7 +56,7 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
 
     Raises
     ------
-    UsageError
+    MllamError
         If there is none.
     """
     if not (names or failed):
@@ -72,7 +72,7 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
     wanted = [e for e in found if e.is_mine and _has_failed(e)]
     if not wanted:
         what = "none of these has failed" if names else "no experiment has failed"
-        raise UsageError(what, " ".join(names), next="mllam-exps status")
+        raise MllamError(f"{what}: there is nothing to retry", " ".join(names), exit=Exit.OK)
     return wanted
 
 
@@ -144,6 +144,10 @@ def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
         stage, now = never
         again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
         return f"{stage} is {now.state}: {now.reason}\n  → {again}"
+    waits = f"waits in the run store: {standing.waits}" if standing.waits else ""
     if standing.started:
-        return f"{', '.join(standing.started)} submitted" + (f"; {standing.waits}" if standing.waits else "")
-    return standing.waits or ("its results are there, and are being saved" if standing.done else "goes on")
+        return f"{', '.join(standing.started)} submitted" + (f"; the rest {waits}" if waits else "")
+    if waits or standing.done:
+        return waits or "its results are there, and are being saved"
+    living = [f"{stage} is {now.state}" for stage, now in standing.states.items() if now.state.living]
+    return f"{', '.join(living)}: there is nothing to retry" if living else "it is gone on with as soon as it can be"

@@ -281,7 +281,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
         told = told.partition("\n")[0].replace("{", "{{").replace("}", "}}")
         if now.state.stopped and not now.untried:
             stopped = True
-            again = _AGAIN if row.experiment else "dvc exp run"
+            again = _again(row)
             if row.saving is not None and row.saving.now.state is RunState.DONE:
                 again = APPLIED  # the result was damaged, and set aside since
             look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
@@ -309,9 +309,18 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
     if now.state.stopped:
         what = "" if now.state is RunState.CANCELLED else "saving it "
         why = "" if told.startswith(str(now.state)) else f": {told}"
-        yield now.state, f"{what}{now.state}{why}", way_out or _AGAIN
+        yield now.state, f"{what}{now.state}{why}", way_out or _again(row)
     elif now.state is RunState.NEW and told and all(c.now.state is RunState.DONE for c in row.cells.values()):
         yield now.state, told, ""
+
+
+def _again(row: Row) -> str:
+    """Return what goes on with an experiment: `retry` works in its clone, and where that is gone it is submitted."""
+    if row.experiment is None:
+        return "dvc exp run"
+    if row.experiment.is_mine and not row.experiment.root.is_dir():
+        return f"its clone is gone: {row.experiment.again}".replace("{", "{{").replace("}", "}}")
+    return _AGAIN
 
 
 _AGAIN = "mllam-exps retry {names}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mllam_exps import stages
 from mllam_exps.assess import Assessment, RunState, assess
 from mllam_exps.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.dvc_index import always_runs, is_bookkeeping, stage_name
@@ -13,11 +14,12 @@ from mllam_exps.errors import Exit, MllamError
 from mllam_exps.pipeline import Pipeline
 from mllam_exps.report.here import Here
 
+_GOES_ON = "goes on from its newest checkpoint, if it has one"
 THEN = {
     RunState.NEW: "it has never run with these inputs: `dvc exp run` starts it",
     RunState.DONE: "its result is known: `dvc exp run` collects it, nothing is computed",
-    RunState.FAILED: "its last attempt failed: `dvc exp run` goes on from its newest checkpoint, if it has one",
-    RunState.LOST: "its last attempt was lost: `dvc exp run` goes on from its newest checkpoint, if it has one",
+    RunState.FAILED: f"its last attempt failed: `dvc exp run` {_GOES_ON}",
+    RunState.LOST: f"its last attempt was lost: `dvc exp run` {_GOES_ON}",
     RunState.CANCELLED: "its last attempt was cancelled: `dvc exp run` goes on from there",
     RunState.RUNNING: "it is running: `dvc exp run` attaches to it",
     RunState.PENDING: "it waits for the scheduler: `dvc exp run` attaches to it",
@@ -85,7 +87,10 @@ def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> s
     told, _, way_out = now.reason.partition("\n  → ")
     if now.state is RunState.FAILED and way_out:
         return f"its last attempt failed: {told} ({key})\n  → {way_out}"
-    return f"{THEN[now.state]} ({key})"
+    then = THEN[now.state]
+    if not stages.has_checkpoints(definition.stage):
+        then = then.replace(_GOES_ON, "starts it again")
+    return f"{then} ({key})"
 
 
 def _changes(pipeline: Pipeline, stage: str) -> dict[str, list[str]]:

@@ -68,6 +68,14 @@ def counting(name: str, file: str, values: Mapping[str, Any]) -> Mapping[str, An
     return stage.counting(file, values) if hasattr(stage, "counting") else values
 
 
+def has_checkpoints(name: str) -> bool:
+    """Tell whether a stage's next attempt may go on from a checkpoint; of one that nobody has a program for, no."""
+    try:
+        return not getattr(get(name), "starts_anew", False)
+    except UsageError:
+        return False
+
+
 def all_names() -> set[str]:
     """Return the names of all stages that have a program."""
     return {*NAMES, *_added()}

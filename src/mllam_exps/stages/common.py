@@ -40,6 +40,8 @@ class NeuralLamParameters:
 class WithoutCheckpoints:
     """A stage that makes its outputs where they belong, and starts from nothing each time."""
 
+    starts_anew = True
+
     def finish(self, context: StageContext) -> None:
         """Do nothing: the program wrote its outputs itself."""
 

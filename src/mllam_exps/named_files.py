@@ -1,0 +1,50 @@
+"""What a stage's own command names: files that git does not track are not in the copy that its job works in."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+REDIRECTIONS = {">", ">>", ">|", ">&", "&>", "&>>", "<>"}
+"""What stands behind one of these is written."""
+
+
+def named(commands: Iterable[str], folder: Path) -> list[Path]:
+    """Return the files that commands name, and that are there, each once.
+
+    Commands are the shell's to read: a name that it would put together (``$FILE``, ``*.py``) is not found here, nor is
+    one behind a ``cd``.
+
+    Parameters
+    ----------
+    commands : iterable of str
+        As ``dvc.yaml`` has them.
+    folder : Path
+        Where they are called.
+    """
+    found = (folder / name for command in commands for name in _names(_words(command)))
+    return [Path(os.path.normpath(path)) for path in dict.fromkeys(found) if path.is_file()]
+
+
+def _words(command: str) -> list[str]:
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        return list(lexer)
+    except ValueError:  # a quote that a later line ends, say
+        return command.split()
+
+
+def _names(words: list[str]) -> Iterator[str]:
+    """Yield what may be names of files; a module behind ``python -m`` counts as its file."""
+    for before, word in itertools.pairwise(["", *words]):
+        if before in REDIRECTIONS:
+            continue
+        if before == "-m" and "/" not in word:
+            yield f"{word.replace('.', '/')}.py"
+        yield word
+        if word.startswith("-") and "=" in word:
+            yield word.partition("=")[2]
