@@ -694,3 +694,20 @@ def test_a_baseline_that_git_has_collected_is_named(store: RunStore, tmp_path: P
     with pytest.raises(MllamError, match="the commit that e starts from, 11111111, is gone") as told:
         saving.save(gone)
     assert told.value.next == f"{gone.again}; what is done is known"
+
+
+def test_a_claim_of_no_living_submitter_blocks_nobody(store: RunStore):
+    """A colleague may write any record, with any time, and name a process that is somebody else's."""
+    attempt = claimed(store, USE)
+    now = assess(attempt.run)
+    assert now.state is RunState.STARTING
+    assert now.reason.startswith(f"being started by {attempt.directory.owner()}'s process {os.getpid()} on ")
+    claim = attempt.claim or {}
+    if os.getuid() == 0:
+        os.chown(attempt._claim, 12345, -1)
+        assert assess(attempt.run).state is RunState.LOST
+    elsewhere = claim["claimed_by"] | {"host": "elsewhere"}
+    records.replace(attempt._claim, claim | {"claimed_by": elsewhere})
+    assert assess(attempt.run).state is RunState.STARTING
+    os.utime(attempt._claim, (1e10, 1e10))
+    assert assess(attempt.run).state is RunState.LOST

@@ -191,11 +191,15 @@ def _being_started(attempt: Attempt, claim: dict[str, Any]) -> Assessment | None
         return None
     submitter = ProcessIdentity.from_record(claim["claimed_by"])
     alive = submitter.alive()
+    if alive and not attempt.is_claimed_by_its_owner(submitter.pid):
+        alive = False  # somebody else's process: whoever wrote the claim has named it
     if alive is None:
-        alive = attempt.run.now() - attempt.claimed_at < CLAIM_PATIENCE
+        # A time in the future, which anybody can give a file of theirs, is no sign of life.
+        alive = abs(attempt.run.now() - attempt.claimed_at) < CLAIM_PATIENCE
     if not alive:
         return None
-    return Assessment(RunState.STARTING, f"being started by process {submitter.pid} on {submitter.host}", attempt)
+    who = f"{attempt.owner}'s process {submitter.pid} on {submitter.host}"
+    return Assessment(RunState.STARTING, f"being started by {who}", attempt)
 
 
 def _never_started(attempt: Attempt) -> Assessment:

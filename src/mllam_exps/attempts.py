@@ -128,6 +128,18 @@ class Attempt:
         return records.read(self._claim, shape=shapes.CLAIMED)
 
     @property
+    def owner(self) -> str:
+        """Whose claim it is: by its file's owner, whatever stands in it."""
+        return ownership.owner_of(self._claim)
+
+    def is_claimed_by_its_owner(self, pid: int) -> bool:
+        """Tell whether a living process on this host is of the user whose file the claim is."""
+        try:
+            return os.lstat(self._claim).st_uid == os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - no place of ours
+        except OSError:
+            return True  # no such file system, or it has ended just now: nothing is known
+
+    @property
     def _claim(self) -> Path:
         return self.run.directory / "attempts" / f"{self.number}.json"
 
