@@ -14,7 +14,7 @@ from mllam_exps.assess import assess
 from mllam_exps.attempts import Outcome
 from mllam_exps.errors import MllamError
 from mllam_exps.experiments import Experiment, Step
-from mllam_exps.report import cancel, rows, show, status, why
+from mllam_exps.report import cancel, clean, rows, show, status, why
 from mllam_exps.report.here import Here
 from mllam_exps.runs import Run
 from mllam_exps.store import RunStore
@@ -180,3 +180,14 @@ def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Here):
     with pytest.raises(MllamError) as caught:
         cancel._cancel_run(here, run, force=False)
     assert caught.value.what == "nothing to cancel: the run of stage grow for the files as they are here is failed"
+
+
+def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr(Here, "open", lambda: here)
+    experiment = submitted(here, "exp", end="failed")
+    clean.clean([], failed=False, older_than="", dry_run=True, yes=False, as_json=False)
+    said = capsys.readouterr().out
+    assert "would become free; nothing was deleted (--dry-run)" in said.splitlines()[-1]
+    assert experiment.directory.is_dir()

@@ -39,6 +39,8 @@ def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes
         say(_told_in_use(in_use) if in_use else "nothing to clean: what is there is needed, or younger")
     else:
         _print_table(found)
+    if dry_run and not as_json and found:
+        say(f"{_amount(sum(c.size for c in found))} would become free; nothing was deleted (--dry-run)")
     if dry_run or not found:
         return
     if not yes and not _confirmed(found):
