@@ -191,7 +191,7 @@ class World:
             assert code == 2 and "→" in said + error, f"{self.told}\n{said}\n{error}"
             assert before == self.git("for-each-ref", "--format=%(refname)", "refs/exps"), self.told
             self.refused += 1
-            self.done.append(f"# {error}")
+            self.done.append(f"# {(said + error).strip()}")
             return
         self.work(self.root)
         refs = self.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
