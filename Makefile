@@ -20,7 +20,7 @@ help:
 	@echo "make smoke      the whole pipeline on one batch and one epoch, in one to two minutes"
 	@echo "make test       the tests; make test-long: those that take minutes, too"
 	@echo "make slurm-up   a private Slurm cluster of four nodes on this machine, for trials; make slurm-down: its end"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, mypy, and who imports whom"
 	@echo "make clean      remove the environment"
 	@echo "make lock       write the lock files anew from pyproject.toml"
 
@@ -55,6 +55,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # torch first and by itself: that is where a CPU or a CUDA build is chosen.
 $(VENV)/.installed: requirements.lock pyproject.toml

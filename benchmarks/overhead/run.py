@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import TOY, Experiment, environment, make_toy  # noqa: E402
+from support.experiment import TOY, Experiment, environment, make_toy  # noqa: E402
 
 TARGET_SECONDS = 3.0
 

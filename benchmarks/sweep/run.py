@@ -36,8 +36,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import TOY, Experiment, environment, make_toy  # noqa: E402
-from slurm_cluster import load_tool, on, write_machine  # noqa: E402
+from support.experiment import TOY, Experiment, environment, make_toy  # noqa: E402
+from support.slurm_cluster import load_tool, on, write_machine  # noqa: E402
 
 SECONDS = 2.0
 PATIENCE = 1800.0

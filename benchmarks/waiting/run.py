@@ -31,10 +31,10 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import TOY, Experiment, environment, make_toy  # noqa: E402
-from slurm_cluster import load_tool, on, wrap, write_machine  # noqa: E402
+from support.experiment import TOY, Experiment, environment, make_toy  # noqa: E402
+from support.slurm_cluster import load_tool, on, wrap, write_machine  # noqa: E402
 
-from mllam_exps import records  # noqa: E402
+from mllam_exps.base import records  # noqa: E402
 
 MEDIAN_TARGET, WORST_TARGET, CALLS_TARGET = 2.0, 12.0, 6.0
 MANY = 20

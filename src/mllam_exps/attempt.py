@@ -13,13 +13,14 @@ import time
 import traceback
 from pathlib import Path
 
-from mllam_exps import afterwards, reasons, records
-from mllam_exps.attempts import Attempt, Outcome
-from mllam_exps.errors import MllamError
-from mllam_exps.run_keys import SAVE
-from mllam_exps.runs import Run
-from mllam_exps.supervisor import Supervisor
-from mllam_exps.worker import Worker
+from mllam_exps.attempts.supervisor import Supervisor
+from mllam_exps.attempts.worker import Worker
+from mllam_exps.base import reasons, records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.runs import Run
+from mllam_exps.submission import afterwards
 
 
 def main(arguments: list[str]) -> int:
@@ -39,9 +40,9 @@ def _main(arguments: list[str]) -> int:
     begun = attempt.started is not None or attempt.end is not None
     try:
         if begun:
-            from mllam_exps import again
+            from mllam_exps.attempts import resubmitted_script
 
-            attempt = again.take(attempt)
+            attempt = resubmitted_script.take(attempt)
         supervisor = _supervisor(attempt)
     except MllamError as error:
         print(error, flush=True)
@@ -58,7 +59,7 @@ def _main(arguments: list[str]) -> int:
 def _supervisor(attempt: Attempt) -> Supervisor:
     if attempt.run.stage != SAVE:
         return Worker(attempt)
-    from mllam_exps.finishing import Finisher
+    from mllam_exps.submission.last_job import Finisher
 
     return Finisher(attempt)
 

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from mllam_exps.errors import Exit, MllamError
-from mllam_exps.records import keep_others_out
-from mllam_exps.terminal import warn
+from mllam_exps.base.errors import Exit, MllamError
+from mllam_exps.base.records import keep_others_out
+from mllam_exps.base.terminal import warn
 
 # ruff: noqa: PLR0917 - typer makes options of parameters
 
@@ -64,7 +64,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one stage here: attach to its run, collect its result, or start it. `dvc exp run` calls this."""
-    from mllam_exps import run as running
+    from mllam_exps.commands import run as running
 
     running.run(stage, force=force, take_over=take_over)
 
@@ -101,7 +101,7 @@ def submit(
     """
     # What it makes lives until it ends, soon: looking for garbage took a tenth of its time, for 7 MiB of a hundred.
     gc.disable()
-    from mllam_exps.report import submit as report
+    from mllam_exps.commands import submit as report
 
     report.submit(
         stages or [],
@@ -128,7 +128,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """List experiments by stages, what runs now, and why something waits or failed, with what goes on from there."""
-    from mllam_exps.report import status as report
+    from mllam_exps.commands import status as report
 
     report.show(names or [], everything=everything, as_json=as_json, watch=watch)
 
@@ -142,7 +142,7 @@ def show(
 
     Of one that `dvc exp run` ran, what its runs tell; its parameters are DVC's to show.
     """
-    from mllam_exps.report import show as report
+    from mllam_exps.commands import show as report
 
     report.show(name, as_json=as_json)
 
@@ -160,7 +160,7 @@ def logs(
     lines: Annotated[int | None, typer.Option("--lines", min=1, help="Only so many lines from the end.")] = None,
 ) -> None:
     """Print the log of an experiment, or of a stage: of its newest attempt."""
-    from mllam_exps.report import logs as report
+    from mllam_exps.commands import logs as report
 
     report.show(name, stage, follow=follow, number=attempt, lines=lines)
 
@@ -171,7 +171,7 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Say in words what makes a stage stale, and what would happen if it ran now."""
-    from mllam_exps.report import why as report
+    from mllam_exps.commands import why as report
 
     report.show(stage, as_json=as_json)
 
@@ -188,7 +188,7 @@ def cancel(
     force: Annotated[bool, typer.Option("--force", "-f", help="Even if somebody waits for the run.")] = False,
 ) -> None:
     """Stop submitted experiments, or a run that goes on without a waiting command. Checkpoints stay."""
-    from mllam_exps.report import cancel as report
+    from mllam_exps.commands import cancel as report
 
     report.cancel(names, force=force)
 
@@ -206,7 +206,7 @@ def retry(
 
     Files are as they were when it was submitted, but for machine files: what was mended since is for `submit`.
     """
-    from mllam_exps.report import retry as report
+    from mllam_exps.commands import retry as report
 
     report.retry(names or [], failed=failed)
 
@@ -229,7 +229,7 @@ def clean(
     That is: experiments that failed or were cancelled, those that were removed from the repository since they were
     saved, and runs without a result. What another experiment, a commit or a living run needs stays.
     """
-    from mllam_exps.report import clean as report
+    from mllam_exps.commands import clean as report
 
     report.clean(names or [], failed=failed, older_than=older_than, dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -246,7 +246,7 @@ def verify(
     A damaged result is set aside, so that it can be made again; exit code 1. What is given to another run or to a
     workspace is compared anyway: small files by reading them, large ones by their size, time and inode.
     """
-    from mllam_exps.report import verify as report
+    from mllam_exps.commands import verify as report
 
     report.verify(names or [], as_json=as_json)
 
@@ -254,7 +254,7 @@ def verify(
 @app.command(short_help="Print this workspace's scores, beside persistence.")
 def scores(as_json: Json = False) -> None:
     """Print the scores of this workspace's experiment, beside persistence, and where its pictures are."""
-    from mllam_exps.report import scores as report
+    from mllam_exps.commands import scores as report
 
     report.show(as_json=as_json)
 
@@ -262,7 +262,7 @@ def scores(as_json: Json = False) -> None:
 @app.command(short_help="Check environment, machine and parameters; start nothing.")
 def check() -> None:
     """Check the environment, the machine file and every parameter, and start nothing."""
-    from mllam_exps.report import check as report
+    from mllam_exps.commands import check as report
 
     report.show()
 
@@ -270,7 +270,7 @@ def check() -> None:
 @app.command(short_help="Run the pipeline on one batch and one epoch.")
 def smoke() -> None:
     """Run the whole pipeline on one batch and one epoch, before a long job. The workspace stays as it is."""
-    from mllam_exps import smoke as smoking
+    from mllam_exps.commands import smoke as smoking
 
     smoking.smoke()
 
@@ -283,7 +283,7 @@ def init(
     ] = "north-atlantic-2025",
 ) -> None:
     """Start an experiment repository of one's own from an example: git, DVC, parameters, machine files."""
-    from mllam_exps import init as starting
+    from mllam_exps.commands import init as starting
 
     made = starting.init(directory, example)
     typer.echo(f"{made} starts from {example}: see its README.md; then")
@@ -300,7 +300,7 @@ def machine_show(
     as_json: Json = False,
 ) -> None:
     """Print what would be used, and from where each value comes; or the script of a stage's job."""
-    from mllam_exps.report import machine as report
+    from mllam_exps.commands import machine as report
 
     report.show(name, script=script, as_json=as_json)
 
@@ -308,7 +308,7 @@ def machine_show(
 @machine_app.command("list", short_help="List the machines of this repository.")
 def machine_list() -> None:
     """List the machines of this repository; the one that would be used is marked."""
-    from mllam_exps.report import machine as report
+    from mllam_exps.commands import machine as report
 
     report.show_all()
 
@@ -329,7 +329,7 @@ def main() -> None:
             # `mllam-exps logs | head`: nobody listens any more, which is no error.
             sys.stderr.close()
             raise SystemExit(0) from None
-        from mllam_exps.reasons import of_os_error
+        from mllam_exps.base.reasons import of_os_error
 
         warn(f"error: {of_os_error(error)}")
         raise SystemExit(int(Exit.FAILED)) from None

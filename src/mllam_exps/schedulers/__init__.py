@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from mllam_exps.errors import UsageError
+from mllam_exps.base.errors import UsageError
 from mllam_exps.schedulers.base import (
     Job,
     JobPhase,
@@ -41,8 +41,8 @@ def get(name: str, shared: Path) -> Scheduler:
 
         return LocalScheduler()
     if name == "slurm":
-        from mllam_exps.schedulers.slurm import SlurmScheduler
-        from mllam_exps.schedulers.slurm_queue import Queue
+        from mllam_exps.schedulers.slurm.scheduler import SlurmScheduler
+        from mllam_exps.schedulers.slurm.shared_squeue import Queue
 
         return SlurmScheduler(Queue.of_user(shared))
     raise UsageError(f"there is no scheduler {name!r} in this version", next="pip install --upgrade mllam-exps")

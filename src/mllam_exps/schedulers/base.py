@@ -13,10 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mllam_exps.errors import MllamError
+from mllam_exps.base.errors import MllamError
 
 if TYPE_CHECKING:
-    from mllam_exps.machine_model import Resources
+    from mllam_exps.machines.model import Resources
 
 
 class JobPhase(Enum):

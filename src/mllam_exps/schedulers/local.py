@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from mllam_exps import records
-from mllam_exps.errors import MllamError
-from mllam_exps.processes import ProcessIdentity
+from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
 
 NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"

@@ -10,13 +10,13 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.errors import UsageError
-from mllam_exps.stages.base import Stage, StageContext
+from mllam_exps.base.errors import UsageError
+from mllam_exps.stages.contract import Stage, StageContext
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from mllam_exps.definition import RunDefinition
+    from mllam_exps.identity.definition import RunDefinition
 
 NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
 """Stages that run programs, in their order. What `check_for_venv_path` and `mllam_version` do needs no attempt."""
@@ -36,7 +36,7 @@ def get(name: str) -> Stage:
     """
     name = name.split("@", maxsplit=1)[0]
     if name in NAMES:
-        stage: Stage = importlib.import_module(f"mllam_exps.stages.{name}").STAGE
+        stage: Stage = importlib.import_module(f"mllam_exps.stages.neural_lam.{name}").STAGE
         return stage
     if name in _added():
         added: Stage = _added()[name].load()

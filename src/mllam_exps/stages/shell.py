@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mllam_exps.stages.base import StageContext
-from mllam_exps.stages.common import WithoutCheckpoints
+from mllam_exps.stages.contract import StageContext
+from mllam_exps.stages.neural_lam.common import WithoutCheckpoints
 
 
 class Shell(WithoutCheckpoints):
@@ -39,7 +39,7 @@ class Shell(WithoutCheckpoints):
 
     def command(self, context: StageContext) -> list[str]:
         """Return the program that hands the commands to a shell."""
-        return ["python", "-m", "mllam_exps.programs.shell", self.name, self.folder, *self.commands]
+        return ["python", "-m", "mllam_exps.stages.programs.shell", self.name, self.folder, *self.commands]
 
     def check(self, context: StageContext) -> None:
         """Prove nothing more than that its outputs are there: nobody knows what they should be."""

@@ -1,0 +1,374 @@
+"""The driver: what ``mllam-exps run STAGE`` does. It collects, attaches to, or starts a run, and waits for it.
+
+A driver may die at any moment: the attempt goes on, and the next driver attaches to it. It publishes only while whoever
+started it still waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mllam_exps import schedulers, stages
+from mllam_exps.attempts.launch import Starter
+from mllam_exps.attempts.progress_line import Display, describe, duration
+from mllam_exps.attempts.stopping import stop
+from mllam_exps.base import reasons, records
+from mllam_exps.base.errors import CheckFailed, Exit, MllamError, UsageError
+from mllam_exps.base.processes import ProcessIdentity, caller
+from mllam_exps.base.terminal import warn
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import askers, outputs, verdicts
+from mllam_exps.runs.assess import Assessment, RunState, assess, contradiction
+from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.locks import lock
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
+from mllam_exps.schedulers import JobPhase, JobState, NoRoom
+
+POLL_SECONDS = 0.3
+ASSESS_SECONDS = 2.0
+VERDICT_PATIENCE = 30.0
+LOG_LINES = 20
+ROOM_SECONDS = 15.0
+
+
+class Detached(Exception):
+    """The driver leaves; the run goes on without it."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C."""
+
+
+@dataclass
+class Driver:
+    """Brings one run to its end and its outputs into the workspace.
+
+    Parameters
+    ----------
+    workspace, machine, pipeline, store
+        Where the experiment is, where its stages run, what they are, and what is known of them.
+    publish : bool
+        Whether outputs go into the workspace; `mllam-exps smoke` wants them in the store only.
+    take_over : bool
+        Start a new attempt although one may still live where we cannot see it; fencing stops that one.
+    wanted_by : callable
+        Names the submitted experiments that wait for a run: Ctrl-C does not stop what they need.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    pipeline: Pipeline
+    store: RunStore
+    publish: bool = True
+    take_over: bool = False
+    wanted_by: Callable[[Run], Iterable[str]] = lambda _run: ()
+    me: ProcessIdentity = field(default_factory=ProcessIdentity.of)
+    parent: ProcessIdentity | None = field(default_factory=caller)
+    _attached: int = 0
+
+    def drive(self, stage: str) -> Run:
+        """Have the run of `stage` done and published.
+
+        Raises
+        ------
+        MllamError
+            If it failed: with the reason, the log and the command that goes on from there.
+        """
+        definition = self.pipeline.definition(stage)
+        run = self.store.run(definition.key)
+        try:
+            run.begin(definition.to_record())
+        except OSError as error:
+            why = reasons.of_os_error(error)
+            raise UsageError("the run store cannot be written", str(self.store.directory), why) from error
+        askers.note(run, self.workspace.experiment, self.workspace.origin)
+        display = Display(stage)
+        with self._signals(), run.wait_here(self.me) as waiter:
+            try:
+                while True:
+                    waiter.refresh()
+                    assessment = assess(run)
+                    if assessment.state is RunState.DONE and self._is_as_it_was_made(run, definition, display):
+                        break
+                    if assessment.state is RunState.DONE:
+                        continue
+                    self._step(run, definition, assessment, display)
+                self._confirm(run, display)
+                if self.publish:
+                    self._publish(run, stage, display)
+            except Interrupted:
+                display.clear()
+                self._interrupted(run, display)
+            except Detached as detached:
+                raise MllamError(str(detached), where=stage, exit=Exit.DETACHED) from None
+            finally:
+                display.clear()
+        return run
+
+    def _is_as_it_was_made(self, run: Run, definition: RunDefinition, display: Display) -> bool:
+        """Tell whether a result can be given to the workspace; one that is damaged is made again."""
+        try:
+            outputs.hold_to_what_was_made(run, {one.path: one.digest for one in definition.inputs}.get)
+        except outputs.Damaged as damaged:
+            if run.result is not None:
+                raise
+            display.line(f"{damaged.where}: {damaged.what}; it is made again")
+            self._attached = 0
+            return False
+        return True
+
+    def _step(self, run: Run, definition: RunDefinition, now: Assessment, display: Display) -> None:
+        number = now.attempt.number if now.attempt else 0
+        if now.state.living and not (now.state is RunState.UNKNOWN and self.take_over):
+            if number != self._attached:
+                self._attached = number
+                self._say_attached(now, display)
+            if now.hopeless:
+                raise self._failure(self._withdraw(now))
+            self._wait(now, display)
+        elif number and number == self._attached and not now.untried:
+            assert now.attempt is not None
+            self._verdict(now.attempt, display)
+            raise self._failure(assess(run))
+        else:
+            if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
+                said = now.reason.splitlines()[0]
+                why = "" if said == now.state else f": {said}"
+                display.line(f"attempt {number} {now.state}{why}; starting attempt {number + 1}")
+            starter = Starter(self.workspace, self.machine, self.pipeline.repo, self.store)
+            try:
+                started = self._when_there_is_room(lambda: starter.start(run, definition, number + 1))
+            except NoRoom as full:
+                display.show(f"{full.what}: {full.why}")
+                self._sleep(ROOM_SECONDS)
+                return
+            self._attached = number + 1 if started else 0
+            self.take_over = False
+            if started:
+                display.line(f"attempt {number + 1} started on {self.machine.name}, log {starter.log_link(started)}")
+
+    def _when_there_is_room(self, start: Callable[[], Attempt | None]) -> Attempt | None:
+        """Start an attempt, if ``max_jobs`` allows one more job; where attempts are counted on their host, they wait.
+
+        Raises
+        ------
+        NoRoom
+            If it does not.
+        """
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        if down := scheduler.outage():
+            raise NoRoom("waits", why=down)
+        if not scheduler.limits or not self.machine.max_jobs:
+            return start()
+        with lock(self.store, "dispatch", wait=True):
+            room = Room(self.machine, scheduler)
+            if not room.look():
+                raise NoRoom("waits", why=room.full)
+            return start()
+
+    def _say_attached(self, now: Assessment, display: Display) -> None:
+        assert now.attempt is not None
+        claim = now.attempt.claim or {}
+        display.line(
+            f"attached to attempt {now.attempt.number}, already {now.state}"
+            f" (asked for by experiment {claim.get('experiment')})"
+        )
+
+    def _withdraw(self, now: Assessment) -> Assessment:
+        """Take back a job that will never run, and write down why, so that nobody waits for it."""
+        assert now.attempt is not None
+        end = {"outcome": Outcome.FAILED, "reason": now.reason, "time": time.time()}
+        with contextlib.suppress(PermissionError):  # a colleague's job: they alone can take it back
+            records.replace(now.attempt.directory / "end.json", end)
+            stop(now.attempt, self.me)
+        return Assessment(RunState.FAILED, now.reason, now.attempt, hopeless=True)
+
+    def _wait(self, now: Assessment, display: Display) -> None:
+        """Look for the end record until it is time to ask the scheduler again."""
+        assert now.attempt is not None
+        records.look_afresh(now.attempt.directory)
+        until = time.monotonic() + ASSESS_SECONDS
+        while time.monotonic() < until and now.attempt.end is None:
+            self._leave_if_abandoned()
+            display.show(describe(now))
+            time.sleep(POLL_SECONDS)
+
+    def _leave_if_abandoned(self) -> None:
+        # DVC's death never kills the commands of its stages (3.67), and the next `dvc` starts another one: what an
+        # orphan published then would come behind DVC's back.
+        if self.parent is not None and self.parent.alive() is False:
+            raise Detached("whoever started this command is gone; the run goes on, and the next `dvc exp run` finds it")
+
+    def _confirm(self, run: Run, display: Display) -> None:
+        """Hold a result against the scheduler's word, asked once the attempt has ended.
+
+        The attempt's record alone stands where the scheduler has forgotten the job, or never knew more (local). One
+        that the scheduler contradicts is no result: it is set aside, and the next attempt may start.
+        """
+        attempt = outputs.result_attempt(run)
+        verdict = self._verdict(attempt, display)
+        if verdict.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
+            outputs.reject(run, attempt)
+            raise self._failure(Assessment(RunState.FAILED, contradiction(verdict), attempt))
+
+    def _verdict(self, attempt: Attempt, display: Display) -> JobState:
+        """Wait for the scheduler's word on an attempt that has ended.
+
+        A job stays for a moment after its command's end, longer where the cluster's epilogue is slow: after
+        `VERDICT_PATIENCE` what it says then has to do. A scheduler that does not answer is asked until it does.
+        """
+        known = verdicts.known(attempt)
+        if known is not None:
+            return known
+        pause = schedulers.get((attempt.claim or {}).get("scheduler", "local"), attempt.run.store).settles
+        until = time.monotonic() + VERDICT_PATIENCE
+        while True:
+            self._sleep(pause)
+            state = verdicts.ask(attempt)
+            in_doubt = state.phase is JobPhase.UNKNOWN
+            if state.phase.ended or (time.monotonic() > until and not in_doubt):
+                return state
+            told = f"waiting for the scheduler's word: {state.reason}" if in_doubt else "its job is being completed"
+            display.show(f"ended; {told}")
+            pause = min(2 * pause, 10.0)
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._leave_if_abandoned()
+            time.sleep(min(left, POLL_SECONDS))
+
+    def _publish(self, run: Run, stage: str, display: Display) -> None:
+        """Publish under the workspace's own lock, having looked once more whether somebody still waits for it."""
+        display.show("publishing its outputs")
+        with self._workspace_lock():
+            self._leave_if_abandoned()
+            outputs.publish(self.pipeline.repo, run, self.pipeline.dvc_stage(stage))
+        attempt = outputs.result_attempt(run)
+        verb = (
+            f"done in attempt {attempt.number}, {_time_taken(attempt)}"
+            if self._attached
+            else f"known: collected ({run.key})"
+        )
+        display.line(verb)
+        self._wait_for_dvc_lock(display)
+
+    @contextlib.contextmanager
+    def _workspace_lock(self) -> Iterator[None]:
+        path = Path(self.pipeline.repo.tmp_dir) / "mllam-exps.lock"
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _wait_for_dvc_lock(self, display: Display) -> None:
+        """Wait while another DVC command holds the repository's lock.
+
+        DVC 3.67 takes that lock again the moment a stage's command ends, waits for 3 s, and fails the stage if it can't
+        have it. Nothing would be lost, the next `dvc exp run` collects; but here we have all the time of the world.
+        """
+        lock = Path(self.pipeline.repo.tmp_dir) / "lock"
+        while lock.exists():
+            with contextlib.suppress(OSError), lock.open("r+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._leave_if_abandoned()
+                    display.show("done; waiting for another dvc command, which holds the repository's lock")
+                    time.sleep(POLL_SECONDS)
+                    continue
+            return
+
+    def _failure(self, now: Assessment) -> MllamError:
+        attempt = now.attempt
+        assert attempt is not None
+        error_tail = reasons.tail(attempt.log, LOG_LINES)
+        for line in error_tail:
+            warn(f"  | {line}")
+        reason, _, way_out = now.reason.partition("\n  → ")
+        stage = attempt.run.stage
+        again = f"dvc exp run, or mllam-exps run {stage}"
+        if now.hopeless:
+            again = f"change resources.{stage} in machines/{self.machine.name}.yaml, then dvc exp run"
+        elif attempt.started and stages.has_checkpoints(stage):
+            again += ": goes on from the newest checkpoint if there is one"
+        word = f"attempt {attempt.number} {now.state}"
+        if now.state is RunState.CANCELLED:
+            word, reason = "was cancelled", reason.removeprefix("cancelled").lstrip(", ")
+        return CheckFailed(
+            f"{stage} {word}",
+            where=str(attempt.log if attempt.log.exists() else attempt.directory),
+            why=reason,
+            next=way_out or again,
+            exit=Exit.FAILED,
+        )
+
+    def _interrupted(self, run: Run, display: Display) -> None:
+        """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""
+        now = assess(run)
+        others = [f"process {w.pid} on {w.host}" for w in run.other_waiters(self.me)]
+        others += [f"experiment {name}" for name in self.wanted_by(run)]
+        if not now.state.living or now.attempt is None:
+            raise MllamError("interrupted", exit=Exit.INTERRUPTED)
+        if others:
+            what = "interrupted; the run goes on: somebody else waits for it"
+            raise MllamError(what, why=", ".join(others), next="mllam-exps status", exit=Exit.INTERRUPTED)
+        if self.machine.on_interrupt == "detach":
+            raise MllamError(
+                f"interrupted; the run goes on (machines/{self.machine.name}.yaml: on_interrupt: detach)",
+                next="dvc exp run finds it again",
+                exit=Exit.INTERRUPTED,
+            )
+        display.line("interrupted: stopping the run")
+        try:
+            stopped = stop(now.attempt, self.me)
+        except MllamError as error:
+            error.exit = Exit.INTERRUPTED
+            raise
+        if not stopped:
+            raise MllamError(
+                "interrupted; the run was asked to stop, and has not yet",
+                next="mllam-exps status",
+                exit=Exit.INTERRUPTED,
+            )
+        raise MllamError(
+            "interrupted; the run was stopped", next="dvc exp run goes on from here", exit=Exit.INTERRUPTED
+        )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn Ctrl-C into `Interrupted`, and a lost terminal or a polite kill into `Detached`."""
+
+        def interrupt(_number: int, _frame: object) -> None:
+            # Neither a second Ctrl-C nor the terminal's end must cut the stopping of the run short.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            raise Interrupted
+
+        def detach(number: int, _frame: object) -> None:
+            raise Detached(
+                f"{signal.Signals(number).name}: leaving; the run goes on, and the next `dvc exp run` finds it"
+            )
+
+        handlers = {signal.SIGINT: interrupt, signal.SIGTERM: detach, signal.SIGHUP: detach}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _time_taken(attempt: Attempt) -> str:
+    """Return how long an attempt took, from its start to its end."""
+    return duration(attempt.ended_at - attempt.started_at) if attempt.started and attempt.end else ""

@@ -1,0 +1,88 @@
+"""What a stage asks of its machine's scheduler: the job of an attempt, or one that is only looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mllam_exps import schedulers
+from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.machines import environment
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.schedulers import Job, JobRequest, Objection
+from mllam_exps.stages.neural_lam.parameters.params import Parameters
+
+
+def request(
+    workspace: Workspace,
+    machine: Machine,
+    parameters: Parameters,
+    stage: str,
+    *,
+    name: str,
+    run: Path,
+    number: int,
+    comment: str,
+    after: tuple[Job, ...] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> JobRequest:
+    """Return the request for attempt `number` at the run whose directory is `run`, which starts when `after` is done.
+
+    The saving of an experiment starts however they have ended, and needs next to nothing.
+    """
+    python = str(environment.python(machine))
+    command = [python, "-P", "-m", "mllam_exps.attempt", str(run), str(number)]
+    directory = run / "attempts" / str(number)
+    return JobRequest(
+        name=name,
+        argv=environment.wrap(machine, workspace.origin, command),
+        command=command,
+        prologue=environment.prologue(machine, workspace.origin),
+        directory=directory,
+        log=directory / "log.txt",
+        environment=environment.child_environment(environ),
+        resources=machine.resources_for(stage),
+        nodes=parameters.nodes(stage),
+        tasks=parameters.devices(stage),
+        comment=comment,
+        after=after,
+        after_success=stage != SAVE,
+    )
+
+
+def example(workspace: Workspace, machine: Machine, parameters: Parameters, stage: str) -> JobRequest:
+    """Return a request as it would be made for a stage, for a run that does not exist."""
+    store = machine.paths.run_store or workspace.origin / ".dvc" / "cache" / "mllam-exps"
+    return request(
+        workspace,
+        machine,
+        parameters,
+        stage,
+        name=f"{workspace.experiment}/{stage}-00000000",
+        run=store / "runs" / f"{stage}-{'0' * 32}",
+        number=1,
+        comment=f"as {stage} would be submitted; the zeros stand for what is known when it is",
+    )
+
+
+def objections(
+    workspace: Workspace, machine: Machine, parameters: Parameters, stages: list[str]
+) -> Iterator[tuple[str, Objection]]:
+    """Ask the scheduler what it has against jobs, each kind once; yield stage and objection.
+
+    Raises
+    ------
+    Uncertain
+        If the scheduler does not answer.
+    """
+    scheduler = schedulers.get(machine.scheduler, workspace.origin)
+    asked: list[tuple[object, int, int]] = []
+    for stage in stages:
+        job = example(workspace, machine, parameters, stage)
+        kind = (job.resources, job.nodes, job.tasks)
+        if kind not in asked:
+            asked.append(kind)
+            if why := scheduler.objection(job):
+                yield stage, why

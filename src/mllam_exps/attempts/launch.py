@@ -1,0 +1,220 @@
+"""Starts an attempt: claims it, lays out its work directory and hands it to the scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps import schedulers
+from mllam_exps.attempts import job_request, workdir
+from mllam_exps.base import reasons, records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.machines import environment
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.store import RunStore
+from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
+from mllam_exps.stages import tracking
+from mllam_exps.stages.neural_lam import file_names
+from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.stages.neural_lam.parameters.params import Parameters
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Starts attempts of a workspace's runs on a machine."""
+
+    workspace: Workspace
+    machine: Machine
+    repo: Repo
+    store: RunStore
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
+        """Claim attempt `number` and start it; None if another driver has claimed it.
+
+        Raises
+        ------
+        NoRoom
+            If the scheduler takes no more jobs for now; the attempt counts as not tried.
+        MllamError
+            If it could not be started; the reason stands in the attempt's end record, too.
+        """
+        prepared = self.prepare(run, definition, number)
+        if prepared is None:
+            return None
+        prepared.submit(())
+        return prepared.attempt
+
+    def prepare(self, run: Run, definition: RunDefinition, number: int, *, ahead: bool = False) -> Prepared | None:
+        """Claim attempt `number`, and lay out all that it needs; None if another driver has claimed it.
+
+        Parameters
+        ----------
+        ahead : bool
+            Whether runs that make its inputs may still be at work.
+        """
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        attempt = run.claim(
+            number,
+            scheduler=scheduler.name,
+            experiment=self.workspace.experiment,
+            workspace=self.workspace.root,
+            working_directory=self.machine.working_directory,
+        )
+        if attempt is None:
+            return None
+        try:
+            root = self.workspace.root
+            # Its directory is nobody else's to write to, and what is laid out for its program nobody else's to see.
+            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, file_names.FILES, ahead=ahead)
+            parameters = params.load(self.workspace.root)
+            request = job_request.request(
+                self.workspace,
+                self.machine,
+                parameters,
+                definition.stage,
+                name=self._claim(attempt)["job_name"],
+                run=run.directory,
+                number=number,
+                comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
+                environ=self.environ,
+            )
+            self._spec(definition, parameters, scheduler, request, to_come).write(attempt)
+        except BaseException as error:
+            give_up(attempt, error)
+            raise
+        self._link_log(attempt)
+        return Prepared(attempt, request, scheduler)
+
+    @staticmethod
+    def _claim(attempt: Attempt) -> dict[str, Any]:
+        claim = attempt.claim
+        assert claim is not None
+        return claim
+
+    def _spec(
+        self,
+        definition: RunDefinition,
+        parameters: Parameters,
+        scheduler: Scheduler,
+        request: JobRequest,
+        to_come: dict[str, str],
+    ) -> Spec:
+        limits = scheduler.limits
+        project = str(parameters.files[file_names.PARAMS].get("logger_project") or tracking.PROJECT)
+        # As for every other variable: what the machine file sets goes before what was inherited.
+        user = {**self.environ, **environment.variables(self.machine)}
+        return Spec(
+            machine=self.machine.name,
+            origin=str(self.workspace.origin),
+            experiment=self.workspace.experiment,
+            commit=self.workspace.commit,
+            versions={n: v for n, v in definition.versions.items() if "." not in n and not isinstance(v, Mapping)},
+            environment=tracking.environment(self.workspace.origin, user, project),
+            time_limit=None if limits else request.resources.time_seconds,
+            slots=None if limits else self.machine.max_jobs,
+            smoke=definition.smoke,
+            nodes=request.nodes,
+            devices=request.tasks,
+            launch=scheduler.launch(request),
+            to_come=to_come,
+            ignored=workdir.ignored(self.workspace.root),
+            links=workdir.links_of(self.repo),
+            definition=definition.to_record(),
+        )
+
+    def log_link(self, attempt: Attempt) -> Path:
+        """Return where a person finds the attempt's log first: its name sorts by time and tells what it is."""
+        claim = self._claim(attempt)
+        when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
+        key = attempt.run.key.rsplit("-", 1)[1][:8]
+        name = f"{when}-{attempt.run.stage}-{claim['experiment'][:100]}-{key}-{attempt.number}.log"
+        # A file's name has 255 bytes at most.
+        return self.workspace.origin / self.machine.paths.logs / name.replace("/", "_")
+
+    def _link_log(self, attempt: Attempt) -> None:
+        """Let people find the log where they look first; the log itself stays with the run."""
+        link = self.log_link(attempt)
+        with contextlib.suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(attempt.log)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An attempt that is claimed, and about to be submitted."""
+
+    attempt: Attempt
+    request: JobRequest
+    scheduler: Scheduler
+
+    def submit(self, after: tuple[Job, ...]) -> Job | None:
+        """Hand it to the scheduler, behind the jobs that it waits for, and write down what that answered.
+
+        Returns
+        -------
+        Job or None
+            None where the scheduler did not answer, and the job may exist all the same.
+
+        Raises
+        ------
+        MllamError
+            If it could not be started; the reason stands in the attempt's end record, too.
+        """
+        with _signals_held():
+            try:
+                job = self.scheduler.submit(replace(self.request, after=after))
+                records.replace(self.attempt.directory / "job.json", job.record, flush=False)
+            except Uncertain as doubt:
+                record = {"why": str(doubt), "time": time.time()}
+                records.replace(self.attempt.directory / "uncertain.json", record)
+                return None
+            except (MllamError, OSError) as error:
+                give_up(self.attempt, error)
+                raise
+            return job
+
+
+def give_up(attempt: Attempt, error: BaseException) -> None:
+    """Write down why nothing was started, so that nobody waits for this attempt; where there was no room, none failed.
+
+    Raises
+    ------
+    MllamError
+        In the place of an error of the operating system.
+    """
+    reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
+    reason = reason or "interrupted before it was submitted"
+    outcome = Outcome.FAILED
+    if isinstance(error, NoRoom):
+        outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})" if error.why else error.what
+    with contextlib.suppress(OSError):
+        end = {"outcome": outcome, "reason": reason, "time": time.time()}
+        records.replace(attempt.directory / "end.json", end)
+    if isinstance(error, OSError):
+        raise MllamError(f"attempt {attempt.number} could not be started", str(attempt.directory), reason) from error
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back between a submission and its record, so that no job is ever unrecorded by a Ctrl-C."""
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

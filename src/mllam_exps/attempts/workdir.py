@@ -1,0 +1,261 @@
+"""Lays out an attempt's work directory as the repository: what the program reads, frozen where the run store keeps it.
+
+The workspace that asked may be gone while the program runs (DVC removes its temporary ones), or have other parameters
+by then; nothing in the work directory points into it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.attempts import inputs
+from mllam_exps.base.errors import CheckFailed, MllamError
+from mllam_exps.dvc import lockfile
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.identity.content import describe, marked
+from mllam_exps.identity.definition import VERSIONS_FILE, Input, same
+from mllam_exps.repository import clones
+from mllam_exps.runs import outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from dvc.repo import Repo
+
+    from mllam_exps.identity.definition import RunDefinition
+    from mllam_exps.runs.attempts import Attempt
+    from mllam_exps.runs.store import RunStore
+
+
+def lay_out(  # noqa: PLR0917 - who, where, and what
+    repo: Repo,
+    root: Path,
+    store: RunStore,
+    attempt: Attempt,
+    definition: RunDefinition,
+    files: Iterable[str],
+    *,
+    ahead: bool = False,
+) -> dict[str, str]:
+    """Give the attempt its inputs.
+
+    Parameters
+    ----------
+    repo, root
+        DVC's repository, for its cache, and the checkout that the files are taken from.
+    ahead : bool
+        Whether runs that make its inputs may still be at work: the attempt then takes those itself (`take`).
+    files : iterable of str
+        The parameter files, which every program may read; absent ones are left out. Those that the stage tracks come
+        along in any case.
+
+    Returns
+    -------
+    dict
+        The inputs that are yet to be made, by path: the keys of the runs that make them.
+
+    Raises
+    ------
+    CheckFailed
+        If an input is missing; it is named, with the command that makes it.
+    """
+    if definition.commands:
+        _copy_repository(root, attempt, definition)
+    for file in {*files, *definition.params}:
+        if (root / file).is_file():
+            _copy(root / file, attempt.work / file)
+            # neural-lam warns of a dataset that is older than its configuration: by our keys it never is.
+            os.utime(attempt.work / file, (0, 0))
+    to_come: dict[str, str] = {}
+    laid: dict[str, Any] = {}
+    links = links_of(repo) if definition.commands else None
+    for source in definition.inputs:
+        target = attempt.work / source.path
+        found = _from_store(store, source, target, links)
+        if found is None and not target.exists():
+            found = _from_cache(repo, source, target)
+            if found is None and ahead and source.run:
+                to_come[source.path] = source.run
+                continue
+        if found is None:
+            if not target.exists():
+                _from_workspace(store, root, source, target)
+            found = _describe(repo, attempt.work, source.path)
+            _hold_to_its_digest(source, found)
+        laid[source.path] = found
+    inputs.note(attempt, laid)
+    _hold_to_the_key(attempt, definition)
+    for output in definition.outputs:
+        (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
+    return to_come
+
+
+def links_of(repo: Repo) -> list[str]:
+    """Return DVC's ``cache.type``: how it lays out what its cache holds. Where nobody has set it, by copies (3.67)."""
+    return [str(way) for way in repo.cache.local.cache_types]
+
+
+def take(
+    store: RunStore, attempt: Attempt, definition: Mapping[str, Any], to_come: Mapping[str, str], links: Sequence[str]
+) -> None:
+    """Take the inputs that were yet to be made when the attempt was submitted.
+
+    That its job has started proves nothing: Slurm (22.05) counts `afterok` on a job that it has forgotten as satisfied.
+
+    Parameters
+    ----------
+    definition : mapping
+        What defines the attempt's run.
+    links : sequence of str
+        From `links_of`.
+
+    Raises
+    ------
+    CheckFailed
+        If one of them has not been made.
+    """
+    laid: dict[str, Any] = {}
+    for path, key in to_come.items():
+        source, target = Input(path, key, None, tracked=True), attempt.work / path
+        found = _from_store(store, source, target, links if definition.get("commands") else None)
+        if found is None:
+            makes = store.run(key).stage
+            raise CheckFailed(
+                f"its input {path} was not made: run {key} of {makes} is not done", next="mllam-exps status"
+            )
+        laid[path] = found
+    if laid:
+        inputs.note(attempt, laid)
+
+
+def _hold_to_its_digest(source: Input, found: Mapping[str, Any]) -> None:
+    """Refuse an input that was edited between the moment when the key was made of it and this copy.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the file.
+    """
+    if source.digest not in {None, found["digest"]}:
+        raise CheckFailed(f"its input {source.path} changed since its run key was made", next=inputs.AGAIN)
+
+
+def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
+    """Refuse files that were edited between the moment when the key was made of them and this copy.
+
+    Raises
+    ------
+    MllamError
+        Naming the file.
+    """
+    changed = [
+        file
+        for file, values in definition.values.items()
+        if file != VERSIONS_FILE and not _holds(attempt.work / file, values)
+    ]
+    if changed:
+        raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
+
+
+def _holds(file: Path, values: Mapping[str, Any]) -> bool:
+    """Tell whether a parameter file says what DVC read from it: values by (dotted) name, or all that stands in it."""
+    from dvc.dependency.param import read_param_file
+    from dvc.exceptions import DvcException
+    from dvc_objects.fs.local import localfs
+
+    try:
+        found = read_param_file(localfs, str(file), list(values), flatten=True)
+        return same(found, values) or same(read_param_file(localfs, str(file)), values)
+    except (DvcException, OSError, ValueError):
+        return False
+
+
+def ignored(root: Path) -> list[str]:
+    """Return the patterns of the repository's ``.dvcignore``; those in folders below it are for DVC alone."""
+    file = root / ".dvcignore"
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _describe(repo: Repo, work: Path, path: str) -> dict[str, Any]:
+    """Describe what DVC sees: what ``.dvcignore`` names does not count."""
+
+    def counts(file: Path) -> bool:
+        return not repo.dvcignore.is_ignored_file(str(Path(repo.root_dir, file.relative_to(work))))
+
+    return describe(work / path, counts)
+
+
+def _from_store(
+    store: RunStore, source: Input, target: Path, links: Sequence[str] | None = None
+) -> dict[str, Any] | None:
+    """Lay out the outputs of the run that made the input, safe from ``dvc gc``, and describe them; None without.
+
+    A folder is one link to all of it, for programs of ours, which only read; or it is spread, by DVC's `links`, for
+    others.
+    """
+    if source.run is None:
+        return None
+    run = store.run(source.run)
+    known = outputs.known_digest(run, source.path)
+    if run.result is None or (source.digest and known and source.digest != known):
+        return None
+    outputs.hold_to_what_was_made(run)
+    found = outputs.description(run, source.path)
+    if found is None:
+        return None
+    if target.exists():
+        return found  # in a folder that is an input, too
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if links is None and not outputs.holds_more(run, source.path):
+        target.symlink_to(outputs.result_attempt(run).outputs / source.path)
+        return found
+    outputs.spread(run, source.path, target, links or ["symlink"])
+    return marked(target, found)
+
+
+def _from_cache(repo: Repo, source: Input, target: Path) -> dict[str, Any] | None:
+    """Lay out what DVC's cache has of an input, and describe it; None where it lacks any of it."""
+    # DVC's run cache keeps what stages make for git, too: metrics, say.
+    kept = source.tracked or source.run
+    if not kept or source.digest is None or not outputs.check_out(repo, source.digest, target):
+        return None
+    cache = Cache.of(repo)
+    return marked(target, cache.describe(source.digest)) | {"cache": cache.directory}
+
+
+def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) -> None:
+    path = root / source.path
+    if not path.exists():
+        makes = f"dvc repro {store.run(source.run).stage}" if source.run else "dvc checkout"
+        raise CheckFailed(f"the input {source.path} is missing", next=f"{makes} makes it")
+    _copy(path, target)
+
+
+def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
+    """Give a command that may read whatever git keeps a copy of it all, with git's and DVC's own folders.
+
+    What stages make is not taken from git: it is what they made for another experiment. Who reads it names it in deps.
+    """
+    top = next(folder for folder in (root, *root.parents) if (folder / ".git").exists())
+    if top != root:
+        attempt.work_in(root.relative_to(top))
+    clones.copy(top, attempt.tree if top != root else attempt.work, linked=False)
+    made = lockfile.read(top).made if (top / lockfile.DRAFT).exists() else []
+    for path in {*made, *(i.path for i in definition.inputs if i.run), *(o.path for o in definition.outputs)}:
+        place = attempt.work / path
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target)
+    else:
+        shutil.copyfile(path, target)

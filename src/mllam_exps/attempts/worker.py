@@ -1,0 +1,307 @@
+"""The work of an attempt at a stage: it takes its inputs, runs its program, and keeps what that made.
+
+It proves what came out, freezes it and writes ``result.json``. What is not written there did not happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from mllam_exps.attempts import workdir
+from mllam_exps.attempts.inputs import Inputs
+from mllam_exps.attempts.supervisor import HEARTBEAT_SECONDS, OURSELVES, WATCH_SECONDS, Stopped, Supervisor
+from mllam_exps.base import ownership, reasons, records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.dvc import index
+from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.runs import freezing
+from mllam_exps.runs.assess import silent_seconds
+from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.outputs import Damaged
+from mllam_exps.runs.store import RunStore
+from mllam_exps.schedulers.local import NAME_VARIABLE
+from mllam_exps.stages.contract import Stage, StageContext
+from mllam_exps.stages.neural_lam import file_names
+
+SILENCE = 3 * HEARTBEAT_SECONDS
+"""Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""
+PREDECESSOR_PATIENCE = 180.0
+INPUT_PATIENCE = 5.0
+"""Seconds until a network file system tells of a result that was there when this job was let go."""
+PR_SET_PDEATHSIG = 1
+
+TRACKED = {"prepare_dataset", "train", "evaluate"}
+"""The stages whose programs log to MLflow."""
+
+
+def _before_the_program() -> None:
+    """Have the kernel kill the program when this process dies, and start it in no folder that others may write to."""
+    here = Path().stat()
+    if here.st_uid != os.getuid() or here.st_mode & ownership.OTHERS:
+        raise PermissionError
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class Worker(Supervisor):
+    """One attempt at a stage.
+
+    Parameters
+    ----------
+    attempt : Attempt
+        Claimed, its work directory laid out, its ``spec.json`` written by the driver.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
+        self._slot: IO[str] | None = None
+
+    def _work(self) -> None:
+        from mllam_exps import stages
+
+        self._take_slot()
+        self._await_predecessor()
+        if self.attempt.run.result is not None:
+            raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+        definition = self.spec.of_run(self.attempt.run.key)
+        with records.for_nobody_else_to_write():
+            made, read = self._make(stages.of(definition), definition)
+        # A result must not outlive the outputs that it names when the power fails.
+        os.sync()
+        result = {"attempt": self.attempt.number, "outputs": made, "inputs": read, "time": time.time()}
+        path = self.attempt.run.directory / "result.json"
+        if not records.create(path, result):
+            if self.attempt.run.result is not None:
+                raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+            # One that cannot be read any more is none.
+            records.replace(path, result)
+        self._tidy()
+
+    def _take_slot(self) -> None:
+        """Wait until fewer than ``max_jobs`` attempts run on this host; the kernel gives a dead one's slot back."""
+        number = self.spec.slots
+        if not number:
+            return
+        directory = self.attempt.run.directory.parents[1] / "slots"
+        records.folder(directory)
+        while True:
+            for slot in range(number):
+                path = directory / f"{socket.gethostname()}.{slot}"
+                file = os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.close()
+                else:
+                    self._slot = file
+                    return
+            self._progress(f"waiting: {number} at once on this host (max_jobs in the machine file)")
+            self._raise_if_stopped()
+            time.sleep(WATCH_SECONDS)
+
+    def _make(self, stage: Stage, definition: RunDefinition) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
+        self._check_versions()
+        self._take_inputs(definition)
+        read = Inputs(self.attempt, definition.to_record(), self._again())
+        self._progress("checking its inputs")
+        read.check()
+        context = self._context(stage, definition)
+        stage.inputs(context)
+        self._prepare_tracking(context)
+        try:
+            self._run_program(stage.command(context), context)
+        except MllamError:
+            # Its own reason counts; but what it did to its inputs must not be anybody's.
+            with contextlib.suppress(MllamError, OSError):
+                read.check_again()
+            raise
+        self._progress("checking its inputs and the outputs")
+        read.check_again()
+        stage.finish(context)
+        paths = [output.path for output in definition.outputs]
+        freezing.check_made(self.attempt, paths)
+        stage.check(context)
+        self._raise_if_stopped()
+        self._progress("hashing the outputs")
+        made = freezing.freeze(self.attempt, paths, self.spec.ignored)
+        self._raise_if_stopped()
+        return made, read.to_record()
+
+    def _again(self) -> str:
+        """Return the command that makes what it needs again, for whoever asked for this attempt."""
+        name = self.spec.experiment
+        submitted = self.attempt.run.wanted
+        return f"mllam-exps retry {name}" if submitted else "dvc exp run"
+
+    def _tidy(self) -> None:
+        """Remove what a finished run needs no more; its outputs, logs and records stay."""
+        for attempt in self.attempt.run.attempts():
+            attempt.tidy()
+
+    def _await_predecessor(self) -> None:
+        """Wait until the attempt before this one has stopped, where it may live on.
+
+        A node that its cluster has lost may go on computing. That attempt finds out by itself that the run was taken
+        from it; two never write at once.
+        """
+        before = Attempt(self.attempt.run, self.attempt.number - 1)
+        if not before.number or before.started is None:
+            return
+        until = time.monotonic() + PREDECESSOR_PATIENCE
+        while (before.end or {}).get("by") != OURSELVES and ProcessIdentity.from_record(
+            before.started
+        ).alive() is not False:
+            silent = silent_seconds(before)
+            if silent is None or silent > SILENCE:
+                return
+            if time.monotonic() > until:
+                raise MllamError(f"attempt {before.number} does not stop, and its run was taken from it")
+            self._progress(f"waiting until attempt {before.number}, which gives signs of life, has stopped")
+            self._raise_if_stopped()
+            time.sleep(WATCH_SECONDS)
+
+    def _take_inputs(self, definition: RunDefinition) -> None:
+        """Take the inputs that other runs were to make, looking afresh where the file system is slow to tell."""
+        store = RunStore(self.attempt.run.store)
+        until = time.monotonic() + INPUT_PATIENCE
+        while any(store.run(key).result is None for key in self.spec.to_come.values()) and time.monotonic() < until:
+            for key in self.spec.to_come.values():
+                records.look_afresh(store.run(key).directory)
+            self._raise_if_stopped()
+            time.sleep(WATCH_SECONDS)
+        try:
+            workdir.take(store, self.attempt, definition.to_record(), self.spec.to_come, self.spec.links)
+        except Damaged as damaged:
+            damaged.next = self._again()
+            raise
+
+    def _check_versions(self) -> None:
+        """Refuse to make numbers with other programs than the key says."""
+        from mllam_exps.stages import versions
+
+        expected = self.spec.versions
+        wrong = versions.differences(expected, versions.installed())
+        if wrong:
+            raise MllamError(
+                "the installed programs are not those that this run is defined by",
+                why="; ".join(wrong),
+                next="dvc exp run again: it takes the versions as they are now",
+            )
+
+    def _context(self, stage: Stage, definition: RunDefinition) -> StageContext:
+        from mllam_exps.stages.neural_lam.parameters import params
+
+        files = dict(params.load(self.attempt.work).files)
+        for file in definition.params if not definition.commands else ():
+            if file not in file_names.FILES and file != VERSIONS_FILE:
+                files[file] = index.read_parameter_file(self.attempt.work / file)
+        return StageContext(
+            work=self.attempt.work,
+            scratch=self.attempt.scratch,
+            params=files,
+            experiment=self.spec.experiment,
+            resume_from=self._resume(stage),
+            smoke=self.spec.smoke,
+            nodes=self.spec.nodes,
+            devices=self.spec.devices,
+            environment=self._environment(),
+        )
+
+    def _prepare_tracking(self, context: StageContext) -> None:
+        """Make the place that the program logs to, before any number of programs find it missing at once."""
+        settings = context.params["params.yaml"]
+        if self.attempt.run.stage not in TRACKED or settings.get("logger") != "mlflow":
+            return
+        from mllam_exps.stages import tracking
+
+        python = [sys.executable, "-P"]
+        project = context.environment["MLFLOW_EXPERIMENT_NAME"]
+        try:
+            tracking.prepare(python, Path(self.spec.origin), context.environment, project)
+        except MllamError as error:
+            # neural-lam stops without its logger; a dataset is as good without one.
+            if self.attempt.run.stage != "prepare_dataset":
+                raise
+            print(f"warning: not tracked: {error}", flush=True)
+
+    def _resume(self, stage: Stage) -> Path | None:
+        """Copy the newest checkpoint of an earlier attempt, so that nothing which still writes there matters."""
+        for earlier in reversed(self.attempt.run.attempts()):
+            if earlier.number < self.attempt.number:
+                carried = stage.carry(earlier.scratch, self.attempt.scratch)
+                if carried is not None:
+                    print(f"going on from {carried.name} of attempt {earlier.number}", flush=True)
+                    return carried
+        return None
+
+    def _environment(self) -> dict[str, str]:
+        spec = self.spec
+        ours = {
+            "SCRATCH": str(self.attempt.scratch),
+            "STAGE": self.attempt.run.stage,
+            "KEY": self.attempt.run.key,
+            "EXPERIMENT": spec.experiment,
+            "MACHINE": spec.machine,
+            "COMMIT": spec.commit,
+            "JOB": os.environ.get("SLURM_JOB_ID", ""),
+            "ATTEMPT": str(self.attempt.directory),
+            "SMOKE": "1" if spec.smoke else "",
+        }
+        environment = {**os.environ, **self.scheduler().inside(), **spec.environment}
+        environment.pop(NAME_VARIABLE, None)
+        return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
+
+    def _run_program(self, argv: list[str], context: StageContext) -> None:
+        argv = [*self.spec.launch, *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv)]
+        limit = self.spec.time_limit
+        self._deadline = time.monotonic() + limit if limit else None
+        kills = reasons.oom_kills()
+        print("$", *argv, flush=True)
+        begin = _size(self.attempt.log)
+        self._raise_if_stopped()
+        try:
+            self.program = subprocess.Popen(
+                argv,
+                cwd=context.work,
+                env=dict(context.environment),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_before_the_program,  # noqa: PLW1509 - the watching thread beside it takes no lock
+            )
+        except subprocess.SubprocessError as error:
+            raise MllamError("others can write to the work directory", str(context.work)) from error
+        code = self.program.wait()
+        # What it left behind must not write any more: the outputs are about to be hashed.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.program.pid, signal.SIGKILL)
+        self._raise_if_stopped()
+        if code != 0:
+            said = reasons.read(self.attempt.log, begin)
+            why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
+            if reasons.is_of_full_disk(why) and (full := reasons.full_disks(self._places(context))):
+                why = f"{why} ({full})"
+            raise MllamError(why, next=reasons.way_out(said))
+
+    def _places(self, context: StageContext) -> list[str]:
+        """Return where a program writes to, as far as that is known."""
+        temporary = context.environment.get("TMPDIR", "/tmp")  # noqa: S108 - it is only looked at
+        return [str(self.attempt.directory), str(context.scratch.resolve()), temporary, "/dev/shm"]  # noqa: S108
+
+
+def _size(path: Path) -> int:
+    """Return how long a file is; one that is not there has no bytes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,91 @@
+"""Calls of git: nobody's hooks, no lock of its own, and what it says in English."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.reasons import full_disks
+
+GIT_PATIENCE = 300.0
+"""Seconds that git may take; a filter that hangs must not keep a job's nodes until its time limit."""
+
+_QUIET = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
+"""Without the hooks of a repository, or the user's: `update-ref` has one (git 2.39), and `fsmonitor` may be one."""
+
+_WHY = re.compile(r"fatal: |error: |\[(remote )?rejected\]")
+"""Where git (2.39) says why; what follows is general advice, most often."""
+
+
+class GitFailed(UsageError):
+    """A command of git's failed; where it was asked before anything starts, something is wrong with the repository."""
+
+
+def git(
+    directory: Path,
+    *arguments: str,
+    input: str | None = None,
+    environ: dict[str, str] | None = None,
+) -> str:
+    """Return the output of a git command.
+
+    Raises
+    ------
+    GitFailed
+        With the line in which git says why.
+    """
+    done: subprocess.CompletedProcess[str] = run_git(directory, *arguments, input=input, environ=environ)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
+        name = next(word for word in arguments if word != "-c" and "=" not in word)
+        # git (2.39) says that it cannot rename a file, say, and not why.
+        full = full_disks([directory, *(word for word in arguments if word.startswith("/"))])
+        reason = f"the disk is full: {full} ({shown(why)})" if full else shown(why)
+        raise GitFailed(f"git {name} failed", str(directory), reason)
+    return done.stdout.rstrip("\n")
+
+
+def ask_git(root: Path, *arguments: str) -> str:
+    """Return the output of a git command, stripped; empty where it fails."""
+    done = run_git(root, *arguments)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def run_git(
+    root: Path, *arguments: str, input: str | None = None, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a git command in a repository, with further variables if need be, whatever it says.
+
+    Nobody's hooks are called, and no file of git's is written but where the command is for that. Names that are not
+    UTF-8 are as `os.fsdecode` has them.
+    """
+    # GIT_DIR and the like name another repository when a hook calls us.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # What git says is read, here and there, in the language that it was written in.
+    ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}
+    command = ["git", "-C", str(root), *_QUIET, *arguments]
+    try:
+        return subprocess.run(
+            command,
+            env=inherited | ours | dict(environ or {}),
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=GIT_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, -1, "", f"fatal: no answer within {GIT_PATIENCE:.0f} s")
+
+
+def shown(name: str) -> str:
+    """Return a file's name as it can be printed and kept: of bytes that are not UTF-8 only that they are there."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -1,0 +1,69 @@
+"""Whose a file or folder is, and who else may write to it: a colleague's account must not run code in another's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from mllam_exps.base.errors import MllamError
+
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
+PRIVATE = 0o700
+OWN = 0o755
+"""What one user writes, and others read."""
+STICKY = 0o1777
+"""Of a folder in which many write, and everybody removes or renames only what is theirs."""
+
+
+def user_name(uid: int) -> str:
+    """Return a user's name, or number where nobody has it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of the owner of a file, or of the first folder above it that can be looked at."""
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            return user_name(os.lstat(place).st_uid)
+    return "nobody"
+
+
+def objection(path: Path) -> str:
+    """Say why what is in a file or folder may not be this user's own words; nothing if only they can write there.
+
+    Access lists count: where one lets others write, the mode of the group says so, too.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror})"
+    if stat.S_ISLNK(found.st_mode):
+        return "is a link"
+    if found.st_uid != os.getuid():
+        return f"belongs to {user_name(found.st_uid)}"
+    if found.st_mode & OTHERS:
+        return "can be written to by others"
+    return ""
+
+
+def is_ours_alone(path: Path) -> bool:
+    """Tell whether a file or folder is this user's, and nobody else's to write to."""
+    return not objection(path)
+
+
+def check(path: Path, way_out: str) -> None:
+    """Refuse to take the word of a file or folder that others may have written.
+
+    Raises
+    ------
+    MllamError
+        If it is another user's, or others may write to it.
+    """
+    if why := objection(path):
+        raise MllamError("is not taken at its word", str(path), f"it {why}", way_out)

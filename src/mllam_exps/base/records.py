@@ -1,0 +1,345 @@
+"""Small JSON records on a shared file system: written whole or not at all, created by one writer only.
+
+Everything that decides who may do what in the run store rests on two operations that POSIX file systems, network file
+systems included, do atomically: ``rename`` over a file, and ``link`` to a name that must not exist yet.
+
+A team writes to one store, with different versions of this program and different umasks; so whoever reads believes
+nothing. A record that is not what it should be counts as none: it is named once, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import socket
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base import ownership
+from mllam_exps.base.ownership import owner_of
+from mllam_exps.base.terminal import warn
+
+FORMAT = 1
+"""Of all records; raised when one that an older version would misunderstand is written. Those without one are older."""
+
+Kind = Callable[[Any], bool]
+"""Tells whether a value is what belongs into a field; of a field that is not there, None is asked."""
+Shape = Mapping[str, Kind]
+
+LARGEST = 1e12
+"""No time, count or size of ours is as large: what is would overflow somewhere."""
+
+
+LARGEST_FILE = 2**29
+"""Bytes; the manifest of a million files has some 200 MB. A larger file would fill the memory."""
+
+
+def text(value: Any) -> bool:
+    """Tell whether a value is text."""
+    return isinstance(value, str)
+
+
+def number(value: Any) -> bool:
+    """Tell whether a value is a number that one can count with."""
+    # Of a whole number with hundreds of digits Python cannot make a float.
+    return isinstance(value, int | float) and abs(value) < LARGEST and math.isfinite(value)
+
+
+def count(value: Any) -> bool:
+    """Tell whether a value is a whole number."""
+    return isinstance(value, int) and 0 <= value < LARGEST
+
+
+def flag(value: Any) -> bool:
+    """Tell whether a value is true or false."""
+    return isinstance(value, bool)
+
+
+def maybe(kind: Kind) -> Kind:
+    """Return the kind of a field that may be absent, or null."""
+    return lambda value: value is None or kind(value)
+
+
+def list_of(kind: Kind) -> Kind:
+    """Return the kind of a list."""
+    return lambda value: isinstance(value, list) and all(map(kind, value))
+
+
+def dict_of(kind: Kind) -> Kind:
+    """Return the kind of an object with whatever names."""
+    return lambda value: isinstance(value, dict) and all(map(kind, value.values()))
+
+
+def of_shape(shape: Shape) -> Kind:
+    """Return the kind of an object with these fields, and others."""
+    return lambda value: isinstance(value, dict) and not _misfit(value, shape)
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why there is a record, or something in its place, that cannot be used.
+
+    Parameters
+    ----------
+    path : Path
+        Where.
+    why : str
+        In words.
+    hidden : bool
+        Whether the record may be a good one, that others can read: it is no sign of damage.
+    """
+
+    path: Path
+    why: str
+    hidden: bool = False
+
+    def __str__(self) -> str:
+        """Return a line that names the file and whose it is."""
+        return f"{self.path} {self.why}; it belongs to {owner_of(self.path)}"
+
+
+_told: set[Path] = set()
+
+
+def tell(trouble: Trouble) -> None:
+    """Print a trouble, once."""
+    if trouble.path not in _told:
+        _told.add(trouble.path)
+        warn(f"note: {trouble}")
+
+
+def keep_others_out() -> None:
+    """Let this process make nothing that everybody can write to, whatever umask it was started with."""
+    os.umask(os.umask(0o077) | 0o002)
+
+
+@contextlib.contextmanager
+def for_nobody_else_to_write() -> Iterator[None]:
+    """Have what this process and its children make meanwhile writable to their user only; the team has no part in it.
+
+    For processes with one thread that makes files: the umask is the process's.
+    """
+    before = os.umask(0o077)
+    os.umask(before | ownership.OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _write_temporary(path: Path, record: Mapping[str, Any], *, flush: bool = True) -> Path:
+    """Write `record` beside `path`, flushed to disk, and return the temporary file."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    try:
+        # Records are replaced, never changed: nobody else has to write to one.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"format": FORMAT} | dict(record), file, indent=1, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            if flush:
+                os.fsync(file.fileno())
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
+        # A full disk leaves an empty file of that name; nobody reads it, and nobody should find it either.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return temporary
+
+
+def replace(path: Path, record: Mapping[str, Any], *, flush: bool = True) -> None:
+    """Write `record` to `path`; a reader sees the old one or the new one, whatever happens meanwhile.
+
+    Parameters
+    ----------
+    flush : bool
+        Whether it has to outlive a power failure of the moment: what can be found out again need not.
+    """
+    _write_temporary(path, record, flush=flush).replace(path)
+
+
+def create(path: Path, record: Mapping[str, Any]) -> bool:
+    """Write `record` to `path` if nobody has yet.
+
+    Returns
+    -------
+    bool
+        True for the one caller, on whatever host, whose record stands; False for all others.
+    """
+    temporary = _write_temporary(path, record)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _probe(directory: Path) -> float:
+    """Change a directory, and return the time of that by the clock of its file system."""
+    probe = directory / f".look-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        os.close(descriptor)
+        probe.unlink(missing_ok=True)
+
+
+def look_afresh(directory: Path) -> None:
+    """Make this host look at a directory as it is now.
+
+    A network file system remembers for up to a minute that a file is not there (NFS: ``acdirmax``). Changing the
+    directory brings its state along with the server's answer, and what was remembered is dropped where it differs.
+    Who may only read has to wait.
+    """
+    with contextlib.suppress(OSError):
+        _probe(directory)
+
+
+def now(directory: Path) -> float:
+    """Return the time by the clock of a directory's file system; those of hosts differ by minutes.
+
+    Who may only read, or finds the disk full, has to take that of the host.
+    """
+    try:
+        return _probe(directory)
+    except OSError:
+        return time.time()
+
+
+def read(path: Path, *required: str, shape: Shape | None = None) -> dict[str, Any] | None:
+    """Return the record at `path`, or None where there is none.
+
+    What is no JSON object, lacks a `required` field, has one of another kind than its `shape` says, cannot be read or
+    comes from a newer version counts as none, and is told.
+    """
+    found = look(path, *required, shape=shape)
+    if isinstance(found, Trouble):
+        tell(found)
+        return None
+    return found
+
+
+def look(path: Path, *required: str, shape: Shape | None = None) -> dict[str, Any] | Trouble | None:
+    """Return the record at `path`, why it cannot be used, or None where nothing is there."""
+    try:
+        content = read_own_bytes(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Trouble(path, *_cannot_be_read(error))
+    try:
+        record = json.loads(content.decode("utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return Trouble(path, "is damaged: it holds no JSON")
+    if not isinstance(record, dict):
+        return Trouble(path, "is damaged: it holds no JSON object")
+    if isinstance(record.get("format"), int):
+        # An output of that name, in a manifest, is something else.
+        found = record.pop("format")
+        if found > FORMAT:
+            return Trouble(path, "was written by a newer version of mllam-exps: update this one", hidden=True)
+    if wrong := next((f"it has no `{name}`" for name in required if name not in record), ""):
+        return Trouble(path, f"is damaged: {wrong}")
+    if wrong := _misfit(record, shape or {}):
+        return Trouble(path, f"is damaged: {wrong}")
+    return record
+
+
+def _misfit(record: Mapping[str, Any], shape: Shape) -> str:
+    for name, kind in shape.items():
+        if not kind(record.get(name)):
+            return f"its `{name}` is not what belongs there" if name in record else f"it has no `{name}`"
+    return ""
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)
+
+
+def _cannot_be_read(error: OSError) -> tuple[str, bool]:
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "cannot be read by you (permission denied)", True
+    if error.errno == errno.ELOOP:
+        return "is damaged: it is a link", False
+    if error.errno == errno.EFBIG:
+        return "is damaged: it is too large for a record", False
+    if error.errno in {errno.EISDIR, errno.ENXIO, errno.ENOTDIR}:
+        return "is damaged: no file, or not in a folder", False
+    return f"cannot be read ({error.strerror})", True
+
+
+def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
+    """Open a file in a place where others may put things: no link is followed, and no pipe waited for.
+
+    Returns
+    -------
+    int
+        The descriptor.
+
+    Raises
+    ------
+    OSError
+        If it is no regular file: ELOOP for a link, EISDIR for anything else.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EISDIR, "no regular file", str(path))
+    return descriptor
+
+
+def read_own_bytes(path: Path) -> bytes:
+    """Return what a regular file holds, unless it is too large for a record; see `open_file`."""
+    with os.fdopen(open_file(path), "rb") as file:
+        content = file.read(LARGEST_FILE + 1) if os.fstat(file.fileno()).st_size <= LARGEST_FILE else None
+    if content is None or len(content) > LARGEST_FILE:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
+
+
+def touch(path: Path) -> None:
+    """Make a file, or give it the present time; see `open_file`."""
+    descriptor = open_file(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        os.utime(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def folder(path: Path, mode: int = 0o777) -> Path:
+    """Make a folder, and those above it as the umask says, unless it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode)
+    return path
+
+
+def entries(path: Path) -> Iterator[str]:
+    """Yield the names in a folder, sorted; one that cannot be read is told, and has none."""
+    try:
+        yield from sorted(os.listdir(path))  # noqa: PTH208 - names are wanted
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        tell(Trouble(path, *_cannot_be_read(error)))
+
+
+def changed_at(path: Path) -> float:
+    """Return when a file was last changed, by the file system's clock; 0 where that cannot be told."""
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0

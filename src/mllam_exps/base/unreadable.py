@@ -1,0 +1,59 @@
+"""Where a parser stumbled, as people look for it: the file, the line, the column, and the line itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mllam_exps.base.errors import UsageError
+
+LONGEST = 100
+
+
+def refusal(name: str, text: str, error: BaseException) -> UsageError:
+    """Return what is wrong with a file that cannot be parsed.
+
+    Parameters
+    ----------
+    name : str
+        What to call the file.
+    text : str
+        What it holds.
+    error : BaseException
+        What a parser of YAML, JSON, TOML or Python raised, or what DVC (3.67) made of that.
+    """
+    for one in _chain(error):
+        line, column, what = _place(one)
+        if line:
+            lines = text.splitlines()
+            shown = lines[line - 1].strip()[:LONGEST] if line <= len(lines) else ""
+            why = f"the line is `{shown}`" if shown else "the file ends there"
+            return UsageError(what, f"{name}:{line}:{column}", why)
+    why = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+    return UsageError("it cannot be read", name, why)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _place(error: Any) -> tuple[int, int, str]:
+    """Return line and column, from 1 on, and what is wrong there; zeros where an error says nothing of that."""
+    if (mark := getattr(error, "problem_mark", None)) is not None:  # PyYAML, ruamel.yaml
+        what = " ".join(str(error.problem or "is not YAML").split("with value")[0].split())
+        return mark.line + 1, mark.column + 1, _twice(what)
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0, error.offset or 1, error.msg
+    line, column = getattr(error, "lineno", 0), getattr(error, "colno", 1)  # json
+    line, column = getattr(error, "line", line), getattr(error, "col", column)  # tomlkit, which counts columns from 0
+    if isinstance(line, int) and isinstance(column, int) and line > 0:
+        return line, max(1, column), str(getattr(error, "msg", error)).partition(" at line ")[0]
+    return 0, 0, ""
+
+
+def _twice(what: str) -> str:
+    """Say in a word that a key stands twice."""
+    before, _, name = what.partition("found duplicate key ")
+    return f"{name.strip(chr(34))} stands twice" if name and not before else what

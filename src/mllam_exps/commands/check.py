@@ -1,0 +1,34 @@
+"""``mllam-exps check``: everything that is looked at before anything starts, and nothing started."""
+
+from __future__ import annotations
+
+from mllam_exps.base.terminal import say, warn
+from mllam_exps.dvc.index import open_repo
+from mllam_exps.dvc.overrides import Variant
+from mllam_exps.identity.definition import VERSIONS_FILE
+from mllam_exps.machines.workspace import leftovers
+from mllam_exps.preflight import checks
+from mllam_exps.runs.store import RunStore
+from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.submission import submit
+from mllam_exps.submission.planning import Planner
+from mllam_exps.views.context import Here
+
+
+def show() -> None:
+    """Plan what `submit` would, with all its checks; say what was checked."""
+    here = Here.open()
+    workspace, machine = here.workspace, here.machine
+    checks.check_environment(machine, workspace.origin)
+    repo = open_repo(workspace.root)
+    store = RunStore(workspace.store_directory(machine, repo))
+    with Planner(workspace, machine, repo, store, (), [], "") as planner:
+        [plan] = planner.plan([Variant({}, "")])
+        submit.check(planner, [plan], known_too=True)
+        versions = params.read_yaml(plan.root / VERSIONS_FILE, VERSIONS_FILE)
+        notes = [*planner.notes, *leftovers(workspace.root)]
+    for note in notes:
+        warn(f"note: {note}")
+    programs = sum(key != "archives" for key in versions)
+    what = f"machine {machine.name}, {programs} programs in {machine.venv}, parameters, stages, inputs, sources"
+    say(f"{what}: all fine")

@@ -1,0 +1,128 @@
+"""``mllam-exps logs``: what an attempt printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from mllam_exps.base import reasons, records
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.terminal import harmless, say, warn
+from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.runs import Run
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.views.context import Here
+
+POLL_SECONDS = 0.5
+
+
+def show(name: str, stage: str | None, *, follow: bool, number: int | None, lines: int | None) -> None:
+    """Print a log, from its beginning or its last `lines`, and go on with it if asked to `follow`.
+
+    Parameters
+    ----------
+    name : str
+        A submitted experiment; or a stage of this workspace, or the beginning of a run key.
+    stage : str, optional
+        Which of the experiment's stages; else the one that is worth looking at.
+    """
+    here = Here.open()
+    here.dispatch()
+    experiment = here.experiment(name)
+    if experiment is not None and stage is None and follow:
+        _follow_all(experiment, lines)
+        return
+    if experiment is not None:
+        run = _run(experiment, stage)
+    elif own := here.asked_for_by(name):
+        run = _worth_looking_at(name, own, stage)
+    else:
+        if stage is not None:
+            here.submitted(name)
+        run = here.find(name)
+    _show(run, follow=follow, number=number, lines=lines)
+
+
+def _follow_all(experiment: Experiment, lines: int | None) -> None:
+    """Follow whatever is at work, one stage after the other, until the experiment is over."""
+    shown: set[Path] = set()
+    while True:
+        living = assess(experiment.saving).state.living
+        run = _run(experiment, None)
+        attempt = run.last_attempt()
+        if attempt is not None and _has_printed(attempt) and attempt.directory not in shown:
+            shown.add(attempt.directory)
+            _show(run, follow=True, number=None, lines=lines)
+        elif not living:
+            return
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> None:
+    attempt = _attempt(run, number)
+    warn(f"==> {attempt.log} <==")
+    position = 0
+    if lines is not None:
+        say("\n".join(reasons.tail(attempt.log, lines)))
+        position = attempt.log.lstat().st_size
+    while True:
+        # Asked before reading: what is written between the two is read in the next round, or was the last there is.
+        living = follow and assess(run).state.living
+        position = _print_from(attempt, position)
+        if not living:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _run(experiment: Experiment, stage: str | None) -> Run:
+    return _worth_looking_at(experiment.name, experiment.runs | {SAVE: experiment.saving}, stage)
+
+
+def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run:
+    """Return the run of a stage; if none is named that which works, else that which failed, else the last."""
+    if stage is not None:
+        if stage not in runs:
+            what = f"experiment {name} has no run of a stage {stage!r}"
+            raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
+        return runs[stage]
+    states = {name: assess(run).state for name, run in runs.items()}
+    for wanted in (RunState.RUNNING, RunState.FAILED, RunState.LOST, RunState.CANCELLED):
+        if found := [runs[name] for name, state in states.items() if state is wanted]:
+            return found[0]
+    printed = [run for name, run in runs.items() if name != SAVE and any(_has_printed(a) for a in run.attempts())]
+    return printed[-1] if printed else next(iter(runs.values()))
+
+
+def _attempt(run: Run, number: int | None) -> Attempt:
+    attempts = {a.number: a for a in run.attempts() if _has_printed(a)}
+    if not attempts:
+        now = assess(run)
+        raise UsageError(f"nothing was printed: it is {now.state}", run.key, now.reason, "mllam-exps status")
+    if number is None:
+        return attempts[max(attempts)]
+    if number not in attempts:
+        raise UsageError(f"no attempt {number} at {run.key}", next=f"there are: {', '.join(map(str, attempts))}")
+    return attempts[number]
+
+
+def _has_printed(attempt: Attempt) -> bool:
+    return os.path.lexists(attempt.log)
+
+
+def _print_from(attempt: Attempt, position: int) -> int:
+    try:
+        with os.fdopen(records.open_file(attempt.log), "rb") as file:
+            file.seek(position)
+            text = file.read()
+    except OSError as error:
+        why = "it is a link, and may lead anywhere" if attempt.log.is_symlink() else str(error.strerror)
+        raise MllamError("cannot be read", str(attempt.log), why) from error
+    printed = text.decode("utf-8", "replace")
+    sys.stdout.write(harmless(printed) if sys.stdout.isatty() else printed)
+    sys.stdout.flush()
+    return position + len(text)

@@ -1,0 +1,157 @@
+"""``mllam-exps retry``: submits again what failed, and what hung on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from pathlib import Path
+
+from mllam_exps import schedulers
+from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.terminal import say, warn
+from mllam_exps.commands.status import APPLIED
+from mllam_exps.dvc import lockfile
+from mllam_exps.machines import machine_files
+from mllam_exps.preflight import checks
+from mllam_exps.repository.checkouts import Elsewhere
+from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.locks import lock
+from mllam_exps.submission import experiments, job_chain, saving
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.job_chain import Chain
+from mllam_exps.views.context import Here
+
+NAMED = 3
+"""Changed files that a note names."""
+
+
+def retry(names: list[str], *, failed: bool) -> None:
+    """Submit again, in the clones that were made when they were submitted; a training goes on from its checkpoint.
+
+    Parameters
+    ----------
+    names : list of str
+        Experiments, or patterns with ``*``.
+    failed : bool
+        Only those of them that failed; without names, all of this repository that did.
+    """
+    here = Here.open()
+    wanted = _wanted(here, names, failed=failed)
+    for experiment in wanted:
+        _refuse(experiment)
+    for experiment in wanted:
+        if changed := changed_since(experiment):
+            told = ", ".join([*changed[:NAMED], "…"] if len(changed) > NAMED else changed)
+            warn(
+                f"note: {experiment.name} goes on with the files as they were when it was submitted; changed since:"
+                f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now"
+            )
+    rooms: dict[tuple[str, str], Room] = {}
+    with lock(here.store, "dispatch", wait=True):
+        for experiment in wanted:
+            say(f"{experiment.name}: {_retry(experiment, rooms)}")
+    here.dispatch()
+
+
+def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
+    """Return the experiments that are meant, each once.
+
+    Raises
+    ------
+    MllamError
+        If there is none.
+    """
+    if not (names or failed):
+        raise UsageError("no experiment is named", next="mllam-exps retry EXP, or --failed")
+    if names:
+        # Patterns overlap, and each reads the store anew: what is the same is not equal.
+        named = (e for name in names for e in here.matching(name) or [here.submitted(name)])
+        found = list({e.identity: e for e in named}.values())
+    else:
+        found = [e for e in experiments.of_store(here.store) if e.origin == str(here.workspace.origin)]
+    if not failed:
+        return found
+    wanted = [e for e in found if e.is_mine and _has_failed(e)]
+    if not wanted:
+        what = "none of these has failed" if names else "no experiment has failed"
+        raise MllamError(f"{what}: there is nothing to retry", " ".join(names), exit=Exit.OK)
+    return wanted
+
+
+def _has_failed(experiment: Experiment) -> bool:
+    """Tell whether something of an experiment failed, whatever its saving waits for, or will never run."""
+    saving = assess(experiment.saving)
+    if saving.state in {RunState.DONE, RunState.CANCELLED}:
+        return False
+    stages = [assess(run) for run in experiment.runs.values()]
+    return any(now.hopeless or now.state in {RunState.FAILED, RunState.LOST} for now in [saving, *stages])
+
+
+def changed_since(experiment: Experiment) -> list[str]:
+    """Return the tracked files of the repository that differ from what was frozen, seen from the DVC repository.
+
+    What the stages make is none of them, nor are machine files, which are read where the repository is.
+    """
+    experiment.check_ours()
+    # The clone's index is what was frozen, without `-S`. It knows the repository's files by times, sizes and inodes.
+    repository = Path(experiment.repository)
+    try:
+        here = Elsewhere.of(repository, repository, experiment.clone / ".git" / "index")
+        modified = here.git("ls-files", "--modified", "-z")
+    except MllamError:
+        return []  # where the repository is gone, nobody has mended anything in it
+    made: set[str] = set()
+    with contextlib.suppress(MllamError):
+        made = {path for stage in lockfile.read(experiment.clone).stages.values() for path in stage.made}
+    files = [os.path.relpath(file, experiment.prefix or ".") for file in modified.split("\0") if file]
+    left_out = {lockfile.FILE, machine_files.FOLDER, *made}
+    return [file for file in files if not left_out & {file, *map(str, Path(file).parents)}]
+
+
+def _refuse(experiment: Experiment) -> None:
+    """Refuse what cannot be gone on with, before anything is submitted."""
+    if not experiment.is_mine:
+        way_out = f"submit the same yourself, what is done is shared: {shlex.join(experiment.command)}"
+        raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it", way_out)
+    if assess(experiment.saving).state is RunState.DONE:
+        if lacking := [stage for stage, run in experiment.runs.items() if run.result is None]:
+            what = f"is saved, and its result of {lacking[0]} was damaged since, and set aside"
+            raise UsageError(what, experiment.name, next=APPLIED.format(first=experiment.name))
+        raise UsageError("is done", experiment.name, next=f"dvc exp apply {experiment.name}")
+    machine = job_chain.machine_of(experiment)
+    checks.check_environment(machine, job_chain.workspace_of(experiment).origin)
+    if not experiment.root.is_dir():
+        raise UsageError("its clone is gone", experiment.name, next=experiment.again)
+    if not job_chain.programs_are_the_same(experiment, machine):
+        why = "it was submitted with other versions of the programs, and with these its results would be others"
+        raise UsageError("cannot go on", experiment.name, why, experiment.again)
+    try:
+        saving.refuse_what_dvc_made_from_another(experiment, experiment.holds)
+    except MllamError as error:
+        raise UsageError("cannot go on", experiment.name, error.what, experiment.again) from error
+
+
+def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
+    machine = job_chain.machine_of(experiment)
+    scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
+    # Each repository has machine files of its own: two of them may call different machines by one name.
+    place = experiment.origin, machine.name
+    mine = Chain(experiment, machine, rooms.setdefault(place, Room(machine, scheduler)))
+    try:
+        standing = mine.advance(again=True)
+        mine.follow(standing)
+    except MllamError as error:
+        return str(error)
+    if never := next(((stage, now) for stage, now in standing.states.items() if now.hopeless), None):
+        stage, now = never
+        again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
+        return f"{stage} is {now.state}: {now.reason}\n  → {again}"
+    waits = f"waits in the run store: {standing.waits}" if standing.waits else ""
+    if standing.started:
+        return f"{', '.join(standing.started)} submitted" + (f"; the rest {waits}" if waits else "")
+    if waits or standing.done:
+        return waits or "its results are there, and are being saved"
+    living = [f"{stage} is {now.state}" for stage, now in standing.states.items() if now.state.living]
+    return f"{', '.join(living)}: there is nothing to retry" if living else "it is gone on with as soon as it can be"

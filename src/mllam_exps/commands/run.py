@@ -1,0 +1,101 @@
+"""``mllam-exps run STAGE``: the one command that ``dvc.yaml`` calls."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.processes import caller
+from mllam_exps.base.terminal import warn
+from mllam_exps.identity.definition import VERSIONS_FILE
+from mllam_exps.machines import machine_files
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace, leftovers
+from mllam_exps.preflight import checks
+from mllam_exps.preflight.opened import open_pipeline
+from mllam_exps.runs.runs import Run
+from mllam_exps.submission import backlog, experiments
+
+
+def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
+    """Run one stage of the workspace that the current directory is in.
+
+    Parameters
+    ----------
+    stage : str
+        A stage of ``dvc.yaml``.
+    force : bool
+        Make the result again although it is known; the known one is set aside.
+    take_over : bool
+        Start a new attempt although one may still live where it cannot be seen.
+
+    Raises
+    ------
+    MllamError
+        With all that a user needs.
+    """
+    workspace = Workspace.here()
+    machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
+    checks.check_environment(machine, workspace.origin)
+    checks.check_parameters(workspace, machine)
+    if stage == "check_for_venv_path":
+        check_for_venv_path(workspace, machine)
+    elif stage == "mllam_version":
+        mllam_version(workspace, machine)
+    else:
+        _run_in_store(stage, workspace, machine, force=force, take_over=take_over)
+
+
+def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
+    """Say where stages will run; everything has been checked when this is called."""
+    checks.check_projection(workspace, machine)
+    for note in checks.check_jobs(workspace, machine):
+        warn(f"note: {note}")
+    warn(f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked")
+    dvc = caller()
+    if dvc is not None and workspace.root == workspace.origin:
+        for line in leftovers(workspace.root, since=dvc.started):
+            warn(f"note: {line}")
+    # Always the same words: what is written here must not make anything stale.
+    path = workspace.root / checks.CHECKED_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(checks.CHECKED, encoding="utf-8")
+
+
+def mllam_version(workspace: Workspace, machine: Machine) -> None:
+    """Write ``version.mllam.txt``."""
+    text, notes = checks.versions_text(workspace, machine)
+    for note in notes:
+        warn(f"note: {note}")
+    (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
+
+
+def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: bool, take_over: bool) -> None:
+    from mllam_exps import stages
+    from mllam_exps.attempts.driver import Driver
+    from mllam_exps.dvc.index import is_ours
+
+    pipeline, store = open_pipeline(workspace, machine)
+    if not is_ours(pipeline.dvc_stage(stage)) and stage.partition("@")[0] not in stages.all_names():
+        what = f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
+        quoted = shlex.quote(stage)
+        raise UsageError(what, "dvc.yaml", next=f"dvc repro {quoted}, or mllam-exps submit {quoted}")
+    stages.get(stage)
+    checks.check_versions_file(workspace.root, pipeline.versions(), stage)
+    if force and (names := [e.name for e in experiments.waiting_for(store.run(pipeline.definition(stage).key))]):
+        why = f"experiments at work need what it made: {', '.join(names)}"
+        raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {names[0]}")
+    if force:
+        store.run(pipeline.definition(stage).key).set_aside()
+    if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
+        for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
+            warn(f"note: {note}")
+    backlog.dispatch(store)
+    driver = Driver(workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by)
+    driver.drive(stage)
+
+
+def _wanted_by(run: Run) -> list[str]:
+    return [experiment.name for experiment in experiments.waiting_for(run)]

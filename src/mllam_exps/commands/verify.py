@@ -1,0 +1,84 @@
+"""``mllam-exps verify``: reads every file of results, and says what is damaged, and who needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.index import open_repo
+from mllam_exps.runs.runs import Run
+from mllam_exps.submission import experiments, verifying
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.verifying import Verification, Verifier
+from mllam_exps.views.context import Here
+
+
+def verify(names: list[str], *, as_json: bool) -> None:
+    """Verify the results of experiments; all of the run store if none is named.
+
+    Raises
+    ------
+    MllamError
+        If anything is damaged.
+    """
+    here = Here.open()
+    chosen, runs = _chosen(here, names)
+    cache = Cache.of(open_repo(here.workspace.root))
+    verifier = Verifier(here.store, cache)
+    with _progress(verifier.size(runs)) as verifier.tell:
+        found = verifier.verify(runs)
+        for experiment in chosen:
+            verifier.verify_known(experiment)
+    if as_json:
+        print(json.dumps(found.to_record(), indent=1))
+    else:
+        _print(found)
+    if found.damaged:
+        files = "1 file is" if len(found.damaged) == 1 else f"{len(found.damaged)} files are"
+        raise MllamError(f"{files} damaged")
+
+
+def _chosen(here: Here, names: list[str]) -> tuple[list[Experiment], list[Run]]:
+    if not names:
+        return list(experiments.of_store(here.store)), list(here.store.runs())
+    chosen: dict[str, Experiment] = {}
+    runs: dict[str, Run] = {}
+    for name in names:
+        found = here.matching(name)
+        if not found and (others := here.asked_for_by(name)):
+            runs |= {run.key: run for run in others.values()}
+            continue
+        chosen |= {one.identity: one for one in found or [here.submitted(name)]}
+    runs |= {run.key: run for run in verifying.runs_of(here.store, chosen.values())}
+    return list(chosen.values()), list(runs.values())
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far it is, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _bytes: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    columns = ("reading", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda size: bar.advance(task, size)
+
+
+def _print(found: Verification) -> None:
+    for one in found.damaged:
+        print(f"{one.file} {one.what}")
+        needed = f"needed by {', '.join(one.experiments)}" if one.experiments else "needed by no experiment"
+        print(f"  in {one.place}, made by {one.stage} ({one.run}), {needed}: {one.done}")
+        if one.next:
+            print(f"  → {one.next}")
+    results = "1 result" if found.results == 1 else f"{found.results} results"
+    told = "" if found.damaged else ": all is what was made"
+    print(f"read {found.files} files, {found.bytes / 1e6:.1f} MB, of {results}{told}")

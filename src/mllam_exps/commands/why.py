@@ -1,0 +1,153 @@
+"""``mllam-exps why``: what makes a stage stale, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mllam_exps import stages
+from mllam_exps.base.errors import Exit, MllamError
+from mllam_exps.dvc.index import always_runs, is_bookkeeping, stage_name
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.runs.assess import Assessment, RunState, assess
+from mllam_exps.views.context import Here
+
+_GOES_ON = "goes on from its newest checkpoint, if it has one"
+THEN = {
+    RunState.NEW: "it has never run with these inputs: `dvc exp run` starts it",
+    RunState.DONE: "its result is known: `dvc exp run` collects it, nothing is computed",
+    RunState.FAILED: f"its last attempt failed: `dvc exp run` {_GOES_ON}",
+    RunState.LOST: f"its last attempt was lost: `dvc exp run` {_GOES_ON}",
+    RunState.CANCELLED: "its last attempt was cancelled: `dvc exp run` goes on from there",
+    RunState.RUNNING: "it is running: `dvc exp run` attaches to it",
+    RunState.PENDING: "it waits for the scheduler: `dvc exp run` attaches to it",
+    RunState.STARTING: "it is being started: `dvc exp run` attaches to it",
+    RunState.UNKNOWN: "its state is not known: `dvc exp run` waits until it is",
+}
+"""What happens next to a stage whose command is `mllam-exps run`."""
+OWN_COMMAND = {
+    RunState.NEW: "`dvc exp run` and `mllam-exps submit` run its command",
+    RunState.DONE: "`mllam-exps submit` takes its result from the run store, `dvc exp run` runs its command",
+}
+"""The same for a stage with a command of its own: DVC runs that one by itself, and knows no run store."""
+
+
+def show(stage: str, *, as_json: bool) -> None:
+    """Print why DVC would run a stage, and what our run store knows of that run."""
+    here = Here.open()
+    pipeline = here.pipeline
+    found = _changes(pipeline, stage)
+    changes = found.pop(stage)
+    # A stage that runs every time makes nothing stale by that; a changed version is told below.
+    before = [name for name, told in found.items() if told and not always_runs(pipeline.dvc_stage(name))]
+    definition = None if is_bookkeeping(pipeline.dvc_stage(stage)) else pipeline.definition(stage)
+    # Of a stage that never ran DVC calls every input new and every output deleted.
+    never = definition is not None and not any(out.hash_info for out in pipeline.dvc_stage(stage).outs)
+    now = assess(here.store.run(definition.key)) if definition else None
+    if as_json:
+        key = definition.key if definition else None
+        state = now and str(now.state)
+        print(json.dumps({"stage": stage, "changes": changes, "before": before, "key": key, "state": state}, indent=1))
+        return
+    if not changes and not before:
+        frozen = ", as it is frozen in dvc.yaml" if pipeline.dvc_stage(stage).frozen else ""
+        print(f"{stage} is up to date: `dvc exp run` leaves it as it is{frozen}")
+        return
+    for change in [] if never else changes:
+        print(f"{stage}: {change}")
+    if before:
+        print(f"{stage}: {_before(before)}: mllam-exps why {before[0]}")
+    if now is not None and definition is not None:
+        print(f"{stage}: {_then(now, definition, only_before=not changes)}")
+
+
+def _before(stages: list[str]) -> str:
+    """Say which stages come first, as they are stale."""
+    if len(stages) == 1:
+        return f"stage {stages[0]} is stale, and runs before it"
+    return f"stages {', '.join(stages[:-1])} and {stages[-1]} are stale, and run before it"
+
+
+def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> str:
+    """Say what happens to a stale stage when it runs next.
+
+    Parameters
+    ----------
+    only_before : bool
+        Whether nothing but an earlier stage is stale.
+    """
+    key = definition.key
+    if definition.commands:
+        tried = f"a submitted experiment has tried it ({now.state}): mllam-exps status {definition.stage}"
+        return f"{OWN_COMMAND.get(now.state, tried)} ({key})"
+    if now.state is RunState.NEW and only_before:
+        return f"`dvc exp run` then starts it, if what it reads has changed ({key})"
+    told, _, way_out = now.reason.partition("\n  → ")
+    if now.state is RunState.FAILED and way_out:
+        return f"its last attempt failed: {told} ({key})\n  → {way_out}"
+    then = THEN[now.state]
+    if not stages.has_checkpoints(definition.stage):
+        then = then.replace(_GOES_ON, "starts it again")
+    return f"{then} ({key})"
+
+
+def _changes(pipeline: Pipeline, stage: str) -> dict[str, list[str]]:
+    """Return what DVC finds changed about a stage, and about every stage that has to come before it.
+
+    Raises
+    ------
+    MllamError
+        While another DVC command works on the stage.
+    """
+    from dvc.lock import LockError
+
+    names = pipeline.in_order([stage])
+    try:
+        with pipeline.repo.lock:
+            return {name: _changes_of(pipeline, pipeline.dvc_stage(name)) for name in names}
+    except LockError as error:
+        what = "DVC is at work here: what is stale can be told when it has finished"
+        raise MllamError(what, next="mllam-exps status", exit=Exit.UNKNOWN) from error
+
+
+def _changes_of(pipeline: Pipeline, stage: Any) -> list[str]:
+    found = reasons_of(stage.status(check_updates=True).get(stage.addressing, []))
+    for dep in (dep for dep in stage.deps if dep.hash_name == "params"):
+        if pipeline.relative(dep.fs_path) != VERSIONS_FILE:
+            continue
+        now = pipeline.definition(stage_name(stage)).versions
+        before: Mapping[str, Any] = (dep.hash_info.value if dep.hash_info else None) or {}
+        # DVC reads the file of versions as it is; `dvc exp run` first writes it anew.
+        found += [
+            f"the version of {name} was {before.get(name, 'not asked for')}, and is {version} now"
+            for name, version in now.items()
+            if before.get(name) != version
+        ]
+    return found
+
+
+def reasons_of(entries: list[Any]) -> list[str]:
+    """Put DVC's status of a stage (3.67: a list of words and one-key mappings) into sentences; not that of versions."""
+    found: list[str] = []
+    for entry in entries:
+        if isinstance(entry, str):
+            found.append(
+                {"always changed": "it runs every time", "changed command": "its command in dvc.yaml changed"}.get(
+                    entry, entry
+                )
+            )
+            continue
+        for kind, changed in entry.items():
+            for path, state in changed.items():
+                if path != VERSIONS_FILE:
+                    found += _of_path(kind, path, state)
+    return found
+
+
+def _of_path(kind: str, path: str, state: Any) -> list[str]:
+    if isinstance(state, dict):
+        return [f"the parameter {name} in {path} is {how}" for name, how in state.items()]
+    role = "input" if kind == "changed deps" else "output"
+    return [f"its {role} {path} is {state}"]

@@ -1,0 +1,193 @@
+"""DVC's cache, for jobs that do not start DVC: its library that keeps files by their hashes is enough for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.records import list_of, of_shape
+from mllam_exps.identity.content import Difference, differences, digest_of_folder, part_of
+from mllam_exps.identity.listings import LISTED
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache on this host's file systems.
+
+    Parameters
+    ----------
+    directory : str
+        What `dvc cache dir` says.
+    shared : str
+        ``group`` where `dvc config cache.shared` says so: others of the group may write there.
+    opened : dvc_data.hashfile.db.HashFileDB, optional
+        DVC's own object for it, where there is one.
+    """
+
+    directory: str
+    shared: str = ""
+    opened: Any = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, repo: Repo) -> Cache:
+        """Return the cache of a DVC repository."""
+        shared = repo.config.get("cache", {}).get("shared")
+        return cls(str(repo.cache.local_cache_dir), str(shared or ""), repo.cache.local)
+
+    def path(self, digest: str) -> Path:
+        """Return where DVC (3.67) keeps an object."""
+        return Path(self.directory, "files", "md5", digest[:2], digest[2:])
+
+    def holds(self, digest: str) -> bool:
+        """Tell whether it has an object."""
+        return self.path(digest).exists()
+
+    def folder(self, digest: str) -> list[dict[str, Any]] | None:
+        """Return the files of a folder, as the cache lists them: ``md5`` and ``relpath``; None where it does not."""
+        try:
+            listed = json.loads(self.path(digest).read_bytes())
+        except (OSError, ValueError):
+            return None
+        # Who may write to the cache may name files anywhere in a list.
+        return listed if list_of(of_shape(LISTED))(listed) else None
+
+    def describe(self, digest: str) -> dict[str, Any]:
+        """Describe a file or folder that it holds all of."""
+        if not digest.endswith(".dir"):
+            return {"digest": digest, "size": self.path(digest).stat().st_size, "files": None}
+        files = [file | {"size": self.path(file["md5"]).stat().st_size} for file in self.folder(digest) or []]
+        return {"digest": digest, "size": sum(file["size"] for file in files), "files": files}
+
+    def part(self, whole: str, inside: str) -> dict[str, Any] | None:
+        """Describe a file or folder inside a folder that it holds all of, with the number of its files; else None.
+
+        Parameters
+        ----------
+        whole : str
+            The folder's digest.
+        inside : str
+            The part, seen from the folder.
+        """
+        if not whole.endswith(".dir") or not self.holds(whole):
+            return None
+        try:
+            found = part_of(self.describe(whole), inside)
+        except OSError:
+            return None
+        if found is None or found["files"] is None:
+            return found
+        digest, listing = digest_of_folder(found["files"])
+        # DVC lists whole outputs only. With a list of its own the part can be checked out as any other folder.
+        if not self.holds(digest):
+            self.add_listing(digest, listing)
+        return found | {"files": len(found["files"])}
+
+    def objects(self, digest: str) -> dict[str, int | None]:
+        """Return the objects of a file, or of a folder and all files in it, with their sizes where these are known."""
+        files = (self.folder(digest) or []) if digest.endswith(".dir") else []
+        return dict.fromkeys([digest, *(file["md5"] for file in files)])
+
+    def damage(
+        self,
+        sizes: Mapping[str, int | None],
+        *,
+        thorough: bool = False,
+        tell: Callable[[int], None] = lambda _bytes: None,
+    ) -> Iterator[Difference]:
+        """Yield the objects that are not what their names say; DVC (3.67) never reads one again that is read-only.
+
+        Parameters
+        ----------
+        sizes : mapping
+            By digest: the size, where it is known.
+        thorough, tell
+            As for `content.differences`.
+        """
+        # The name of a folder's object is the hash of its content, too.
+        held = {
+            self.path(digest): {"md5": digest.removesuffix(".dir"), "size": size}
+            for digest, size in sizes.items()
+            if self.holds(digest)
+        }
+        yield from differences(held, thorough=thorough, frozen=True, tell=tell)
+
+    def drop_damaged(self, sizes: Mapping[str, int | None]) -> list[Difference]:
+        """Remove objects that are not what their names say, as DVC does where it notices; return what was removed.
+
+        Raises
+        ------
+        MllamError
+            If one cannot be removed.
+        """
+        found = [one for one in self.damage(sizes) if one.certain]
+        for one in found:
+            try:
+                one.path.unlink(missing_ok=True)
+            except OSError as error:
+                what, why = f"this object of DVC's cache {one.what}", f"and cannot be removed ({error.strerror})"
+                raise MllamError(what, str(one.path), why, "have its owner remove it") from error
+        return found
+
+    def hold_to_its_name(self, digest: str, path: str) -> None:
+        """Refuse a file or folder of which an object is damaged, having removed that.
+
+        Parameters
+        ----------
+        path : str
+            What it is an input or output of, for people.
+
+        Raises
+        ------
+        MllamError
+            Naming the object.
+        """
+        # First the list of a folder's files: it names the others.
+        found = self.drop_damaged({digest: None}) or self.drop_damaged(self.objects(digest))
+        if found:
+            what = f"{path} is damaged in DVC's cache: an object {found[0].what}, and was removed"
+            way_out = "dvc pull, or start it again: what a stage makes is made again"
+            raise MllamError(what, str(found[0].path), next=way_out)
+
+    def copy(self, digest: str, target: Path) -> None:
+        """Copy a file, or a folder, to where it is not yet."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not digest.endswith(".dir"):
+            shutil.copyfile(self.path(digest), target)
+            return
+        target.mkdir()
+        for file in self.folder(digest) or []:
+            place = target / file["relpath"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.path(file["md5"]), place)
+
+    def add(self, files: Mapping[str, Path]) -> None:
+        """Give files, by their hashes, a second name in it; they are copied where that is another file system."""
+        from dvc_objects.fs.local import localfs
+
+        # They were compared with what was made a moment ago: no need to read them all again.
+        paths = [str(path) for path in files.values()]
+        self._objects.add(paths, localfs, list(files), hardlink=True, verify=False)
+
+    def add_listing(self, digest: str, content: bytes) -> None:
+        """Add the object that stands for a folder."""
+        self._objects.add_bytes(digest, content)
+        self._objects.protect(str(self.path(digest)))
+
+    @cached_property
+    def _objects(self) -> Any:
+        if self.opened is not None:
+            return self.opened
+        from dvc_data.hashfile.db import get_odb
+        from dvc_objects.fs.local import localfs
+
+        place = str(Path(self.directory, "files", "md5"))
+        return get_odb(localfs, place, shared=self.shared or None)

@@ -1,0 +1,302 @@
+"""``-S``, with the grammar of ``dvc exp run``: which experiments it means, and their parameter files.
+
+DVC reads it with Hydra; so do we, through DVC.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import shlex
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from mllam_exps.base import unreadable
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.git import git
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+MOST_EXPERIMENTS = 1000
+"""A sweep that means more is refused before its experiments are listed: it was a typing mistake, most likely."""
+LONGEST_NAME = 200
+"""git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
+_LONGEST_SHOWN = 400
+
+Overrides = dict[str, list[str]]
+"""By parameter file, what is set in it."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One experiment of a sweep: what is set, and the name that the user gave, if any."""
+
+    overrides: Overrides
+    name: str
+
+
+def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant]:
+    """Return the experiments that the options mean.
+
+    Parameters
+    ----------
+    set_params : sequence of str
+        The values of ``-S``.
+    name : str
+        The value of ``-n``; those of a sweep are counted, as DVC does.
+    inside : Path
+        Where the command is typed, seen from the repository's root: paths in ``-S`` start there.
+
+    Raises
+    ------
+    UsageError
+        If Hydra cannot read it, or if it means more than `MOST_EXPERIMENTS`.
+    """
+    if not set_params:
+        return [Variant({}, name)]
+    from dvc.exceptions import DvcException
+    from dvc.utils.cli_parse import to_path_overrides
+    from dvc.utils.hydra import get_hydra_sweeps, to_hydra_overrides
+    from hydra.errors import HydraException
+
+    by_file: Overrides = {}
+    for path, words in to_path_overrides(set_params).items():
+        by_file.setdefault(_inside(path, inside), []).extend(words)
+    where = _short(f"-S {' -S '.join(set_params)}")
+    try:
+        read = {file: to_hydra_overrides(words) for file, words in by_file.items()}
+        _refuse_too_many(read, where)
+        found = get_hydra_sweeps(by_file)
+    # Python itself refuses integers of more than 4,300 digits (ValueError), and lists a thousand brackets deep.
+    except (DvcException, HydraException, ValueError, RecursionError) as error:
+        why = _short(" ".join(str(error).split()))
+        raise UsageError("cannot be read", where, why, _GRAMMAR) from error
+    if not any(override.is_sweep_override() for words in read.values() for override in words):
+        return [Variant(by_file, name)]
+    overrides = [{file: list(words) for file, words in one.items()} for one in found]
+    if not overrides:
+        raise UsageError("means no value, and so no experiment", where, next=_GRAMMAR)
+    return [Variant(one, f"{name}-{n}" if name else "") for n, one in enumerate(overrides, 1)]
+
+
+_GRAMMAR = "-S [FILE:]KEY=VALUE, KEY=1,2,4, 'KEY=range(1,5)', +KEY=VALUE for a key that the file lacks"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _refuse_too_many(by_file: Mapping[str, Sequence[Override]], where: str) -> None:
+    """Count the experiments without listing them: Hydra would first make a list of them all.
+
+    Raises
+    ------
+    UsageError
+        If there are more than `MOST_EXPERIMENTS`.
+    """
+    counts = [_values(override) for words in by_file.values() for override in _last_of_each_key(words)]
+    number = math.prod(counts)
+    if number > MOST_EXPERIMENTS:
+        several = [f"{count:,}" for count in counts if count > 1]
+        product = f" ({' x '.join(several)})" if len(several) > 1 else ""
+        raise UsageError(
+            f"means {number:,} experiments{product}",
+            where,
+            f"one command submits at most {MOST_EXPERIMENTS:,}",
+            "take fewer values or a larger step, e.g. 'KEY=range(0,100,10)', or share them among several commands",
+        )
+
+
+def _last_of_each_key(overrides: Sequence[Override]) -> list[Override]:
+    """Return what Hydra uses where a key is given more than once."""
+    return list({override.get_key_element(): override for override in overrides}.values())
+
+
+def _values(override: Override) -> int:
+    """Return how many values an override means.
+
+    Raises
+    ------
+    ValueError
+        For a range that has no end, or no step.
+    """
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    sweep = override.value()
+    if isinstance(sweep, ChoiceSweep):
+        return len(sweep.list)
+    if not isinstance(sweep, RangeSweep) or sweep.start is None or sweep.stop is None:
+        return 1
+    bounds = (sweep.start, sweep.stop, sweep.step)
+    if not all(isinstance(number, int) or math.isfinite(number) for number in bounds):
+        raise ValueError(f"the numbers of a range must be finite: {override.input_line}")
+    start, stop, step = map(Decimal, bounds)
+    if step == 0:
+        raise ValueError(f"the step of a range must not be 0: {override.input_line}")
+    return max(0, math.ceil((stop - start) / step))
+
+
+def _inside(path: str, inside: Path) -> str:
+    normal = os.path.normpath(inside / path)
+    if normal.startswith("..") or Path(normal).is_absolute():
+        raise UsageError("lies outside of the repository", f"-S {path}")
+    return normal
+
+
+def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, str], inside: Path = Path()) -> None:
+    """Write the parameters into the files of a checkout.
+
+    Parameters
+    ----------
+    hydra : mapping
+        DVC's configuration of that name: with ``enabled`` Hydra composes ``params.yaml``.
+    inside : Path
+        Where ``-S`` was typed, seen from the root: so are the paths that are proposed.
+
+    Raises
+    ------
+    UsageError
+        Naming the parameter.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides, compose_and_dump
+    from dvc.utils.serialize import ParseError
+    from hydra.errors import HydraException
+
+    composed = "params.yaml" if hydra.get("enabled") else None
+    # Composition happens without any -S, too.
+    first: Overrides = {composed: []} if composed else {}
+    for file, words in (first | dict(overrides)).items():
+        path, shown = root / file, os.path.relpath(file, inside)
+        try:
+            if file == composed:
+                _alone(path)
+                module = hydra.get("config_module")
+                where = None if module else str(root / hydra.get("config_dir", "conf"))
+                plugins = str(root / hydra.get("plugins_path", ""))
+                compose_and_dump(path, where, module, hydra.get("config_name", "config"), plugins, words)
+            elif not path.is_file():
+                way_out = _elsewhere(root, file, words, inside) or _other_file(root, file, words, inside)
+                raise UsageError("there is no such file", f"-S {shown}:{words[0]}", next=way_out)
+            else:
+                _alone(path)
+                apply_overrides(path, words)
+        except ParseError as error:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            raise unreadable.refusal(file, text, error) from error
+        except (DvcException, HydraException) as error:
+            why = " ".join(str(error.__cause__ or error).split())
+            way_out = _elsewhere(root, file, words, inside) or _near(path, file, words, inside) or _GRAMMAR
+            raise UsageError("cannot be set", f"-S {shown}:{' '.join(words)}", why, way_out) from error
+        except KeyError as error:
+            raise UsageError("is no file of parameters", f"-S {shown}", f"its name ends in {error}") from error
+
+
+def _elsewhere(root: Path, file: str, words: list[str], inside: Path) -> str:
+    """Name the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
+    for other in sorted(name for name in _tracked(root) - {file} if Path(name).suffix in {".yaml", ".yml"}):
+        known = _keys_of(root / other)
+        for word in words:
+            if word.partition("=")[0] in known:
+                return f"did you mean {_typed(other, word, inside)}?"
+    return ""
+
+
+def _other_file(root: Path, file: str, words: list[str], inside: Path) -> str:
+    """Name the parameter file that was meant, where there is none of that name: its folder was left out, mostly."""
+    known = sorted(name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file())
+    by_stem = {Path(name).stem: name for name in reversed(known)}
+    near = difflib.get_close_matches(Path(file).stem, by_stem, 1)
+    return f"did you mean {_typed(by_stem[near[0]], words[0], inside)}?" if near else ""
+
+
+def _tracked(root: Path) -> set[str]:
+    """Return the parameter files that stages name, and that are there."""
+    stages = (yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}).get("stages") or {}
+    entries = (entry for stage in stages.values() for entry in stage.get("params") or () if isinstance(entry, dict))
+    return {name for entry in entries for name in entry if (root / name).is_file()}
+
+
+def _near(path: Path, file: str, words: list[str], inside: Path) -> str:
+    """Say which key was meant, where one that the file lacks is nearly right."""
+    known = _keys_of(path) if path.suffix in {".yaml", ".yml"} else []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key.startswith("+") and key.lstrip("+") in known:
+            return f"{_typed(file, word.lstrip('+'), inside)}: the file has that key"
+        if key not in known and (near := difflib.get_close_matches(key, known, 1)):
+            return f"did you mean {_typed(file, near[0] + equals + value, inside)}? (+{word} adds the key)"
+    return ""
+
+
+def _typed(file: str, word: str, inside: Path) -> str:
+    """Return the option as it has to be typed in a folder of the repository."""
+    return f"-S {shlex.quote(f'{os.path.relpath(file, inside)}:{word}')}"
+
+
+def _keys_of(path: Path) -> list[str]:
+    try:
+        return _keys(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError, OSError):
+        return []  # whoever reads that file says what is wrong with it
+
+
+def _keys(values: object, prefix: str = "") -> list[str]:
+    if not isinstance(values, dict):
+        return []
+    names = [(f"{prefix}{key}", value) for key, value in values.items()]
+    return [found for name, value in names for found in [name, *_keys(value, f"{name}.")]]
+
+
+def _alone(path: Path) -> None:
+    """Make a file no other's hard link: it is about to be written in place."""
+    path = path.resolve()
+    if path.is_file():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+
+
+def saved_in_git(origin: Path, baseline: str) -> dict[str, str]:
+    """Return the DVC experiments that start from a commit: their own commits, by name."""
+    start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
+    found = git(origin, "for-each-ref", "--format=%(objectname) %(refname)", start)
+    pairs = (line.split(" ", 1) for line in found.splitlines())
+    return {ref.removeprefix(start): commit for commit, ref in pairs}
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that DVC or git would.
+
+    Raises
+    ------
+    UsageError
+        With what is wrong.
+    """
+    if len(name.encode()) > LONGEST_NAME:
+        raise UsageError("is too long for an experiment's name", f"-n {name[:20]}…", f"{LONGEST_NAME} bytes fit")
+    command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
+    if "/" in name or name.startswith("-") or subprocess.run(command, check=False).returncode != 0:
+        raise UsageError(
+            "cannot be an experiment's name",
+            f"-n {name!r}",
+            "git takes no spaces, `..`, `~^:?*[\\`, no dot at an end; DVC no slash",
+            "letters, digits, - and _ are good",
+        )
+
+
+def new_name(taken: Collection[str]) -> str:
+    """Return a name as DVC makes them up, that is not taken."""
+    from dvc.repo.experiments.utils import gen_random_name
+
+    while (name := str(gen_random_name())) in taken:
+        pass
+    return name

@@ -1,0 +1,396 @@
+"""``dvc.yaml`` as a graph of stages, and the run keys of its stages.
+
+A run key is *input-addressed*: an input that another stage makes counts by that stage's own key, so the keys of a whole
+experiment are known before anything has run. A source input counts by its content. External archives, which nobody
+hashes, stand in ``version.mllam.txt`` with the digest of their metadata, and so come in as parameters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc import index, results, sources
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.index import is_bookkeeping, is_elsewhere, is_ours, open_repo, stage_name
+from mllam_exps.dvc.results import Answer
+from mllam_exps.identity.content import md5_of_file
+from mllam_exps.identity.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
+
+if TYPE_CHECKING:
+    from dvc.output import Output as DvcOutput
+    from dvc.repo import Repo
+    from dvc.stage import Stage as DvcStage
+
+SHORTENED_IN_SMOKE = {"train", "evaluate"}
+"""The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
+
+
+def _of_stage(problem: UsageError, stage: str) -> UsageError:
+    """Return what is wrong with an input, with the stage that reads it."""
+    where = f"dvc.yaml: {stage}" if problem.where == "dvc.yaml" else problem.where
+    return UsageError(problem.what, where, problem.why, problem.next)
+
+
+def _lookup(mapping: Mapping[str, Any], dotted: str) -> Any:
+    """Follow ``a.b`` through nested mappings; KeyError where it leads nowhere."""
+    value: Any = mapping
+    for part in dotted.split("."):
+        if not isinstance(value, Mapping):
+            raise KeyError(dotted)
+        value = value[part]
+    return value
+
+
+class Pipeline:
+    """The stages of one workspace.
+
+    Parameters
+    ----------
+    repo : dvc.repo.Repo
+        The opened repository. Opening takes no lock, so that this works inside a stage's command.
+    versions : callable
+        Returns the content of ``version.mllam.txt`` as it would be written now; called at most once.
+    known_result : callable
+        Given a run key and an output's path, the digest that the run store knows for it, or None.
+    as_it_lies : bool
+        Whether an input that a stage makes is what lies in the workspace. True inside a stage's command: that is what
+        the program reads, whatever DVC was told to run (`--single-item`, say). False where keys are asked for before
+        anything has run: then such an input is what its stage will make of the files as they are now.
+    ask_dvc : bool
+        Whether what DVC knows of a stage's result counts.
+    smoke : bool
+        Whether training and evaluation are those of `mllam-exps smoke`.
+    content : callable
+        Given the path of an input that no stage makes, seen from the root, the digest of what it holds now.
+    known_to_dvc : mapping
+        What DVC is known to have of stages, by name; it is asked for the others.
+    """
+
+    def __init__(
+        self,
+        repo: Repo,
+        versions: Callable[[], Mapping[str, Any]],
+        known_result: Callable[[str, str], str | None] = lambda _key, _path: None,
+        *,
+        as_it_lies: bool = True,
+        ask_dvc: bool = True,
+        smoke: bool = False,
+        content: Callable[[str], str] | None = None,
+        known_to_dvc: Mapping[str, Answer] | None = None,
+    ) -> None:
+        self.repo = repo
+        self.root = Path(repo.root_dir)
+        self.as_it_lies = as_it_lies
+        self.ask_dvc = ask_dvc
+        self.smoke = smoke
+        self._content = content or (lambda path: sources.content_of(repo, self.root / path).digest)
+        self._versions_source = versions
+        self._versions: Mapping[str, Any] | None = None
+        self._known_result = known_result
+        self._definitions: dict[str, RunDefinition] = {}
+        self._known_to_dvc: dict[str, Answer] = dict(known_to_dvc or {})
+
+    @classmethod
+    def open(cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any) -> Pipeline:
+        """Open the DVC repository at `root`.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or ``dvc.yaml`` is not valid.
+        """
+        return cls(open_repo(root), versions, **options)
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The stages of ``dvc.yaml``, in order of writing."""
+        return [stage_name(s) for s in self.repo.index.stages if not s.is_data_source]
+
+    def in_order(self, names: Iterable[str] | None = None) -> list[str]:
+        """Return the stages, by default all, and those that they need, each behind those whose outputs it reads."""
+        ordered: list[str] = []
+
+        def add(name: str) -> None:
+            if name not in ordered:
+                for need in self.needs(name):
+                    add(need)
+                ordered.append(name)
+
+        for name in self.stage_names if names is None else names:
+            add(name)
+        return ordered
+
+    def needs(self, name: str) -> list[str]:
+        """Return the stages whose outputs a stage reads."""
+        makers = [stage for dep in self.dvc_stage(name).deps for stage, _ in self._makers(dep.fs_path)]
+        return list(dict.fromkeys(stage_name(stage) for stage in makers if not stage.is_data_source))
+
+    def dvc_stage(self, name: str) -> DvcStage:
+        """Return DVC's own object for a stage.
+
+        Raises
+        ------
+        UsageError
+            If ``dvc.yaml`` has no such stage; the nearest one is named.
+        """
+        for stage in self.repo.index.stages:
+            if not stage.is_data_source and stage_name(stage) == name:
+                return stage
+        import difflib
+
+        near = difflib.get_close_matches(name, self.stage_names, 1)
+        raise UsageError(
+            f"no stage {name!r} in dvc.yaml",
+            next=f"did you mean {near[0]}?" if near else f"its stages are: {', '.join(self.stage_names)}",
+        )
+
+    def versions(self) -> Mapping[str, Any]:
+        """Return the versions of the programs as they are now."""
+        if self._versions is None:
+            self._versions = self._versions_source()
+        return self._versions
+
+    def definition(self, name: str) -> RunDefinition:
+        """Return what defines the result of stage `name` as the workspace is now."""
+        if name not in self._definitions:
+            stage = self.dvc_stage(name)
+            values = self._values(stage)
+            self._definitions[name] = RunDefinition(
+                stage=name,
+                params={file: self.counting(stage, file, read) for file, read in values.items()},
+                inputs=self._all_inputs(stage),
+                outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
+                smoke=self.smoke and name in SHORTENED_IN_SMOKE,
+                commands=() if is_ours(stage) else index.commands(stage),
+                folder=self.relative(stage.wdir),
+                values=values,
+            )
+        return self._definitions[name]
+
+    def _all_inputs(self, stage: DvcStage) -> tuple[Input, ...]:
+        """Return what a stage reads.
+
+        Raises
+        ------
+        MllamError
+            With everything that is wrong with any of them.
+        """
+        found: list[Input] = []
+        problems: list[MllamError] = []
+        for dep in stage.deps:
+            if dep.hash_name != "params":
+                try:
+                    found += self._inputs(dep)
+                except UsageError as problem:
+                    problems.append(_of_stage(problem, stage_name(stage)))
+        if problems:
+            raise problems[0] if len(problems) == 1 else Problems(problems=problems)
+        return tuple(found)
+
+    def counting(self, stage: DvcStage, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what counts of the values that a stage tracks of a parameter file.
+
+        What a parameter means to a program, its stage says; a command of one's own takes each as it is.
+
+        Raises
+        ------
+        UsageError
+            If DVC cannot track a value.
+        """
+        if is_ours(stage) and file != VERSIONS_FILE:
+            from mllam_exps import stages
+
+            values = stages.counting(stage_name(stage), file, values)
+        return {name: plain(value, f"{file}: {name}") for name, value in values.items()}
+
+    def known_to_dvc(self, name: str) -> Mapping[str, Any]:
+        """Return what DVC knows of a stage's result: its outputs by path; empty where it knows nothing."""
+        return self.answer_of_dvc(name).outputs
+
+    def answer_of_dvc(self, name: str) -> Answer:
+        """Return that, with what it was made from."""
+        if name not in self._known_to_dvc:
+            found = results.known(self, name) if self.ask_dvc else None
+            self._known_to_dvc[name] = found or Answer({}, {})
+        return self._known_to_dvc[name]
+
+    def digest_of(self, source: Input) -> str | None:
+        """Return the digest that the run store knows for an input that a run makes, or None."""
+        return self._known_result(source.run, source.path) if source.run else None
+
+    def source(self, path: str) -> dict[str, Any] | None:
+        """Describe an input that was added with `dvc add`, or a part of one, by its ``.dvc`` file; else None."""
+        place = self.root / path
+        for stage, out in self._makers(str(place)):
+            whole = Path(out.fs_path)
+            if not stage.is_data_source or not out.hash_info:
+                continue
+            if whole == place:
+                return {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
+            if whole in place.parents:
+                return Cache.of(self.repo).part(out.hash_info.value, place.relative_to(whole).as_posix())
+        return None
+
+    def made(self) -> list[str]:
+        """Return what the stages of ``dvc.yaml`` make, but for what is written when an experiment is planned."""
+        stages = [s for s in self.repo.index.stages if not (s.is_data_source or is_elsewhere(s) or is_bookkeeping(s))]
+        return sorted(self.relative(out.fs_path) for stage in stages for out in stage.outs)
+
+    def added_inputs(self, name: str) -> list[str]:
+        """Return the outputs of `dvc add` that a stage reads."""
+        makers = [found for dep in self.dvc_stage(name).deps for found in self._makers(dep.fs_path)]
+        return [self.relative(out.fs_path) for stage, out in makers if stage.is_data_source]
+
+    def relative(self, path: str) -> str:
+        """Return a path as seen from the repository's root.
+
+        Raises
+        ------
+        UsageError
+            If it lies elsewhere.
+        """
+        try:
+            return Path(path).relative_to(self.root).as_posix()
+        except ValueError:
+            what = "lies outside of the repository, and no run can be known by it"
+            # The root may be a clone's, of which nobody knows.
+            shown = os.path.relpath(path, self.root)
+            way_out = "put it into the repository, or dvc add it there"
+            raise UsageError(what, shown, "dvc.yaml names it", way_out) from None
+
+    def _values(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
+        params: dict[str, dict[str, Any]] = {}
+        for dep in stage.deps:
+            if dep.hash_name != "params":
+                continue
+            file = self.relative(dep.fs_path)
+            read = params.setdefault(file, {})  # the same file may be named twice: `own.yaml`, `./own.yaml`
+            if file == VERSIONS_FILE:
+                # The file is made by a stage: what it says is known only after that has run. A key counts what it
+                # would say, so that keys are known beforehand, and the attempt is held to it.
+                read |= self._tracked_versions(stage_name(stage), dep.params)
+            else:
+                self._refuse_made_parameters(stage_name(stage), dep, file)
+                if not Path(dep.fs_path).is_file():
+                    raise UsageError(
+                        "there is no such file", file, f"stage {stage_name(stage)} in dvc.yaml depends on it"
+                    )
+                read |= index.parameters(self.repo.index, dep, file)
+                missing = sorted(set(dep.params) - set(read))
+                if missing:
+                    raise UsageError(
+                        f"the key {missing[0]} is missing",
+                        where=file,
+                        why=f"stage {stage_name(stage)} in dvc.yaml depends on it",
+                        next=f"add it to {file}",
+                    )
+        return params
+
+    def parameters_of(self, stage: str) -> dict[str, dict[str, Any]]:
+        """Return the values of a stage's parameters as ``dvc.lock`` has them: by file, as ``dvc.yaml`` names it."""
+        found, values = {}, self.definition(stage).values
+        for dep in self.dvc_stage(stage).deps:
+            if dep.hash_name == "params":
+                read = values[self.relative(dep.fs_path)]
+                found[str(dep.def_path)] = {name: read[name] for name in dep.params or read}
+        return found
+
+    def _refuse_made_parameters(self, stage: str, dep: Any, file: str) -> None:
+        """Refuse parameters that are read before they are made, and so would be those of another experiment.
+
+        Raises
+        ------
+        UsageError
+            Naming who makes them.
+        """
+        makers = [] if self.as_it_lies else self._makers(dep.fs_path)
+        for maker, out in makers:
+            lies = self.root / file
+            made = self._made(file, maker, out)
+            digest = made.digest or self.digest_of(made)
+            if self.ask_dvc and made.run and lies.is_file() and md5_of_file(lies) == digest:
+                continue  # it is what its stage makes of the files as they are
+            where, name = f"dvc.yaml: {stage}", stage_name(maker)
+            if maker.is_data_source:
+                what, why = f"tracks parameters of {file}, which was added with `dvc add`", "a clone lacks it"
+                raise UsageError(what, where, f"{why} until it is checked out", f"have git keep {file}, or dvc exp run")
+            what = f"tracks parameters of {file}, which stage {name} makes"
+            why = "their values are known only after that has run"
+            raise UsageError(what, where, why, f"name {file} in its deps instead of its params, or dvc exp run")
+
+    def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
+        if not names:
+            return dict(self.versions())
+        tracked = {}
+        for name in names:
+            try:
+                tracked[name] = _lookup(self.versions(), name)
+            except KeyError:
+                raise UsageError(
+                    f"stage {stage} depends on the version of {name!r}, which is not written down",
+                    where="dvc.yaml",
+                    next=f"use one of: {', '.join(self.versions())}",
+                ) from None
+        return tracked
+
+    def _makers(self, path: str) -> list[tuple[DvcStage, DvcOutput]]:
+        """Return the stages, with their outputs, that `path` is, lies in, or contains."""
+        return index.makers(self.repo.index).of(path)
+
+    def _inputs(self, dep: Any) -> Iterator[Input]:
+        """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
+        makers = self._makers(dep.fs_path)
+        inside = [(stage, out) for stage, out in makers if Path(dep.fs_path) in Path(out.fs_path).parents]
+        for stage, out in inside:
+            yield self._made(self.relative(out.fs_path), stage, out)
+        if inside:
+            yield from self._beside(dep, inside)
+        elif makers:
+            yield self._made(self.relative(dep.fs_path), *makers[0])
+        else:
+            path = self.relative(dep.fs_path)
+            yield Input(path, None, self._content(path), tracked=False)
+
+    def _beside(self, dep: Any, inside: list[tuple[DvcStage, DvcOutput]]) -> Iterator[Input]:
+        """Yield the files of a folder that no stage makes, beside those that stages do."""
+        made = {Path(out.fs_path) for _, out in inside}
+        for file in sorted(sources.files_of(self.repo, Path(dep.fs_path))) if dep.exists else ():
+            path = Path(file)
+            if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
+                yield Input(self.relative(file), None, md5_of_file(path), tracked=False)
+
+    def _made(self, path: str, stage: DvcStage, out: DvcOutput) -> Input:
+        """Describe an input that a stage makes, or that was added with `dvc add`: an output, or a part of one."""
+        if is_bookkeeping(stage) and (self.root / path).is_file():
+            return Input(path, None, md5_of_file(self.root / path), tracked=False)  # no run makes it
+        lies = None
+        if self.as_it_lies and (self.root / path).exists():
+            lies = sources.content_of(self.repo, self.root / path).digest
+        if stage.is_data_source:
+            # The hash in the .dvc file is the content; hashing terabytes again would tell no more.
+            digest = lies or (self.source(path) or {}).get("digest") or self._content(path)
+            return Input(path, None, digest, tracked=True)
+        key = self.definition(stage_name(stage)).key
+        known = self._known_result(key, path)
+        if lies is None:
+            # What the run store has is asked when it is laid out: a result may be about to be made again.
+            by_dvc = None if known else self._known_digest_by_dvc(stage, path)
+            return Input(path, key, by_dvc, tracked=bool(out.use_cache))
+        if lies == (known or self._known_digest_by_dvc(stage, path)):
+            return Input(path, key, lies, tracked=bool(out.use_cache))
+        # The stage would make something else of the files as they are: it counts as what it is.
+        return Input(path, None, lies, tracked=True)
+
+    def _known_digest_by_dvc(self, stage: DvcStage, path: str) -> str | None:
+        """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
+        for whole, described in self.known_to_dvc(stage_name(stage)).items():
+            if path == whole:
+                return str(described["digest"])
+            if path.startswith(f"{whole}/"):
+                found = Cache.of(self.repo).part(described["digest"], path.removeprefix(f"{whole}/"))
+                return str(found["digest"]) if found else None
+        return None

@@ -1,0 +1,129 @@
+"""What is made ready around a stage's program: modules, scripts, the virtual environment, variables.
+
+No shell text is ever made from a command: a command travels as an argument vector, and what the machine file
+says is quoted, value by value.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from mllam_exps.machines.machine_files import FOLDER, Machine
+
+FAILED = 78
+"""Exit code when modules or scripts fail (EX_CONFIG): the program was never started."""
+
+_LEFT_BEHIND = ("SLURM_", "SBATCH_", "SRUN_", "DVC_")
+# Settings of the site or the user, not traces of a job or of a DVC run around us.
+_KEPT = frozenset(
+    {
+        "SLURM_CONF",
+        "DVC_SITE_CACHE_DIR",
+        "DVC_GLOBAL_CONFIG_DIR",
+        "DVC_SYSTEM_CONFIG_DIR",
+        "DVC_NO_ANALYTICS",
+    }
+)
+
+# A script that is sourced may `exit`, with 0 too: the trap turns every end before our own into a failure that
+# says where. Neither `set -e` nor `set -u`: module systems and activation scripts break under both.
+_SAY = "the environment could not be made ready, stopped at"
+_GUARD = [
+    "mllam_exps_step='the start'",
+    'mllam_exps_cwd="$PWD"',
+    f"trap 'echo \"mllam-exps: {_SAY}: $mllam_exps_step\" >&2; exit {FAILED}' EXIT",
+]
+_UNGUARD = ['cd "$mllam_exps_cwd" || exit', "trap - EXIT", "unset mllam_exps_step mllam_exps_cwd"]
+
+# A shell that is no login shell often has no `module` yet.
+_FIND_MODULE = """\
+if ! type module >/dev/null 2>&1; then
+  for mllam_exps_file in "${LMOD_PKG:-/usr/share/lmod/lmod}/init/bash" \\
+      "${MODULESHOME:-/usr/share/modules}/init/bash" \\
+      /etc/profile.d/z00_lmod.sh /etc/profile.d/lmod.sh /etc/profile.d/modules.sh; do
+    if [ -r "$mllam_exps_file" ]; then . "$mllam_exps_file"; type module >/dev/null 2>&1 && break; fi
+  done
+  unset mllam_exps_file
+fi
+mllam_exps_step='no command named module on this host'
+type module >/dev/null 2>&1 || exit"""
+
+
+def variables(machine: Machine) -> dict[str, str]:
+    """Return the variables that a machine sets; not PATH, and not those of its modules and scripts."""
+    values = {"VIRTUAL_ENV": str(machine.venv)}
+    if machine.paths.cartopy_data:
+        values["CARTOPY_DATA_DIR"] = str(machine.paths.cartopy_data)
+    return values | machine.environment.variables
+
+
+def python(machine: Machine) -> Path:
+    """Return the Python that runs the stages' programs."""
+    return machine.venv / "bin" / "python"
+
+
+def prologue(machine: Machine, root: Path) -> list[str]:
+    """Return the lines of bash that make the environment ready.
+
+    They end the shell with a message and `FAILED` if a module or a script fails. They belong before all else
+    in a batch script: they use the EXIT trap, and leave none behind.
+
+    Parameters
+    ----------
+    machine : Machine
+        The machine.
+    root : Path
+        The repository, whose machines/ folder holds the scripts.
+    """
+    setup = machine.environment
+    lines: list[str] = []
+    if setup.modules or setup.source:
+        lines += _GUARD
+    if setup.modules:
+        lines += _FIND_MODULE.splitlines()
+    for module in setup.modules:
+        lines += [f"mllam_exps_step={shlex.quote(f'module load {module}')}"]
+        lines += [f"module load {shlex.quote(module)} || exit"]
+    for script in setup.source:
+        path = root / FOLDER / os.path.expanduser(script)  # noqa: PTH111 - an unknown ~user stays as it is
+        lines += [f"mllam_exps_step={shlex.quote(f'source {path}')}", f". {shlex.quote(str(path))} || exit"]
+    if setup.modules or setup.source:
+        lines += _UNGUARD
+    # After the modules, which may bring a Python of their own.
+    lines += ["unset PYTHONHOME", f'export PATH={shlex.quote(str(machine.venv / "bin"))}:"$PATH"']
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables(machine).items()]
+    return lines
+
+
+def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
+    """Return the argument vector that runs a command inside the machine's environment.
+
+    Parameters
+    ----------
+    machine : Machine
+        The machine.
+    root : Path
+        The repository.
+    argv : list of str
+        The command, handed on as it is: no shell reads it.
+    """
+    if machine.environment.modules or machine.environment.source:
+        # Set aside, or a sourced script (Intel's setvars.sh) would take the command for its own arguments.
+        aside = ['mllam_exps_argv=("$@")', "set --"]
+        text = "\n".join([*aside, *prologue(machine, root), 'exec "${mllam_exps_argv[@]}"'])
+        return ["bash", "-c", text, "mllam-exps", *argv]
+    path = f"PATH={machine.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    values = [f"{name}={value}" for name, value in variables(machine).items()]
+    return ["env", "-u", "PYTHONHOME", path, *values, *argv]
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for programs that we start, without what a job or a DVC around us left in it.
+
+    ``SLURM_NTASKS`` of an outer job would count in an inner one, ``SBATCH_*`` would stand beside the machine
+    file, and ``DVC_ROOT`` would send an inner DVC elsewhere. Settings such as ``SLURM_CONF`` stay.
+    """
+    return {k: v for k, v in environ.items() if k in _KEPT or not k.startswith(_LEFT_BEHIND)}

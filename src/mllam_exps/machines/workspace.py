@@ -1,0 +1,152 @@
+"""Where we are: the workspace that DVC works in, the repository it belongs to, and what a killed DVC left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.git import ask_git
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+    from mllam_exps.machines.machine_files import Machine
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A checkout in which DVC works.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``dvc.yaml`` is.
+    origin : Path
+        The repository that the user works in: the root itself, unless this is one of DVC's temporary workspaces.
+        Machine files, logs and the tracking database are the origin's.
+    experiment : str
+        Name of the DVC experiment; ``workspace`` outside `dvc exp run`.
+    commit : str
+        The commit that the experiment starts from; empty where there is none.
+    """
+
+    root: Path
+    origin: Path
+    experiment: str
+    commit: str
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Workspace:
+        """Return the workspace that contains `directory`, by default the current one.
+
+        Raises
+        ------
+        UsageError
+            If there is no ``dvc.yaml`` in it or above it.
+        """
+        environ = os.environ if environ is None else environ
+        start = (directory or Path.cwd()).resolve()
+        root = next((d for d in (start, *start.parents) if (d / "dvc.yaml").is_file()), None)
+        if root is None:
+            raise UsageError(
+                "no dvc.yaml here or above",
+                where=str(start),
+                next="cd to an experiment, or make one: mllam-exps init DIRECTORY --from north-atlantic-2025",
+            )
+        return cls(
+            root=root,
+            origin=origin_root(root, environ),
+            experiment=environ.get("DVC_EXP_NAME") or "workspace",
+            commit=environ.get("DVC_EXP_BASELINE_REV") or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
+        )
+
+    def store_directory(self, machine: Machine, repo: Repo) -> Path:
+        """Return where the run store is: what the machine file says, else beside the objects of DVC's cache.
+
+        Beside the cache it is on the cache's file system, so that outputs get there as hard links; whoever shares the
+        cache shares the store; and every temporary workspace of a repository finds the same one.
+        """
+        if machine.paths.run_store is not None:
+            return machine.paths.run_store
+        return Path(repo.cache.local_cache_dir) / "mllam-exps"
+
+
+def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
+    """Return the repository in which the user works, from whatever copy of it DVC works in.
+
+    Parameters
+    ----------
+    root : Path
+        The user's checkout, one of DVC's temporary ones, or a clone made for an experiment.
+    environ : mapping
+        ``MLLAM_EXPS_ORIGIN`` there, or ``mllam-exps.origin`` in its git configuration, names a clone's origin.
+    """
+    root = root.resolve()
+    told = environ.get("MLLAM_EXPS_ORIGIN") or ask_git(root, "config", "--get", "mllam-exps.origin")
+    if told:
+        return Path(told).resolve()
+    # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs: only an ancestor counts.
+    if dvc_root := environ.get("DVC_ROOT"):
+        origin = Path(dvc_root).resolve()
+        if root.is_relative_to(origin) and (origin / ".dvc").is_dir():
+            return origin
+    for parent in root.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2]
+    return root
+
+
+def typed(root: Path, path: str) -> str:
+    """Return a path of a repository as it has to be typed in the current directory."""
+    return shlex.quote(os.path.relpath(root / path))
+
+
+def leftovers(root: Path, since: float | None = None) -> list[str]:
+    """Say in words what a killed `dvc exp run` left behind in a workspace.
+
+    DVC 3.67 detaches HEAD while an experiment runs in the workspace, and puts it back at the end. Killed in between it
+    leaves HEAD detached, for good, and its own refs; the next `dvc exp run` works, but no commit reaches a branch.
+
+    Parameters
+    ----------
+    since : float, optional
+        When the `dvc exp run` that works here now was started; without it none does. What it did itself is no leftover.
+    """
+    if ask_git(root, "symbolic-ref", "-q", "HEAD") or not ask_git(root, "for-each-ref", "refs/exps/exec/"):
+        return []
+    if since is None and _dvc_works_in(root):
+        return []
+    detached, branch = _last_detachment(root)
+    # git's reflog has whole seconds.
+    if not branch or (since is not None and detached >= since - 1.0):
+        return []
+    return [f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"]
+
+
+def _dvc_works_in(root: Path) -> bool:
+    """Tell whether a `dvc` command of this host has this directory as its own."""
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(root) and any(Path(word).name == "dvc" for word in process.cmdline()[:4]):
+                return True
+        except (psutil.Error, OSError):
+            continue
+    return False
+
+
+def _last_detachment(root: Path) -> tuple[float, str]:
+    """Return when HEAD last left a branch, and which; an empty name if it never did."""
+    for line in ask_git(root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD").splitlines():
+        selector, _, message = line.partition("\t")
+        match = re.match(r"checkout: moving from (\S+) to [0-9a-f]{40}", message)
+        if match and ask_git(root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"):
+            return float(selector.removeprefix("HEAD@{").removesuffix("}")), match[1]
+    return 0.0, ""

@@ -1,0 +1,1 @@
+"""What can be found wrong before anything is submitted: environment, parameters, data, what a scheduler refuses."""

@@ -1,0 +1,203 @@
+"""Which stages a job can run, and which files it would find: all that is wrong with any of them is told at once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps import stages
+from mllam_exps.base import git
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc import index
+from mllam_exps.dvc.index import always_runs, is_bookkeeping, is_elsewhere, is_ours, is_plain, makers
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.machines import workspace
+from mllam_exps.preflight import named_files
+from mllam_exps.repository import clones
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+
+class StageChecks:
+    """Looks at the stages of one submission.
+
+    Parameters
+    ----------
+    root : Path
+        The repository in which it is typed.
+    note : callable
+        Is told what a user should know, and what stops nothing.
+    """
+
+    def __init__(self, root: Path, note: Callable[[str], None]) -> None:
+        self.root = root
+        self.note = note
+
+    @cached_property
+    def _untracked(self) -> list[str]:
+        return clones.untracked(self.root)
+
+    def definitions(self, pipeline: Pipeline, asked: Iterable[str]) -> dict[str, RunDefinition]:
+        """Return what defines the runs of all stages asked for, but for those that make no result.
+
+        Raises
+        ------
+        Problems
+            With what is wrong with any of them: no job can run it, or its inputs are missing.
+        """
+        found: dict[str, RunDefinition] = {}
+        problems: list[MllamError] = []
+        for stage in asked:
+            problems += _problems(lambda: self._check(pipeline, stage))  # noqa: B023 - called at once
+            if not is_bookkeeping(pipeline.dvc_stage(stage)):
+                problems += _problems(lambda: found.update({stage: pipeline.definition(stage)}))  # noqa: B023
+        told = {str(problem): problem for problem in problems}  # a stage behind another one needs its definition, too
+        if told:
+            raise Problems(problems=list(told.values()))
+        return found
+
+    def _check(self, pipeline: Pipeline, stage: str) -> None:
+        """Refuse a stage that no job can run; note what a user should know of one that is not ours.
+
+        Raises
+        ------
+        UsageError
+            Naming it.
+        """
+        found = pipeline.dvc_stage(stage)
+        if is_elsewhere(found):
+            raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
+        if stage == SAVE:
+            what = "is what the last job of every experiment is called"
+            raise UsageError(what, f"dvc.yaml: {stage}", next="give the stage another name")
+        if found.frozen and not pipeline.known_to_dvc(stage):
+            why = "its result is not that of the files as they are, and DVC would take it all the same"
+            raise UsageError("is frozen", f"dvc.yaml: {stage}", why, f"dvc unfreeze {stage}, or dvc exp run")
+        if is_ours(found) and not is_plain(found):
+            why = "its job would run something else than DVC does"
+            way_out = f"have its cmd be `mllam-exps run {stage}`, and put what else it does into a stage of its own"
+            raise UsageError("calls `mllam-exps run` beside other things", f"dvc.yaml: {stage}", why, way_out)
+        if is_ours(found):
+            _ = is_bookkeeping(found) or stages.get(stage)
+            return
+        if kept := next((out for out in found.outs if out.persist), None):
+            what = f"keeps what an earlier run left in {kept.def_path} (persist: true)"
+            why = "its result is then not that of its inputs, and no run can be known by these"
+            raise UsageError(what, f"dvc.yaml: {stage}", why, f"dvc exp run, or take persist away from {kept.def_path}")
+        self._check_named(pipeline, stage)
+        if self._untracked and not _is_known(pipeline, stage):
+            self.note(f"the job of {stage} does not have files that git does not track: {', '.join(self._untracked)}")
+        if always_runs(found):
+            self.note(f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs")
+
+    def _check_named(self, pipeline: Pipeline, stage: str) -> None:
+        """Refuse a command that names a file which its job would not find; note one whose content does not count.
+
+        What the repository itself ignores is noted only: the command may write it.
+
+        Raises
+        ------
+        UsageError
+            Naming the file, and how git takes it in.
+        """
+        found = pipeline.dvc_stage(stage)
+        folder = self.root / pipeline.relative(found.wdir)
+        deps = {Path(dep.fs_path) for dep in found.deps}
+
+        def is_dep(path: str) -> bool:
+            return not deps.isdisjoint({Path(path), *Path(path).parents})
+
+        lost: list[MllamError] = []
+        for file in named_files.named(index.commands(found), folder):
+            if not file.is_relative_to(self.root):
+                continue
+            path = file.relative_to(self.root).as_posix()
+            place = str(pipeline.root / path)
+            if made := makers(pipeline.repo.index).of(place):
+                maker = index.stage_name(made[0][0])
+                if not (made[0][0].is_data_source or maker == stage or is_dep(place)):
+                    what = f"{stage} calls {path}, which stage {maker} makes, and which is not among its deps"
+                    self.note(f"{what} in dvc.yaml: its job does not have it")
+                continue
+            if not os.path.lexists(place):
+                lost += self._not_tracked(pipeline, stage, path)
+            elif not is_dep(place):
+                what = f"{stage} calls {path}, which is not among its deps in dvc.yaml"
+                self.note(f"{what}: editing it would not run the stage again")
+        if lost:
+            raise Problems(problems=lost)
+
+    def _not_tracked(self, pipeline: Pipeline, stage: str, path: str) -> list[MllamError]:
+        """Say of a file that is here and not in the clone what becomes of it."""
+        if _is_known(pipeline, stage):
+            return []
+        if git.run_git(self.root, "check-ignore", "--quiet", "--", path).returncode == 0:
+            self.note(f"{stage} names {path}, which git ignores: its job does not have it")
+            return []
+        what, why = f"its command names {path}, which git does not track", "its job would not have that file"
+        typed = workspace.typed(self.root, path)
+        way_out = f"git add {typed}, then submit again; if the command makes it, name it in outs instead"
+        return [UsageError(what, f"dvc.yaml: {stage}", why, way_out)]
+
+
+def _problems(look: Callable[[], None]) -> list[MllamError]:
+    """Return what is refused, one by one."""
+    try:
+        look()
+    except Problems as several:
+        return several.problems
+    except MllamError as one:
+        return [one]
+    return []
+
+
+def _is_known(pipeline: Pipeline, stage: str) -> bool:
+    """Tell whether DVC knows the result, so that no job runs the command; of missing inputs it knows none."""
+    try:
+        return bool(pipeline.known_to_dvc(stage))
+    except MllamError:
+        return False
+
+
+def refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None:
+    """Refuse an input that leads, through a link, to what a stage makes: its content now is not what it will be.
+
+    DVC (3.67) compares paths as they are written, and does not know either that the one stage needs the other.
+
+    Raises
+    ------
+    UsageError
+        Naming both.
+    """
+    root, own = os.path.realpath(repo.root_dir), os.path.join(os.path.realpath(repo.root_dir), path)  # noqa: PTH118
+    for file in sorted(files):
+        if file.startswith(f"{root}/") and file != own and not file.startswith(f"{own}/"):
+            real = Path(file).relative_to(root).as_posix()
+            if made := makers(repo.index).of(str(Path(repo.root_dir, real))):
+                stage = index.stage_name(made[0][0])
+                what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
+                way_out = f"name {real} in deps, instead of the link"
+                raise UsageError(what, "dvc.yaml", "nobody could tell that the one needs the other", way_out)
+
+
+def not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:
+    """Say why an input that is there is not in what git would submit."""
+    real, root = original.resolve(), original.parents[len(Path(path).parts) - 1].resolve()
+    typed = workspace.typed(root, path)
+    if place.is_symlink() and real.is_relative_to(root):
+        what = f"the input {path} is a link to {real.relative_to(root)}, which git does not track"
+        return UsageError(what, "dvc.yaml", next=f"name {real.relative_to(root)} in deps, instead of the link")
+    if place.is_symlink():
+        what = f"the input {path} is a link that leads out of the repository by a relative path"
+        why = "what is submitted runs in another folder, where it leads nowhere"
+        way_out = f"ln -sfn {shlex.quote(str(original.resolve()))} {typed}"
+        return UsageError(what, "dvc.yaml", why, way_out)
+    why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
+    return UsageError(f"the input {path} is not tracked", "dvc.yaml", why, f"git add {typed}, or dvc add it")

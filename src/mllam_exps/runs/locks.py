@@ -1,0 +1,32 @@
+"""Locks by which one user's processes keep from submitting, cancelling, cleaning or saving at the same moment.
+
+Nothing is lost without them, where a file system has none: claims in the run store are made by one only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import IO
+
+from mllam_exps.base import records
+from mllam_exps.base.ownership import STICKY
+from mllam_exps.runs.store import RunStore
+
+
+@contextlib.contextmanager
+def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
+    """Hold a lock of this user's in a run store; None where another process has it."""
+    path = records.folder(store.directory / "locks", STICKY) / f"{name}.{os.getuid()}"
+    # Others write in that folder: nothing is emptied, and no link followed.
+    with os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT), "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+        except OSError:  # a file system without locks
+            yield file
+        else:
+            yield file

@@ -1,0 +1,388 @@
+"""Where the one copy of an output is, from the program's last write to DVC's commit.
+
+1. The program writes to its attempt's ``work/``. The stage's check reads it there.
+2. `freezing.freeze` renames it to the attempt's ``outputs/``, makes its files read-only and hashes them, once. From
+   here on the run store holds the files.
+3. `publish` gives each file a second name, in DVC's cache (a hard link: no bytes are copied; where the cache is on
+   another file system it is a copy), and has DVC link the output into the workspace from there.
+4. DVC commits: it finds every hash in its state and every object in its cache, and copies nothing.
+
+`dvc gc` may remove the second name: the first remains, and publishing again restores it. A driver or a DVC killed at
+any point loses nothing: each step can be done again, by anybody.
+
+Before an output is given to anybody it is compared with what was made (`hold_to_what_was_made`). A result that is
+damaged is set aside: it is made again when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.identity.content import Difference, differences, digest_of_folder, files_of, is_quick, part_of
+from mllam_exps.runs.freezing import READ_ONLY
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import Stage as DvcStage
+
+    from mllam_exps.runs.attempts import Attempt
+    from mllam_exps.runs.runs import Run
+    from mllam_exps.runs.store import RunStore
+
+EXECUTABLE = 0o111
+MANIFEST = "manifest.json"
+MEMORY_SECONDS = 60.0
+"""For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
+_looked_at: dict[tuple[str, str], float] = {}
+
+
+class Damaged(MllamError):
+    """A result that is not any more what was made; it was set aside, where that could be done."""
+
+
+def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
+    """Lay an output out as DVC would: folders of one's own, with files of one's own in them.
+
+    A command may be root, or change a file's mode: what it writes into a hard link is written into what everybody
+    shares. So files are copies, unless DVC's own ``cache.type`` asks for links.
+
+    Parameters
+    ----------
+    links : sequence of str
+        DVC's ``cache.type``: the ways in which to do that, in the order in which they are tried.
+    """
+    from dvc_objects.fs.generic import transfer
+    from dvc_objects.fs.local import localfs
+
+    described = description(run, path)
+    assert described is not None
+    manifest = read_manifest(run)
+    whole = next((out for out in manifest if path == out or path.startswith(f"{out}/")), path)
+    made = result_attempt(run).outputs / path
+    if described["files"] is not None:
+        target.mkdir(parents=True, exist_ok=True)
+    is_executable = bool(manifest.get(whole, {}).get("isexec"))
+    sources, places = [], []
+    for file in files_of(made, described):
+        place = target if file == made else target / file.relative_to(made)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sources.append(str(file))
+        places.append(str(place))
+    # A hard link cannot be where the file is a colleague's (the kernel protects it) or on another file system.
+    ways = ["copy"] if is_executable else [*(way for way in links if way != "copy"), "copy"]
+    transfer(localfs, sources, localfs, places, links=ways)
+    if is_executable:
+        target.chmod(READ_ONLY | EXECUTABLE)
+
+
+def read_manifest(run: Run) -> dict[str, Any]:
+    """Return what is known of each file of a finished run's outputs; empty where that cannot be read."""
+    return result_attempt(run).manifest
+
+
+def description(run: Run, path: str) -> dict[str, Any] | None:
+    """Describe an output of a finished run, or a file or folder in one; None where there is none of that path."""
+    if run.result is None:
+        return None
+    manifest = read_manifest(run)
+    if path in manifest:
+        found: dict[str, Any] = manifest[path]
+        return found
+    whole = next((out for out in manifest if path.startswith(f"{out}/")), None)
+    return part_of(manifest[whole], path.removeprefix(f"{whole}/")) if whole else None
+
+
+def known_digests(store: RunStore) -> Callable[[str, str], str | None]:
+    """Return the function by which a pipeline asks the store for the digest of a finished run's output."""
+    return lambda key, path: known_digest(store.run(key), path)
+
+
+def known_digest(run: Run, path: str) -> str | None:
+    """Return the digest of an output of a finished run, or of a file or folder in one; None where there is none."""
+    result = run.result
+    if result is None or path in result["outputs"]:
+        return str(result["outputs"][path]["digest"]) if result else None
+    found = description(run, path)
+    return str(found["digest"]) if found else None
+
+
+def result_attempt(run: Run) -> Attempt:
+    """Return the attempt whose outputs are the run's result."""
+    from mllam_exps.runs.attempts import Attempt
+
+    result = run.result
+    assert result is not None
+    return Attempt(run, int(result["attempt"]))
+
+
+def reject(run: Run, attempt: Attempt) -> None:
+    """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
+    run.put_aside(f"result-rejected-{attempt.number}.json", lambda: _is_of(run, attempt.number))
+
+
+def _is_of(run: Run, number: int) -> bool:
+    return (run.result or {}).get("attempt") == number
+
+
+def damage(
+    run: Run, *, thorough: bool = False, tell: Callable[[int], None] = lambda _bytes: None
+) -> Iterator[Difference]:
+    """Yield what is wrong with the files of a finished run.
+
+    Parameters
+    ----------
+    thorough : bool
+        Read all files. Otherwise those of large outputs are read only where they were touched.
+    tell : callable
+        Is told the size of each file that was looked at.
+    """
+    result, attempt, manifest = run.result or {"outputs": {}}, result_attempt(run), read_manifest(run)
+    for path, output in result["outputs"].items():
+        if manifest.get(path, {}).get("digest") != output["digest"]:
+            yield Difference(attempt.directory / MANIFEST, f"does not tell what {path} held")
+            return
+    for path, described in manifest.items():
+        yield from differences(files_of(attempt.outputs / path, described), thorough=thorough, frozen=True, tell=tell)
+
+
+def holds_more(run: Run, path: str) -> bool:
+    """Tell whether there are files in an output of a finished run that it did not make."""
+    described, place = description(run, path), result_attempt(run).outputs / path
+    known = files_of(place, described) if described else {}
+    for folder, _, names in os.walk(place):
+        # On NFS `.nfs…` is the name of a removed file that somebody still reads.
+        if any(Path(folder, name) not in known for name in names if not name.startswith(".nfs")):
+            return True
+    return False
+
+
+def hold_to_what_was_made(run: Run, wanted: Callable[[str], str | None] = lambda _path: None) -> None:
+    """Refuse a result that is damaged, or was made from other inputs than are wanted, having set it aside.
+
+    Parameters
+    ----------
+    wanted : callable
+        See `another`.
+
+    Raises
+    ------
+    Damaged
+        Naming the file.
+    """
+    result = run.result
+    if result is None:
+        return
+    if stale := made_from_another(run, wanted):
+        raise set_aside(run, [stale])
+    if _lately(known := (str(run.directory), str(result["attempt"]))):
+        return
+    if found := list(damage(run)):
+        raise set_aside(run, found)
+    outputs = result_attempt(run).outputs
+    if not all(is_quick(files_of(outputs / path, one)) for path, one in read_manifest(run).items()):
+        _looked_at[known] = time.monotonic()
+
+
+def _lately(known: tuple[str, str]) -> bool:
+    return time.monotonic() - _looked_at.get(known, -MEMORY_SECONDS) < MEMORY_SECONDS
+
+
+def another(
+    read: Mapping[str, Mapping[str, Any]], wanted: Callable[[str], str | None], store: Path | None = None
+) -> str | None:
+    """Return the first input that is another now than when a result was made from it; None where all are the same.
+
+    A run is known by the keys of its inputs, and not every program makes the same twice.
+
+    Parameters
+    ----------
+    read : mapping
+        As ``result.json`` has it: ``run`` and ``md5`` of each input, by path.
+    wanted : callable
+        Returns the digest that whoever asks has for a path; None where they know of none.
+    store : Path or None
+        The run store: what is there counts for an input of which whoever asks knows nothing.
+    """
+    from mllam_exps.runs.store import RunStore
+
+    for path, source in read.items():
+        now = wanted(path)
+        if now is None and store is not None and source["run"]:
+            now = known_digest(RunStore(store).run(source["run"]), path)
+        if now not in {None, source["md5"]}:
+            return path
+    return None
+
+
+def made_from_another(run: Run, wanted: Callable[[str], str | None] = lambda _path: None) -> Difference | None:
+    """Tell whether a result was made from another input than is `wanted`, or than the run store has now."""
+    path = another((run.result or {}).get("inputs") or {}, wanted, run.store)
+    return Difference(run.directory, f"was made from another {path} than there is now") if path else None
+
+
+def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
+    """Make a damaged result unknown, so that it is made again, and return what to tell; its files stay.
+
+    Parameters
+    ----------
+    next : str
+        What to do, where whoever asks knows it better.
+    """
+    first, result = found[0], run.result
+    what = f"the result of {run.stage} {first.what}"
+    if len(found) > 1:
+        what += f" (and {len(found) - 1} more of its files)"
+    if not first.certain or result is None:
+        return Damaged(what, str(first.path), next="make it readable, or ask its owner to")
+    if not (first.path == run.directory or first.path.is_relative_to(result_attempt(run).directory)):
+        # Reading takes minutes: somebody else has set it aside since, and it was made again.
+        return Damaged(what, str(first.path), next="start it again: it was made again meanwhile")
+    record = result | {"why": f"{first.path}: {what}", "time": time.time()}
+    try:
+        # First the reason: who is killed behind this has changed nothing that counts.
+        records.replace(run.directory / f"damaged-{result['attempt']}.json", record)
+        name = f"result-damaged-{result['attempt']}.json"
+        run.put_aside(name, lambda: _is_of(run, int(result["attempt"])))
+    except OSError as error:
+        why = f"and it cannot be set aside ({error.strerror})"
+        return Damaged(what, str(first.path), why, f"have its owner, {_owner(run)}, type mllam-exps verify")
+    return Damaged(what, str(first.path), next=next or "start it again: it was set aside, and is made again")
+
+
+def _owner(run: Run) -> str:
+    try:
+        return run.directory.owner()
+    except (KeyError, OSError):
+        return "whoever that is"
+
+
+def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
+    """Put a finished run's outputs into DVC's cache and into the workspace.
+
+    Raises
+    ------
+    Damaged
+        If the store's own files are not what its record says.
+    """
+    root = Path(repo.root_dir)
+    outs = {Path(out.fs_path).relative_to(root).as_posix(): out for out in stage.outs}
+    manifest = hand_over(Cache.of(repo), run, root, {path: bool(out.use_cache) for path, out in outs.items()})
+    for path, out in outs.items():
+        if out.use_cache:
+            _into_workspace(repo, out, manifest[path]["digest"])
+
+
+def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> dict[str, Any]:
+    """Put a finished run's outputs into DVC's cache, and what git keeps into the workspace.
+
+    Parameters
+    ----------
+    outs : mapping
+        By path, seen from the workspace's root: whether DVC's cache holds it, else git does.
+
+    Returns
+    -------
+    dict
+        What is known of each output, by path: its digest, size and files.
+
+    Raises
+    ------
+    Damaged
+        If the store's own files are not what its record says.
+    """
+    attempt = result_attempt(run)
+    hold_to_what_was_made(run)
+    manifest = attempt.manifest
+    for path, cached in outs.items():
+        frozen = attempt.outputs / path
+        if cached:
+            into_cache(cache, frozen, manifest[path])
+        else:
+            _copy(frozen, manifest[path], root / path)
+            if manifest[path].get("isexec"):
+                (root / path).chmod((root / path).stat().st_mode | EXECUTABLE)
+    return manifest
+
+
+def to_make_again(run: Run) -> str:
+    """Return the command that makes a known result again."""
+    # Stages with commands of their own are run by DVC, and by submitted jobs.
+    command = "submit" if (run.definition or {}).get("commands") else "run"
+    return f"mllam-exps {command} {shlex.quote(run.stage)} --force makes it again"
+
+
+def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
+    """Copy what git keeps, and what was made, alone; writable, because people do write there."""
+    if described["files"] is None:
+        target.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True, exist_ok=True)
+    for file in files_of(frozen, described):
+        place = target if file == frozen else target / file.relative_to(frozen)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+
+
+def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
+    """Give every file of an output its second name, in DVC's cache; what is damaged there is replaced."""
+    objects = {str(known["md5"]): (path, known) for path, known in files_of(frozen, described).items()}
+    if not _lately(known := (cache.directory, described["digest"])):
+        cache.drop_damaged({digest: int(file["size"]) for digest, (_, file) in objects.items()})
+        if not is_quick(files_of(frozen, described)):
+            _looked_at[known] = time.monotonic()
+    missing = {digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)}
+    if missing:
+        cache.add(missing)
+    if described["files"] is not None:
+        digest, content = digest_of_folder(described["files"])
+        cache.drop_damaged({digest: len(content)})
+        if not cache.holds(digest):
+            cache.add_listing(digest, content)
+
+
+def _into_workspace(repo: Repo, out: Any, digest: str) -> None:
+    """Have DVC link an output into the workspace, and remember its hash, so that its commit reads nothing."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    out.hash_info, out.obj, out.files = HashInfo("md5", digest), None, None
+    Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
+    out.checkout(force=True)
+
+
+def check_out(repo: Repo, digest: str, target: Path) -> bool:
+    """Link an object of DVC's cache, file or folder, to `target`; False where the cache lacks any of it.
+
+    Raises
+    ------
+    MllamError
+        If something in it is damaged.
+    OSError
+        If there is no room for a copy, where links are impossible.
+    """
+    from dvc_data.hashfile import load
+    from dvc_data.hashfile.checkout import CheckoutError, LinkError, checkout
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_objects.errors import ObjectFormatError
+    from dvc_objects.fs.local import localfs
+
+    Cache.of(repo).hold_to_its_name(digest, target.name)
+    try:
+        obj = load(repo.cache.local, HashInfo("md5", digest))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        checkout(str(target), localfs, obj, repo.cache.local, force=True)
+    except (FileNotFoundError, ObjectFormatError, CheckoutError):
+        return False
+    except LinkError as error:
+        # It says "No possible cache link types for '{path}'." (3.67), whatever the reason.
+        raise (error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))) from None
+    return True

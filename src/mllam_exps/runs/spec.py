@@ -1,0 +1,124 @@
+"""What a driver tells an attempt: ``spec.json`` in the attempt's directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.records import Shape, count, dict_of, flag, list_of, maybe, number, text
+from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.identity.run_keys import is_key
+from mllam_exps.runs.attempts import Attempt
+
+FILE = "spec.json"
+
+_SHAPE: Shape = {
+    "run": text,
+    "number": count,
+    "definition": dict_of(lambda _: True),
+    "machine": text,
+    "origin": text,
+    "experiment": text,
+    "commit": text,
+    "versions": dict_of(lambda _: True),
+    "environment": dict_of(text),
+    "launch": list_of(text),
+    "nodes": count,
+    "devices": count,
+    "time_limit": maybe(number),
+    "slots": maybe(count),
+    "smoke": flag,
+    "to_come": dict_of(is_key),
+    "news": flag,
+    "ignored": list_of(text),
+    "links": list_of(text),
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that an attempt has to know, from who submitted it. No credential belongs in it: it is a file.
+
+    Parameters
+    ----------
+    machine, origin, experiment, commit : str
+        Where it was asked for: the machine's name, the user's repository, the DVC experiment and its parent commit.
+    versions : dict
+        Of the programs, by which the run is defined: the attempt is held to them.
+    environment : dict
+        Variables for the program, beyond those of the machine.
+    launch : list of str
+        What stands before the program, so that it runs on all nodes and tasks of the job.
+    nodes, devices : int
+        Nodes, and processes on each.
+    time_limit : float, optional
+        Seconds, where the scheduler does not keep them itself.
+    slots : int, optional
+        How many attempts may run at once on a host, where the scheduler does not count them itself.
+    smoke : bool
+        Whether one batch and one epoch are enough.
+    to_come : dict of str
+        Inputs that were yet to be made when it was submitted, by path: the keys of the runs that make them.
+    news : bool
+        Whether the machine file named somebody to tell of the experiment's end.
+    ignored : list of str
+        Patterns of the repository's ``.dvcignore``.
+    links : list of str
+        DVC's ``cache.type``: how what is yet to come is laid out.
+    definition : mapping
+        What defines the run, as the submitter's own repository says; empty for the saving of an experiment.
+    """
+
+    machine: str
+    origin: str
+    experiment: str
+    commit: str
+    versions: dict[str, Any]
+    environment: dict[str, str]
+    launch: list[str] = field(default_factory=list)
+    nodes: int = 1
+    devices: int = 1
+    time_limit: float | None = None
+    slots: int | None = None
+    smoke: bool = False
+    to_come: dict[str, str] = field(default_factory=dict)
+    news: bool = False
+    ignored: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    definition: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, attempt: Attempt) -> None:
+        """Write it down for an attempt."""
+        whose = {"run": attempt.run.key, "number": attempt.number}
+        records.replace(attempt.directory / FILE, asdict(self) | whose, flush=False)
+
+    def of_run(self, key: str) -> RunDefinition:
+        """Return what defines the run.
+
+        Raises
+        ------
+        MllamError
+            If it defines another one.
+        """
+        return RunDefinition.from_record(self.definition, key)
+
+    @classmethod
+    def read(cls, attempt: Attempt) -> Spec:
+        """Return what an attempt was told.
+
+        Raises
+        ------
+        MllamError
+            Where that cannot be read, is another attempt's, or may have been written by somebody else.
+        """
+        attempt.check_ours()
+        found = records.look(attempt.directory / FILE, shape=_SHAPE)
+        place, way_out = str(attempt.directory / FILE), "mllam-exps retry, submit or dvc exp run starts another attempt"
+        if not isinstance(found, dict):
+            raise MllamError("this attempt cannot be started", place, found.why if found else "it is gone", way_out)
+        if (found["run"], found["number"]) != (attempt.run.key, attempt.number):
+            raise MllamError("this attempt cannot be started", place, "it is another attempt's", way_out)
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})

@@ -1,0 +1,83 @@
+"""The batch script of an attempt, for Slurm and for people who want to read what is submitted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from mllam_exps.machines import carried
+from mllam_exps.schedulers.base import JobRequest
+
+SRUN = ("srun", "--unbuffered", "--label", "--kill-on-bad-exit=1")
+
+
+def render(request: JobRequest) -> str:
+    """Return the script.
+
+    Every option stands in it: ``sbatch`` is given none on its command line, and no variable ``SBATCH_…``, which would
+    go before these lines.
+    """
+    comment = request.comment.replace("\n", " ")
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            f"# {comment}",
+            *(f"#SBATCH {quoted(option)}" for option in options(request)),
+            "",
+            *request.prologue,
+            "",
+            f"cd {shlex.quote(str(request.directory))} || exit",
+            f"exec {shlex.join(request.command)}",
+            "",
+        ]
+    )
+
+
+def options(request: JobRequest) -> Iterator[str]:
+    """Yield the options of sbatch: first ours, then what the machine file says."""
+    yield f"--job-name={request.name}"
+    yield f"--output={_file_name(str(request.log))}"
+    yield "--open-mode=append"
+    # A new try is a new attempt with a number of its own: Slurm's would write beside a first one that lives on.
+    yield "--no-requeue"
+    yield "--export=ALL"
+    yield f"--nodes={request.nodes}"
+    yield f"--ntasks-per-node={request.tasks}"
+    if request.after:
+        kind = "afterok" if request.after_success else "afterany"
+        yield f"--dependency={kind}:{':'.join(str(job.record['id']) for job in request.after)}"
+        # Else it would wait for ever (22.05: DependencyNeverSatisfied) for a job that has failed.
+        yield "--kill-on-invalid-dep=yes"
+    yield from request.resources.arguments()
+
+
+def launch(request: JobRequest) -> list[str]:
+    """Return what starts a program on all nodes and tasks of the job."""
+    shape = [f"--nodes={request.nodes}", f"--ntasks-per-node={request.tasks}"]
+    return [*SRUN, *shape, *request.resources.srun_arguments()]
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of the submitter's environment that its job gets."""
+    return carried.of_job(environ)
+
+
+def _file_name(path: str) -> str:
+    """Return a path as Slurm takes it for the name of a file.
+
+    Slurm 22.05 replaces %j and the like, and %% by %; where there is a backslash it strips one, and replaces nothing.
+    """
+    return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
+
+
+def quoted(option: str) -> str:
+    """Return an option as a ``#SBATCH`` line takes it.
+
+    Slurm 22.05 splits these lines itself, at white space, with quotes and backslashes; a ``#`` begins a comment.
+    """
+    if re.fullmatch(r"[\w@%+=:,./\[\]*-]+", option):
+        return option
+    name, sign, value = option.partition("=")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{name}{sign}"{escaped}"'

@@ -1,0 +1,125 @@
+"""What it means that ``sbatch --test-only`` refuses a job: sbatch itself would, or it would queue it.
+
+Tried on Slurm 22.05.8, each job with both (cons_tres, EnforcePartLimits=NO, limits enforced by slurmdbd):
+
+| what is asked for                        | ``--test-only``                                   | ``sbatch``          |
+|------------------------------------------|---------------------------------------------------|---------------------|
+| unknown partition, account, QOS, node,   | refuses, each in words of its own                 | refuses, same words |
+| constraint, gres, licence or reservation |                                                   |                     |
+| partition INACTIVE or DRAIN              | Required partition not available                  | refuses, same words |
+| a deadline that is over; unknown options | refuses                                           | refuses, same words |
+| beyond a QOS with DenyOnLimit            | QOSMaxWallDurationPerJobLimit; Job violates …     | refuses, same words |
+| more memory than any node has            | Requested node configuration is not available     | refuses, same words |
+| more CPUs than any node has              | Requested node configuration is not available     | PartitionConfig     |
+| more nodes than the partition has        | Requested node configuration is not available     | PartitionNodeLimit  |
+| nodes that are all drained or down       | Requested node configuration is not available     | waits for them      |
+| two nodes, while one only is not drained | Requested node configuration is not available     | waits for them      |
+| one more job than MaxSubmitJobs          | AssocMaxSubmitJobLimit; Job violates …            | refuses, for now    |
+| partition DOWN; maintenance; begin later | "to start at …"                                   | waits               |
+| more time than the partition's limit     | "to start at …"                                   | PartitionTimeLimit  |
+| beyond MaxWall or MaxTRESPerJob          | "to start at …"                                   | …PerJobLimit        |
+| dependency on a job that never was       | "to start at …"                                   | runs                |
+
+So one answer is ambiguous, and the partition's nodes, as sinfo knows them, decide what it means: where they are large
+enough, and not all of them can be used, the job waits for them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.machines import values
+from mllam_exps.schedulers.base import JobRequest, Objection
+from mllam_exps.schedulers.slurm import calls
+from mllam_exps.schedulers.slurm.calls import NotAnswered
+
+_AMBIGUOUS = (
+    "Requested node configuration is not available",
+    "Requested nodes are busy",
+    "Required node not available",
+)
+_USABLE = {"allocated", "completing", "idle", "mixed", "planned"}
+# Behind a state (22.05): ~ powered off, # powering up, ! and % powering down, - planned, + some jobs completing. The
+# others make a node unusable: * does not answer, $ maintenance, @ and ^ reboot.
+_HARMLESS = "~#!%-+"
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a partition."""
+
+    partition: str
+    cpus: int
+    megabytes: int
+    state: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether it runs jobs, or would as soon as those that it runs have ended."""
+        return self.state.rstrip(_HARMLESS) in _USABLE
+
+
+def judge(why: str, said: str, request: JobRequest) -> Objection:
+    """Say what a refusal of ``sbatch --test-only`` means.
+
+    Parameters
+    ----------
+    why : str
+        The refusal.
+    said : str
+        All that was said on standard error.
+    """
+    if full := calls.NO_ROOM.search(said):
+        return Objection(f"Slurm takes no more jobs of yours for now ({full[0]})", final=False)
+    if not why.startswith(_AMBIGUOUS):
+        return Objection(why, final=True)
+    nodes = list(_nodes(request.resources.partition or ""))
+    if too_much := _too_much(request, nodes):
+        return Objection(f"{why}: {too_much}", final=True)
+    if nodes and all(node.usable for node in nodes):
+        return Objection(why, final=True)
+    states = Counter(node.state for node in nodes if not node.usable)
+    told = ", ".join(f"{number} {state}" for state, number in states.items()) or "sinfo does not tell their states"
+    return Objection(f"{why} (nodes: {told})", final=False)
+
+
+def _nodes(partition: str) -> Iterator[Node]:
+    """Yield the nodes of some partitions, or of the default one, whatever their states; none if sinfo does not tell."""
+    # sinfo (22.05) takes one of the two; partitions that are named are shown although they are hidden.
+    which = f"--partition={partition}" if partition else "--all"
+    command = ["sinfo", which, "--Node", "--noheader", "--format=mllam|%P|%c|%m|%T"]
+    try:
+        done = calls.call(command, patience=_PATIENCE)
+    except (NotAnswered, MllamError):
+        return
+    for line in done.stdout.splitlines():
+        mark, *fields = line.split("|")
+        # A star marks the default partition; a plus (22.05) stands behind the least of several sizes.
+        if mark == "mllam" and len(fields) == 4 and (partition or fields[0].endswith("*")):
+            name, cpus, megabytes, state = fields
+            yield Node(name.rstrip("*"), int(cpus.rstrip("+")), int(megabytes.rstrip("+")), state)
+
+
+def _too_much(request: JobRequest, nodes: list[Node]) -> str:
+    """Say what is asked for that no partition has; nothing where one has it."""
+    partitions: dict[str, list[Node]] = {}
+    for node in nodes:
+        partitions.setdefault(node.partition, []).append(node)
+    told = ""
+    for name, own in partitions.items():
+        cpus, megabytes = max(node.cpus for node in own), max(node.megabytes for node in own)
+        asked_cpus = request.tasks * (request.resources.cpus or 1)
+        asked_memory = values.megabytes(request.resources.memory) if request.resources.memory else 0
+        if request.nodes > len(own):
+            told = f"it asks for {request.nodes} nodes; partition {name} has {len(own)}"
+        elif asked_cpus > cpus:
+            told = f"it asks for {asked_cpus} CPUs on a node; those of partition {name} have {cpus} at most"
+        elif asked_memory > megabytes:
+            told = f"it asks for {asked_memory} MB on a node; those of partition {name} have {megabytes} at most"
+        else:
+            return ""
+    return told

@@ -1,0 +1,313 @@
+"""The Slurm scheduler: an attempt is a job, submitted with ``sbatch``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base import records
+from mllam_exps.base.errors import Exit, MllamError
+from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, NoRoom, Objection, SilentError, Uncertain
+from mllam_exps.schedulers.slurm import batch_script, calls, refusals, states
+from mllam_exps.schedulers.slurm.calls import NotAnswered, NotAsked
+from mllam_exps.schedulers.slurm.shared_squeue import HEADER, MARK, Entry, Queue, Silence
+
+PATIENCE = calls.PATIENCE
+ASK_AGAIN = 10.0
+LIST_PATIENCE = 5.0
+"""Seconds that a list of one's own jobs may take: without it nothing is submitted for now, and nothing is lost."""
+SCRIPT = "job.sh"
+
+# 22.05: "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", and
+# with --test-only "allocation failure: …". What is wrong in particular may stand in a line before.
+_FAILED = re.compile(r"(?:Batch job submission failed|allocation failure): (.*)")
+_REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
+# --parsable: "123", or "123;cluster". A site's wrapper may print lines of its own, or leave the option out: "Submitted
+# batch job 123 on cluster a".
+_ACCEPTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S*| on cluster \S+)?\s*$", re.MULTILINE)
+_UNKNOWN_JOB = "Invalid job id"
+_FIELD = re.compile(r"(\w+)=(\S*)")
+
+
+@dataclass
+class SlurmScheduler:
+    """Jobs of one cluster: the one that ``sbatch`` on this host submits to.
+
+    Parameters
+    ----------
+    queue : Queue
+        What squeue says, shared with all other drivers of this user.
+    """
+
+    queue: Queue
+    name: str = "slurm"
+    limits: bool = True
+    chains: bool = True
+    settles: float = 0.8
+    _verdicts: dict[str, tuple[float, JobState]] = field(default_factory=dict)
+
+    def launch(self, request: JobRequest) -> list[str]:
+        """Return srun, with the job's nodes and tasks."""
+        return batch_script.launch(request)
+
+    def inside(self) -> dict[str, str]:
+        """Return where the processes of several nodes meet, where the first node's name is no host's.
+
+        Lightning takes the name, and processes that cannot resolve it wait for half an hour. Slurm itself reaches nodes
+        by their NodeAddr. We run on the first node.
+        """
+        node = os.environ.get("SLURMD_NODENAME", "")
+        if "MASTER_ADDR" in os.environ or os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1":
+            return {}
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(node, None)
+            return {}
+        with contextlib.suppress(NotAnswered):
+            done = calls.call(["scontrol", "--oneliner", "show", "node", node])
+            if address := dict(_FIELD.findall(done.stdout)).get("NodeAddr"):
+                return {"MASTER_ADDR": address}
+        return {}
+
+    def script(self, request: JobRequest) -> str:
+        """Return the batch script."""
+        return batch_script.render(request)
+
+    def objection(self, request: JobRequest) -> Objection | None:
+        """Ask ``sbatch --test-only``, which submits nothing."""
+        environ = batch_script.environment(request.environment)
+        try:
+            done = calls.call(["sbatch", "--test-only"], environ, input=self.script(request))
+        except NotAnswered as silence:
+            raise Uncertain(str(silence)) from None
+        # Wrappers of sbatch have been seen to lose its exit code.
+        if done.returncode == 0 and not _FAILED.search(done.stderr):
+            return None
+        return refusals.judge(_refusal(done).removeprefix("allocation failure: "), done.stderr, request)
+
+    def submit(self, request: JobRequest) -> Job:
+        """Write the batch script into the attempt's directory, and submit it."""
+        script = request.directory / SCRIPT
+        script.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(records.open_file(script, flags), "w", encoding="utf-8") as file:
+            file.write(batch_script.render(request))
+        try:
+            return self._submit(request, script)
+        except MllamError as error:
+            if "SLURM_JOB_ID" not in os.environ or isinstance(error, NoRoom):
+                raise
+            # Sites forbid sbatch on their nodes, each with words of its own: that says nothing of this job.
+            raise NoRoom("sbatch takes no job from inside a job", why=error.why or error.what) from error
+
+    def _submit(self, request: JobRequest, script: Path) -> Job:
+        try:
+            done = calls.call(
+                ["sbatch", "--parsable", str(script)], batch_script.environment(request.environment), patience=PATIENCE
+            )
+        except NotAsked as silence:
+            raise NoRoom(
+                f"Slurm takes no job now: {silence}", next="the next command goes on, once it answers"
+            ) from None
+        except NotAnswered as silence:
+            raise Uncertain(str(silence)) from None
+        if accepted := _ACCEPTED.findall(done.stdout):
+            return self._job(accepted[-1], request.name, self.queue.clock(), script)
+        if full := calls.NO_ROOM.search(done.stderr):
+            raise NoRoom("Slurm takes no more jobs of yours for now", why=full[0], next="wait until some have ended")
+        if _FAILED.search(done.stderr) or (done.returncode > 0 and done.stderr.strip()):
+            raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
+        return self._unnamed(request, script, done)
+
+    def _unnamed(self, request: JobRequest, script: Path, done: subprocess.CompletedProcess[str]) -> Job:
+        """Return the job that sbatch gave no id of, by its name."""
+        with contextlib.suppress(Uncertain):
+            for job_id, name in self._listed("%A|%j"):
+                if name == request.name:
+                    return self._job(job_id, name, self.queue.clock(), script)
+        why = calls.last_line(done.stderr)
+        raise Uncertain(why or f"sbatch gave no job id (exit code {done.returncode})")
+
+    def find(self, name: str, written: float) -> Job | None:
+        """Find a job by its name, in squeue's newest answer."""
+        answer = self.queue.read()
+        if isinstance(answer, Silence):
+            raise Uncertain(_silence(answer).reason)
+        for entry in answer.jobs.values():
+            if entry.name == name:
+                return self._job(entry.job_id, name, answer.asked)
+        # A submitter that was killed may leave its sbatch behind, which then waits for the controller.
+        if answer.asked < written + PATIENCE + ASK_AGAIN:
+            raise Uncertain("looking for its job by its name")
+        return None
+
+    def answers(self) -> bool:
+        """Tell whether squeue does; its answer may be one that others got."""
+        return not isinstance(self.queue.read(), Silence)
+
+    def outage(self) -> str:
+        """Ask ``scontrol ping``."""
+        return calls.outage()
+
+    def names(self) -> list[str]:
+        """Ask squeue for this user's jobs."""
+        return [name for _, name in self._listed("%A|%j")]
+
+    def _listed(self, columns: str) -> Iterator[list[str]]:
+        """Ask squeue for this user's jobs now; yield their columns."""
+        which = ["--all", f"--user={os.getuid()}"]
+        try:
+            done = calls.call(["squeue", *which, f"--format={MARK}|{columns}"], patience=LIST_PATIENCE)
+        except NotAnswered as silence:
+            raise Uncertain(str(silence)) from None
+        lines = done.stdout.splitlines()
+        if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
+            raise Uncertain(calls.blame(done.stderr) or "squeue gave no list of jobs")
+        for line in lines:
+            if line.startswith(f"{MARK}|") and not line.startswith(HEADER):
+                yield line.split("|", columns.count("|") + 1)[1:]
+
+    def job(self, record: dict[str, Any]) -> Job:
+        """Return the job with the recorded id."""
+        return Job(record, f"job {record['id']}")
+
+    def _job(self, job_id: str, name: str, submitted: float, script: Path | str = "") -> Job:
+        """Return a job; an answer to a question that was put before it was `submitted` need not know it."""
+        return self.job({"id": job_id, "name": name, "submitted": submitted, "script": str(script)})
+
+    def current(self) -> Job:
+        """Return the job of this process, as Slurm's variables name it.
+
+        Raises
+        ------
+        MllamError
+            Outside of a job.
+        """
+        if "SLURM_JOB_ID" not in os.environ:
+            raise MllamError("this is no job of Slurm's", next="sbatch the script")
+        job_id, name = os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_JOB_NAME", "")
+        return self._job(job_id, name, self.queue.clock())
+
+    def state(self, job: Job) -> JobState:
+        """Say where the job is, by squeue's newest answer; by a question of its own where that knows it no more."""
+        job_id = str(job.record["id"])
+        answer = self.queue.read()
+        if isinstance(answer, Silence):
+            return _silence(answer)
+        entry = answer.jobs.get(job_id)
+        # A controller that lost its state counts from the beginning again: an id may be another job's by now.
+        if entry is not None and entry.name == job.record["name"]:
+            return _of_entry(entry)
+        if answer.asked < job.record["submitted"]:
+            return JobState(JobPhase.PENDING, "submitted")
+        asked, state = self._verdicts.get(job_id, (0.0, None))
+        if state is None or (not state.phase.ended and time.monotonic() - asked > ASK_AGAIN):
+            state = self.verdict(job)
+            self._verdicts[job_id] = (time.monotonic(), state)
+        return state
+
+    def verdict(self, job: Job) -> JobState:
+        """Ask for this one job: the controller, and where that has purged it, the accounting."""
+        job_id, name = str(job.record["id"]), str(job.record["name"])
+        try:
+            done = calls.call(["scontrol", "--oneliner", "show", "job", job_id])
+            if done.returncode == 0 and _is_ours(job, done.stdout):
+                return _of_controller(done.stdout, job_id)
+            if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr + done.stdout:
+                return JobState(JobPhase.UNKNOWN, f"scontrol: {calls.blame(done.stderr) or done.returncode}")
+            return _of_accounting(job_id, name)
+        except NotAnswered as silence:
+            return JobState(JobPhase.UNKNOWN, str(silence))
+        except MllamError as error:
+            return JobState(JobPhase.UNKNOWN, error.what)
+
+    def _is_in_queue(self, job: Job) -> bool:
+        answer = self.queue.read()
+        entry = None if isinstance(answer, Silence) else answer.jobs.get(str(job.record["id"]))
+        return entry is not None and entry.name == job.record["name"]
+
+    def cancel(self, job: Job) -> None:
+        """Cancel the job, whatever it is doing."""
+        # An id that nobody knows as ours may be another job's by now.
+        if not self._is_in_queue(job) and self.verdict(job).phase is JobPhase.FORGOTTEN:
+            return
+        what, way_out = f"could not cancel {job.label}", f"scancel {job.record['id']}, once Slurm answers"
+        try:
+            done = calls.call(["scancel", str(job.record["id"])])
+        except NotAnswered as silence:
+            raise SilentError(what, why=str(silence), next=way_out, exit=Exit.UNKNOWN) from None
+        if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
+            why = calls.last_line(done.stderr)
+            raise MllamError(what, why=why, next=f"scancel {job.record['id']}")
+
+
+def _is_ours(job: Job, shown: str) -> bool:
+    """Return whether scontrol shows our job, by its name, or its script: people and plugins rename jobs."""
+    script = job.record.get("script")
+    return f" JobName={job.record['name']} " in shown or bool(script and f" Command={script} " in shown)
+
+
+def _refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Return why sbatch refused a job: its first complaint, as the last is often general."""
+    refused = _REFUSED.search(done.stderr)
+    return refused[1] if refused else calls.last_line(done.stderr) or f"exit code {done.returncode}"
+
+
+def _silence(answer: Silence) -> JobState:
+    return JobState(JobPhase.UNKNOWN, f"Slurm has not answered since {answer.since}: {answer.why}")
+
+
+def _of_entry(entry: Entry) -> JobState:
+    where = f"on {entry.nodes}" if entry.nodes else ""
+    state = states.of_state(entry.state, job_id=entry.job_id, reason=entry.reason, nodes=entry.nodes)
+    if state.phase is JobPhase.RUNNING and not state.reason:
+        return JobState(state.phase, where, state.told)
+    return state
+
+
+def _of_controller(text: str, job_id: str) -> JobState:
+    """Read ``scontrol --oneliner show job``: ``JobId=7 JobName=… UserId=… JobState=TIMEOUT … NodeList=n1``.
+
+    Only what follows the name is read, and the first of each field: names, comments and paths may hold anything.
+    """
+    found: dict[str, str] = {}
+    for name, value in _FIELD.findall(text.rpartition(" UserId=")[2]):
+        found.setdefault(name, value)
+    nodes = found.get("NodeList", "")
+    return states.of_state(
+        found.get("JobState", ""),
+        job_id=job_id,
+        reason=found.get("Reason", ""),
+        exit_code=found.get("ExitCode", ""),
+        nodes="" if nodes == "(null)" else nodes,
+    )
+
+
+def _of_accounting(job_id: str, name: str) -> JobState:
+    """Ask sacct; where there is no accounting, nobody remembers the job."""
+    fields = "State,ExitCode,NodeList,JobName"
+    done = calls.account(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
+    rows = [line.split("|", 3) for line in done.stdout.splitlines()]
+    # 22.05: the accounting may learn a job's end a second or two before its name, and says "allocation" until then.
+    ours = [row for row in rows if len(row) == 4 and row[3] in {name, "allocation"}]
+    if done.returncode == 0 and ours:
+        state, exit_code, nodes, _ = ours[-1]
+        if state == "CANCELLED":
+            # 22.05: one that somebody cancelled is "CANCELLED by 1000". This is said of jobs of a controller that lost
+            # its state, and of one that was taken back because a job which it depended on failed.
+            return JobState(JobPhase.FORGOTTEN, "Slurm lost its job, or took it back: nobody cancelled it")
+        nodes = "" if nodes == "None assigned" else nodes
+        answer = states.of_state(state, job_id=job_id, exit_code=exit_code, nodes=nodes)
+        # slurmdbd may not have been told yet that the job ended: the controller knows no living job of that id.
+        return answer if answer.phase.ended else JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
+    # Without slurmdbd: "Slurm accounting storage is disabled", exit code 1. One that does not answer may know more.
+    if done.returncode == 0 or "disabled" in done.stderr:
+        return JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
+    return JobState(JobPhase.UNKNOWN, f"slurmdbd does not answer: {calls.last_line(done.stderr)}")

@@ -1,0 +1,249 @@
+"""One ``squeue`` for everybody who waits: its answer lies in a file that all drivers of a user share.
+
+However many drivers wait, on however many hosts: a new question is asked when the last one is `PERIOD` old, by whoever
+first claims it. Claims are files that only one can create; ages are differences between times that the file system
+itself has given, so that clocks of hosts do not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base import ownership, records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.schedulers.slurm import batch_script, calls
+
+PERIOD = 10.0
+PATIENCE = 30.0
+"""Seconds that squeue may take; and how old an answer may be before nothing follows from it any more."""
+IMPATIENCE = 6.0
+"""Seconds that squeue may take where the command itself waits for it."""
+CLAIM_LIFE = PATIENCE + 15.0
+POLITE = calls.PING + 0.5
+"""Seconds that a driver itself waits for squeue; it looks after its run meanwhile."""
+MARK = "mllam"
+# %A: that of an array's or a heterogeneous job's part is a plain number, too. No column has a width, so none is cut.
+FORMAT = f"{MARK}|%A|%T|%r|%M|%N|%j"
+HEADER = f"{MARK}|JOBID|"
+"""How squeue (22.05) begins the first line. Sites' own lines stand before it, or after; without it, squeue has not
+answered, whatever its exit code: that there are no jobs is no small thing to say."""
+
+
+_ANSWER: records.Shape = {
+    "number": records.count,
+    "asked": records.number,
+    "jobs": records.list_of(lambda job: records.list_of(records.text)(job) and len(job) == 6),
+}
+_FAILURE: records.Shape = {"number": records.count, "why": records.text, "since": records.text}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One job, as squeue tells it."""
+
+    job_id: str
+    state: str
+    reason: str
+    elapsed: str
+    nodes: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What squeue said last.
+
+    Parameters
+    ----------
+    number : int
+        Of the question that it answers; questions are counted.
+    asked : float
+        When the question was put, by the file system's clock.
+    jobs : dict
+        By id.
+    """
+
+    number: int
+    asked: float
+    jobs: dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Why there is no answer to build on, and since when, as a time of day."""
+
+    why: str
+    since: str
+
+
+@dataclass
+class Queue:
+    """The jobs of this user, asked for at most once each `PERIOD`.
+
+    Parameters
+    ----------
+    folder : Path
+        On a file system that all hosts of the drivers see; made when needed.
+    command : tuple of str
+        What is run; its user is added.
+    outage : Callable
+        Says why nobody would answer squeue; nothing where somebody would.
+    """
+
+    folder: Path
+    command: tuple[str, ...] = ("squeue",)
+    outage: Callable[[], str] = lambda: ""
+    _look_again: float = field(default=0.0, init=False)
+    _answer: Answer | Silence | None = field(default=None, init=False)
+    _unshared: Answer | Silence | None = field(default=None, init=False)
+    """What was said to a question of ours, where it could not be written down."""
+
+    @classmethod
+    def of_user(cls, shared: Path) -> Queue:
+        """Return the queue of this user, beside a run store; elsewhere, where the store is for reading only.
+
+        What colleagues may have written there is nobody's answer.
+        """
+        for folder in (shared / "slurm" / str(os.getuid()), Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}")):
+            with contextlib.suppress(OSError):
+                if ownership.is_ours_alone(records.folder(folder, ownership.OWN)) and os.access(folder, os.W_OK):
+                    return cls(folder, outage=calls.outage)
+        try:
+            return cls(Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=calls.outage)
+        except OSError:
+            return cls(shared / "slurm" / str(os.getuid()), outage=calls.outage)  # nothing can be written at all
+
+    def read(self) -> Answer | Silence:
+        """Return the newest answer, asking where it is time to."""
+        if self._answer is None or time.monotonic() >= self._look_again:
+            self._answer = self._look()
+        return self._answer
+
+    def _look(self) -> Answer | Silence:
+        """Look at the shared answer; where nothing can be written, ask for oneself."""
+        try:
+            self._unshared = None
+            found = self._look_together()
+        except OSError:
+            # The disk is full, or for reading only: whoever looks can look all the same.
+            self._look_again = time.monotonic() + PERIOD
+            return self._ask_alone()
+        return self._unshared or found
+
+    def _ask_alone(self) -> Answer | Silence:
+        asked = time.time()
+        why, jobs = self._said(IMPATIENCE)
+        if why:
+            return Silence(why, time.strftime("%H:%M:%S"))
+        return Answer(0, asked, {job_id: Entry(job_id, *rest) for job_id, *rest in jobs})
+
+    def _look_together(self) -> Answer | Silence:
+        now = self.clock()
+        record, asked = self._stored(), max(self._claims(), default=0)
+        done = max(int((record or {}).get("number", 0)), int((self._failure() or {}).get("number", 0)))
+        age = now - self._time_of(asked)
+        if asked > done and age < CLAIM_LIFE:
+            # Somebody asks at this moment; look again soon.
+            self._look_again = time.monotonic() + 1.0
+        elif asked and age < PERIOD:
+            self._look_again = time.monotonic() + min(PERIOD - age, 2.0)
+        elif records.create(self.folder / f"{asked + 1}.question", {"host": socket.gethostname(), "pid": os.getpid()}):
+            # Nobody's eyes leave his run because squeue hangs.
+            asking = threading.Thread(target=self._ask, args=(asked + 1,), daemon=True)
+            asking.start()
+            asking.join(POLITE)
+            self._look_again = time.monotonic() + 2.0
+            now = self.clock()
+            record = self._stored()
+        return self._judge(record, now)
+
+    def _judge(self, record: dict[str, Any] | None, now: float) -> Answer | Silence:
+        failure = self._failure()
+        age = now - (self.folder / "answer.json").stat().st_mtime if record else None
+        if record is None or age is None or age > PATIENCE:
+            if failure and failure["number"] >= (record or {}).get("number", 0):
+                return Silence(str(failure["why"]), str(failure["since"]))
+            return Silence("squeue has not answered yet", time.strftime("%H:%M:%S"))
+        jobs = {job_id: Entry(job_id, *rest) for job_id, *rest in record["jobs"]}
+        return Answer(int(record["number"]), float(record["asked"]), jobs)
+
+    def _said(self, patience: float) -> tuple[str, list[list[str]]]:
+        """Return why squeue gave no list, or the fields of each job."""
+        try:
+            why = self.outage()
+            return why, [] if why else self._jobs(patience)
+        except subprocess.TimeoutExpired:
+            return f"squeue gave no answer within {patience:.0f} s", []
+        except OSError as error:
+            return f"squeue cannot be started: {error.strerror}", []
+        except MllamError as error:
+            return str(error).partition("\n")[0], []
+
+    def _ask(self, number: int) -> None:
+        asked = self._time_of(number)
+        why, jobs = self._said(PATIENCE)
+        try:
+            if why:
+                since = (self._failure() or {}).get("since") or time.strftime("%H:%M:%S")
+                records.replace(self.folder / "failure.json", {"number": number, "why": why, "since": since})
+            else:
+                record = {"number": number, "asked": self._time_of(number), "jobs": jobs}
+                records.replace(self.folder / "answer.json", record)
+                (self.folder / "failure.json").unlink(missing_ok=True)
+            for old in self._claims():
+                if old < number - 2:
+                    (self.folder / f"{old}.question").unlink(missing_ok=True)
+        except OSError:
+            jobs_by_id = {job_id: Entry(job_id, *rest) for job_id, *rest in jobs}
+            self._unshared = Silence(why, time.strftime("%H:%M:%S")) if why else Answer(number, asked, jobs_by_id)
+
+    def _jobs(self, patience: float) -> list[list[str]]:
+        """Run squeue, and return the fields of each job.
+
+        Raises
+        ------
+        MllamError
+            If it did not answer.
+        """
+        # --all: else squeue (22.05) hides one's own jobs in partitions that are hidden, or closed by now.
+        which = ("--all", f"--user={os.getuid()}", "--states=all")
+        command = [*self.command, *which, f"--format={FORMAT}"]
+        # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
+        environ = batch_script.environment(os.environ)
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=patience, check=False)
+        said, error = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+        lines = said.split("\n")
+        if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
+            raise MllamError(calls.blame(error) or f"squeue gave no list of jobs (exit code {done.returncode})")
+        # A line break in the name of any job of the user's makes a line of its own.
+        rows = [line.split("|", 6)[1:] for line in lines if line.startswith(f"{MARK}|")]
+        return [row for row in rows if len(row) == 6 and row[0].isdigit()]
+
+    def _stored(self) -> dict[str, Any] | None:
+        return records.read(self.folder / "answer.json", shape=_ANSWER)
+
+    def _failure(self) -> dict[str, Any] | None:
+        return records.read(self.folder / "failure.json", shape=_FAILURE)
+
+    def _claims(self) -> list[int]:
+        return [int(path.stem) for path in self.folder.glob("*.question") if path.stem.isdigit()]
+
+    def _time_of(self, number: int) -> float:
+        try:
+            return (self.folder / f"{number}.question").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def clock(self) -> float:
+        """Return the time by the clock of the folder's file system."""
+        return records.now(records.folder(self.folder, ownership.OWN))

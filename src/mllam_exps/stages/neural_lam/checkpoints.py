@@ -1,0 +1,241 @@
+"""Checkpoints: found, carried from one attempt to the next, and proved, never running code that they contain.
+
+neural-lam 0.7.0 with Lightning 2.6.6 leaves three kinds in an attempt's scratch:
+``<run>/checkpoints/last.ckpt`` at each epoch's end, ``<run>/checkpoints/min_val_loss.ckpt`` at each best
+validation, and ``<run>/hpc_ckpt_<n>.ckpt`` when a SIGUSR1 reaches it
+(`scancel --signal=USR1`; we ask Slurm for none).
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base.errors import CheckFailed
+
+LAST = "last.ckpt"
+BEST = "min_val_loss.ckpt"
+ON_SIGNAL = "hpc_ckpt_*.ckpt"
+LOSSES = "epochs.csv"
+"""The losses by epoch so far, which the next attempt goes on writing."""
+COLUMNS = ("epoch", "train", "validation")
+"""Their columns."""
+IN_SCRATCH = (LOSSES, "tracking.json")
+"""What our Lightning callbacks keep in the scratch folder itself and look for there when training goes on."""
+CARRIED = "carried"
+"""The folder in an attempt's scratch for what an earlier attempt left."""
+MONITOR = "val_mean_loss"
+NOT_FINITE = (
+    "lower lr in data/training_params.yaml, or look for missing values in data/datastore.zarr; then dvc exp run or "
+    "mllam-exps submit (as it is, it would go on from its last checkpoint and end the same way)"
+)
+"""The way out where a loss or a weight is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says of itself.
+
+    Parameters
+    ----------
+    epochs : int
+        Epochs that were trained when it was saved (Lightning counts from 0 and saves within the epoch).
+    step : int
+        Optimiser steps so far.
+    best_loss : float or None
+        The lowest validation loss so far, None before the first validation.
+    """
+
+    path: Path
+    epochs: int
+    step: int
+    best_loss: float | None
+
+
+def whole(path: Path) -> bool:
+    """Tell whether a checkpoint was written to its end: it is a zip, whose directory comes last."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def find(scratch: Path) -> list[Path]:
+    """Return the whole checkpoints below a folder from which training could go on, newest first."""
+    found = {path for pattern in (LAST, ON_SIGNAL) for path in scratch.rglob(pattern) if whole(path)}
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True)
+
+
+def companions(checkpoint: Path) -> Iterator[Path]:
+    """Yield what travels with a checkpoint: best and last one so far, the losses, the tracking run's name.
+
+    They lie beside it if it was carried before, or else where neural-lam and our callbacks keep them.
+    """
+    folder = checkpoint.parent
+    run = folder.parent if folder.name == "checkpoints" else folder
+    for name in (LAST, BEST, *IN_SCRATCH):
+        folders = (folder, run.parent) if name in IN_SCRATCH else (folder, folder / "checkpoints")
+        for path in (place / name for place in folders):
+            if path != checkpoint and (path.is_file() if name in IN_SCRATCH else whole(path)):
+                yield path
+                break
+
+
+def carry(earlier: Path, scratch: Path) -> Path | None:
+    """Copy the newest checkpoint of an earlier attempt, and its companions, into a later attempt's scratch.
+
+    Parameters
+    ----------
+    earlier, scratch : Path
+        Scratch folders of the two attempts. The earlier one may still be written to: it does not matter.
+
+    Returns
+    -------
+    Path or None
+        The copied checkpoint, its companions beside it; None where there was none.
+    """
+    directory = scratch / CARRIED
+    for checkpoint in find(earlier):
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in (*companions(checkpoint), checkpoint):
+            # Times are kept: by them the newest is found. Copied, not linked: what one attempt does to its
+            # files must not reach another's.
+            shutil.copy2(path, directory / path.name)
+        if whole(directory / checkpoint.name):
+            return directory / checkpoint.name
+    return None
+
+
+def allow_globals() -> None:
+    """Name to torch the classes of plain data that neural-lam's checkpoints contain; it refuses all others.
+
+    Without this neural-lam 0.7.0 cannot load its own checkpoints with torch ≥ 2.6. All of them only hold
+    data.
+    """
+    import argparse
+
+    import torch
+    from neural_lam import config
+
+    classes = [
+        thing for thing in vars(config).values() if isinstance(thing, type) and thing.__module__ == config.__name__
+    ]
+    plain = [thing for thing in classes if hasattr(thing, "__dataclass_fields__")]
+    torch.serialization.add_safe_globals([argparse.Namespace, *plain])
+
+
+def stand_ins(path: Path) -> list[tuple[type, str]]:
+    """Return empty classes in place of the plain data that a checkpoint contains, so that torch can read it.
+
+    Importing neural-lam takes ten seconds and 600 MB, and nothing of its settings is needed to prove a
+    checkpoint. Names from anywhere else get no stand-in: torch refuses them.
+    """
+    import torch
+
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    ours = [name for name in names if name == "argparse.Namespace" or name.startswith("neural_lam.config.")]
+    return [(type(name.rpartition(".")[2], (), {}), name) for name in ours]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Load a checkpoint's content, never running code from it.
+
+    Raises
+    ------
+    CheckFailed
+        If it is missing, cut off, or contains anything but tensors and known plain data.
+    """
+    import pickle
+
+    import torch
+
+    if not path.is_file():
+        raise CheckFailed("there is no such checkpoint", where=str(path))
+    if not whole(path):
+        raise CheckFailed("the checkpoint is cut off or no checkpoint", where=str(path))
+    try:
+        with torch.serialization.safe_globals(stand_ins(path)):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        why = reason.strip() or "it contains more than weights and settings"
+        raise CheckFailed("the checkpoint was refused unread", where=str(path), why=why) from error
+    except Exception as error:
+        raise CheckFailed("the checkpoint does not load", where=str(path), why=_first_line(error)) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckFailed("the file holds no model", where=str(path))
+    return content
+
+
+def describe(path: Path, content: Mapping[str, Any] | None = None) -> Checkpoint:
+    """Return what a checkpoint says of itself, loading it if its content is not given.
+
+    Raises
+    ------
+    CheckFailed
+        If it does not load, or is no checkpoint of a training.
+    """
+    content = load(path) if content is None else content
+    if not isinstance(content.get("epoch"), int) or not isinstance(content.get("global_step"), int):
+        raise CheckFailed("the checkpoint does not say how far training had come", where=str(path))
+    return Checkpoint(path, content["epoch"] + 1, content["global_step"], best_loss(content))
+
+
+def best_loss(content: Mapping[str, Any]) -> float | None:
+    """Return the lowest validation loss that a checkpoint's callbacks remember, or None."""
+    states: Mapping[Any, Any] = content.get("callbacks") or {}
+    for state in states.values():
+        if isinstance(state, Mapping) and state.get("monitor") == MONITOR:
+            score = state.get("best_model_score")
+            return None if score is None else float(score)
+    return None
+
+
+def check_weights(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without weights, or with any weight that is not finite.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the first such weight.
+    """
+    import torch
+
+    weights = {name: value for name, value in content["state_dict"].items() if isinstance(value, torch.Tensor)}
+    if not weights:
+        raise CheckFailed("the checkpoint has no weights", where=str(path))
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckFailed(f"the weight {name} is not finite", where=str(path), next=NOT_FINITE)
+
+
+def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
+    """Prove one checkpoint: it loads, its weights are finite, it has come as far as asked.
+
+    Parameters
+    ----------
+    path : Path
+        The checkpoint.
+    epochs : int, optional
+        As many epochs as must have been trained, no fewer and no more.
+
+    Raises
+    ------
+    CheckFailed
+        With the reason in one line.
+    """
+    content = load(path)
+    check_weights(path, content)
+    found = describe(path, content)
+    if epochs is not None and found.epochs != epochs:
+        raise CheckFailed(f"trained {found.epochs} epochs, {epochs} were asked for", where=str(path))
+    if found.best_loss is not None and not math.isfinite(found.best_loss):
+        raise CheckFailed(f"the lowest validation loss is {found.best_loss}", where=str(path), next=NOT_FINITE)
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,215 @@
+"""The parameter files: read, and turned into arguments of the programs that read them.
+
+Everything that defines a result stands once. Evaluation takes training's values and overlays its own few;
+whatever describes the model is therefore refused in ``data/evaluate_params.yaml``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+try:
+    from yaml import CSafeLoader as SafeLoader  # eight times as fast
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
+from mllam_exps.base import unreadable
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.stages.neural_lam.file_names import EVALUATION, FILES, PARAMS, READ_BY_PROGRAMS, TRAINING
+from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
+
+CHECKPOINT = Argument("checkpoint", "", "str", choices=("min_val_loss", "last"), default="min_val_loss")
+VARIABLE_LEADS = "var_leads_metrics_watch"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The parameter files of one experiment.
+
+    Parameters
+    ----------
+    files : Mapping
+        What each file says, by its path in the repository.
+    """
+
+    files: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What training is told; a key that is null counts as not given."""
+        return {key: value for key, value in self.files[TRAINING].items() if value is not None}
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """What evaluation is told: training's values, overlaid by its own."""
+        inherited = self.training
+        # Training watches val_…, evaluation test_…: no name is good for both. And each logs a run of its own.
+        for key in ("metrics_watch", "wandb_id"):
+            inherited.pop(key, None)
+        return inherited | {key: value for key, value in self.files[EVALUATION].items() if value is not None}
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint to evaluate, ``min_val_loss`` or ``last``."""
+        return str(self.evaluation.get("checkpoint", CHECKPOINT.default))
+
+    def nodes(self, stage: str) -> int:
+        """Return the nodes that a stage runs on."""
+        return int(self._of(stage).get("num_nodes", 1))
+
+    def devices(self, stage: str) -> int:
+        """Return the devices, one process each, that a stage uses on each of its nodes."""
+        return int(self._of(stage).get("devices", 1))
+
+    def _of(self, stage: str) -> dict[str, Any]:
+        if stage == "train":
+            return self.training
+        return self.evaluation if stage == "evaluate" else {}
+
+
+class _Loader(SafeLoader):
+    """PyYAML, as the programs use it, but with duplicate keys refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str, *, by_programs: bool) -> bytes:
+    """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it.
+
+    Two dialects: PyYAML reads YAML 1.1, DVC (3.67) reads YAML 1.2, where `1e-3` is a number and `yes` is text. What we
+    read ourselves has to mean to us what DVC compares, or one value would stand for two results.
+    """
+    if by_programs:
+        return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
+    return pickle.dumps(YAML(typ="safe").load(text))
+
+
+def load(root: Path) -> Parameters:
+    """Read the parameter files below ``root``.
+
+    Raises
+    ------
+    Problems
+        With each file that is missing or not YAML, and the line.
+    """
+    files: dict[str, Mapping[str, Any]] = {}
+    problems: list[MllamError] = []
+    for name in FILES:
+        try:
+            files[name] = read_yaml(root / name, name)
+        except MllamError as problem:
+            problems.append(problem)
+    if problems:
+        raise Problems(problems=problems)
+    return Parameters(files)
+
+
+def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
+    """Read one YAML file that holds a mapping, duplicate keys refused.
+
+    Parameters
+    ----------
+    path : Path
+    name : str, optional
+        What to call the file in messages.
+
+    Raises
+    ------
+    UsageError
+        Names file, line and column.
+    """
+    name = name or str(path)
+    try:
+        value = pickle.loads(_parsed(path.read_text(encoding="utf-8"), by_programs=name in READ_BY_PROGRAMS))  # noqa: S301 - our own, of a moment ago
+    except FileNotFoundError as error:
+        raise UsageError("there is no such file", name) from error
+    except (yaml.MarkedYAMLError, MarkedYAMLError) as error:
+        raise unreadable.refusal(name, path.read_text(encoding="utf-8"), error) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, YAMLError, ValueError) as error:
+        raise UsageError("cannot be read", name, str(error).splitlines()[0]) from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UsageError("must be `key: value` lines", f"{name}:1")
+    return value
+
+
+def training_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
+    """Return training's arguments of ``neural_lam.train_model``, less those that the stage sets itself."""
+    return _argv(parameters, arguments, parameters.training)
+
+
+def evaluation_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
+    """Return evaluation's arguments: the same model as in training, with ``--eval``."""
+    return _argv(parameters, arguments, parameters.evaluation)
+
+
+def graph_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
+    """Return the arguments of ``neural_lam.create_graph_with_wmg``, less ``--config_path``."""
+    graph = parameters.files[PARAMS]["graph"]
+    return [word for key, value in graph.items() for word in arguments.graph[key].argv(value)]
+
+
+def _argv(parameters: Parameters, arguments: Arguments, values: Mapping[str, Any]) -> list[str]:
+    params = parameters.files[PARAMS]
+    given = {key: params[key] for key in ("seed", "logger", "logger_project")} | {"graph": params["graph"]["name"]}
+    # Devices are the scheduler's business: the stage passes what its launcher gives each process.
+    given |= {key: value for key, value in values.items() if key not in ("devices", "checkpoint")}
+    if steps := leads(given.pop(VARIABLE_LEADS, None)):
+        given[VARIABLE_LEADS] = json.dumps(steps)
+    return [word for key, value in given.items() for word in arguments.train[key].argv(value)]
+
+
+def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]:
+    """Return the time steps without which neural-lam finds no sample in a split, by split."""
+    training, evaluation = parameters.training, parameters.evaluation
+
+    def window(values: Mapping[str, Any], key: str) -> int:
+        past, future, ahead = (
+            whole(values.get(name), arguments.train[name].default)
+            for name in ("num_past_forcing_steps", "num_future_forcing_steps", key)
+        )
+        return max(2, past) + ahead + future  # as WeatherDataset.__len__ counts, with forcing or without
+
+    needed = {
+        "train": window(training, "ar_steps_train"),
+        "val": window(training, "ar_steps_eval"),
+        "test": 1,
+    }
+    split = evaluation.get("eval")
+    if split in needed:
+        needed[split] = max(needed[split], window(evaluation, "ar_steps_eval"))
+    return needed
+
+
+def leads(value: Any) -> Mapping[Any, Any] | None:
+    """Return the lead times to log of single variables, given as a mapping or, as to neural-lam, as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, Mapping) else None
+
+
+def whole(value: Any, otherwise: int) -> int:
+    """Return a whole number as it is, anything else as `otherwise`."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise

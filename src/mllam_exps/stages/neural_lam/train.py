@@ -1,0 +1,198 @@
+"""train: ``saved_models/``, ``metrics/train.json`` and ``plots/loss.csv`` by neural-lam."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base.errors import CheckFailed
+from mllam_exps.stages.contract import Stage, StageContext
+from mllam_exps.stages.neural_lam import checkpoints
+from mllam_exps.stages.neural_lam.common import NeuralLamParameters, label, need, parameters
+
+MODELS = "saved_models"
+METRICS = "metrics/train.json"
+LOSSES = "plots/loss.csv"
+
+
+def run_directory(context: StageContext) -> Path:
+    """Return neural-lam's own folder of this training."""
+    return context.scratch / f"train-{label(context)}"
+
+
+def graph_input(context: StageContext) -> None:
+    """Refuse a missing graph: the one that the parameters name.
+
+    Raises
+    ------
+    CheckFailed
+        With the command that makes it.
+    """
+    need(context, f"data/graph/{context.params['params.yaml']['graph']['name']}", made_by="create_graph")
+
+
+def value_of(context: StageContext, key: str) -> int:
+    """Return a number that training is told, or neural-lam's own where it is not."""
+    from mllam_exps.stages.neural_lam.parameters import arguments
+
+    given = parameters(context).training.get(key)
+    return int(arguments.known().train[key].default if given is None else given)
+
+
+def asked_epochs(context: StageContext) -> int:
+    """Return how many epochs must have been trained in the end."""
+    return 1 if context.smoke else value_of(context, "epochs")
+
+
+def validates_every(context: StageContext) -> int:
+    """Return how many epochs lie between validations."""
+    return 1 if context.smoke else value_of(context, "val_interval")
+
+
+def read_losses(path: Path) -> list[dict[str, float | None]]:
+    """Read the losses by epoch that our callback writes; an empty field is an epoch without validation.
+
+    Raises
+    ------
+    CheckFailed
+        If there is no such file, or something else in it.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{name: float(row[name]) if row[name] else None for name in checkpoints.COLUMNS} for row in rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise CheckFailed("there are no readable losses by epoch", where=str(path), why=why) from error
+
+
+def check_losses(losses: list[dict[str, float | None]], epochs: int, every: int = 1, where: str = "") -> None:
+    """Refuse losses that lack an epoch or a validation, or are not finite.
+
+    Parameters
+    ----------
+    losses : list of dict
+        What `read_losses` returned.
+    epochs : int
+        How many there must be, counted from 1.
+    every : int
+        Epochs between validations.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the epoch.
+    """
+    numbers = [row["epoch"] for row in losses]
+    if numbers != list(range(1, epochs + 1)):
+        missing = sorted(set(range(1, epochs + 1)) - {int(number) for number in numbers if number is not None})
+        what = (
+            f"the loss of epoch {missing[0]} is missing" if missing else "the losses are not those of each epoch once"
+        )
+        raise CheckFailed(what, where=where, why=f"{epochs} epochs were asked for")
+    for epoch, row in enumerate(losses, start=1):
+        wanted = ("train", "validation") if epoch % every == 0 else ("train",)
+        for name in wanted:
+            value = row[name]
+            if value is None:
+                raise CheckFailed(f"the {name} loss of epoch {epoch} is missing", where=where)
+            if not math.isfinite(value):
+                what = f"the {name} loss of epoch {epoch} is {value}"
+                raise CheckFailed(what, where=where, next=checkpoints.NOT_FINITE)
+
+
+def metrics(losses: list[dict[str, float | None]], best: checkpoints.Checkpoint | None) -> dict[str, Any]:
+    """Return the training's metrics; what there is not is left out, as JSON has no NaN."""
+    last = losses[-1] if losses else {}
+    found: dict[str, Any] = {
+        "epochs": len(losses),
+        "train_loss": last.get("train"),
+        "val_loss": next((row["validation"] for row in reversed(losses) if row["validation"] is not None), None),
+    }
+    if best is not None:
+        # From the checkpoint itself, as an attempt may have died between writing it and the epoch's line of
+        # losses.
+        found |= {"best_val_loss": best.best_loss, "best_epoch": best.epochs}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
+    """Refuse metrics with a number that is not finite.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the metric.
+    """
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise CheckFailed(f"{name} is {value}", where=where, next=checkpoints.NOT_FINITE)
+
+
+class Train(NeuralLamParameters):
+    """Train Neural-LAM, going on from an earlier attempt where there was one."""
+
+    name = "train"
+    recipe = 1
+
+    def inputs(self, context: StageContext) -> None:
+        """Refuse a missing dataset or graph."""
+        need(context, "data/config.yaml")
+        need(context, "data/datastore.yaml")
+        need(context, "data/datastore.zarr", made_by="prepare_dataset")
+        graph_input(context)
+
+    def command(self, context: StageContext) -> list[str]:
+        """Return neural-lam's training, in a folder of this attempt's own."""
+        from mllam_exps.stages.neural_lam.parameters import arguments, params
+
+        given = params.training_argv(parameters(context), arguments.known())
+        ours = [
+            f"--tasks_per_node={context.devices}",
+            "--config_path=data/config.yaml",
+            f"--runs_root={context.scratch}",
+            f"--logger_run_name={run_directory(context).name}",
+        ]
+        if context.resume_from is not None:
+            # With --restore_opt the optimiser goes on as well; epochs are counted on in any case.
+            ours += [f"--load={context.resume_from}", "--restore_opt"]
+        if context.smoke:
+            ours += ["--epochs=1", "--val_interval=1", "--num_sanity_val_steps=0"]
+        return ["python", "-m", "mllam_exps.stages.neural_lam.programs.neural_lam", "train", *given, *ours]
+
+    def finish(self, context: StageContext) -> None:
+        """Bring checkpoints, losses and metrics to their places."""
+        models = context.work / MODELS
+        models.mkdir(parents=True, exist_ok=True)
+        for name in (checkpoints.LAST, checkpoints.BEST):
+            made = run_directory(context) / "checkpoints" / name
+            if made.is_file():
+                shutil.copyfile(made, models / name)
+        losses = context.scratch / checkpoints.LOSSES
+        best = models / checkpoints.BEST
+        found = metrics(read_losses(losses), checkpoints.describe(best) if best.is_file() else None)
+        for path in (METRICS, LOSSES):
+            (context.work / path).parent.mkdir(parents=True, exist_ok=True)
+        (context.work / METRICS).write_text(json.dumps(found, indent=2) + "\n")
+        shutil.copyfile(losses, context.work / LOSSES)
+
+    def check(self, context: StageContext) -> None:
+        """Prove the training: as many epochs as asked, finite losses, finite weights."""
+        epochs, every = asked_epochs(context), validates_every(context)
+        check_losses(read_losses(context.work / LOSSES), epochs, every, LOSSES)
+        checkpoints.check(context.work / MODELS / checkpoints.LAST, epochs=epochs)
+        if epochs >= every:
+            checkpoints.check(context.work / MODELS / checkpoints.BEST)
+        check_metrics(json.loads((context.work / METRICS).read_text()))
+
+    def carry(self, earlier: Path, scratch: Path) -> Path | None:
+        """Copy the newest whole checkpoint, the best one and the losses so far."""
+        return checkpoints.carry(earlier, scratch)
+
+
+STAGE: Stage = Train()

@@ -1,0 +1,406 @@
+"""Submitted experiments, as the run store keeps them: one directory each, whose run is the saving of the experiment.
+
+Layout of ``<store>/experiments/save-<32 hexadecimal digits>/``::
+
+    run.json      the experiment: its name, where it came from, its stages with their run keys
+    clone/        the repository as it was when the experiment was submitted, with its parameters
+    attempts/     tries at saving it: each waits for the stages' jobs, as any other attempt of a run (`store`)
+    result.json   the commit that holds it, once it is saved
+    waits.json    why a stage that could be submitted was not
+
+What is known of an experiment is what is known of its runs and of its saving; nothing is written down twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base import ownership, records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.records import Shape, Trouble, count, dict_of, list_of, maybe, number, of_shape, text
+from mllam_exps.identity.listings import is_digest
+from mllam_exps.identity.run_keys import SAVE, is_key
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Outcome
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
+
+FOLDER = "experiments"
+
+
+_DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
+_KNOWN: Shape = {"digest": is_digest, "size": maybe(number)}
+_STEP: Shape = {
+    "stage": text,
+    "key": is_key,
+    "needs": list_of(is_key),
+    "known": maybe(dict_of(of_shape(_KNOWN))),
+    "read": maybe(dict_of(text)),
+}
+_EXPERIMENT: Shape = {
+    "name": text,
+    "origin": text,
+    "prefix": text,
+    "baseline": text,
+    "overrides": dict_of(list_of(text)),
+    "command": list_of(text),
+    "message": text,
+    "machine": text,
+    "uid": count,
+    "created": number,
+    "steps": list_of(of_shape(_STEP)),
+    "sources": maybe(dict_of(of_shape(_DESCRIBED))),
+    "stages": list_of(text),
+    "edited": maybe(list_of(text)),
+    "settings": maybe(dict_of(text)),
+    "replaces": maybe(text),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One stage of an experiment.
+
+    Parameters
+    ----------
+    stage, key : str
+        The stage and its run.
+    needs : tuple of str
+        The keys of the runs whose outputs it reads.
+    known : dict
+        Its outputs by path (digest, size, number of files), where DVC knows them and the run store does not.
+    read : dict
+        The digests of what these were made from, by path.
+    """
+
+    stage: str
+    key: str
+    needs: tuple[str, ...] = ()
+    known: Mapping[str, Any] = field(default_factory=dict)
+    read: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One submitted experiment.
+
+    Parameters
+    ----------
+    directory : Path
+        In the run store.
+    name : str
+        Of the DVC experiment that it becomes.
+    origin : str
+        The DVC repository that it was submitted from, and is saved to.
+    prefix : str
+        Where that lies in its git repository; empty at the top.
+    baseline : str
+        The commit that it starts from.
+    overrides : dict
+        Parameters that were set with ``-S``, by file.
+    command : list of str
+        What was typed.
+    message : str
+        For its commit.
+    machine : str
+        Where its stages run.
+    uid : int
+        Whose it is.
+    created : float
+        When it was submitted.
+    steps : tuple of Step
+        Its stages, each behind those that it needs.
+    sources : dict
+        Digest, size and number of files of the inputs that no stage makes.
+    stages : tuple of str
+        All stages that were asked for, in order: those of `steps`, and those that only check and write down versions.
+    edited : tuple of str
+        Tracked files with changes that were not committed.
+    settings : dict
+        Variables of the submitter's that count for the machine, and for tracking.
+    replaces : str
+        The commit of the experiment whose name it takes over (``--force``).
+    """
+
+    directory: Path
+    name: str
+    origin: str
+    prefix: str
+    baseline: str
+    overrides: dict[str, list[str]]
+    command: list[str]
+    message: str
+    machine: str
+    uid: int
+    created: float
+    steps: tuple[Step, ...]
+    sources: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    settings: dict[str, str] = field(default_factory=dict)
+    replaces: str = ""
+
+    @property
+    def clone(self) -> Path:
+        """The git repository in which it was frozen."""
+        return self.directory / "clone"
+
+    @property
+    def root(self) -> Path:
+        """The DVC repository in the clone."""
+        return self.clone / self.prefix
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What only one experiment can have at a time: `--force` takes another's."""
+        return self.origin, self.baseline, self.name
+
+    @property
+    def repository(self) -> str:
+        """The git repository that it was submitted from; the DVC repository may be a folder in it."""
+        origin = Path(self.origin)
+        depth = len(Path(self.prefix).parts)
+        return str(origin.parents[depth - 1] if depth else origin)
+
+    @property
+    def again(self) -> str:
+        """The command that submits it again, from where it was typed."""
+        return f"submit it again: {shlex.join(self.command)}"
+
+    @property
+    def origin_is_there(self) -> bool:
+        """Whether the DVC repository that it was submitted from is still where it was."""
+        # An attempt that began before the repository was moved may have made folders of it again, but no such file.
+        return (Path(self.origin) / ".dvc" / "config").is_file()
+
+    @property
+    def saving(self) -> Run:
+        """Its saving, as a run."""
+        return Run(self.directory)
+
+    @property
+    def store(self) -> RunStore:
+        """The run store that it lies in."""
+        return RunStore(self.directory.parents[1])
+
+    @property
+    def identity(self) -> str:
+        """What tells it from all others of the store."""
+        return self.directory.name
+
+    @property
+    def user(self) -> str:
+        """The name of its owner."""
+        return ownership.user_name(self.uid)
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is this user's: by its directory's owner, as others of a team may write records."""
+        try:
+            return self.uid == os.getuid() == self.directory.stat().st_uid
+        except FileNotFoundError:
+            return self.uid == os.getuid()  # it is about to be made
+        except OSError:
+            return False
+
+    def check_ours(self) -> None:
+        """Refuse to do what others may have written into its record or its clone: they are executed as this user.
+
+        Raises
+        ------
+        MllamError
+            If they are another user's, or others may write to them.
+        """
+        if not self.is_mine:
+            what = f"is {self.user}'s: nobody goes on for another"
+            raise MllamError(what, self.name, next="mllam-exps submit the same: what is done is shared")
+        way_out = f"chmod -R go-w {shlex.quote(str(self.directory))} if nobody else has written there; "
+        way_out += f"or mllam-exps clean {self.identity}, and submit it again"
+        for place in (self.directory, self.directory / "run.json", self.clone, self.clone / ".git", self.root):
+            if os.path.lexists(place):
+                ownership.check(place, way_out)
+
+    @property
+    def changed(self) -> str:
+        """The parameters that were set, as people say them."""
+        return " ".join(word for words in self.overrides.values() for word in words)
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Its runs by stage, those that are in the run store's hands."""
+        return {step.stage: self.store.run(step.key) for step in self.steps if not step.known}
+
+    def key_of(self, stage: str) -> str:
+        """Return the run key of a stage."""
+        return next(step.key for step in self.steps if step.stage == stage)
+
+    def holds(self, path: str) -> str | None:
+        """Return the digest of an output that DVC knew when it was submitted, or that the run store has now."""
+        for step in self.steps:
+            if path in step.known:
+                return str(step.known[path]["digest"])
+        found = ((run.result or {}).get("outputs", {}).get(path) for run in self.runs.values())
+        return next((str(output["digest"]) for output in found if output), None)
+
+    def is_known(self, key: str) -> bool:
+        """Tell whether DVC knew the result of a run when it was submitted."""
+        return any(step.key == key and step.known for step in self.steps)
+
+    @property
+    def git_ref(self) -> str:
+        """Where git keeps it, as DVC (3.67) names its experiments."""
+        return f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{self.name}"
+
+    @property
+    def waits(self) -> str:
+        """Why something of it that could be submitted was not, when that was tried last."""
+        return str((records.read(self.directory / "waits.json", shape={"why": text}) or {}).get("why", ""))
+
+    def note_waits(self, why: str) -> None:
+        """Write that down, for whoever asks; nothing is decided by it."""
+        if why and why != self.waits:
+            records.replace(self.directory / "waits.json", {"why": why, "time": time.time()}, flush=False)
+        elif not why:
+            (self.directory / "waits.json").unlink(missing_ok=True)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON-able record that the store keeps."""
+        return {"key": self.identity, "stage": SAVE} | asdict(self) | {"directory": None}
+
+    def write(self, built: Path) -> bool:
+        """Move what was built elsewhere in the store to its place; False if somebody was first."""
+        for folder in ("attempts", "waiters"):
+            (built / folder).mkdir(ownership.OWN)
+        records.replace(built / "run.json", self.to_record())
+        try:
+            built.rename(self.directory)
+        except OSError:
+            if not self.directory.is_dir():
+                raise
+            first = read(self.directory)
+            if first is None:
+                self._mend(built)
+            shutil.rmtree(built, ignore_errors=True)
+            return first is None
+        return True
+
+    def _mend(self, built: Path) -> None:
+        """Write again what stands in its place and cannot be read, if that is ours.
+
+        Raises
+        ------
+        MllamError
+            If it is not.
+        """
+        if why := ownership.objection(self.directory):
+            what = "what stands in the place of this experiment cannot be read"
+            raise MllamError(what, str(self.directory), f"it {why}", "submit it under another name: -n NAME")
+        records.replace(self.directory / "run.json", self.to_record())
+        self.renew_clone(built)
+
+    def renew_clone(self, built: Path) -> None:
+        """Put a clone of the same state in the place of its own, of which something may be gone."""
+        old = self.directory / f".clone-{uuid.uuid4().hex[:8]}"
+        if os.path.lexists(self.clone):
+            self.clone.rename(old)
+        (built / "clone").rename(self.clone)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def identity(facts: Mapping[str, Any]) -> str:
+    """Return the name of an experiment's directory: the digest of all that tells it from others."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return f"{SAVE}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def folder(store: RunStore) -> Path:
+    """Return the directory of all experiments of a store."""
+    return store.directory / FOLDER
+
+
+def building_site(store: RunStore) -> Path:
+    """Return a new directory to build an experiment in: on the right file system, and nothing that is looked at.
+
+    Its clone is for nobody else's eyes: git executes what a repository's configuration says.
+    """
+    site = records.folder(folder(store) / f".new-{uuid.uuid4().hex[:12]}", ownership.OWN)
+    (site / "clone").mkdir(ownership.PRIVATE)
+    return site
+
+
+def read(directory: Path) -> Experiment | None:
+    """Return the experiment of a directory, or None where there is none."""
+    record = records.read(directory / "run.json", shape=_EXPERIMENT)
+    if record is None:
+        return None
+    known = {name: record[name] for name in Experiment.__dataclass_fields__ if record.get(name) is not None}
+    steps = tuple(
+        Step(s["stage"], s["key"], tuple(s["needs"]), s.get("known") or {}, s.get("read") or {})
+        for s in record["steps"]
+    )
+    lists = {name: tuple(record.get(name) or ()) for name in ("stages", "edited")}
+    return Experiment(**known | {"directory": directory, "steps": steps} | lists)
+
+
+def unreadable(store: RunStore) -> list[Path]:
+    """Return the directories of experiments that nobody can tell anything of from here."""
+    return [path for path in _places(store) if not isinstance(records.look(path / "run.json", shape=_EXPERIMENT), dict)]
+
+
+def of_store(store: RunStore) -> Iterator[Experiment]:
+    """Yield the experiments of a store, oldest first."""
+    return _read_all(_places(store))
+
+
+def unsaved(store: RunStore) -> Iterator[Experiment]:
+    """Yield those that are not saved yet, oldest first; the others, by and by most of them, are not read."""
+    return _read_all(path for path in _places(store) if Run(path).result is None)
+
+
+def waiting_for(run: Run) -> list[Experiment]:
+    """Return the experiments at work that need a run."""
+    found = unsaved(RunStore(run.store))
+    return [e for e in found if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled]
+
+
+def _places(store: RunStore) -> Iterator[Path]:
+    names = (name for name in records.entries(folder(store)) if name.startswith(f"{SAVE}-") and is_key(name))
+    return (folder(store) / name for name in names)
+
+
+def _read_all(places: Iterable[Path]) -> Iterator[Experiment]:
+    found = []
+    for place in places:
+        if (experiment := read(place)) is not None:
+            found.append(experiment)
+        elif not os.path.lexists(place / "run.json") and os.access(place, os.R_OK | os.X_OK):
+            records.tell(Trouble(place, "is an experiment without its run.json"))
+    yield from sorted(found, key=lambda e: (e.created, e.name))
+
+
+def call_off(experiment: Experiment, why: str, outcome: Outcome = Outcome.CANCELLED) -> bool:
+    """Write down the end of an experiment of which nothing is at work; False if somebody goes on with it."""
+    saving = experiment.saving
+    attempt = saving.claim(
+        saving.next_number,
+        scheduler="local",
+        experiment=experiment.name,
+        workspace=experiment.root,
+        working_directory=None,
+    )
+    if attempt is None:
+        return False
+    end = {"outcome": outcome, "reason": why, "time": attempt.claimed_at}
+    records.replace(attempt.directory / "end.json", end)
+    return True

@@ -1,0 +1,429 @@
+"""An experiment's stages as jobs, one behind the other, and its saving behind them all.
+
+A run belongs to nobody: experiments share it, and so its job. What an experiment has of its own is the job that saves
+it, which starts when the others have ended, however they did. `advance` does whatever can be done now, and may be
+called at any time, by anybody, as often as they like: what is done is found, what runs is attached to, what fits is
+submitted, the rest waits in the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps import schedulers
+from mllam_exps.attempts import job_request
+from mllam_exps.attempts.launch import Prepared, Starter, give_up
+from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.dvc.index import open_repo
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.results import Answer
+from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.machines import carried, machine_files
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import outputs, verdicts
+from mllam_exps.runs.assess import Assessment, RunState, assess
+from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.spec import Spec
+from mllam_exps.schedulers import Job, NoRoom, Uncertain
+from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiments import Experiment, Step
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+TRIES = 3
+"""How often a saving is begun by itself that dies without a word."""
+
+
+@dataclass
+class Standing:
+    """How an experiment stands.
+
+    Parameters
+    ----------
+    states : dict
+        What is known of each stage's run; none of a stage whose result DVC knows.
+    jobs : dict
+        The jobs of living runs, by key, as far as they are known.
+    started : dict
+        The attempts that were submitted just now, by stage.
+    prepared : dict
+        The attempts that are about to be.
+    others : set of str
+        The keys of runs that another process is about to submit.
+    waits : str
+        Why something that could be submitted was not.
+    """
+
+    states: dict[str, Assessment] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    started: dict[str, Attempt] = field(default_factory=dict)
+    prepared: dict[Step, Prepared] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+    waits: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether all results are there."""
+        return all(now.state is RunState.DONE for now in self.states.values())
+
+    @property
+    def living(self) -> bool:
+        """Whether any of its runs may still be at work."""
+        return any(now.state.living for now in self.states.values())
+
+    @property
+    def failure(self) -> tuple[str, Assessment] | None:
+        """The stage that stopped it: the first that failed by itself, not because of another."""
+        stopped = [(stage, now) for stage, now in self.states.items() if now.state.stopped]
+        return next((one for one in stopped if not one[1].untried), stopped[0] if stopped else None)
+
+
+def look(experiment: Experiment) -> Standing:
+    """Say how an experiment stands, and change nothing."""
+    return Standing({step.stage: assess(experiment.store.run(step.key)) for step in experiment.steps if not step.known})
+
+
+def environ_of(experiment: Experiment) -> dict[str, str]:
+    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted."""
+    # Whatever else its record holds counts for nothing.
+    return carried.settings(experiment.settings) | dict(os.environ)
+
+
+def machine_of(experiment: Experiment) -> Machine:
+    """Return the machine of an experiment, as its file in the origin says now.
+
+    Raises
+    ------
+    MllamError
+        If there is none, the origin has moved, or the experiment is not this user's own word.
+    """
+    experiment.check_ours()
+    if not experiment.origin_is_there:
+        why = f"the repository of {experiment.name} has moved, or was deleted"
+        raise machine_files.gone(Path(experiment.origin), why)
+    return machine_files.load(Path(experiment.origin), experiment.machine, environ_of(experiment))
+
+
+def workspace_of(experiment: Experiment) -> Workspace:
+    """Return the workspace that an experiment's clone is."""
+    return Workspace(experiment.root, Path(experiment.origin), experiment.name, experiment.baseline)
+
+
+def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
+    """Tell whether the programs are those that an experiment was submitted with: others would make other results."""
+    from mllam_exps.preflight import checks
+
+    now, _ = checks.versions_text(workspace_of(experiment), machine)
+    return (experiment.root / VERSIONS_FILE).read_text(encoding="utf-8") == now
+
+
+def pipeline_of(experiment: Experiment) -> Pipeline:
+    """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
+    if not experiment.root.is_dir():
+        raise MllamError("its clone is gone", str(experiment.clone), next=experiment.again)
+    experiment.check_ours()
+    in_store = outputs.known_digests(experiment.store)
+    # It goes on with what DVC knew when it was submitted, whatever else the run store has by now.
+    return Pipeline(
+        open_repo(experiment.root, check=False),
+        lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
+        lambda key, path: None if experiment.is_known(key) else in_store(key, path),
+        as_it_lies=False,
+        content=lambda path: str(experiment.sources[path]["digest"]),
+        known_to_dvc={s.stage: Answer(dict(s.known), dict(s.read)) for s in experiment.steps if s.known},
+    )
+
+
+def give_up_all(standings: Iterable[Standing]) -> None:
+    """Give up what is prepared and will not be submitted: else others would wait for it."""
+    for prepared in (one for standing in standings for one in standing.prepared.values()):
+        give_up(prepared.attempt, NoRoom("it was not submitted", why="the submission ended before"))
+
+
+@dataclass
+class Chain:
+    """Submits what an experiment lacks.
+
+    Parameters
+    ----------
+    experiment, machine, room
+        What, where, and how much of it at once.
+    repo, definitions
+        A repository with the same cache, and what defines each stage's run, where they are known already; else the
+        clone is opened when something is to be submitted.
+    """
+
+    experiment: Experiment
+    machine: Machine
+    room: Room
+    repo: Repo | None = None
+    definitions: Mapping[str, RunDefinition] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.environ = environ_of(self.experiment)
+        self.scheduler = schedulers.get(self.machine.scheduler, self.experiment.store.directory)
+
+    def advance(self, *, again: bool) -> Standing:
+        """Submit what can be submitted now.
+
+        Parameters
+        ----------
+        again : bool
+            Whether what has failed is tried once more; else it is the end of the experiment.
+        """
+        standing = self.prepare(again=again)
+        self.send(standing)
+        return standing
+
+    def prepare(self, *, again: bool) -> Standing:
+        """Find out how the experiment stands, and claim and lay out what can be submitted now."""
+        standing = Standing()
+        try:
+            self._prepare_each(standing, again)
+        except BaseException:
+            give_up_all([standing])
+            raise
+        return standing
+
+    def _prepare_each(self, standing: Standing, again: bool) -> None:
+        made: set[str] = set()
+        to_come: set[str] = set()
+        for step in self.experiment.steps:
+            if step.known:
+                made.add(step.key)
+                continue
+            now = assess(self.experiment.store.run(step.key))
+            if again and now.state is RunState.DONE:
+                now = self._hold_to_what_was_made(now, step)
+            if self._is_due(now, again):
+                before, now = now, self._prepare(step, now, made, to_come, standing)
+                if now is before and now.state is not RunState.NEW and not now.untried:
+                    now = self._wish(now)
+            if now.state is RunState.DONE:
+                made.add(step.key)
+            elif now.state.living and self._can_be_waited_for(now):
+                to_come.add(step.key)
+            elif now.state is RunState.STARTING:
+                standing.others.add(step.key)
+            standing.states[step.stage] = now
+
+    def _hold_to_what_was_made(self, now: Assessment, step: Step) -> Assessment:
+        """Take a damaged result as none, where somebody has asked for it: it is made again."""
+        run = self.experiment.store.run(step.key)
+        try:
+            outputs.hold_to_what_was_made(run, self.experiment.holds)
+        except outputs.Damaged as damaged:
+            if run.result is not None:
+                raise
+            print(f"note: {damaged.where}: {damaged.what}; it is made again", file=sys.stderr)
+            return assess(run)
+        return now
+
+    @staticmethod
+    def _is_due(now: Assessment, again: bool) -> bool:
+        if now.state is RunState.NEW or now.untried:
+            return True
+        return again and now.state.stopped
+
+    def _prepare(
+        self, step: Step, now: Assessment, made: set[str], to_come: set[str], standing: Standing
+    ) -> Assessment:
+        """Claim a stage's next attempt, unless its inputs cannot be waited for, or there is no room."""
+        missing = [need for need in step.needs if need not in made]
+        if missing and not (self.scheduler.chains and all(need in to_come for need in missing)):
+            return now
+        if not self.room.look():
+            standing.waits = self.room.full
+            return now
+        run = self.experiment.store.run(step.key)
+        repo, definition = self._definition(step.stage)
+        if definition.key != step.key:
+            why = f"its run key is {definition.key} now, not {step.key}"
+            what, where = "the experiment's clone was changed", str(self.experiment.root)
+            raise MllamError(what, where, why, self.experiment.again)
+        run.begin(definition.to_record())
+        starter = Starter(workspace_of(self.experiment), self.machine, repo, self.experiment.store, self.environ)
+        number = now.attempt.number + 1 if now.attempt else 1
+        prepared = starter.prepare(run, definition, number, ahead=bool(missing))
+        if prepared is None:
+            return assess(run)
+        self.room.take(str((prepared.attempt.claim or {}).get("job_name", "")))
+        standing.prepared[step] = prepared
+        return Assessment(RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt)
+
+    def _wish(self, now: Assessment) -> Assessment:
+        """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
+        assert now.attempt is not None
+        run = now.attempt.run
+        self._claim_for_later(run, self.room.full or "waits for its inputs")
+        return assess(run)
+
+    def _claim_for_later(self, run: Run, why: str) -> None:
+        attempt = run.claim(
+            run.next_number,
+            scheduler=self.scheduler.name,
+            experiment=self.experiment.name,
+            workspace=self.experiment.root,
+            working_directory=None,
+        )
+        if attempt is not None:
+            give_up(attempt, NoRoom(why))
+
+    def _can_be_waited_for(self, now: Assessment) -> bool:
+        """Tell whether jobs can be put behind a living run: it has a job, or gets one from this very process."""
+        attempt = now.attempt
+        claim = (attempt.claim or {}) if attempt else {}
+        if attempt is None or claim.get("scheduler") != self.scheduler.name:
+            return False
+        mine = ProcessIdentity.from_record(claim["claimed_by"]) == ProcessIdentity.of()
+        return attempt.job is not None or (mine and not attempt.uncertain)
+
+    def send(self, standing: Standing, only: AbstractSet[str] | None = None) -> None:
+        """Submit what is prepared, each job behind those that make its inputs.
+
+        Parameters
+        ----------
+        only : set of str
+            Keys of runs; the others are left for another call.
+        """
+        for step in [step for step in standing.prepared if only is None or step.key in only]:
+            prepared = standing.prepared.pop(step)
+            if not self._send(step, prepared, standing):
+                give_up(
+                    prepared.attempt, NoRoom("it was not submitted", why=self.room.full or "its inputs have no job")
+                )
+                standing.states[step.stage] = assess(prepared.attempt.run)
+        for stage, now in standing.states.items():
+            key = self.experiment.key_of(stage)
+            if now.state.living and key not in standing.jobs and (job := self._job(now.attempt)) is not None:
+                standing.jobs[key] = job
+
+    def _send(self, step: Step, prepared: Prepared, standing: Standing) -> bool:
+        """Submit one attempt; False if it cannot be now."""
+        after = []
+        for need in step.needs:
+            run = self.experiment.store.run(need)
+            if run.result is None and not self.experiment.is_known(need):
+                job = standing.jobs.get(need) or self._job(run.last_attempt())
+                if job is None:
+                    return False
+                after.append(job)
+        if self.room.shut:
+            standing.waits = self.room.full
+            return False
+        try:
+            job = prepared.submit(tuple(after))
+        except NoRoom as refused:
+            self.room.close(f"{refused.what} ({refused.why})")
+            standing.waits = self.room.full
+            return False
+        standing.started[step.stage] = prepared.attempt
+        if job is None:
+            # Submit nothing more where the scheduler did not answer: each try would wait for it, and be in doubt.
+            doubt = (prepared.attempt.uncertain or {}).get("why", "")
+            self.room.close(f"{doubt}; the next command goes on, once it answers")
+            standing.waits = self.room.full
+        else:
+            standing.jobs[step.key] = job
+        return True
+
+    def _definition(self, stage: str) -> tuple[Repo, RunDefinition]:
+        if self.repo is None:
+            pipeline = pipeline_of(self.experiment)
+            self.repo = pipeline.repo
+            self.definitions = {step.stage: pipeline.definition(step.stage) for step in self.experiment.steps}
+        return self.repo, self.definitions[stage]
+
+    def _job(self, attempt: Attempt | None) -> Job | None:
+        """Return the job of an attempt, where jobs of this machine can wait for it."""
+        if attempt is None or (attempt.claim or {}).get("scheduler") != self.scheduler.name:
+            return None
+        try:
+            return verdicts.job_of(attempt, self.scheduler)
+        except Uncertain:
+            return None
+
+    def follow(self, standing: Standing) -> Attempt | None:
+        """Have the experiment saved when its jobs have ended, unless a living attempt at that waits for them.
+
+        One that wakes up too early sees what is still to come, and is followed by the next.
+        """
+        self.experiment.note_waits(standing.waits)
+        saving = self.experiment.saving
+        now = assess(saving)
+        over = standing.done or (standing.failure is not None and not standing.living)
+        if now.state.living or now.state is RunState.DONE:
+            return None
+        if now.state is RunState.LOST and self._is_lost_again():
+            experiments.call_off(self.experiment, f"saving it died {TRIES} times: {now.reason}", Outcome.FAILED)
+            return None
+        if not over and not (standing.jobs and self.scheduler.chains):
+            if now.state in {RunState.FAILED, RunState.CANCELLED}:
+                # It is one that waits again: whoever looks next goes on with it.
+                self._claim_for_later(saving, standing.waits or "its stages are at work")
+            return None
+        attempt = self.start_saving(() if over else tuple(standing.jobs.values()))
+        if attempt is None and self.room.shut:
+            # One job of each experiment at least has to see to it that what waits is submitted.
+            for state in standing.states.values():
+                if state.state.living and state.attempt is not None:
+                    # A colleague's own commands see to what is behind their job.
+                    with contextlib.suppress(OSError):
+                        records.touch(state.attempt.alone)
+        return attempt
+
+    def _is_lost_again(self) -> bool:
+        """Tell whether the last attempts at saving all ended without a word: the next would, too."""
+        last = self.experiment.saving.attempts()[-TRIES:]
+        return len(last) == TRIES and all(attempt.end is None for attempt in last)
+
+    def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
+        """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
+        saving, workspace = self.experiment.saving, workspace_of(self.experiment)
+        number = saving.next_number
+        name = self.experiment.name
+        attempt = saving.claim(
+            number, scheduler=self.scheduler.name, experiment=name, workspace=workspace.root, working_directory=None
+        )
+        if attempt is None:
+            return None
+        try:
+            claim = attempt.claim
+            assert claim is not None
+            request = job_request.request(
+                workspace,
+                self.machine,
+                params.Parameters({}),
+                SAVE,
+                name=claim["job_name"],
+                run=saving.directory,
+                number=number,
+                comment=f"saves experiment {name}",
+                environ=self.environ,
+            )
+            origin, commit = self.experiment.origin, self.experiment.baseline
+            news = self.machine.notify.anybody or bool(self.machine.resources_for(SAVE).mail)
+            Spec(self.machine.name, origin, name, commit, versions={}, environment={}, news=news).write(attempt)
+            Prepared(attempt, request, self.scheduler).submit(after)
+        except NoRoom as refused:
+            self.room.close(f"{refused.what} ({refused.why})")
+            return None
+        except BaseException as error:
+            give_up(attempt, error)
+            raise
+        return attempt

@@ -1,0 +1,133 @@
+"""What the last job of an experiment does: it saves it, or writes down what stopped it, and lets others go.
+
+It starts when the stages' jobs have ended, however they did: a job that was killed has no word to say.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps.attempts.supervisor import Stopped, Supervisor
+from mllam_exps.base.errors import MllamError
+from mllam_exps.runs import verdicts
+from mllam_exps.runs.assess import RunState, assess, unmade
+from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.locks import lock
+from mllam_exps.runs.runs import Run
+from mllam_exps.schedulers import get
+from mllam_exps.submission import early_save, experiments
+from mllam_exps.submission.experiments import Experiment
+
+if TYPE_CHECKING:
+    from mllam_exps.submission.job_chain import Chain, Standing
+
+ENDS_PATIENCE = 20.0
+
+
+def _silent(run: Run) -> Attempt | None:
+    """Return the attempt that is said to wait or work, and has not said that it ended."""
+    now = assess(run)
+    if now.state not in {RunState.PENDING, RunState.RUNNING} or now.attempt is None or now.attempt.end is not None:
+        return None
+    return now.attempt
+
+
+class Finisher(Supervisor):
+    """One attempt at saving an experiment.
+
+    Parameters
+    ----------
+    attempt : Attempt
+        At the saving, which is a run of its own (`experiments`).
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt)
+        found = experiments.read(attempt.run.directory)
+        if found is None:
+            raise MllamError("there is no experiment here", str(attempt.run.directory))
+        found.check_ours()
+        self.experiment: Experiment = found
+        self._saved_before = False
+
+    def _work(self) -> None:
+        if not all(run.result is not None for run in self.experiment.runs.values()):
+            self._advance()
+        with early_save.one_on_this_host(self.experiment.store, wait=True):
+            self._saved_before = not early_save.save(self.experiment, self.attempt.number)
+
+    def _advance(self) -> None:
+        """See to what the experiment lacks, and come back only where that is nothing.
+
+        Raises
+        ------
+        MllamError, Stopped
+            With what stopped it, or what it waits for.
+        """
+        # Half a second of imports, and mostly all results are there.
+        from mllam_exps.runs.job_quota import Room
+        from mllam_exps.submission.job_chain import Chain, machine_of
+
+        experiment, machine = self.experiment, machine_of(self.experiment)
+        chain = Chain(experiment, machine, Room(machine, get(machine.scheduler, experiment.store.directory)))
+        self._hear_of_the_ends()
+        with lock(experiment.store, "dispatch", wait=True):
+            self._raise_if_stopped()  # it may have been cancelled meanwhile
+            standing = chain.advance(again=False)
+        if standing.done:
+            return
+        if standing.failure and not standing.living:
+            stage, now = standing.failure
+            why = now.reason.partition("\n")[0] or str(now.state)
+            way_out = f"mllam-exps retry {experiment.name}"
+            if now.state is RunState.CANCELLED:
+                raise Stopped(Outcome.CANCELLED, f"{stage} was cancelled\n  → {way_out}")
+            raise MllamError(f"{stage} {now.state}", why=why, next=way_out)
+        self._go_on(chain, standing)
+
+    def _hear_of_the_ends(self) -> None:
+        """Wait for Slurm's word on jobs that ended without one of their own, and on those behind a failed one.
+
+        Those are taken back at the moment when this one starts. squeue's last answer may call all of them living, and
+        another saving behind them would start at once, again and again.
+        """
+        until = time.monotonic() + ENDS_PATIENCE
+        while silent := [attempt for run in self.experiment.runs.values() if (attempt := _silent(run)) is not None]:
+            if time.monotonic() > until:
+                break
+            living = [a for a in silent if not verdicts.ask(a).phase.ended]
+            if not any(not assess(run).state.living for attempt in living for run in unmade(attempt)):
+                break
+            self._raise_if_stopped()
+            time.sleep(0.5)
+
+    def _go_on(self, chain: Chain, standing: Standing) -> None:
+        """Leave what is still to come to the next attempt, behind the jobs that it waits for."""
+        if standing.jobs:
+            chain.start_saving(tuple(standing.jobs.values()))
+        self._stop(Outcome.REFUSED, standing.waits or "it waits for its stages")
+        self._raise_if_stopped()
+
+    def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
+        outcome, reason = super()._outcome(reserve)
+        if outcome is not Outcome.SUCCEEDED and self.experiment.saving.result is not None:
+            return Outcome.SUPERSEDED, "another experiment's last job has saved it"
+        if self._saved_before:
+            return outcome, "another job has saved it"
+        if outcome in {Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED}:
+            self._tell(outcome, reason)
+        return outcome, reason
+
+    def _tell(self, outcome: Outcome, reason: str) -> None:
+        if not self.spec.news:
+            return
+        from mllam_exps.submission import notify
+        from mllam_exps.submission.job_chain import machine_of
+
+        try:
+            notify.tell(self.experiment, machine_of(self.experiment), str(outcome), reason)
+        except Exception as error:
+            # Nothing that people are told with may keep the record of the end from being written.
+            print(f"warning: nobody was told: {type(error).__name__}", flush=True)

@@ -1,0 +1,388 @@
+"""Plans experiments before anything is submitted: each one's clone, parameters, stages and run keys.
+
+Everything that can be refused is refused here, for all of them, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc import lockfile, overrides, sources
+from mllam_exps.dvc.index import is_elsewhere, open_repo
+from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.machines import carried, workspace
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.preflight import checks, submittable
+from mllam_exps.preflight.submittable import StageChecks
+from mllam_exps.repository import checkouts, clones
+from mllam_exps.repository.planning_clone import Base
+from mllam_exps.runs import outputs
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.store import RunStore
+from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiments import Experiment, Step
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+TOLD = 3
+"""How many experiments of a sweep are told in full when they are refused."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment that is about to be submitted.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        As it will stand in the store, or stands there already.
+    site : Path
+        Where its clone was built.
+    definitions : mapping
+        What defines each stage's run.
+    content : str
+        The commit that was frozen: the baseline, with what was not committed.
+    """
+
+    experiment: Experiment
+    site: Path
+    definitions: Mapping[str, RunDefinition]
+    content: str
+
+    @property
+    def root(self) -> Path:
+        """The DVC repository in the clone that was built."""
+        return self.site / "clone" / self.experiment.prefix
+
+
+@dataclass
+class Planner:
+    """Plans the experiments of one submission.
+
+    Parameters
+    ----------
+    workspace, machine, repo, store
+        Where it is typed, where it will run, the opened repository, the run store.
+    targets : sequence of str
+        The stages asked for; none is all.
+    command : list of str
+        What was typed.
+    message : str
+        For the experiments' commits.
+    force : bool
+        Whether results are made again although they are known, and names of other experiments taken over.
+    inside : Path
+        Where it is typed, seen from the repository's root: what is proposed has to mean the same there.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    repo: Repo
+    store: RunStore
+    targets: Sequence[str]
+    command: list[str]
+    message: str
+    force: bool = False
+    inside: Path = Path()
+    _sources: dict[str, sources.Content] = field(default_factory=dict)
+    _versions: dict[str, str] = field(default_factory=dict)
+    _sites: list[Path] = field(default_factory=list)
+    _data_checked: bool = False
+
+    def __post_init__(self) -> None:
+        self.state = clones.state(self.workspace.root)
+        self.notes: list[str] = []
+        for file in checkouts.hidden_changes(self.state.checkout):
+            self._note(f"{file} was changed, but git is told to overlook that: experiments take it as it is committed")
+        self._there = list(experiments.of_store(self.store))
+
+    def __enter__(self) -> Planner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for site in self._sites:
+            shutil.rmtree(site, ignore_errors=True)
+
+    def plan(self, variants: Sequence[Variant]) -> list[Plan]:
+        """Plan all experiments.
+
+        Raises
+        ------
+        MllamError
+            With everything that is wrong; nothing has been submitted then.
+        """
+        taken = self._names_in_use()
+        plans: list[Plan] = []
+        refused: list[list[MllamError]] = []
+        for variant in variants:
+            try:
+                plans.append(self._plan(variant, taken))
+            except Problems as several:
+                refused.append(several.problems)
+            except MllamError as one:
+                refused.append([one])
+        if refused:
+            raise Problems(problems=_told(refused))
+        return plans
+
+    def _names_in_use(self) -> dict[str, Experiment | None]:
+        """Return the names that experiments of this baseline have, submitted or not."""
+        mine = {e.name: e for e in self._there if (e.origin, e.baseline) == (self._origin, self.state.baseline)}
+        return dict.fromkeys(self._in_git) | mine
+
+    @cached_property
+    def _checks(self) -> StageChecks:
+        return StageChecks(self.workspace.root, self._note)
+
+    @cached_property
+    def _in_git(self) -> dict[str, str]:
+        return overrides.saved_in_git(self.workspace.root, self.state.baseline)
+
+    @property
+    def _origin(self) -> str:
+        return str(self.workspace.root)
+
+    def _plan(self, variant: Variant, taken: dict[str, Experiment | None]) -> Plan:
+        """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
+        site = experiments.building_site(self.store)
+        self._sites.append(site)
+        hydra = self.repo.config.get("hydra", {})  # of the repository: a clone has no config.local
+        with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
+            here = Workspace(root, self.workspace.origin, variant.name or "new", self.state.baseline)
+            checks.check_parameters(here, self.machine)
+            versions = self._versions_of(here)
+            (root / checks.CHECKED_FILE).parent.mkdir(exist_ok=True)
+            (root / checks.CHECKED_FILE).write_text(checks.CHECKED, encoding="utf-8")
+            (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
+            found: dict[str, Any] = {}
+            pipeline = self._pipeline(repo, found)
+            if not self._data_checked:
+                self._refuse_changed_data(pipeline)
+                self._data_checked = True
+            asked = self._asked(pipeline)
+            definitions = self._checks.definitions(pipeline, asked)
+            steps = tuple(self._step(pipeline, stage) for stage in definitions)
+            added = (i.path for d in definitions.values() for i in d.inputs if i.tracked and not i.run)
+            found |= {path: described for path in added if (described := pipeline.source(path))}
+            clones.copy(self.base.clone, site / "clone")
+            lockfile.draft(pipeline, asked, found).write(site / "clone")
+        identity = experiments.identity(
+            {
+                "uid": os.getuid(),  # what two people submit from one repository is no one's to share
+                "origin": self._origin,
+                "baseline": self.state.baseline,
+                "tree": self.state.tree,
+                "overrides": variant.overrides,
+                "stages": list(self.targets),
+                "name": variant.name,
+                "versions": versions,
+                "machine": self.machine.name,
+            }
+        )
+        known = experiments.read(experiments.folder(self.store) / identity)
+        name = known.name if known else self._name(variant, taken)
+        experiment = Experiment(
+            directory=experiments.folder(self.store) / identity,
+            name=name,
+            origin=self._origin,
+            prefix=self.state.prefix,
+            baseline=self.state.baseline,
+            overrides=variant.overrides,
+            command=self.command,
+            message=self.message,
+            machine=self.machine.name,
+            uid=os.getuid(),
+            created=known.created if known else time.time(),
+            steps=steps,
+            sources=found,
+            stages=tuple(asked),
+            edited=self.state.edited,
+            settings=carried.settings(os.environ),
+        )
+        taken[name] = experiment
+        return Plan(experiment, site, definitions, self.state.checkout.content)
+
+    @cached_property
+    def base(self) -> Base:
+        """The first clone, made by git; the experiments' own are copies of it."""
+        site = experiments.building_site(self.store)
+        self._sites.append(site)
+        root = clones.make(self.state, site / "clone", self._cache_settings())
+        return Base(site / "clone", root, open_repo(root, check=False))
+
+    def _cache_settings(self) -> dict[str, str]:
+        """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
+        given = self.repo.config.get("cache", {})
+        settings = {"dir": str(self.repo.cache.local_cache_dir)}
+        if types := given.get("type"):
+            settings["type"] = ",".join(types) if isinstance(types, list) else str(types)
+        return settings | {key: str(given[key]) for key in ("shared",) if given.get(key)}
+
+    def _versions_of(self, here: Workspace) -> str:
+        """Return ``version.mllam.txt``; asked for once for each set of archives."""
+        content = "".join(
+            (here.root / file).read_text(encoding="utf-8") for file in ("params.yaml", "data/datastore.yaml")
+        )
+        if content not in self._versions:
+            self._versions[content], notes = checks.versions_text(here, self.machine)
+            self.notes += [note for note in notes if note not in self.notes]
+        return self._versions[content]
+
+    def _name(self, variant: Variant, taken: Mapping[str, Experiment | None]) -> str:
+        given = variant.name
+        if not given:
+            return overrides.new_name(taken)
+        if given not in taken:
+            return given
+        other = taken[given]
+        # Whoever repeats a command means the same; the workspace may have become another since.
+        why = ""
+        if other is not None and other.overrides == variant.overrides:
+            why = "with the same parameters set, but files of the workspace have changed since: git status"
+        if other is not None and not assess(other.saving).state.settled:
+            way_out = f"another name, or mllam-exps cancel {given} first"
+            raise UsageError("is the name of another experiment, which is at work", f"-n {given}", why, way_out)
+        if other is not None and given not in self._in_git:
+            return given  # it failed, or was cancelled: the newer one is shown under the name
+        if not self.force:
+            what = "of another experiment that was submitted" if other else "of an experiment that starts here"
+            way_out = "another name, or --force: it takes its place, and every stage is made again"
+            raise UsageError(f"is the name {what}", f"-n {given}", why, way_out)
+        return given
+
+    def check_again(self, plans: Sequence[Plan]) -> None:
+        """Refuse what another submission has taken meanwhile; to be called when no other can.
+
+        Raises
+        ------
+        UsageError
+            If a name was taken, or a result that is to be made again is needed by an experiment that is at work.
+        """
+        mine = {plan.experiment.identity for plan in plans}
+        places = {plan.experiment.place for plan in plans}
+        keys = {step.key for plan in plans for step in plan.experiment.steps if not step.known}
+        for other in experiments.of_store(self.store):
+            taken = other.place in places
+            needed = sorted(keys & {step.key for step in other.steps}) if self.force else []
+            same = other.identity in mine and not self.force
+            if same or not (taken or needed) or assess(other.saving).state.settled:
+                continue
+            if other.identity in mine:
+                why, way_out = "it is about to read what would be made again", f"mllam-exps cancel {other.name} first"
+                raise UsageError(f"experiment {other.name} is at work", "--force", why, way_out)
+            if taken:
+                what = "was submitted a moment ago, with other parameters"
+                raise UsageError(what, f"-n {other.name}", next="another name")
+            why = f"experiment {other.name}, which is at work, needs {needed[0]}"
+            raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {other.name}")
+
+    def _pipeline(self, repo: Repo, found: dict[str, Any]) -> Pipeline:
+        """Open the pipeline of the base clone, as it is for one experiment.
+
+        Parameters
+        ----------
+        found : dict
+            Filled with descriptions of the inputs that no stage makes, by path.
+        """
+
+        def content(path: str) -> str:
+            # What the experiments have in common is read once.
+            place = Path(repo.root_dir, path)
+            known = self._sources.get(path)
+            if known is None or self.base.touches(place, known.depends_on):
+                if not place.exists() and (self.workspace.root / path).exists():
+                    raise submittable.not_in_the_clone(path, place, self.workspace.root / path)
+                known = sources.content_of(repo, place)
+                submittable.refuse_links_to_outputs(repo, path, known.depends_on)
+                if not self.base.touches(place, known.depends_on):
+                    self._sources[path] = known
+            found[path] = known.to_record()
+            return known.digest
+
+        return Pipeline(
+            repo,
+            lambda: params.read_yaml(Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE),
+            outputs.known_digests(self.store),
+            as_it_lies=False,
+            ask_dvc=not self.force,
+            content=content,
+        )
+
+    def _asked(self, pipeline: Pipeline) -> list[str]:
+        """Return the stages asked for and those that they need, in order.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+        """
+        graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
+        wanted = set(self.targets or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage))))
+        if not wanted:
+            raise self._no_stages()
+        for target in self.targets:
+            if group := {stage for stage in graph if stage.startswith(f"{target}@")}:
+                wanted = wanted - {target} | group
+            else:
+                pipeline.dvc_stage(target)
+        while more := {need for stage in wanted for need in graph[stage]} - wanted:
+            wanted |= more
+        return [stage for stage in pipeline.in_order() if stage in wanted]
+
+    def _no_stages(self) -> UsageError:
+        if self.repo.scm.is_ignored(str(self.workspace.root / "dvc.yaml")):
+            # Even where git tracks it: DVC (3.67) leaves it out when it looks for stages.
+            why, way_out = "git ignores it, and so DVC does not read it", "git check-ignore -v --no-index dvc.yaml"
+            return UsageError("has no stages", "dvc.yaml", why, f"{way_out} names the rule to remove")
+        return UsageError("has no stages", "dvc.yaml", next="mllam-exps init DIRECTORY has one to start from")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _step(self, pipeline: Pipeline, stage: str) -> Step:
+        definition = pipeline.definition(stage)
+        needs = tuple(i.run for i in definition.inputs if i.run)
+        if self.store.run(definition.key).result is not None:
+            return Step(stage, definition.key, needs)
+        known = pipeline.answer_of_dvc(stage)
+        return Step(stage, definition.key, needs, known.outputs, known.inputs)
+
+    def _refuse_changed_data(self, pipeline: Pipeline) -> None:
+        """Refuse data that were changed since `dvc add`: `dvc exp run` would add them, unseen.
+
+        Raises
+        ------
+        UsageError
+            Naming them.
+        """
+        used = {path for stage in pipeline.stage_names for path in pipeline.added_inputs(stage)}
+        for stage in self.repo.index.stages:
+            for out in stage.outs if stage.is_data_source else ():
+                path = Path(out.fs_path).relative_to(self.repo.root_dir).as_posix()
+                if path in used and out.exists and out.changed_checksum():
+                    typed = workspace.typed(self.workspace.root, path)
+                    way_out = f"dvc add {typed}, or dvc checkout {typed}"
+                    raise UsageError("was changed since `dvc add`", path, next=way_out)
+
+
+def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:
+    """Return what is wrong with some experiments, each thing once, and those of many as their number."""
+    told = {str(problem): problem for problems in refused[:TOLD] for problem in problems}
+    more = sum(1 for problems in refused[TOLD:] if not {str(problem) for problem in problems} <= told.keys())
+    if more:
+        told[""] = UsageError(f"… and {more} more of these experiments are refused, each for a value of its own")
+    return list(told.values())

@@ -1,0 +1,348 @@
+"""Saves a submitted experiment as a DVC experiment: ``dvc.lock``, and one commit, where it came from.
+
+`dvc exp save` cannot: in a clone DVC (3.67) leaves out metrics, plots and ``.gitignore`` files, and hashes every output
+again. Here nothing is hashed, copied or linked but what git keeps: the run store knows the hashes, and its files are
+given their names in DVC's cache. DVC itself is not started, in any job.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pathspec import PathSpec
+
+from mllam_exps.attempts import workdir
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.git import ask_git, git, run_git
+from mllam_exps.dvc import lockfile
+from mllam_exps.identity.content import describe, digest_of_folder
+from mllam_exps.repository import clones
+from mllam_exps.repository.checkouts import Elsewhere
+from mllam_exps.runs import outputs
+
+if TYPE_CHECKING:
+    from mllam_exps.dvc.cache import Cache
+    from mllam_exps.dvc.lockfile import Draft
+    from mllam_exps.runs.runs import Run
+    from mllam_exps.submission.experiments import Experiment
+
+TRIES = 4
+"""Other saves hold locks in the origin, and in DVC's cache, for moments."""
+
+
+def save(experiment: Experiment) -> str:
+    """Save an experiment all of whose results are there.
+
+    Returns
+    -------
+    str
+        The commit that holds it, under its name in the repository that it came from.
+
+    Raises
+    ------
+    MllamError
+        If its name was taken by another one, say.
+    """
+    _refuse_without_baseline(experiment)
+    draft = lockfile.read(experiment.clone)
+    if changed := next(draft.changed(experiment.root), None):
+        where = str(experiment.root / changed)
+        raise MllamError("the experiment's clone was changed", where, next=experiment.again)
+    made = collect(experiment, draft)
+    kept = _kept(experiment.root, draft)
+    described = functools.partial(_describe, experiment.root, draft.cache, experiment.sources | made)
+    _hold_together(experiment, described)
+    lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
+    tree = _write_tree(experiment, kept)
+    message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
+    who = {
+        f"GIT_{role}_{what}": ask_git(experiment.clone, "config", f"user.{what.lower()}")
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    words = ("commit-tree", tree, "-p", experiment.baseline, "-F", "-")
+    commit = git(Path(experiment.origin), *words, input=message, environ=who)
+    return _name(experiment, commit)
+
+
+def _refuse_without_baseline(experiment: Experiment) -> None:
+    """Refuse an experiment whose baseline git has collected: its commit would have no parent.
+
+    Raises
+    ------
+    MllamError
+        Naming the commit.
+    """
+    origin, baseline = Path(experiment.origin), experiment.baseline
+    if run_git(origin, "cat-file", "-e", f"{baseline}^{{commit}}").returncode == 0:
+        return
+    what = f"the commit that {experiment.name} starts from, {baseline[:8]}, is gone from its repository"
+    why = f"{clones.KEPT}/{experiment.identity}, which kept it, was deleted, and `git gc` collected it"
+    raise MllamError(what, experiment.origin, why, f"{experiment.again}; what is done is known")
+
+
+def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
+    """Put the outputs into DVC's cache, and what git keeps into the clone.
+
+    Returns
+    -------
+    dict
+        What is known of each output, by path.
+    """
+    made: dict[str, Any] = {}
+    known = {step.stage: step.known for step in experiment.steps if step.known}
+    for name, stage in draft.stages.items():
+        if name in experiment.runs:
+            made |= _hand_over(experiment, draft.cache, experiment.runs[name], stage.made)
+        elif name in known:
+            _from_cache(draft.cache, experiment.root, stage.made, known[name])
+            made |= known[name]
+        else:
+            # Those that only check, and write down versions, were done when the experiment was planned.
+            made |= {path: describe(experiment.root / path) for path in stage.made}
+    return made
+
+
+def _hold_together(experiment: Experiment, described: Callable[[str], Mapping[str, Any]]) -> None:
+    """Refuse results that were not made from one another: not every program makes the same twice.
+
+    A run is known by the keys of its inputs. One of these may have been made again since, or be known to DVC with
+    another content than the run store had.
+
+    Raises
+    ------
+    outputs.Damaged
+        Naming the result, which is set aside.
+    MllamError
+        If it is one that DVC knows: submitted again, the experiment takes no such result.
+    """
+
+    def has(path: str) -> str:
+        return str(described(path)["digest"])
+
+    for run in experiment.runs.values():
+        if stale := outputs.made_from_another(run, has):
+            raise outputs.set_aside(run, [stale], f"mllam-exps retry {experiment.name}")
+    refuse_what_dvc_made_from_another(experiment, has)
+
+
+def refuse_what_dvc_made_from_another(experiment: Experiment, has: Callable[[str], str | None]) -> None:
+    """Refuse a result that DVC knew at submission, if an input of it was made again since, and became another.
+
+    Parameters
+    ----------
+    has : callable
+        Returns the digest of what the experiment has now at a path, where that is known.
+
+    Raises
+    ------
+    MllamError
+        Naming both; submitted again, the experiment takes no such result.
+    """
+    for step in experiment.steps:
+        read = {path: {"run": None, "md5": digest} for path, digest in step.read.items()} if step.known else {}
+        if path := outputs.another(read, has):
+            what = f"the result of {step.stage} that DVC knows was made from another {path} than there is now"
+            raise MllamError(what, experiment.name, f"{path} was made again since", experiment.again)
+
+
+def _hand_over(experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str, bool]) -> dict[str, Any]:
+    for attempt in range(TRIES):
+        try:
+            return outputs.hand_over(cache, run, experiment.root, outs)
+        except outputs.Damaged as damaged:
+            damaged.next = f"mllam-exps retry {experiment.name}"
+            raise
+        except (FileExistsError, FileNotFoundError):
+            # Another save of the same output, at the same moment.
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(0.2 * (attempt + 1))
+    raise AssertionError
+
+
+def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mapping[str, Any]) -> None:
+    """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
+    for path, cached in outs.items():
+        target, digest = root / path, str(known[path]["digest"])
+        if not cached and target.exists() and describe(target)["digest"] == digest:
+            continue
+        cache.hold_to_its_name(digest, path)
+        if not cache.holds(digest):
+            what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
+            raise MllamError(
+                what, str(cache.path(digest)), next="dvc pull, then mllam-exps retry, or submit the experiment again"
+            )
+        if not cached:
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            target.unlink(missing_ok=True)
+            cache.copy(digest, target)
+
+
+def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """Describe an input or an output; what nobody has described is small, and hashed."""
+    found = made.get(path) or _part(path, cache, made) or _around(root, path, cache, made)
+    if found is not None:
+        return found
+    if not (root / path).exists():
+        raise MllamError("an input of the experiment is missing", str(root / path), next="submit the experiment again")
+    return describe(root / path)
+
+
+def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Describe a file or folder inside an output."""
+    for whole, described in made.items():
+        if not path.startswith(f"{whole}/") or not str(described["digest"]).endswith(".dir"):
+            continue
+        inside = path.removeprefix(f"{whole}/")
+        files = {f["relpath"]: f for f in _files(cache, described)}
+        if inside in files:
+            digest = files[inside]["md5"]
+            return {"digest": digest, "size": _size(cache, files[inside]), "files": None}
+        below = [f | {"relpath": r[len(inside) + 1 :]} for r, f in files.items() if r.startswith(f"{inside}/")]
+        if below:
+            sizes = [_size(cache, file) for file in below]
+            return {"digest": digest_of_folder(below)[0], "size": sum(sizes), "files": below}
+    return None
+
+
+def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Describe a folder that has outputs in it, beside what git keeps there."""
+    files: dict[str, dict[str, Any]] = {}
+    for whole, described in made.items():
+        if not whole.startswith(f"{path}/"):
+            continue
+        inside = whole.removeprefix(f"{path}/")
+        if str(described["digest"]).endswith(".dir"):
+            files |= {f"{inside}/{f['relpath']}": f | {"size": _size(cache, f)} for f in _files(cache, described)}
+        else:
+            files[inside] = {"md5": described["digest"], "size": described["size"]}
+    if not files:
+        return None
+    patterns = PathSpec.from_lines("gitwildmatch", workdir.ignored(root))
+
+    def counts(file: Path) -> bool:
+        return not patterns.match_file(file.relative_to(root).as_posix())
+
+    beside = describe(root / path, counts)["files"] if (root / path).is_dir() else []
+    every = {f["relpath"]: f for f in beside} | {name: f | {"relpath": name} for name, f in files.items()}
+    digest = digest_of_folder(every.values())[0]
+    return {"digest": digest, "size": sum(int(f["size"]) for f in every.values()), "files": list(every.values())}
+
+
+def _files(cache: Cache, described: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the files of a folder; where only their number is known, as DVC's cache lists them."""
+    files = described.get("files")
+    if isinstance(files, list):
+        return files
+    listed: list[dict[str, Any]] = json.loads(cache.path(str(described["digest"])).read_bytes())
+    return listed
+
+
+def _size(cache: Cache, file: Mapping[str, Any]) -> int:
+    return int(file["size"]) if "size" in file else cache.path(file["md5"]).stat().st_size
+
+
+def _kept(root: Path, draft: Draft) -> list[str]:
+    """Return the files that belong into the commit although git may ignore them; what the cache holds is ignored."""
+    outs = {path: cached for stage in draft.stages.values() for path, cached in stage.made.items()}
+    in_cache = [path for path, cached in outs.items() if cached]
+    ignored = ignored_by_git(root, in_cache)
+    for path in in_cache:
+        if path not in ignored:
+            _ignore(root / path)
+    lists = {(Path(path).parent / ".gitignore").as_posix() for path in in_cache}
+    return sorted({lockfile.FILE, *lists, *(path for path, cached in outs.items() if not cached)})
+
+
+def _ignore(output: Path) -> None:
+    """Have git ignore an output, as DVC does."""
+    place = output.with_name(".gitignore")
+    # Where the program makes the folder of its output itself, nobody has done so here.
+    place.parent.mkdir(parents=True, exist_ok=True)
+    before = place.read_bytes() if place.exists() else b""
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    name = re.sub(r"([][?*\\!#])", r"\\\1", output.name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)  # may be another clone's hard link
+    place.write_bytes(before + f"/{name}\n".encode())
+
+
+def _write_tree(experiment: Experiment, files: list[str]) -> str:
+    """Return the git tree of what tracked files hold, and `files`, in the repository that the experiment came from.
+
+    It is that repository's git which reads the clone's files: with its settings and filters, and so to what it would
+    commit itself.
+    """
+    there = [file for file in files if (experiment.root / file).exists()]
+    # In an index of our own: one who was killed at this leaves a lock that nobody takes away.
+    with tempfile.TemporaryDirectory(prefix="saving-", dir=experiment.clone / ".git") as folder:
+        index = Path(folder) / "index"
+        shutil.copy2(experiment.clone / ".git" / "index", index)
+        clone = Elsewhere.of(Path(experiment.origin), experiment.clone, index)
+        # Submodules stay as they are. git would ask that which lies in the clone, with settings of its own.
+        clone.git("add", "--update", "--", ":/", *(f":(top,exclude,literal){path}" for path in clone.submodules()))
+        # What the user's own rules ignore stays out, as it does with `dvc exp run`.
+        ignored = ignored_by_git(experiment.root, there)
+        wanted = [file for file in there if file not in ignored]
+        clone.git("add", "--force", "--", *wanted, *experiment.overrides, below=experiment.prefix)
+        return clone.git("write-tree")
+
+
+def ignored_by_git(root: Path, files: list[str]) -> set[str]:
+    """Return which of these files git ignores."""
+    done = run_git(root, "check-ignore", "--stdin", "-z", input="".join(f"{file}\0" for file in files))
+    return set(filter(None, done.stdout.split("\0")))
+
+
+def _name(experiment: Experiment, commit: str) -> str:
+    """Give an experiment its name in its repository.
+
+    Raises
+    ------
+    MllamError
+        If another experiment has the name by now.
+    """
+    ref, origin = experiment.git_ref, Path(experiment.origin)
+    for attempt in range(TRIES):
+        taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
+        try:
+            # It is replaced at once, or not at all; without an old value it must not exist.
+            git(origin, "update-ref", ref, commit, experiment.replaces if taken else "")
+        except MllamError as error:
+            taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
+            if taken and _tree(origin, taken) == _tree(origin, commit):
+                return taken  # another job saved the same at the same moment
+            if taken not in {"", experiment.replaces}:
+                raise MllamError(
+                    "another experiment has this name by now",
+                    experiment.name,
+                    f"{ref} is {taken[:8]} in {experiment.origin}",
+                    f"dvc exp rename {experiment.name} OTHER, then mllam-exps retry {experiment.name}",
+                ) from error
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(0.5 * (attempt + 1))
+        else:
+            break
+    return commit
+
+
+def _tree(origin: Path, commit: str) -> str:
+    return git(origin, "rev-parse", f"{commit}^{{tree}}")
+
+
+def forget_clone(experiment: Experiment) -> None:
+    """Remove the clone of a saved experiment, and what kept its baseline: its commit holds all of it."""
+    clones.release(Path(experiment.origin), experiment.identity)
+    shutil.rmtree(experiment.clone, ignore_errors=True)

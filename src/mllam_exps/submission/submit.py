@@ -1,0 +1,323 @@
+"""``mllam-exps submit``: experiments as chains of jobs, after which nothing of ours runs on this host."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mllam_exps import schedulers
+from mllam_exps.base import records
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.terminal import warn
+from mllam_exps.dvc import overrides
+from mllam_exps.dvc.index import open_repo
+from mllam_exps.machines import machine_files
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.preflight import checks
+from mllam_exps.repository import clones
+from mllam_exps.runs.assess import Assessment, RunState, assess
+from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.locks import lock
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.job_chain import Chain, Standing, give_up_all, look
+from mllam_exps.submission.planning import Plan, Planner
+
+OTHERS_PATIENCE = 60.0
+AT_ONCE = 4
+"""How many sbatch of ours the controller has to answer at the same time."""
+
+
+@dataclass
+class Submitted:
+    """What became of one experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        The one.
+    standing : Standing
+        Its runs.
+    saving : Assessment
+        Its saving.
+    """
+
+    experiment: Experiment
+    standing: Standing
+    saving: Assessment
+
+    def word(self, stage: str) -> str:
+        """Say in a word what became of a stage."""
+        now = self.standing.states.get(stage)
+        if now is None or now.state is RunState.DONE:
+            return "known"
+        if stage in self.standing.started:
+            return "submitted"
+        return "attached" if now.state.living else "waits" if now.state is RunState.NEW else str(now.state)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON-able record for programs."""
+        return {
+            "name": self.experiment.name,
+            "identity": self.experiment.identity,
+            "overrides": self.experiment.overrides,
+            "state": str(self.saving.state),
+            "waits": self.standing.waits,
+            "stages": [
+                {"stage": step.stage, "key": step.key, "state": self.word(step.stage), "job": self._job(step.key)}
+                for step in self.experiment.steps
+            ],
+        }
+
+    def _job(self, key: str) -> str | None:
+        job = self.standing.jobs.get(key)
+        return job.label if job else None
+
+
+@dataclass
+class Submission:
+    """One call of ``mllam-exps submit``.
+
+    Parameters
+    ----------
+    workspace, machine, store, repo
+        Where it is typed, where it runs, the run store, DVC's repository.
+    force : bool
+        Make known results again.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    store: RunStore
+    repo: Any
+    force: bool
+    _made_again: set[str] = field(default_factory=set)
+
+    def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
+        """Enter all experiments into the store, then submit one after the other."""
+        entered, new = [], []
+        in_git = overrides.saved_in_git(self.workspace.root, plans[0].experiment.baseline) if plans else {}
+        _retire(self.store, plans)
+        for plan in plans:
+            commit = in_git.get(plan.experiment.name, "")
+            saved = plan.experiment.saving.result is not None
+            replaces = commit if self.force or saved else ""
+            # A damaged result may have been set aside since it was saved.
+            if not self.force and commit and saved and all(run.result for run in plan.experiment.runs.values()):
+                entered.append((plan.experiment, plan))
+                continue
+            if not plan.experiment.directory.exists():
+                new.append(plan.experiment.directory)
+            entered.append((_enter(plan, force=self.force, replaces=replaces), plan))
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        room = Room(self.machine, scheduler)
+        chains = [Chain(experiment, self.machine, room, self.repo, plan.definitions) for experiment, plan in entered]
+        # All is laid out before the first job starts: on a busy host their own work would slow down ours.
+        try:
+            standings = self._prepare(chains)
+        except BaseException:
+            for directory in new:
+                shutil.rmtree(directory, ignore_errors=True)
+            raise
+        try:
+            self._send(chains, standings)
+        except BaseException:
+            give_up_all(standings)
+            raise
+        self._wait_for_others(chains, standings)
+        states = [assess(chain.experiment.saving) for chain in chains]
+        return [Submitted(c.experiment, s, now) for c, s, now in zip(chains, standings, states, strict=True)]
+
+    def _prepare(self, chains: Sequence[Chain]) -> list[Standing]:
+        standings: list[Standing] = []
+        try:
+            for chain in chains:
+                if assess(chain.experiment.saving).state is RunState.DONE:
+                    standings.append(look(chain.experiment))
+                    continue
+                if self.force:
+                    self._set_results_aside(chain.experiment)
+                standings.append(chain.prepare(again=True))
+        except BaseException:
+            give_up_all(standings)
+            raise
+        return standings
+
+    @staticmethod
+    def _send(chains: Sequence[Chain], standings: Sequence[Standing]) -> None:
+        """Submit what is prepared: first what several experiments need, then some experiments at a time."""
+        uses = Counter(step.key for chain in chains for step in chain.experiment.steps)
+        shared = {key for key, count in uses.items() if count > 1}
+
+        def send(one: tuple[Chain, Standing]) -> None:
+            chain, standing = one
+            chain.send(standing)
+            chain.follow(standing)
+
+        for chain, standing in zip(chains, standings, strict=True):
+            chain.send(standing, shared)
+        both = zip(chains, standings, strict=True)
+        unsaved = [(c, s) for c, s in both if assess(c.experiment.saving).state is not RunState.DONE]
+        # The first by itself: where the cluster takes few jobs, one experiment at least has its last, which goes on.
+        for one in unsaved[:1]:
+            send(one)
+        # sbatch spends most of its time waiting.
+        with ThreadPoolExecutor(AT_ONCE, "sbatch") as pool:
+            for _ in pool.map(send, unsaved[1:]):
+                pass
+
+    def _wait_for_others(self, chains: Sequence[Chain], standings: list[Standing]) -> None:
+        """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
+        until = time.monotonic() + OTHERS_PATIENCE
+        while time.monotonic() < until and any(standing.others for standing in standings):
+            time.sleep(0.5)
+            for number, chain in enumerate(chains):
+                if standings[number].others:
+                    standings[number] = chain.advance(again=False)
+                    chain.follow(standings[number])
+
+    def _set_results_aside(self, experiment: Experiment) -> None:
+        for run in experiment.runs.values():
+            if run.key not in self._made_again and run.result is not None:
+                run.set_aside()
+            self._made_again.add(run.key)
+
+
+def submit(
+    stages: Sequence[str],
+    *,
+    set_params: Sequence[str],
+    name: str,
+    message: str,
+    force: bool,
+    dry_run: bool,
+) -> list[Submitted]:
+    """Submit the experiments that the options mean.
+
+    Raises
+    ------
+    MllamError
+        If anything is wrong with any of them: then none is submitted.
+    """
+    workspace = Workspace.here()
+    if workspace.root != workspace.origin:
+        raise UsageError("experiments are submitted from a repository of yours", str(workspace.root))
+    machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
+    checks.check_environment(machine, workspace.origin)
+    inside = Path.cwd().resolve().relative_to(workspace.root)
+    variants = overrides.variants(set_params, name, inside)
+    for given in filter(None, (variant.name for variant in variants)):
+        overrides.check_name(given)
+    repo = open_repo(workspace.root)
+    store = RunStore(workspace.store_directory(machine, repo))
+    command = ["mllam-exps", *sys.argv[1:]]
+    with Planner(workspace, machine, repo, store, stages, command, message, force, inside) as planner:
+        plans = planner.plan(variants)
+        check(planner, plans)
+        for note in planner.notes:
+            warn(f"note: {note}")
+        if dry_run:
+            planner.check_again(plans)
+            return [Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving)) for p in plans]
+        with lock(store, "dispatch", wait=True):
+            planner.check_again(plans)
+            submitted = Submission(workspace, machine, store, repo, force).submit(plans)
+    backlog.dispatch(store)
+    return submitted
+
+
+def _foresee(plan: Plan, force: bool) -> Standing:
+    """Return how an experiment would stand: what failed is tried again, with `force` what is done is made again."""
+    standing = look(plan.experiment)
+    states = standing.states
+    due = [stage for stage, now in states.items() if now.state.stopped or (force and now.state is RunState.DONE)]
+    states |= dict.fromkeys(due, Assessment(RunState.NEW))
+    return standing
+
+
+def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -> None:
+    """Ask the scheduler, and look into the archives, before the first job; kinds that are alike once.
+
+    Parameters
+    ----------
+    known_too : bool
+        Whether the archives of datasets that are known are looked into as well.
+
+    Raises
+    ------
+    MllamError
+        With what is wrong. What is worth knowing, and stops nothing, is added to the planner's notes.
+    """
+    machine = planner.machine
+    looked_at: set[str] = set()
+    kinds: set[str] = set()
+    for plan in plans:
+        here = Workspace(plan.root, planner.workspace.origin, plan.experiment.name, "")
+        checks.check_projection(here, machine)
+        kind = checks.kind_of_jobs(here)
+        if kind not in kinds:
+            kinds.add(kind)
+            others = [stage for stage, definition in plan.definitions.items() if definition.commands]
+            planner.notes += [n for n in checks.check_jobs(here, machine, others) if n not in planner.notes]
+        for step in plan.experiment.steps:
+            run = planner.store.run(step.key)
+            known = (step.known or run.result is not None) and not known_too
+            if step.stage != "prepare_dataset" or known or step.key in looked_at:
+                continue
+            looked_at.add(step.key)
+            inputs = plan.definitions[step.stage].inputs
+            planner.notes += [n for n in checks.check_sources(here, machine, inputs) if n not in planner.notes]
+
+
+def _retire(store: RunStore, plans: Sequence[Plan]) -> None:
+    """Call off failed experiments whose names others take over: they could never be saved."""
+    places = {plan.experiment.place: plan.experiment.identity for plan in plans}
+    for other in experiments.of_store(store):
+        replaced = places.get(other.place, other.identity) != other.identity
+        if replaced and assess(other.saving).state is RunState.FAILED:
+            experiments.call_off(other, "its name was taken over")
+
+
+def _want(experiment: Experiment) -> None:
+    """Let the jobs of its runs find it."""
+    for run in experiment.runs.values():
+        run.want(experiment.identity)
+
+
+def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
+    """Put a planned experiment into the store, or find it there; make what was known unknown with `force`."""
+    experiment = plan.experiment
+    saving = experiment.saving
+    there = experiments.read(experiment.directory)
+    if there is None:
+        clones.keep(Path(experiment.origin), experiment.identity, plan.content)
+        replace(experiment, replaces=replaces).write(plan.site)
+        _want(experiment)
+        return experiment
+    living = assess(saving).state.living
+    if saving.result is None and not living:
+        # Of the same state. Of the old one something may be gone: a scratch file system is purged by files.
+        experiment.renew_clone(plan.site)
+    if not living:
+        # DVC's cache lost what it had when it was submitted first.
+        records.replace(experiment.directory / "run.json", replace(there, steps=experiment.steps).to_record())
+        _want(experiment)
+    if force or saving.result is not None:
+        # Made again; or removed from its repository since it was saved, or lacking a result that was damaged.
+        clones.keep(Path(experiment.origin), experiment.identity, plan.content)
+        if not experiment.clone.is_dir():
+            (plan.site / "clone").rename(experiment.clone)
+        saving.set_aside()
+        records.replace(experiment.directory / "run.json", replace(experiment, replaces=replaces).to_record())
+    return experiment

@@ -1,0 +1,233 @@
+"""Reads every file of results, in the run store and in DVC's cache, and sees to what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.identity.content import Difference, files_of
+from mllam_exps.runs import outputs, shapes
+from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.locks import lock
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiments import Experiment
+
+IN_STORE, IN_CACHE = "the run store", "DVC's cache"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged file, and what becomes of it.
+
+    Parameters
+    ----------
+    file, what : str
+        Which one, and what is wrong with it.
+    place : str
+        `IN_STORE` or `IN_CACHE`.
+    run, stage : str
+        What made it.
+    experiments : list of str
+        Those that need it.
+    done : str
+        What was done about it.
+    next : str
+        What to type; empty where nothing has to be.
+    """
+
+    file: str
+    what: str
+    place: str
+    run: str
+    stage: str
+    experiments: list[str]
+    done: str
+    next: str
+
+
+@dataclass
+class Verification:
+    """What was read, and what of it is damaged."""
+
+    results: int = 0
+    files: int = 0
+    bytes: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it, JSON-able."""
+        return asdict(self)
+
+
+@dataclass
+class Verifier:
+    """Verifies results of a run store.
+
+    Parameters
+    ----------
+    store, cache
+        The run store, and DVC's cache of the repository.
+    tell : callable
+        Is told the size of each file that was read.
+    """
+
+    store: RunStore
+    cache: Cache
+    tell: Callable[[int], None] = lambda _bytes: None
+
+    def __post_init__(self) -> None:
+        self.found = Verification()
+        self._everything = list(experiments.of_store(self.store))
+        self._seen: set[str] = set()
+        self._missed: set[str] = set()
+
+    def size(self, runs: Iterable[Run]) -> int:
+        """Return how many bytes the results of runs have."""
+        results = (run.result for run in runs)
+        return sum(int(out.get("size") or 0) for result in results if result for out in result["outputs"].values())
+
+    def verify(self, runs: Iterable[Run]) -> Verification:
+        """Read all that runs have made."""
+        for run in runs:
+            if run.result is not None:
+                self.found.results += 1
+                self._verify_result(run)
+            self._verify_cache(run)
+        return self.found
+
+    def verify_known(self, experiment: Experiment) -> None:
+        """Read what an experiment has of DVC's cache alone: results that DVC knew when it was submitted."""
+        for step in experiment.steps:
+            for path, known in step.known.items():
+                self._verify_objects(self.store.run(step.key), path, str(known["digest"]))
+
+    def _verify_result(self, run: Run) -> None:
+        damaged = list(outputs.damage(run, thorough=True, tell=self._count))
+        if not damaged and (stale := outputs.made_from_another(run)):
+            damaged = [stale]
+        if not damaged:
+            return
+        # Submissions hold this lock: none is about to hand out what is set aside here.
+        with lock(self.store, "dispatch", wait=True):
+            error = outputs.set_aside(run, damaged)
+        done = "set aside" if run.result is None else error.why or "left as it is"
+        for difference in damaged:
+            self._note(run, difference, IN_STORE, done, error.next if run.result is not None else "")
+
+    def _verify_cache(self, run: Run) -> None:
+        """Read the objects of a run's outputs that are files of their own; of a result that was set aside, too."""
+        same = self._files_of_the_store(run)
+        result = run.result or _set_aside_last(run)
+        for path, output in ((result or {}).get("outputs") or {}).items():
+            digest = str(output["digest"])
+            self._verify_objects(run, path, digest, same)
+            if run.result is None and self._kept(run, path):
+                self._refuse_missing(run, digest)
+
+    def _kept(self, run: Run, path: str) -> bool:
+        """Tell whether an output is one that DVC's cache keeps, and not git."""
+        return bool(((run.definition or {}).get("outputs") or {}).get(path, {}).get("cached"))
+
+    def _refuse_missing(self, run: Run, digest: str) -> None:
+        """Note what DVC's cache lacks and the run store cannot give back, as somebody set the result aside."""
+        for one in self.cache.objects(digest):
+            if not self.cache.holds(one) and one not in self._missed:
+                self._missed.add(one)
+                self._note(run, Difference(self.cache.path(one), "is gone"), IN_CACHE, "removed", "dvc pull")
+
+    def _files_of_the_store(self, run: Run) -> set[tuple[int, int]]:
+        """Return the files of a good result: the same ones are not read again under their second name."""
+        if run.result is None:
+            return set()
+        made, manifest = outputs.result_attempt(run).outputs, outputs.read_manifest(run)
+        places = (place for path, one in manifest.items() for place in files_of(made / path, one))
+        return {(found.st_dev, found.st_ino) for found in (place.stat() for place in places)}
+
+    def _verify_objects(self, run: Run, path: str, digest: str, same: Iterable[tuple[int, int]] = frozenset()) -> None:
+        # First the list of a folder's files, which names the others.
+        for sizes in ({digest: None}, self.cache.objects(digest)):
+            unseen = {one: size for one, size in sizes.items() if one not in self._seen and not self._is_in(one, same)}
+            self._seen |= unseen.keys()
+            for difference in list(self.cache.damage(unseen, thorough=True, tell=self._count)):
+                self._mend(run, path, difference)
+
+    def _is_in(self, digest: str, same: Iterable[tuple[int, int]]) -> bool:
+        try:
+            found = self.cache.path(digest).stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) in same
+
+    def _mend(self, run: Run, path: str, difference: Difference) -> None:
+        """Remove a damaged object, and give the cache a good one where the run store has it."""
+        way_out = "dvc pull"
+        if not difference.certain:
+            done, way_out = "left as it is", "make it readable, or ask its owner to"
+        else:
+            try:
+                difference.path.unlink(missing_ok=True)
+                done = "removed"
+            except OSError as error:
+                done, way_out = f"it cannot be removed ({error.strerror})", "have its owner type mllam-exps verify"
+        made = outputs.description(run, path)
+        if done == "removed" and made is not None:
+            try:
+                outputs.into_cache(self.cache, outputs.result_attempt(run).outputs / path, made)
+                done, way_out = "replaced from the run store", ""
+            except (MllamError, OSError) as error:
+                done = f"removed, and not replaced: {error}"
+        self._missed.add(difference.path.parent.name + difference.path.name)
+        self._note(run, difference, IN_CACHE, done, way_out)
+
+    def _note(self, run: Run, difference: Difference, place: str, done: str, way_out: str) -> None:
+        needing = [one for one in self._everything if any(step.key == run.key for step in one.steps)]
+        names = sorted({one.name for one in needing}) or sorted({*_asked_for_by(run)})
+        if done in {"set aside", "removed"}:
+            way_out = _way_out(needing, names) if done == "set aside" else f"{way_out}, or {_way_out(needing, names)}"
+        stage = run.stage
+        self.found.damaged.append(
+            Damage(str(difference.path), difference.what, place, run.key, stage, names, done, way_out)
+        )
+
+    def _count(self, size: int) -> None:
+        self.found.files += 1
+        self.found.bytes += size
+        self.tell(size)
+
+
+def _way_out(needing: list[Experiment], names: list[str]) -> str:
+    """Return what makes a result again that was set aside."""
+    unsaved = [one.name for one in needing if one.is_mine and assess(one.saving).state is not RunState.DONE]
+    if unsaved:
+        return f"mllam-exps retry {' '.join(sorted(set(unsaved)))}"
+    if names:
+        # DVC (3.67) applies the rest where its cache lacks something, says so, and exits with 255.
+        return f"dvc exp apply {names[-1]}; dvc repro makes again what is missing"
+    return "dvc exp run, or mllam-exps submit: what needs it makes it again"
+
+
+def _set_aside_last(run: Run) -> dict[str, Any] | None:
+    """Return the record of the newest result of a run that was set aside."""
+    for attempt in reversed(run.attempts()):
+        if record := records.read(run.directory / f"damaged-{attempt.number}.json", shape=shapes.RESULT):
+            return record
+    return None
+
+
+def _asked_for_by(run: Run) -> Iterator[str]:
+    attempt = run.last_attempt()
+    if attempt is not None and (claim := attempt.claim) is not None:
+        yield str(claim["experiment"])
+
+
+def runs_of(store: RunStore, chosen: Iterable[Experiment]) -> list[Run]:
+    """Return the runs of experiments, each once."""
+    keys = dict.fromkeys(step.key for one in chosen for step in one.steps)
+    return [store.run(key) for key in keys if Path(store.run(key).directory).is_dir()]

@@ -1,0 +1,169 @@
+"""The experiment that the reports are about, opened once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.terminal import warn
+from mllam_exps.dvc.index import open_repo
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.machines import machine_files
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import askers
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.views import saved
+
+NAMED = 5
+"""Names that are told where one is unknown."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """The workspace of the current directory, its machine, its run store and, only if asked for, its pipeline."""
+
+    workspace: Workspace
+    machine: Machine
+
+    @classmethod
+    def open(cls) -> Here:
+        """Open the workspace that contains the current directory."""
+        workspace = Workspace.here()
+        return cls(workspace, machine_files.pick(workspace.origin, os.environ, socket.gethostname()))
+
+    @cached_property
+    def store(self) -> RunStore:
+        """The run store; where it is, DVC's configuration says, whatever is wrong with dvc.yaml."""
+        if self.machine.paths.run_store is not None:
+            return RunStore(self.machine.paths.run_store)
+        return RunStore(self.workspace.store_directory(self.machine, open_repo(self.workspace.root, check=False)))
+
+    def dispatch(self) -> None:
+        """Submit what waits in the store and fits now: each command that looks at experiments does."""
+        store = self.store  # where that cannot be found, there is nothing to look at either
+        try:
+            backlog.dispatch(store)
+        except (MllamError, OSError) as error:
+            # Whoever wants to look can look, on a full disk, too.
+            warn(f"note: what waits in the run store cannot be gone on with: {error}")
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages; takes half a second, because the programs' versions are asked for."""
+        from mllam_exps.preflight.opened import open_pipeline
+
+        return open_pipeline(self.workspace, self.machine, as_it_lies=False)[0]
+
+    def experiment(self, name: str) -> Experiment | None:
+        """Return the submitted experiment of that name: of this repository, else of another one; the newest."""
+        found = [e for e in experiments.of_store(self.store) if name in {e.name, e.identity}]
+        return max(found, key=lambda e: (e.origin == str(self.workspace.origin), e.created), default=None)
+
+    def matching(self, name: str) -> list[Experiment]:
+        """Return the submitted experiments whose names fit a pattern, the newest of each name."""
+        if not any(sign in name for sign in "*?["):
+            return [found] if (found := self.experiment(name)) else []
+        mine = [e for e in experiments.of_store(self.store) if e.origin == str(self.workspace.origin)]
+        newest = {e.name: e for e in mine if fnmatchcase(e.name, name)}
+        return list(newest.values())
+
+    def submitted(self, name: str) -> Experiment:
+        """Return the submitted experiment of that name.
+
+        Raises
+        ------
+        UsageError
+            If there is none; the nearest name is told.
+        """
+        if found := self.experiment(name):
+            return found
+        raise self.unknown(name)
+
+    def unknown(self, name: str, stages: Iterable[str] = (), *, kind: str = "") -> UsageError:
+        """Return what is said of a name that nothing has: each command says it in the same words.
+
+        Parameters
+        ----------
+        stages : iterable of str
+            Stages that could have been meant, too.
+        kind : str
+            What else the command takes: "stage" or "run".
+        """
+        mine = [e for e in experiments.of_store(self.store) if e.origin == str(self.workspace.origin)]
+        submitted = list(dict.fromkeys(e.name for e in reversed(mine)))
+        others = [one.name for one in saved.experiments_of(self.workspace.origin)]
+        known = list(dict.fromkeys([*submitted, *others, *stages]))
+        if name in others:
+            what = f"{name} was not submitted: `dvc exp run` saved it"
+            return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")
+        what = f"no experiment{f' and no {kind}' if kind else ''} is called {name!r}"
+        if any(other.startswith(f"{name}-") for other in known):
+            return UsageError(what, next=f"did you mean '{name}-*'?")
+        if near := difflib.get_close_matches(name, known, 1):
+            return UsageError(what, next=f"did you mean {near[0]}?")
+        if not known:
+            return UsageError(what, why="there is none in this repository", next="mllam-exps status --all")
+        told = ", ".join(known[:NAMED]) + (", …" if len(known) > NAMED else "")
+        return UsageError(what, why=f"there are {told}", next="mllam-exps status --all")
+
+    def is_of_here(self, asker: askers.Asker) -> bool:
+        """Tell whether somebody asked from this repository; in a store of its own everybody did, wherever it lay."""
+        origin = self.workspace.origin
+        return asker.origin in {"", str(origin)} or self.store.directory.is_relative_to(origin)
+
+    def asked_for_by(self, name: str) -> dict[str, Run]:
+        """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
+
+        They are those that it asked for, and of a saved one those that made what it holds: DVC may have known them.
+        """
+        origin = self.workspace.origin
+        commit = saved.commit_of(origin, name)
+        found = saved.Results.of(self.store).held_by(origin, commit) if commit else {}
+        asked: dict[str, float] = {}
+        for run in self.store.runs():
+            for asker in askers.of(run):
+                if asker.name == name and self.is_of_here(asker) and asked.get(run.stage, 0.0) <= asker.at:
+                    asked[run.stage] = asker.at
+                    found[run.stage] = run
+        return found
+
+    def find(self, stage_or_key: str) -> Run:
+        """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or more than one.
+        """
+        if "-" in stage_or_key:
+            runs = [r for r in self.store.runs() if r.key.startswith(stage_or_key)]
+            if len(runs) == 1:
+                return runs[0]
+            if own := self.asked_for_by(stage_or_key):
+                what = f"{stage_or_key} was not submitted: `dvc exp run` ran it; name its run"
+                raise UsageError(what, why=", ".join(r.key for r in own.values()), next="mllam-exps status")
+            if not runs:
+                raise self.unknown(stage_or_key, kind="run")
+            told = ", ".join(run.key for run in runs[:2])
+            raise UsageError(f"{len(runs)} runs' keys begin with {stage_or_key}", why=f"{told}, …", next="name one")
+        if stage_or_key not in self.pipeline.stage_names:
+            raise self.unknown(stage_or_key, self.pipeline.stage_names, kind="stage")
+        run = self.store.run(self.pipeline.definition(stage_or_key).key)
+        if run.definition is not None:
+            return run
+        # With other parameters by now, the newest run of that stage is the one that people ask for.
+        runs = [r for r in self.store.runs() if r.stage == stage_or_key]
+        if not runs:
+            raise UsageError(f"{stage_or_key} has never run", where=str(self.store.directory), next="dvc exp run")
+        return max(runs, key=lambda r: r.begun_at)

@@ -1,0 +1,201 @@
+"""``dvc.lock`` as jobs write it, held against DVC's own."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+from support.experiment import Experiment
+
+from mllam_exps.attempts import workdir
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.dvc import lockfile
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.lockfile import Draft
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.identity.content import describe
+from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import saving
+
+PIPELINE = """
+stages:
+  first:
+    cmd: mkdir -p made/deep && echo 1 > made/deep/a.txt && echo 2 > "made/é b.txt" && echo {} > scores.json
+    deps:
+    - source.txt
+    - folder
+    params:
+    - params.yaml:
+      - lr
+      - deep.key
+    - all.yaml:
+    - more.json:
+      - "a"
+    - more.toml:
+      - at
+    - more.py:
+      - pair
+    outs:
+    - made
+    metrics:
+    - scores.json:
+        cache: false
+  second:
+    wdir: sub
+    cmd:
+    - cp ../made/deep/a.txt out.txt
+    - echo long long long long long long long long long long long long long long long long long long long >> out.txt
+    deps:
+    - ../made/deep
+    - ../made/deep/a.txt
+    params:
+    - own.yaml:
+      - x
+    outs:
+    - out.txt
+  third:
+    cmd: cat sub/out.txt > third.txt
+    deps:
+    - sub/out.txt
+    params:
+    - lr
+    outs:
+    - third.txt
+"""
+FILES = {
+    "dvc.yaml": PIPELINE,
+    "source.txt": "a source\n",
+    "folder/one": "1\n",
+    "folder/below/two": "2\n",
+    "params.yaml": "lr: 1e-5\ndeep: {key: [1.0, 2, 'no', null]}\n",
+    "all.yaml": """
+levels: {5: five, 10: [ten]}
+name: 'æ'
+hex: '12e4'
+same: [1, 2]
+yes: on
+empty: {}
+""",
+    "more.json": '{"a": {"b": 1.5e-7, "c": "2020-01-01"}}\n',
+    "more.toml": 'at = [1.5, "x"]\n',
+    "more.py": "pair = (1, 2)\n",
+    "sub/own.yaml": "x: 3\n",
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    root = tmp_path / "repo"
+    for file, text in FILES.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(text, encoding="utf-8")
+    experiment = Experiment(root, environ)
+    experiment.ok("git", "init", "-q")
+    experiment.ok("dvc", "init", "-q")
+    for name in ("HOME", "DVC_SITE_CACHE_DIR"):
+        monkeypatch.setenv(name, environ[name])
+    return experiment
+
+
+def draft(root: Path) -> Draft:
+    pipeline = Pipeline.open(root, dict, as_it_lies=False)
+    found = lockfile.draft(pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")})
+    found.write(root)
+    return lockfile.read(root)
+
+
+def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
+    root = experiment.root
+    before = draft(root)
+    experiment.ok("dvc", "repro", "-q")
+    lock, by_dvc = root / "dvc.lock", (root / "dvc.lock").read_text(encoding="utf-8")
+    made = {path: describe(root / path) for stage in before.stages.values() for path in stage.made}
+    # Of a folder that DVC knows there is the number of its files only.
+    made["made"] |= {"files": 2}
+    described = functools.partial(saving._describe, root, before.cache, made)
+    entries = {name: stage.complete(described) for name, stage in before.stages.items()}
+
+    lockfile.write(root, entries)
+    assert lock.read_text(encoding="utf-8") == by_dvc, "over what is there"
+    lock.unlink()
+    lockfile.write(root, entries)
+    assert lock.read_text(encoding="utf-8") == by_dvc, "afresh"
+    assert "up to date" in experiment.ok("dvc", "status")
+
+
+def test_parameter_files_are_read_as_dvc_reads_them(experiment: Experiment):
+    pipeline = Pipeline.open(experiment.root, dict, as_it_lies=False)
+    values = pipeline.definition("first").values
+    assert set(values) == {"params.yaml", "all.yaml", "more.json", "more.toml", "more.py"}
+    assert values["params.yaml"]["lr"] == 1e-5
+    assert values["all.yaml"]["yes"] == "on"
+    for file, read in values.items():
+        assert workdir._holds(experiment.root / file, read), file
+        assert not workdir._holds(experiment.root / file, {**read, next(iter(read)): "other"}), file
+    (experiment.root / "more.toml").write_text("at = [1.5, 'y']\n")
+    assert not workdir._holds(experiment.root / "more.toml", values["more.toml"])
+    (experiment.root / "all.yaml").write_text("when: 2020-01-01\n")
+    with pytest.raises(UsageError, match=r"all\.yaml: when: holds a date, which DVC cannot track"):
+        Pipeline.open(experiment.root, dict, as_it_lies=False).definition("first")
+
+
+def test_entries_of_other_stages_stay(experiment: Experiment):
+    (experiment.root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  other:\n    cmd: true\n", encoding="utf-8")
+    lockfile.write(experiment.root, {"mine": {"cmd": "false"}})
+    text = (experiment.root / "dvc.lock").read_text(encoding="utf-8")
+    assert text == "schema: '2.0'\nstages:\n  other:\n    cmd: true\n  mine:\n    cmd: 'false'\n"
+
+
+def test_a_changed_clone_is_noticed(experiment: Experiment):
+    found = draft(experiment.root)
+    assert set(found.frozen) == {"dvc.yaml", "source.txt", "sub/own.yaml", "params.yaml", "all.yaml"} | {
+        "more.json",
+        "more.toml",
+        "more.py",
+    }
+    assert not list(found.changed(experiment.root))
+    (experiment.root / "sub/own.yaml").write_text("x: 4\n")
+    (experiment.root / "more.json").unlink()
+    assert sorted(found.changed(experiment.root)) == ["more.json", "sub/own.yaml"]
+
+
+def test_a_draft_that_is_lost_says_what_to_do(experiment: Experiment):
+    with pytest.raises(MllamError, match="submit the experiment again"):
+        lockfile.read(experiment.root)
+
+
+def test_outputs_are_ignored_as_dvc_does_it(experiment: Experiment):
+    root = experiment.root
+    stage = lockfile.StageDraft(".", "", [], {}, {"odd [1]*.txt": True, "plain": True, "kept.json": False})
+    (root / ".gitignore").write_bytes(b"/plain")
+    kept = saving._kept(root, Draft(Cache(""), {"s": stage}))
+    assert kept == [".gitignore", "dvc.lock", "kept.json"]
+    assert (root / ".gitignore").read_text() == "/plain\n/odd \\[1\\]\\*.txt\n"
+    assert saving.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {"odd [1]*.txt"}
+
+
+def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):
+    """The job that saves describes it: files beside the outputs do not count where .dvcignore names them."""
+    for file, text in {".dvcignore": "*.log\n", "folder/kept.txt": "k\n", "folder/some.log": "s\n"}.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    made = {"folder/made.txt": {"digest": "0" * 32, "size": 1}}
+    found = saving._around(tmp_path, "folder", Cache(""), made)
+    assert found is not None
+    assert [file["relpath"] for file in found["files"]] == ["kept.txt", "made.txt"]
+
+
+def test_what_other_stages_make_is_not_taken_from_git(experiment: Experiment, tmp_path: Path):
+    root = experiment.root
+    made = [path for stage in draft(root).stages.values() for path in stage.made]
+    for path in made:
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text("of the baseline\n")
+    attempt = Attempt(RunStore(tmp_path / "store").run(f"s-{'0' * 32}"), 1)
+    attempt.work.mkdir(parents=True)
+    workdir._copy_repository(root, attempt, RunDefinition("s", {}, (), (), commands=("true",)))
+    assert (attempt.work / "source.txt").exists()
+    assert made and not any((attempt.work / path).exists() for path in made)

@@ -1,0 +1,156 @@
+"""Nothing false: random pipelines, random doings, and every saved experiment held against the truth (`oracle`)."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from support.experiment import environment
+from support.oracle import inline, truth
+from support.oracle.world import World
+
+SECONDS = float(os.environ.get("ORACLE_SECONDS", "100"))
+LEAST = int(os.environ.get("ORACLE_LEAST", "60"))
+"""How long to look, and how many worlds to look at in any case."""
+MANY = int(os.environ.get("ORACLE_MANY", "3000"))
+"""How many worlds the long test looks at."""
+
+SHRINK = bool(os.environ.get("ORACLE_SHRINK"))
+"""Whether to look for the shortest story of a fault, for up to five minutes."""
+
+AGAIN = os.environ.get("ORACLE_AGAIN", "")
+"""``SEED:ROUNDS`` of a world to look at first."""
+
+
+@dataclass
+class Tally:
+    """What was looked at."""
+
+    least: int
+    seconds: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+    worlds: int = 0
+    saved: int = 0
+    refused: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether to stop."""
+        return self.worlds >= self.least and time.monotonic() - self.begun > self.seconds
+
+
+def dvc(*words: str) -> tuple[int, str, str]:
+    """Run a command of DVC's in this process."""
+    from dvc.cli import main
+
+    return inline.said(main, list(words))
+
+
+def ours(*words: str) -> tuple[int, str, str]:
+    """Run a command of ours in this process."""
+    from mllam_exps import cli
+
+    def call() -> int:
+        try:
+            cli.app(list(words), standalone_mode=False)
+        except cli.MllamError as error:
+            print(f"error: {error}")
+            return int(error.exit)
+        return 0
+
+    return inline.said(call)
+
+
+def in_processes(environ: dict[str, str]) -> tuple[Callable, Callable, Callable]:
+    """Return what runs DVC's commands and ours as people do, and what waits for submitted experiments."""
+
+    def run(program: str) -> Callable[..., tuple[int, str, str]]:
+        def call(*words: str) -> tuple[int, str, str]:
+            done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+
+        return call
+
+    def work(root: Path) -> None:
+        command = ["mllam-exps", "status", "--watch"]
+        subprocess.run(command, cwd=root, env=environ, capture_output=True, check=False, timeout=240)
+
+    return run("dvc"), run("mllam-exps"), work
+
+
+def look_at_a_world(world: World, rounds: int, scratch: Path, tally: Tally, *, slow: bool = False) -> None:
+    """Do things in one repository, and hold what was saved against the truth."""
+    world.root.mkdir(parents=True)
+    world.begin()
+    for _ in range(rounds):
+        for _ in range(world.rng.randint(1, 4)):
+            world.act(slow=slow)
+        world.submit()
+    found = world.falsehoods(scratch)
+    assert not found, "\n".join([world.told, *found])
+    tally.worlds += 1
+    tally.saved += len(world.submitted)
+    tally.refused += world.refused
+
+
+def look_at_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
+    """Look at random worlds until the tally is full."""
+    for name, value in environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+
+    @settings(
+        max_examples=max(tally.least, 1000),
+        phases=[Phase.explicit] if AGAIN else list(Phase) if SHRINK else [Phase.generate],
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(seed=st.integers(0, 2**64), rounds=st.integers(1, 3))
+    def look(seed: int, rounds: int) -> None:
+        if AGAIN or not tally.enough:
+            folder = Path(tempfile.mkdtemp(dir=tmp_path))
+            with inline.in_one_process() as scheduler:
+                world = World(folder / "first", random.Random(seed), dvc, ours, lambda _: scheduler.run_all())
+                look_at_a_world(world, rounds, folder / "scratch", tally)
+            truth.clean(folder)
+
+    if AGAIN:
+        look = example(seed=int(AGAIN.partition(":")[0]), rounds=int(AGAIN.partition(":")[2]))(look)
+    look()
+    print(f"{tally.worlds} worlds, {tally.saved} experiments saved, 0 false; {tally.refused} submissions refused")
+    assert AGAIN or tally.saved > tally.worlds // 2
+
+
+def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    look_at_worlds(tmp_path, monkeypatch, Tally(LEAST, SECONDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(5 * 3600)
+def test_the_same_of_many_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    look_at_worlds(tmp_path, monkeypatch, Tally(MANY))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_the_same_in_processes_of_their_own(tmp_path: Path):
+    """With DVC's queue and temporary workspaces, too."""
+    environ = environment(tmp_path / "home")
+    tally = Tally(int(os.environ.get("ORACLE_REAL", "12")))
+    while not tally.enough:
+        seed = random.SystemRandom().randrange(2**64)
+        folder = tmp_path / str(seed)
+        world = World(folder / "first", random.Random(seed), *in_processes(environ))
+        look_at_a_world(world, 2, folder / "scratch", tally, slow=True)
+        truth.clean(folder)
+    print(f"{tally.worlds} worlds in processes, {tally.saved} experiments saved, 0 false; {tally.refused} refused")

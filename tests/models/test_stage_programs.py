@@ -1,0 +1,201 @@
+"""The real programs, on a tiny experiment: all stages, one after the other, with a training that is killed between.
+
+One training serves all tests; it takes about a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import synthetic
+from support.checkpoints import Evil
+
+from mllam_exps import stages
+from mllam_exps.stages.contract import StageContext
+from mllam_exps.stages.neural_lam import checkpoints, scores
+from mllam_exps.stages.neural_lam.parameters import params
+
+# One worker of pytest-xdist makes the experiment, not each of them.
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore::Warning")]
+
+UNBEATEN = -1.0
+"""A validation loss that no epoch can beat, given to the carried checkpoint."""
+
+
+@dataclass
+class Made:
+    """What the fixture made, and what it saw on the way."""
+
+    root: Path
+    scratch: dict[str, Path]
+    killed_epochs: int
+    losses_when_killed: str
+
+    def log(self, name: str) -> str:
+        return (self.scratch[name] / "log.txt").read_text()
+
+
+def context(root: Path, scratch: Path, **options: Any) -> StageContext:
+    scratch.mkdir(parents=True, exist_ok=True)
+    return StageContext(root, scratch, params.load(root).files, experiment="tiny", **options)
+
+
+def start(stage: str, run: StageContext, *more: str) -> subprocess.Popen[bytes]:
+    """Start a stage's program as an attempt does."""
+    argv = [sys.executable, *stages.get(stage).command(run)[1:], *more]
+    server = f"sqlite:///{run.scratch.parent}/mlflow.db"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("MLLAM_EXPS", "CARTOPY"))},
+        "MLLAM_EXPS_SCRATCH": str(run.scratch),
+        "MLLAM_EXPS_STAGE": stage,
+        "MLFLOW_TRACKING_URI": server,
+        "XDG_DATA_HOME": str(run.scratch / "no-shapefiles"),
+    }
+    with (run.scratch / "log.txt").open("wb") as log:
+        return subprocess.Popen(argv, cwd=run.work, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def complete(stage: str, run: StageContext) -> Path:
+    stages.get(stage).inputs(run)
+    assert start(stage, run).wait() == 0, (run.scratch / "log.txt").read_text()[-3000:]
+    stages.get(stage).finish(run)
+    stages.get(stage).check(run)
+    return run.scratch
+
+
+def give_unbeatable_loss(path: Path) -> None:
+    import torch
+
+    checkpoints.allow_globals()
+    content = torch.load(path, weights_only=True)
+    for state in content["callbacks"].values():
+        if state.get("monitor"):
+            state["best_model_score"] = torch.tensor(UNBEATEN)
+    torch.save(content, path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    top = tmp_path_factory.mktemp("programs")
+    root = synthetic.make_experiment(top / "work")
+    scratch = {name: complete(name, context(root, top / name)) for name in ("prepare_dataset", "create_graph")}
+
+    first = context(root, top / "train-1")
+    program = start("train", first)
+    while not checkpoints.find(first.scratch):
+        assert program.poll() is None, (first.scratch / "log.txt").read_text()[-3000:]
+        time.sleep(0.01)
+    program.send_signal(signal.SIGKILL)
+    program.wait()
+
+    carried = stages.get("train").carry(first.scratch, top / "train-2")
+    assert carried is not None
+    give_unbeatable_loss(carried.with_name("min_val_loss.ckpt"))
+    losses = carried.with_name("epochs.csv").read_text()
+    epochs = checkpoints.describe(carried).epochs
+    scratch["train"] = complete("train", context(root, top / "train-2", resume_from=carried))
+    scratch["evaluate"] = complete("evaluate", context(root, top / "evaluate"))
+    return Made(root, scratch, epochs, losses)
+
+
+def test_every_declared_output_is_there(made: Made) -> None:
+    pipeline = yaml.safe_load((made.root / "dvc.yaml").read_text())
+    for name in stages.NAMES:
+        stage = pipeline["stages"][name]
+        for output in [*stage["outs"], *stage.get("metrics", []), *stage.get("plots", [])]:
+            path = output if isinstance(output, str) else next(iter(output))
+            assert (made.root / path).exists(), path
+
+
+def test_a_killed_training_goes_on(made: Made) -> None:
+    assert 1 <= made.killed_epochs < 3
+    rows = (made.root / "plots/loss.csv").read_text().splitlines()
+    before = made.losses_when_killed.splitlines()[: made.killed_epochs + 1]
+    assert rows[: len(before)] == before
+    assert len(rows) == 1 + 3
+    last = checkpoints.describe(made.root / "saved_models/last.ckpt")
+    assert (last.epochs, last.step) == (3, 3 * 3)  # the optimiser's steps as well
+
+
+def test_the_best_checkpoint_of_an_earlier_attempt_is_not_forgotten(made: Made) -> None:
+    best = checkpoints.describe(made.root / "saved_models/min_val_loss.ckpt")
+    assert best.best_loss == UNBEATEN
+    assert best.epochs <= made.killed_epochs + 1
+    assert checkpoints.describe(made.root / "saved_models/last.ckpt").best_loss == UNBEATEN
+    folder = made.scratch["train"] / "train-tiny/checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "min_val_loss.ckpt"]
+
+
+def test_logs_are_for_reading(made: Made) -> None:
+    for name in stages.NAMES:
+        log = made.log(name)
+        assert "\x1b[" not in log
+        assert "\r" not in log
+    log = made.log("evaluate")
+    assert log.count("no Natural Earth files here") == 1
+    assert "Downloading" not in log
+    assert "The dirpath has changed" not in log + made.log("train")
+
+
+def test_pictures_are_named_by_variable_time_and_lead(made: Made) -> None:
+    names = sorted(path.name for path in (made.root / "plots/forecasts").iterdir())
+    # The test split begins at 12 h; the second of two initial states is the forecast's time.
+    assert names == [f"{v}_2025-12-08T18_+{h:03d}h.png" for v in ("msl", "t2m") for h in (6, 12)]
+
+
+def test_persistence_is_scored_as_neural_lam_scores(made: Made) -> None:
+    """Feed persistence through neural-lam's own samples, metrics and mask, as ``test_step`` does with a model."""
+    import numpy as np
+    import torch
+    from neural_lam import metrics
+    from neural_lam.config import load_config_and_datastore
+    from neural_lam.weather_dataset import WeatherDataset
+
+    _, datastore = load_config_and_datastore(str(made.root / "data/config.yaml"))
+    samples = WeatherDataset(datastore, split="test", ar_steps=2)
+    statistics = datastore.get_standardization_dataarray("state")
+    mean, std = (torch.tensor(statistics[f"state_{kind}"].values) for kind in ("mean", "std"))
+    inside = torch.tensor(datastore.boundary_mask.values) == 0
+    errors: dict[str, list[Any]] = {"mse": [], "mae": []}
+    for initial, target, _, _ in samples:
+        prediction = ((initial[1] - mean) / std).expand_as(target)
+        for name, found in errors.items():
+            metric = metrics.get_metric(name)
+            truth = (target - mean) / std
+            found.append(metric(prediction, truth, torch.ones(2), mask=inside, sum_vars=False))
+    rmse = torch.sqrt(torch.stack(errors["mse"]).mean(dim=0)) * std
+    mae = torch.stack(errors["mae"]).mean(dim=0) * std
+
+    rows = scores.read_csv(made.root / "plots/scores.csv")
+    for name, expected in (("persistence_rmse", rmse), ("persistence_mae", mae)):
+        ours = np.array([getattr(row, name) for row in rows]).reshape(2, 2).T
+        np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-4)
+    written = np.loadtxt(made.root / "evaluation/test_rmse.csv", delimiter=",")
+    np.testing.assert_allclose([row.rmse for row in rows], written.T.ravel())
+
+
+def test_what_neural_lam_swallows_is_a_failure_and_code_in_a_checkpoint_never_runs(made: Made, tmp_path: Path) -> None:
+    """Loading the checkpoint raises inside neural-lam's ``main``, which logs every exception and would exit 0."""
+    import torch
+
+    root = tmp_path / "work"
+    shutil.copytree(made.root, root, ignore=shutil.ignore_patterns("mlruns", "evaluation", "plots"))
+    path = root / "saved_models/min_val_loss.ckpt"
+    checkpoints.allow_globals()
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "evil": Evil(tmp_path / "ran")}, path)
+    run = replace(context(root, tmp_path / "scratch"), experiment="evil")
+    stages.get("evaluate").inputs(run)
+    assert start("evaluate", run).wait() != 0
+    assert "UnpicklingError" in (run.scratch / "log.txt").read_text()
+    assert not (tmp_path / "ran").exists()

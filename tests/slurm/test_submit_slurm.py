@@ -1,0 +1,396 @@
+"""`mllam-exps submit` on a real Slurm: nothing left running, nothing twice, nothing lost, whatever the cluster does."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from support.experiment import Experiment, eventually
+from support.slurm_cluster import jobs, on, start_cluster, write_machine
+from support.submissions import rows, settled, shown, submit
+
+from mllam_exps.base import records
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster of four nodes."""
+    yield from start_cluster(tmp_path_factory.mktemp("slurm") / "cluster")
+
+
+@pytest.fixture
+def toy(cluster: Any, toy: Experiment) -> Iterator[Experiment]:
+    """A toy experiment on the cluster, nothing of it done; its jobs are gone afterwards."""
+    yield on(cluster, toy)
+    cluster.command("scancel", f"--user={os.getuid()}")
+
+
+@pytest.fixture
+def made(cluster: Any, made: Experiment) -> Iterator[Experiment]:
+    """A toy experiment on the cluster, its first stage done; its jobs are gone afterwards."""
+    yield on(cluster, made)
+    cluster.command("scancel", f"--user={os.getuid()}")
+
+
+def started(toy: Experiment) -> Counter[str]:
+    """Return how often each run was tried: how many of its attempts have started."""
+    return Counter(path.parents[2].name for path in toy.store.glob("*/attempts/*/started.json"))
+
+
+def ours(toy: Experiment) -> list[int]:
+    """Return the processes that know of this test's folder and belong to no job, nor to a process that does.
+
+    Jobs call sbatch, and the like, without their own variables.
+    """
+    mark = str(toy.root.parent)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.cwd()]
+            family = [process, *process.parents()]
+            if any(mark in word for word in words) and not any("SLURM_JOB_ID" in one.environ() for one in family):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def job_id(toy: Experiment, stage: str) -> str:
+    [run] = toy.runs(stage)
+    eventually((run / "attempts/1/job.json").exists, 60, "the job's id")
+    return str((records.read(run / "attempts/1/job.json") or {})["id"])
+
+
+def test_a_sweep_leaves_nothing_running_and_makes_everything_once(toy: Experiment, cluster: Any):
+    values = ",".join(f"0.0{n}" for n in range(1, 9))
+    said = submit(toy, "-n", "lr", "-S", f"toy.yaml:grow.seconds={values}")
+    assert not ours(toy), "no process outside of jobs"
+    assert [s["state"] for s in said[1]["stages"]] == ["attached", "submitted"]
+    again = submit(toy, "-n", "lr", "-S", f"toy.yaml:grow.seconds={values}")
+    assert {s["state"] for one in again for s in one["stages"]} <= {"attached", "known"}
+    names = [f"lr-{n}" for n in range(1, 9)]
+    found = settled(toy, *names, seconds=240)
+    assert {found[name]["state"] for name in names} == {"done"}
+    assert set(started(toy).values()) == {1}
+    assert len(toy.runs("make")) == 1
+    assert toy.starts() == 8
+    assert set(shown(toy)) == set(names)
+    assert Counter(name.partition("/")[2].partition("-")[0] for name in jobs(cluster) if name.startswith("lr-")) == {
+        "make": 1,
+        "grow": 8,
+        "save": 8,
+    }
+    assert not ours(toy)
+    toy.ok("dvc", "exp", "apply", "lr-3")
+    assert "changed" not in toy.ok("dvc", "status", "make", "grow").replace("always changed", "")
+
+
+def test_the_last_stage_s_job_saves_and_where_it_does_not_the_last_job_does(made: Experiment):
+    submit(made, "-n", "soon", "-S", "toy.yaml:grow.seconds=0.01")
+    settled(made, "soon", seconds=60)
+    [saving] = made.store.parent.glob("experiments/save-*/attempts/1")
+    eventually((saving / "end.json").exists, 30, "its own last job is taken back")
+    assert (records.read(saving / "end.json") or {})["reason"].startswith("saved by job")
+    assert not (saving / "started.json").exists()
+    [lock] = made.store.parent.glob("locks/saver-*")
+    with lock.open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        submit(made, "-n", "late", "-S", "toy.yaml:grow.seconds=0.02")
+        [other] = {*made.store.parent.glob("experiments/save-*/attempts/1")} - {saving}
+        eventually((other / "started.json").exists, 60, "its last job")
+        assert not (other.parents[1] / "result.json").exists()
+    settled(made, "late", seconds=60)
+    assert (records.read(other / "end.json") or {})["reason"] == ""
+    assert set(shown(made)) == {"soon", "late"}
+
+
+def test_a_job_waits_for_one_that_saves_its_experiment(made: Experiment, cluster: Any):
+    submit(made, "-n", "first", "-S", "toy.yaml:grow.seconds=0.01")
+    settled(made, "first", seconds=60)
+    [saving] = made.store.parent.glob("experiments/save-*/attempts/1")
+    [lock] = made.store.parent.glob("locks/saver-*")
+    with lock.open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        submit(made, "-n", "second", "-S", "toy.yaml:grow.seconds=0.02")
+        [other] = {*made.store.parent.glob("experiments/save-*/attempts/1")} - {saving}
+        [result] = [run / "result.json" for run in made.runs("grow") if not (run / "result.json").exists()]
+        eventually(result.exists, 60, "the result")
+        time.sleep(1.5)
+        job = (records.read(result.parent / "attempts/1/job.json") or {})["id"]
+        assert cluster.command("squeue", "--noheader", "--format=%T", f"--jobs={job}").stdout == "RUNNING\n"
+    eventually((other / "end.json").exists, 30, "it is saved, and its own last job is taken back")
+    assert not (other / "started.json").exists()
+
+
+def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(made: Experiment, cluster: Any):
+    """A program that fails, a job that is cancelled by hand, a stage whose input fails: each in an experiment."""
+    made.set("toy.yaml", grow__seconds=0.1)
+    submit(made, "-n", "raises", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2")
+    submit(made, "-n", "input", "-S", "toy.yaml:make.size=many")
+    found = settled(made, "raises", "input", seconds=120)
+    assert {row["state"] for row in found.values() if row["user"]} == {"failed"}
+    stages = {s["stage"]: s for s in found["input"]["stages"]}
+    assert "make, which it needs, was not made" in stages["grow"]["reason"]
+    assert stages["make"]["state"] == "failed"
+    assert made.starts() == 1, "what failed upstream starts nothing"
+    savings = [len(list(path.glob("attempts/*.json"))) for path in made.store.parent.glob("experiments/save-*")]
+    assert max(savings) <= 2, "a failed stage wakes its experiment up once"
+    made.set("toy.yaml", grow__seconds=30.0)
+    submit(made, "-n", "scancelled", "-S", "toy.yaml:grow.epochs=4")
+    eventually(lambda: made.starts() == 2, 60, "it works")
+    attempt = max(made.store.glob("grow-*/attempts/1/job.json"), key=lambda path: path.stat().st_mtime)
+    cluster.command("scancel", str((records.read(attempt) or {})["id"]))
+    row = settled(made, "scancelled", seconds=90)["scancelled"]
+    assert (row["state"], row["stages"][-1]["state"]) == ("cancelled", "cancelled")
+    made.ok("mllam-exps", "retry", "raises")
+    assert settled(made, "raises", seconds=90)["raises"]["state"] == "done"
+    made.ok("git", "stash")
+    made.ok("dvc", "exp", "apply", "raises")
+    assert len(json.loads((made.root / "grown/state.json").read_text())["starts"]) == 2, "from its checkpoint"
+
+
+def test_a_node_dies_under_a_chain(made: Experiment, cluster: Any):
+    made.set("toy.yaml", grow__seconds=0.2, grow__epochs=30)
+    submit(made, "-n", "lost", "-S", "toy.yaml:grow.at=null")
+    eventually(lambda: made.starts() == 1, 60, "it works")
+    state = records.read(next(made.store.glob("grow-*/attempts/1")) / "started.json") or {}
+    assert state
+    node = cluster.command("squeue", "-h", "-o", "%N", "-j", job_id(made, "grow")).stdout.strip()
+    eventually(lambda: bool(list(made.store.glob("grow-*/attempts/1/scratch/state.json"))), 60, "an epoch")
+    cluster.stop(f"slurmd {node}", signal.SIGKILL, tree=True)
+    try:
+        row = settled(made, "lost", seconds=180)["lost"]
+        assert row["state"] in {"failed", "lost"}
+    finally:
+        cluster.start(f"slurmd {node}")
+        cluster.wait()
+    made.ok("mllam-exps", "retry", "lost")
+    assert settled(made, "lost", seconds=120)["lost"]["state"] == "done"
+    assert "going on from" in (made.runs("grow")[0] / "attempts/2/log.txt").read_text()
+
+
+def test_no_more_jobs_than_the_machine_allows_and_nobody_waits(made: Experiment, cluster: Any):
+    write_machine(made, max_jobs=2)
+    values = ",".join(f"0.1{n}" for n in range(1, 7))
+    said = made.ok("mllam-exps", "submit", "-n", "m", "-S", f"toy.yaml:grow.seconds={values}")
+    assert "2 of your jobs at once (max_jobs in the machine file)" in " ".join(said.split())
+    assert not ours(made)
+    most = 0
+    until = time.monotonic() + 240
+    while len(list(made.store.parent.glob("experiments/*/result.json"))) < 6:
+        assert time.monotonic() < until
+        living = cluster.command("squeue", "-h", "-o", "%j").stdout.split()
+        most = max(most, sum("/grow-" in name for name in living))
+        time.sleep(0.3)
+    assert most <= 2
+    assert made.starts() == 6
+    assert not ours(made)
+
+
+def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(made: Experiment, cluster: Any):
+    made.set("toy.yaml", grow__seconds=1.0, grow__epochs=60)
+    submit(made, "-n", "before")
+    eventually(lambda: made.starts() == 1, 60, "it works")
+    cluster.stop("slurmctld")
+    try:
+        unknown = lambda: "Slurm has not answered since" in json.dumps(rows(made)["before"])  # noqa: E731
+        eventually(unknown, 50, "what is not known is told")
+        said = made.ok("mllam-exps", "submit", "-n", "during", "-S", "toy.yaml:grow.epochs=2,3")
+        assert "the next command goes on" in " ".join(said.split())
+    finally:
+        cluster.start("slurmctld")
+    cluster.wait()
+    found = settled(made, "before", "during-1", "during-2", seconds=300)
+    assert {row["state"] for row in found.values() if row["user"]} == {"done"}
+    assert made.starts() == 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_a_hundred_at_once(toy: Experiment):
+    values = ",".join(f"0.{n:03d}" for n in range(1, 101))
+    said = toy.ok("mllam-exps", "submit", "-n", "h", "-S", f"toy.yaml:grow.seconds={values}", timeout=600)
+    assert "1 × make, 100 × grow submitted" in said
+    assert not ours(toy)
+    eventually(lambda: len(list(toy.store.parent.glob("experiments/*/result.json"))) == 100, 900, "all are saved")
+    assert set(started(toy).values()) == {1}
+    assert toy.starts() == 100
+    assert len(shown(toy)) == 100
+
+
+@pytest.mark.long
+def test_a_time_limit_in_a_chain(made: Experiment):
+    made.set("toy.yaml", grow__seconds=0.5, grow__epochs=240)
+    write_machine(made, resources={"default": {"partition": "main", "memory": "200M", "time": 1}})
+    submit(made, "-n", "limited")
+    row = settled(made, "limited", seconds=200)["limited"]
+    assert row["state"] == "failed"
+    assert "it reached its time limit" in row["stages"][-1]["reason"]
+    # The machine file of now counts: it is where the limit is raised.
+    write_machine(made)
+    made.ok("mllam-exps", "retry", "limited")
+    assert settled(made, "limited", seconds=200)["limited"]["state"] == "done"
+    assert made.starts() == 2
+
+
+def test_dvc_exp_run_attaches_to_what_was_submitted(toy: Experiment, cluster: Any):
+    cluster.command("scontrol", "update", "partition=main", "state=down")
+    try:
+        submit(toy, "-n", "s")
+        command = toy.start("dvc", "exp", "run", "-n", "r")
+        said = next((line for line in command.stdout or () if "attached" in line), "")
+    finally:
+        cluster.command("scontrol", "update", "partition=main", "state=up")
+    rest, _ = command.communicate(timeout=120)
+    assert said, rest
+    assert command.returncode == 0, rest
+    settled(toy, "s", seconds=90)
+    assert set(shown(toy)) == {"s", "r"}
+    assert toy.starts() == 1
+
+
+@pytest.fixture
+def python_for_all() -> Iterator[None]:
+    """Let other users start this Python, where it lies below a closed home directory; in CI only."""
+    folders = Path(sys.base_prefix).parents if os.environ.get("CI") == "true" else []
+    closed = {folder: mode for folder in folders if not (mode := folder.stat().st_mode) & 0o001}
+    for folder, mode in closed.items():
+        folder.chmod(mode | 0o001)
+    yield
+    for folder, mode in closed.items():
+        folder.chmod(mode)
+
+
+@dataclass
+class Colleague:
+    """A Unix user with a copy of the toy experiment, in a team that shares a run store."""
+
+    name: str
+    uid: int
+    home: Path
+    environ: dict[str, str]
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a command as this user, in the copy."""
+        command = ["bash", "-c", 'umask 002; cd "$1"; shift; exec "$@"', "-", str(self.home), *argv]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*_as_user(self.uid), *command], env=self.environ, **pipes)  # type: ignore[call-overload]
+
+    def ok(self, *argv: str) -> str:
+        """Run a command as this user; it has to succeed."""
+        process = self.start(*argv)
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, out + error
+        return str(out + error)
+
+    def machine(self, **changes: Any) -> None:
+        """Change the machine file."""
+        path = self.home / "machines/cluster.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+@pytest.fixture
+def team(toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: None) -> list[Colleague]:
+    """Two users who share a run store."""
+    if os.getuid() != 0:
+        pytest.skip("only root can be several users")
+    users = {name: _user(name) for name in ("mllam-a", "mllam-b")}
+    for uid in users.values():
+        trial = [*_as_user(uid), "bash", "-c", "exec mllam-exps --version"]
+        if subprocess.run(trial, env=toy.environ, check=False, capture_output=True).returncode:
+            pytest.skip("other users cannot start this Python")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for folder in (tmp_path, *tmp_path.parents[:3], cluster.directory, cluster.directory.parent, cluster.runtime):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    os.chown(shared, -1, _group("mllam-team"))
+    shared.chmod(0o2775)
+    count = shared / "count"
+    count.touch()
+    os.chown(count, -1, _group("mllam-team"))
+    count.chmod(0o664)
+    write_machine(toy, paths={"run_store": str(shared / "store")})
+    found = []
+    for name, uid in users.items():
+        home = tmp_path / name
+        subprocess.run(["cp", "-r", str(toy.root), str(home)], check=True)
+        (home / "home").mkdir()
+        (home / "home/.gitconfig").write_text(f"[user]\n\tname = {name}\n\temail = {name}@example.org\n")
+        machine = (home / "machines/cluster.yaml").read_text().replace(toy.environ["TOY_COUNT"], str(count))
+        (home / "machines/cluster.yaml").write_text(machine)
+        subprocess.run(["chown", "-R", f"{uid}:mllam-team", str(home)], check=True)
+        own = {"HOME": str(home / "home"), "DVC_SITE_CACHE_DIR": str(home / "home/site"), "USER": name, "LOGNAME": name}
+        found.append(Colleague(name, uid, home, toy.environ | own | {"TOY_COUNT": str(count)}))
+    return found
+
+
+def test_two_users_submit_the_same_in_the_same_second(team: list[Colleague], tmp_path: Path):
+    """Both get their experiment; each run is made once, by whoever came first."""
+    words = ("mllam-exps", "submit", "-n", "mine", "--json", "-S", "toy.yaml:grow.seconds=0.2")
+    both = [one.start(*words) for one in team]
+    outs = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    shared = tmp_path / "shared"
+    saved = lambda: list(shared.glob("store/experiments/*/result.json"))  # noqa: E731
+    eventually(lambda: len(saved()) == 2, 120, f"both are saved: {outs}")
+    assert len((shared / "count").read_text().splitlines()) == 1, "one training"
+    attempts = Counter(path.parents[2].name for path in shared.glob("store/runs/*/attempts/*/started.json"))
+    assert sorted(attempts.values()) == [1, 1], attempts
+
+
+def _as_user(uid: int) -> list[str]:
+    return ["setpriv", f"--reuid={uid}", "--regid=mllam-team", "--clear-groups"]
+
+
+def _user(name: str) -> int:
+    import pwd
+
+    _group("mllam-team")
+    if name not in {entry.pw_name for entry in pwd.getpwall()}:
+        subprocess.run(["useradd", "--no-create-home", "--gid", "mllam-team", name], check=True)
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group(name: str) -> int:
+    import grp
+
+    if name not in {entry.gr_name for entry in grp.getgrall()}:
+        subprocess.run(["groupadd", name], check=True)
+    return grp.getgrnam(name).gr_gid
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a disk that is full")
+def test_a_full_disk_under_the_store_loses_nothing(made: Experiment, tmp_path: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=True)
+    try:
+        write_machine(made, paths={"run_store": str(disk / "store")})
+        words = ("-n", "d", "-S", "toy.yaml:grow.seconds=0.01,0.02,0.03")
+        done = made.command("mllam-exps", "submit", *words)
+        assert "the disk is full" in done.stdout, done.stdout
+        assert "Traceback" not in done.stdout
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        submit(made, *words)
+        names = ["d-1", "d-2", "d-3"]
+        found = settled(made, *names, seconds=120)
+        assert {found[name]["state"] for name in names} == {"done"}
+        assert made.starts() == 3
+        made.environ["MLLAM_MACHINE"] = "cluster"
+    finally:
+        eventually(lambda: subprocess.run(["umount", str(disk)], check=False).returncode == 0, 30, "unmounted")

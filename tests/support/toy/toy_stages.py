@@ -1,0 +1,122 @@
+"""Two stages whose programs take no neural-lam: what the driver, the store and DVC do with a run does not depend on it.
+
+Their parameters stand in ``toy.yaml``: ``make: {size, seconds, mark}``, ``grow: {epochs, seconds, do, at}``; `do` is
+what goes wrong, in epoch `at`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from mllam_exps.base import records
+from mllam_exps.base.errors import CheckFailed
+
+
+class Toy:
+    """What both have in common."""
+
+    recipe = 1
+
+    def __init__(self, name: str, needs: list[str]) -> None:
+        self.name = name
+        self.needs = needs
+
+    def inputs(self, context):
+        for need in self.needs:
+            if not (context.work / need).exists():
+                raise CheckFailed(f"the input {need} is missing", next="dvc repro make")
+
+    def command(self, context):
+        resume = [str(context.resume_from)] if context.resume_from else []
+        return ["python", __file__, self.name, str(context.scratch), *resume]
+
+    def finish(self, context):
+        pass
+
+    def check(self, context):
+        if self.name == "grow":
+            done = json.loads((context.work / "grown/state.json").read_text())
+            wanted = context.params["toy.yaml"]["grow"]["epochs"]
+            if done["epochs"] < wanted:
+                raise CheckFailed(f"only {done['epochs']} of {wanted} epochs were done")
+
+    def carry(self, earlier, scratch):
+        if not (earlier / "state.json").exists():
+            return None
+        return Path(shutil.copy(earlier / "state.json", scratch / "carried.json"))
+
+
+MAKE = Toy("make", [])
+GROW = Toy("grow", ["made"])
+
+
+def make(params: dict) -> None:
+    """Make a folder of files, and take as long as asked."""
+    time.sleep(params["make"].get("seconds", 0))
+    Path("made/sub").mkdir(parents=True)
+    for i in range(params["make"]["size"]):
+        Path(f"made/sub/{i}.txt").write_text(f"{i}\n" * 10)
+    if "mark" in params["make"]:
+        Path("made/mark.txt").write_text(f"{params['make']['mark']}\n")
+
+
+def grow(params: dict, scratch: Path, resume: Path | None) -> None:
+    """Work through epochs, with a checkpoint after each, and go wrong as asked."""
+    wanted = params["grow"]
+    state = json.loads(resume.read_text()) if resume else {"epochs": 0, "starts": []}
+    state["starts"] = [*state["starts"], os.getpid()]
+    with Path(os.environ["TOY_COUNT"]).open("a") as file:
+        file.write(f"grow {os.getpid()}\n")
+    while state["epochs"] < wanted["epochs"]:
+        time.sleep(wanted["seconds"])
+        if state["epochs"] == wanted.get("at") and not (resume and wanted.get("once")):
+            go_wrong(wanted["do"])
+        state["epochs"] += 1
+        records.replace(scratch / "state.json", state)
+        records.replace(scratch / "progress.json", {"text": f"epoch {state['epochs']}/{wanted['epochs']}"})
+        print(f"epoch {state['epochs']} done", flush=True)
+    Path("grown").mkdir()
+    Path("grown/state.json").write_text(json.dumps(state))
+    Path("grown.json").write_text(json.dumps({"epochs": state["epochs"]}))
+
+
+def go_wrong(how: str) -> None:
+    """Fail in one of the ways programs do."""
+    if how == "raise":
+        raise ValueError("the weather is bad")
+    if how == "sigkill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "early":
+        Path("grown").mkdir()
+        Path("grown/state.json").write_text('{"epochs": 1}')
+        Path("grown.json").write_text("{}")
+        sys.exit(0)
+    if how == "nothing":
+        sys.exit(0)
+    if how == "memory":
+        held = []
+        while True:
+            held.append(b"\1" * 2**24)
+    if how == "disk":
+        Path("big").write_bytes(b"\0" * 2**30)
+
+
+if __name__ == "__main__":
+    import yaml
+
+    from mllam_exps.stages.programs import fence
+
+    fence.guard()
+    given = yaml.safe_load(Path("toy.yaml").read_text())
+    if sys.argv[1] == "make":
+        make(given)
+    else:
+        grow(given, Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

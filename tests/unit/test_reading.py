@@ -1,0 +1,196 @@
+"""What the commands that read tell of a store that several experiments use: all of them, each in the same words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.commands import cancel, clean, show, status, why
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import askers
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Outcome
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.views import rows
+from mllam_exps.views.context import Here
+
+BASELINE = "0" * 40
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """A repository without anything, and its run store."""
+    root = tmp_path / "here"
+    (root / ".dvc").mkdir(parents=True)
+    (root / ".dvc/config").touch()
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    monkeypatch.setattr(Here, "store", RunStore(tmp_path / "store"))
+    return Here(Workspace(root, root, "workspace", ""), None)  # type: ignore[arg-type]
+
+
+def run_of(here: Here, stage: str = "grow", digit: str = "0", *, asked_by: str = "", outcome: str = "") -> Run:
+    """Return a run, tried once by an experiment of `dvc exp run` if one is named, with that outcome."""
+    run = here.store.run(f"{stage}-{digit * 32}")
+    run.begin({"stage": stage})
+    if asked_by:
+        attempt = run.claim(
+            1, scheduler="local", experiment=asked_by, workspace=here.workspace.root, working_directory=None
+        )
+        assert attempt is not None
+        if outcome:
+            records.replace(attempt.directory / "end.json", {"outcome": outcome, "reason": outcome, "time": 0.0})
+    return run
+
+
+def submitted(
+    here: Here, name: str, *runs: Run, created: float = 1.0, baseline: str = BASELINE, end: str = ""
+) -> Experiment:
+    """Return a submitted experiment of the repository that has these runs."""
+    facts = {"name": name, "created": created, "baseline": baseline}
+    place = here.store.directory / "experiments" / experiments.identity(facts)
+    place.mkdir(parents=True)
+    more = {"prefix": "", "overrides": {}, "command": ["mllam-exps", "submit"], "message": "", "machine": "local"}
+    steps = tuple(Step(run.stage, run.key) for run in runs)
+    origin = str(here.workspace.origin)
+    experiment = Experiment(place, origin=origin, uid=place.stat().st_uid, steps=steps, **facts, **more)
+    records.replace(place / "run.json", experiment.to_record())
+    (place / "attempts").mkdir()
+    if end:
+        assert experiments.call_off(experiment, end, Outcome(end))
+    return experiment
+
+
+def shown(here: Here, *names: str, everything: bool = False) -> dict[str, list[str]]:
+    """Return the stages of each row, by name."""
+    return {row.name: list(row.cells) for row in rows.gather(here, [*names], everything=everything)}
+
+
+def test_all_who_use_a_run_are_shown(here: Here):
+    make = run_of(here, "make", asked_by="first")
+    grow = run_of(here, "grow", asked_by="first", outcome="failed")
+    for run in (make, grow):
+        askers.note(run, "attached", here.workspace.origin)
+        askers.note(run, "workspace", here.workspace.origin)
+        askers.note(run, "foreign", here.workspace.origin / "elsewhere")
+    submitted(here, "sub", make, grow)
+    both = ["make", "grow"]
+    assert {name: sorted(stages) for name, stages in shown(here).items()} == {
+        name: sorted(both) for name in ("first", "attached", "workspace", "sub")
+    }
+    assert set(shown(here, "attached")) == {"attached"}
+    assert "foreign" in shown(here, everything=True)
+    assert set(here.asked_for_by("attached")) == set(both)
+    assert set(here.asked_for_by("first")) == set(both)
+
+
+def test_a_repository_that_was_moved_with_its_store_shows_what_it_showed(here: Here, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Here, "store", RunStore(here.workspace.origin / ".dvc/cache/mllam-exps"))
+    askers.note(run_of(here), "workspace", Path("/old place"))
+    askers.note(run_of(here, "make"), "workspace", here.workspace.origin)
+    assert {name: sorted(stages) for name, stages in shown(here).items()} == {"workspace": ["grow", "make"]}
+
+
+def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
+    old, new = run_of(here, digit="1"), run_of(here, digit="2")
+    for number, run in enumerate((new, old, new)):
+        askers.note(run, "workspace", here.workspace.origin)
+        for path in (run.directory / askers.FOLDER).iterdir():
+            os.utime(path, (number, number))
+    [row] = rows.gather(here, [], everything=True)
+    assert row.cells["grow"].run.key == new.key
+
+
+def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Here):
+    grow = run_of(here)
+    gone = here.store.directory / "experiments/save-0/clone"
+    assert grow.claim(1, scheduler="local", experiment="gone", workspace=gone, working_directory=None)
+    assert set(shown(here)) == {"gone"}
+    submitted(here, "sub", grow)
+    assert set(shown(here)) == {"sub"}
+
+
+def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Here):
+    grow = run_of(here)
+    old = submitted(here, "exp", grow, end="failed")
+    submitted(here, "exp", grow, created=2.0, baseline="1" * 40)
+    [row] = rows.gather(here, [], everything=False)
+    assert row.experiment is not None
+    assert row.experiment.created == 2.0
+    everything = rows.gather(here, [], everything=True)
+    texts = [str(text) for text in status._sentences(everything)]
+    assert [line for text in texts for line in text.splitlines() if "→" in line] == [
+        f"  → mllam-exps clean {old.identity}"
+    ]
+    assert here.submitted(old.identity).created == 1.0
+
+
+@pytest.mark.parametrize(("end", "word"), [("", "waits"), ("cancelled", "not run")])
+def test_show_and_status_say_the_same_words(here: Here, end: str, word: str):
+    experiment = submitted(here, "exp", run_of(here), end=end)
+    row = rows.of_experiment(experiment)
+    assert str(status._cell(row, "grow")) == word
+    lines = list(show._results(row, show.to_record(row)))
+    assert lines[0].split("  ")[-1].strip() == word
+    first = next(show._lines(row, show.to_record(row)))
+    assert first == f"experiment  exp  ({end or 'waits'})"
+
+
+def test_an_unknown_name_gets_the_same_words_everywhere(here: Here):
+    submitted(here, "lr-1", run_of(here))
+    with pytest.raises(MllamError) as caught:
+        here.submitted("nix")
+    assert str(caught.value) == "no experiment is called 'nix': there are lr-1\n  → mllam-exps status --all"
+    with pytest.raises(MllamError) as caught:
+        status._rows(here, ["nix"], everything=False)
+    assert "no experiment and no stage is called 'nix': there are lr-1, grow" in str(caught.value)
+    for name, meant in (("lr", "'lr-*'"), ("lr-2", "lr-1")):
+        with pytest.raises(MllamError) as caught:
+            here.submitted(name)
+        assert caught.value.next == f"did you mean {meant}?"
+
+
+def test_several_stale_stages_make_a_sentence():
+    assert why._before(["a"]) == "stage a is stale, and runs before it"
+    assert why._before(["a", "b", "c"]) == "stages a, b and c are stale, and run before it"
+
+
+def test_cancelling_outlasts_a_look_at_what_waits(here: Here, monkeypatch: pytest.MonkeyPatch, capsys):
+    """The process that submits what waits claims an attempt in the same moment, and gives it up."""
+    experiment = submitted(here, "exp", run_of(here))
+    call_off, calls = experiments.call_off, []
+
+    def second_time(*given: Any) -> bool:
+        calls.append(given)
+        return len(calls) > 1 and call_off(*given)
+
+    monkeypatch.setattr(experiments, "call_off", second_time)
+    cancel._note_the_end(experiment)
+    assert assess(experiment.saving).state == "cancelled"
+    assert capsys.readouterr().err == ""
+
+
+def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Here):
+    run = run_of(here, asked_by="first", outcome="failed")
+    with pytest.raises(MllamError) as caught:
+        cancel._cancel_run(here, run, force=False)
+    assert caught.value.what == "nothing to cancel: the run of stage grow for the files as they are here is failed"
+
+
+def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr(Here, "open", lambda: here)
+    experiment = submitted(here, "exp", end="failed")
+    clean.clean([], failed=False, older_than="", dry_run=True, yes=False, as_json=False)
+    said = capsys.readouterr().out
+    assert "would become free; nothing was deleted (--dry-run)" in said.splitlines()[-1]
+    assert experiment.directory.is_dir()

@@ -1,0 +1,38 @@
+"""What a run store says reaches a terminal without doing anything to it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mllam_exps.base import terminal
+
+TITLE = "\x1b]0;owned\x07"
+
+
+@pytest.mark.parametrize("text", [TITLE, "\x1b[2J", "a\rb", "\x9b31m", "\u202egnp.exe", "\x7f", "a\x00b"])
+def test_control_characters_become_visible(text: str):
+    shown = terminal.plain(f"{text}\n\tü")
+    assert shown.endswith("\n\tü")
+    assert all(sign.isprintable() for sign in shown.replace("\n", "").replace("\t", ""))
+    out = io.StringIO()
+    terminal.say(text, out)
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    table.add_column(Text(text))
+    table.add_row(Text(text))
+    terminal.console(file=out, force_terminal=True, no_color=True, width=60).print(table)
+    assert (
+        not set(text.replace("a", "").replace("b", ""))
+        & {"\x07", "\x9b", "\u202e", "\x7f", "\x00", "\r"}
+        & {*out.getvalue()}
+    )
+    assert "\x1b]0" not in out.getvalue() and "\x1b[2J" not in out.getvalue()
+
+
+def test_a_log_keeps_its_colours_and_progress_bars():
+    assert terminal.harmless("\x1b[32mok\x1b[0m\r50%\r100%\n") == "\x1b[32mok\x1b[0m\r50%\r100%\n"
+    assert "\x1b" not in terminal.harmless(TITLE + "\x1b[2J")
