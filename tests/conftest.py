@@ -11,8 +11,22 @@ pytest.register_assert_rewrite("support")
 
 from support.experiment import TOY, Experiment, environment, make_toy  # noqa: E402 - rewritten first
 
-LONGEST = ("submit_slurm", "end_to_end", "submit_killed", "slurm_runs", "submit", "submit_repositories")
-LONGEST += ("submit_accounting", "driver", "stage_programs", "tracking", "callbacks", "slurm_double")
+LONGEST = (
+    "submit_slurm",
+    "end_to_end",
+    "submit_killed",
+    "slurm_runs",
+    "submit",
+    "submit_repositories",
+)
+LONGEST += (
+    "submit_accounting",
+    "driver",
+    "stage_programs",
+    "tracking",
+    "callbacks",
+    "slurm_double",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,7 +40,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy experiment whose first stage is done; copied for each test that begins with the second."""
     home = tmp_path_factory.mktemp("made")
-    experiment = make_toy(home / "toy", environment(home / "home") | {"PYTHONPATH": str(TOY)})
+    experiment = make_toy(
+        home / "toy", environment(home / "home") | {"PYTHONPATH": str(TOY)}
+    )
     experiment.ok("dvc", "repro", "make")
     experiment.ok("git", "add", "-A")
     experiment.ok("git", "commit", "-qm", "Made")
@@ -36,7 +52,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def made(made_once: Path, tmp_path: Path, environ: dict[str, str]) -> Experiment:
     """A toy experiment whose first stage, `make`, is done and committed."""
-    return Experiment(Path(shutil.copytree(made_once, tmp_path / "toy", symlinks=True)), environ)
+    return Experiment(
+        Path(shutil.copytree(made_once, tmp_path / "toy", symlinks=True)), environ
+    )
 
 
 @pytest.fixture

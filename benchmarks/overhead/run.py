@@ -1,8 +1,10 @@
 """What a stage costs beside its program: ``python benchmarks/overhead/run.py [--repeat N]``.
 
-All in one run, on a toy experiment whose program takes a second or two: the bare program; DVC running the bare program
-as a stage; DVC running `mllam-exps run`, which starts an attempt, checks, hashes, publishes; and DVC collecting a known
-result. The difference between the second and the third is ours; DVC's own is that between the first two.
+All in one run, on a toy experiment whose program takes a second or two: the bare
+program; DVC running the bare program as a stage; DVC running `mllam-exps run`, which
+starts an attempt, checks, hashes, publishes; and DVC collecting a known result. The
+difference between the second and the third is ours; DVC's own is that between the first
+two.
 """
 
 from __future__ import annotations
@@ -51,13 +53,19 @@ def once(experiment: Experiment) -> dict[str, float]:
     found["the bare program"] = timed(experiment, *program)
     forget(experiment, store=True)
     text = (experiment.root / "dvc.yaml").read_text()
-    (experiment.root / "dvc.yaml").write_text(text.replace("mllam-exps run grow", " ".join(program)))
-    found["dvc, the bare program as its stage"] = timed(experiment, "dvc", "repro", "-s", "grow")
+    (experiment.root / "dvc.yaml").write_text(
+        text.replace("mllam-exps run grow", " ".join(program))
+    )
+    found["dvc, the bare program as its stage"] = timed(
+        experiment, "dvc", "repro", "-s", "grow"
+    )
     (experiment.root / "dvc.yaml").write_text(text)
     forget(experiment, store=True)
     found["dvc, mllam-exps run"] = timed(experiment, "dvc", "repro", "-s", "grow")
     forget(experiment, store=False)
-    found["dvc, mllam-exps run, result known"] = timed(experiment, "dvc", "repro", "-s", "grow")
+    found["dvc, mllam-exps run, result known"] = timed(
+        experiment, "dvc", "repro", "-s", "grow"
+    )
     found["dvc --version"] = timed(experiment, "dvc", "--version")
     found["mllam-exps --help"] = timed(experiment, "mllam-exps", "--help")
     return found
@@ -78,10 +86,16 @@ def main() -> None:
     medians = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
     for name, seconds in medians.items():
         spread = [r[name] for r in rounds]
-        print(f"  {name:38} {seconds:6.2f} s   ({min(spread):.2f} to {max(spread):.2f})")
-    ours = medians["dvc, mllam-exps run"] - medians["dvc, the bare program as its stage"]
+        print(
+            f"  {name:38} {seconds:6.2f} s   ({min(spread):.2f} to {max(spread):.2f})"
+        )
+    ours = (
+        medians["dvc, mllam-exps run"] - medians["dvc, the bare program as its stage"]
+    )
     dvc = medians["dvc, the bare program as its stage"] - medians["the bare program"]
-    print(f"a stage costs {ours:.2f} s of ours ({ours / TARGET_SECONDS:.2f} of the target, {TARGET_SECONDS:.0f} s)")
+    print(
+        f"a stage costs {ours:.2f} s of ours ({ours / TARGET_SECONDS:.2f} of the target, {TARGET_SECONDS:.0f} s)"
+    )
     print(f"and {dvc:.2f} s of DVC's")
 
 

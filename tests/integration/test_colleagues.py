@@ -26,13 +26,19 @@ from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import cleaning, experiments
 
-pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be several users")
+pytestmark = pytest.mark.skipif(
+    os.getuid() != 0, reason="only root can be several users"
+)
 
 ONE, OTHER, GROUP = 40_001, 40_002, 40_000
 """Users and a group that nobody else is: neither needs a name."""
 
 DEFINITION = RunDefinition(
-    stage="bench", params={}, inputs=(), outputs=(Output("out.json", cached=False),), commands=("python bench.py",)
+    stage="bench",
+    params={},
+    inputs=(),
+    outputs=(Output("out.json", cached=False),),
+    commands=("python bench.py",),
 )
 
 
@@ -74,13 +80,29 @@ def store(tmp_path: Path) -> RunStore:
     return RunStore(shared / "store")
 
 
-def submit(store: RunStore, number: int = 1, definition: RunDefinition = DEFINITION) -> Attempt:
+def submit(
+    store: RunStore, number: int = 1, definition: RunDefinition = DEFINITION
+) -> Attempt:
     """Begin the run and claim an attempt, as `Starter.prepare` does."""
     run = store.run(DEFINITION.key)
     run.begin(definition.to_record())
-    attempt = run.claim(number, scheduler="local", experiment="e", workspace=store.directory, working_directory=None)
+    attempt = run.claim(
+        number,
+        scheduler="local",
+        experiment="e",
+        workspace=store.directory,
+        working_directory=None,
+    )
     assert attempt is not None
-    told = Spec("m", "/origin", "e", "", versions={}, environment={}, definition=definition.to_record())
+    told = Spec(
+        "m",
+        "/origin",
+        "e",
+        "",
+        versions={},
+        environment={},
+        definition=definition.to_record(),
+    )
     told.write(attempt)
     return attempt
 
@@ -88,11 +110,21 @@ def submit(store: RunStore, number: int = 1, definition: RunDefinition = DEFINIT
 def test_an_attempt_is_its_submitter_s_alone_whatever_the_umask(store: RunStore):
     for number, umask in enumerate((0o000, 0o002, 0o077), 1):
         attempt = as_user(ONE, lambda number=number: submit(store, number), umask)
-        for place in (attempt.directory, attempt.directory / "spec.json", attempt.work, attempt.scratch):
+        for place in (
+            attempt.directory,
+            attempt.directory / "spec.json",
+            attempt.work,
+            attempt.scratch,
+        ):
             found = place.stat()
-            assert (found.st_uid, found.st_mode & ownership.OTHERS) == (ONE, 0), (place, oct(found.st_mode))
+            assert (found.st_uid, found.st_mode & ownership.OTHERS) == (ONE, 0), (
+                place,
+                oct(found.st_mode),
+            )
     shared = store.run(DEFINITION.key).directory / "attempts"
-    assert stat.S_IMODE(shared.stat().st_mode) & 0o1002 == 0o1002, "the first umask was 000; each keeps what is theirs"
+    assert stat.S_IMODE(shared.stat().st_mode) & 0o1002 == 0o1002, (
+        "the first umask was 000; each keeps what is theirs"
+    )
 
 
 def what_is_refused(attempt: Attempt) -> str:
@@ -110,7 +142,9 @@ def test_a_job_does_what_its_own_user_said(store: RunStore):
     assert "belongs to 40001" in as_user(OTHER, lambda: what_is_refused(attempt))
 
     def plant() -> bool:
-        evil = json.loads((attempt.run.directory / "run.json").read_text()) | {"commands": ["touch /tmp/owned"]}
+        evil = json.loads((attempt.run.directory / "run.json").read_text()) | {
+            "commands": ["touch /tmp/owned"]
+        }
         records.replace(attempt.run.directory / "run.json", evil)
         try:
             attempt.directory.rename(attempt.directory.with_name("was"))
@@ -119,11 +153,15 @@ def test_a_job_does_what_its_own_user_said(store: RunStore):
         return True
 
     assert not as_user(OTHER, plant), "each removes only what is theirs"
-    assert as_user(ONE, lambda: what_is_refused(attempt)) == "", "what lies in run.json is executed by nobody"
+    assert as_user(ONE, lambda: what_is_refused(attempt)) == "", (
+        "what lies in run.json is executed by nobody"
+    )
     assert as_user(ONE, lambda: attempt.run.definition) is None, "nor believed"
     # Begun again, it is as it should be.
     as_user(ONE, lambda: attempt.run.begin(DEFINITION.to_record()))
-    assert as_user(ONE, lambda: attempt.run.definition)["commands"] == ["python bench.py"]
+    assert as_user(ONE, lambda: attempt.run.definition)["commands"] == [
+        "python bench.py"
+    ]
 
 
 def test_a_colleague_who_owns_the_folder_above_cannot_say_what_is_run(store: RunStore):
@@ -133,7 +171,9 @@ def test_a_colleague_who_owns_the_folder_above_cannot_say_what_is_run(store: Run
     def replace_it() -> None:
         attempt.directory.rename(attempt.directory.with_name("was"))
         attempt.directory.mkdir()
-        told = json.loads((attempt.directory.with_name("was") / "spec.json").read_text())
+        told = json.loads(
+            (attempt.directory.with_name("was") / "spec.json").read_text()
+        )
         records.replace(attempt.directory / "spec.json", told)
 
     as_user(OTHER, replace_it)
@@ -150,7 +190,9 @@ def test_a_colleague_who_owns_the_folder_above_cannot_say_what_is_run(store: Run
 
 
 def test_what_defines_another_run_is_not_run(store: RunStore):
-    other = RunDefinition("bench", {}, (), DEFINITION.outputs, commands=("touch /tmp/owned",))
+    other = RunDefinition(
+        "bench", {}, (), DEFINITION.outputs, commands=("touch /tmp/owned",)
+    )
     attempt = submit(store, definition=other)
     assert "is not the definition of this run" in what_is_refused(attempt)
     told = json.loads((attempt.directory / "spec.json").read_text()) | {"number": 2}
@@ -169,7 +211,9 @@ def test_nothing_is_removed_through_a_planted_link(store: RunStore, tmp_path: Pa
         attempt = submit(store)
         attempt.work.rmdir()
         attempt.work.symlink_to(home / "scratch")
-        records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "x"})
+        records.replace(
+            attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "x"}
+        )
 
     as_user(OTHER, plant)
 
@@ -214,24 +258,33 @@ def read_all(store: RunStore) -> list[str]:
 
 def snapshot(place: Path) -> dict[str, tuple[int, int]]:
     """Return what is in a folder, with times."""
-    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_mode) for p in (place, *place.rglob("*"))}
+    return {
+        str(p): (p.lstat().st_mtime_ns, p.lstat().st_mode)
+        for p in (place, *place.rglob("*"))
+    }
 
 
 def test_who_may_only_read_can_read_and_writes_nothing(store: RunStore):
     def fill() -> None:
         attempt = submit(store)
         records.touch(attempt.heartbeat)
-        records.replace(attempt.directory / "started.json", ProcessIdentity.of().to_record())
+        records.replace(
+            attempt.directory / "started.json", ProcessIdentity.of().to_record()
+        )
         identity = ProcessIdentity("elsewhere", "boot", 1, 1.0)
         records.replace(attempt.directory / "job.json", identity.to_record())
 
     as_user(ONE, fill, 0o022)
     before = snapshot(store.directory)
-    assert as_user(OTHER, lambda: read_all(store)) == ["running: "], "judged by its heartbeat"
+    assert as_user(OTHER, lambda: read_all(store)) == ["running: "], (
+        "judged by its heartbeat"
+    )
     assert snapshot(store.directory) == before
 
 
-def test_what_a_colleague_keeps_to_themselves_is_not_known_and_stops_nobody(store: RunStore, capfd):
+def test_what_a_colleague_keeps_to_themselves_is_not_known_and_stops_nobody(
+    store: RunStore, capfd
+):
     other = RunDefinition("other", {}, (), (), commands=("true",))
     as_user(OTHER, lambda: store.run(other.key).begin(other.to_record()))
     as_user(ONE, lambda: submit(store), 0o077)
@@ -243,7 +296,9 @@ def test_what_a_colleague_keeps_to_themselves_is_not_known_and_stops_nobody(stor
     run.directory.chmod(0o755)
     (run.directory / "attempts").chmod(0o755)
     now = as_user(OTHER, lambda: assess(run))
-    assert now.state is RunState.UNKNOWN, "nothing is started beside what may be at work"
+    assert now.state is RunState.UNKNOWN, (
+        "nothing is started beside what may be at work"
+    )
     assert "permission denied" in now.reason
 
 
@@ -255,7 +310,9 @@ def test_each_removes_their_own_of_what_is_cleaned(store: RunStore):
         found = (
             cleaning._leftovers(store, 0.0)
             if leftovers
-            else [cleaning.Candidate(r.directory, "", "", 0, 0.0, r) for r in store.runs()]
+            else [
+                cleaning.Candidate(r.directory, "", "", 0, 0.0, r) for r in store.runs()
+            ]
         )
         return sum(cleaning.delete(one) for one in found)
 

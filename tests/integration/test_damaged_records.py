@@ -61,19 +61,29 @@ def kept(made_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Experimen
 
     place = tmp_path_factory.mktemp("damaged")
     environ = environment(place / "home") | {"PYTHONPATH": str(TOY)}
-    toy = Experiment(Path(shutil.copytree(made_once, place / "toy", symlinks=True)), environ)
+    toy = Experiment(
+        Path(shutil.copytree(made_once, place / "toy", symlinks=True)), environ
+    )
     submit(toy, "-n", "e", *SWEEP)
     settled(toy, "e-1", "e-2")
     store = toy.store.parent
     [failed] = [
-        p for p in store.glob("experiments/save-*") if json.loads((p / "run.json").read_text())["name"] == "e-2"
+        p
+        for p in store.glob("experiments/save-*")
+        if json.loads((p / "run.json").read_text())["name"] == "e-2"
     ]
-    pending = Path(shutil.copytree(failed, failed.with_name("save-" + "0" * 32), symlinks=True))
+    pending = Path(
+        shutil.copytree(failed, failed.with_name("save-" + "0" * 32), symlinks=True)
+    )
     record = json.loads((pending / "run.json").read_text())
     for step in record["steps"]:
-        step["key"] = step["key"][:-32] + "0" * 32 if step["stage"] == "grow" else step["key"]
+        step["key"] = (
+            step["key"][:-32] + "0" * 32 if step["stage"] == "grow" else step["key"]
+        )
     (pending / "run.json").write_text(json.dumps(record | {"name": "e-3"}))
-    claim = json.loads((pending / "attempts/1.json").read_text()) | {"claimed_by": ProcessIdentity.of().to_record()}
+    claim = json.loads((pending / "attempts/1.json").read_text()) | {
+        "claimed_by": ProcessIdentity.of().to_record()
+    }
     (pending / "attempts/1.json").write_text(json.dumps(claim))
     for name in ("end", "job", "started", "verdict"):
         (pending / f"attempts/1/{name}.json").unlink(missing_ok=True)
@@ -82,7 +92,11 @@ def kept(made_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Experimen
 
 def every_record(store: Path) -> list[Path]:
     """Return all records of a store, those of every kind."""
-    found = [*store.glob("*/*/*.json"), *store.glob("*/*/attempts/*.json"), *store.glob("*/*/attempts/*/*.json")]
+    found = [
+        *store.glob("*/*/*.json"),
+        *store.glob("*/*/attempts/*.json"),
+        *store.glob("*/*/attempts/*/*.json"),
+    ]
     assert len({path.name for path in found}) >= 9, found
     return sorted(found)
 
@@ -96,7 +110,10 @@ def damages(path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
         return functools.partial(_write, path, what.encode())
 
     for key in whole:
-        yield f"without {key}", write(json.dumps({k: v for k, v in whole.items() if k != key}))
+        yield (
+            f"without {key}",
+            write(json.dumps({k: v for k, v in whole.items() if k != key})),
+        )
         for other in (None, [1], "x", -1, {"a": {"b": None}}, True, 1e300):
             yield f"{key} is {other!r}", write(json.dumps(whole | {key: other}))
     yield "torn", write(text[: len(text) // 2])
@@ -156,23 +173,37 @@ def looked_at(commands: Commands) -> dict[str, Any]:
     for row in rows:
         if row.experiment is not None:
             list(show._lines(row, show.to_record(row)))
-    list(cleaning.candidates(here.store, str(here.workspace.origin), [], failed=False, older_than=0.0))
+    list(
+        cleaning.candidates(
+            here.store, str(here.workspace.origin), [], failed=False, older_than=0.0
+        )
+    )
     return found
 
 
-def test_no_damage_keeps_anybody_from_looking(kept: Experiment, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_no_damage_keeps_anybody_from_looking(
+    kept: Experiment, monkeypatch: pytest.MonkeyPatch, capsys
+):
     commands = Commands(kept, monkeypatch)
     before = looked_at(commands)
-    assert {"e-1": "done", "e-2": "failed", "e-3": "new"}.items() <= {n: r["state"] for n, r in before.items()}.items()
+    assert {"e-1": "done", "e-2": "failed", "e-3": "new"}.items() <= {
+        n: r["state"] for n, r in before.items()
+    }.items()
     assert capsys.readouterr().err == "", "nothing is wrong yet"
     store = kept.store.parent
-    ways = [(path, name, damage) for path in every_record(store) for name, damage in damages(path)]
+    ways = [
+        (path, name, damage)
+        for path in every_record(store)
+        for name, damage in damages(path)
+    ]
     # A few of each kind of record: all of them take a minute (test_all_commands_…).
     for path, name, damage in random.sample(ways, 40):
         records._told.clear()
         with damaged(path, damage):
             now = looked_at(commands)
-        owner = next((n for n in before if f"experiments/{identity(store, n)}/" in str(path)), "")
+        owner = next(
+            (n for n in before if f"experiments/{identity(store, n)}/" in str(path)), ""
+        )
         concerned = {owner} if owner else set(before)
         for other in set(before) - concerned:
             assert now[other]["state"] == before[other]["state"], (path, name, other)
@@ -202,7 +233,9 @@ def run_all(commands: Commands, where: object) -> None:
         assert code in {0, 2}, (where, argv, error)
 
 
-def test_all_commands_go_on_beside_a_damaged_record(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_all_commands_go_on_beside_a_damaged_record(
+    kept: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     commands = Commands(kept, monkeypatch)
     store = kept.store.parent
     for path in random.sample(every_record(store), SAMPLE // 4):
@@ -212,7 +245,9 @@ def test_all_commands_go_on_beside_a_damaged_record(kept: Experiment, monkeypatc
 
 
 @pytest.mark.long
-def test_all_commands_go_on_beside_any_damaged_record(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_all_commands_go_on_beside_any_damaged_record(
+    kept: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     commands = Commands(kept, monkeypatch)
     for path in every_record(kept.store.parent):
         for name, damage in damages(path):
@@ -223,12 +258,19 @@ def test_all_commands_go_on_beside_any_damaged_record(kept: Experiment, monkeypa
                     run_all(commands, (path, name))
 
 
-@pytest.mark.parametrize("damage", ["without message", "a loop", "torn", "newer", "overrides is 'x'"])
+@pytest.mark.parametrize(
+    "damage", ["without message", "a loop", "torn", "newer", "overrides is 'x'"]
+)
 def test_what_cannot_be_used_is_named_once_with_its_owner(
     kept: Experiment, monkeypatch: pytest.MonkeyPatch, damage: str
 ):
     commands = Commands(kept, monkeypatch)
-    path = kept.store.parent / "experiments" / identity(kept.store.parent, "e-2") / "run.json"
+    path = (
+        kept.store.parent
+        / "experiments"
+        / identity(kept.store.parent, "e-2")
+        / "run.json"
+    )
     with damaged(path, dict(damages(path))[damage]):
         code, out, error = commands("status", "--all")
     assert code == 0, error
@@ -241,13 +283,25 @@ def test_what_cannot_be_used_is_named_once_with_its_owner(
 
 def changed(path: Path, **fields: object) -> Callable[[], None]:
     """Return what changes fields of a record."""
-    return functools.partial(_write, path, json.dumps(json.loads(path.read_text()) | fields).encode())
+    return functools.partial(
+        _write, path, json.dumps(json.loads(path.read_text()) | fields).encode()
+    )
 
 
-def test_names_reach_a_terminal_without_control_characters(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_names_reach_a_terminal_without_control_characters(
+    kept: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     commands = Commands(kept, monkeypatch)
-    path = kept.store.parent / "experiments" / identity(kept.store.parent, "e-3") / "run.json"
-    with damaged(path, changed(path, name="e\x1b]0;x\x07[/b]", message="\x1b[2J", machine="m\x9b")):
+    path = (
+        kept.store.parent
+        / "experiments"
+        / identity(kept.store.parent, "e-3")
+        / "run.json"
+    )
+    with damaged(
+        path,
+        changed(path, name="e\x1b]0;x\x07[/b]", message="\x1b[2J", machine="m\x9b"),
+    ):
         for argv in (
             ("status", "--all"),
             ("show", path.parent.name),
@@ -260,25 +314,42 @@ def test_names_reach_a_terminal_without_control_characters(kept: Experiment, mon
         assert "e\\x1b]0;x[/b]" in commands("show", path.parent.name)[1]
 
 
-def test_an_experiment_of_a_deleted_repository_can_be_cleaned(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_an_experiment_of_a_deleted_repository_can_be_cleaned(
+    kept: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     commands = Commands(kept, monkeypatch)
-    path = kept.store.parent / "experiments" / identity(kept.store.parent, "e-1") / "run.json"
+    path = (
+        kept.store.parent
+        / "experiments"
+        / identity(kept.store.parent, "e-1")
+        / "run.json"
+    )
     result = path.with_name("result.json")
     gone = kept.root.parent / "gone"
 
     def cleaned(*names: str) -> dict[str, str]:
-        return {one["what"]: one["why"] for one in json.loads(commands("clean", "--dry-run", "--json", *names)[1])}
+        return {
+            one["what"]: one["why"]
+            for one in json.loads(commands("clean", "--dry-run", "--json", *names)[1])
+        }
 
     with damaged(path, changed(path, origin=str(gone))):
-        assert "experiment e-1" not in cleaned(), "the repository has moved: here is its commit"
+        assert "experiment e-1" not in cleaned(), (
+            "the repository has moved: here is its commit"
+        )
         with damaged(result, changed(result, commit="1" * 40)):
             assert cleaned()["experiment e-1"] == f"its repository {gone} is gone"
-    with damaged(path, changed(path, origin="/not/mounted/here")), damaged(result, changed(result, commit="1" * 40)):
+    with (
+        damaged(path, changed(path, origin="/not/mounted/here")),
+        damaged(result, changed(result, commit="1" * 40)),
+    ):
         assert "experiment e-1" not in cleaned(), "its file system may not be mounted"
         assert "experiment e-1" in cleaned("e-1"), "who names it knows"
 
 
-def test_what_others_can_write_to_is_not_taken_at_its_word(kept: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_what_others_can_write_to_is_not_taken_at_its_word(
+    kept: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     """Of an earlier version, with umask 002, say: git would run what the clone's configuration says."""
     commands = Commands(kept, monkeypatch)
     place = kept.store.parent / "experiments" / identity(kept.store.parent, "e-2")
@@ -287,7 +358,11 @@ def test_what_others_can_write_to_is_not_taken_at_its_word(kept: Experiment, mon
         code, _, error = commands("retry", "e-2")
         assert code != 0
         assert "can be written to by others" in error
-        [way_out] = [line.removeprefix("  → ") for line in error.splitlines() if line.startswith("  → ")]
+        [way_out] = [
+            line.removeprefix("  → ")
+            for line in error.splitlines()
+            if line.startswith("  → ")
+        ]
         assert way_out.startswith(f"chmod -R go-w {place}")
     finally:
         place.chmod(0o755)
@@ -304,9 +379,20 @@ def test_what_is_damaged_is_made_again_by_what_is_proposed(made: Experiment):
         place = store / "experiments" / identity(store, name)
         record = json.loads((place / "run.json").read_text())
         (place / "result.json").unlink()
-        (place / "attempts/1/end.json").write_text(json.dumps({"outcome": "failed", "reason": "no"}))
-        made.ok("git", "update-ref", "-d", f"refs/exps/{record['baseline'][:2]}/{record['baseline'][2:]}/{name}")
-        [run] = [store / "runs" / step["key"] for step in record["steps"] if step["stage"] == "grow"]
+        (place / "attempts/1/end.json").write_text(
+            json.dumps({"outcome": "failed", "reason": "no"})
+        )
+        made.ok(
+            "git",
+            "update-ref",
+            "-d",
+            f"refs/exps/{record['baseline'][:2]}/{record['baseline'][2:]}/{name}",
+        )
+        [run] = [
+            store / "runs" / step["key"]
+            for step in record["steps"]
+            if step["stage"] == "grow"
+        ]
         if name == "x-1":
             (run / "attempts/1/manifest.json").unlink()
         elif name == "x-2":
@@ -314,8 +400,14 @@ def test_what_is_damaged_is_made_again_by_what_is_proposed(made: Experiment):
         else:
             result = json.loads((run / "result.json").read_text())
             (run / "result.json").write_text(json.dumps(result | {"attempt": 7}))
-    found = {row["name"]: row for row in json.loads(made.ok("mllam-exps", "status", "--json", stderr=None))}
-    states = {name: {cell["stage"]: cell["state"] for cell in found[name]["stages"]}["grow"] for name in names}
+    found = {
+        row["name"]: row
+        for row in json.loads(made.ok("mllam-exps", "status", "--json", stderr=None))
+    }
+    states = {
+        name: {cell["stage"]: cell["state"] for cell in found[name]["stages"]}["grow"]
+        for name in names
+    }
     assert states == dict.fromkeys(names, "lost")
     done = made.command("mllam-exps", "retry", "--failed")
     assert done.returncode == 2

@@ -47,7 +47,13 @@ def grown(toy: Experiment) -> dict:
 
 def running_attempt(toy: Experiment) -> psutil.Process:
     """Return the process of the attempt at `grow`, once its program has done an epoch."""
-    eventually(lambda: any((r / "attempts/1/scratch/state.json").exists() for r in toy.runs("grow")), 60, "an epoch")
+    eventually(
+        lambda: any(
+            (r / "attempts/1/scratch/state.json").exists() for r in toy.runs("grow")
+        ),
+        60,
+        "an epoch",
+    )
     started = [records.read(r / "attempts/1/started.json") for r in toy.runs("grow")]
     return psutil.Process(started[-1]["pid"])
 
@@ -105,7 +111,10 @@ def test_dvc_killed_the_run_goes_on_and_is_attached_to(made: Experiment):
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     out = made.ok("dvc", "exp", "run")
-    assert records.read(made.runs("grow")[0] / "attempts/1/started.json")["pid"] == attempt.pid
+    assert (
+        records.read(made.runs("grow")[0] / "attempts/1/started.json")["pid"]
+        == attempt.pid
+    )
     assert "grow: attached to attempt 1" in out or "grow: known: collected" in out
     assert "a `dvc exp run` that was killed left HEAD detached here" in out
     assert "git switch main" in out
@@ -121,7 +130,9 @@ def test_an_orphaned_driver_publishes_nothing(made: Experiment):
     dvc = made.start(*GROW)
     running_attempt(made)
     driver = next(
-        p for p in psutil.Process(dvc.pid).children(recursive=True) if "run" in p.cmdline() and "grow" in p.cmdline()
+        p
+        for p in psutil.Process(dvc.pid).children(recursive=True)
+        if "run" in p.cmdline() and "grow" in p.cmdline()
     )
     dvc.send_signal(signal.SIGKILL)
     dvc.wait()
@@ -159,10 +170,14 @@ def test_a_failure_is_told_and_never_published(made: Experiment, how: str, reaso
         made.ok(*GROW)
         assert len(grown(made)["starts"]) == 2
         assert grown(made)["epochs"] == 3
-        assert "going on from carried.json of attempt 1" in made.ok("mllam-exps", "logs", "grow")
+        assert "going on from carried.json of attempt 1" in made.ok(
+            "mllam-exps", "logs", "grow"
+        )
 
 
-def test_a_killed_supervisor_takes_its_program_along_and_is_told_as_lost(made: Experiment):
+def test_a_killed_supervisor_takes_its_program_along_and_is_told_as_lost(
+    made: Experiment,
+):
     slow(made, epochs=8)
     driver = made.start(*GROW)
     attempt = running_attempt(made)
@@ -203,14 +218,24 @@ def test_ctrl_c_stops_the_run_and_the_next_goes_on(made: Experiment):
     assert len(grown(made)["starts"]) == 2
 
 
-def test_ctrl_c_leaves_a_run_that_another_driver_waits_for(toy: Experiment, tmp_path: Path):
+def test_ctrl_c_leaves_a_run_that_another_driver_waits_for(
+    toy: Experiment, tmp_path: Path
+):
     slow(toy, epochs=12)
     toy.ok("git", "commit", "-qam", "slower")
     other = toy.clone(tmp_path / "other")
     for workspace in (toy, other):
         workspace.ok("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
     first, second = (workspace.start("dvc", "repro") for workspace in (toy, other))
-    eventually(lambda: len(list((tmp_path / "cache/mllam-exps/runs").glob("grow-*/waiters/*.json"))) == 2, 60)
+    eventually(
+        lambda: (
+            len(
+                list((tmp_path / "cache/mllam-exps/runs").glob("grow-*/waiters/*.json"))
+            )
+            == 2
+        ),
+        60,
+    )
     os.killpg(first.pid, signal.SIGINT)
     out, _ = first.communicate(timeout=60)
     assert "the run goes on: somebody else waits for it" in out
@@ -261,14 +286,30 @@ def test_temp_and_queue_share_the_store_and_lose_nothing(toy: Experiment):
     toy.ok("dvc", "exp", "run", "--temp")
     assert not (toy.root / "grown").exists()
     assert toy.starts() == 1
-    toy.ok("dvc", "exp", "run", "--queue", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2")
+    toy.ok(
+        "dvc",
+        "exp",
+        "run",
+        "--queue",
+        "-S",
+        "toy.yaml:grow.do=raise",
+        "-S",
+        "toy.yaml:grow.at=2",
+    )
     toy.ok("dvc", "queue", "start")
-    eventually(lambda: "Failed" in toy.ok("dvc", "queue", "status"), 60, "the queued experiment failed")
+    eventually(
+        lambda: "Failed" in toy.ok("dvc", "queue", "status"),
+        60,
+        "the queued experiment failed",
+    )
     assert toy.starts() == 2
     failed = next(r for r in toy.status("grow") if r["state"] == "failed")
     assert "the weather is bad" in Path(failed["log"]).read_text()
-    # DVC has removed its temporary workspace; the same in this one goes on from epoch 2.
-    toy.ok("dvc", "exp", "run", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2")
+    # DVC has removed its temporary workspace; the same in this one goes on from epoch
+    # 2.
+    toy.ok(
+        "dvc", "exp", "run", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2"
+    )
     assert len(grown(toy)["starts"]) == 2
     assert len(toy.runs("make")) == 1
 
@@ -294,7 +335,9 @@ def small_disk(tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0 and not os.environ.get("CI"):
         pytest.skip("mounting a small file system needs root")
@@ -304,7 +347,8 @@ def small_disk(tmp_path: Path):
 
 
 def test_an_attempt_with_other_programs_fails_at_its_start(made: Experiment):
-    # As if the environment changed between submission and start: the first attempt is claimed with another version.
+    # As if the environment changed between submission and start: the first attempt is
+    # claimed with another version.
     [target] = made.runs("make")
     spec = records.read(target / "attempts/1/spec.json")
     (target / "result.json").unlink()
@@ -313,8 +357,12 @@ def test_an_attempt_with_other_programs_fails_at_its_start(made: Experiment):
     shutil.rmtree(target / "attempts/1/outputs")
     for folder in ("work", "scratch"):
         (target / "attempts/1" / folder).mkdir(exist_ok=True)
-    records.replace(target / "attempts/1/spec.json", spec | {"versions": {"numpy": "0.1"}})
-    done = made.command(sys.executable, "-P", "-m", "mllam_exps.attempt", str(target), "1")
+    records.replace(
+        target / "attempts/1/spec.json", spec | {"versions": {"numpy": "0.1"}}
+    )
+    done = made.command(
+        sys.executable, "-P", "-m", "mllam_exps.attempt", str(target), "1"
+    )
     assert done.returncode == 1
     assert "the key says 0.1" in end_of(target)["reason"]
     assert not (target / "result.json").exists()
@@ -330,7 +378,9 @@ def test_a_hand_made_input_counts_by_its_content(made: Experiment):
     assert made.starts() == 2
     assert len(made.runs("grow")) == 2
     by_hand = [
-        r for r in made.runs("grow") if json.loads((r / "run.json").read_text())["inputs"]["made"]["run"] is None
+        r
+        for r in made.runs("grow")
+        if json.loads((r / "run.json").read_text())["inputs"]["made"]["run"] is None
     ]
     assert len(by_hand) == 1
 
@@ -373,7 +423,10 @@ def why_gives_one_answer(made: Experiment):
     made.set("toy.yaml", make__size=20)
     # DVC has the result, and nobody else needs to.
     shutil.rmtree(made.store)
-    assert made.ok("mllam-exps", "why", "grow") == "grow is up to date: `dvc exp run` leaves it as it is\n"
+    assert (
+        made.ok("mllam-exps", "why", "grow")
+        == "grow is up to date: `dvc exp run` leaves it as it is\n"
+    )
     # The programs count as they are, not as an earlier run wrote them down.
     (made.root / "version.mllam.txt").write_text("numpy: 0.0.1\n")
     assert "grow is up to date" in made.ok("mllam-exps", "why", "grow")
@@ -388,7 +441,9 @@ def test_force_makes_a_known_result_again(made: Experiment):
     made.ok("dvc", "repro")
     made.ok("mllam-exps", "run", "grow", "--force")
     assert made.starts() == 2
-    assert len(grown(made)["starts"]) == 1, "from the beginning, not from the checkpoint of the finished run"
+    assert len(grown(made)["starts"]) == 1, (
+        "from the beginning, not from the checkpoint of the finished run"
+    )
 
 
 def test_no_more_attempts_at_once_than_the_machine_allows(made: Experiment):
@@ -419,7 +474,9 @@ def test_a_changed_file_in_the_store_is_never_published(made: Experiment):
     made.ok(*GROW)
     [run] = made.runs("grow")
     shutil.rmtree(made.root / ".dvc/cache/files")
-    for attempt, wrong in enumerate((lambda _: b"short", lambda content: content.replace(b"3", b"4")), start=1):
+    for attempt, wrong in enumerate(
+        (lambda _: b"short", lambda content: content.replace(b"3", b"4")), start=1
+    ):
         kept = run / f"attempts/{attempt}/outputs/grown/state.json"
         content = kept.read_bytes()
         kept.chmod(0o644)
@@ -440,7 +497,9 @@ def test_a_changed_file_in_the_store_is_never_published(made: Experiment):
         ("environment.venv=/nowhere", "no Python in the virtual environment"),
     ],
 )
-def test_a_machine_that_cannot_work_is_refused_by_the_first_stage(made: Experiment, option: str, message: str):
+def test_a_machine_that_cannot_work_is_refused_by_the_first_stage(
+    made: Experiment, option: str, message: str
+):
     made.environ["MLLAM_MACHINE_OPTIONS"] = option
     done = made.command("mllam-exps", "run", "check_for_venv_path")
     assert done.returncode == 2
@@ -448,7 +507,9 @@ def test_a_machine_that_cannot_work_is_refused_by_the_first_stage(made: Experime
     assert "Traceback" not in done.stdout
 
 
-def test_a_secret_in_an_address_is_refused_and_others_are_written_nowhere(made: Experiment):
+def test_a_secret_in_an_address_is_refused_and_others_are_written_nowhere(
+    made: Experiment,
+):
     made.environ["MLFLOW_TRACKING_URI"] = "http://user:hunter2@127.0.0.1:1/"
     done = made.command("mllam-exps", "run", "check_for_venv_path")
     assert done.returncode == 2
@@ -456,10 +517,18 @@ def test_a_secret_in_an_address_is_refused_and_others_are_written_nowhere(made: 
     del made.environ["MLFLOW_TRACKING_URI"]
     made.environ["MLFLOW_TRACKING_PASSWORD"] = "hunter2"
     made.ok(*GROW)
-    found = subprocess.run(["grep", "-rl", "hunter2", str(made.root)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["grep", "-rl", "hunter2", str(made.root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.stdout == ""
     writable = subprocess.run(
-        ["find", str(made.root), "-perm", "-o+w", "!", "-type", "l"], capture_output=True, text=True, check=True
+        ["find", str(made.root), "-perm", "-o+w", "!", "-type", "l"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert writable.stdout == ""
 
@@ -472,16 +541,26 @@ def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experimen
     workspace = Workspace.here({}, made.root)
 
     def laid_out(number: int) -> None:
-        attempt = run.claim(number, scheduler="local", experiment="e", workspace=workspace.root, working_directory=None)
+        attempt = run.claim(
+            number,
+            scheduler="local",
+            experiment="e",
+            workspace=workspace.root,
+            working_directory=None,
+        )
         assert attempt is not None
         workdir.lay_out(pipeline.repo, made.root, store, attempt, definition, FILES)
 
     laid_out(1)
     shutil.copy(made.root / "toy.yaml", made.root / "before.yaml")
     made.set("toy.yaml", make__size=3)
-    with pytest.raises(MllamError, match=r"toy\.yaml: it was edited while the run was being started"):
+    with pytest.raises(
+        MllamError, match=r"toy\.yaml: it was edited while the run was being started"
+    ):
         laid_out(2)
     shutil.copy(made.root / "before.yaml", made.root / "toy.yaml")
     made.set("data/datastore.yaml", dataset_version="v9")
-    with pytest.raises(MllamError, match=r"its input data/datastore\.yaml changed since"):
+    with pytest.raises(
+        MllamError, match=r"its input data/datastore\.yaml changed since"
+    ):
         laid_out(3)

@@ -10,7 +10,14 @@ import pytest
 
 from mllam_exps.base import reasons
 from mllam_exps.base.errors import Exit, MllamError
-from mllam_exps.machines.environment import FAILED, child_environment, prologue, python, variables, wrap
+from mllam_exps.machines.environment import (
+    FAILED,
+    child_environment,
+    prologue,
+    python,
+    variables,
+    wrap,
+)
 from mllam_exps.machines.machine_files import load
 from mllam_exps.stages import versions
 
@@ -51,7 +58,9 @@ def site(tmp_path, monkeypatch):
 
 
 def run(command, **options):
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, **options
+    )
 
 
 def shown(machine, root, *arguments):
@@ -60,15 +69,33 @@ def shown(machine, root, *arguments):
     return json.loads(done.stdout)
 
 
-AWKWARD = ["", "a b", "$(touch /tmp/never)", "`id`", "a;b", "'", '"', "\n", "*", "-n", "é"]
+AWKWARD = [
+    "",
+    "a b",
+    "$(touch /tmp/never)",
+    "`id`",
+    "a;b",
+    "'",
+    '"',
+    "\n",
+    "*",
+    "-n",
+    "é",
+]
 
 
 def test_without_modules_or_scripts_there_is_no_bash(machine, tmp_path):
-    ours = machine("environment: {venv: /v, variables: {A: 'x; y', B: 3}}\npaths: {cartopy_data: /maps}\n")
+    ours = machine(
+        "environment: {venv: /v, variables: {A: 'x; y', B: 3}}\npaths: {cartopy_data: /maps}\n"
+    )
     assert "bash" not in wrap(ours, tmp_path, ["true"])
     arguments, environ, _ = shown(ours, tmp_path, *AWKWARD)
     assert arguments == AWKWARD
-    assert (environ["A"], environ["B"], environ["CARTOPY_DATA_DIR"]) == ("x; y", "3", "/maps")
+    assert (environ["A"], environ["B"], environ["CARTOPY_DATA_DIR"]) == (
+        "x; y",
+        "3",
+        "/maps",
+    )
     assert environ["VIRTUAL_ENV"] == "/v"
     assert environ["PATH"].startswith("/v/bin:")
     assert python(ours) == Path("/v/bin/python")
@@ -90,7 +117,9 @@ def test_order_and_quoting(machine, tmp_path, site):
     arguments, environ, folder = shown(ours, tmp_path, *AWKWARD)
     assert arguments == AWKWARD
     assert environ["SEEN"] == " GCC/12.3.0 python/3"
-    assert environ["COUNT"] == "0", "a script must not take the command's arguments for its own"
+    assert environ["COUNT"] == "0", (
+        "a script must not take the command's arguments for its own"
+    )
     assert environ["A"] == "it's & | > * ~"
     assert environ["UNICODE"] == "é"
     assert "PYTHONHOME" not in environ
@@ -122,7 +151,10 @@ def test_a_host_without_modules(machine, tmp_path, monkeypatch):
     monkeypatch.setenv("MODULESHOME", "/nowhere")
     monkeypatch.setenv("LMOD_PKG", "/nowhere")
     ours = machine("environment: {modules: [GCC]}\n")
-    if Path("/etc/profile.d/modules.sh").exists() or Path("/etc/profile.d/lmod.sh").exists():
+    if (
+        Path("/etc/profile.d/modules.sh").exists()
+        or Path("/etc/profile.d/lmod.sh").exists()
+    ):
         pytest.skip("this host has a module system")
     done = run(wrap(ours, tmp_path, ["echo", "started"]))
     assert (done.returncode, done.stdout) == (FAILED, "")
@@ -130,16 +162,25 @@ def test_a_host_without_modules(machine, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("to", ["", " >&2"])
-def test_a_script_says_itself_what_is_wrong_before_anything_starts(machine, tmp_path, to):
+def test_a_script_says_itself_what_is_wrong_before_anything_starts(
+    machine, tmp_path, to
+):
     ours = machine("environment: {source: x.sh}\n")
-    (tmp_path / "machines/x.sh").write_text(f"echo 'Loading'; echo 'the licence server is down'{to}; return 3\n")
-    with pytest.raises(MllamError, match=r"stopped at: source .*x\.sh .*the licence server is down") as caught:
+    (tmp_path / "machines/x.sh").write_text(
+        f"echo 'Loading'; echo 'the licence server is down'{to}; return 3\n"
+    )
+    with pytest.raises(
+        MllamError, match=r"stopped at: source .*x\.sh .*the licence server is down"
+    ) as caught:
         versions.of_environment(wrap(ours, tmp_path, [sys.executable, "-P"]))
     assert caught.value.exit == Exit.USAGE
     assert "install" not in caught.value.next
     log = tmp_path / "log.txt"
     log.write_text("the licence server is down\nmllam-exps: stopped at: source x.sh\n")
-    assert reasons.of_environment(log) == "stopped at: source x.sh (it said: the licence server is down)"
+    assert (
+        reasons.of_environment(log)
+        == "stopped at: source x.sh (it said: the licence server is down)"
+    )
 
 
 @pytest.mark.parametrize("code", [0, 1, 137])
@@ -148,14 +189,25 @@ def test_the_commands_exit_code_is_kept(machine, tmp_path, code):
     (tmp_path / "machines/x.sh").write_text("trap 'exit 9' TERM\n")
     for setup in ("{source: x.sh}", "{}"):
         ours = machine(f"environment: {setup}\n")
-        assert run(wrap(ours, tmp_path, ["sh", "-c", f"exit {code}"])).returncode == code
+        assert (
+            run(wrap(ours, tmp_path, ["sh", "-c", f"exit {code}"])).returncode == code
+        )
         assert run(wrap(ours, tmp_path, ["/nowhere/program"])).returncode == 127
 
 
 def test_lines_work_in_a_script_under_e_and_u(machine, tmp_path, site):
     ours = machine("environment: {modules: [GCC/1], variables: {A: 1}}\n")
     script = tmp_path / "job.sh"
-    script.write_text("\n".join(["#!/bin/bash", *prologue(ours, tmp_path), "trap -p EXIT", 'echo "$A$LOADED"']))
+    script.write_text(
+        "\n".join(
+            [
+                "#!/bin/bash",
+                *prologue(ours, tmp_path),
+                "trap -p EXIT",
+                'echo "$A$LOADED"',
+            ]
+        )
+    )
     assert run(["bash", str(script)]).stdout == "1 GCC/1\n"
     assert run(["bash", "-e", str(script)]).stdout == "1 GCC/1\n"
 

@@ -16,9 +16,9 @@ from mllam_exps.commands.init import ROOT_EXAMPLE, examples, files, init
 from mllam_exps.machines.machine_files import load
 
 ROOT = Path(__file__).parents[2]
-FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"].get(
-    "force-include", {}
-)
+FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
+    "targets"
+]["wheel"].get("force-include", {})
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +30,16 @@ def identity(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@site.example\n[init]\ndefaultBranch = main\n")
+    (home / ".gitconfig").write_text(
+        "[user]\nname = Ada\nemail = ada@site.example\n[init]\ndefaultBranch = main\n"
+    )
     return home / ".gitconfig"
 
 
 def git(folder, *words):
-    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("example", sorted(examples()))
@@ -48,36 +52,63 @@ def test_a_complete_repository(tmp_path, example, monkeypatch):
 
     assert new == tmp_path / "deep" / "mine"
     assert git(new, "status", "--porcelain") == ""
-    assert git(new, "log", "--format=%an %s") == f"Ada Start from mllam-exps' example {example}\n"
+    assert (
+        git(new, "log", "--format=%an %s")
+        == f"Ada Start from mllam-exps' example {example}\n"
+    )
     tracked = set(git(new, "ls-files").split("\n"))
     assert {
         "dvc.yaml", "params.yaml", "README.md", ".gitignore", ".dvc/config", "logs/.gitkeep",
         "machines/schema.json", "data/config.yaml", "data/datastore.yaml", "data/training_params.yaml",
         "data/evaluate_params.yaml",
     } <= tracked  # fmt: skip
-    for key, value in {"core.autostage": "true", "cache.type": "reflink,hardlink,symlink"}.items():
+    for key, value in {
+        "core.autostage": "true",
+        "cache.type": "reflink,hardlink,symlink",
+    }.items():
         command = [sys.executable, "-m", "dvc", "config", key]
-        assert subprocess.run(command, cwd=new, capture_output=True, text=True, check=True).stdout.strip() == value
+        assert (
+            subprocess.run(
+                command, cwd=new, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            == value
+        )
     for stage in yaml.safe_load((new / "dvc.yaml").read_text())["stages"].values():
         for path in stage.get("deps", []):
-            made = path.startswith(("logs/", "data/datastore.zarr", "data/graph", "saved_models"))
+            made = path.startswith(
+                ("logs/", "data/datastore.zarr", "data/graph", "saved_models")
+            )
             assert made or (new / path).exists(), path
     for machine in (new / "machines").glob("*.yaml"):
         load(new, machine.stem)
-    done = subprocess.run([sys.executable, "-m", "dvc", "status"], cwd=new, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status"],
+        cwd=new,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "train" in done.stdout
 
 
-def test_what_the_user_s_own_rules_ignore_belongs_to_it_all_the_same(tmp_path, identity):
+def test_what_the_user_s_own_rules_ignore_belongs_to_it_all_the_same(
+    tmp_path, identity
+):
     # `*.yaml` for all that an example may hold: data of other kinds, say.
     (tmp_path / "rules").write_text("*.nc\n*.zarr\n*.yaml\n")
     (tmp_path / "template" / "info").mkdir(parents=True)
     (tmp_path / "template" / "info" / "exclude").write_text("README.md\n")
     rules = f"[core]\nexcludesFile = {tmp_path}/rules\n"
-    identity.write_text(f"{identity.read_text()}templateDir = {tmp_path}/template\n{rules}")
+    identity.write_text(
+        f"{identity.read_text()}templateDir = {tmp_path}/template\n{rules}"
+    )
     new = init(tmp_path / "mine")
     tracked = set(git(new, "ls-files").split("\n"))
-    assert {str(place) for place in files(ROOT_EXAMPLE)} | {".dvc/config", "README.md", ".dvcignore"} <= tracked
+    assert {str(place) for place in files(ROOT_EXAMPLE)} | {
+        ".dvc/config",
+        "README.md",
+        ".dvcignore",
+    } <= tracked
     assert not any(name.startswith((".dvc/tmp", ".dvc/cache")) for name in tracked)
 
 
@@ -118,7 +149,9 @@ def test_a_repository_with_commits(tmp_path):
 
 
 def test_no_such_example(tmp_path):
-    with pytest.raises(UsageError, match=r"no example named 'danra': there are: north-atlantic-2025"):
+    with pytest.raises(
+        UsageError, match=r"no example named 'danra': there are: north-atlantic-2025"
+    ):
         init(tmp_path / "mine", "danra")
     assert not (tmp_path / "mine").exists()
 
@@ -133,8 +166,11 @@ def test_nobody_commits(tmp_path, identity):
 
 @pytest.mark.parametrize("before", ["absent", "empty", "clone"])
 def test_a_failure_leaves_nothing_behind(tmp_path, identity, before):
-    # A commit that fails, for whatever reason: here a key to sign with that isn't there.
-    identity.write_text(identity.read_text() + "[commit]\ngpgSign = true\n[gpg]\nprogram = /bin/false\n")
+    # A commit that fails, for whatever reason: here a key to sign with that isn't
+    # there.
+    identity.write_text(
+        identity.read_text() + "[commit]\ngpgSign = true\n[gpg]\nprogram = /bin/false\n"
+    )
     mine = tmp_path / "a" / "mine"
     if before != "absent":
         mine.mkdir(parents=True)
@@ -145,7 +181,9 @@ def test_a_failure_leaves_nothing_behind(tmp_path, identity, before):
     if before == "absent":
         assert not mine.parent.exists()
     else:
-        assert [path.name for path in mine.iterdir()] == ([".git"] if before == "clone" else [])
+        assert [path.name for path in mine.iterdir()] == (
+            [".git"] if before == "clone" else []
+        )
     if before == "clone":
         assert git(mine, "status", "--porcelain") == ""
 
@@ -162,7 +200,10 @@ def test_a_folder_that_is_read_only(tmp_path):
 @pytest.mark.skipif(not FORCED, reason="no examples are packaged")
 def test_a_wheel_holds_the_same_examples(tmp_path, monkeypatch):
     # Laid out as hatchling does it, by pyproject.toml's own lines.
-    here = {name: {place: path.read_bytes() for place, path in files(name).items()} for name in examples()}
+    here = {
+        name: {place: path.read_bytes() for place, path in files(name).items()}
+        for name in examples()
+    }
     for source, target in FORCED.items():
         place = tmp_path / "wheel" / target
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -172,4 +213,7 @@ def test_a_wheel_holds_the_same_examples(tmp_path, monkeypatch):
             shutil.copyfile(ROOT / source, place)
     monkeypatch.setattr(module, "_PACKAGED", tmp_path / "wheel/mllam_exps/_examples")
     monkeypatch.setattr(module, "_CHECKOUT", Path("/nowhere"))
-    assert {name: {place: path.read_bytes() for place, path in files(name).items()} for name in examples()} == here
+    assert {
+        name: {place: path.read_bytes() for place, path in files(name).items()}
+        for name in examples()
+    } == here

@@ -32,7 +32,10 @@ from mllam_exps.submission.experiments import Step
 from mllam_exps.submission.verifying import IN_CACHE, IN_STORE, Verification, Verifier
 
 MADE = (Output("made", cached=True), Output("m.json", cached=False))
-DEFINED = {one.key: one for one in (RunDefinition("make", {}, (), MADE), RunDefinition("use", {}, (), ()))}
+DEFINED = {
+    one.key: one
+    for one in (RunDefinition("make", {}, (), MADE), RunDefinition("use", {}, (), ()))
+}
 MAKE, USE = DEFINED
 
 
@@ -44,16 +47,29 @@ def store(tmp_path: Path) -> RunStore:
 def claimed(store: RunStore, key: str, number: int = 1) -> Attempt:
     run = store.run(key)
     run.begin(DEFINED[key].to_record())
-    attempt = run.claim(number, scheduler="local", experiment="e", workspace=Path(), working_directory=None)
+    attempt = run.claim(
+        number,
+        scheduler="local",
+        experiment="e",
+        workspace=Path(),
+        working_directory=None,
+    )
     assert attempt is not None
     return attempt
 
 
 def done(attempt: Attempt, **more) -> Run:
     """Finish an attempt with what lies in its work directory."""
-    made = freezing.freeze(attempt, sorted(path.name for path in attempt.work.iterdir()))
-    records.create(attempt.run.directory / "result.json", {"attempt": attempt.number, "outputs": made} | more)
-    records.replace(attempt.directory / "end.json", {"outcome": Outcome.SUCCEEDED, "reason": ""})
+    made = freezing.freeze(
+        attempt, sorted(path.name for path in attempt.work.iterdir())
+    )
+    records.create(
+        attempt.run.directory / "result.json",
+        {"attempt": attempt.number, "outputs": made} | more,
+    )
+    records.replace(
+        attempt.directory / "end.json", {"outcome": Outcome.SUCCEEDED, "reason": ""}
+    )
     return attempt.run
 
 
@@ -117,7 +133,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], bool, str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str):
+def test_a_changed_file_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+):
     do, noticed_unread, what = CHANGES[change]
     path = tmp_path / "a.txt"
     path.write_text("a\n")
@@ -129,10 +147,14 @@ def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert what in found.what
     assert list(differences(known, frozen=True, thorough=True)) == [found]
     monkeypatch.setattr(content, "QUICK_BYTES", 0)
-    assert bool(list(differences(known, frozen=True))) is noticed_unread, "by size, time, inode or mode alone"
+    assert bool(list(differences(known, frozen=True))) is noticed_unread, (
+        "by size, time, inode or mode alone"
+    )
 
 
-def test_what_cannot_be_read_is_not_called_damaged(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+def test_what_cannot_be_read_is_not_called_damaged(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
     run = make(store)
 
     def refused(_path: Path) -> str:
@@ -201,9 +223,16 @@ def test_an_output_is_its_content_or_refused(store: RunStore, kind: str):
         return
     freezing.freeze(attempt, ["out"])
     out = attempt.outputs / "out"
-    found = [out] if out.is_file() else [path for path in out.rglob("*") if not path.is_dir()]
+    found = (
+        [out]
+        if out.is_file()
+        else [path for path in out.rglob("*") if not path.is_dir()]
+    )
     assert not any(path.is_symlink() for path in found)
-    assert {"" if path == out else path.relative_to(out).as_posix(): path.read_text() for path in found} == expected
+    assert {
+        "" if path == out else path.relative_to(out).as_posix(): path.read_text()
+        for path in found
+    } == expected
 
 
 def test_a_socket_is_refused(store: RunStore, monkeypatch: pytest.MonkeyPatch):
@@ -219,7 +248,10 @@ def test_two_outputs_of_which_one_is_a_link_to_the_other(store: RunStore):
     attempt = claimed(store, MAKE)
     link(attempt.work)
     freezing.freeze(attempt, ["epoch3", "out"])
-    assert [(attempt.outputs / name).read_text() for name in ("epoch3", "out")] == ["3", "3"]
+    assert [(attempt.outputs / name).read_text() for name in ("epoch3", "out")] == [
+        "3",
+        "3",
+    ]
 
 
 def test_dvcignore_does_not_reach_through_a_link(store: RunStore, tmp_path: Path):
@@ -238,13 +270,18 @@ def test_dvcignore_does_not_reach_through_a_link(store: RunStore, tmp_path: Path
 
 
 @pytest.mark.parametrize("path", ["m.json", "made/sub/a.txt"])
-def test_a_damaged_result_is_set_aside_and_says_why(store: RunStore, tmp_path: Path, path: str):
+def test_a_damaged_result_is_set_aside_and_says_why(
+    store: RunStore, tmp_path: Path, path: str
+):
     run = make(store)
     cache = Cache(str(tmp_path / "cache"))
     outs = {"made": True, "m.json": False}
     outputs.hand_over(cache, run, tmp_path / "before", outs)
     flip(frozen(run, path))
-    with pytest.raises(outputs.Damaged, match="the result of make holds something else than what was made"):
+    with pytest.raises(
+        outputs.Damaged,
+        match="the result of make holds something else than what was made",
+    ):
         outputs.hand_over(cache, run, tmp_path / "after", outs)
     assert not (tmp_path / "after").exists(), "nothing of it was given out"
     assert run.result is None
@@ -253,7 +290,9 @@ def test_a_damaged_result_is_set_aside_and_says_why(store: RunStore, tmp_path: P
     assert path in now.reason
 
 
-def test_a_file_that_was_put_into_a_result_is_given_to_nobody(store: RunStore, tmp_path: Path):
+def test_a_file_that_was_put_into_a_result_is_given_to_nobody(
+    store: RunStore, tmp_path: Path
+):
     run, made = make(store), Input("made", MAKE, None, tracked=True)
     workdir._from_store(store, made, tmp_path / "one")
     assert (tmp_path / "one").is_symlink()
@@ -262,14 +301,21 @@ def test_a_file_that_was_put_into_a_result_is_given_to_nobody(store: RunStore, t
     assert not outputs.holds_more(run, "made")
     (frozen(run, "made") / "new/c.txt").write_text("not made")
     workdir._from_store(store, made, tmp_path / "two")
-    assert sorted(path.name for path in (tmp_path / "two").rglob("*.txt")) == ["a.txt", "b.txt"]
+    assert sorted(path.name for path in (tmp_path / "two").rglob("*.txt")) == [
+        "a.txt",
+        "b.txt",
+    ]
 
 
 def test_a_damaged_object_of_the_cache_is_replaced(store: RunStore, tmp_path: Path):
     run = make(store)
     cache = Cache(str(tmp_path / "cache"))
-    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
-    [md5] = [file["md5"] for file in cache.folder(digest) or [] if file["relpath"] == "b.txt"]
+    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"][
+        "digest"
+    ]
+    [md5] = [
+        file["md5"] for file in cache.folder(digest) or [] if file["relpath"] == "b.txt"
+    ]
     for damaged in (md5, digest):
         content_before = cache.path(damaged).read_bytes()
         cache.path(damaged).unlink()  # one file with the store's
@@ -279,10 +325,14 @@ def test_a_damaged_object_of_the_cache_is_replaced(store: RunStore, tmp_path: Pa
         assert cache.path(damaged).read_bytes() == content_before
 
 
-def test_what_dvc_s_cache_holds_wrongly_is_not_taken_from_it(store: RunStore, tmp_path: Path):
+def test_what_dvc_s_cache_holds_wrongly_is_not_taken_from_it(
+    store: RunStore, tmp_path: Path
+):
     run = make(store)
     cache = Cache(str(tmp_path / "cache"))
-    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
+    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"][
+        "digest"
+    ]
     cache.hold_to_its_name(digest, "made")
     [md5, *_] = [file["md5"] for file in cache.folder(digest) or []]
     flip(cache.path(md5))
@@ -296,7 +346,9 @@ def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: Ru
     first = make(store)
     attempt = claimed(store, USE)
     (attempt.work / "out").write_text("1")
-    read = {"made": {"run": MAKE, "md5": (first.result or {})["outputs"]["made"]["digest"]}}
+    read = {
+        "made": {"run": MAKE, "md5": (first.result or {})["outputs"]["made"]["digest"]}
+    }
     use = done(attempt, inputs=read)
     outputs.hold_to_what_was_made(use)
     flip(frozen(first, "made/b.txt"))
@@ -304,7 +356,9 @@ def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: Ru
         outputs.hold_to_what_was_made(first)
     outputs.hold_to_what_was_made(use)
     make(store, 2, text="other\n")
-    with pytest.raises(outputs.Damaged, match="made from another made than there is now"):
+    with pytest.raises(
+        outputs.Damaged, match="made from another made than there is now"
+    ):
         outputs.hold_to_what_was_made(use)
 
 
@@ -325,24 +379,50 @@ def test_no_experiment_has_results_that_were_not_made_from_one_another(
         done(attempt, inputs=read)
     place = store.directory / "experiments" / f"save-{'0' * 32}"
     command, steps = ["mllam-exps", "submit", "-n", "e"], (Step("make", MAKE), step)
-    experiment = ExperimentRecord(place, "e", str(tmp_path), "", "b", {}, command, "", "m", os.getuid(), 0.0, steps)
+    experiment = ExperimentRecord(
+        place,
+        "e",
+        str(tmp_path),
+        "",
+        "b",
+        {},
+        command,
+        "",
+        "m",
+        os.getuid(),
+        0.0,
+        steps,
+    )
     assert experiment.holds("made") == digest
-    with pytest.raises(MllamError, match="was made from another made than there is now") as told:
+    with pytest.raises(
+        MllamError, match="was made from another made than there is now"
+    ) as told:
         saving._hold_together(experiment, lambda _path: {"digest": digest})
-    assert told.value.next == (experiment.again if known_to_dvc else "mllam-exps retry e")
+    assert told.value.next == (
+        experiment.again if known_to_dvc else "mllam-exps retry e"
+    )
     records.replace(records.folder(place) / "run.json", experiment.to_record())
     again = experiments.read(place)
     assert again is not None
     assert again.to_record() == experiment.to_record()
 
 
-def test_what_dvc_s_cache_gave_counts_although_the_run_store_has_another_by_now(store: RunStore, tmp_path: Path):
+def test_what_dvc_s_cache_gave_counts_although_the_run_store_has_another_by_now(
+    store: RunStore, tmp_path: Path
+):
     """Else the attempt would fail for ever: whoever goes on with the experiment takes the same from the cache again."""
     run = make(store)
     attempt = claimed(store, USE)
     (attempt.work / "m.json").write_text("of DVC's cache")
-    inputs.note(attempt, {"m.json": describe(attempt.work / "m.json") | {"cache": str(tmp_path)}})
-    read = Inputs(attempt, {"inputs": {"m.json": {"run": MAKE, "md5": None}}}, "mllam-exps retry e")
+    inputs.note(
+        attempt,
+        {"m.json": describe(attempt.work / "m.json") | {"cache": str(tmp_path)}},
+    )
+    read = Inputs(
+        attempt,
+        {"inputs": {"m.json": {"run": MAKE, "md5": None}}},
+        "mllam-exps retry e",
+    )
     read.check()
     read.check_again()
     (attempt.work / "out").write_text("1")
@@ -355,8 +435,13 @@ def test_what_dvc_s_cache_gave_counts_although_the_run_store_has_another_by_now(
 def test_git_s_part_of_a_result_is_what_was_made_alone(store: RunStore, tmp_path: Path):
     run = make(store)
     (frozen(run, "made") / "beside.txt").write_text("not made")
-    outputs.hand_over(Cache(str(tmp_path / "cache")), run, tmp_path / "w", {"made": False})
-    assert sorted(path.name for path in (tmp_path / "w/made").rglob("*.txt")) == ["a.txt", "b.txt"]
+    outputs.hand_over(
+        Cache(str(tmp_path / "cache")), run, tmp_path / "w", {"made": False}
+    )
+    assert sorted(path.name for path in (tmp_path / "w/made").rglob("*.txt")) == [
+        "a.txt",
+        "b.txt",
+    ]
 
 
 # Inputs
@@ -376,7 +461,9 @@ def reading(store: RunStore, links: list[str] | None, path: str = "made") -> Inp
         outputs.spread(run, path, place, links)
         found = content.marked(place, found)
     inputs.note(attempt, {path: found})
-    return Inputs(attempt, {"inputs": {path: {"run": MAKE, "md5": None}}}, "mllam-exps retry e")
+    return Inputs(
+        attempt, {"inputs": {path: {"run": MAKE, "md5": None}}}, "mllam-exps retry e"
+    )
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -393,20 +480,27 @@ def test_a_program_that_writes_to_its_copy_of_an_input_has_failed(
     read.check_again()
     with (read.attempt.work / "made/b.txt").open("a") as file:
         file.write("more")
-    with pytest.raises(CheckFailed, match=r"the program changed its own input made/b.txt: it has 6 bytes, and had 2"):
+    with pytest.raises(
+        CheckFailed,
+        match=r"the program changed its own input made/b.txt: it has 6 bytes, and had 2",
+    ):
         read.check_again()
     outputs.hold_to_what_was_made(run)
 
 
 @pytest.mark.parametrize("links", [None, ["hardlink"], ["symlink"]])
-def test_a_program_that_writes_through_a_link_damages_nobody_s_result(store: RunStore, links: list[str] | None):
+def test_a_program_that_writes_through_a_link_damages_nobody_s_result(
+    store: RunStore, links: list[str] | None
+):
     run = make(store)
     read = reading(store, links)
     read.check()
     path = read.attempt.work / "made/b.txt"
     path.chmod(0o644)
     path.write_text("evil\n")
-    with pytest.raises(CheckFailed, match=r"made/b.txt is damaged in the run store") as told:
+    with pytest.raises(
+        CheckFailed, match=r"made/b.txt is damaged in the run store"
+    ) as told:
         read.check_again()
     assert told.value.next == "mllam-exps retry e"
     assert run.result is None, "nobody gets it"
@@ -416,7 +510,9 @@ def test_an_input_that_was_damaged_before_the_start_is_refused(store: RunStore):
     run = make(store)
     read = reading(store, None)
     flip(frozen(run, "made/sub/a.txt"))
-    with pytest.raises(CheckFailed, match=r"made/sub/a.txt is damaged in the run store"):
+    with pytest.raises(
+        CheckFailed, match=r"made/sub/a.txt is damaged in the run store"
+    ):
         read.check()
     assert run.result is None
 
@@ -424,7 +520,11 @@ def test_an_input_that_was_damaged_before_the_start_is_refused(store: RunStore):
 def test_inputs_are_laid_out_as_dvc_s_cache_type_says(store: RunStore, tmp_path: Path):
     run = make(store)
     own = frozen(run, "made/b.txt")
-    kinds = ((["reflink", "copy"], False, False), (["hardlink"], True, False), (["symlink"], True, True))
+    kinds = (
+        (["reflink", "copy"], False, False),
+        (["hardlink"], True, False),
+        (["symlink"], True, True),
+    )
     for links, same, is_link in kinds:
         place = tmp_path / links[0]
         outputs.spread(run, "made", place, links)
@@ -435,18 +535,32 @@ def test_inputs_are_laid_out_as_dvc_s_cache_type_says(store: RunStore, tmp_path:
 
 
 @pytest.mark.parametrize("commands", [[], ["true"]])
-def test_a_folder_and_a_part_of_it_may_both_be_inputs(store: RunStore, commands: list[str]):
+def test_a_folder_and_a_part_of_it_may_both_be_inputs(
+    store: RunStore, commands: list[str]
+):
     make(store)
     attempt = claimed(store, USE)
-    workdir.take(store, attempt, {"commands": commands}, {"made": MAKE, "made/sub/a.txt": MAKE}, ["copy"])
-    read = Inputs(attempt, {"inputs": {path: {"run": MAKE} for path in ("made", "made/sub/a.txt")}}, "again")
+    workdir.take(
+        store,
+        attempt,
+        {"commands": commands},
+        {"made": MAKE, "made/sub/a.txt": MAKE},
+        ["copy"],
+    )
+    read = Inputs(
+        attempt,
+        {"inputs": {path: {"run": MAKE} for path in ("made", "made/sub/a.txt")}},
+        "again",
+    )
     read.check()
     read.check_again()
     assert set(read.to_record()) == {"made", "made/sub/a.txt"}
     assert (attempt.work / "made/sub/a.txt").read_text() == "a\n"
 
 
-def test_what_is_set_aside_by_nobody_is_told_to_its_owner(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_set_aside_by_nobody_is_told_to_its_owner(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
     """As in a colleague's run, where the group may not write."""
     run = make(store)
     flip(frozen(run, "m.json"))
@@ -457,7 +571,10 @@ def test_what_is_set_aside_by_nobody_is_told_to_its_owner(store: RunStore, monke
     monkeypatch.setattr(records, "replace", refused)
     with pytest.raises(outputs.Damaged, match="cannot be set aside") as told:
         outputs.hold_to_what_was_made(run)
-    assert f"have its owner, {run.directory.owner()}, type mllam-exps verify" in told.value.next
+    assert (
+        f"have its owner, {run.directory.owner()}, type mllam-exps verify"
+        in told.value.next
+    )
     assert run.result is not None
 
 
@@ -469,24 +586,36 @@ def outside(store: RunStore, tmp_path: Path) -> tuple[Inputs, Path]:
     (attempt.work / "data.txt").symlink_to(target)
     known = describe(target)
     inputs.note(attempt, {"data.txt": known})
-    return Inputs(attempt, {"inputs": {"data.txt": {"run": None, "md5": known["digest"]}}}, "again"), target
+    return Inputs(
+        attempt,
+        {"inputs": {"data.txt": {"run": None, "md5": known["digest"]}}},
+        "again",
+    ), target
 
 
-def test_a_file_outside_that_changes_is_no_longer_the_input(store: RunStore, tmp_path: Path):
+def test_a_file_outside_that_changes_is_no_longer_the_input(
+    store: RunStore, tmp_path: Path
+):
     read, target = outside(store, tmp_path)
     read.check()
     target.write_text("new\n")
-    with pytest.raises(CheckFailed, match=r"its input data.txt changed while the program ran") as told:
+    with pytest.raises(
+        CheckFailed, match=r"its input data.txt changed while the program ran"
+    ) as told:
         read.check_again()
     assert told.value.where == str(target)
-    with pytest.raises(CheckFailed, match=r"its input data.txt changed between submission and start"):
+    with pytest.raises(
+        CheckFailed, match=r"its input data.txt changed between submission and start"
+    ):
         read.check()
     target.write_text("old\n")
     read.check()
     read.check_again()
 
 
-def test_an_archive_that_changes_is_no_longer_the_input(store: RunStore, tmp_path: Path):
+def test_an_archive_that_changes_is_no_longer_the_input(
+    store: RunStore, tmp_path: Path
+):
     from mllam_exps.stages.neural_lam.data import archives
 
     archive = tmp_path / "era5.zarr"
@@ -494,7 +623,12 @@ def test_an_archive_that_changes_is_no_longer_the_input(store: RunStore, tmp_pat
     (archive / ".zmetadata").write_text("{}")
     attempt = claimed(store, USE)
     (attempt.work / "data").mkdir()
-    for name in ("params", "data/config", "data/training_params", "data/evaluate_params"):
+    for name in (
+        "params",
+        "data/config",
+        "data/training_params",
+        "data/evaluate_params",
+    ):
         (attempt.work / f"{name}.yaml").write_text("{}")
     datastore = {"inputs": {"era5": {"path": str(archive)}}}
     (attempt.work / "data/datastore.yaml").write_text(json.dumps(datastore))
@@ -504,7 +638,9 @@ def test_an_archive_that_changes_is_no_longer_the_input(store: RunStore, tmp_pat
         read = Inputs(attempt, {"params": {"version.mllam.txt": tracked}}, "again")
         read.check()
         (archive / ".zmetadata").write_text('{"more": 1}')
-        with pytest.raises(CheckFailed, match="the archive era5 changed while the program ran"):
+        with pytest.raises(
+            CheckFailed, match="the archive era5 changed while the program ran"
+        ):
             read.check_again()
         (archive / ".zmetadata").unlink()
         read.check_again()  # one that cannot be reached has not changed by that
@@ -519,35 +655,55 @@ def test_an_input_that_was_made_again_since_is_another(store: RunStore):
         outputs.hold_to_what_was_made(run)
     read.check_again()
     make(store, 2, text="other\n")
-    with pytest.raises(CheckFailed, match="its input made was made again by make since, and is another now"):
+    with pytest.raises(
+        CheckFailed,
+        match="its input made was made again by make since, and is another now",
+    ):
         read.check_again()
 
 
 # mllam-exps verify
 
 
-def test_verify_reads_all_and_sees_to_what_is_damaged(store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_verify_reads_all_and_sees_to_what_is_damaged(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     run = make(store)
     cache = Cache(str(tmp_path / "cache"))
-    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"]["digest"]
+    digest = outputs.hand_over(cache, run, tmp_path / "w", {"made": True})["made"][
+        "digest"
+    ]
     monkeypatch.setattr(content, "QUICK_BYTES", 0)
 
     def verify() -> Verification:
         return Verifier(store, cache).verify([run])
 
     fine = verify()
-    assert (fine.results, fine.files, fine.damaged) == (1, 4, []), "three files, and the list of those in the folder"
-    [md5] = [file["md5"] for file in cache.folder(digest) or [] if file["relpath"] == "b.txt"]
+    assert (fine.results, fine.files, fine.damaged) == (1, 4, []), (
+        "three files, and the list of those in the folder"
+    )
+    [md5] = [
+        file["md5"] for file in cache.folder(digest) or [] if file["relpath"] == "b.txt"
+    ]
     cache.path(md5).unlink()
     cache.path(md5).write_text("B\n")
     cache.path(md5).chmod(0o444)
     [one] = verify().damaged
-    assert (one.place, one.done, one.experiments) == (IN_CACHE, "replaced from the run store", ["e"])
+    assert (one.place, one.done, one.experiments) == (
+        IN_CACHE,
+        "replaced from the run store",
+        ["e"],
+    )
     assert not verify().damaged
     flip(frozen(run, "made/b.txt"))  # one file with the cache's
-    outputs.hold_to_what_was_made(run)  # a quick look sees nothing: its size, time and inode are the same
+    outputs.hold_to_what_was_made(
+        run
+    )  # a quick look sees nothing: its size, time and inode are the same
     found = verify().damaged
-    assert [(one.place, one.done) for one in found] == [(IN_STORE, "set aside"), (IN_CACHE, "removed")]
+    assert [(one.place, one.done) for one in found] == [
+        (IN_STORE, "set aside"),
+        (IN_CACHE, "removed"),
+    ]
     assert run.result is None
     assert not cache.holds(md5)
     assert [one.what for one in verify().damaged] == ["is gone"]
@@ -559,9 +715,13 @@ def test_verify_notices_a_manifest_that_was_changed(store: RunStore, tmp_path: P
     run = make(store)
     manifest = outputs.result_attempt(run).directory / outputs.MANIFEST
     manifest.write_text("{}")
-    one, *missing = Verifier(store, Cache(str(tmp_path / "cache"))).verify([run]).damaged
+    one, *missing = (
+        Verifier(store, Cache(str(tmp_path / "cache"))).verify([run]).damaged
+    )
     assert (one.file, one.done) == (str(manifest), "set aside")
-    assert {other.what for other in missing} == {"is gone"}, "it was never handed over to DVC's cache"
+    assert {other.what for other in missing} == {"is gone"}, (
+        "it was never handed over to DVC's cache"
+    )
 
 
 def test_a_damaged_result_is_made_again(made: Experiment):
@@ -572,14 +732,21 @@ def test_a_damaged_result_is_made_again(made: Experiment):
     found = made.command("mllam-exps", "verify", "--json", stderr=subprocess.DEVNULL)
     assert found.returncode == 1
     [one] = json.loads(found.stdout)["damaged"]
-    assert (one["done"], one["place"]) == ("set aside", "the run store"), "copied for this test, the cache has its own"
+    assert (one["done"], one["place"]) == ("set aside", "the run store"), (
+        "copied for this test, the cache has its own"
+    )
     said = submit(made, "-n", "again", "grow")
-    assert {stage["stage"]: stage["state"] for stage in said[0]["stages"]}["make"] == "known", "to DVC"
+    assert {stage["stage"]: stage["state"] for stage in said[0]["stages"]}[
+        "make"
+    ] == "known", "to DVC"
     assert settled(made, "again")["again"]["state"] == "done"
     made.ok("dvc", "repro", "--force", "--single-item", "make")
     flip(run / "attempts/2/outputs/made/sub/4.txt")
     said_by_dvc = made.ok("dvc", "repro", "--force", "--single-item", "make")
-    assert "the result of make holds something else than what was made; it is made again" in said_by_dvc
+    assert (
+        "the result of make holds something else than what was made; it is made again"
+        in said_by_dvc
+    )
     assert "all is what was made" in made.ok("mllam-exps", "verify")
 
 
@@ -587,7 +754,9 @@ def test_a_damaged_result_is_made_again(made: Experiment):
 
 
 @pytest.mark.parametrize("name", ["../hook", "/tmp/hook", "sub/../../hook", ""])
-def test_a_manifest_names_no_file_outside_of_its_output(store: RunStore, tmp_path: Path, name: str):
+def test_a_manifest_names_no_file_outside_of_its_output(
+    store: RunStore, tmp_path: Path, name: str
+):
     run = make(store)
     made = outputs.result_attempt(run).outputs / "made"
     (made.parent / "hook").write_text("#!/bin/sh\n")
@@ -596,13 +765,24 @@ def test_a_manifest_names_no_file_outside_of_its_output(store: RunStore, tmp_pat
     assert manifest is not None
     assert result is not None
     files = manifest["made"]["files"]
-    files.append({"relpath": name, "md5": content.md5_of_file(made.parent / "hook"), "size": 10, "mark": None})
-    manifest["made"]["digest"] = result["outputs"]["made"]["digest"] = content.digest_of_folder(files)[0]
+    files.append(
+        {
+            "relpath": name,
+            "md5": content.md5_of_file(made.parent / "hook"),
+            "size": 10,
+            "mark": None,
+        }
+    )
+    manifest["made"]["digest"] = result["outputs"]["made"]["digest"] = (
+        content.digest_of_folder(files)[0]
+    )
     records.replace(made.parents[1] / "manifest.json", manifest)
     records.replace(run.directory / "result.json", result)
     (tmp_path / "w").mkdir()
     with pytest.raises(outputs.Damaged):
-        outputs.hand_over(Cache(str(tmp_path / "cache")), run, tmp_path / "w", {"made": False})
+        outputs.hand_over(
+            Cache(str(tmp_path / "cache")), run, tmp_path / "w", {"made": False}
+        )
     assert not list((tmp_path / "w").iterdir())
 
 
@@ -612,7 +792,9 @@ def test_a_digest_names_no_file_outside_of_the_cache(store: RunStore, tmp_path: 
     assert result is not None
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    result["outputs"]["made"]["digest"] = f"ab{mine}"  # its first two letters are a folder
+    result["outputs"]["made"]["digest"] = (
+        f"ab{mine}"  # its first two letters are a folder
+    )
     records.replace(run.directory / "result.json", result)
     Verifier(store, Cache(str(tmp_path / "cache"))).verify([run])
     assert mine.exists()
@@ -626,7 +808,11 @@ def test_a_list_in_the_cache_names_no_file_outside_of_it(tmp_path: Path):
     cache = Cache(str(tmp_path))
     digest = f"{'0' * 32}.dir"
     cache.path(digest).parent.mkdir(parents=True)
-    for file in ({"relpath": "../x", "md5": "1" * 32}, {"relpath": "x", "md5": "11/../../x"}, "x"):
+    for file in (
+        {"relpath": "../x", "md5": "1" * 32},
+        {"relpath": "x", "md5": "11/../../x"},
+        "x",
+    ):
         cache.path(digest).write_text(json.dumps([file]))
         assert cache.folder(digest) is None
     cache.path(digest).write_text(json.dumps([{"relpath": "a/x", "md5": "1" * 32}]))
@@ -660,7 +846,14 @@ def test_what_was_made_again_between_a_look_and_the_setting_aside_comes_back(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", late)
-    outputs.set_aside(run, [content.Difference(run.directory, "was made from another x than there is now")])
+    outputs.set_aside(
+        run,
+        [
+            content.Difference(
+                run.directory, "was made from another x than there is now"
+            )
+        ],
+    )
     assert (run.result or {})["attempt"] == 2
 
 
@@ -693,9 +886,27 @@ def test_who_is_killed_while_setting_aside_leaves_a_result_or_none(
 
 def test_a_baseline_that_git_has_collected_is_named(store: RunStore, tmp_path: Path):
     subprocess.run(["git", "init", "-q", str(tmp_path / "r")], check=True)
-    place, command = store.directory / "experiments" / f"save-{'0' * 32}", ["mllam-exps", "submit", "-n", "e"]
-    gone = ExperimentRecord(place, "e", str(tmp_path / "r"), "", "1" * 40, {}, command, "", "m", os.getuid(), 0.0, ())
-    with pytest.raises(MllamError, match="the commit that e starts from, 11111111, is gone") as told:
+    place, command = (
+        store.directory / "experiments" / f"save-{'0' * 32}",
+        ["mllam-exps", "submit", "-n", "e"],
+    )
+    gone = ExperimentRecord(
+        place,
+        "e",
+        str(tmp_path / "r"),
+        "",
+        "1" * 40,
+        {},
+        command,
+        "",
+        "m",
+        os.getuid(),
+        0.0,
+        (),
+    )
+    with pytest.raises(
+        MllamError, match="the commit that e starts from, 11111111, is gone"
+    ) as told:
         saving.save(gone)
     assert told.value.next == f"{gone.again}; what is done is known"
 
@@ -705,7 +916,9 @@ def test_a_claim_of_no_living_submitter_blocks_nobody(store: RunStore):
     attempt = claimed(store, USE)
     now = assess(attempt.run)
     assert now.state is RunState.STARTING
-    assert now.reason.startswith(f"being started by {attempt.directory.owner()}'s process {os.getpid()} on ")
+    assert now.reason.startswith(
+        f"being started by {attempt.directory.owner()}'s process {os.getpid()} on "
+    )
     claim = attempt.claim or {}
     if os.getuid() == 0:
         os.chown(attempt._claim, 12345, -1)

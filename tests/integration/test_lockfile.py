@@ -87,7 +87,9 @@ empty: {}
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+def experiment(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Experiment:
     root = tmp_path / "repo"
     for file, text in FILES.items():
         (root / file).parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,9 @@ def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.Monk
 
 def draft(root: Path) -> Draft:
     pipeline = Pipeline.open(root, dict, as_it_lies=False)
-    found = lockfile.draft(pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")})
+    found = lockfile.draft(
+        pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")}
+    )
     found.write(root)
     return lockfile.read(root)
 
@@ -112,7 +116,11 @@ def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
     before = draft(root)
     experiment.ok("dvc", "repro", "-q")
     lock, by_dvc = root / "dvc.lock", (root / "dvc.lock").read_text(encoding="utf-8")
-    made = {path: describe(root / path) for stage in before.stages.values() for path in stage.made}
+    made = {
+        path: describe(root / path)
+        for stage in before.stages.values()
+        for path in stage.made
+    }
     # Of a folder that DVC knows there is the number of its files only.
     made["made"] |= {"files": 2}
     described = functools.partial(saving._describe, root, before.cache, made)
@@ -129,29 +137,50 @@ def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
 def test_parameter_files_are_read_as_dvc_reads_them(experiment: Experiment):
     pipeline = Pipeline.open(experiment.root, dict, as_it_lies=False)
     values = pipeline.definition("first").values
-    assert set(values) == {"params.yaml", "all.yaml", "more.json", "more.toml", "more.py"}
+    assert set(values) == {
+        "params.yaml",
+        "all.yaml",
+        "more.json",
+        "more.toml",
+        "more.py",
+    }
     assert values["params.yaml"]["lr"] == 1e-5
     assert values["all.yaml"]["yes"] == "on"
     for file, read in values.items():
         assert workdir._holds(experiment.root / file, read), file
-        assert not workdir._holds(experiment.root / file, {**read, next(iter(read)): "other"}), file
+        assert not workdir._holds(
+            experiment.root / file, {**read, next(iter(read)): "other"}
+        ), file
     (experiment.root / "more.toml").write_text("at = [1.5, 'y']\n")
     assert not workdir._holds(experiment.root / "more.toml", values["more.toml"])
     (experiment.root / "all.yaml").write_text("when: 2020-01-01\n")
-    with pytest.raises(UsageError, match=r"all\.yaml: when: holds a date, which DVC cannot track"):
+    with pytest.raises(
+        UsageError, match=r"all\.yaml: when: holds a date, which DVC cannot track"
+    ):
         Pipeline.open(experiment.root, dict, as_it_lies=False).definition("first")
 
 
 def test_entries_of_other_stages_stay(experiment: Experiment):
-    (experiment.root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  other:\n    cmd: true\n", encoding="utf-8")
+    (experiment.root / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  other:\n    cmd: true\n", encoding="utf-8"
+    )
     lockfile.write(experiment.root, {"mine": {"cmd": "false"}})
     text = (experiment.root / "dvc.lock").read_text(encoding="utf-8")
-    assert text == "schema: '2.0'\nstages:\n  other:\n    cmd: true\n  mine:\n    cmd: 'false'\n"
+    assert (
+        text
+        == "schema: '2.0'\nstages:\n  other:\n    cmd: true\n  mine:\n    cmd: 'false'\n"
+    )
 
 
 def test_a_changed_clone_is_noticed(experiment: Experiment):
     found = draft(experiment.root)
-    assert set(found.frozen) == {"dvc.yaml", "source.txt", "sub/own.yaml", "params.yaml", "all.yaml"} | {
+    assert set(found.frozen) == {
+        "dvc.yaml",
+        "source.txt",
+        "sub/own.yaml",
+        "params.yaml",
+        "all.yaml",
+    } | {
         "more.json",
         "more.toml",
         "more.py",
@@ -169,17 +198,25 @@ def test_a_draft_that_is_lost_says_what_to_do(experiment: Experiment):
 
 def test_outputs_are_ignored_as_dvc_does_it(experiment: Experiment):
     root = experiment.root
-    stage = lockfile.StageDraft(".", "", [], {}, {"odd [1]*.txt": True, "plain": True, "kept.json": False})
+    stage = lockfile.StageDraft(
+        ".", "", [], {}, {"odd [1]*.txt": True, "plain": True, "kept.json": False}
+    )
     (root / ".gitignore").write_bytes(b"/plain")
     kept = saving._kept(root, Draft(Cache(""), {"s": stage}))
     assert kept == [".gitignore", "dvc.lock", "kept.json"]
     assert (root / ".gitignore").read_text() == "/plain\n/odd \\[1\\]\\*.txt\n"
-    assert saving.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {"odd [1]*.txt"}
+    assert saving.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {
+        "odd [1]*.txt"
+    }
 
 
 def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):
     """The job that saves describes it: files beside the outputs do not count where .dvcignore names them."""
-    for file, text in {".dvcignore": "*.log\n", "folder/kept.txt": "k\n", "folder/some.log": "s\n"}.items():
+    for file, text in {
+        ".dvcignore": "*.log\n",
+        "folder/kept.txt": "k\n",
+        "folder/some.log": "s\n",
+    }.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
     made = {"folder/made.txt": {"digest": "0" * 32, "size": 1}}
@@ -188,7 +225,9 @@ def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):
     assert [file["relpath"] for file in found["files"]] == ["kept.txt", "made.txt"]
 
 
-def test_what_other_stages_make_is_not_taken_from_git(experiment: Experiment, tmp_path: Path):
+def test_what_other_stages_make_is_not_taken_from_git(
+    experiment: Experiment, tmp_path: Path
+):
     root = experiment.root
     made = [path for stage in draft(root).stages.values() for path in stage.made]
     for path in made:
@@ -196,6 +235,8 @@ def test_what_other_stages_make_is_not_taken_from_git(experiment: Experiment, tm
         (root / path).write_text("of the baseline\n")
     attempt = Attempt(RunStore(tmp_path / "store").run(f"s-{'0' * 32}"), 1)
     attempt.work.mkdir(parents=True)
-    workdir._copy_repository(root, attempt, RunDefinition("s", {}, (), (), commands=("true",)))
+    workdir._copy_repository(
+        root, attempt, RunDefinition("s", {}, (), (), commands=("true",))
+    )
     assert (attempt.work / "source.txt").exists()
     assert made and not any((attempt.work / path).exists() for path in made)

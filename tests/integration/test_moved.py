@@ -25,11 +25,20 @@ def moved(tmp_path: Path) -> Experiment:
     (origin / ".dvc/config").touch()
     (origin / "machines").mkdir()
     (origin / "machines/x.yaml").write_text("scheduler: local\n")
-    facts = {"name": "lr-1", "prefix": "", "baseline": "0" * 40, "overrides": {}, "command": [], "message": ""}
+    facts = {
+        "name": "lr-1",
+        "prefix": "",
+        "baseline": "0" * 40,
+        "overrides": {},
+        "command": [],
+        "message": "",
+    }
     place = tmp_path / "store/experiments" / experiments.identity(facts)
     place.mkdir(parents=True)
     uid = place.stat().st_uid
-    experiment = Experiment(place, origin=str(origin), machine="x", uid=uid, created=0.0, steps=(), **facts)
+    experiment = Experiment(
+        place, origin=str(origin), machine="x", uid=uid, created=0.0, steps=(), **facts
+    )
     experiments.records.replace(place / "run.json", experiment.to_record())
     assert job_chain.machine_of(experiment).name == "x"
     shutil.move(origin, tmp_path / "new place")
@@ -38,15 +47,21 @@ def moved(tmp_path: Path) -> Experiment:
 
 
 def test_it_is_said_that_a_repository_has_moved(moved: Experiment):
-    with pytest.raises(MllamError, match=r"the repository of lr-1 has moved, or was deleted") as caught:
+    with pytest.raises(
+        MllamError, match=r"the repository of lr-1 has moved, or was deleted"
+    ) as caught:
         job_chain.machine_of(moved)
     assert caught.value.where == moved.origin
     assert f"ln -s \"$PWD\" '{moved.origin}'" in caught.value.next
     assert caught.value.exit == Exit.USAGE
 
 
-def test_status_says_it_where_the_repository_is_now(moved: Experiment, tmp_path: Path, monkeypatch):
-    here = Here(Workspace(tmp_path / "new place", tmp_path / "new place", "workspace", ""), None)
+def test_status_says_it_where_the_repository_is_now(
+    moved: Experiment, tmp_path: Path, monkeypatch
+):
+    here = Here(
+        Workspace(tmp_path / "new place", tmp_path / "new place", "workspace", ""), None
+    )
     monkeypatch.setattr(Here, "store", RunStore(tmp_path / "store"))
     said = status._nothing(here)
     assert "the repository of 1 experiment in" in said

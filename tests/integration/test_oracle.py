@@ -45,7 +45,9 @@ class Tally:
     @property
     def enough(self) -> bool:
         """Whether to stop."""
-        return self.worlds >= self.least and time.monotonic() - self.begun > self.seconds
+        return (
+            self.worlds >= self.least and time.monotonic() - self.begun > self.seconds
+        )
 
 
 def dvc(*words: str) -> tuple[int, str, str]:
@@ -75,19 +77,34 @@ def in_processes(environ: dict[str, str]) -> tuple[Callable, Callable, Callable]
 
     def run(program: str) -> Callable[..., tuple[int, str, str]]:
         def call(*words: str) -> tuple[int, str, str]:
-            done = subprocess.run([program, *words], env=environ, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [program, *words],
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             return done.returncode, done.stdout, done.stderr
 
         return call
 
     def work(root: Path) -> None:
         command = ["mllam-exps", "status", "--watch"]
-        subprocess.run(command, cwd=root, env=environ, capture_output=True, check=False, timeout=240)
+        subprocess.run(
+            command,
+            cwd=root,
+            env=environ,
+            capture_output=True,
+            check=False,
+            timeout=240,
+        )
 
     return run("dvc"), run("mllam-exps"), work
 
 
-def look_at_a_world(world: World, rounds: int, scratch: Path, tally: Tally, *, slow: bool = False) -> None:
+def look_at_a_world(
+    world: World, rounds: int, scratch: Path, tally: Tally, *, slow: bool = False
+) -> None:
     """Do things in one repository, and hold what was saved against the truth."""
     world.root.mkdir(parents=True)
     world.begin()
@@ -102,14 +119,20 @@ def look_at_a_world(world: World, rounds: int, scratch: Path, tally: Tally, *, s
     tally.refused += world.refused
 
 
-def look_at_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
+def look_at_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
     """Look at random worlds until the tally is full."""
     for name, value in environment(tmp_path / "home").items():
         monkeypatch.setenv(name, value)
 
     @settings(
         max_examples=max(tally.least, 1000),
-        phases=[Phase.explicit] if AGAIN else list(Phase) if SHRINK else [Phase.generate],
+        phases=[Phase.explicit]
+        if AGAIN
+        else list(Phase)
+        if SHRINK
+        else [Phase.generate],
         deadline=None,
         database=None,
         print_blob=True,
@@ -120,18 +143,30 @@ def look_at_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
         if AGAIN or not tally.enough:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
             with inline.in_one_process() as scheduler:
-                world = World(folder / "first", random.Random(seed), dvc, ours, lambda _: scheduler.run_all())
+                world = World(
+                    folder / "first",
+                    random.Random(seed),
+                    dvc,
+                    ours,
+                    lambda _: scheduler.run_all(),
+                )
                 look_at_a_world(world, rounds, folder / "scratch", tally)
             truth.clean(folder)
 
     if AGAIN:
-        look = example(seed=int(AGAIN.partition(":")[0]), rounds=int(AGAIN.partition(":")[2]))(look)
+        look = example(
+            seed=int(AGAIN.partition(":")[0]), rounds=int(AGAIN.partition(":")[2])
+        )(look)
     look()
-    print(f"{tally.worlds} worlds, {tally.saved} experiments saved, 0 false; {tally.refused} submissions refused")
+    print(
+        f"{tally.worlds} worlds, {tally.saved} experiments saved, 0 false; {tally.refused} submissions refused"
+    )
     assert AGAIN or tally.saved > tally.worlds // 2
 
 
-def test_every_saved_experiment_holds_what_its_own_files_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_saved_experiment_holds_what_its_own_files_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     look_at_worlds(tmp_path, monkeypatch, Tally(LEAST, SECONDS))
 
 
@@ -153,4 +188,6 @@ def test_the_same_in_processes_of_their_own(tmp_path: Path):
         world = World(folder / "first", random.Random(seed), *in_processes(environ))
         look_at_a_world(world, 2, folder / "scratch", tally, slow=True)
         truth.clean(folder)
-    print(f"{tally.worlds} worlds in processes, {tally.saved} experiments saved, 0 false; {tally.refused} refused")
+    print(
+        f"{tally.worlds} worlds in processes, {tally.saved} experiments saved, 0 false; {tally.refused} refused"
+    )

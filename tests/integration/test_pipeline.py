@@ -35,7 +35,9 @@ STAGES = ["prepare_dataset", "create_graph", "train", "evaluate"]
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Experiment:
+def experiment(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Experiment:
     """The repository's own experiment, its source replaced by a small file; nothing has run."""
     root = tmp_path / "repo"
     source = root / "examples/north-atlantic-2025/north_atlantic_2025-12.zarr"
@@ -52,8 +54,12 @@ def experiment(tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.Monk
     return experiment
 
 
-def keys(experiment: Experiment, versions: dict = VERSIONS, **options) -> dict[str, str]:
-    pipeline = Pipeline.open(experiment.root, lambda: versions, as_it_lies=False, **options)
+def keys(
+    experiment: Experiment, versions: dict = VERSIONS, **options
+) -> dict[str, str]:
+    pipeline = Pipeline.open(
+        experiment.root, lambda: versions, as_it_lies=False, **options
+    )
     return {stage: pipeline.definition(stage).key for stage in STAGES}
 
 
@@ -73,7 +79,11 @@ def test_keys_name_their_stage_and_are_stable(experiment: Experiment):
     [
         ("params.yaml", {"seed": 43}, ["train", "evaluate"]),
         ("params.yaml", {"logger": "wandb", "logger_project": "other"}, []),
-        ("params.yaml", {"graph__mesh_grid_distance_ratio": 4.0}, ["create_graph", "train", "evaluate"]),
+        (
+            "params.yaml",
+            {"graph__mesh_grid_distance_ratio": 4.0},
+            ["create_graph", "train", "evaluate"],
+        ),
         ("data/training_params.yaml", {"hidden_dim": 8}, ["train", "evaluate"]),
         ("data/training_params.yaml", {"num_workers": 7}, []),
         ("data/evaluate_params.yaml", {"eval": "val"}, ["evaluate"]),
@@ -81,11 +91,21 @@ def test_keys_name_their_stage_and_are_stable(experiment: Experiment):
         ("data/datastore.yaml", {"dataset_version": "v9.9.9"}, STAGES),
         ("data/datastore.yaml", {"output__chunking__time": 2}, STAGES),
         ("data/datastore.yaml", {"extra__missing_values": ["msl"]}, STAGES),
-        ("data/datastore.yaml", {"extra__projection__class_name": "Mercator"}, ["evaluate"]),
-        ("data/config.yaml", {"training": {"state_feature_weighting": None}}, ["create_graph", "train", "evaluate"]),
+        (
+            "data/datastore.yaml",
+            {"extra__projection__class_name": "Mercator"},
+            ["evaluate"],
+        ),
+        (
+            "data/config.yaml",
+            {"training": {"state_feature_weighting": None}},
+            ["create_graph", "train", "evaluate"],
+        ),
     ],
 )
-def test_what_makes_which_result_another_one(experiment: Experiment, file: str, values: dict, stale: list[str]):
+def test_what_makes_which_result_another_one(
+    experiment: Experiment, file: str, values: dict, stale: list[str]
+):
     before = keys(experiment)
     experiment.set(file, **values)
     assert changed(before, keys(experiment)) == stale
@@ -100,15 +120,30 @@ def test_a_number_is_a_number(experiment: Experiment):
 
 def test_other_programs_give_other_results_where_they_are_used(experiment: Experiment):
     before = keys(experiment)
-    assert changed(before, keys(experiment, VERSIONS | {"mllam-data-prep": "0.8.0"})) == STAGES
-    assert changed(before, keys(experiment, VERSIONS | {"pytorch-lightning": "2.7"})) == ["train", "evaluate"]
+    assert (
+        changed(before, keys(experiment, VERSIONS | {"mllam-data-prep": "0.8.0"}))
+        == STAGES
+    )
+    assert changed(
+        before, keys(experiment, VERSIONS | {"pytorch-lightning": "2.7"})
+    ) == ["train", "evaluate"]
     recipes = VERSIONS["mllam-exps"] | {"evaluate": 2}
-    assert changed(before, keys(experiment, VERSIONS | {"mllam-exps": recipes})) == ["evaluate"]
-    archive = {"danra": {"path": "/data/danra.zarr", "metadata": "sha256:0", "version": "v0.5.0"}}
+    assert changed(before, keys(experiment, VERSIONS | {"mllam-exps": recipes})) == [
+        "evaluate"
+    ]
+    archive = {
+        "danra": {
+            "path": "/data/danra.zarr",
+            "metadata": "sha256:0",
+            "version": "v0.5.0",
+        }
+    }
     assert changed(before, keys(experiment, VERSIONS | {"archives": archive})) == STAGES
 
 
-def test_the_machine_changes_nothing(experiment: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_the_machine_changes_nothing(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     before = keys(experiment)
     monkeypatch.setenv("MLLAM_MACHINE_OPTIONS", "train.time=2:00:00")
     (experiment.root / "machines").mkdir()
@@ -117,15 +152,22 @@ def test_the_machine_changes_nothing(experiment: Experiment, monkeypatch: pytest
 
 
 def test_smoke_shortens_training_and_evaluation_alone(experiment: Experiment):
-    assert changed(keys(experiment), keys(experiment, smoke=True)) == ["train", "evaluate"]
+    assert changed(keys(experiment), keys(experiment, smoke=True)) == [
+        "train",
+        "evaluate",
+    ]
 
 
 def test_stages_come_in_order_however_they_are_written(experiment: Experiment):
-    assert [s for s in Pipeline.open(experiment.root, dict).in_order() if s in STAGES] == STAGES
+    assert [
+        s for s in Pipeline.open(experiment.root, dict).in_order() if s in STAGES
+    ] == STAGES
 
 
 def test_what_is_missing_is_named(experiment: Experiment):
-    with pytest.raises(UsageError, match="the version of 'archives', which is not written down"):
+    with pytest.raises(
+        UsageError, match="the version of 'archives', which is not written down"
+    ):
         keys(experiment, {})
     (experiment.root / "data/config.yaml").unlink()
     with pytest.raises(MllamError, match=r"the input data/config\.yaml is missing"):
@@ -136,44 +178,68 @@ def test_what_is_missing_is_named(experiment: Experiment):
     with pytest.raises(Problems) as caught:
         Pipeline.open(experiment.root, dict).definition("mine")
     told = {(problem.where, problem.what) for problem in caught.value.problems}
-    missing = {f"the input {name} is missing" for name in ("no.txt", "data/config.yaml")}
-    assert told == {("dvc.yaml: mine", what) for what in missing}, "all that is missing is told"
+    missing = {
+        f"the input {name} is missing" for name in ("no.txt", "data/config.yaml")
+    }
+    assert told == {("dvc.yaml: mine", what) for what in missing}, (
+        "all that is missing is told"
+    )
     (experiment.root / "dvc.yaml").write_text("stages: [")
     with pytest.raises(UsageError, match=r"dvc\.yaml:1:10: .*`stages: \[`"):
         keys(experiment)
 
 
-def own(experiment: Experiment, stages: dict, files: dict[str, str] | None = None, **options) -> Pipeline:
+def own(
+    experiment: Experiment, stages: dict, files: dict[str, str] | None = None, **options
+) -> Pipeline:
     """Return a pipeline of one's own stages."""
     (experiment.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     for file, text in ({"a.txt": "1\n"} | (files or {})).items():
         (experiment.root / file).parent.mkdir(parents=True, exist_ok=True)
         (experiment.root / file).write_text(text)
-    return Pipeline.open(experiment.root, lambda: VERSIONS, **{"as_it_lies": False} | options)
+    return Pipeline.open(
+        experiment.root, lambda: VERSIONS, **{"as_it_lies": False} | options
+    )
 
 
 def test_a_parameter_file_may_be_named_twice(experiment: Experiment):
-    stages = {"use": {"cmd": "x", "params": [{"own.yaml": ["x"]}, {"./own.yaml": ["y"]}], "outs": ["o"]}}
+    stages = {
+        "use": {
+            "cmd": "x",
+            "params": [{"own.yaml": ["x"]}, {"./own.yaml": ["y"]}],
+            "outs": ["o"],
+        }
+    }
     pipeline = own(experiment, stages, {"own.yaml": "x: 1\ny: 2\n"})
     assert pipeline.definition("use").params == {"own.yaml": {"x": 1, "y": 2}}
-    assert pipeline.parameters_of("use") == {"own.yaml": {"x": 1}, "./own.yaml": {"y": 2}}
+    assert pipeline.parameters_of("use") == {
+        "own.yaml": {"x": 1},
+        "./own.yaml": {"y": 2},
+    }
     again = own(experiment, stages, {"own.yaml": "x: 3\ny: 2\n"})
     assert again.definition("use").key != pipeline.definition("use").key
 
 
 def test_all_versions_count_where_none_is_named(experiment: Experiment):
-    stages = {"use": {"cmd": "x", "params": [{"version.mllam.txt": None}], "outs": ["o"]}}
-    assert own(experiment, stages).parameters_of("use") == {"version.mllam.txt": VERSIONS}
+    stages = {
+        "use": {"cmd": "x", "params": [{"version.mllam.txt": None}], "outs": ["o"]}
+    }
+    assert own(experiment, stages).parameters_of("use") == {
+        "version.mllam.txt": VERSIONS
+    }
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_parameters_that_a_stage_makes_are_not_known_beforehand(experiment: Experiment, cached: bool):
+def test_parameters_that_a_stage_makes_are_not_known_beforehand(
+    experiment: Experiment, cached: bool
+):
     gen = {"cmd": "x", "deps": ["a.txt"], "outs": [{"gen.yaml": {"cache": cached}}]}
     use = {"cmd": "y", "params": [{"gen.yaml": ["k"]}], "outs": ["o"]}
     files = {"gen.yaml": "k: 1\n"}
     with pytest.raises(UsageError, match="which stage gen makes"):
         own(experiment, {"gen": gen, "use": use}, files).definition("use")
-    # In the workspace they are what they are; and they may be what that stage makes of the files as they are.
+    # In the workspace they are what they are; and they may be what that stage makes of
+    # the files as they are.
     for options in (
         {"as_it_lies": True},
         {"known_result": lambda _key, _path: md5_of_file(experiment.root / "gen.yaml")},
@@ -183,14 +249,28 @@ def test_parameters_that_a_stage_makes_are_not_known_beforehand(experiment: Expe
 
 
 def test_the_file_of_versions_may_be_an_input(experiment: Experiment):
-    version = {"cmd": "mllam-exps run mllam_version", "outs": [{"version.mllam.txt": {"cache": False}}]}
+    version = {
+        "cmd": "mllam-exps run mllam_version",
+        "outs": [{"version.mllam.txt": {"cache": False}}],
+    }
     use = {"cmd": "x", "deps": ["version.mllam.txt"], "outs": ["o"]}
     files = {"version.mllam.txt": "numpy: 1\n"}
-    [source] = own(experiment, {"mllam_version": version, "use": use}, files).definition("use").inputs
-    assert (source.run, source.digest) == (None, md5_of_file(experiment.root / "version.mllam.txt"))
+    [source] = (
+        own(experiment, {"mllam_version": version, "use": use}, files)
+        .definition("use")
+        .inputs
+    )
+    assert (source.run, source.digest) == (
+        None,
+        md5_of_file(experiment.root / "version.mllam.txt"),
+    )
     # One of that name that is not ours is a stage like others.
     version["cmd"] = "python version.py"
-    [source] = own(experiment, {"mllam_version": version, "use": use}, files).definition("use").inputs
+    [source] = (
+        own(experiment, {"mllam_version": version, "use": use}, files)
+        .definition("use")
+        .inputs
+    )
     assert source.run
 
 
@@ -208,14 +288,27 @@ def test_the_file_of_versions_may_be_an_input(experiment: Experiment):
         ("python train.py", False, False),
     ],
 )
-def test_a_command_that_does_more_is_told_from_ours(command: str | list[str], ours: bool, plain: bool):
+def test_a_command_that_does_more_is_told_from_ours(
+    command: str | list[str], ours: bool, plain: bool
+):
     stage: Any = SimpleNamespace(name="train", cmd=command)
     assert (index.is_ours(stage), index.is_plain(stage)) == (ours, plain)
 
 
-def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: Experiment):
-    stages = {"make": {"cmd": "x", "deps": ["a.txt"], "outs": [{"real/o.txt": {"cache": False}}]}}
-    root, pipeline = experiment.root, own(experiment, stages, {"real/o.txt": "1\n", "real/own.txt": "2\n"})
+def test_an_input_that_leads_through_a_link_to_an_output_is_refused(
+    experiment: Experiment,
+):
+    stages = {
+        "make": {
+            "cmd": "x",
+            "deps": ["a.txt"],
+            "outs": [{"real/o.txt": {"cache": False}}],
+        }
+    }
+    root, pipeline = (
+        experiment.root,
+        own(experiment, stages, {"real/o.txt": "1\n", "real/own.txt": "2\n"}),
+    )
     (root / "through").symlink_to("real")
     (root / "one.txt").symlink_to("real/own.txt")
 
@@ -225,13 +318,17 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(experiment: 
 
     for path in ("a.txt", "one.txt", "through/own.txt"):
         look(path)
-    with pytest.raises(UsageError, match=re.escape("through/o.txt leads through a link to real/o.txt")):
+    with pytest.raises(
+        UsageError, match=re.escape("through/o.txt leads through a link to real/o.txt")
+    ):
         look("through/o.txt")
 
 
 def test_a_dvcignore_in_an_input_is_refused_as_dvc_does(experiment: Experiment):
     files = {"in/a.txt": "1\n", "in/sub/.dvcignore": "*.tmp\n"}
-    pipeline = own(experiment, {"use": {"cmd": "x", "deps": ["in"], "outs": ["o"]}}, files)
+    pipeline = own(
+        experiment, {"use": {"cmd": "x", "deps": ["in"], "outs": ["o"]}}, files
+    )
     with pytest.raises(UsageError, match=r"^in: contains sub/\.dvcignore"):
         pipeline.definition("use")
 
@@ -249,5 +346,9 @@ def test_a_link_to_what_git_does_not_track_says_what_to_name(tmp_path: Path):
     (tmp_path / "here/data/big.bin").write_text("1")
     for folder in ("here", "clone"):
         (tmp_path / folder / "link").symlink_to("data/big.bin")
-    told = str(submittable.not_in_the_clone("link", tmp_path / "clone/link", tmp_path / "here/link"))
+    told = str(
+        submittable.not_in_the_clone(
+            "link", tmp_path / "clone/link", tmp_path / "here/link"
+        )
+    )
     assert "name data/big.bin in deps, instead of the link" in told

@@ -33,22 +33,32 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def look(archive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def look(
+    archive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
     """Look at an experiment with changes in its configuration, and in its archive."""
     for name in (synthetic.SOURCE, "data"):
         (tmp_path / name).mkdir(parents=True)
 
-    def look(change: Change | None = None, spoil: Spoil = lambda archive: archive, *deps: str) -> list[str]:
+    def look(
+        change: Change | None = None, spoil: Spoil = lambda archive: archive, *deps: str
+    ) -> list[str]:
         config = synthetic.datastore()
         if change:
             change(config)
         (tmp_path / DATASTORE).write_text(yaml.safe_dump(config, sort_keys=False))
-        monkeypatch.setattr(source_checks, "_open_dataset", lambda path: spoil(archive.copy(deep=False)))
+        monkeypatch.setattr(
+            source_checks, "_open_dataset", lambda path: spoil(archive.copy(deep=False))
+        )
         given = Parameters({DATASTORE: config})
         found = dataset_checks.check(given) + named_paths.check(config)
         known = source_checks.Known([DATASTORE, synthetic.SOURCE, *deps])
         found = found or source_checks.check_sources(tmp_path, given, {}, known)
-        return [("note: " if isinstance(f, Note) else "") + str(f).removeprefix(f"{DATASTORE}: ") for f in found]
+        return [
+            ("note: " if isinstance(f, Note) else "")
+            + str(f).removeprefix(f"{DATASTORE}: ")
+            for f in found
+        ]
 
     return look
 
@@ -74,7 +84,10 @@ def weather(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def derived(function: str, **kwargs: str) -> Change:
-    given = {"function": function, "kwargs": kwargs or {"time": "ds_input.time", "component": "sin"}}
+    given = {
+        "function": function,
+        "kwargs": kwargs or {"time": "ds_input.time", "component": "sin"},
+    }
     return lambda config: weather(config).update(derived_variables={"hour": given})
 
 
@@ -92,40 +105,88 @@ def pick(**places: Any) -> Spoil:
 
 
 def calendar(name: str) -> Spoil:
-    dates = {"periods": synthetic.TIMES, "freq": "6h", "calendar": name, "use_cftime": True}
-    return lambda archive: archive.assign_coords(time=xr.date_range("2025-12-01", **dates))
+    dates = {
+        "periods": synthetic.TIMES,
+        "freq": "6h",
+        "calendar": name,
+        "use_cftime": True,
+    }
+    return lambda archive: archive.assign_coords(
+        time=xr.date_range("2025-12-01", **dates)
+    )
 
 
 GAP = [place for place in range(synthetic.TIMES) if place != 7]
 DATES = "→ write the archive with times such as `hours since 2025-12-01`, calendar `standard`"
 ARCHIVES: list[tuple[Spoil, str]] = [
-    (pick(time=GAP), "its times are 6 h apart, with another step from 2025-12-02T12:00 to 2025-12-03T00:00: choose a "),
-    (pick(time=[*range(7), *range(6, 40)]), "it has a time twice, 2025-12-02T12:00: leave one of the two out of the "),
-    (pick(time=[1, 0, *range(2, 40)]), "its times run backwards after 2025-12-01T06:00: sort the archive by time"),
+    (
+        pick(time=GAP),
+        "its times are 6 h apart, with another step from 2025-12-02T12:00 to 2025-12-03T00:00: choose a ",
+    ),
+    (
+        pick(time=[*range(7), *range(6, 40)]),
+        "it has a time twice, 2025-12-02T12:00: leave one of the two out of the ",
+    ),
+    (
+        pick(time=[1, 0, *range(2, 40)]),
+        "its times run backwards after 2025-12-01T06:00: sort the archive by time",
+    ),
     (
         calendar("noleap"),
         f"its time holds DatetimeNoLeap such as 2025-12-01 00:00:00, and no dates of the standard calendar\n  {DATES}",
     ),
     (calendar("360_day"), "its time holds Datetime360Day such as"),
-    (lambda a: a.assign_coords(time=np.arange(synthetic.TIMES)), "its time holds int64 such as 0, and no dates"),
-    (lambda a: a.assign_coords(time=[f"{t}Z" for t in a.time.values]), "its time holds str_ such as 2025-12-01T"),
-    (lambda a: a.assign_coords(time=a.time.where(a.time != a.time[5])), "1 of its 40 times are missing (NaT)"),
-    (pick(x=[1, 0, *range(2, 64)]), "its x turns back after 0: it must rise, or fall, all along"),
-    (pick(x=[0, 0, *range(2, 64)]), "its x has 0 twice: it must rise, or fall, all along"),
-    (lambda a: a.assign_coords(x=a.x.where(a.x > 0)), "1 of the 64 values of its x are missing or infinite"),
-    (lambda a: a.drop_vars("y"), "its dimension y has no coordinates, or none that are numbers"),
+    (
+        lambda a: a.assign_coords(time=np.arange(synthetic.TIMES)),
+        "its time holds int64 such as 0, and no dates",
+    ),
+    (
+        lambda a: a.assign_coords(time=[f"{t}Z" for t in a.time.values]),
+        "its time holds str_ such as 2025-12-01T",
+    ),
+    (
+        lambda a: a.assign_coords(time=a.time.where(a.time != a.time[5])),
+        "1 of its 40 times are missing (NaT)",
+    ),
+    (
+        pick(x=[1, 0, *range(2, 64)]),
+        "its x turns back after 0: it must rise, or fall, all along",
+    ),
+    (
+        pick(x=[0, 0, *range(2, 64)]),
+        "its x has 0 twice: it must rise, or fall, all along",
+    ),
+    (
+        lambda a: a.assign_coords(x=a.x.where(a.x > 0)),
+        "1 of the 64 values of its x are missing or infinite",
+    ),
+    (
+        lambda a: a.drop_vars("y"),
+        "its dimension y has no coordinates, or none that are numbers",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "message"), ARCHIVES, ids=[message[:40] for _, message in ARCHIVES])
-def test_what_is_wrong_with_an_archive_is_one_line(look: Callable[..., list[str]], spoil: Spoil, message: str) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "message"), ARCHIVES, ids=[message[:40] for _, message in ARCHIVES]
+)
+def test_what_is_wrong_with_an_archive_is_one_line(
+    look: Callable[..., list[str]], spoil: Spoil, message: str
+) -> None:
     assert look(None, spoil)[0].startswith(f"inputs.weather: {message}")
 
 
 def join_another_grid(config: dict[str, Any]) -> None:
-    other = copy.deepcopy(weather(config)) | {"variables": ["t2m"], "coord_ranges": {"x": {"start": 0, "end": 615e3}}}
+    other = copy.deepcopy(weather(config)) | {
+        "variables": ["t2m"],
+        "coord_ranges": {"x": {"start": 0, "end": 615e3}},
+    }
     weather(config)["variables"] = ["msl"]
-    config["inputs"] = {"weather": weather(config), "other": other, "ground": config["inputs"]["ground"]}
+    config["inputs"] = {
+        "weather": weather(config),
+        "other": other,
+        "ground": config["inputs"]["ground"],
+    }
 
 
 def take_a_part(config: dict[str, Any]) -> None:
@@ -175,26 +236,43 @@ CONFIGS: list[tuple[Change, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "message"), CONFIGS, ids=[message[:40] for _, message in CONFIGS])
-def test_what_is_wrong_with_the_file_is_one_line(look: Callable[..., list[str]], change: Change, message: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"), CONFIGS, ids=[message[:40] for _, message in CONFIGS]
+)
+def test_what_is_wrong_with_the_file_is_one_line(
+    look: Callable[..., list[str]], change: Change, message: str
+) -> None:
     assert look(change)[0].startswith(message)
 
 
-def test_a_grid_of_other_names_is_renamed_as_the_message_says(look: Callable[..., list[str]]) -> None:
+def test_a_grid_of_other_names_is_renamed_as_the_message_says(
+    look: Callable[..., list[str]],
+) -> None:
     def rename(config: dict[str, Any]) -> None:
         names = {"x": "longitude", "y": "latitude"}
         for source in config["inputs"].values():
             source["dims"] = [names.get(dim, dim) for dim in source["dims"]]
-            renamed = {new: {"method": "rename", "dim": old} for new, old in names.items()}
+            renamed = {
+                new: {"method": "rename", "dim": old} for new, old in names.items()
+            }
             source["dim_mapping"] = renamed | source["dim_mapping"]
 
-    assert look(rename, lambda archive: archive.rename(x="longitude", y="latitude")) == []
+    assert (
+        look(rename, lambda archive: archive.rename(x="longitude", y="latitude")) == []
+    )
 
 
 def test_variables_at_other_levels_are_refused(look: Callable[..., list[str]]) -> None:
     def levels(config: dict[str, Any]) -> None:
-        chosen = {name: {"level": {"values": [level]}} for name, level in {"z": 500, "r": 700}.items()}
-        features = {"method": "stack_variables_by_var_name", "dims": ["level"], "name_format": "{var_name}{level}"}
+        chosen = {
+            name: {"level": {"values": [level]}}
+            for name, level in {"z": 500, "r": 700}.items()
+        }
+        features = {
+            "method": "stack_variables_by_var_name",
+            "dims": ["level"],
+            "name_format": "{var_name}{level}",
+        }
         weather(config).update(dims=["time", "x", "y", "level"], variables=chosen)
         weather(config)["dim_mapping"]["state_feature"] = features
 
@@ -203,7 +281,9 @@ def test_variables_at_other_levels_are_refused(look: Callable[..., list[str]]) -
         return archive.assign(z=field, r=field)
 
     (problem,) = look(levels, spoil)
-    assert problem.startswith("inputs.weather.variables.r.level: is taken at another level than z, and mllam-data-prep")
+    assert problem.startswith(
+        "inputs.weather.variables.r.level: is taken at another level than z, and mllam-data-prep"
+    )
 
 
 def test_modules_of_the_repository_are_dependencies(
@@ -215,14 +295,18 @@ def test_modules_of_the_repository_are_dependencies(
     (tmp_path / "mllam_helper.py").touch()
     change = derived("mllam_mine.f", a="ds_input.msl")
     (problem,) = look(change, lambda archive: archive, "mllam_mine.py")
-    assert problem.endswith("→ add the line `- mllam_helper.py` to deps of prepare_dataset in dvc.yaml")
+    assert problem.endswith(
+        "→ add the line `- mllam_helper.py` to deps of prepare_dataset in dvc.yaml"
+    )
     assert not (tmp_path / "__pycache__").exists()
 
 
 def test_a_function_that_computes_at_once_is_not_tried_on_large_fields(
     look: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mllam_eager.py").write_text("def f(a):\n    a.values.sum()\n    return a\n")
+    (tmp_path / "mllam_eager.py").write_text(
+        "def f(a):\n    a.values.sum()\n    return a\n"
+    )
     change = derived("mllam_eager.f", a="ds_input.msl")
     assert look(change, lambda archive: archive, "mllam_eager.py") == []
     monkeypatch.setattr("mllam_exps.stages.neural_lam.data.rehearsal._LARGE", 10)
@@ -230,10 +314,17 @@ def test_a_function_that_computes_at_once_is_not_tried_on_large_fields(
     assert note.startswith(f"note: {HOUR_KEY}: its function computes when it is called")
 
 
-def test_what_crops_a_dataset_counts(look: Callable[..., list[str]], tmp_path: Path) -> None:
-    cropping = {"margin_width_degrees": 1.0, "interior_dataset_config_path": "data/interior.yaml"}
+def test_what_crops_a_dataset_counts(
+    look: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    cropping = {
+        "margin_width_degrees": 1.0,
+        "interior_dataset_config_path": "data/interior.yaml",
+    }
     change = at("output", domain_cropping=cropping)
-    (tmp_path / "data/interior.yaml").write_text(yaml.safe_dump(synthetic.datastore("raw/inner.zarr")))
+    (tmp_path / "data/interior.yaml").write_text(
+        yaml.safe_dump(synthetic.datastore("raw/inner.zarr"))
+    )
     found = look(change, lambda archive: archive, "data/interior.yaml")
     assert {line.split(" ", 1)[0] for line in found} == {"data/interior.yaml:"}
     assert "there is no raw/inner.zarr" in found[0], "to declare it would not help"
@@ -242,26 +333,42 @@ def test_what_crops_a_dataset_counts(look: Callable[..., list[str]], tmp_path: P
     assert "raw/inner.zarr is no dependency of prepare_dataset" in told
     assert look(change, lambda archive: archive, "data/interior.yaml", "raw") == []
     cropping["interior_dataset_config_path"] = "/elsewhere/interior.yaml"
-    assert "lies outside the repository, and its content would not count" in look(change)[0]
+    assert (
+        "lies outside the repository, and its content would not count"
+        in look(change)[0]
+    )
 
 
 def test_absent_archives_are_told_by_who_should_bring_them(tmp_path: Path) -> None:
     known = source_checks.Known(made=["made.zarr"], added=["raw"])
-    assert "a stage makes it" in str(source_checks._absent(tmp_path, "w", "made.zarr", known))
-    assert "→ dvc checkout raw.dvc" in str(source_checks._absent(tmp_path, "w", "raw/a.zarr", known))
+    assert "a stage makes it" in str(
+        source_checks._absent(tmp_path, "w", "made.zarr", known)
+    )
+    assert "→ dvc checkout raw.dvc" in str(
+        source_checks._absent(tmp_path, "w", "raw/a.zarr", known)
+    )
     told = str(source_checks._absent(tmp_path, "w", "gone.zarr", known))
-    assert told == "w: there is no gone.zarr\n  → correct that path, or put the archive there"
+    assert (
+        told
+        == "w: there is no gone.zarr\n  → correct that path, or put the archive there"
+    )
 
 
 def test_an_archive_that_git_does_not_track_is_no_missing_one(tmp_path: Path) -> None:
     clone, origin = tmp_path / "clone", tmp_path / "origin"
     (origin / "data/era5.zarr").mkdir(parents=True)
     known = source_checks.Known(origin=str(origin))
-    assert "git does not track data/era5.zarr" in str(source_checks._absent(clone, "w", "data/era5.zarr", known))
-    assert "did you mean data/era5.zarr?" in str(source_checks._absent(clone, "w", "data/era.zarr", known))
+    assert "git does not track data/era5.zarr" in str(
+        source_checks._absent(clone, "w", "data/era5.zarr", known)
+    )
+    assert "did you mean data/era5.zarr?" in str(
+        source_checks._absent(clone, "w", "data/era.zarr", known)
+    )
 
 
 def test_a_missing_archive_is_not_to_be_declared() -> None:
     datastore = {"inputs": {"weather": {"path": "data/era.zarr"}}}
     assert named_paths.check_dependencies(datastore, ["data/era5.zarr"])
-    assert not named_paths.check_dependencies(datastore, ["data/era5.zarr"], exists=lambda _path: False)
+    assert not named_paths.check_dependencies(
+        datastore, ["data/era5.zarr"], exists=lambda _path: False
+    )

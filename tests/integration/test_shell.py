@@ -26,7 +26,9 @@ os._exit(0)
 """
 
 
-def run(folder: Path, *commands: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *commands: str, before: str = "pass"
+) -> subprocess.CompletedProcess[str]:
     """Run commands as a stage's; nothing that they leave behind can keep us waiting."""
     (folder / "said.txt").touch()
     with (folder / "said.txt").open("w") as said:
@@ -36,7 +38,11 @@ def run(folder: Path, *commands: str, before: str = "pass") -> subprocess.Comple
 
 def left(mark: str) -> list[psutil.Process]:
     """Return the processes that carry a mark among their arguments, and end them."""
-    found = [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
+    found = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if mark in (process.info["cmdline"] or [])
+    ]
     for process in found:
         process.kill()
     return found
@@ -56,14 +62,27 @@ def test_a_process_that_no_list_names_is_ended_with_the_stage(tmp_path: Path):
     before = "real, first = shell.psutil.Process.children, iter([lambda _: []])"
     before += "; shell.psutil.Process.children = lambda self: next(first, real)(self)"
     mark = f"{tmp_path}-left"
-    assert run(tmp_path, f"{sys.executable} -c 'import time; time.sleep(60)' {mark} &", before=before).returncode == 0
+    assert (
+        run(
+            tmp_path,
+            f"{sys.executable} -c 'import time; time.sleep(60)' {mark} &",
+            before=before,
+        ).returncode
+        == 0
+    )
     assert not left(mark)
 
 
 def test_results_do_not_count_while_somebody_can_write_to_them(tmp_path: Path):
-    before = "shell.GRACE_SECONDS = 0.3; shell.psutil.Process.send_signal = lambda *_: None"
+    before = (
+        "shell.GRACE_SECONDS = 0.3; shell.psutil.Process.send_signal = lambda *_: None"
+    )
     mark = f"{tmp_path}-left"
-    done = run(tmp_path, f"{sys.executable} -c 'import time; time.sleep(60)' {mark} &", before=before)
+    done = run(
+        tmp_path,
+        f"{sys.executable} -c 'import time; time.sleep(60)' {mark} &",
+        before=before,
+    )
     [process] = left(mark)
     assert done.returncode == 1
     assert f"cannot be ended ({process.pid})" in (tmp_path / "said.txt").read_text()

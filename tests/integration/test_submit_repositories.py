@@ -37,7 +37,9 @@ def saved(toy: Experiment, name: str, path: str) -> str:
 
 def clean_after_apply(toy: Experiment, name: str) -> None:
     toy.ok("dvc", "exp", "apply", name)
-    assert "changed" not in toy.ok("dvc", "status", "make", "grow").replace("always changed", "")
+    assert "changed" not in toy.ok("dvc", "status", "make", "grow").replace(
+        "always changed", ""
+    )
 
 
 def test_large_parameter_files_are_each_experiment_s_own(made: Experiment):
@@ -73,12 +75,19 @@ def test_data_that_dvc_tracks_are_inputs_and_changed_ones_are_refused(made: Expe
     (made.root / "extra.txt").unlink()
     (made.root / "extra.txt").write_text("two\n")
     refused = made.command("mllam-exps", "submit", "-n", "changed")
-    assert (refused.returncode, "was changed since `dvc add`" in refused.stdout) == (2, True), refused.stdout
+    assert (refused.returncode, "was changed since `dvc add`" in refused.stdout) == (
+        2,
+        True,
+    ), refused.stdout
 
 
-def test_a_dvc_repository_in_a_folder_of_a_git_repository(made: Experiment, tmp_path: Path):
+def test_a_dvc_repository_in_a_folder_of_a_git_repository(
+    made: Experiment, tmp_path: Path
+):
     top = tmp_path / "top"
-    shutil.copytree(made.root, top / "inner", ignore=shutil.ignore_patterns(".git", ".dvc", "cache"))
+    shutil.copytree(
+        made.root, top / "inner", ignore=shutil.ignore_patterns(".git", ".dvc", "cache")
+    )
     inner = Experiment(top / "inner", made.environ)
     subprocess.run(["git", "init", "-q", "-b", "main", str(top)], check=True)
     inner.ok("dvc", "init", "-q", "--subdir")
@@ -90,7 +99,15 @@ def test_a_dvc_repository_in_a_folder_of_a_git_repository(made: Experiment, tmp_
 
 
 def test_two_spellings_of_a_file_are_one_file(made: Experiment):
-    submit(made, "-n", "two", "-S", "toy.yaml:grow.epochs=2", "-S", "./toy.yaml:grow.seconds=0.05")
+    submit(
+        made,
+        "-n",
+        "two",
+        "-S",
+        "toy.yaml:grow.epochs=2",
+        "-S",
+        "./toy.yaml:grow.seconds=0.05",
+    )
     settled(made, "two")
     values = yaml.safe_load(saved(made, "two", "toy.yaml"))["grow"]
     assert (values["epochs"], values["seconds"]) == (2, 0.05)
@@ -103,7 +120,9 @@ def test_a_parameter_file_may_be_a_link(made: Experiment):
     submit(made, "-n", "linked", "-S", "toy.yaml:grow.epochs=2")
     assert settled(made, "linked")["linked"]["state"] == "done"
     assert yaml.safe_load(saved(made, "linked", "real.yaml"))["grow"]["epochs"] == 2
-    assert "120000" in made.ok("git", "ls-tree", rows(made)["linked"]["commit"], "toy.yaml")
+    assert "120000" in made.ok(
+        "git", "ls-tree", rows(made)["linked"]["commit"], "toy.yaml"
+    )
 
 
 def test_what_git_ignores_stays_out_of_the_commit(made: Experiment):
@@ -113,7 +132,9 @@ def test_what_git_ignores_stays_out_of_the_commit(made: Experiment):
     settled(made, "submitted")
     refs = {
         line.rsplit("/", 1)[1]: line
-        for line in made.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+        for line in made.ok(
+            "git", "for-each-ref", "--format=%(refname)", "refs/exps"
+        ).split()
     }
     assert made.ok("git", "diff", "--stat", refs["waited"], refs["submitted"]) == ""
 
@@ -133,7 +154,10 @@ def test_a_repository_with_templates_and_a_matrix(made: Experiment):
 
 
 REPORT = {
-    "cmd": ["python tools/report.py > report.txt", "git rev-parse HEAD >> report.txt; echo $DVC_STAGE >> report.txt"],
+    "cmd": [
+        "python tools/report.py > report.txt",
+        "git rev-parse HEAD >> report.txt; echo $DVC_STAGE >> report.txt",
+    ],
     "deps": ["../grown.json"],
     "wdir": "reports",
     "params": [{"../toy.yaml": ["grow.epochs"]}],
@@ -167,9 +191,13 @@ def test_a_stage_with_a_command_of_its_own_is_a_job_like_any_other(made: Experim
     assert [s["state"] for s in said[0]["stages"]] == ["known", "submitted", "waits"]
     settled(made, "r-1", "r-2")
     for name, epochs in (("r-1", 1), ("r-2", 2)):
-        assert shown(made)[name]["metrics"]["reports/lines.json"]["data"] == {"lines": 1}
+        assert shown(made)[name]["metrics"]["reports/lines.json"]["data"] == {
+            "lines": 1
+        }
         clean_after_apply(made, name)
-        assert (made.root / "reports/report.txt").read_text() == f"{epochs} epochs\n{baseline}\nreport\n"
+        assert (
+            made.root / "reports/report.txt"
+        ).read_text() == f"{epochs} epochs\n{baseline}\nreport\n"
         assert "changed" not in made.ok("dvc", "status", "report")
     assert said[0]["stages"][2]["key"] in made.ok("mllam-exps", "show", "r-1")
     again = submit(made, "-n", "again", "-S", "toy.yaml:grow.epochs=2")
@@ -220,7 +248,11 @@ use:
 
 
 def _made(toy: Experiment) -> dict[Path, bytes]:
-    files = (path for path in toy.store.glob("make-*/attempts/*/outputs/**/*") if path.is_file())
+    files = (
+        path
+        for path in toy.store.glob("make-*/attempts/*/outputs/**/*")
+        if path.is_file()
+    )
     return {path: path.read_bytes() for path in files}
 
 
@@ -235,7 +267,8 @@ def test_commands_find_what_dvc_would_give_them_and_the_lock_is_dvc_s(made: Expe
     assert row["state"] == "done", [(s["stage"], s["reason"]) for s in row["stages"]]
     assert _made(made) == before, "nobody writes to what was made"
     by_us = yaml.safe_load(saved(made, "odd", "dvc.lock"))["stages"]
-    # `use` leaves a file beside its input: in a shared workspace, that is not ours to repeat.
+    # `use` leaves a file beside its input: in a shared workspace, that is not ours to
+    # repeat.
     made.ok("dvc", "repro", "all", "tool")
     by_dvc = yaml.safe_load((made.root / "dvc.lock").read_text())["stages"]
     for stage in ("all", "tool", "piece-of@a b", "piece-of@00:00"):
@@ -268,11 +301,15 @@ stubborn:
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])
-def test_a_command_that_does_not_listen_ends_with_its_attempt(made: Experiment, tmp_path: Path, how: str):
+def test_a_command_that_does_not_listen_ends_with_its_attempt(
+    made: Experiment, tmp_path: Path, how: str
+):
     place = tmp_path / "pid"
     write_stages(made, STUBBORN.format(place=place))
     submit(made, "-n", "s", "stubborn")
-    eventually(lambda: place.exists() and place.read_text().strip().isdigit(), 60, "it works")
+    eventually(
+        lambda: place.exists() and place.read_text().strip().isdigit(), 60, "it works"
+    )
     command = psutil.Process(int(place.read_text()))
     if how == "cancel":
         made.ok("mllam-exps", "cancel", "s")
@@ -300,9 +337,14 @@ def test_stages_that_no_job_can_run_are_refused(made: Experiment, stage: str):
     write_stages(made, stage)
     (made.root / "u.py").touch()
     refused = made.command("mllam-exps", "submit", "-n", "w")
-    assert (refused.returncode, WRONG[stage] in " ".join(refused.stdout.split())) == (2, True), refused.stdout
+    assert (refused.returncode, WRONG[stage] in " ".join(refused.stdout.split())) == (
+        2,
+        True,
+    ), refused.stdout
     checked = made.command("mllam-exps", "check")
-    assert (checked.returncode, checked.stdout) == (2, refused.stdout), "check looks at all that submit looks at"
+    assert (checked.returncode, checked.stdout) == (2, refused.stdout), (
+        "check looks at all that submit looks at"
+    )
 
 
 def test_a_failed_experiment_s_name_is_free_for_what_was_mended(made: Experiment):
@@ -320,11 +362,18 @@ def test_a_failed_experiment_s_name_is_free_for_what_was_mended(made: Experiment
 
 
 def test_no_file_of_the_store_is_for_everybody_to_write(made: Experiment):
-    submitted = made.command("bash", "-c", "umask 0; exec mllam-exps submit -n open -S toy.yaml:grow.epochs=1")
+    submitted = made.command(
+        "bash",
+        "-c",
+        "umask 0; exec mllam-exps submit -n open -S toy.yaml:grow.epochs=1",
+    )
     assert submitted.returncode == 0, submitted.stdout
     settled(made, "open")
     found = subprocess.run(
-        ["find", str(made.store.parent), "-perm", "-o+w", "!", "-type", "l"], capture_output=True, text=True, check=True
+        ["find", str(made.store.parent), "-perm", "-o+w", "!", "-type", "l"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert found.stdout == ""
 
@@ -337,7 +386,9 @@ def test_uncommitted_changes_are_shown(made: Experiment):
 
 
 def test_retry_beyond_max_jobs_waits_and_goes_on(made: Experiment):
-    submit(made, "-n", "r", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=1,2")
+    submit(
+        made, "-n", "r", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=1,2"
+    )
     settled(made, "r-1", "r-2")
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
     made.ok("mllam-exps", "retry", "r-*")
@@ -350,7 +401,10 @@ def test_a_cancelled_experiment_is_no_failed_one(made: Experiment):
     submit(made, "-n", "c", "-S", "toy.yaml:grow.seconds=30")
     made.ok("mllam-exps", "cancel", "c")
     said = made.command("mllam-exps", "retry", "--failed")
-    assert (said.returncode, said.stdout) == (0, "no experiment has failed: there is nothing to retry\n")
+    assert (said.returncode, said.stdout) == (
+        0,
+        "no experiment has failed: there is nothing to retry\n",
+    )
 
 
 def test_a_result_that_another_experiment_needs_is_not_made_again(toy: Experiment):
@@ -358,8 +412,13 @@ def test_a_result_that_another_experiment_needs_is_not_made_again(toy: Experimen
     submit(toy, "-n", "a", "-S", "toy.yaml:grow.seconds=0.01")
     settled(toy, "a")
     submit(toy, "-n", "b", *slow)
-    refused = toy.command("mllam-exps", "submit", "-n", "d", "--force", "-S", "toy.yaml:grow.seconds=6")
-    assert (refused.returncode, "experiment b, which is at work, needs make" in refused.stdout) == (2, True)
+    refused = toy.command(
+        "mllam-exps", "submit", "-n", "d", "--force", "-S", "toy.yaml:grow.seconds=6"
+    )
+    assert (
+        refused.returncode,
+        "experiment b, which is at work, needs make" in refused.stdout,
+    ) == (2, True)
     toy.ok("mllam-exps", "cancel", "b")
 
 
@@ -378,26 +437,44 @@ def test_other_checkouts(made: Experiment, tmp_path: Path, where: str):
     assert os.path.lexists(there.root / "dvc.yaml")
 
 
-def test_an_experiment_is_what_git_here_would_have_made_of_it(made: Experiment, tmp_path: Path):
+def test_an_experiment_is_what_git_here_would_have_made_of_it(
+    made: Experiment, tmp_path: Path
+):
     """With its own filters, a new commit of a submodule, a hook, a folder that the program makes, a lost baseline."""
     library = tmp_path / "library"
     subprocess.run(["git", "init", "-q", str(library)], check=True)
     (library / "f.txt").write_text("one\n")
     Experiment(library, made.environ).ok("git", "add", "-A")
     Experiment(library, made.environ).ok("git", "commit", "-qm", "One")
-    made.ok("git", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(library), "library")
+    made.ok(
+        "git",
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(library),
+        "library",
+    )
     (made.root / ".gitattributes").write_text("*.up filter=up\n")
     made.ok("git", "config", "filter.up.smudge", "tr a-z A-Z")
     made.ok("git", "config", "filter.up.clean", "tr A-Z a-z")
     (made.root / "in.up").write_text("HELLO\n")
-    lines = ("sleep 2; mkdir -p by/program; cat in.up library/f.txt > by/program/out.txt", "cp in.up out.up")
+    lines = (
+        "sleep 2; mkdir -p by/program; cat in.up library/f.txt > by/program/out.txt",
+        "cp in.up out.up",
+    )
     write_stages(
         made,
         f"loud: {{cmd: '{'; '.join(lines)}', deps: [in.up], outs: [by/program/out.txt, {{out.up: {{cache: false}}}}]}}",
     )
     (made.root / "library" / "f.txt").write_text("two\n")
     Experiment(made.root / "library", made.environ).ok("git", "commit", "-qam", "Two")
-    new = Experiment(made.root / "library", made.environ).ok("git", "rev-parse", "HEAD").strip()
+    new = (
+        Experiment(made.root / "library", made.environ)
+        .ok("git", "rev-parse", "HEAD")
+        .strip()
+    )
     hook = made.root / ".git/hooks/reference-transaction"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
@@ -405,12 +482,18 @@ def test_an_experiment_is_what_git_here_would_have_made_of_it(made: Experiment, 
     submit(made, "-n", "loud")
     hook.unlink()
     # Whoever may write to the store has nothing executed by whoever saves.
-    planted = f"[core]\nfsmonitor = {hook}.planted\n[filter.up]\nclean = {hook}.planted\n"
-    hook.with_name(f"{hook.name}.planted").write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    planted = (
+        f"[core]\nfsmonitor = {hook}.planted\n[filter.up]\nclean = {hook}.planted\n"
+    )
+    hook.with_name(f"{hook.name}.planted").write_text(
+        f"#!/bin/sh\ntouch {tmp_path}/executed\n"
+    )
     hook.with_name(f"{hook.name}.planted").chmod(0o755)
     [clone] = made.store.parent.glob("experiments/*/clone")
     for place in (clone, clone / "library"):
-        (place / ".git/config").write_text((place / ".git/config").read_text() + planted)
+        (place / ".git/config").write_text(
+            (place / ".git/config").read_text() + planted
+        )
         (place / ".git/info").mkdir(exist_ok=True)
         (place / ".git/info/attributes").write_text("f.txt filter=up\n")
     os.utime(clone / "library/f.txt", (0, 0))
@@ -421,7 +504,10 @@ def test_an_experiment_is_what_git_here_would_have_made_of_it(made: Experiment, 
     commit = rows(made)["loud"]["commit"]
     assert new in made.ok("git", "ls-tree", commit, "library")
     assert not (tmp_path / "executed").exists()
-    assert (saved(made, "loud", "in.up"), saved(made, "loud", "out.up")) == ("hello\n", "hello\n")
+    assert (saved(made, "loud", "in.up"), saved(made, "loud", "out.up")) == (
+        "hello\n",
+        "hello\n",
+    )
     assert saved(made, "loud", "by/program/.gitignore") == "/out.txt\n"
     assert made.ok("git", "for-each-ref", "refs/mllam-exps") == ""
     made.ok("dvc", "exp", "apply", "loud")
@@ -441,4 +527,7 @@ REFUSED = {
 def test_repositories_that_nothing_can_be_submitted_from(made: Experiment, change: str):
     made.ok("bash", "-c", change)
     refused = made.command("mllam-exps", "submit", "-n", "none")
-    assert (refused.returncode, REFUSED[change] in " ".join(refused.stdout.split())) == (2, True), refused.stdout
+    assert (
+        refused.returncode,
+        REFUSED[change] in " ".join(refused.stdout.split()),
+    ) == (2, True), refused.stdout

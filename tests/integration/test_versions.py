@@ -18,14 +18,31 @@ from mllam_exps.stages import versions
 
 def git(folder: Path, *arguments: str) -> str:
     """Run git as a user without any configuration."""
-    environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    environ = {
+        **os.environ,
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_SYSTEM": os.devnull,
+    }
     for who in ("AUTHOR", "COMMITTER"):
         environ |= {f"GIT_{who}_NAME": "a", f"GIT_{who}_EMAIL": "a@example.org"}
-    done = subprocess.run(["git", *arguments], cwd=folder, env=environ, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=environ,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return done.stdout.strip()
 
 
-def install(site: Path, name: str, version: str, direct_url: dict | None = None, record: str = "") -> None:
+def install(
+    site: Path,
+    name: str,
+    version: str,
+    direct_url: dict | None = None,
+    record: str = "",
+) -> None:
     """Make what pip leaves of an installed package."""
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
@@ -43,7 +60,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, "neural_lam", raising=False)  # another test may have imported the real one
+    monkeypatch.delitem(
+        sys.modules, "neural_lam", raising=False
+    )  # another test may have imported the real one
     return site
 
 
@@ -75,7 +94,9 @@ def test_release_and_absent(site: Path) -> None:
 def test_torch_with_its_build(site: Path) -> None:
     install(site, "torch", "2.9.0")
     (site / "torch").mkdir()
-    (site / "torch/version.py").write_text("from typing import Optional\n__version__ = '2.9.0+cu128'\ndebug = False\n")
+    (site / "torch/version.py").write_text(
+        "from typing import Optional\n__version__ = '2.9.0+cu128'\ndebug = False\n"
+    )
     assert versions.installed(["torch"])["torch"] == "2.9.0+cu128"
 
 
@@ -87,7 +108,10 @@ def test_editable_clean_and_dirty(site: Path, checkout: Path) -> None:
 
     (checkout / "neural_lam/model.py").write_text("width = 8\n")
     changed = tell()
-    assert changed.startswith(f"0.7.0+g{commit}.d") and len(changed) == len(f"0.7.0+g{commit}.d") + 8
+    assert (
+        changed.startswith(f"0.7.0+g{commit}.d")
+        and len(changed) == len(f"0.7.0+g{commit}.d") + 8
+    )
     git(checkout, "add", ".")
     assert tell() == changed, "staging changes nothing"
 
@@ -100,7 +124,9 @@ def test_editable_clean_and_dirty(site: Path, checkout: Path) -> None:
     assert tell() not in {changed, f"0.7.0+g{commit}"}, "so does one that is gone"
 
 
-def test_dirt_does_not_depend_on_git_configuration(site: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dirt_does_not_depend_on_git_configuration(
+    site: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(site, "neural-lam", "0.7.0", editable(checkout))
     (checkout / "neural_lam/model.py").write_text("width = 8\n")
     before = versions.installed(["neural-lam"])
@@ -143,7 +169,10 @@ def test_installed_from_git_and_from_a_folder(site: Path) -> None:
     )
     found = versions.installed(["torch-geometric", "zarr"])
     assert found["torch-geometric"] == "2.3.1+g0123456789ab"
-    assert found["zarr"] == "3.0+d" + hashlib.sha256(b"zarr/a.py,sha256=abc,3").hexdigest()[:8]
+    assert (
+        found["zarr"]
+        == "3.0+d" + hashlib.sha256(b"zarr/a.py,sha256=abc,3").hexdigest()[:8]
+    )
 
 
 def test_a_checkout_on_the_path_hides_the_installed_one(
@@ -165,8 +194,16 @@ def test_of_environment(tmp_path: Path) -> None:
 
 
 def test_of_environment_behind_a_talkative_wrapper() -> None:
-    wrapped = ["sh", "-c", 'echo "Loading module python/3.11"; exec "$@"', "sh", sys.executable]
-    assert versions.of_environment(wrapped)["python"] == versions.installed([])["python"]
+    wrapped = [
+        "sh",
+        "-c",
+        'echo "Loading module python/3.11"; exec "$@"',
+        "sh",
+        sys.executable,
+    ]
+    assert (
+        versions.of_environment(wrapped)["python"] == versions.installed([])["python"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,15 +224,24 @@ def test_heavy_programs_are_not_imported() -> None:
         "import sys; from mllam_exps import versions; versions.installed(); "
         "print([m for m in ('torch', 'numpy', 'xarray', 'mlflow', 'yaml', 'fsspec') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_content_is_sorted_stable_and_read_back() -> None:
     archives = {"era5": {"version": "v1", "path": "/data/era5.zarr", "metadata": None}}
     recipes = {"train": 1, "create_graph": 2}
-    text = versions.content({"torch": "2.13.0+cpu", "python": "3.11", "numpy": "2.4.6"}, recipes, archives)
+    text = versions.content(
+        {"torch": "2.13.0+cpu", "python": "3.11", "numpy": "2.4.6"}, recipes, archives
+    )
     assert text == versions.content(
-        dict(reversed([("torch", "2.13.0+cpu"), ("python", "3.11"), ("numpy", "2.4.6")])),
+        dict(
+            reversed([("torch", "2.13.0+cpu"), ("python", "3.11"), ("numpy", "2.4.6")])
+        ),
         {"create_graph": 2, "train": 1},
         {"era5": {"path": "/data/era5.zarr", "metadata": None, "version": "v1"}},
     )
@@ -208,8 +254,18 @@ def test_content_is_sorted_stable_and_read_back() -> None:
 
 
 def test_differences() -> None:
-    expected = {"torch": "2.12.0", "numpy": "2.4.6", "neural-lam": "0.7.0", "mllam-exps": {"train": 1}}
-    found = {"torch": "2.13.0+cpu", "numpy": "2.4.6", "mllam-exps": {"train": 2, "evaluate": 1}, "zarr": "3"}
+    expected = {
+        "torch": "2.12.0",
+        "numpy": "2.4.6",
+        "neural-lam": "0.7.0",
+        "mllam-exps": {"train": 1},
+    }
+    found = {
+        "torch": "2.13.0+cpu",
+        "numpy": "2.4.6",
+        "mllam-exps": {"train": 2, "evaluate": 1},
+        "zarr": "3",
+    }
     assert versions.differences(expected, found) == [
         "mllam-exps.train 2, the key says 1",
         "neural-lam absent, the key says 0.7.0",

@@ -37,7 +37,9 @@ def test_origin_of_every_kind_of_workspace(repository: Path, tmp_path: Path) -> 
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(repository), str(clone))
     (clone / ".dvc").mkdir()
-    assert origin_root(clone, {"DVC_ROOT": str(repository)}) == clone, "a leaked variable says nothing"
+    assert origin_root(clone, {"DVC_ROOT": str(repository)}) == clone, (
+        "a leaked variable says nothing"
+    )
     assert origin_root(clone, {"MLLAM_EXPS_ORIGIN": str(repository)}) == repository
     git(clone, "config", "mllam-exps.origin", str(repository))
     assert origin_root(clone, {"DVC_ROOT": str(clone)}) == repository
@@ -47,11 +49,20 @@ def test_origin_of_every_kind_of_workspace(repository: Path, tmp_path: Path) -> 
     assert origin_root(plain, {}) == plain
 
 
-def test_a_workspace_is_found_from_below_and_missed_aloud(repository: Path, tmp_path: Path) -> None:
+def test_a_workspace_is_found_from_below_and_missed_aloud(
+    repository: Path, tmp_path: Path
+) -> None:
     (repository / "dvc.yaml").write_text("stages: {}\n")
     (repository / "data").mkdir()
     here = Workspace.here({}, repository / "data")
-    assert (here.root, here.origin, here.experiment) == (repository, repository, "workspace")
-    assert Workspace.here({"DVC_EXP_NAME": "bold-okra"}, repository).experiment == "bold-okra"
+    assert (here.root, here.origin, here.experiment) == (
+        repository,
+        repository,
+        "workspace",
+    )
+    assert (
+        Workspace.here({"DVC_EXP_NAME": "bold-okra"}, repository).experiment
+        == "bold-okra"
+    )
     with pytest.raises(UsageError, match="mllam-exps init"):
         Workspace.here({}, tmp_path)

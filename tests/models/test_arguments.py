@@ -14,14 +14,18 @@ from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages.neural_lam.parameters import arguments
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
 
-SHIPPED = Path(arguments.__file__).with_name("known_arguments") / "neural-lam-0.7.0.json"
+SHIPPED = (
+    Path(arguments.__file__).with_name("known_arguments") / "neural-lam-0.7.0.json"
+)
 INTEGER = Argument("n", "--n", "int")
 INTEGERS = Argument("ns", "--ns", "int", many=True, default=[1])
 NUMBER = Argument("lr", "--lr", "float")
 TEXT = Argument("name", "--name", "str")
 TEXTS = Argument("names", "--names", "str", many=True, default=[])
 FLAG = Argument("flag", "--flag", "bool", default=False)
-CHOICE = Argument("precision", "--precision", "str", choices=("32", "16-mixed", "bf16-mixed"))
+CHOICE = Argument(
+    "precision", "--precision", "str", choices=("32", "16-mixed", "bf16-mixed")
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def shipped() -> Arguments:
         (CHOICE, "bf16-mixed", ["--precision=bf16-mixed"]),
     ],
 )
-def test_good_values_are_written_for_the_parser(argument: Argument, value: object, argv: list[str]) -> None:
+def test_good_values_are_written_for_the_parser(
+    argument: Argument, value: object, argv: list[str]
+) -> None:
     assert argument.problem(value) == ""
     assert argument.argv(value) == argv
 
@@ -63,7 +69,11 @@ def test_good_values_are_written_for_the_parser(argument: Argument, value: objec
         (INTEGER, "1", "must be an integer, not '1'"),
         (INTEGER, [1], "must be an integer, not a list"),
         (INTEGERS, [1, True], "must be an integer, not True"),
-        (INTEGERS, [], "must not be an empty list: leave the key out for neural-lam's default"),
+        (
+            INTEGERS,
+            [],
+            "must not be an empty list: leave the key out for neural-lam's default",
+        ),
         (NUMBER, False, "must be a number, not False"),
         (NUMBER, "fast", "must be a number, not 'fast'"),
         (NUMBER, "1e-3x", "must be a number, not '1e-3x'"),
@@ -85,7 +95,9 @@ def test_wrong_values_are_told(argument: Argument, value: object, problem: str) 
     assert argument.problem(value) == problem
 
 
-def test_written_arguments_are_read_back_by_a_parser_of_that_kind(shipped: Arguments) -> None:
+def test_written_arguments_are_read_back_by_a_parser_of_that_kind(
+    shipped: Arguments,
+) -> None:
     parser = argparse.ArgumentParser()
     types = {"int": int, "float": float, "str": str}
     for item in shipped.train.values():
@@ -93,7 +105,9 @@ def test_written_arguments_are_read_back_by_a_parser_of_that_kind(shipped: Argum
             parser.add_argument(item.flag, dest=item.name, action="store_true")
         else:
             nargs = "+" if item.many else None
-            parser.add_argument(item.flag, dest=item.name, type=types[item.type], nargs=nargs)
+            parser.add_argument(
+                item.flag, dest=item.name, type=types[item.type], nargs=nargs
+            )
     given = {
         "logger_project": "--seed",
         "val_steps_to_log": [1, 2],
@@ -103,21 +117,35 @@ def test_written_arguments_are_read_back_by_a_parser_of_that_kind(shipped: Argum
         "lr": 0.5,
         "precision": "bf16-mixed",
     }
-    read = parser.parse_args([word for key, value in given.items() for word in shipped.train[key].argv(value)])
+    read = parser.parse_args(
+        [
+            word
+            for key, value in given.items()
+            for word in shipped.train[key].argv(value)
+        ]
+    )
     assert {key: getattr(read, key) for key in given} == given
 
 
-def test_what_ships_has_the_choices_that_only_the_code_knows(shipped: Arguments) -> None:
+def test_what_ships_has_the_choices_that_only_the_code_knows(
+    shipped: Arguments,
+) -> None:
     assert shipped.version == "0.7.0"
     assert shipped.train["mesh_aggr"].choices == ("sum", "mean")
     assert {"wmse", "nll", "crps_gauss"} <= set(shipped.train["loss"].choices)
-    assert {"32", "16-mixed", "bf16-mixed", "64-true"} <= set(shipped.train["precision"].choices)
+    assert {"32", "16-mixed", "bf16-mixed", "64-true"} <= set(
+        shipped.train["precision"].choices
+    )
     assert shipped.train["logger_project"].flag == "--logger-project"
     assert shipped.train["val_steps_to_log"].many
     assert shipped.train["val_steps_to_log"].default == [1, 2, 3, 5, 10]
     assert shipped.train["create_gif"].type == "bool"
     assert shipped.hierarchical == ("hi_lam", "hi_lam_parallel")
-    assert shipped.graph["archetype"].choices == ("keisler", "graphcast", "hierarchical")
+    assert shipped.graph["archetype"].choices == (
+        "keisler",
+        "graphcast",
+        "hierarchical",
+    )
     assert shipped.config["ManualStateFeatureWeighting"] == ("weights",)
 
 
@@ -131,7 +159,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "mllam-exps"
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, found: arguments.Installed, answer: Arguments) -> list[str]:
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, found: arguments.Installed, answer: Arguments
+) -> list[str]:
     """Pretend that neural-lam is installed so; return the list in which each costly extraction is noted."""
     asked: list[str] = []
 
@@ -153,7 +183,9 @@ def test_a_release_that_ships_with_us_costs_nothing(
     assert not cache.exists()
 
 
-def test_another_version_is_asked_once(cache: Path, monkeypatch: pytest.MonkeyPatch, shipped: Arguments) -> None:
+def test_another_version_is_asked_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, shipped: Arguments
+) -> None:
     asked = pretend(monkeypatch, arguments.Installed("0.8.0"), shipped)
     assert arguments.known("python") == arguments.known("python") == shipped
     assert asked == ["python"]
@@ -190,7 +222,9 @@ def site(folder: Path, direct_url: dict[str, object] | None = None) -> Path:
     """Make a folder that looks like site-packages with a neural-lam in it."""
     info = folder / "neural_lam-9.9.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: neural-lam\nVersion: 9.9\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: neural-lam\nVersion: 9.9\n"
+    )
     if direct_url:
         (info / "direct_url.json").write_text(json.dumps(direct_url))
     return folder
@@ -203,14 +237,18 @@ def python_with(folder: Path, where: Path) -> Path:
     return where
 
 
-def test_the_version_in_another_environment_is_found_without_importing(tmp_path: Path) -> None:
+def test_the_version_in_another_environment_is_found_without_importing(
+    tmp_path: Path,
+) -> None:
     folder = site(tmp_path / "site")
     (folder / "neural_lam.py").write_text("raise SystemExit('imported')")
     python = python_with(folder, tmp_path / "python")
     assert arguments.installed(python) == arguments.Installed("9.9", "")
 
 
-def test_the_sources_of_an_editable_install_are_those_of_the_checkout(tmp_path: Path) -> None:
+def test_the_sources_of_an_editable_install_are_those_of_the_checkout(
+    tmp_path: Path,
+) -> None:
     checkout = tmp_path / "a checkout"
     (checkout / "neural_lam").mkdir(parents=True)
     (checkout / "neural_lam" / "train_model.py").write_text("one")
@@ -228,7 +266,9 @@ def test_a_folder_in_the_working_directory_is_not_taken_for_the_installed_one(
 ) -> None:
     python = python_with(site(tmp_path / "site"), tmp_path / "python")
     decoy = site(tmp_path / "here") / "neural_lam-9.9.dist-info"
-    (decoy / "METADATA").write_text("Metadata-Version: 2.1\nName: neural-lam\nVersion: 1.1\n")
+    (decoy / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: neural-lam\nVersion: 1.1\n"
+    )
     monkeypatch.chdir(tmp_path / "here")
     assert arguments.installed(python).version == "9.9"
 
@@ -241,12 +281,18 @@ def test_an_environment_without_neural_lam_is_told(tmp_path: Path) -> None:
         arguments.installed(tmp_path / "no-python")
 
 
-def test_a_neural_lam_that_cannot_be_imported_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_neural_lam_that_cannot_be_imported_is_told_in_one_line(
+    tmp_path: Path,
+) -> None:
     folder = site(tmp_path / "site")
     (folder / "neural_lam").mkdir()
-    (folder / "neural_lam" / "__init__.py").write_text("raise RuntimeError('torch is broken')")
+    (folder / "neural_lam" / "__init__.py").write_text(
+        "raise RuntimeError('torch is broken')"
+    )
     python = python_with(folder, tmp_path / "python")
-    with pytest.raises(MllamError, match="could not be read: RuntimeError: torch is broken"):
+    with pytest.raises(
+        MllamError, match="could not be read: RuntimeError: torch is broken"
+    ):
         arguments.extract(python)
 
 
@@ -257,7 +303,9 @@ def test_importing_costs_little() -> None:
         "assert not {'torch', 'xarray', 'numpy'} & set(sys.modules);"
         "print(time.process_time() - start)"
     )
-    seconds = min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3))
+    seconds = min(
+        float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)
+    )
     assert seconds < 0.2  # 0.03 where nothing else runs
 
 

@@ -30,7 +30,10 @@ class Toy(pl.LightningModule):
     """Logs as neural-lam's module does; goes wrong where it is told to."""
 
     def __init__(
-        self, nan_at: tuple[int, int] | None = None, nan_validation: int | None = None, ruin: int = -1
+        self,
+        nan_at: tuple[int, int] | None = None,
+        nan_validation: int | None = None,
+        ruin: int = -1,
     ) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(2, 1)
@@ -57,7 +60,9 @@ class Toy(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None: ...
 
-    def optimizer_step(self, epoch: int, index: int, optimizer: Any, closure: Any) -> None:
+    def optimizer_step(
+        self, epoch: int, index: int, optimizer: Any, closure: Any
+    ) -> None:
         optimizer.step(closure)
         if epoch == self.ruin and index == self.trainer.num_training_batches - 1:
             self.layer.weight.data[:] = float("inf")
@@ -130,8 +135,14 @@ def test_importing_costs_no_client() -> None:
         "import sys, pytorch_lightning; before = set(sys.modules); import mllam_exps.stages.neural_lam.callbacks; "
         "print(sorted(m for m in set(sys.modules) - before if not m.startswith('mllam_exps')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "mlflow" not in done.stdout and "pydantic" not in done.stdout and "dvc" not in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (
+        "mlflow" not in done.stdout
+        and "pydantic" not in done.stdout
+        and "dvc" not in done.stdout
+    )
 
 
 def test_losses_and_progress_of_a_training(scratch: Path) -> None:
@@ -141,8 +152,19 @@ def test_losses_and_progress_of_a_training(scratch: Path) -> None:
     assert [bool(row["validation"]) for row in found] == [False, True, False]
     assert all(0 <= float(row["train"]) < 100 for row in found)
     told = json.loads((scratch / "progress.json").read_text())
-    assert told == {"text": "epoch 3/3", "done": 3, "total": 3, "seconds_left": 0.0, "batch": 8, "batches": 8}
-    assert sorted(file.name for file in scratch.iterdir()) == ["checkpoints", "epochs.csv", "progress.json"]
+    assert told == {
+        "text": "epoch 3/3",
+        "done": 3,
+        "total": 3,
+        "seconds_left": 0.0,
+        "batch": 8,
+        "batches": 8,
+    }
+    assert sorted(file.name for file in scratch.iterdir()) == [
+        "checkpoints",
+        "epochs.csv",
+        "progress.json",
+    ]
 
 
 def test_resumed_rows_are_merged_and_later_ones_replaced(scratch: Path) -> None:
@@ -150,19 +172,25 @@ def test_resumed_rows_are_merged_and_later_ones_replaced(scratch: Path) -> None:
     kept = rows(scratch)
     with (scratch / "epochs.csv").open("a") as file:
         file.write("3,99,99\n4,99,99\n9,99,99\n")
-    trainer(scratch, epochs=4).fit(Toy(), data(), data(), ckpt_path=scratch / "checkpoints/last.ckpt")
+    trainer(scratch, epochs=4).fit(
+        Toy(), data(), data(), ckpt_path=scratch / "checkpoints/last.ckpt"
+    )
     found = rows(scratch)
     assert found[:2] == kept
     assert [row["epoch"] for row in found] == ["1", "2", "3", "4"]
     assert "99" not in {row["train"] for row in found}
 
 
-def test_checkpoints_know_nothing_of_them(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_know_nothing_of_them(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer(scratch, epochs=1).fit(Toy(), data(), data())
     saved = torch.load(scratch / "checkpoints/last.ckpt", weights_only=True)
     assert all(name.startswith("ModelCheckpoint") for name in saved["callbacks"])
     monkeypatch.delenv(callbacks.SCRATCH)
-    trainer(scratch, epochs=2).fit(Toy(), data(), data(), ckpt_path=scratch / "checkpoints/last.ckpt")
+    trainer(scratch, epochs=2).fit(
+        Toy(), data(), data(), ckpt_path=scratch / "checkpoints/last.ckpt"
+    )
 
 
 def test_progress_of_an_evaluation(scratch: Path) -> None:
@@ -172,7 +200,9 @@ def test_progress_of_an_evaluation(scratch: Path) -> None:
     assert not (scratch / "epochs.csv").exists()
 
 
-def test_seconds_left_is_estimated_within_the_first_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_left_is_estimated_within_the_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Clock:
         now = 0.0
 
@@ -184,7 +214,11 @@ def test_seconds_left_is_estimated_within_the_first_epoch(tmp_path: Path, monkey
     progress = callbacks.Progress(tmp_path / "progress.json", interval=0)
     told = lambda: json.loads(progress.path.read_text())  # noqa: E731
     progress.on_train_epoch_start(Fake, None)
-    assert told()["seconds_left"] is None and told()["text"] == "epoch 1/4" and told()["done"] == 0
+    assert (
+        told()["seconds_left"] is None
+        and told()["text"] == "epoch 1/4"
+        and told()["done"] == 0
+    )
     for batch in range(3):
         Clock.now += 100 if batch == 0 else 2  # the first warms up
         progress.on_train_batch_end(Fake, None, None, None, batch)
@@ -209,28 +243,46 @@ def test_progress_is_written_once_a_second_and_by_rank_zero(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("batch", "every"), [(0, 1), (5, 50), (7, 50), (2, 4)])
-def test_training_stops_at_nan_and_names_the_batch(scratch: Path, monkeypatch: Any, batch: int, every: int) -> None:
+def test_training_stops_at_nan_and_names_the_batch(
+    scratch: Path, monkeypatch: Any, batch: int, every: int
+) -> None:
     monkeypatch.setattr(callbacks.StopAtNaN.__init__, "__defaults__", (every,))
     model = Toy(nan_at=(1, batch))
-    with pytest.raises(callbacks.NotFinite, match=rf"epoch 2, batch {batch + 1}: the training loss is nan"):
+    with pytest.raises(
+        callbacks.NotFinite,
+        match=rf"epoch 2, batch {batch + 1}: the training loss is nan",
+    ):
         trainer(scratch).fit(model, data(), data())
     assert model.started[0] == 1 and model.started[1] < max(batch + every, 8)
     assert [row["epoch"] for row in rows(scratch)] == ["1"]
     saved = torch.load(scratch / "checkpoints/last.ckpt", weights_only=True)
-    assert saved["epoch"] == 0 and all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+    assert saved["epoch"] == 0 and all(
+        torch.isfinite(value).all() for value in saved["state_dict"].values()
+    )
 
 
-def test_training_stops_at_a_nan_validation_but_not_in_the_sanity_check(scratch: Path) -> None:
-    with pytest.raises(callbacks.NotFinite, match="epoch 2: the validation loss is nan"):
+def test_training_stops_at_a_nan_validation_but_not_in_the_sanity_check(
+    scratch: Path,
+) -> None:
+    with pytest.raises(
+        callbacks.NotFinite, match="epoch 2: the validation loss is nan"
+    ):
         trainer(scratch).fit(Toy(nan_validation=1), data(), data())
     for name in ("last", "best"):
-        assert torch.load(scratch / f"checkpoints/{name}.ckpt", weights_only=True)["epoch"] == 0
+        assert (
+            torch.load(scratch / f"checkpoints/{name}.ckpt", weights_only=True)["epoch"]
+            == 0
+        )
 
 
 def test_ruined_weights_are_not_saved(scratch: Path) -> None:
-    with pytest.raises(callbacks.NotFinite, match="end of epoch 2: the weights are not finite"):
+    with pytest.raises(
+        callbacks.NotFinite, match="end of epoch 2: the weights are not finite"
+    ):
         trainer(scratch, check_val_every_n_epoch=5).fit(Toy(ruin=1), data(), data())
-    assert torch.load(scratch / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
+    assert (
+        torch.load(scratch / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
+    )
 
 
 def test_a_rank_stops_with_the_one_that_saw_it() -> None:
@@ -241,10 +293,14 @@ def test_a_rank_stops_with_the_one_that_saw_it() -> None:
             reduce_boolean_decision = staticmethod(lambda decision, all: True)
 
     with pytest.raises(callbacks.NotFinite, match="another rank"):
-        callbacks.StopAtNaN(every=1).on_train_batch_end(Fake, None, {"loss": torch.tensor(1.0)}, None, 0)
+        callbacks.StopAtNaN(every=1).on_train_batch_end(
+            Fake, None, {"loss": torch.tensor(1.0)}, None, 0
+        )
 
 
-def test_a_full_disk_does_not_stop_a_training(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_stop_a_training(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
@@ -258,17 +314,29 @@ def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
+    common = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     command = [sys.executable, __file__, str(scratch), "nan" if nan else ""]
     ranks = [
-        subprocess.Popen(command, env={**common, "NODE_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            env={**common, "NODE_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(2)
     ]
     said = [rank.communicate(timeout=150)[1] for rank in ranks]
     if nan:
         assert [rank.returncode for rank in ranks] == [1, 1]
         assert "NotFinite: epoch 2, batch 2: the training loss is nan" in said[0]
-        assert "NotFinite: epoch 2" in said[1], "with a loss of its own, or with the other"
+        assert "NotFinite: epoch 2" in said[1], (
+            "with a loss of its own, or with the other"
+        )
     else:
         assert [rank.returncode for rank in ranks] == [0, 0], said
     assert len(rows(scratch)) == (1 if nan else 2)
@@ -276,6 +344,14 @@ def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
 
 if __name__ == "__main__":
     toy = Toy(nan_at=(1, 1) if sys.argv[2] and os.environ["NODE_RANK"] == "0" else None)
-    two = trainer(Path(sys.argv[1]), epochs=2, num_nodes=2, strategy="ddp", enable_progress_bar=True)
-    toy.log_dict = lambda values, **how: pl.LightningModule.log_dict(toy, values, **how, prog_bar=True)  # type: ignore[method-assign]
+    two = trainer(
+        Path(sys.argv[1]),
+        epochs=2,
+        num_nodes=2,
+        strategy="ddp",
+        enable_progress_bar=True,
+    )
+    toy.log_dict = lambda values, **how: pl.LightningModule.log_dict(
+        toy, values, **how, prog_bar=True
+    )  # type: ignore[method-assign]
     two.fit(toy, data(), data())

@@ -20,7 +20,10 @@ pytestmark = pytest.mark.models
 def test_a_good_one_says_how_far_it_is(tmp_path: Path) -> None:
     path = save(tmp_path / "last.ckpt")
     assert checkpoints.check(path, epochs=3) == checkpoints.Checkpoint(path, 3, 30, 0.5)
-    assert checkpoints.check(save(tmp_path / "unvalidated.ckpt", best=None)).best_loss is None
+    assert (
+        checkpoints.check(save(tmp_path / "unvalidated.ckpt", best=None)).best_loss
+        is None
+    )
 
 
 def test_fewer_epochs_than_asked_are_refused(tmp_path: Path) -> None:
@@ -72,7 +75,13 @@ import torch
 torch.load({str(path)!r}, weights_only=False)
 """
     environment = {**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
     assert done.returncode != 0
     assert "UnpicklingError" in done.stderr
     assert not marker.exists()
@@ -92,7 +101,8 @@ def test_the_newest_comes_first_and_takes_its_companions_along(tmp_path: Path) -
     assert (carried.parent / best.name).read_bytes() == best.read_bytes()
     assert (carried.parent / "epochs.csv").exists()
 
-    # On the time limit Lightning saves beside the checkpoints, in the middle of an epoch.
+    # On the time limit Lightning saves beside the checkpoints, in the middle of an
+    # epoch.
     on_limit = save(earlier / "train-x/hpc_ckpt_1.ckpt", epochs=3)
     assert checkpoints.find(earlier) == [on_limit, last]
     again = checkpoints.carry(earlier, tmp_path / "3")
@@ -100,7 +110,8 @@ def test_the_newest_comes_first_and_takes_its_companions_along(tmp_path: Path) -
     names = {path.name for path in again.parent.iterdir()}
     assert names == {"hpc_ckpt_1.ckpt", "last.ckpt", "min_val_loss.ckpt", "epochs.csv"}
 
-    # A third attempt that died before its first epoch left nothing but what was carried to it.
+    # A third attempt that died before its first epoch left nothing but what was carried
+    # to it.
     assert checkpoints.carry(later, tmp_path / "4") == tmp_path / "4/carried/last.ckpt"
     assert (tmp_path / "4/carried/epochs.csv").exists()
     assert checkpoints.carry(tmp_path / "none", tmp_path / "5") is None

@@ -49,7 +49,12 @@ def training(tiny: Experiment) -> dict:
 
 def test_dvc_has_something_to_show(tiny: Experiment):
     shown = tiny.ok("dvc", "exp", "show", "--csv")
-    for column in ("train_loss", "best_val_loss", "gain_over_persistence.mean", "hidden_dim"):
+    for column in (
+        "train_loss",
+        "best_val_loss",
+        "gain_over_persistence.mean",
+        "hidden_dim",
+    ):
         assert column in shown
     tiny.ok("dvc", "plots", "show", "-o", "page")
     page = (tiny.root / "page/index.html").read_text()
@@ -79,13 +84,27 @@ def test_version_file_tells_every_program(tiny: Experiment):
 
 def test_mlflow_has_all_three_programs(tiny: Experiment):
     with closing(sqlite3.connect(tiny.root / "mlflow.db")) as database:
-        runs = dict(database.execute("SELECT run_uuid, name FROM runs WHERE status = 'FINISHED'"))
+        runs = dict(
+            database.execute(
+                "SELECT run_uuid, name FROM runs WHERE status = 'FINISHED'"
+            )
+        )
         tags = database.execute("SELECT run_uuid, key, value FROM tags").fetchall()
-        metrics = {key for (key,) in database.execute("SELECT DISTINCT key FROM metrics")}
-        [artifacts] = set(database.execute("SELECT artifact_location FROM experiments WHERE experiment_id != 0"))
+        metrics = {
+            key for (key,) in database.execute("SELECT DISTINCT key FROM metrics")
+        }
+        [artifacts] = set(
+            database.execute(
+                "SELECT artifact_location FROM experiments WHERE experiment_id != 0"
+            )
+        )
     kinds = {name.partition("-")[0]: run for run, name in runs.items()}
     assert set(kinds) == {"prepare", "train", "eval"}
-    for kind, stage in (("prepare", "prepare_dataset"), ("train", "train"), ("eval", "evaluate")):
+    for kind, stage in (
+        ("prepare", "prepare_dataset"),
+        ("train", "train"),
+        ("eval", "evaluate"),
+    ):
         of_run = {key: value for run, key, value in tags if run == kinds[kind]}
         assert of_run["stage"] == stage
         assert of_run["machine"] == "local"
@@ -98,12 +117,24 @@ def test_mlflow_has_all_three_programs(tiny: Experiment):
     assert not (tiny.root / "mlruns").exists()
 
 
-def test_one_parameter_changed_and_shared_between_clones(tiny: Experiment, tmp_path: Path):
+def test_one_parameter_changed_and_shared_between_clones(
+    tiny: Experiment, tmp_path: Path
+):
     path = str(tmp_path / "shared folder")
     tiny.ok("git", "init", "-q", "--bare", path)
-    # Before the experiment: DVC 3.67 pushes the data of those only whose own .dvc/config knows the remote.
+    # Before the experiment: DVC 3.67 pushes the data of those only whose own
+    # .dvc/config knows the remote.
     tiny.ok("dvc", "remote", "add", "-d", "localshare", path)
-    out = tiny.ok("dvc", "exp", "run", "-n", "narrow", "-S", "data/training_params.yaml:hidden_dim=8", timeout=600)
+    out = tiny.ok(
+        "dvc",
+        "exp",
+        "run",
+        "-n",
+        "narrow",
+        "-S",
+        "data/training_params.yaml:hidden_dim=8",
+        timeout=600,
+    )
     assert "Stage 'prepare_dataset' didn't change, skipping" in out
     assert "narrow" in tiny.ok("dvc", "exp", "list")
     tiny.ok("dvc", "exp", "push", path, "narrow")
@@ -125,22 +156,44 @@ def test_one_parameter_changed_and_shared_between_clones(tiny: Experiment, tmp_p
 @pytest.mark.long
 def test_a_queue_of_experiments(tiny: Experiment):
     runs = {stage: len(tiny.runs(stage)) for stage in RESULTS}
-    # Width 8 is known from the test before: its queued experiment collects all, the other one shares the dataset.
-    tiny.ok("dvc", "exp", "run", "--queue", "-S", "data/training_params.yaml:hidden_dim=2,8")
+    # Width 8 is known from the test before: its queued experiment collects all, the
+    # other one shares the dataset.
+    tiny.ok(
+        "dvc", "exp", "run", "--queue", "-S", "data/training_params.yaml:hidden_dim=2,8"
+    )
     tiny.ok("dvc", "queue", "start", "-j", "2")
-    eventually(lambda: tiny.ok("dvc", "queue", "status").count("Success") == 2, 600, "both experiments are done")
+    eventually(
+        lambda: tiny.ok("dvc", "queue", "status").count("Success") == 2,
+        600,
+        "both experiments are done",
+    )
     grown = {stage: len(tiny.runs(stage)) - before for stage, before in runs.items()}
     assert grown == {"prepare_dataset": 0, "create_graph": 0, "train": 1, "evaluate": 1}
     with closing(sqlite3.connect(tiny.root / "mlflow.db")) as database:
-        [trained] = database.execute("SELECT count(*) FROM runs WHERE name LIKE 'train-%' AND status = 'FINISHED'")
-    assert trained[0] == len(tiny.runs("train")), "queued experiments are tracked in the user's own database"
+        [trained] = database.execute(
+            "SELECT count(*) FROM runs WHERE name LIKE 'train-%' AND status = 'FINISHED'"
+        )
+    assert trained[0] == len(tiny.runs("train")), (
+        "queued experiments are tracked in the user's own database"
+    )
 
 
 @pytest.mark.long
 def test_the_queue_of_the_readme(tiny: Experiment):
-    tiny.ok("dvc", "exp", "run", "--queue", "-S", "data/training_params.yaml:hidden_dim=1,2,4,8,16")
+    tiny.ok(
+        "dvc",
+        "exp",
+        "run",
+        "--queue",
+        "-S",
+        "data/training_params.yaml:hidden_dim=1,2,4,8,16",
+    )
     tiny.ok("dvc", "queue", "start")
-    eventually(lambda: tiny.ok("dvc", "queue", "status").count("Success") >= 5, 1000, "five experiments are done")
+    eventually(
+        lambda: tiny.ok("dvc", "queue", "status").count("Success") >= 5,
+        1000,
+        "five experiments are done",
+    )
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint(tiny: Experiment):
@@ -169,7 +222,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint(tiny: Experiment):
     assert "going on from" in log
     assert training(tiny)["epochs"] == 15
     losses = (tiny.root / "plots/loss.csv").read_text().splitlines()
-    assert [line.partition(",")[0] for line in losses[1:]] == [str(n) for n in range(1, 16)]
+    assert [line.partition(",")[0] for line in losses[1:]] == [
+        str(n) for n in range(1, 16)
+    ]
     tiny.ok("git", "restore", ".")
 
 
@@ -187,14 +242,18 @@ def test_an_experiment_that_cannot_work_is_refused_before_it_starts(tiny: Experi
     before = len(list(tiny.store.iterdir()))
     datastore = tiny.root / "data/datastore.yaml"
     config = yaml.safe_load(datastore.read_text())
-    config["inputs"]["weather"]["coord_ranges"] = {"x": {"start": 0.0, "end": 390_000.0}}
+    config["inputs"]["weather"]["coord_ranges"] = {
+        "x": {"start": 0.0, "end": 390_000.0}
+    }
     datastore.write_text(yaml.safe_dump(config, sort_keys=False))
     done = tiny.command("dvc", "exp", "run")
     assert done.returncode != 0
     assert "no interior is left" in done.stdout
     assert "Traceback" not in done.stdout
     tiny.ok("git", "restore", ".")
-    done = tiny.command("dvc", "exp", "run", "-S", "data/training_params.yaml:val_steps_to_log=[99]")
+    done = tiny.command(
+        "dvc", "exp", "run", "-S", "data/training_params.yaml:val_steps_to_log=[99]"
+    )
     assert "val_steps_to_log" in done.stdout
     assert done.returncode != 0
     assert len(list(tiny.store.iterdir())) == before
@@ -222,6 +281,14 @@ def test_wandb_works_offline(tiny: Experiment):
 
 
 def test_no_process_of_ours_is_left(tiny: Experiment):
-    left = [p for p in psutil.process_iter(["cmdline"]) if str(tiny.root) in " ".join(p.info["cmdline"] or [])]
-    left = [p for p in left if p.pid != os.getpid() and "mllam_exps.attempt" in " ".join(p.info["cmdline"])]
+    left = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if str(tiny.root) in " ".join(p.info["cmdline"] or [])
+    ]
+    left = [
+        p
+        for p in left
+        if p.pid != os.getpid() and "mllam_exps.attempt" in " ".join(p.info["cmdline"])
+    ]
     assert left == []

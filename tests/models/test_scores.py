@@ -28,13 +28,20 @@ def small_dataset(times: int = 12, **more: int) -> Any:
     import xarray as xr
 
     rng = np.random.default_rng(0)
-    x, y = (part.ravel() for part in np.meshgrid(np.arange(63.0), np.arange(62.0), indexing="ij"))
+    x, y = (
+        part.ravel()
+        for part in np.meshgrid(np.arange(63.0), np.arange(62.0), indexing="ij")
+    )
     order = rng.permutation(len(x))
     dims = ("time", *more, "grid_index", "state_feature")
     shape = (times, *more.values(), len(x), 2)
     time = np.datetime64("2025-01-01", "ns") + np.arange(times) * np.timedelta64(3, "h")
     state = rng.normal(size=shape).astype("float32")
-    limits = [["2025-01-01T00", "2025-01-01T06"], ["2025-01-01T06", "2025-01-09"], ["2025-01-01", "2025-01-09"]]
+    limits = [
+        ["2025-01-01T00", "2025-01-01T06"],
+        ["2025-01-01T06", "2025-01-09"],
+        ["2025-01-01", "2025-01-09"],
+    ]
     return xr.Dataset(
         {
             "state": (dims, state),
@@ -66,12 +73,16 @@ def test_persistence_is_the_plain_computation(past: int) -> None:
     import numpy as np
 
     dataset = small_dataset()
-    rmse, mae = scores.persistence(dataset, Sampling("test", steps=2, past=past, future=1))
+    rmse, mae = scores.persistence(
+        dataset, Sampling("test", steps=2, past=past, future=1)
+    )
     values = dataset["state"].values[:, scores.interior(dataset)].astype("float64")
     begins = range(max(2, past) - 1, 12 - 2 - 1)
     for step in (1, 2):
         errors = np.array([values[begin + step] - values[begin] for begin in begins])
-        np.testing.assert_allclose(rmse[step - 1], np.sqrt((errors**2).mean(axis=(0, 1))))
+        np.testing.assert_allclose(
+            rmse[step - 1], np.sqrt((errors**2).mean(axis=(0, 1)))
+        )
         np.testing.assert_allclose(mae[step - 1], np.abs(errors).mean(axis=(0, 1)))
 
 
@@ -81,9 +92,16 @@ def test_members_of_an_ensemble_are_forecasts_of_their_own() -> None:
 
     dataset = small_dataset(ensemble_member=2)
     both, _ = scores.persistence(dataset, Sampling("test", steps=2))
-    each = [scores.persistence(dataset.isel(ensemble_member=[m]), Sampling("test", steps=2))[0] for m in (0, 1)]
+    each = [
+        scores.persistence(
+            dataset.isel(ensemble_member=[m]), Sampling("test", steps=2)
+        )[0]
+        for m in (0, 1)
+    ]
     np.testing.assert_allclose(both**2, (each[0] ** 2 + each[1] ** 2) / 2)
-    first, _ = scores.persistence(dataset, Sampling("test", steps=2, single_member=True))
+    first, _ = scores.persistence(
+        dataset, Sampling("test", steps=2, single_member=True)
+    )
     np.testing.assert_allclose(first, each[0])
 
 
@@ -123,7 +141,10 @@ def test_the_summary_is_three_numbers_a_variable() -> None:
     ("rows", "reason"),
     [
         (ROWS[:3], "no score of t2m at 12 h"),
-        ([*ROWS[:3], Score("t2m", "K", 12, float("nan"), 1, 1, 1)], "rmse of t2m at 12 h is nan"),
+        (
+            [*ROWS[:3], Score("t2m", "K", 12, float("nan"), 1, 1, 1)],
+            "rmse of t2m at 12 h is nan",
+        ),
         ([*ROWS, Score("t2m", "K", 18, 1, 1, 1, 1)], "5 scores, 4 were expected"),
     ],
 )
@@ -142,7 +163,9 @@ def test_the_report_shows_gain_and_loss(
         report.show(as_json=False)
     scores.write_csv(tmp_path / "plots/scores.csv", ROWS)
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/train.json").write_text('{"epochs": 20, "best_epoch": 18, "best_val_loss": 0.25}')
+    (tmp_path / "metrics/train.json").write_text(
+        '{"epochs": 20, "best_epoch": 18, "best_val_loss": 0.25}'
+    )
     (tmp_path / "plots/forecasts").mkdir()
     for name in ("t2m_x_+006h.png", "msl_x_+006h.png", "notes.txt"):
         (tmp_path / "plots/forecasts" / name).touch()
@@ -160,4 +183,7 @@ def test_the_report_shows_gain_and_loss(
     found = json.loads(capsys.readouterr().out)
     assert found["scores"][0]["gain"] == pytest.approx(0.2)
     assert found["training"]["best_epoch"] == 18
-    assert found["pictures"] == ["plots/forecasts/msl_x_+006h.png", "plots/forecasts/t2m_x_+006h.png"]
+    assert found["pictures"] == [
+        "plots/forecasts/msl_x_+006h.png",
+        "plots/forecasts/t2m_x_+006h.png",
+    ]

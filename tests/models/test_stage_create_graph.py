@@ -33,8 +33,12 @@ def write_graph(directory: Path, levels: int = 1, nodes: int = 4) -> Path:
         made = [edges() for _ in range(count or 1)]
         for place, kind in enumerate(("edge_index", "features")):
             tensors = [pair[place] for pair in made]
-            torch.save(tensors if count else tensors[0], directory / f"{name}_{kind}.pt")
-    torch.save([torch.ones(nodes, 2) for _ in range(levels)], directory / "mesh_features.pt")
+            torch.save(
+                tensors if count else tensors[0], directory / f"{name}_{kind}.pt"
+            )
+    torch.save(
+        [torch.ones(nodes, 2) for _ in range(levels)], directory / "mesh_features.pt"
+    )
     return directory
 
 
@@ -42,7 +46,9 @@ def test_good_graphs(tmp_path: Path) -> None:
     check_graph(write_graph(tmp_path / "flat"), FLAT)
     for asked in ({}, {"max_num_levels": 3}, {"max_num_levels": None}):
         directory = tmp_path / f"deep{len(asked)}{asked.get('max_num_levels')}"
-        check_graph(write_graph(directory, levels=3), {"archetype": "hierarchical", **asked})
+        check_graph(
+            write_graph(directory, levels=3), {"archetype": "hierarchical", **asked}
+        )
 
 
 @pytest.mark.parametrize(
@@ -51,15 +57,25 @@ def test_good_graphs(tmp_path: Path) -> None:
         ("g2m_edge_index.pt", None, "lacks a file"),
         ("m2g_features.pt", b"PK broken", "does not load"),
         ("m2m_features.pt", "[]", "holds no tensors"),
-        ("mesh_features.pt", "[torch.full((4, 2), float('nan'))]", "level 0 of the mesh"),
-        ("m2g_features.pt", "torch.full((5, 3), float('inf'))", "features of an edge are not finite"),
+        (
+            "mesh_features.pt",
+            "[torch.full((4, 2), float('nan'))]",
+            "level 0 of the mesh",
+        ),
+        (
+            "m2g_features.pt",
+            "torch.full((5, 3), float('inf'))",
+            "features of an edge are not finite",
+        ),
         ("g2m_edge_index.pt", "torch.zeros(2, 0, dtype=torch.int64)", "no edges"),
         ("g2m_features.pt", "torch.ones(4, 3)", "5 edges, but features of 4"),
         ("g2m_edge_index.pt", "torch.full((2, 5), -1)", "before the first"),
         ("mesh_features.pt", "[torch.ones(4, 2)] * 2", "nodes of 2 levels, edges of 1"),
     ],
 )
-def test_faults_are_refused(tmp_path: Path, file: str, content: Any, reason: str) -> None:
+def test_faults_are_refused(
+    tmp_path: Path, file: str, content: Any, reason: str
+) -> None:
     import torch
 
     directory = write_graph(tmp_path / "g")
@@ -75,7 +91,9 @@ def test_faults_are_refused(tmp_path: Path, file: str, content: Any, reason: str
 
 def test_other_levels_than_asked_for_are_refused(tmp_path: Path) -> None:
     deep = write_graph(tmp_path / "deep", levels=3)
-    with pytest.raises(CheckFailed, match="the graph has 3 levels, 4 were asked for") as refused:
+    with pytest.raises(
+        CheckFailed, match="the graph has 3 levels, 4 were asked for"
+    ) as refused:
         check_graph(deep, {"archetype": "hierarchical", "max_num_levels": 4})
     assert "dvc exp run -S graph.max_num_levels=3" in str(refused.value)
     with pytest.raises(CheckFailed, match="hierarchical graph of one level"):
@@ -110,7 +128,9 @@ def test_command_and_inputs(tmp_path: Path) -> None:
         "--archetype=keisler",
         "--mesh_node_distance=60000.0",
     ]
-    with pytest.raises(CheckFailed, match=r"data/datastore\.zarr: the input is missing") as refused:
+    with pytest.raises(
+        CheckFailed, match=r"data/datastore\.zarr: the input is missing"
+    ) as refused:
         stage.inputs(context)
     assert "dvc repro prepare_dataset" in str(refused.value)
     assert stage.carry(tmp_path, tmp_path) is None

@@ -21,29 +21,51 @@ PNG = b"\x89PNG\r\n\x1a\n"
 @pytest.fixture
 def context(tmp_path: Path) -> StageContext:
     root = synthetic.make_experiment(tmp_path / "work")
-    return StageContext(root, tmp_path / "scratch", params.load(root).files, experiment="x")
+    return StageContext(
+        root, tmp_path / "scratch", params.load(root).files, experiment="x"
+    )
 
 
 def test_command(context: StageContext) -> None:
     words = stages.get("evaluate").command(context)
-    assert words[:4] == ["python", "-m", "mllam_exps.stages.neural_lam.programs.neural_lam", "evaluate"]
-    expected = ("--eval=test", "--load=saved_models/min_val_loss.ckpt", "--ar_steps_eval=2", "--hidden_dim=4")
+    assert words[:4] == [
+        "python",
+        "-m",
+        "mllam_exps.stages.neural_lam.programs.neural_lam",
+        "evaluate",
+    ]
+    expected = (
+        "--eval=test",
+        "--load=saved_models/min_val_loss.ckpt",
+        "--ar_steps_eval=2",
+        "--hidden_dim=4",
+    )
     assert set(expected) <= set(words)
     assert not any("checkpoint" in word for word in words)
 
 
 def test_sampling_follows_the_parameters(context: StageContext) -> None:
     assert sampling(context).split == "test"
-    assert (sampling(context).steps, sampling(context).past, sampling(context).limit) == (2, 1, None)
-    smoke = StageContext(context.work, context.scratch, context.params, smoke=True, nodes=2, devices=2)
+    assert (
+        sampling(context).steps,
+        sampling(context).past,
+        sampling(context).limit,
+    ) == (2, 1, None)
+    smoke = StageContext(
+        context.work, context.scratch, context.params, smoke=True, nodes=2, devices=2
+    )
     assert sampling(smoke).limit == 8 * 4
 
 
-def test_a_missing_or_cut_off_checkpoint_is_refused_before_the_program_starts(context: StageContext) -> None:
+def test_a_missing_or_cut_off_checkpoint_is_refused_before_the_program_starts(
+    context: StageContext,
+) -> None:
     stage = stages.get("evaluate")
     for path in ("data/datastore.zarr", "data/graph/tiny"):
         (context.work / path).mkdir(parents=True)
-    with pytest.raises(CheckFailed, match=r"saved_models/min_val_loss\.ckpt: the input is missing") as refused:
+    with pytest.raises(
+        CheckFailed, match=r"saved_models/min_val_loss\.ckpt: the input is missing"
+    ) as refused:
         stage.inputs(context)
     assert "dvc repro train" in str(refused.value)
     path = save(context.work / "saved_models/min_val_loss.ckpt")

@@ -19,7 +19,8 @@ from mllam_exps.stages.contract import StageContext
 from mllam_exps.stages.neural_lam.data import zarr_check
 from mllam_exps.stages.neural_lam.programs import mllam_data_prep
 
-# zarr 3.1 warns that text, and consolidated metadata, have no specification yet; mllam-data-prep writes both.
+# zarr 3.1 warns that text, and consolidated metadata, have no specification yet;
+# mllam-data-prep writes both.
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore::Warning")]
 CONFIG = synthetic.datastore()
 
@@ -29,18 +30,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an experiment with its dataset, made by the stage's own program."""
     root = synthetic.make_experiment(tmp_path_factory.mktemp("prepare"))
     argv = stages.get("prepare_dataset").command(context(root))
-    subprocess.run([sys.executable, *argv[1:]], cwd=root, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, *argv[1:]], cwd=root, check=True, capture_output=True
+    )
     return root
 
 
 @pytest.fixture
 def dataset(made: Path, tmp_path: Path) -> Path:
     """Return a copy of the dataset to damage."""
-    return Path(shutil.copytree(made / "data/datastore.zarr", tmp_path / "datastore.zarr"))
+    return Path(
+        shutil.copytree(made / "data/datastore.zarr", tmp_path / "datastore.zarr")
+    )
 
 
 def context(root: Path) -> StageContext:
-    return StageContext(work=root, scratch=root, params={"params.yaml": {}, "data/datastore.yaml": CONFIG})
+    return StageContext(
+        work=root,
+        scratch=root,
+        params={"params.yaml": {}, "data/datastore.yaml": CONFIG},
+    )
 
 
 def rewrite(path: Path, change: Any) -> None:
@@ -58,7 +67,9 @@ def test_what_the_program_makes_is_good(made: Path) -> None:
 
 def test_a_missing_chunk_is_refused(dataset: Path) -> None:
     (dataset / "state/c/0/3/0").unlink()
-    with pytest.raises(CheckFailed, match=r"'state' lacks 1 of its 8 chunks, the first 'c/0/3/0'"):
+    with pytest.raises(
+        CheckFailed, match=r"'state' lacks 1 of its 8 chunks, the first 'c/0/3/0'"
+    ):
         zarr_check.check_dataset(dataset, CONFIG)
 
 
@@ -68,7 +79,9 @@ def test_an_empty_chunk_is_refused(dataset: Path) -> None:
         zarr_check.check_dataset(dataset, CONFIG)
 
 
-def test_a_dataset_not_written_to_its_end_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_a_dataset_not_written_to_its_end_is_refused(
+    dataset: Path, tmp_path: Path
+) -> None:
     metadata = json.loads((dataset / "zarr.json").read_text())
     metadata.pop("consolidated_metadata")
     (dataset / "zarr.json").write_text(json.dumps(metadata))
@@ -112,10 +125,16 @@ CONSTANT = r"t2m {} of the split train \(state__train__{} is 0.0\): .*\n.*leave 
     [
         (float("nan"), "mean", "state__train__mean of t2m is nan"),
         (0.0, "std", CONSTANT.format("has one value everywhere, at all times", "std")),
-        (0.0, "diff_std", CONSTANT.format("never changes from one time to the next", "diff_std")),
+        (
+            0.0,
+            "diff_std",
+            CONSTANT.format("never changes from one time to the next", "diff_std"),
+        ),
     ],
 )
-def test_unusable_statistics_are_refused(dataset: Path, value: float, kind: str, message: str) -> None:
+def test_unusable_statistics_are_refused(
+    dataset: Path, value: float, kind: str, message: str
+) -> None:
     def spoil(ds: Any) -> Any:
         ds[f"state__train__{kind}"][1] = value
         return ds
@@ -125,9 +144,13 @@ def test_unusable_statistics_are_refused(dataset: Path, value: float, kind: str,
         zarr_check.check_dataset(dataset, CONFIG)
 
 
-def test_what_is_not_finite_is_counted_and_refused_unless_it_is_allowed(dataset: Path) -> None:
+def test_what_is_not_finite_is_counted_and_refused_unless_it_is_allowed(
+    dataset: Path,
+) -> None:
     def spoil(ds: Any) -> Any:
-        ds["state"].loc[{"time": ["2025-12-02T06:00", "2025-12-07T00:00"], "state_feature": "t2m"}] = float("nan")
+        ds["state"].loc[
+            {"time": ["2025-12-02T06:00", "2025-12-07T00:00"], "state_feature": "t2m"}
+        ] = float("nan")
         ds["state"][{"time": -1, "grid_index": 5, "state_feature": 0}] = float("inf")
         ds["static"][{"grid_index": slice(3)}] = float("nan")
         return ds
@@ -144,7 +167,10 @@ def test_what_is_not_finite_is_counted_and_refused_unless_it_is_allowed(dataset:
     )
     config = synthetic.datastore()
     config["extra"]["missing_values"] = ["t2m", "lsm"]
-    with pytest.raises(CheckFailed, match="missing or infinite values: msl of state, 1 of 40320 in test"):
+    with pytest.raises(
+        CheckFailed,
+        match="missing or infinite values: msl of state, 1 of 40320 in test",
+    ):
         zarr_check.check_dataset(dataset, config)
     config["extra"]["missing_values"] = ["t2m", "lsm", "msl"]
     zarr_check.check_dataset(dataset, config)
@@ -162,8 +188,12 @@ def test_a_grid_without_interior_is_refused(dataset: Path) -> None:
         zarr_check.check_dataset(dataset, CONFIG)
 
 
-@pytest.mark.parametrize("options", [{"zarr_format": 2}, {"zarr_format": 3}, {"shards": (4, 4)}])
-def test_chunks_are_counted_in_every_format(tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"zarr_format": 2}, {"zarr_format": 3}, {"shards": (4, 4)}]
+)
+def test_chunks_are_counted_in_every_format(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
     import numpy as np
     import zarr
 
@@ -172,7 +202,11 @@ def test_chunks_are_counted_in_every_format(tmp_path: Path, options: dict[str, A
     array = group.create_array("a", shape=(7, 4), chunks=(2, 2), dtype="f4", **options)
     array[:] = np.arange(1, 29).reshape(7, 4)
     zarr_check.check_chunks(root)
-    files = [path for path in (root / "a").rglob("*") if path.is_file() and not path.name.startswith((".z", "zarr"))]
+    files = [
+        path
+        for path in (root / "a").rglob("*")
+        if path.is_file() and not path.name.startswith((".z", "zarr"))
+    ]
     assert len(files) == (2 if "shards" in options else 8)
     files[-1].unlink()
     with pytest.raises(CheckFailed, match=f"lacks 1 of its {len(files)} chunks"):
@@ -181,11 +215,15 @@ def test_chunks_are_counted_in_every_format(tmp_path: Path, options: dict[str, A
 
 def test_missing_sources_are_named_before_anything_starts(tmp_path: Path) -> None:
     stage = stages.get("prepare_dataset")
-    with pytest.raises(CheckFailed, match=r"data/datastore\.yaml: the input is missing"):
+    with pytest.raises(
+        CheckFailed, match=r"data/datastore\.yaml: the input is missing"
+    ):
         stage.inputs(context(tmp_path))
     (tmp_path / "data").mkdir()
     (tmp_path / "data/datastore.yaml").touch()
-    with pytest.raises(CheckFailed, match=r"examples/tiny/tiny\.zarr: the source data are missing"):
+    with pytest.raises(
+        CheckFailed, match=r"examples/tiny/tiny\.zarr: the source data are missing"
+    ):
         stage.inputs(context(tmp_path))
     remote = synthetic.datastore("https://example.org/weather.zarr")
     stage.inputs(StageContext(tmp_path, tmp_path, {"data/datastore.yaml": remote}))
@@ -200,13 +238,17 @@ def test_cores_are_those_of_the_allocation(monkeypatch: pytest.MonkeyPatch) -> N
     assert mllam_data_prep.cores() == everything
 
 
-def test_progress_is_told_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_by_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mllam_data_prep, "INTERVAL_S", 0.01)
     stop = threading.Event()
     output = tmp_path / "out.zarr"
     output.mkdir()
     (output / "chunk").write_bytes(b"x" * 12345)
-    thread = threading.Thread(target=mllam_data_prep.report, args=(output, tmp_path, stop))
+    thread = threading.Thread(
+        target=mllam_data_prep.report, args=(output, tmp_path, stop)
+    )
     thread.start()
     progress = tmp_path / "progress.json"
     for _ in range(500):
@@ -218,6 +260,8 @@ def test_progress_is_told_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert json.loads(progress.read_text()) == {"text": "12.3 kB written in 1 files"}
 
 
-@pytest.mark.parametrize(("stage", "has"), [("train", True), ("prepare_dataset", False), ("evaluate", False)])
+@pytest.mark.parametrize(
+    ("stage", "has"), [("train", True), ("prepare_dataset", False), ("evaluate", False)]
+)
 def test_only_a_training_goes_on_from_a_checkpoint(stage: str, has: bool):
     assert stages.has_checkpoints(stage) is has

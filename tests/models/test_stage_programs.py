@@ -47,7 +47,9 @@ class Made:
 
 def context(root: Path, scratch: Path, **options: Any) -> StageContext:
     scratch.mkdir(parents=True, exist_ok=True)
-    return StageContext(root, scratch, params.load(root).files, experiment="tiny", **options)
+    return StageContext(
+        root, scratch, params.load(root).files, experiment="tiny", **options
+    )
 
 
 def start(stage: str, run: StageContext, *more: str) -> subprocess.Popen[bytes]:
@@ -55,14 +57,20 @@ def start(stage: str, run: StageContext, *more: str) -> subprocess.Popen[bytes]:
     argv = [sys.executable, *stages.get(stage).command(run)[1:], *more]
     server = f"sqlite:///{run.scratch.parent}/mlflow.db"
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("MLLAM_EXPS", "CARTOPY"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MLLAM_EXPS", "CARTOPY"))
+        },
         "MLLAM_EXPS_SCRATCH": str(run.scratch),
         "MLLAM_EXPS_STAGE": stage,
         "MLFLOW_TRACKING_URI": server,
         "XDG_DATA_HOME": str(run.scratch / "no-shapefiles"),
     }
     with (run.scratch / "log.txt").open("wb") as log:
-        return subprocess.Popen(argv, cwd=run.work, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            argv, cwd=run.work, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def complete(stage: str, run: StageContext) -> Path:
@@ -88,7 +96,10 @@ def give_unbeatable_loss(path: Path) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     top = tmp_path_factory.mktemp("programs")
     root = synthetic.make_experiment(top / "work")
-    scratch = {name: complete(name, context(root, top / name)) for name in ("prepare_dataset", "create_graph")}
+    scratch = {
+        name: complete(name, context(root, top / name))
+        for name in ("prepare_dataset", "create_graph")
+    }
 
     first = context(root, top / "train-1")
     program = start("train", first)
@@ -103,7 +114,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     give_unbeatable_loss(carried.with_name("min_val_loss.ckpt"))
     losses = carried.with_name("epochs.csv").read_text()
     epochs = checkpoints.describe(carried).epochs
-    scratch["train"] = complete("train", context(root, top / "train-2", resume_from=carried))
+    scratch["train"] = complete(
+        "train", context(root, top / "train-2", resume_from=carried)
+    )
     scratch["evaluate"] = complete("evaluate", context(root, top / "evaluate"))
     return Made(root, scratch, epochs, losses)
 
@@ -112,7 +125,11 @@ def test_every_declared_output_is_there(made: Made) -> None:
     pipeline = yaml.safe_load((made.root / "dvc.yaml").read_text())
     for name in stages.NAMES:
         stage = pipeline["stages"][name]
-        for output in [*stage["outs"], *stage.get("metrics", []), *stage.get("plots", [])]:
+        for output in [
+            *stage["outs"],
+            *stage.get("metrics", []),
+            *stage.get("plots", []),
+        ]:
             path = output if isinstance(output, str) else next(iter(output))
             assert (made.root / path).exists(), path
 
@@ -131,9 +148,14 @@ def test_the_best_checkpoint_of_an_earlier_attempt_is_not_forgotten(made: Made) 
     best = checkpoints.describe(made.root / "saved_models/min_val_loss.ckpt")
     assert best.best_loss == UNBEATEN
     assert best.epochs <= made.killed_epochs + 1
-    assert checkpoints.describe(made.root / "saved_models/last.ckpt").best_loss == UNBEATEN
+    assert (
+        checkpoints.describe(made.root / "saved_models/last.ckpt").best_loss == UNBEATEN
+    )
     folder = made.scratch["train"] / "train-tiny/checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "min_val_loss.ckpt"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "last.ckpt",
+        "min_val_loss.ckpt",
+    ]
 
 
 def test_logs_are_for_reading(made: Made) -> None:
@@ -149,8 +171,11 @@ def test_logs_are_for_reading(made: Made) -> None:
 
 def test_pictures_are_named_by_variable_time_and_lead(made: Made) -> None:
     names = sorted(path.name for path in (made.root / "plots/forecasts").iterdir())
-    # The test split begins at 12 h; the second of two initial states is the forecast's time.
-    assert names == [f"{v}_2025-12-08T18_+{h:03d}h.png" for v in ("msl", "t2m") for h in (6, 12)]
+    # The test split begins at 12 h; the second of two initial states is the forecast's
+    # time.
+    assert names == [
+        f"{v}_2025-12-08T18_+{h:03d}h.png" for v in ("msl", "t2m") for h in (6, 12)
+    ]
 
 
 def test_persistence_is_scored_as_neural_lam_scores(made: Made) -> None:
@@ -164,7 +189,9 @@ def test_persistence_is_scored_as_neural_lam_scores(made: Made) -> None:
     _, datastore = load_config_and_datastore(str(made.root / "data/config.yaml"))
     samples = WeatherDataset(datastore, split="test", ar_steps=2)
     statistics = datastore.get_standardization_dataarray("state")
-    mean, std = (torch.tensor(statistics[f"state_{kind}"].values) for kind in ("mean", "std"))
+    mean, std = (
+        torch.tensor(statistics[f"state_{kind}"].values) for kind in ("mean", "std")
+    )
     inside = torch.tensor(datastore.boundary_mask.values) == 0
     errors: dict[str, list[Any]] = {"mse": [], "mae": []}
     for initial, target, _, _ in samples:
@@ -172,7 +199,9 @@ def test_persistence_is_scored_as_neural_lam_scores(made: Made) -> None:
         for name, found in errors.items():
             metric = metrics.get_metric(name)
             truth = (target - mean) / std
-            found.append(metric(prediction, truth, torch.ones(2), mask=inside, sum_vars=False))
+            found.append(
+                metric(prediction, truth, torch.ones(2), mask=inside, sum_vars=False)
+            )
     rmse = torch.sqrt(torch.stack(errors["mse"]).mean(dim=0)) * std
     mae = torch.stack(errors["mae"]).mean(dim=0) * std
 
@@ -184,12 +213,16 @@ def test_persistence_is_scored_as_neural_lam_scores(made: Made) -> None:
     np.testing.assert_allclose([row.rmse for row in rows], written.T.ravel())
 
 
-def test_what_neural_lam_swallows_is_a_failure_and_code_in_a_checkpoint_never_runs(made: Made, tmp_path: Path) -> None:
+def test_what_neural_lam_swallows_is_a_failure_and_code_in_a_checkpoint_never_runs(
+    made: Made, tmp_path: Path
+) -> None:
     """Loading the checkpoint raises inside neural-lam's ``main``, which logs every exception and would exit 0."""
     import torch
 
     root = tmp_path / "work"
-    shutil.copytree(made.root, root, ignore=shutil.ignore_patterns("mlruns", "evaluation", "plots"))
+    shutil.copytree(
+        made.root, root, ignore=shutil.ignore_patterns("mlruns", "evaluation", "plots")
+    )
     path = root / "saved_models/min_val_loss.ckpt"
     checkpoints.allow_globals()
     content = torch.load(path, weights_only=True)

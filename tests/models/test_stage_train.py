@@ -58,8 +58,14 @@ def test_outputs_of_a_good_training(context: StageContext) -> None:
 @pytest.mark.parametrize(
     ("losses", "reason"),
     [
-        (HEADER + "1,3.0,4.0\n2,nan,3.5\n3,2.0,3.6\n", "the train loss of epoch 2 is nan"),
-        (HEADER + "1,3.0,4.0\n2,2.5,inf\n3,2.0,3.6\n", "the validation loss of epoch 2 is inf"),
+        (
+            HEADER + "1,3.0,4.0\n2,nan,3.5\n3,2.0,3.6\n",
+            "the train loss of epoch 2 is nan",
+        ),
+        (
+            HEADER + "1,3.0,4.0\n2,2.5,inf\n3,2.0,3.6\n",
+            "the validation loss of epoch 2 is inf",
+        ),
         (HEADER + "1,3.0,4.0\n3,2.0,3.6\n", "the loss of epoch 2 is missing"),
         (HEADER + "1,3.0,4.0\n2,2.5,3.5\n", "the loss of epoch 3 is missing"),
         (HEADER, "the loss of epoch 1 is missing"),
@@ -67,7 +73,9 @@ def test_outputs_of_a_good_training(context: StageContext) -> None:
         (None, "no readable losses"),
     ],
 )
-def test_bad_losses_are_refused(context: StageContext, losses: str | None, reason: str) -> None:
+def test_bad_losses_are_refused(
+    context: StageContext, losses: str | None, reason: str
+) -> None:
     path = context.scratch / "epochs.csv"
     path.unlink() if losses is None else path.write_text(losses)
     with pytest.raises(CheckFailed, match=reason):
@@ -92,7 +100,10 @@ def test_bad_checkpoints_are_refused(context: StageContext) -> None:
 @pytest.mark.models
 def test_a_training_without_validation_needs_no_best_checkpoint(tmp_path: Path) -> None:
     root = synthetic.make_experiment(tmp_path)
-    files = {**params.load(root).files, "data/training_params.yaml": {**synthetic.TRAINING, "val_interval": 5}}
+    files = {
+        **params.load(root).files,
+        "data/training_params.yaml": {**synthetic.TRAINING, "val_interval": 5},
+    }
     context = StageContext(root, root / "scratch", files)
     save(context.scratch / "train-workspace/checkpoints/last.ckpt", best=None)
     (context.scratch / "epochs.csv").write_text(HEADER + "1,3.0,\n2,2.5,\n3,2.0,\n")
@@ -114,7 +125,12 @@ def test_losses_by_validation_interval(tmp_path: Path) -> None:
 def test_command(context: StageContext) -> None:
     stage = stages.get("train")
     words = stage.command(context)
-    assert words[:4] == ["python", "-m", "mllam_exps.stages.neural_lam.programs.neural_lam", "train"]
+    assert words[:4] == [
+        "python",
+        "-m",
+        "mllam_exps.stages.neural_lam.programs.neural_lam",
+        "train",
+    ]
     assert "--epochs=3" in words
     assert "--logger_run_name=train-lr-0.1" in words
     assert f"--runs_root={context.scratch}" in words
@@ -122,14 +138,21 @@ def test_command(context: StageContext) -> None:
     assert not any(word.startswith(("--load", "--restore_opt")) for word in words)
 
     resumed = StageContext(
-        context.work, context.scratch, context.params, resume_from=context.scratch / "carried/last.ckpt"
+        context.work,
+        context.scratch,
+        context.params,
+        resume_from=context.scratch / "carried/last.ckpt",
     )
     words = stage.command(resumed)
     assert f"--load={context.scratch}/carried/last.ckpt" in words
     assert "--restore_opt" in words
 
     smoke = StageContext(context.work, context.scratch, context.params, smoke=True)
-    assert stage.command(smoke)[-3:] == ["--epochs=1", "--val_interval=1", "--num_sanity_val_steps=0"]
+    assert stage.command(smoke)[-3:] == [
+        "--epochs=1",
+        "--val_interval=1",
+        "--num_sanity_val_steps=0",
+    ]
 
 
 @pytest.mark.models
@@ -137,7 +160,9 @@ def test_a_smoke_test_is_one_epoch(context: StageContext) -> None:
     save(context.scratch / "train-workspace/checkpoints/last.ckpt", epochs=1)
     save(context.scratch / "train-workspace/checkpoints/min_val_loss.ckpt", epochs=1)
     (context.scratch / "epochs.csv").write_text(HEADER + "1,3.0,4.0\n")
-    finish_and_check(StageContext(context.work, context.scratch, context.params, smoke=True))
+    finish_and_check(
+        StageContext(context.work, context.scratch, context.params, smoke=True)
+    )
 
 
 def test_missing_inputs_are_named_with_what_makes_them(tmp_path: Path) -> None:
@@ -150,7 +175,9 @@ def test_missing_inputs_are_named_with_what_makes_them(tmp_path: Path) -> None:
         ("data/graph/tiny", "dvc repro create_graph"),
     ]
     for path, command in expected:
-        with pytest.raises(CheckFailed, match=f"{path}: the input is missing") as refused:
+        with pytest.raises(
+            CheckFailed, match=f"{path}: the input is missing"
+        ) as refused:
             stage.inputs(context)
         assert command in str(refused.value)
         (tmp_path / path).mkdir(parents=True)

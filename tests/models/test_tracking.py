@@ -50,12 +50,16 @@ sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """
 
 
-def run(code: str, origin: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def run(
+    code: str, origin: Path, *arguments: str, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run a Python program as an attempt does, in a folder of its own."""
     work = origin / "attempt"
     work.mkdir(exist_ok=True)
     inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLLAM_", "MLFLOW_", "WANDB_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MLLAM_", "MLFLOW_", "WANDB_"))
     }
     environ = {**inherited, **tracking.environment(origin, more), **more}
     return subprocess.run(
@@ -84,17 +88,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_environment(tmp_path: Path) -> None:
-    found = tracking.environment(tmp_path, {"MLFLOW_TRACKING_PASSWORD": "secret", "WANDB_API_KEY": "secret"})
+    found = tracking.environment(
+        tmp_path, {"MLFLOW_TRACKING_PASSWORD": "secret", "WANDB_API_KEY": "secret"}
+    )
     assert found[tracking.URI] == f"sqlite:///{tmp_path}/mlflow.db"
     assert found["WANDB_DIR"] == str(tmp_path)
     assert "secret" not in found.values()
-    assert tracking.environment(tmp_path, {tracking.URI: "https://a.org/x"})[tracking.URI] == "https://a.org/x"
+    assert (
+        tracking.environment(tmp_path, {tracking.URI: "https://a.org/x"})[tracking.URI]
+        == "https://a.org/x"
+    )
     relative = tracking.environment(tmp_path, {tracking.URI: "sqlite:///other.db"})
     assert relative[tracking.URI] == f"sqlite:///{tmp_path}/other.db"
 
 
-@pytest.mark.parametrize("uri", ["https://me:secret@a.org/x", "postgresql://me:secret@a.org/x"])
-def test_a_password_in_the_address_is_refused_and_not_shown(uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "uri", ["https://me:secret@a.org/x", "postgresql://me:secret@a.org/x"]
+)
+def test_a_password_in_the_address_is_refused_and_not_shown(
+    uri: str, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError) as refused:
         tracking.environment(tmp_path, {tracking.URI: uri})
     assert "secret" not in str(refused.value) and "://a.org/x" in str(refused.value)
@@ -124,8 +137,12 @@ def test_sixteen_at_once_lose_nothing(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     done = run(SIXTEEN, tmp_path, "neural_lam", str(tmp_path / "mlartifacts"))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert ask(tmp_path, "SELECT count(*), count(DISTINCT run_uuid) FROM metrics") == [(16 * 10 * 20, 16)]
-    assert ask(tmp_path, "SELECT count(*) FROM experiments WHERE name = 'neural_lam'") == [(1,)]
+    assert ask(tmp_path, "SELECT count(*), count(DISTINCT run_uuid) FROM metrics") == [
+        (16 * 10 * 20, 16)
+    ]
+    assert ask(
+        tmp_path, "SELECT count(*) FROM experiments WHERE name = 'neural_lam'"
+    ) == [(1,)]
     # Write-ahead logging needs shared memory, which nodes of a cluster do not have.
     assert ask(tmp_path, "PRAGMA journal_mode") == [("delete",)]
 
@@ -137,7 +154,10 @@ def test_patience_beats_what_mlflow_sets(tmp_path: Path) -> None:
     tracking.patient()
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("PRAGMA busy_timeout = 20000;"))
-        assert connection.execute(sqlalchemy.text("PRAGMA busy_timeout")).scalar() == 900_000
+        assert (
+            connection.execute(sqlalchemy.text("PRAGMA busy_timeout")).scalar()
+            == 900_000
+        )
 
 
 class Known(http.server.BaseHTTPRequestHandler):
@@ -146,7 +166,11 @@ class Known(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        experiment = {"experiment_id": "1", "name": "neural_lam", "lifecycle_stage": "active"}
+        experiment = {
+            "experiment_id": "1",
+            "name": "neural_lam",
+            "lifecycle_stage": "active",
+        }
         self.wfile.write(json.dumps({"experiment": experiment}).encode())
 
     def log_message(self, *given: object) -> None: ...
@@ -212,7 +236,11 @@ SAID += "host='a.org', port=443): Max retries exceeded with url: /api/2.0/mlflow
             "the server answers 404",
             "",
         ),
-        (f"{SAID}ResponseError('too many 503 error responses'))", "the server answers 503", ""),
+        (
+            f"{SAID}ResponseError('too many 503 error responses'))",
+            "the server answers 503",
+            "",
+        ),
         (
             f"{SAID}ReadTimeoutError(\"HTTPSConnectionPool(host='a.org', port=443): Read timed out. (read "
             'timeout=20)"))',
@@ -225,7 +253,11 @@ SAID += "host='a.org', port=443): Max retries exceeded with url: /api/2.0/mlflow
             "what answers there is no MLflow server",
             "",
         ),
-        ("(psycopg2.OperationalError) no\nmore of it", "(psycopg2.OperationalError) no", ""),
+        (
+            "(psycopg2.OperationalError) no\nmore of it",
+            "(psycopg2.OperationalError) no",
+            "",
+        ),
     ],
 )
 def test_what_the_client_says_in_one_line(said: str, why: str, way_out: str) -> None:
@@ -234,14 +266,20 @@ def test_what_the_client_says_in_one_line(said: str, why: str, way_out: str) -> 
     assert way_out in out and bool(way_out) == bool(out)
 
 
-def test_an_experiment_in_the_trash_is_named_with_the_way_out(prepared: Path, tmp_path: Path) -> None:
+def test_an_experiment_in_the_trash_is_named_with_the_way_out(
+    prepared: Path, tmp_path: Path
+) -> None:
     origin = tmp_path / "repo"
     origin.mkdir()
     shutil.copy(prepared / "mlflow.db", origin)
     with closing(sqlite3.connect(origin / "mlflow.db")) as database:
-        database.execute("UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'neural_lam'")
+        database.execute(
+            "UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'neural_lam'"
+        )
         database.commit()
-    [(identity,)] = ask(origin, "SELECT experiment_id FROM experiments WHERE name = 'neural_lam'")
+    [(identity,)] = ask(
+        origin, "SELECT experiment_id FROM experiments WHERE name = 'neural_lam'"
+    )
     environ = {**os.environ, **tracking.environment(origin, {})}
     with pytest.raises(MllamError) as told:
         tracking.prepare([sys.executable], origin, environ)
@@ -254,7 +292,16 @@ def own_certificate(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Return the address of a server with a certificate of its own, and the file of that."""
     pytest.importorskip("mlflow")
     certificate, key = tmp_path / "site.pem", tmp_path / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
     make += [
         "-keyout",
         str(key),
@@ -279,7 +326,11 @@ def test_a_certificate_is_judged_with_the_settings_of_mlflows_client(
     own_certificate: tuple[str, Path], tmp_path: Path
 ) -> None:
     address, certificate = own_certificate
-    environ = {**os.environ, tracking.URI: address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    environ = {
+        **os.environ,
+        tracking.URI: address,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
     with pytest.raises(MllamError, match="certificate is not trusted"):
         tracking.prepare([sys.executable], tmp_path, environ)
     environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = str(certificate)
@@ -290,13 +341,22 @@ def test_reachable(server: tuple[str, list[int]], tmp_path: Path) -> None:
     address, status = server
     assert tracking.reachable(address) == ""
     status[0] = 503
-    assert tracking.reachable(address) == "", "only MLflow's client knows what an answer means"
+    assert tracking.reachable(address) == "", (
+        "only MLflow's client knows what an answer means"
+    )
     assert tracking.reachable(address.replace("http", "postgresql")) == ""
     for scheme in ("http", "postgresql"):
         why = tracking.reachable(f"{scheme}://me:secret@127.0.0.1:9/x")
-        assert "does not answer" in why and "refused" in why and "secret" not in why and "\n" not in why
+        assert (
+            "does not answer" in why
+            and "refused" in why
+            and "secret" not in why
+            and "\n" not in why
+        )
     assert tracking.reachable(f"sqlite:///{tmp_path}/mlflow.db") == ""
-    assert "cannot be written" in tracking.reachable("sqlite:////no/such/folder/mlflow.db")
+    assert "cannot be written" in tracking.reachable(
+        "sqlite:////no/such/folder/mlflow.db"
+    )
 
 
 def test_prepare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
@@ -305,7 +365,9 @@ def test_prepare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
         tracking.prepare([sys.executable], tmp_path, environ)
     environ[tracking.URI] = f"sqlite:///{tmp_path}/mlflow.db"
     with pytest.raises(MllamError, match="no room"):
-        tracking.prepare(["sh", "-c", "echo trace >&2; echo no room >&2; exit 1"], tmp_path, environ)
+        tracking.prepare(
+            ["sh", "-c", "echo trace >&2; echo no room >&2; exit 1"], tmp_path, environ
+        )
 
 
 PREPARATION = """
@@ -337,29 +399,55 @@ def test_preparation_logs_configuration_load_and_size(prepared: Path) -> None:
     }
     done = run(PREPARATION, prepared, **more)
     assert done.stdout == "prepared\n", done.stderr
-    [(identity, status)] = ask(prepared, "SELECT run_uuid, status FROM runs WHERE name = 'prepare-toy'")
+    [(identity, status)] = ask(
+        prepared, "SELECT run_uuid, status FROM runs WHERE name = 'prepare-toy'"
+    )
     assert status == "FINISHED"
     mine = f"run_uuid = '{identity}'"
-    sizes = [size for (size,) in ask(prepared, f"SELECT value FROM metrics WHERE key = 'output_bytes' AND {mine}")]
+    sizes = [
+        size
+        for (size,) in ask(
+            prepared, f"SELECT value FROM metrics WHERE key = 'output_bytes' AND {mine}"
+        )
+    ]
     assert len(sizes) >= 2 and sizes == sorted(sizes) and sizes[-1] == 4000
-    assert ask(prepared, f"SELECT count(*) FROM metrics WHERE key LIKE 'system/%' AND {mine}")[0][0] > 0
-    assert ("inputs.danra.path", "/data/danra.zarr") in ask(prepared, f"SELECT key, value FROM params WHERE {mine}")
-    assert ("run_key", "feed") in ask(prepared, f"SELECT key, value FROM tags WHERE {mine}")
-    assert list((prepared / "mlartifacts/neural_lam").glob("*/artifacts/datastore.yaml"))
+    assert (
+        ask(
+            prepared,
+            f"SELECT count(*) FROM metrics WHERE key LIKE 'system/%' AND {mine}",
+        )[0][0]
+        > 0
+    )
+    assert ("inputs.danra.path", "/data/danra.zarr") in ask(
+        prepared, f"SELECT key, value FROM params WHERE {mine}"
+    )
+    assert ("run_key", "feed") in ask(
+        prepared, f"SELECT key, value FROM tags WHERE {mine}"
+    )
+    assert list(
+        (prepared / "mlartifacts/neural_lam").glob("*/artifacts/datastore.yaml")
+    )
 
 
 @pytest.mark.models
 def test_a_failed_preparation_fails_as_ever(prepared: Path) -> None:
     done = run(PREPARATION, prepared, "fail", MLLAM_EXPS_EXPERIMENT="failing")
     assert done.stdout == "raised the source has a hole\nprepared\n"
-    assert ask(prepared, "SELECT status FROM runs WHERE name = 'prepare-failing'") == [("FAILED",)]
+    assert ask(prepared, "SELECT status FROM runs WHERE name = 'prepare-failing'") == [
+        ("FAILED",)
+    ]
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////no/such/folder/mlflow.db"])
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:9", "sqlite:////no/such/folder/mlflow.db"]
+)
 def test_a_lost_server_is_one_warning(uri: str, tmp_path: Path) -> None:
     done = run(PREPARATION, tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0 and done.stdout == "prepared\n"
-    assert done.stderr.startswith("warning: data preparation is not tracked: ") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("warning: data preparation is not tracked: ")
+        and done.stderr.count("\n") == 1
+    )
 
 
 LABELLED = """
@@ -392,9 +480,14 @@ def test_labels_on_mlflow(prepared: Path) -> None:
     done = run(LABELLED, prepared, **more)
     identity = done.stdout.strip()
     assert len(identity) == 32, done.stderr
-    tags = dict(ask(prepared, f"SELECT key, value FROM tags WHERE run_uuid = '{identity}'"))
+    tags = dict(
+        ask(prepared, f"SELECT key, value FROM tags WHERE run_uuid = '{identity}'")
+    )
     assert (
-        tags["stage"] == "train" and tags["experiment"] == "toy" and tags["resumes"] == "before" and "job" not in tags
+        tags["stage"] == "train"
+        and tags["experiment"] == "toy"
+        and tags["resumes"] == "before"
+        and "job" not in tags
     )
     assert tags["git_commit"] == tags["mlflow.source.git.commit"] == "0123abc"
     assert json.loads((prepared / "attempt/tracking.json").read_text()) == {
@@ -402,7 +495,9 @@ def test_labels_on_mlflow(prepared: Path) -> None:
         "run": identity,
     }
     child = f"SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId' AND value = '{identity}'"
-    assert ask(prepared, f"SELECT name LIKE '% rank 3' FROM runs WHERE run_uuid IN ({child})") == [(1,)]
+    assert ask(
+        prepared, f"SELECT name LIKE '% rank 3' FROM runs WHERE run_uuid IN ({child})"
+    ) == [(1,)]
 
 
 WANDB = """

@@ -32,7 +32,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A cluster of four nodes with accounting."""
-    yield from start_cluster(tmp_path_factory.mktemp("slurm") / "cluster", accounting=True)
+    yield from start_cluster(
+        tmp_path_factory.mktemp("slurm") / "cluster", accounting=True
+    )
 
 
 @pytest.mark.parametrize("how", ["done", "cancelled"])
@@ -48,9 +50,17 @@ def test_accounting_remembers_a_purged_job(toy: Experiment, how: str):  # noqa: 
     else:
         eventually(lambda: bool(read(run_of(toy), "1/end.json")), 60, "the job's end")
     word = "COMPLETED" if how == "done" else "CANCELLED"
-    eventually(lambda: word in toy.ok("sacct", "-nXPj", job, "-o", "State"), 30, "accounting knows")
+    eventually(
+        lambda: word in toy.ok("sacct", "-nXPj", job, "-o", "State"),
+        30,
+        "accounting knows",
+    )
     # What a purge answers, without waiting for MinJobAge.
-    wrap(toy, "scontrol", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
+    wrap(
+        toy,
+        "scontrol",
+        'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1',
+    )
     wrap(toy, "squeue", f'"$REAL" "$@" | grep -v "^{job}|"; true')
     if how == "done":
         assert "known: collected" in toy.ok(*GROW)

@@ -17,7 +17,15 @@ from support.slurm_cluster import epochs, job_of, on, run_of
 from support.slurm_double import Double
 
 from mllam_exps.machines.model import Resources
-from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, NoRoom, SilentError, Uncertain
+from mllam_exps.schedulers import (
+    Job,
+    JobPhase,
+    JobRequest,
+    JobState,
+    NoRoom,
+    SilentError,
+    Uncertain,
+)
 from mllam_exps.schedulers.slurm import calls, scheduler, shared_squeue
 from mllam_exps.schedulers.slurm.scheduler import SlurmScheduler
 from mllam_exps.schedulers.slurm.shared_squeue import Queue
@@ -34,10 +42,22 @@ cli.main()
 """
 GROW = (sys.executable, "-c", HASTE, "run", "grow")
 WAITS = {
-    "AssocGrpCPUMinutesLimit": ("account limit reached: AssocGrpCPUMinutesLimit", False),
-    "QOSMaxJobsPerUserLimit": ("quality-of-service limit reached: QOSMaxJobsPerUserLimit", False),
-    "DependencyNeverSatisfied": ("will never run: a job that it depends on failed", True),
-    "ReqNodeNotAvail, UnavailableNodes:n[1-4]": ("waiting: a node that it needs is not available", False),
+    "AssocGrpCPUMinutesLimit": (
+        "account limit reached: AssocGrpCPUMinutesLimit",
+        False,
+    ),
+    "QOSMaxJobsPerUserLimit": (
+        "quality-of-service limit reached: QOSMaxJobsPerUserLimit",
+        False,
+    ),
+    "DependencyNeverSatisfied": (
+        "will never run: a job that it depends on failed",
+        True,
+    ),
+    "ReqNodeNotAvail, UnavailableNodes:n[1-4]": (
+        "waiting: a node that it needs is not available",
+        False,
+    ),
 }
 ENDS = [
     ("TIMEOUT", "0:15", "TimeLimit", "it reached its time limit"),
@@ -67,22 +87,37 @@ class Site:
     def scheduler(self) -> SlurmScheduler:
         return SlurmScheduler(Queue(self.folder / "shared"))
 
-    def request(self, command: str, name: str = "a", nodes: int = 1, **resources: Any) -> JobRequest:
-        where = {"directory": self.folder, "log": self.folder / f"{name}.log", "environment": os.environ}
-        how = {"argv": [], "command": ["bash", "-c", command], "prologue": [], "resources": Resources(**resources)}
+    def request(
+        self, command: str, name: str = "a", nodes: int = 1, **resources: Any
+    ) -> JobRequest:
+        where = {
+            "directory": self.folder,
+            "log": self.folder / f"{name}.log",
+            "environment": os.environ,
+        }
+        how = {
+            "argv": [],
+            "command": ["bash", "-c", command],
+            "prologue": [],
+            "resources": Resources(**resources),
+        }
         return JobRequest(name=name, nodes=nodes, **where, **how)
 
     def submit(self, command: str, name: str = "a", **resources: Any) -> Job:
         return self.scheduler.submit(self.request(command, name, **resources))
 
     def becomes(self, job: Job, phase: JobPhase) -> JobState:
-        eventually(lambda: self.scheduler.state(job).phase is phase, 20, f"{job} {phase}")
+        eventually(
+            lambda: self.scheduler.state(job).phase is phase, 20, f"{job} {phase}"
+        )
         return self.scheduler.state(job)
 
 
 def silence(double: Double, hang: bool = False) -> None:
     for program in ("squeue", "scontrol"):
-        double.hang(program) if hang else double.say(program, f"slurm_load_jobs {UNREACHABLE}")
+        double.hang(program) if hang else double.say(
+            program, f"slurm_load_jobs {UNREACHABLE}"
+        )
 
 
 @pytest.fixture
@@ -92,7 +127,12 @@ def site(double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     monkeypatch.setattr(shared_squeue, "PATIENCE", 1.5)
     monkeypatch.setattr(scheduler, "PATIENCE", 1.5)
     monkeypatch.setattr(scheduler, "ASK_AGAIN", 1.0)
-    for name, seconds in {"PATIENCE": 1.5, "PING": 1.0, "UP_FOR": 0.0, "DOWN_FOR": 0.3}.items():
+    for name, seconds in {
+        "PATIENCE": 1.5,
+        "PING": 1.0,
+        "UP_FOR": 0.0,
+        "DOWN_FOR": 0.3,
+    }.items():
         monkeypatch.setattr(calls, name, seconds)
     calls.forget()
     return Site(double, tmp_path)
@@ -104,7 +144,13 @@ def test_what_a_job_waits_for(site: Site):
         site.double.pend(reason)
         jobs.append(site.submit("true", reason[:5]))
     for job, (said, hopeless) in zip(jobs, WAITS.values(), strict=True):
-        eventually(lambda job=job, said=said: site.scheduler.state(job).reason.startswith(said), 10, said)
+        eventually(
+            lambda job=job, said=said: site.scheduler.state(job).reason.startswith(
+                said
+            ),
+            10,
+            said,
+        )
         for state in (site.scheduler.state(job), site.scheduler.verdict(job)):
             assert (state.phase, state.hopeless) == (JobPhase.PENDING, hopeless)
             assert state.reason.startswith(said)
@@ -113,15 +159,22 @@ def test_what_a_job_waits_for(site: Site):
 
 
 def test_how_a_running_job_is_ended(site: Site):
-    jobs = [site.submit("trap 'echo warned; exit' TERM; echo up; sleep 60 & wait", end[0]) for end in ENDS]
+    jobs = [
+        site.submit("trap 'echo warned; exit' TERM; echo up; sleep 60 & wait", end[0])
+        for end in ENDS
+    ]
     for job, (state, exit_code, reason, said) in zip(jobs, ENDS, strict=True):
         log = site.folder / f"{state}.log"
-        eventually(lambda log=log: log.exists() and log.read_text() == "up\n", 10, "it runs")
+        eventually(
+            lambda log=log: log.exists() and log.read_text() == "up\n", 10, "it runs"
+        )
         site.double.end(job.record["id"], state, exit_code, reason)
         verdict = site.scheduler.verdict(job)
         assert verdict == JobState(JobPhase.FAILED, said, f"{state} {exit_code} on n1")
         assert site.becomes(job, JobPhase.FAILED).reason == said
-        assert log.read_text() == ("up\n" if state in ("NODE_FAIL", "OUT_OF_MEMORY") else "up\nwarned\n")
+        assert log.read_text() == (
+            "up\n" if state in ("NODE_FAIL", "OUT_OF_MEMORY") else "up\nwarned\n"
+        )
 
 
 def test_a_purged_job_is_known_to_the_accounting_or_to_nobody(site: Site):
@@ -132,7 +185,9 @@ def test_a_purged_job_is_known_to_the_accounting_or_to_nobody(site: Site):
     assert site.becomes(job, JobPhase.FORGOTTEN)
     site.double.say_nothing_more("sacct")
     assert site.scheduler.verdict(job).told == "TIMEOUT 0:15 on n1"
-    site.double.say("sacct", "sacct: error: Sending PersistInit msg: Connection refused")
+    site.double.say(
+        "sacct", "sacct: error: Sending PersistInit msg: Connection refused"
+    )
     assert site.scheduler.verdict(job).phase is JobPhase.UNKNOWN
 
 
@@ -147,7 +202,9 @@ def test_a_job_that_the_controller_lost_was_cancelled_by_nobody(site: Site):
     assert site.scheduler.verdict(cancelled).phase is JobPhase.CANCELLED
 
 
-@pytest.mark.parametrize(("hang", "said"), [(False, UNREACHABLE), (True, "gave no answer within")])
+@pytest.mark.parametrize(
+    ("hang", "said"), [(False, UNREACHABLE), (True, "gave no answer within")]
+)
 def test_a_controller_that_is_away_and_comes_back(site: Site, hang: bool, said: str):
     job = site.submit("sleep 60")
     site.becomes(job, JobPhase.RUNNING)
@@ -159,14 +216,23 @@ def test_a_controller_that_is_away_and_comes_back(site: Site, hang: bool, said: 
         site.scheduler.find("a", time.time() - 3600)
     site.double.say_nothing_more()
     assert site.becomes(job, JobPhase.RUNNING)
-    # squeue may have been asked before the controller is asked again whether it answers.
-    eventually(lambda: site.scheduler.verdict(job).phase is JobPhase.RUNNING, 20, "Slurm's word on the job")
+    # squeue may have been asked before the controller is asked again whether it
+    # answers.
+    eventually(
+        lambda: site.scheduler.verdict(job).phase is JobPhase.RUNNING,
+        20,
+        "Slurm's word on the job",
+    )
 
 
 @pytest.mark.parametrize("hang", [False, True])
-def test_a_submission_without_an_answer_is_looked_for_by_its_name(site: Site, hang: bool):
+def test_a_submission_without_an_answer_is_looked_for_by_its_name(
+    site: Site, hang: bool
+):
     written = time.time()
-    site.double.hang("sbatch") if hang else site.double.say("sbatch", f"sbatch: {UNREACHABLE}")
+    site.double.hang("sbatch") if hang else site.double.say(
+        "sbatch", f"sbatch: {UNREACHABLE}"
+    )
     with pytest.raises(Uncertain):
         site.submit("true")
     with pytest.raises(Uncertain):
@@ -175,10 +241,14 @@ def test_a_submission_without_an_answer_is_looked_for_by_its_name(site: Site, ha
     assert site.scheduler.find("a", written) is None
 
 
-def test_a_job_that_squeue_does_not_know_yet_is_not_forgotten(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_a_job_that_squeue_does_not_know_yet_is_not_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+):
     site.scheduler.queue.read()
     monkeypatch.setattr(shared_squeue, "PERIOD", 60.0)
-    assert site.scheduler.state(site.submit("true")) == JobState(JobPhase.PENDING, "submitted")
+    assert site.scheduler.state(site.submit("true")) == JobState(
+        JobPhase.PENDING, "submitted"
+    )
 
 
 def test_a_job_in_a_hidden_partition_is_found(site: Site):
@@ -187,7 +257,9 @@ def test_a_job_in_a_hidden_partition_is_found(site: Site):
 
 
 def test_what_test_only_refuses_and_sbatch_queues_is_no_refusal(site: Site):
-    site.double.refuse("allocation failure: Requested node configuration is not available")
+    site.double.refuse(
+        "allocation failure: Requested node configuration is not available"
+    )
     site.double.has_nodes("drained", "drained")
     for partition in (None, "main"):
         objection = site.scheduler.objection(site.request("true", partition=partition))
@@ -197,9 +269,15 @@ def test_what_test_only_refuses_and_sbatch_queues_is_no_refusal(site: Site):
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_what_a_site_s_wrappers_print_and_return_is_not_slurm_s_answer(site: Site, code: int):
+def test_what_a_site_s_wrappers_print_and_return_is_not_slurm_s_answer(
+    site: Site, code: int
+):
     for program in ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo"):
-        site.double.greet(program, f"*** {program}: maintenance on 7 | 12 ***", code if program == "sbatch" else None)
+        site.double.greet(
+            program,
+            f"*** {program}: maintenance on 7 | 12 ***",
+            code if program == "sbatch" else None,
+        )
     assert site.scheduler.names() == []
     job = site.submit("sleep 60")
     assert site.double.job(job.record["id"])["name"] == "a"
@@ -210,12 +288,19 @@ def test_what_a_site_s_wrappers_print_and_return_is_not_slurm_s_answer(site: Sit
     assert site.becomes(job, JobPhase.CANCELLED)
 
 
-@pytest.mark.parametrize("said", ["", "Submitted batch job {id} on cluster a", "{id};a", "{id}\n*** good luck ***"])
-def test_a_job_whose_id_is_told_oddly_or_not_at_all(site: Site, monkeypatch: pytest.MonkeyPatch, said: str):
+@pytest.mark.parametrize(
+    "said",
+    ["", "Submitted batch job {id} on cluster a", "{id};a", "{id}\n*** good luck ***"],
+)
+def test_a_job_whose_id_is_told_oddly_or_not_at_all(
+    site: Site, monkeypatch: pytest.MonkeyPatch, said: str
+):
     wrapper = site.folder / "wrapped/sbatch"
     wrapper.parent.mkdir()
     print_id = f'printf "{said.replace("{id}", "$id")}\\n"'
-    wrapper.write_text(f'#!/bin/bash\necho "you have 3 jobs"\nid=$({site.double.bin}/sbatch "$@")\n{print_id}\n')
+    wrapper.write_text(
+        f'#!/bin/bash\necho "you have 3 jobs"\nid=$({site.double.bin}/sbatch "$@")\n{print_id}\n'
+    )
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", str(wrapper.parent), prepend=os.pathsep)
     site.double.pend("Priority")
@@ -225,7 +310,9 @@ def test_a_job_whose_id_is_told_oddly_or_not_at_all(site: Site, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("hang", [False, True])
-def test_one_silence_is_enough_for_all_that_would_be_asked(site: Site, monkeypatch: pytest.MonkeyPatch, hang: bool):
+def test_one_silence_is_enough_for_all_that_would_be_asked(
+    site: Site, monkeypatch: pytest.MonkeyPatch, hang: bool
+):
     job = site.submit("sleep 60")
     site.becomes(job, JobPhase.RUNNING)
     silence(site.double, hang)
@@ -246,7 +333,9 @@ def test_one_silence_is_enough_for_all_that_would_be_asked(site: Site, monkeypat
     assert time.monotonic() - begun < 3.0
 
 
-def test_a_slurmdbd_that_hangs_is_waited_for_once(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_a_slurmdbd_that_hangs_is_waited_for_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(calls, "ACCOUNTING", 1.0)
     site.double.pend("Priority")
     jobs = [site.submit("true", name) for name in ("a", "b", "c")]
@@ -268,7 +357,10 @@ def test_a_slurmdbd_that_hangs_is_waited_for_once(site: Site, monkeypatch: pytes
             'squeue: error: Munge encode failed: Failed to access "/run/m": No such file\nError',
             "munged does not answer",
         ),
-        ("error: Unable to contact slurm controller (connect failure)", "Unable to contact slurm controller"),
+        (
+            "error: Unable to contact slurm controller (connect failure)",
+            "Unable to contact slurm controller",
+        ),
     ],
 )
 def test_who_is_to_blame(site: Site, said: str, blamed: str):
@@ -295,7 +387,9 @@ def failed(toy: Experiment, driver: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("end", ENDS, ids=[end[0] for end in ENDS])
-def test_a_run_whose_job_was_ended_fails(toy: Experiment, double: Double, end: tuple[str, str, str, str]):
+def test_a_run_whose_job_was_ended_fails(
+    toy: Experiment, double: Double, end: tuple[str, str, str, str]
+):
     toy.set("toy.yaml", grow__seconds=0.2, grow__epochs=200)
     driver = toy.start(*GROW)
     eventually(lambda: epochs(toy) >= 1, 60, "an epoch")
@@ -303,7 +397,9 @@ def test_a_run_whose_job_was_ended_fails(toy: Experiment, double: Double, end: t
     assert f"grow attempt 1 failed: {end[3]} ({end[0]}" in failed(toy, driver)
 
 
-def test_a_limit_is_told_and_the_run_goes_on_when_it_is_gone(toy: Experiment, double: Double):
+def test_a_limit_is_told_and_the_run_goes_on_when_it_is_gone(
+    toy: Experiment, double: Double
+):
     double.pend("AssocGrpCPUMinutesLimit")
     driver = toy.start(*GROW)
     assert says(driver, "pending: account limit reached: AssocGrpCPUMinutesLimit")
@@ -314,20 +410,29 @@ def test_a_limit_is_told_and_the_run_goes_on_when_it_is_gone(toy: Experiment, do
 
 def test_a_job_that_will_never_run_is_taken_back(toy: Experiment, double: Double):
     double.pend("DependencyNeverSatisfied")
-    assert "will never run: a job that it depends on failed" in failed(toy, toy.start(*GROW))
+    assert "will never run: a job that it depends on failed" in failed(
+        toy, toy.start(*GROW)
+    )
     assert double.job(job_of(toy))["state"] == "CANCELLED"
     assert toy.starts() == 0
 
 
-def test_a_job_that_is_forgotten_before_it_started_is_lost(toy: Experiment, double: Double):
+def test_a_job_that_is_forgotten_before_it_started_is_lost(
+    toy: Experiment, double: Double
+):
     double.pend("Priority")
     driver = toy.start(*GROW)
     assert says(driver, "waiting behind jobs with a higher priority")
     double.forget(job_of(toy))
-    assert "grow attempt 1 lost: the attempt never started: Slurm has forgotten its job" in failed(toy, driver)
+    assert (
+        "grow attempt 1 lost: the attempt never started: Slurm has forgotten its job"
+        in failed(toy, driver)
+    )
 
 
-def test_a_result_is_none_where_slurm_says_that_the_job_failed(toy: Experiment, double: Double):
+def test_a_result_is_none_where_slurm_says_that_the_job_failed(
+    toy: Experiment, double: Double
+):
     double.pend("Resources")
     driver = toy.start(*GROW)
     job = job_of(toy)
@@ -337,10 +442,15 @@ def test_a_result_is_none_where_slurm_says_that_the_job_failed(toy: Experiment, 
     assert (run_of(toy) / "result.json").exists()
     double.end(job, "FAILED", "0:9", "NonZeroExitCode", kill=False)
     double.say_nothing_more("squeue", "scontrol")
-    assert "but its job did not: it was killed by signal 9 (FAILED 0:9 on n1)" in failed(toy, driver)
+    assert (
+        "but its job did not: it was killed by signal 9 (FAILED 0:9 on n1)"
+        in failed(toy, driver)
+    )
 
 
-def test_a_controller_that_is_away_while_the_job_runs_and_ends(toy: Experiment, double: Double):
+def test_a_controller_that_is_away_while_the_job_runs_and_ends(
+    toy: Experiment, double: Double
+):
     driver = toy.start(*GROW)
     job = job_of(toy)
     silence(double)
@@ -349,13 +459,23 @@ def test_a_controller_that_is_away_while_the_job_runs_and_ends(toy: Experiment, 
     assert driver.poll() is None, "success is not believed before Slurm has spoken"
     double.say_nothing_more()
     assert "done in attempt 1" in driver.communicate(timeout=60)[0]
-    assert "COMPLETED 0:0 on n1" in (run_of(toy) / "attempts/1/verdict.json").read_text()
+    assert (
+        "COMPLETED 0:0 on n1" in (run_of(toy) / "attempts/1/verdict.json").read_text()
+    )
 
 
-def test_a_submission_that_was_never_taken_is_made_again(toy: Experiment, double: Double):
-    double.say("sbatch", "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+def test_a_submission_that_was_never_taken_is_made_again(
+    toy: Experiment, double: Double
+):
+    double.say(
+        "sbatch",
+        "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+    )
     driver = toy.start(*GROW)
-    assert says(driver, "Socket timed out on send/recv operation; looking for its job by its name")
+    assert says(
+        driver,
+        "Socket timed out on send/recv operation; looking for its job by its name",
+    )
     double.say_nothing_more("sbatch")
     assert "done in attempt 2" in driver.communicate(timeout=60)[0]
     assert toy.starts() == 1

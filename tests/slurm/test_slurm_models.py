@@ -11,7 +11,12 @@ from support import synthetic
 from support.experiment import environment, make_repository
 from support.slurm_cluster import on, start_cluster, write_machine
 
-pytestmark = [pytest.mark.slurm, pytest.mark.models, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.models,
+    pytest.mark.long,
+    pytest.mark.timeout(900),
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,5 +36,8 @@ def test_two_nodes_train_together(cluster: Any, tmp_path: Path):
     log = (run / "attempts/1/log.txt").read_text()
     assert "--nodes=2" in (run / "attempts/1/job.sh").read_text()
     for rank in (0, 1):
-        assert f"{rank}: Initializing distributed: GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2" in log
+        assert (
+            f"{rank}: Initializing distributed: GLOBAL_RANK: {rank}, MEMBER: {rank + 1}/2"
+            in log
+        )
     assert (tiny.root / "saved_models/last.ckpt").stat().st_size > 1000

@@ -62,7 +62,9 @@ def squeue(tmp_path: Path) -> Path:
 
 def calls(squeue: Path) -> list[float]:
     path = squeue.parent / "calls"
-    return [float(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return (
+        [float(line) for line in path.read_text().splitlines()] if path.exists() else []
+    )
 
 
 def test_an_answer(squeue: Path, tmp_path: Path):
@@ -79,7 +81,9 @@ def test_an_answer(squeue: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("how", "kind"), [("no jobs", Answer), ("empty", Silence)])
-def test_no_jobs_are_believed_only_of_a_list(squeue: Path, tmp_path: Path, how: str, kind: type):
+def test_no_jobs_are_believed_only_of_a_list(
+    squeue: Path, tmp_path: Path, how: str, kind: type
+):
     (squeue.parent / "how").write_text(how)
     answer = Queue(tmp_path / "shared", (str(squeue),)).read()
     assert isinstance(answer, kind)
@@ -87,7 +91,9 @@ def test_no_jobs_are_believed_only_of_a_list(squeue: Path, tmp_path: Path, how: 
 
 
 def test_squeue_is_not_started_where_nobody_would_answer(squeue: Path, tmp_path: Path):
-    answer = Queue(tmp_path / "shared", (str(squeue),), lambda: "slurmctld is down").read()
+    answer = Queue(
+        tmp_path / "shared", (str(squeue),), lambda: "slurmctld is down"
+    ).read()
     assert isinstance(answer, Silence)
     assert answer.why == "slurmctld is down"
     assert calls(squeue) == []
@@ -95,17 +101,30 @@ def test_squeue_is_not_started_where_nobody_would_answer(squeue: Path, tmp_path:
 
 def test_eight_drivers_ask_as_often_as_one(squeue: Path, tmp_path: Path):
     period = 1.0
-    command = [sys.executable, "-c", READER, str(tmp_path / "shared"), str(squeue), str(period), "6"]
-    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    command = [
+        sys.executable,
+        "-c",
+        READER,
+        str(tmp_path / "shared"),
+        str(squeue),
+        str(period),
+        "6",
+    ]
+    readers = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)
+    ]
     assert {reader.communicate()[0].strip() for reader in readers} == {"Answer"}
     times = calls(squeue)
     assert len(times) >= 3
     gaps = [after - before for before, after in itertools.pairwise(times)]
-    # The question is dated before squeue is started, so that two calls may come a little closer than the period.
+    # The question is dated before squeue is started, so that two calls may come a
+    # little closer than the period.
     assert min(gaps) > 0.8 * period
 
 
-def test_failures_are_silence_only_when_they_last(squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failures_are_silence_only_when_they_last(
+    squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(shared_squeue, "PERIOD", 0.2)
     (squeue.parent / "how").write_text("every second")
     queue = Queue(tmp_path / "shared", (str(squeue),))
@@ -132,7 +151,9 @@ def test_failures_are_silence_only_when_they_last(squeue: Path, tmp_path: Path, 
     assert again.since == since, "it is said since when"
 
 
-def test_a_hanging_squeue_is_given_up(squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_hanging_squeue_is_given_up(
+    squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(shared_squeue, "PATIENCE", 0.5)
     (squeue.parent / "how").write_text("hangs")
     answer = Queue(tmp_path / "shared", (str(squeue),)).read()
@@ -140,7 +161,9 @@ def test_a_hanging_squeue_is_given_up(squeue: Path, tmp_path: Path, monkeypatch:
     assert "no answer within" in answer.why
 
 
-def test_whoever_asked_may_have_died(squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_whoever_asked_may_have_died(
+    squeue: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     shared = tmp_path / "shared"
     shared.mkdir()
     (shared / "1.question").write_text(json.dumps({"host": "n9", "pid": 1}))

@@ -15,7 +15,16 @@ from typing import Any
 import psutil
 import pytest
 from support.experiment import Experiment, eventually
-from support.slurm_cluster import epochs, job_of, jobs, on, run_of, start_cluster, wrap, write_machine
+from support.slurm_cluster import (
+    epochs,
+    job_of,
+    jobs,
+    on,
+    run_of,
+    start_cluster,
+    wrap,
+    write_machine,
+)
 
 from mllam_exps.base import records
 
@@ -62,7 +71,11 @@ def grown(toy: Experiment) -> int:
 
 def test_a_stage_is_a_job(toy: Experiment, cluster: Any):
     secret = "a-secret-that-must-not-travel"
-    toy.environ |= {"WANDB_API_KEY": secret, "LC_TOKEN": secret, "WANDB_MODE": "offline"}
+    toy.environ |= {
+        "WANDB_API_KEY": secret,
+        "LC_TOKEN": secret,
+        "WANDB_MODE": "offline",
+    }
     out = toy.ok("dvc", "exp", "run", "-n", "first")
     assert "grow: done in attempt 1" in out
     run = run_of(toy)
@@ -77,7 +90,9 @@ def test_a_stage_is_a_job(toy: Experiment, cluster: Any):
     script = (run / "attempts/1/job.sh").read_text()
     assert f"#SBATCH --job-name={name}" in script
     assert "#SBATCH --mem=200M" in script
-    spooled = cluster.command("scontrol", "write", "batch_script", job_of(toy), "-").stdout
+    spooled = cluster.command(
+        "scontrol", "write", "batch_script", job_of(toy), "-"
+    ).stdout
     assert "a-secret" not in spooled + script + log
     [environment] = cluster.directory.glob(f"**/job.{job_of(toy)}/environment")
     assert b"a-secret" not in environment.read_bytes()
@@ -86,7 +101,9 @@ def test_a_stage_is_a_job(toy: Experiment, cluster: Any):
     assert link.resolve() == (run / "attempts/1/log.txt").resolve()
 
 
-def test_a_killed_driver_s_job_goes_on_and_is_attached_to_and_collected(toy: Experiment):
+def test_a_killed_driver_s_job_goes_on_and_is_attached_to_and_collected(
+    toy: Experiment,
+):
     slow(toy, 0.5, 24)
     driver = toy.start(*GROW)
     eventually(lambda: epochs(toy) >= 1, 60, "an epoch")
@@ -153,7 +170,9 @@ def test_ctrl_c_cancels_the_job_and_the_next_goes_on(toy: Experiment, cluster: A
     out, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert "the run was stopped" in out
-    state = cluster.command("squeue", "--noheader", "--states=all", f"--jobs={job_of(toy)}", "--format=%T").stdout
+    state = cluster.command(
+        "squeue", "--noheader", "--states=all", f"--jobs={job_of(toy)}", "--format=%T"
+    ).stdout
     assert state.strip() in {"CANCELLED", "COMPLETING", "COMPLETED", "FAILED"}
     assert "done in attempt 2" in toy.ok(*GROW)
     assert "going on from" in (run_of(toy) / "attempts/2/log.txt").read_text()
@@ -169,14 +188,18 @@ def test_ctrl_c_cancels_the_job_and_the_next_goes_on(toy: Experiment, cluster: A
         ("nothing", "grown"),
     ],
 )
-def test_a_failure_is_told_and_never_published(toy: Experiment, cluster: Any, how: str, said: str):
+def test_a_failure_is_told_and_never_published(
+    toy: Experiment, cluster: Any, how: str, said: str
+):
     if how == "memory" and cluster.limits == "none":
         pytest.skip("nothing limits the memory of jobs on this machine")
     toy.set("toy.yaml", grow__do=how, grow__at=1)
     done = toy.command(*GROW)
     assert done.returncode != 0
     assert said in done.stdout
-    assert "Traceback" not in "".join(line for line in done.stdout.splitlines() if not line.startswith("  |"))
+    assert "Traceback" not in "".join(
+        line for line in done.stdout.splitlines() if not line.startswith("  |")
+    )
     assert not (toy.root / "grown").exists()
     assert not (run_of(toy) / "result.json").exists()
 
@@ -212,7 +235,10 @@ def test_what_slurm_would_refuse_is_refused_at_the_first_stage(toy: Experiment):
     write_machine(toy, default={"memory": "900G"})
     done = toy.command("dvc", "exp", "run")
     assert done.returncode != 0
-    assert "the scheduler would refuse its job: Requested node configuration is not available" in done.stdout
+    assert (
+        "the scheduler would refuse its job: Requested node configuration is not available"
+        in done.stdout
+    )
     assert "mllam-exps machine show --script" in done.stdout
     assert not toy.runs("grow")
 
@@ -246,7 +272,9 @@ def test_a_script_that_is_submitted_by_hand_is_the_next_attempt(toy: Experiment)
     assert toy.starts() == 2
 
 
-def test_a_script_submitted_by_hand_while_its_job_is_pending_takes_the_attempt(toy: Experiment):
+def test_a_script_submitted_by_hand_while_its_job_is_pending_takes_the_attempt(
+    toy: Experiment,
+):
     slow(toy, 0.3, 10)
     write_machine(toy, default={"sbatch": {"hold": True}})
     driver = toy.start(*GROW)
@@ -264,11 +292,18 @@ def test_a_script_submitted_by_hand_while_its_job_is_pending_takes_the_attempt(t
 
 def test_jobs_of_any_name_disturb_nobody(toy: Experiment):
     for name in (b"two\nlines", b"bad\xff\xfename", b"a|b|c|d|e|f|g"):
-        subprocess.run(["sbatch", "-H", "-J", name, "--wrap=true"], env=toy.environ, check=True, capture_output=True)
+        subprocess.run(
+            ["sbatch", "-H", "-J", name, "--wrap=true"],
+            env=toy.environ,
+            check=True,
+            capture_output=True,
+        )
     assert "done in attempt 1" in toy.ok(*GROW)
 
 
-def test_an_attempt_that_squeue_does_not_show_is_known_by_its_own_record(toy: Experiment):
+def test_an_attempt_that_squeue_does_not_show_is_known_by_its_own_record(
+    toy: Experiment,
+):
     slow(toy, 0.5, 20)
     wrap(toy, "sbatch", '"$REAL" "$@"; kill -9 $PPID')
     toy.start(*GROW).communicate(timeout=60)
@@ -285,7 +320,10 @@ def test_an_environment_that_cannot_be_made_ready_is_told(toy: Experiment):
     write_machine(toy, environment={"source": "broken.sh"})
     done = toy.command(*GROW)
     assert done.returncode != 0
-    assert "log.txt: grow attempt 1 failed: the environment could not be made ready" in done.stdout
+    assert (
+        "log.txt: grow attempt 1 failed: the environment could not be made ready"
+        in done.stdout
+    )
 
 
 def test_an_sbatch_that_failed_although_the_job_runs(toy: Experiment, cluster: Any):
@@ -336,7 +374,9 @@ def test_two_drivers_submit_once(toy: Experiment, tmp_path: Path, cluster: Any):
 def test_a_squeue_that_fails_every_second_time(toy: Experiment):
     slow(toy, 0.5, 30)
     wrap(
-        toy, "squeue", 'file="${0%/*}/count"; echo >> "$file"; (($(wc -l < "$file") % 2)) && exit 1; exec "$REAL" "$@"'
+        toy,
+        "squeue",
+        'file="${0%/*}/count"; echo >> "$file"; (($(wc -l < "$file") % 2)) && exit 1; exec "$REAL" "$@"',
     )
     assert "done in attempt 1" in toy.ok(*GROW)
 
@@ -349,7 +389,9 @@ def test_slurmctld_is_down_when_the_job_ends(toy: Experiment, cluster: Any):
     try:
         eventually(lambda: bool(read(run_of(toy), "1/end.json")), 60, "the job's end")
         time.sleep(5)
-        assert driver.poll() is None, "success is not believed before the scheduler has spoken"
+        assert driver.poll() is None, (
+            "success is not believed before the scheduler has spoken"
+        )
     finally:
         cluster.start("slurmctld")
     out, _ = driver.communicate(timeout=120)
@@ -404,7 +446,9 @@ def test_the_time_limit(toy: Experiment):
 
 
 @pytest.mark.parametrize("with_stepd", [False, True])
-def test_a_node_that_is_lost_while_its_processes_live_on(toy: Experiment, cluster: Any, with_stepd: bool):
+def test_a_node_that_is_lost_while_its_processes_live_on(
+    toy: Experiment, cluster: Any, with_stepd: bool
+):
     """slurmd dies, alone or with its slurmstepd: Slurm calls the node failed. Two attempts never write at once."""
     slow(toy, 0.5, 400)
     write_machine(toy, default={"sbatch": {"nodelist": "n1"}})

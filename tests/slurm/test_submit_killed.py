@@ -56,7 +56,12 @@ def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
     """The submitter dies before or after each of its changes to the store, and each of its calls of Slurm."""
     killed, point = 0, 1
     while True:
-        words = ("-n", f"k{point}", "-S", f"toy.yaml:grow.seconds=0.0{point}1,0.0{point}2")
+        words = (
+            "-n",
+            f"k{point}",
+            "-S",
+            f"toy.yaml:grow.seconds=0.0{point}1,0.0{point}2",
+        )
         done = made.command(sys.executable, "-c", KILLER, str(point), "submit", *words)
         if done.returncode == 0:
             break

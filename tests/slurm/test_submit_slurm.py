@@ -49,7 +49,9 @@ def made(cluster: Any, made: Experiment) -> Iterator[Experiment]:
 
 def started(toy: Experiment) -> Counter[str]:
     """Return how often each run was tried: how many of its attempts have started."""
-    return Counter(path.parents[2].name for path in toy.store.glob("*/attempts/*/started.json"))
+    return Counter(
+        path.parents[2].name for path in toy.store.glob("*/attempts/*/started.json")
+    )
 
 
 def ours(toy: Experiment) -> list[int]:
@@ -63,7 +65,9 @@ def ours(toy: Experiment) -> list[int]:
         try:
             words = [*process.cmdline(), process.cwd()]
             family = [process, *process.parents()]
-            if any(mark in word for word in words) and not any("SLURM_JOB_ID" in one.environ() for one in family):
+            if any(mark in word for word in words) and not any(
+                "SLURM_JOB_ID" in one.environ() for one in family
+            ):
                 found.append(process.pid)
         except psutil.Error:
             continue
@@ -76,7 +80,9 @@ def job_id(toy: Experiment, stage: str) -> str:
     return str((records.read(run / "attempts/1/job.json") or {})["id"])
 
 
-def test_a_sweep_leaves_nothing_running_and_makes_everything_once(toy: Experiment, cluster: Any):
+def test_a_sweep_leaves_nothing_running_and_makes_everything_once(
+    toy: Experiment, cluster: Any
+):
     values = ",".join(f"0.0{n}" for n in range(1, 9))
     said = submit(toy, "-n", "lr", "-S", f"toy.yaml:grow.seconds={values}")
     assert not ours(toy), "no process outside of jobs"
@@ -90,22 +96,32 @@ def test_a_sweep_leaves_nothing_running_and_makes_everything_once(toy: Experimen
     assert len(toy.runs("make")) == 1
     assert toy.starts() == 8
     assert set(shown(toy)) == set(names)
-    assert Counter(name.partition("/")[2].partition("-")[0] for name in jobs(cluster) if name.startswith("lr-")) == {
+    assert Counter(
+        name.partition("/")[2].partition("-")[0]
+        for name in jobs(cluster)
+        if name.startswith("lr-")
+    ) == {
         "make": 1,
         "grow": 8,
         "save": 8,
     }
     assert not ours(toy)
     toy.ok("dvc", "exp", "apply", "lr-3")
-    assert "changed" not in toy.ok("dvc", "status", "make", "grow").replace("always changed", "")
+    assert "changed" not in toy.ok("dvc", "status", "make", "grow").replace(
+        "always changed", ""
+    )
 
 
-def test_the_last_stage_s_job_saves_and_where_it_does_not_the_last_job_does(made: Experiment):
+def test_the_last_stage_s_job_saves_and_where_it_does_not_the_last_job_does(
+    made: Experiment,
+):
     submit(made, "-n", "soon", "-S", "toy.yaml:grow.seconds=0.01")
     settled(made, "soon", seconds=60)
     [saving] = made.store.parent.glob("experiments/save-*/attempts/1")
     eventually((saving / "end.json").exists, 30, "its own last job is taken back")
-    assert (records.read(saving / "end.json") or {})["reason"].startswith("saved by job")
+    assert (records.read(saving / "end.json") or {})["reason"].startswith(
+        "saved by job"
+    )
     assert not (saving / "started.json").exists()
     [lock] = made.store.parent.glob("locks/saver-*")
     with lock.open("w") as busy:
@@ -128,19 +144,36 @@ def test_a_job_waits_for_one_that_saves_its_experiment(made: Experiment, cluster
         fcntl.flock(busy, fcntl.LOCK_EX)
         submit(made, "-n", "second", "-S", "toy.yaml:grow.seconds=0.02")
         [other] = {*made.store.parent.glob("experiments/save-*/attempts/1")} - {saving}
-        [result] = [run / "result.json" for run in made.runs("grow") if not (run / "result.json").exists()]
+        [result] = [
+            run / "result.json"
+            for run in made.runs("grow")
+            if not (run / "result.json").exists()
+        ]
         eventually(result.exists, 60, "the result")
         time.sleep(1.5)
         job = (records.read(result.parent / "attempts/1/job.json") or {})["id"]
-        assert cluster.command("squeue", "--noheader", "--format=%T", f"--jobs={job}").stdout == "RUNNING\n"
-    eventually((other / "end.json").exists, 30, "it is saved, and its own last job is taken back")
+        assert (
+            cluster.command(
+                "squeue", "--noheader", "--format=%T", f"--jobs={job}"
+            ).stdout
+            == "RUNNING\n"
+        )
+    eventually(
+        (other / "end.json").exists,
+        30,
+        "it is saved, and its own last job is taken back",
+    )
     assert not (other / "started.json").exists()
 
 
-def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(made: Experiment, cluster: Any):
+def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(
+    made: Experiment, cluster: Any
+):
     """A program that fails, a job that is cancelled by hand, a stage whose input fails: each in an experiment."""
     made.set("toy.yaml", grow__seconds=0.1)
-    submit(made, "-n", "raises", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2")
+    submit(
+        made, "-n", "raises", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=2"
+    )
     submit(made, "-n", "input", "-S", "toy.yaml:make.size=many")
     found = settled(made, "raises", "input", seconds=120)
     assert {row["state"] for row in found.values() if row["user"]} == {"failed"}
@@ -148,12 +181,18 @@ def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(made: Experiment, c
     assert "make, which it needs, was not made" in stages["grow"]["reason"]
     assert stages["make"]["state"] == "failed"
     assert made.starts() == 1, "what failed upstream starts nothing"
-    savings = [len(list(path.glob("attempts/*.json"))) for path in made.store.parent.glob("experiments/save-*")]
+    savings = [
+        len(list(path.glob("attempts/*.json")))
+        for path in made.store.parent.glob("experiments/save-*")
+    ]
     assert max(savings) <= 2, "a failed stage wakes its experiment up once"
     made.set("toy.yaml", grow__seconds=30.0)
     submit(made, "-n", "scancelled", "-S", "toy.yaml:grow.epochs=4")
     eventually(lambda: made.starts() == 2, 60, "it works")
-    attempt = max(made.store.glob("grow-*/attempts/1/job.json"), key=lambda path: path.stat().st_mtime)
+    attempt = max(
+        made.store.glob("grow-*/attempts/1/job.json"),
+        key=lambda path: path.stat().st_mtime,
+    )
     cluster.command("scancel", str((records.read(attempt) or {})["id"]))
     row = settled(made, "scancelled", seconds=90)["scancelled"]
     assert (row["state"], row["stages"][-1]["state"]) == ("cancelled", "cancelled")
@@ -161,17 +200,27 @@ def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(made: Experiment, c
     assert settled(made, "raises", seconds=90)["raises"]["state"] == "done"
     made.ok("git", "stash")
     made.ok("dvc", "exp", "apply", "raises")
-    assert len(json.loads((made.root / "grown/state.json").read_text())["starts"]) == 2, "from its checkpoint"
+    assert (
+        len(json.loads((made.root / "grown/state.json").read_text())["starts"]) == 2
+    ), "from its checkpoint"
 
 
 def test_a_node_dies_under_a_chain(made: Experiment, cluster: Any):
     made.set("toy.yaml", grow__seconds=0.2, grow__epochs=30)
     submit(made, "-n", "lost", "-S", "toy.yaml:grow.at=null")
     eventually(lambda: made.starts() == 1, 60, "it works")
-    state = records.read(next(made.store.glob("grow-*/attempts/1")) / "started.json") or {}
+    state = (
+        records.read(next(made.store.glob("grow-*/attempts/1")) / "started.json") or {}
+    )
     assert state
-    node = cluster.command("squeue", "-h", "-o", "%N", "-j", job_id(made, "grow")).stdout.strip()
-    eventually(lambda: bool(list(made.store.glob("grow-*/attempts/1/scratch/state.json"))), 60, "an epoch")
+    node = cluster.command(
+        "squeue", "-h", "-o", "%N", "-j", job_id(made, "grow")
+    ).stdout.strip()
+    eventually(
+        lambda: bool(list(made.store.glob("grow-*/attempts/1/scratch/state.json"))),
+        60,
+        "an epoch",
+    )
     cluster.stop(f"slurmd {node}", signal.SIGKILL, tree=True)
     try:
         row = settled(made, "lost", seconds=180)["lost"]
@@ -184,11 +233,17 @@ def test_a_node_dies_under_a_chain(made: Experiment, cluster: Any):
     assert "going on from" in (made.runs("grow")[0] / "attempts/2/log.txt").read_text()
 
 
-def test_no_more_jobs_than_the_machine_allows_and_nobody_waits(made: Experiment, cluster: Any):
+def test_no_more_jobs_than_the_machine_allows_and_nobody_waits(
+    made: Experiment, cluster: Any
+):
     write_machine(made, max_jobs=2)
     values = ",".join(f"0.1{n}" for n in range(1, 7))
-    said = made.ok("mllam-exps", "submit", "-n", "m", "-S", f"toy.yaml:grow.seconds={values}")
-    assert "2 of your jobs at once (max_jobs in the machine file)" in " ".join(said.split())
+    said = made.ok(
+        "mllam-exps", "submit", "-n", "m", "-S", f"toy.yaml:grow.seconds={values}"
+    )
+    assert "2 of your jobs at once (max_jobs in the machine file)" in " ".join(
+        said.split()
+    )
     assert not ours(made)
     most = 0
     until = time.monotonic() + 240
@@ -202,15 +257,21 @@ def test_no_more_jobs_than_the_machine_allows_and_nobody_waits(made: Experiment,
     assert not ours(made)
 
 
-def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(made: Experiment, cluster: Any):
+def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(
+    made: Experiment, cluster: Any
+):
     made.set("toy.yaml", grow__seconds=1.0, grow__epochs=60)
     submit(made, "-n", "before")
     eventually(lambda: made.starts() == 1, 60, "it works")
     cluster.stop("slurmctld")
     try:
-        unknown = lambda: "Slurm has not answered since" in json.dumps(rows(made)["before"])  # noqa: E731
+        unknown = lambda: (  # noqa: E731
+            "Slurm has not answered since" in json.dumps(rows(made)["before"])
+        )
         eventually(unknown, 50, "what is not known is told")
-        said = made.ok("mllam-exps", "submit", "-n", "during", "-S", "toy.yaml:grow.epochs=2,3")
+        said = made.ok(
+            "mllam-exps", "submit", "-n", "during", "-S", "toy.yaml:grow.epochs=2,3"
+        )
         assert "the next command goes on" in " ".join(said.split())
     finally:
         cluster.start("slurmctld")
@@ -224,10 +285,22 @@ def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(ma
 @pytest.mark.timeout(1200)
 def test_a_hundred_at_once(toy: Experiment):
     values = ",".join(f"0.{n:03d}" for n in range(1, 101))
-    said = toy.ok("mllam-exps", "submit", "-n", "h", "-S", f"toy.yaml:grow.seconds={values}", timeout=600)
+    said = toy.ok(
+        "mllam-exps",
+        "submit",
+        "-n",
+        "h",
+        "-S",
+        f"toy.yaml:grow.seconds={values}",
+        timeout=600,
+    )
     assert "1 × make, 100 × grow submitted" in said
     assert not ours(toy)
-    eventually(lambda: len(list(toy.store.parent.glob("experiments/*/result.json"))) == 100, 900, "all are saved")
+    eventually(
+        lambda: len(list(toy.store.parent.glob("experiments/*/result.json"))) == 100,
+        900,
+        "all are saved",
+    )
     assert set(started(toy).values()) == {1}
     assert toy.starts() == 100
     assert len(shown(toy)) == 100
@@ -236,7 +309,9 @@ def test_a_hundred_at_once(toy: Experiment):
 @pytest.mark.long
 def test_a_time_limit_in_a_chain(made: Experiment):
     made.set("toy.yaml", grow__seconds=0.5, grow__epochs=240)
-    write_machine(made, resources={"default": {"partition": "main", "memory": "200M", "time": 1}})
+    write_machine(
+        made, resources={"default": {"partition": "main", "memory": "200M", "time": 1}}
+    )
     submit(made, "-n", "limited")
     row = settled(made, "limited", seconds=200)["limited"]
     assert row["state"] == "failed"
@@ -268,7 +343,11 @@ def test_dvc_exp_run_attaches_to_what_was_submitted(toy: Experiment, cluster: An
 def python_for_all() -> Iterator[None]:
     """Let other users start this Python, where it lies below a closed home directory; in CI only."""
     folders = Path(sys.base_prefix).parents if os.environ.get("CI") == "true" else []
-    closed = {folder: mode for folder in folders if not (mode := folder.stat().st_mode) & 0o001}
+    closed = {
+        folder: mode
+        for folder in folders
+        if not (mode := folder.stat().st_mode) & 0o001
+    }
     for folder, mode in closed.items():
         folder.chmod(mode | 0o001)
     yield
@@ -287,9 +366,18 @@ class Colleague:
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a command as this user, in the copy."""
-        command = ["bash", "-c", 'umask 002; cd "$1"; shift; exec "$@"', "-", str(self.home), *argv]
+        command = [
+            "bash",
+            "-c",
+            'umask 002; cd "$1"; shift; exec "$@"',
+            "-",
+            str(self.home),
+            *argv,
+        ]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*_as_user(self.uid), *command], env=self.environ, **pipes)  # type: ignore[call-overload]
+        return subprocess.Popen(
+            [*_as_user(self.uid), *command], env=self.environ, **pipes
+        )  # type: ignore[call-overload]
 
     def ok(self, *argv: str) -> str:
         """Run a command as this user; it has to succeed."""
@@ -305,18 +393,28 @@ class Colleague:
 
 
 @pytest.fixture
-def team(toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: None) -> list[Colleague]:
+def team(
+    toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: None
+) -> list[Colleague]:
     """Two users who share a run store."""
     if os.getuid() != 0:
         pytest.skip("only root can be several users")
     users = {name: _user(name) for name in ("mllam-a", "mllam-b")}
     for uid in users.values():
         trial = [*_as_user(uid), "bash", "-c", "exec mllam-exps --version"]
-        if subprocess.run(trial, env=toy.environ, check=False, capture_output=True).returncode:
+        if subprocess.run(
+            trial, env=toy.environ, check=False, capture_output=True
+        ).returncode:
             pytest.skip("other users cannot start this Python")
     shared = tmp_path / "shared"
     shared.mkdir()
-    for folder in (tmp_path, *tmp_path.parents[:3], cluster.directory, cluster.directory.parent, cluster.runtime):
+    for folder in (
+        tmp_path,
+        *tmp_path.parents[:3],
+        cluster.directory,
+        cluster.directory.parent,
+        cluster.runtime,
+    ):
         folder.chmod(folder.stat().st_mode | 0o055)
     os.chown(shared, -1, _group("mllam-team"))
     shared.chmod(0o2775)
@@ -330,18 +428,41 @@ def team(toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: None) ->
         home = tmp_path / name
         subprocess.run(["cp", "-r", str(toy.root), str(home)], check=True)
         (home / "home").mkdir()
-        (home / "home/.gitconfig").write_text(f"[user]\n\tname = {name}\n\temail = {name}@example.org\n")
-        machine = (home / "machines/cluster.yaml").read_text().replace(toy.environ["TOY_COUNT"], str(count))
+        (home / "home/.gitconfig").write_text(
+            f"[user]\n\tname = {name}\n\temail = {name}@example.org\n"
+        )
+        machine = (
+            (home / "machines/cluster.yaml")
+            .read_text()
+            .replace(toy.environ["TOY_COUNT"], str(count))
+        )
         (home / "machines/cluster.yaml").write_text(machine)
         subprocess.run(["chown", "-R", f"{uid}:mllam-team", str(home)], check=True)
-        own = {"HOME": str(home / "home"), "DVC_SITE_CACHE_DIR": str(home / "home/site"), "USER": name, "LOGNAME": name}
-        found.append(Colleague(name, uid, home, toy.environ | own | {"TOY_COUNT": str(count)}))
+        own = {
+            "HOME": str(home / "home"),
+            "DVC_SITE_CACHE_DIR": str(home / "home/site"),
+            "USER": name,
+            "LOGNAME": name,
+        }
+        found.append(
+            Colleague(name, uid, home, toy.environ | own | {"TOY_COUNT": str(count)})
+        )
     return found
 
 
-def test_two_users_submit_the_same_in_the_same_second(team: list[Colleague], tmp_path: Path):
+def test_two_users_submit_the_same_in_the_same_second(
+    team: list[Colleague], tmp_path: Path
+):
     """Both get their experiment; each run is made once, by whoever came first."""
-    words = ("mllam-exps", "submit", "-n", "mine", "--json", "-S", "toy.yaml:grow.seconds=0.2")
+    words = (
+        "mllam-exps",
+        "submit",
+        "-n",
+        "mine",
+        "--json",
+        "-S",
+        "toy.yaml:grow.seconds=0.2",
+    )
     both = [one.start(*words) for one in team]
     outs = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
@@ -349,7 +470,10 @@ def test_two_users_submit_the_same_in_the_same_second(team: list[Colleague], tmp
     saved = lambda: list(shared.glob("store/experiments/*/result.json"))  # noqa: E731
     eventually(lambda: len(saved()) == 2, 120, f"both are saved: {outs}")
     assert len((shared / "count").read_text().splitlines()) == 1, "one training"
-    attempts = Counter(path.parents[2].name for path in shared.glob("store/runs/*/attempts/*/started.json"))
+    attempts = Counter(
+        path.parents[2].name
+        for path in shared.glob("store/runs/*/attempts/*/started.json")
+    )
     assert sorted(attempts.values()) == [1, 1], attempts
 
 
@@ -362,7 +486,9 @@ def _user(name: str) -> int:
 
     _group("mllam-team")
     if name not in {entry.pw_name for entry in pwd.getpwall()}:
-        subprocess.run(["useradd", "--no-create-home", "--gid", "mllam-team", name], check=True)
+        subprocess.run(
+            ["useradd", "--no-create-home", "--gid", "mllam-team", name], check=True
+        )
     return pwd.getpwnam(name).pw_uid
 
 
@@ -378,7 +504,9 @@ def _group(name: str) -> int:
 def test_a_full_disk_under_the_store_loses_nothing(made: Experiment, tmp_path: Path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=True
+    )
     try:
         write_machine(made, paths={"run_store": str(disk / "store")})
         words = ("-n", "d", "-S", "toy.yaml:grow.seconds=0.01,0.02,0.03")
@@ -393,4 +521,8 @@ def test_a_full_disk_under_the_store_loses_nothing(made: Experiment, tmp_path: P
         assert made.starts() == 3
         made.environ["MLLAM_MACHINE"] = "cluster"
     finally:
-        eventually(lambda: subprocess.run(["umount", str(disk)], check=False).returncode == 0, 30, "unmounted")
+        eventually(
+            lambda: subprocess.run(["umount", str(disk)], check=False).returncode == 0,
+            30,
+            "unmounted",
+        )

@@ -7,15 +7,31 @@ import os
 from pathlib import Path
 
 
-def save(path: Path, *, epochs: int = 3, weight: float = 1.0, best: float | None = 0.5, **more: object) -> Path:
+def save(
+    path: Path,
+    *,
+    epochs: int = 3,
+    weight: float = 1.0,
+    best: float | None = 0.5,
+    **more: object,
+) -> Path:
     import torch
 
-    monitored = {"monitor": "val_mean_loss", "best_model_score": None if best is None else torch.tensor(best)}
+    monitored = {
+        "monitor": "val_mean_loss",
+        "best_model_score": None if best is None else torch.tensor(best),
+    }
     content = {
         "epoch": epochs - 1,
         "global_step": 10 * epochs,
-        "state_dict": {"layer.weight": torch.tensor([weight, 1.0]), "steps": torch.tensor(3)},
-        "callbacks": {"ModelCheckpoint{'monitor': 'val_mean_loss'}": monitored, "other": {"monitor": None}},
+        "state_dict": {
+            "layer.weight": torch.tensor([weight, 1.0]),
+            "steps": torch.tensor(3),
+        },
+        "callbacks": {
+            "ModelCheckpoint{'monitor': 'val_mean_loss'}": monitored,
+            "other": {"monitor": None},
+        },
         "hyper_parameters": {"args": argparse.Namespace(model="graph_lam")},
         **more,
     }

@@ -26,11 +26,14 @@ PRESSURE = {
 CHUNK = 487
 
 
-def make_sources(directory: Path, steps: int = STEPS, nx: int = 70, ny: int = 66) -> Path:
+def make_sources(
+    directory: Path, steps: int = STEPS, nx: int = 70, ny: int = 66
+) -> Path:
     """Write ``single_levels.zarr`` and ``pressure_levels.zarr``.
 
-    Waves run over the grid, in few enough distinct values that 11,689 fields compress to some megabytes. More than 60
-    points along each side leave neural-lam an interior between its boundaries of 30.
+    Waves run over the grid, in few enough distinct values that 11,689 fields compress
+    to some megabytes. More than 60 points along each side leave neural-lam an interior
+    between its boundaries of 30.
     """
     import cartopy.crs as ccrs
     import dask.array as da
@@ -39,10 +42,15 @@ def make_sources(directory: Path, steps: int = STEPS, nx: int = 70, ny: int = 66
     x = (np.arange(nx) - nx / 2) * SPACING
     y = (np.arange(ny) - ny / 2) * SPACING
     globe = ccrs.Globe(ellipse=None, semimajor_axis=6367470.0, semiminor_axis=6367470.0)
-    grid = ccrs.LambertConformal(25.0, 56.7, standard_parallels=(56.7, 56.7), globe=globe)
-    there = ccrs.PlateCarree(globe=globe).transform_points(grid, *np.meshgrid(x, y, indexing="ij"))
+    grid = ccrs.LambertConformal(
+        25.0, 56.7, standard_parallels=(56.7, 56.7), globe=globe
+    )
+    there = ccrs.PlateCarree(globe=globe).transform_points(
+        grid, *np.meshgrid(x, y, indexing="ij")
+    )
     coords = {
-        "time": np.datetime64("2013-11-01T00", "ns") + np.arange(steps) * np.timedelta64(3, "h"),
+        "time": np.datetime64("2013-11-01T00", "ns")
+        + np.arange(steps) * np.timedelta64(3, "h"),
         "x": ("x", x, {"units": "m"}),
         "y": ("y", y, {"units": "m"}),
         "lon": (("x", "y"), there[..., 0], {"units": "degrees_east"}),
@@ -54,26 +62,48 @@ def make_sources(directory: Path, steps: int = STEPS, nx: int = 70, ny: int = 66
             (start, stop), *_ = block_info[None]["array-location"]
             t, i, j = np.ogrid[start:stop, 0:nx, 0:ny]
             phase = i / (23.0 + number) + j / 31.0 - t / (9.0 + number)
-            steps_of = np.rint(8 * np.sin(2 * np.pi * phase) + 2 * np.sin(2 * np.pi * t / 8)) / 8
+            steps_of = (
+                np.rint(8 * np.sin(2 * np.pi * phase) + 2 * np.sin(2 * np.pi * t / 8))
+                / 8
+            )
             return (mean + size * steps_of).astype("float32")
 
         sizes = tuple(min(CHUNK, steps - start) for start in range(0, steps, CHUNK))
-        return da.map_blocks(block, chunks=(sizes, (nx,), (ny,)), dtype="float32", meta=np.empty((0, 0, 0), "f4"))
+        return da.map_blocks(
+            block,
+            chunks=(sizes, (nx,), (ny,)),
+            dtype="float32",
+            meta=np.empty((0, 0, 0), "f4"),
+        )
 
     surface = {
-        name: (("time", "x", "y"), waves(n, mean, size), {"units": units, "long_name": name})
+        name: (
+            ("time", "x", "y"),
+            waves(n, mean, size),
+            {"units": units, "long_name": name},
+        )
         for n, (name, (units, mean, size)) in enumerate(SURFACE.items())
     }
-    land = (np.hypot(np.arange(nx)[:, None] - nx / 2, np.arange(ny) - ny / 2) < 20).astype("float32")
+    land = (
+        np.hypot(np.arange(nx)[:, None] - nx / 2, np.arange(ny) - ny / 2) < 20
+    ).astype("float32")
     surface["lsm"] = (("x", "y"), land, {"units": "1", "long_name": "land-sea mask"})
-    xr.Dataset(surface, coords).to_zarr(directory / "single_levels.zarr", consolidated=True)
+    xr.Dataset(surface, coords).to_zarr(
+        directory / "single_levels.zarr", consolidated=True
+    )
 
     pressure = {}
     for n, (name, (units, mean, size)) in enumerate(PRESSURE.items()):
         one = waves(5 + n, mean, size)
         # One field at every level: what a level holds is not what is looked at.
         field = da.stack([one] * len(LEVELS), axis=1)
-        pressure[name] = (("time", "pressure", "x", "y"), field, {"units": units, "long_name": name})
+        pressure[name] = (
+            ("time", "pressure", "x", "y"),
+            field,
+            {"units": units, "long_name": name},
+        )
     levels = {"pressure": ("pressure", np.array(LEVELS), {"units": "hPa"})}
-    xr.Dataset(pressure, coords | levels).to_zarr(directory / "pressure_levels.zarr", consolidated=True)
+    xr.Dataset(pressure, coords | levels).to_zarr(
+        directory / "pressure_levels.zarr", consolidated=True
+    )
     return directory

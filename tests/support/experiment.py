@@ -34,13 +34,26 @@ class Experiment:
 
     def command(self, *argv: str, **options) -> subprocess.CompletedProcess[str]:
         """Run a command here and return what it did, its output with stderr merged in."""
-        options = {"env": self.environ, "timeout": 240, "stderr": subprocess.STDOUT} | options
-        return subprocess.run(argv, cwd=self.root, text=True, stdout=subprocess.PIPE, check=False, **options)
+        options = {
+            "env": self.environ,
+            "timeout": 240,
+            "stderr": subprocess.STDOUT,
+        } | options
+        return subprocess.run(
+            argv,
+            cwd=self.root,
+            text=True,
+            stdout=subprocess.PIPE,
+            check=False,
+            **options,
+        )
 
     def ok(self, *argv: str, **options) -> str:
         """Run a command that has to succeed."""
         done = self.command(*argv, **options)
-        assert done.returncode == 0, f"{' '.join(argv)} exited with {done.returncode}:\n{done.stdout}"
+        assert done.returncode == 0, (
+            f"{' '.join(argv)} exited with {done.returncode}:\n{done.stdout}"
+        )
         return done.stdout
 
     def start(self, *argv: str, **options) -> subprocess.Popen[str]:
@@ -84,12 +97,23 @@ class Experiment:
 
     def status(self, stage: str = "") -> list[dict[str, Any]]:
         """Return what `mllam-exps status` says of the runs, or those of a stage."""
-        rows = json.loads(self.ok("mllam-exps", "status", "--json", stderr=subprocess.DEVNULL))
-        return [cell for row in rows for cell in row["stages"] if stage in {"", cell["stage"]}]
+        rows = json.loads(
+            self.ok("mllam-exps", "status", "--json", stderr=subprocess.DEVNULL)
+        )
+        return [
+            cell
+            for row in rows
+            for cell in row["stages"]
+            if stage in {"", cell["stage"]}
+        ]
 
     def clone(self, directory: Path) -> Experiment:
         """Clone the repository, sharing nothing but git."""
-        subprocess.run(["git", "clone", "-q", str(self.root), str(directory)], check=True, env=self.environ)
+        subprocess.run(
+            ["git", "clone", "-q", str(self.root), str(directory)],
+            check=True,
+            env=self.environ,
+        )
         return Experiment(directory, self.environ)
 
 
@@ -101,14 +125,17 @@ def environment(home: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("DVC_", "MLLAM_", "GIT_", "MLFLOW_", "SLURM_", "XDG_"))
     }
-    (home / ".gitconfig").write_text("[user]\n\tname = A Researcher\n\temail = researcher@example.org\n")
+    (home / ".gitconfig").write_text(
+        "[user]\n\tname = A Researcher\n\temail = researcher@example.org\n"
+    )
     return inherited | {
         "HOME": str(home),
         "PATH": f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(home / "site-cache"),
         "TOY_COUNT": str(home / "count"),
-        # Several processes with a thread for each core get in each other's way: ten times slower, seen on two cores.
+        # Several processes with a thread for each core get in each other's way: ten
+        # times slower, seen on two cores.
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "160",
     }
@@ -118,7 +145,10 @@ def make_repository(directory: Path, environ: dict[str, str]) -> Experiment:
     """Put what lies in `directory` into git and DVC."""
     experiment = Experiment(directory, environ)
     (directory / ".gitignore").write_text("/logs/*\n/mlflow.db*\n")
-    for command in (["git", "init", "-q", "-b", "main"], [sys.executable, "-m", "dvc", "init", "-q"]):
+    for command in (
+        ["git", "init", "-q", "-b", "main"],
+        [sys.executable, "-m", "dvc", "init", "-q"],
+    ):
         experiment.ok(*command)
     experiment.ok("git", "add", "-A")
     experiment.ok("git", "commit", "-qm", "An experiment")

@@ -26,7 +26,9 @@ MACHINE: dict[str, Any] = {
 
 def load_tool() -> ModuleType:
     """Import the package ``tools/slurm``, by a name that is nobody else's."""
-    spec = importlib.util.spec_from_file_location("slurm_tool", ROOT / "tools/slurm/__init__.py")
+    spec = importlib.util.spec_from_file_location(
+        "slurm_tool", ROOT / "tools/slurm/__init__.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,7 +52,10 @@ def start_cluster(directory: Path, **options: Any) -> Iterator[Any]:
 
 def on(cluster: Any, experiment: Experiment, **machine: Any) -> Experiment:
     """Let an experiment's stages run on the cluster."""
-    environ = experiment.environ | {"SLURM_CONF": str(cluster.conf), "MLLAM_MACHINE": "cluster"}
+    environ = experiment.environ | {
+        "SLURM_CONF": str(cluster.conf),
+        "MLLAM_MACHINE": "cluster",
+    }
     here = Experiment(experiment.root, environ)
     write_machine(here, **machine)
     return here
@@ -59,8 +64,16 @@ def on(cluster: Any, experiment: Experiment, **machine: Any) -> Experiment:
 def write_machine(experiment: Experiment, **changes: Any) -> None:
     """Write the machine file; ``default`` changes the resources of all stages."""
     resources = MACHINE["resources"]["default"] | changes.pop("default", {})
-    variables = {"PYTHONPATH": str(TOY), "TOY_COUNT": experiment.environ["TOY_COUNT"], "OMP_NUM_THREADS": "1"}
-    settings = MACHINE | {"resources": {"default": resources}, "environment": {"variables": variables}} | changes
+    variables = {
+        "PYTHONPATH": str(TOY),
+        "TOY_COUNT": experiment.environ["TOY_COUNT"],
+        "OMP_NUM_THREADS": "1",
+    }
+    settings = (
+        MACHINE
+        | {"resources": {"default": resources}, "environment": {"variables": variables}}
+        | changes
+    )
     path = experiment.root / "machines/cluster.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(settings))
@@ -101,10 +114,18 @@ def job_of(experiment: Experiment, attempt: int = 1) -> str:
 def epochs(experiment: Experiment, attempt: int = 1) -> int:
     """Return how many epochs an attempt's program has done."""
     runs = experiment.runs("grow")
-    state = records.read(runs[0] / f"attempts/{attempt}/scratch/state.json") if runs else None
+    state = (
+        records.read(runs[0] / f"attempts/{attempt}/scratch/state.json")
+        if runs
+        else None
+    )
     return int((state or {}).get("epochs", 0))
 
 
 def jobs(cluster: Any) -> list[str]:
     """Return the names of all jobs that the controller knows."""
-    return list(cluster.command("squeue", "--noheader", "--states=all", "--format=%j").stdout.splitlines())
+    return list(
+        cluster.command(
+            "squeue", "--noheader", "--states=all", "--format=%j"
+        ).stdout.splitlines()
+    )

@@ -1,7 +1,8 @@
 """A stand-in for Slurm's programs, for what a real cluster can't be made to do on demand.
 
-The programs and a test's orders meet in one folder, a job a file. Words, exit codes and the order of fields are those
-of Slurm 22.05. What it does not know is an error: it must not be content with what Slurm would refuse.
+The programs and a test's orders meet in one folder, a job a file. Words, exit codes and
+the order of fields are those of Slurm 22.05. What it does not know is an error: it must
+not be content with what Slurm would refuse.
 """
 
 from __future__ import annotations
@@ -30,12 +31,23 @@ class Double:
     """The programs, in a folder `bin` that belongs in front of PATH, and what tests order of them."""
 
     def __init__(self, directory: Path) -> None:
-        self.bin, self.folder, self.conf = directory / "bin", directory / "state", directory / "slurm.conf"
+        self.bin, self.folder, self.conf = (
+            directory / "bin",
+            directory / "state",
+            directory / "slurm.conf",
+        )
         for folder in (self.bin, self.folder / "jobs", self.folder / "orders"):
             folder.mkdir(parents=True)
         self.conf.touch()
-        for path in (*(self.bin / name for name in PROGRAMS), self.folder / "slurmstepd"):
-            path.write_text(PROGRAM.format(sys.executable, str(Path(__file__).parent), str(self.folder)))
+        for path in (
+            *(self.bin / name for name in PROGRAMS),
+            self.folder / "slurmstepd",
+        ):
+            path.write_text(
+                PROGRAM.format(
+                    sys.executable, str(Path(__file__).parent), str(self.folder)
+                )
+            )
             path.chmod(0o755)
         self.pend("")
         self.has_nodes("idle", "idle")
@@ -52,9 +64,21 @@ class Double:
             if job["state"] == "PENDING":
                 start(self.folder, job["id"])
 
-    def end(self, job_id: str, state: str, exit_code: str = "0:0", reason: str = "None", kill: bool = True) -> None:
+    def end(
+        self,
+        job_id: str,
+        state: str,
+        exit_code: str = "0:0",
+        reason: str = "None",
+        kill: bool = True,
+    ) -> None:
         """End a job; without `kill` it is only said to have ended so: its processes live on, or it ended before."""
-        doom(self.folder, job_id, {"state": state, "exit_code": exit_code, "reason": reason}, kill)
+        doom(
+            self.folder,
+            job_id,
+            {"state": state, "exit_code": exit_code, "reason": reason},
+            kill,
+        )
         until = time.monotonic() + 3 * KILL_WAIT
         while self.job(job_id)["state"] in LIVING:
             assert time.monotonic() < until, f"job {job_id} does not end"
@@ -112,7 +136,10 @@ def put(path: Path, text: str) -> None:
 
 
 def jobs(folder: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((folder / "jobs").glob("*.json"))]
+    return [
+        json.loads(path.read_text())
+        for path in sorted((folder / "jobs").glob("*.json"))
+    ]
 
 
 def change(folder: Path, job_id: str, how: Callable[[dict], object]) -> None:
@@ -126,8 +153,14 @@ def change(folder: Path, job_id: str, how: Callable[[dict], object]) -> None:
 
 def start(folder: Path, job_id: str) -> None:
     # Whoever called sbatch waits until its pipes are closed.
-    null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.check_call([folder / "slurmstepd", job_id], start_new_session=True, **null)
+    null = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    subprocess.check_call(
+        [folder / "slurmstepd", job_id], start_new_session=True, **null
+    )
 
 
 def doom(folder: Path, job_id: str, end: dict, kill: bool = True) -> None:
@@ -164,25 +197,65 @@ def slurmstepd(folder: Path, argv: list[str]) -> None:
     [job_id], script = argv, []
 
     def on_signal(number: int, _frame: object) -> None:
-        kill(folder, job_id, signal.SIGTERM if number == signal.SIGTERM else signal.SIGKILL)
+        kill(
+            folder,
+            job_id,
+            signal.SIGTERM if number == signal.SIGTERM else signal.SIGKILL,
+        )
         signal.alarm(KILL_WAIT)
 
     def begin(job: dict) -> None:
         if job["state"] != "PENDING":
             sys.exit()
-        job.update(state="FAILED", reason="JobLaunchFailure", exit_code="0:53", started=time.time(), ended=time.time())
-        with contextlib.suppress(OSError), Path(job["output"]).open("ab" if job["append"] else "wb") as out:
-            how = {"cwd": job["cwd"], "env": job["environ"], "process_group": 0, "stdout": out, "stderr": out}
-            script.append(subprocess.Popen(["bash", folder / f"jobs/{job_id}.sh"], **how))
-            job.update(state="RUNNING", reason="None", exit_code="0:0", runner=os.getpid(), ended=None)
+        job.update(
+            state="FAILED",
+            reason="JobLaunchFailure",
+            exit_code="0:53",
+            started=time.time(),
+            ended=time.time(),
+        )
+        with (
+            contextlib.suppress(OSError),
+            Path(job["output"]).open("ab" if job["append"] else "wb") as out,
+        ):
+            how = {
+                "cwd": job["cwd"],
+                "env": job["environ"],
+                "process_group": 0,
+                "stdout": out,
+                "stderr": out,
+            }
+            script.append(
+                subprocess.Popen(["bash", folder / f"jobs/{job_id}.sh"], **how)
+            )
+            job.update(
+                state="RUNNING",
+                reason="None",
+                exit_code="0:0",
+                runner=os.getpid(),
+                ended=None,
+            )
 
     def finish(job: dict) -> None:
         # A job whose node failed has been called ended while it ran.
         if job["state"] in LIVING:
             kill(folder, job_id, signal.SIGKILL)
-            reason = "NonZeroExitCode" if code > 0 else "JobLaunchFailure" if code else "None"
-            job.update(state="FAILED" if code else "COMPLETED", reason=reason, ended=time.time())
-            job.update({"exit_code": f"{code}:0" if code >= 0 else f"0:{-code}"} | (job["end"] or {}))
+            reason = (
+                "NonZeroExitCode"
+                if code > 0
+                else "JobLaunchFailure"
+                if code
+                else "None"
+            )
+            job.update(
+                state="FAILED" if code else "COMPLETED",
+                reason=reason,
+                ended=time.time(),
+            )
+            job.update(
+                {"exit_code": f"{code}:0" if code >= 0 else f"0:{-code}"}
+                | (job["end"] or {})
+            )
 
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, on_signal)
@@ -198,7 +271,9 @@ def fail(text: str, code: int = 1) -> None:
     sys.exit(code)
 
 
-def parse(program: str, argv: list[str], known: str) -> tuple[dict[str, str], list[str]]:
+def parse(
+    program: str, argv: list[str], known: str
+) -> tuple[dict[str, str], list[str]]:
     found: dict[str, str] = {}
     while argv and argv[0].startswith("--"):
         name, _, value = argv.pop(0)[2:].partition("=")
@@ -212,31 +287,67 @@ def sbatch(folder: Path, argv: list[str]) -> None:
     given, files = parse("sbatch", argv, "parsable test-only")
     lines = (Path(files[0]).read_text() if files else sys.stdin.read()).split("\n")
     assert lines[0].startswith("#!"), "This does not look like a batch script."
-    head = [line[8:] for line in lines[: lines.index("")] if line.startswith("#SBATCH ")]
+    head = [
+        line[8:] for line in lines[: lines.index("")] if line.startswith("#SBATCH ")
+    ]
     known = "job-name output open-mode no-requeue export nodes ntasks-per-node cpus-per-task mem time partition hold"
-    asked, _ = parse("sbatch", [word for line in head for word in shlex.split(line, comments=True)], known)
+    asked, _ = parse(
+        "sbatch",
+        [word for line in head for word in shlex.split(line, comments=True)],
+        known,
+    )
     partition = os.environ.get("SBATCH_PARTITION", asked.get("partition", "main"))
     if partition not in ("main", "short", "hidden"):
-        what = "allocation failure" if "test-only" in given else "sbatch: error: Batch job submission failed"
-        fail(f"sbatch: error: invalid partition specified: {partition}\n{what}: Invalid partition name specified")
+        what = (
+            "allocation failure"
+            if "test-only" in given
+            else "sbatch: error: Batch job submission failed"
+        )
+        fail(
+            f"sbatch: error: invalid partition specified: {partition}\n{what}: Invalid partition name specified"
+        )
     name, nodes = asked.get("job-name", "sbatch"), int(asked.get("nodes", 1))
     held = "JobHeldUser" if "hold" in asked else (folder / "orders/pend").read_text()
     if "test-only" in given and (refused := folder / "orders/refuse").exists():
         fail(refused.read_text())
     if "test-only" in given:
-        fail("sbatch: Job 1 to start at 2026-01-01T00:00:00 using 1 processors on nodes n1", 0)
+        fail(
+            "sbatch: Job 1 to start at 2026-01-01T00:00:00 using 1 processors on nodes n1",
+            0,
+        )
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         job_id = str(1 + len(jobs(folder)))
         # A backslash in it takes the meaning of all %.
         way = r"\\(.)" if "\\" in asked["output"] else "%(.)"
-        output = re.sub(way, lambda found: {"j": job_id}.get(found[1], found[1]), asked["output"])
-        ours = {"JOB_ID": job_id, "JOB_NAME": name, "NNODES": str(nodes), "CLUSTER_NAME": str(folder)}
-        job: dict = {"id": job_id, "name": name, "partition": partition, "state": "PENDING", "exit_code": "0:0"}
-        job |= {"reason": held or "None", "nodes": "n1" if nodes == 1 else f"n[1-{nodes}]", "cwd": str(Path.cwd())}
-        job |= dict.fromkeys(("runner", "started", "ended", "end", "purged")) | {"output": output}
+        output = re.sub(
+            way, lambda found: {"j": job_id}.get(found[1], found[1]), asked["output"]
+        )
+        ours = {
+            "JOB_ID": job_id,
+            "JOB_NAME": name,
+            "NNODES": str(nodes),
+            "CLUSTER_NAME": str(folder),
+        }
+        job: dict = {
+            "id": job_id,
+            "name": name,
+            "partition": partition,
+            "state": "PENDING",
+            "exit_code": "0:0",
+        }
+        job |= {
+            "reason": held or "None",
+            "nodes": "n1" if nodes == 1 else f"n[1-{nodes}]",
+            "cwd": str(Path.cwd()),
+        }
+        job |= dict.fromkeys(("runner", "started", "ended", "end", "purged")) | {
+            "output": output
+        }
         job["append"] = asked.get("open-mode") == "append"
-        job["environ"] = os.environ | {f"SLURM_{key}": value for key, value in ours.items()}
+        job["environ"] = os.environ | {
+            f"SLURM_{key}": value for key, value in ours.items()
+        }
         put(folder / f"jobs/{job_id}.sh", "\n".join(lines))
         put(folder / f"jobs/{job_id}.json", json.dumps(job))
     if not held:
@@ -247,17 +358,44 @@ def sbatch(folder: Path, argv: list[str]) -> None:
 def squeue(folder: Path, argv: list[str]) -> None:
     asked, _ = parse("squeue", argv, "user noheader states format all")
     if "noheader" not in asked:
-        titles = {"A": "JOBID", "i": "JOBID", "T": "STATE", "r": "REASON", "j": "NAME", "M": "TIME", "N": "NODELIST"}
+        titles = {
+            "A": "JOBID",
+            "i": "JOBID",
+            "T": "STATE",
+            "r": "REASON",
+            "j": "NAME",
+            "M": "TIME",
+            "N": "NODELIST",
+        }
         print(re.sub("%(.)", lambda found: titles[found[1]], asked["format"]))
     mine = asked["user"] in (str(os.getuid()), pwd.getpwuid(os.getuid()).pw_name)
     for job in jobs(folder):
         hidden = job["partition"] == "hidden" and "all" not in asked
-        hidden |= job["partition"] != os.environ.get("SQUEUE_PARTITION", job["partition"])
-        if mine and not hidden and not job["purged"] and (asked.get("states") == "all" or job["state"] in LIVING):
-            fields = {"i": job["id"], "T": job["state"], "r": job["reason"], "j": job["name"], "M": "0:00"}
+        hidden |= job["partition"] != os.environ.get(
+            "SQUEUE_PARTITION", job["partition"]
+        )
+        if (
+            mine
+            and not hidden
+            and not job["purged"]
+            and (asked.get("states") == "all" or job["state"] in LIVING)
+        ):
+            fields = {
+                "i": job["id"],
+                "T": job["state"],
+                "r": job["reason"],
+                "j": job["name"],
+                "M": "0:00",
+            }
             fields |= {"A": job["id"]}
             fields["N"] = job["nodes"] if job["started"] else ""
-            print(re.sub("%(.)", lambda found, fields=fields: fields[found[1]], asked["format"]))
+            print(
+                re.sub(
+                    "%(.)",
+                    lambda found, fields=fields: fields[found[1]],
+                    asked["format"],
+                )
+            )
 
 
 def scontrol(folder: Path, argv: list[str]) -> None:
@@ -280,16 +418,30 @@ def sinfo(folder: Path, argv: list[str]) -> None:
     asked, _ = parse("sinfo", argv, "all Node noheader format partition")
     assert asked["format"] == "mllam|%P|%c|%m|%T"
     if {"all", "partition"} <= asked.keys():
-        fail("sinfo: error: Conflicting options, -a and -p, specified. Please choose one or the other.")
+        fail(
+            "sinfo: error: Conflicting options, -a and -p, specified. Please choose one or the other."
+        )
     for state in json.loads((folder / "orders/nodes").read_text()):
         print(f"mllam|main*|4|2000|{state}")
 
 
 def sacct(folder: Path, argv: list[str]) -> None:
-    assert [argv[0], *argv[2:]] == ["-j", "-X", "-n", "-P", "-D", "-o", "State,ExitCode,NodeList,JobName"], argv
+    assert [argv[0], *argv[2:]] == [
+        "-j",
+        "-X",
+        "-n",
+        "-P",
+        "-D",
+        "-o",
+        "State,ExitCode,NodeList,JobName",
+    ], argv
     for job in jobs(folder):
         if job["id"] == argv[1]:
-            by = f" by {os.getuid()}" if job["state"] == "CANCELLED" and not job.get("lost") else ""
+            by = (
+                f" by {os.getuid()}"
+                if job["state"] == "CANCELLED" and not job.get("lost")
+                else ""
+            )
             nodes = job["nodes"] if job["started"] else "None assigned"
             print(f"{job['state']}{by}|{job['exit_code']}|{nodes}|{job['name']}")
 
@@ -298,29 +450,56 @@ def scancel(folder: Path, argv: list[str]) -> None:
     for job in jobs(folder):
         if job["id"] == argv[0]:
             # A pending job keeps its reason, one that runs its exit code.
-            doom(folder, job["id"], {"state": "CANCELLED"} | ({"reason": "None"} if job["started"] else {}))
+            doom(
+                folder,
+                job["id"],
+                {"state": "CANCELLED"} | ({"reason": "None"} if job["started"] else {}),
+            )
 
 
 def srun(_folder: Path, argv: list[str]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    asked, command = parse("srun", argv, "unbuffered label kill-on-bad-exit nodes ntasks-per-node cpus-per-task")
+    asked, command = parse(
+        "srun",
+        argv,
+        "unbuffered label kill-on-bad-exit nodes ntasks-per-node cpus-per-task",
+    )
     each = int(asked.get("ntasks-per-node", 1))
     count = each * int(asked.get("nodes", 1))
 
     def run(rank: int) -> int:
-        ours = {"PROCID": rank, "NTASKS": count, "NODEID": rank // each, "LOCALID": rank % each}
-        environ = os.environ | {f"SLURM_{key}": str(value) for key, value in ours.items()}
-        task = subprocess.Popen(command, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        ours = {
+            "PROCID": rank,
+            "NTASKS": count,
+            "NODEID": rank // each,
+            "LOCALID": rank % each,
+        }
+        environ = os.environ | {
+            f"SLURM_{key}": str(value) for key, value in ours.items()
+        }
+        task = subprocess.Popen(
+            command,
+            env=environ,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         for line in task.stdout or ():
             sys.stdout.write(f"{rank}: {line}" if "label" in asked else line)
             sys.stdout.flush()
         if code := task.wait():
-            how = f"Exited with exit code {code}" if code > 0 else signal.strsignal(-code)
-            print(f"srun: error: n{rank // each + 1}: task {rank}: {how}", file=sys.stderr)
+            how = (
+                f"Exited with exit code {code}" if code > 0 else signal.strsignal(-code)
+            )
+            print(
+                f"srun: error: n{rank // each + 1}: task {rank}: {how}", file=sys.stderr
+            )
         return code if code >= 0 else 128 - code
 
-    signal.signal(signal.SIGTERM, lambda *_: None)  # whoever sends it means the tasks, too
+    signal.signal(
+        signal.SIGTERM, lambda *_: None
+    )  # whoever sends it means the tasks, too
     with ThreadPoolExecutor(count) as pool:
         sys.exit(max(pool.map(run, range(count))))
 

@@ -10,23 +10,36 @@ from support.experiment import Experiment, eventually
 
 def submit(toy: Experiment, *options: str) -> list[dict]:
     """Submit, and return what is said to programs."""
-    done = toy.command("mllam-exps", "submit", "--json", *options, stderr=subprocess.PIPE)
+    done = toy.command(
+        "mllam-exps", "submit", "--json", *options, stderr=subprocess.PIPE
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def rows(toy: Experiment, *names: str) -> dict[str, dict]:
     """Return what `status` says, by name."""
-    return {row["name"]: row for row in json.loads(toy.ok("mllam-exps", "status", "--json", *names))}
+    return {
+        row["name"]: row
+        for row in json.loads(toy.ok("mllam-exps", "status", "--json", *names))
+    }
 
 
 def settled(toy: Experiment, *names: str, seconds: float = 90) -> dict[str, dict]:
     """Wait until nothing of these experiments is to come."""
-    eventually(lambda: all(rows(toy)[name]["over"] for name in names), seconds, f"{names} are over")
+    eventually(
+        lambda: all(rows(toy)[name]["over"] for name in names),
+        seconds,
+        f"{names} are over",
+    )
     return rows(toy)
 
 
 def shown(toy: Experiment) -> dict[str, dict]:
     """Return DVC's experiments by name, with their parameters and metrics, as `dvc exp show` has them."""
-    [found] = [rev for rev in json.loads(toy.ok("dvc", "exp", "show", "--json")) if rev["rev"] != "workspace"]
+    [found] = [
+        rev
+        for rev in json.loads(toy.ok("dvc", "exp", "show", "--json"))
+        if rev["rev"] != "workspace"
+    ]
     return {one["name"]: one["revs"][-1]["data"] for one in found["experiments"] or []}

@@ -1,6 +1,7 @@
 """A tiny complete experiment, made in a second: every stage of it runs in seconds.
 
-The grid is 64 × 63: Neural-LAM takes 30 points at each side as boundary, so 4 × 3 points are forecast.
+The grid is 64 × 63: Neural-LAM takes 30 points at each side as boundary, so 4 × 3
+points are forecast.
 """
 
 from __future__ import annotations
@@ -23,16 +24,29 @@ def make_source(path: Path, *, times: int = TIMES) -> Path:
 
     x = np.linspace(0.0, 630e3, WIDTH)
     y = np.linspace(0.0, 620e3, HEIGHT)
-    time = np.datetime64("2025-12-01T00", "ns") + np.arange(times) * np.timedelta64(STEP_HOURS, "h")
+    time = np.datetime64("2025-12-01T00", "ns") + np.arange(times) * np.timedelta64(
+        STEP_HOURS, "h"
+    )
     phase = np.arange(times)[:, None, None] * 0.4
-    wave = np.sin(x[None, :, None] / 90e3 - phase) * np.cos(y[None, None, :] / 70e3 + 0.5 * phase)
+    wave = np.sin(x[None, :, None] / 90e3 - phase) * np.cos(
+        y[None, None, :] / 70e3 + 0.5 * phase
+    )
     noise = np.random.default_rng(1).normal(size=wave.shape)
     variables = {
-        "msl": (101300 + 900 * wave + 20 * noise, {"units": "Pa", "long_name": "mean sea level pressure"}),
-        "t2m": (285 + 4 * wave**2 + 0.1 * noise, {"units": "K", "long_name": "temperature at 2 m"}),
+        "msl": (
+            101300 + 900 * wave + 20 * noise,
+            {"units": "Pa", "long_name": "mean sea level pressure"},
+        ),
+        "t2m": (
+            285 + 4 * wave**2 + 0.1 * noise,
+            {"units": "K", "long_name": "temperature at 2 m"},
+        ),
     }
     dataset = xr.Dataset(
-        {name: (("time", "x", "y"), values.astype("float32"), attrs) for name, (values, attrs) in variables.items()},
+        {
+            name: (("time", "x", "y"), values.astype("float32"), attrs)
+            for name, (values, attrs) in variables.items()
+        },
         coords={
             "time": time,
             "x": ("x", x, {"units": "m", "long_name": "x"}),
@@ -52,7 +66,12 @@ def datastore(source: str = SOURCE) -> dict[str, Any]:
     dims = {"time": {"method": "rename", "dim": "time"}, **grid}
 
     def features(category: str) -> dict[str, Any]:
-        return {f"{category}_feature": {"method": "stack_variables_by_var_name", "name_format": "{var_name}"}}
+        return {
+            f"{category}_feature": {
+                "method": "stack_variables_by_var_name",
+                "name_format": "{var_name}",
+            }
+        }
 
     def split(start: str, end: str, statistics: bool = False) -> dict[str, Any]:
         limits: dict[str, Any] = {"start": start, "end": end}
@@ -69,12 +88,20 @@ def datastore(source: str = SOURCE) -> dict[str, Any]:
                 "static": ["grid_index", "static_feature"],
                 "state": ["time", "grid_index", "state_feature"],
             },
-            "coord_ranges": {"time": {"start": "2025-12-01T00:00", "end": "2025-12-10T18:00", "step": "PT6H"}},
+            "coord_ranges": {
+                "time": {
+                    "start": "2025-12-01T00:00",
+                    "end": "2025-12-10T18:00",
+                    "step": "PT6H",
+                }
+            },
             "chunking": {"time": 5},
             "splitting": {
                 "dim": "time",
                 "splits": {
-                    "train": split("2025-12-01T00:00", "2025-12-05T18:00", statistics=True),
+                    "train": split(
+                        "2025-12-01T00:00", "2025-12-05T18:00", statistics=True
+                    ),
                     "val": split("2025-12-06T00:00", "2025-12-08T06:00"),
                     "test": split("2025-12-08T12:00", "2025-12-10T18:00"),
                 },
@@ -120,7 +147,12 @@ TRAINING = {
     "num_nodes": 1,
     "devices": 1,
 }
-EVALUATION = {"eval": "test", "checkpoint": "min_val_loss", "ar_steps_eval": 2, "n_example_pred": 1}
+EVALUATION = {
+    "eval": "test",
+    "checkpoint": "min_val_loss",
+    "ar_steps_eval": 2,
+    "n_example_pred": 1,
+}
 PARAMS = {
     "seed": 3,
     "logger": "mlflow",
@@ -139,7 +171,9 @@ def make_experiment(directory: Path, *, source: Path | None = None) -> Path:
         target.symlink_to(source, target_is_directory=True)
     config = {
         "datastore": {"kind": "mdp", "config_path": "datastore.yaml"},
-        "training": {"state_feature_weighting": {"__config_class__": "UniformFeatureWeighting"}},
+        "training": {
+            "state_feature_weighting": {"__config_class__": "UniformFeatureWeighting"}
+        },
     }
     files: dict[str, Any] = {
         "params.yaml": PARAMS,

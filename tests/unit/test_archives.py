@@ -37,17 +37,24 @@ def test_source_archives(tmp_path: Path) -> None:
     assert set(found) == {"far", "gone", "file", "up"}
     assert len(notes) == 3
     assert any("archive gone" in note and "no such file" in note for note in notes)
-    assert any("archive file" in note and "params.yaml: archives.file" in note for note in notes)
+    assert any(
+        "archive file" in note and "params.yaml: archives.file" in note
+        for note in notes
+    )
 
 
 def test_remote_archive(tmp_path: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     with fsspec.open("memory://bucket/a.zarr/.zmetadata", "wb") as file:
         file.write(b"{}")
-    found, notes = archives.identities({"inputs": {"a": {"path": "memory://bucket/a.zarr/"}}}, {})
+    found, notes = archives.identities(
+        {"inputs": {"a": {"path": "memory://bucket/a.zarr/"}}}, {}
+    )
     assert found["a"]["metadata"] == "sha256:" + hashlib.sha256(b"{}").hexdigest()
     assert notes == []
-    found, notes = archives.identities({"inputs": {"a": {"path": "nosuch://bucket/a.zarr"}}}, {"a": "1"})
+    found, notes = archives.identities(
+        {"inputs": {"a": {"path": "nosuch://bucket/a.zarr"}}}, {"a": "1"}
+    )
     assert found["a"]["metadata"] is None
     assert "nosuch" in notes[0] and "declared version (1)" in notes[0]
 
@@ -83,7 +90,11 @@ KNOWN = {"path": "", "metadata": "sha256:1", "version": None}
 @pytest.mark.parametrize("status", [404, 503, 0])
 def test_not_reached_is_not_changed(server: HTTPServer, status: int) -> None:
     pytest.importorskip("aiohttp")
-    url = f"http://127.0.0.1:{server.server_port}/a.zarr" if status else "http://127.0.0.1:9/a.zarr"
+    url = (
+        f"http://127.0.0.1:{server.server_port}/a.zarr"
+        if status
+        else "http://127.0.0.1:9/a.zarr"
+    )
     server.status = status  # type: ignore[attr-defined]
     datastore = {"inputs": {"a": {"path": url}}}
     found, notes = archives.identities(datastore, {}, {"a": KNOWN | {"path": url}})
@@ -94,37 +105,64 @@ def test_not_reached_is_not_changed(server: HTTPServer, status: int) -> None:
 
 
 @pytest.mark.parametrize("other", [{"path": "/elsewhere.zarr"}, {"version": "2"}])
-def test_what_was_known_of_another_archive_does_not_count(other: dict[str, Any]) -> None:
+def test_what_was_known_of_another_archive_does_not_count(
+    other: dict[str, Any],
+) -> None:
     known = {"a": KNOWN | {"path": "/gone.zarr"} | other}
     found, _ = archives.identities({"inputs": {"a": {"path": "/gone.zarr"}}}, {}, known)
     assert found["a"]["metadata"] is None
 
 
-def test_what_was_known_is_read_from_dvc_lock_where_the_versions_are_yet_to_be_written(tmp_path: Path) -> None:
+def test_what_was_known_is_read_from_dvc_lock_where_the_versions_are_yet_to_be_written(
+    tmp_path: Path,
+) -> None:
     assert archives.last_known(tmp_path) == {}
     known = {"a": KNOWN, "b": KNOWN | {"metadata": None}}
-    lock = {"stages": {"prepare_dataset": {"params": {"version.mllam.txt": {"archives": known}}}}}
+    lock = {
+        "stages": {
+            "prepare_dataset": {"params": {"version.mllam.txt": {"archives": known}}}
+        }
+    }
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
     assert archives.last_known(tmp_path) == {"a": KNOWN}
     newer = KNOWN | {"metadata": "sha256:2"}
-    (tmp_path / "version.mllam.txt").write_text(yaml.safe_dump({"archives": {"a": newer}}))
+    (tmp_path / "version.mllam.txt").write_text(
+        yaml.safe_dump({"archives": {"a": newer}})
+    )
     assert archives.last_known(tmp_path) == {"a": newer}
     (tmp_path / "version.mllam.txt").write_text("a: [")
     assert archives.last_known(tmp_path) == {"a": KNOWN}
 
 
-def test_modules_of_derived_variables_count_where_nothing_else_tells_their_version(tmp_path: Path) -> None:
-    functions = ["mllam_data_prep.ops.f", "metpy.calc.f", "own.f", "package.sub.f", "numpy.sqrt"]
+def test_modules_of_derived_variables_count_where_nothing_else_tells_their_version(
+    tmp_path: Path,
+) -> None:
+    functions = [
+        "mllam_data_prep.ops.f",
+        "metpy.calc.f",
+        "own.f",
+        "package.sub.f",
+        "numpy.sqrt",
+    ]
     (tmp_path / "own.py").touch()
     (tmp_path / "package").mkdir()
-    derived = {str(place): {"function": function} for place, function in enumerate(functions)}
-    given = {"inputs": {"a": {"derived_variables": derived}, "b": {"derived_variables": {"c": None}}}}
+    derived = {
+        str(place): {"function": function} for place, function in enumerate(functions)
+    }
+    given = {
+        "inputs": {
+            "a": {"derived_variables": derived},
+            "b": {"derived_variables": {"c": None}},
+        }
+    }
     assert archives.modules(given, tmp_path) == ["metpy", "numpy"]
     assert versions.of_module("yaml") == f"PyYAML {yaml.__version__}"
     assert versions.of_module("nosuchmodule") == "absent"
 
 
-def test_a_module_that_no_program_names_counts_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_no_program_names_counts_by_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "mllam_loose.py").write_text("a = 1")
     before = versions.of_module("mllam_loose")

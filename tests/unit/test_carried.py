@@ -21,7 +21,9 @@ def test_what_a_client_needs_goes_along() -> None:
     assert batch_script.environment(ALONG) == ALONG
     assert carried.left_behind(ALONG) == []
     kept = {name: value for name, value in ALONG.items() if name in carried.CLIENTS}
-    assert carried.settings(ALONG | {"MLLAM_VENV_PATH": "/v"}) == kept | {"MLLAM_VENV_PATH": "/v"}
+    assert carried.settings(ALONG | {"MLLAM_VENV_PATH": "/v"}) == kept | {
+        "MLLAM_VENV_PATH": "/v"
+    }
 
 
 @pytest.mark.parametrize(
@@ -50,12 +52,18 @@ def test_what_is_not_named_goes_nowhere(name: str, value: str) -> None:
         ("HTTPS_PROXY", "me:hunter2@proxy:3128", "environment.source"),
         ("all_proxy", "socks5://hunter2@proxy", "environment.source"),
         ("WANDB_BASE_URL", "https://site.example/?token=hunter2", "environment.source"),
-        ("MLFLOW_TRACKING_URI", "https://me:hunter2@site.example", "environment.source"),
+        (
+            "MLFLOW_TRACKING_URI",
+            "https://me:hunter2@site.example",
+            "environment.source",
+        ),
         ("MLFLOW_GCS_DOWNLOAD_CHUNK_SIZE", "hunter2", "environment.variables"),
         ("MLFLOW_EXPERIMENT_NAME", "hunter2", "logger_project"),
     ],
 )
-def test_what_stays_behind_is_named_and_its_value_is_not(name: str, value: str, way_out: str) -> None:
+def test_what_stays_behind_is_named_and_its_value_is_not(
+    name: str, value: str, way_out: str
+) -> None:
     assert carried.of_job({name: value}) == carried.settings({name: value}) == {}
     [note] = carried.left_behind({name: value})
     assert note.startswith(f"{name} does not reach a job")

@@ -56,7 +56,13 @@ GOOD: dict[str, Any] = {
             "state": ["time", "grid_index", "state_feature"],
             "static": ["grid_index", "static_feature"],
         },
-        "coord_ranges": {"time": {"start": "2025-12-02T00:00", "end": "2025-12-08T00:00", "step": "PT6H"}},
+        "coord_ranges": {
+            "time": {
+                "start": "2025-12-02T00:00",
+                "end": "2025-12-08T00:00",
+                "step": "PT6H",
+            }
+        },
         "splitting": {
             "dim": "time",
             "splits": {
@@ -115,19 +121,30 @@ def test_good_files_are_good() -> None:
 def test_the_repository_s_own_dataset_is_good() -> None:
     given = params.load(ROOT)
     assert dataset_checks.check(given) + dataset_checks.notes(given) == []
-    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["prepare_dataset"]["deps"]
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["prepare_dataset"][
+        "deps"
+    ]
     assert named_paths.check_dependencies(given.files[DATASTORE], deps) == []
 
 
 S = "output/splitting/splits"
 MESSAGES: list[tuple[dict[str, Any], str]] = [
-    ({f"{S}/val": MISSING}, f"{SPLITS}.val: is missing: neural-lam needs train, val and test"),
+    (
+        {f"{S}/val": MISSING},
+        f"{SPLITS}.val: is missing: neural-lam needs train, val and test",
+    ),
     (
         {f"{S}/val/start": "2025-12-05T18:00"},
         f"{SPLITS}.val: starts at 2025-12-05T18:00, which is not before its end, 2025-12-05T18:00",
     ),
-    ({f"{S}/val/end": MISSING}, f"{SPLITS}.val: must have a start and an end, such as 2025-12-01T00:00"),
-    ({f"{S}/val/end": "soon"}, f"{SPLITS}.val: must have a start and an end, such as 2025-12-01T00:00"),
+    (
+        {f"{S}/val/end": MISSING},
+        f"{SPLITS}.val: must have a start and an end, such as 2025-12-01T00:00",
+    ),
+    (
+        {f"{S}/val/end": "soon"},
+        f"{SPLITS}.val: must have a start and an end, such as 2025-12-01T00:00",
+    ),
     (
         {f"{S}/val/start": "2025-12-03T12:00"},
         f"{SPLITS}.val: starts at 2025-12-03T12:00, before train ends at 2025-12-03T18:00",
@@ -141,7 +158,10 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         f"{SPLITS}.test: 2025-12-06T00:00 to 2025-12-09T00:00 reaches beyond output.coord_ranges.time, "
         "2025-12-02T00:00 to 2025-12-08T00:00",
     ),
-    ({"output/splitting/dim": "x"}, "output.splitting.dim: must be time: neural-lam splits nothing else"),
+    (
+        {"output/splitting/dim": "x"},
+        "output.splitting.dim: must be time: neural-lam splits nothing else",
+    ),
     (
         {f"{S}/train/compute_statistics/ops": ["mean", "std"]},
         f"{SPLITS}.train.compute_statistics.ops: lacks diff_mean, diff_std: neural-lam normalises by them",
@@ -191,7 +211,9 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "message"), MESSAGES, ids=[message[:60] for _, message in MESSAGES])
+@pytest.mark.parametrize(
+    ("changes", "message"), MESSAGES, ids=[message[:60] for _, message in MESSAGES]
+)
 def test_a_mistake_is_one_line(changes: dict[str, Any], message: str) -> None:
     assert told(changes) == [message]
 
@@ -204,8 +226,12 @@ def test_a_time_that_yaml_reads_as_a_date_is_told() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [], {}])
-@pytest.mark.parametrize("key", ["output", "inputs", "extra", S, f"{S}/val", "inputs/surface"])
-def test_a_file_of_any_shape_is_refused_and_breaks_nothing(key: str, value: object) -> None:
+@pytest.mark.parametrize(
+    "key", ["output", "inputs", "extra", S, f"{S}/val", "inputs/surface"]
+)
+def test_a_file_of_any_shape_is_refused_and_breaks_nothing(
+    key: str, value: object
+) -> None:
     assert told({key: value})
 
 
@@ -215,9 +241,13 @@ def test_what_is_allowed_and_should_be_known_is_a_note() -> None:
     assert [str(note) for note in dataset_checks.notes(given)] == [
         f"{DATASTORE}: {SPLITS}.val: shares 2025-12-03T18:00 with train: that field is in both"
     ]
-    given = experiment({f"{S}/train/compute_statistics/ops": ["mean", "std", "diff_mean", "diff_std"]})
+    given = experiment(
+        {f"{S}/train/compute_statistics/ops": ["mean", "std", "diff_mean", "diff_std"]}
+    )
     assert dataset_checks.check(given) == []
-    assert "of the differences' differences; put it first" in str(dataset_checks.notes(given)[0])
+    assert "of the differences' differences; put it first" in str(
+        dataset_checks.notes(given)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,8 +258,12 @@ def test_what_is_allowed_and_should_be_known_is_a_note() -> None:
         (("2025-12-04", "2025-12-05"), 8),
     ],
 )
-def test_the_steps_of_a_split_are_counted_as_xarray_selects_them(span: tuple[str, str], steps: int) -> None:
-    given = experiment({f"{S}/val/start": span[0], f"{S}/val/end": span[1]}).files[DATASTORE]
+def test_the_steps_of_a_split_are_counted_as_xarray_selects_them(
+    span: tuple[str, str], steps: int
+) -> None:
+    given = experiment({f"{S}/val/start": span[0], f"{S}/val/end": span[1]}).files[
+        DATASTORE
+    ]
     assert dataset_checks.check_lengths(given, {"val": steps}) == []
     assert len(dataset_checks.check_lengths(given, {"val": steps + 1})) == 1
 
@@ -237,7 +271,10 @@ def test_the_steps_of_a_split_are_counted_as_xarray_selects_them(span: tuple[str
 def test_dependencies() -> None:
     def dependencies(path: str, *deps: str) -> list[str]:
         given = experiment({"inputs/land": MISSING, "inputs/surface/path": path})
-        return [str(problem) for problem in named_paths.check_dependencies(given.files[DATASTORE], deps)]
+        return [
+            str(problem)
+            for problem in named_paths.check_dependencies(given.files[DATASTORE], deps)
+        ]
 
     assert dependencies("./examples/tiny.zarr", "examples/tiny.zarr") == []
     assert dependencies("examples/tiny.zarr", "data/datastore.yaml", "examples/") == []
@@ -257,10 +294,18 @@ def test_names_of_state_variables() -> None:
         "dims": ["level"],
         "name_format": "{var_name}{level}hPa",
     }
-    by_level = changed(GOOD, levels | {"inputs/surface/dim_mapping/state_feature": mapping})
+    by_level = changed(
+        GOOD, levels | {"inputs/surface/dim_mapping/state_feature": mapping}
+    )
     assert dataset_checks.state_features(GOOD) == [{"t2m"}, {"msl"}]
-    assert dataset_checks.state_features(by_level) == [{"z500hPa", "z500.0hPa"}, {"z850hPa", "z850.0hPa"}]
-    ranged = changed(by_level, {"inputs/surface/variables/z/level/values": {"start": 500, "end": 850}})
+    assert dataset_checks.state_features(by_level) == [
+        {"z500hPa", "z500.0hPa"},
+        {"z850hPa", "z850.0hPa"},
+    ]
+    ranged = changed(
+        by_level,
+        {"inputs/surface/variables/z/level/values": {"start": 500, "end": 850}},
+    )
     assert dataset_checks.state_features(ranged) is None
 
 
@@ -272,8 +317,23 @@ MANUAL = "ManualStateFeatureWeighting"
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"state_feature_weighting": {"__config_class__": "UniformFeatureWeighting"}}, ""),
-        ({"state_feature_weighting": {"__config_class__": MANUAL, "weights": {"t2m": 1, "msl": 0.5}}}, ""),
+        (
+            {
+                "state_feature_weighting": {
+                    "__config_class__": "UniformFeatureWeighting"
+                }
+            },
+            "",
+        ),
+        (
+            {
+                "state_feature_weighting": {
+                    "__config_class__": MANUAL,
+                    "weights": {"t2m": 1, "msl": 0.5},
+                }
+            },
+            "",
+        ),
         ({"output_clamping": {"lower": {"t2m": 0}, "upper": {}}}, ""),
         (
             {"state_feature_weights": {}},
@@ -289,7 +349,12 @@ MANUAL = "ManualStateFeatureWeighting"
             f"{W}.__config_class__: must be one of ManualStateFeatureWeighting, UniformFeatureWeighting, not None",
         ),
         (
-            {"state_feature_weighting": {"__config_class__": "UniformFeatureWeighting", "weights": {}}},
+            {
+                "state_feature_weighting": {
+                    "__config_class__": "UniformFeatureWeighting",
+                    "weights": {},
+                }
+            },
             f"{W}.weights: unknown key",
         ),
         (
@@ -302,15 +367,31 @@ MANUAL = "ManualStateFeatureWeighting"
             f"{W}.weights.t2: {DATASTORE} makes no such state variable; did you mean t2m?",
         ),
         (
-            {"state_feature_weighting": {"__config_class__": MANUAL, "weights": {"t2m": 1}}},
+            {
+                "state_feature_weighting": {
+                    "__config_class__": MANUAL,
+                    "weights": {"t2m": 1},
+                }
+            },
             f"{W}.weights: must weigh every state variable, and lacks msl",
         ),
         (
-            {"state_feature_weighting": {"__config_class__": MANUAL, "weights": {"t2m": 1, "msl": -1}}},
+            {
+                "state_feature_weighting": {
+                    "__config_class__": MANUAL,
+                    "weights": {"t2m": 1, "msl": -1},
+                }
+            },
             f"{W}.weights.msl: must be 0 or more, not -1",
         ),
-        ({"output_clamping": {"lower": {"t2m": "0 K"}}}, f"{C}.lower.t2m: must be a number, not '0 K'"),
-        ({"output_clamping": {"low": {}}}, f"{C}.low: unknown key; did you mean lower?"),
+        (
+            {"output_clamping": {"lower": {"t2m": "0 K"}}},
+            f"{C}.lower.t2m: must be a number, not '0 K'",
+        ),
+        (
+            {"output_clamping": {"low": {}}},
+            f"{C}.low: unknown key; did you mean lower?",
+        ),
         (
             {"output_clamping": {"lower": {"t2m": 400}, "upper": {"t2m": 100}}},
             f"{C}.lower.t2m: must be below upper: 100, not 400",
@@ -318,14 +399,27 @@ MANUAL = "ManualStateFeatureWeighting"
     ],
 )
 def test_neural_lam_s_configuration(training: dict[str, Any], message: str) -> None:
-    config = {"datastore": {"kind": "mdp", "config_path": "datastore.yaml"}, "training": training}
-    problems = [str(problem) for problem in config_checks.check_config(config, GOOD, CLASSES)]
+    config = {
+        "datastore": {"kind": "mdp", "config_path": "datastore.yaml"},
+        "training": training,
+    }
+    problems = [
+        str(problem) for problem in config_checks.check_config(config, GOOD, CLASSES)
+    ]
     assert problems == ([f"{CONFIG}: {message}"] if message else [])
 
 
 def test_the_datastore_of_neural_lam_s_configuration() -> None:
-    config = {"datastore": {"kind": "npyfilesmeps", "config_path": "meps.yaml", "config_pth": "x"}}
-    assert [str(problem) for problem in config_checks.check_config(config, GOOD, CLASSES)] == [
+    config = {
+        "datastore": {
+            "kind": "npyfilesmeps",
+            "config_path": "meps.yaml",
+            "config_pth": "x",
+        }
+    }
+    assert [
+        str(problem) for problem in config_checks.check_config(config, GOOD, CLASSES)
+    ] == [
         f"{CONFIG}: datastore.config_pth: unknown key; did you mean config_path?",
         f"{CONFIG}: datastore.kind: must be mdp, not 'npyfilesmeps'",
         f"{CONFIG}: datastore.config_path: must be datastore.yaml, beside this file, not 'meps.yaml'",
@@ -351,23 +445,36 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "z": (("time", "level", "x", "y"), levels),
                 "lsm": (("x", "y"), field[0]),
             },
-            coords={"time": time, "x": np.arange(width), "y": np.arange(62), "level": [500, 850]},
+            coords={
+                "time": time,
+                "x": np.arange(width),
+                "y": np.arange(62),
+                "level": [500, 850],
+            },
         )
         dataset.to_zarr(root / "examples" / f"{name}.zarr")
     (root / "examples" / "note.txt").write_text("no archive")
     return root
 
 
-def looked_at(root: Path, changes: dict[str, Any], needed: dict[str, int] | None = None) -> list[Any]:
+def looked_at(
+    root: Path, changes: dict[str, Any], needed: dict[str, int] | None = None
+) -> list[Any]:
     given = experiment(changes)
-    (root / DATASTORE).write_text(yaml.safe_dump(dict(given.files[DATASTORE]), sort_keys=False))
+    (root / DATASTORE).write_text(
+        yaml.safe_dump(dict(given.files[DATASTORE]), sort_keys=False)
+    )
     return source_checks.check_sources(root, given, needed)
 
 
 LAND = source("static", ["lsm"], ["x", "y"])
 SURFACE = source("state", ["t2m", "msl"], ["time", "x", "y"])
 SOURCES: list[tuple[dict[str, Any], str]] = [
-    ({"inputs/surface/path": "examples/tyny.zarr"}, "inputs.surface.path: there is no examples/tyny.zarr"),
+    (
+        {"inputs/surface/path": "examples/tyny.zarr"},
+        "inputs.surface.path: there is no examples/tyny.zarr\n"
+        "  → did you mean examples/tiny.zarr?",
+    ),
     (
         {"inputs/surface/variables": ["t2m", "mls"]},
         "inputs.surface.variables: examples/tiny.zarr has no mls; did you mean msl?",
@@ -384,7 +491,11 @@ SOURCES: list[tuple[dict[str, Any], str]] = [
         "inputs.surface.variables.z.level: examples/tiny.zarr lacks 700",
     ),
     (
-        {"inputs/surface/derived_variables": {"toa": {"function": "f", "kwargs": {"lat": "ds_input.lats"}}}},
+        {
+            "inputs/surface/derived_variables": {
+                "toa": {"function": "f", "kwargs": {"lat": "ds_input.lats"}}
+            }
+        },
         "inputs.surface.derived_variables.toa: examples/tiny.zarr has no lats",
     ),
     (
@@ -421,9 +532,15 @@ SOURCES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.models
-@pytest.mark.parametrize(("changes", "message"), SOURCES, ids=[message[:60] for _, message in SOURCES])
-def test_an_archive_that_does_not_fit_is_told(archives: Path, changes: dict[str, Any], message: str) -> None:
-    assert [str(problem) for problem in looked_at(archives, changes)] == [f"{DATASTORE}: {message}"]
+@pytest.mark.parametrize(
+    ("changes", "message"), SOURCES, ids=[message[:60] for _, message in SOURCES]
+)
+def test_an_archive_that_does_not_fit_is_told(
+    archives: Path, changes: dict[str, Any], message: str
+) -> None:
+    assert [str(problem) for problem in looked_at(archives, changes)] == [
+        f"{DATASTORE}: {message}"
+    ]
 
 
 @pytest.mark.models
@@ -431,9 +548,18 @@ def test_archives_that_fit(archives: Path) -> None:
     assert looked_at(archives, {}) == []
     absolute = {"inputs/surface/path": str(archives / "examples/tiny.zarr")}
     assert looked_at(archives, absolute) == []
-    whole = {"output/coord_ranges/time": {"start": "2025-12-01T00:00", "end": "2025-12-08T00:00"}}
-    # Nothing is lost of a range that takes all there is, so the order of the inputs does not matter.
-    assert looked_at(archives, whole | {"inputs": {"land": LAND, "surface": SURFACE}}) == []
+    whole = {
+        "output/coord_ranges/time": {
+            "start": "2025-12-01T00:00",
+            "end": "2025-12-08T00:00",
+        }
+    }
+    # Nothing is lost of a range that takes all there is, so the order of the inputs
+    # does not matter.
+    assert (
+        looked_at(archives, whole | {"inputs": {"land": LAND, "surface": SURFACE}})
+        == []
+    )
 
 
 @pytest.mark.models
@@ -441,23 +567,33 @@ def test_steps_are_counted_where_the_file_gives_none(archives: Path) -> None:
     changes = {"output/coord_ranges": MISSING}
     assert looked_at(archives, changes, {"val": 8}) == []
     (problem,) = looked_at(archives, changes, {"val": 9})
-    assert str(problem).startswith(f"{DATASTORE}: {SPLITS}.val: has 8 time steps, and neural-lam needs 9")
+    assert str(problem).startswith(
+        f"{DATASTORE}: {SPLITS}.val: has 8 time steps, and neural-lam needs 9"
+    )
 
 
 @pytest.mark.models
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inputs/surface/dimz": 3}, "unknown key dimz in InputDataset; did you mean dims?"),
+        (
+            {"inputs/surface/dimz": 3},
+            "unknown key dimz in InputDataset; did you mean dims?",
+        ),
         ({"inputs/surface/path": MISSING}, "InputDataset lacks path"),
         (
             {"inputs/surface/dims": 3},
             "Failure parsing field `dims` in class `InputDataset`. Expected a type list, got int.",
         ),
-        ({"inputs/land/variables": MISSING}, "Input dataset 'land' is missing the keys `variables` and/or"),
+        (
+            {"inputs/land/variables": MISSING},
+            "Input dataset 'land' is missing the keys `variables` and/or",
+        ),
     ],
 )
-def test_what_mllam_data_prep_refuses_is_one_line(archives: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_mllam_data_prep_refuses_is_one_line(
+    archives: Path, changes: dict[str, Any], message: str
+) -> None:
     (problem,) = looked_at(archives, changes)
     assert str(problem).startswith(f"{DATASTORE}: {message}")
     assert str(problem).endswith("mllam-data-prep refuses it")
@@ -473,15 +609,23 @@ def test_what_is_no_archive_is_told(archives: Path) -> None:
 
 
 @pytest.mark.models
-def test_a_remote_archive_out_of_reach_is_no_error_of_the_file(archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_archive_out_of_reach_is_no_error_of_the_file(
+    archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remote = {"inputs/surface/path": "http://127.0.0.1:9/tiny.zarr"}
     (note,) = looked_at(archives, remote)
     assert isinstance(note, Note)
-    assert str(note).startswith(f"{DATASTORE}: inputs.surface.path: http://127.0.0.1:9/tiny.zarr was not looked at: ")
+    assert str(note).startswith(
+        f"{DATASTORE}: inputs.surface.path: http://127.0.0.1:9/tiny.zarr was not looked at: "
+    )
     monkeypatch.setattr(source_checks, "_REMOTE_SECONDS", 0)
     # A server that takes the call and says nothing.
     look = source_checks._open_dataset
-    monkeypatch.setattr(source_checks, "_open_dataset", lambda p: time.sleep(2) if "://" in p else look(p))
+    monkeypatch.setattr(
+        source_checks,
+        "_open_dataset",
+        lambda p: time.sleep(2) if "://" in p else look(p),
+    )
     (note,) = looked_at(archives, remote)
     assert str(note).endswith("no answer within 0 s")
 
@@ -491,8 +635,13 @@ def test_a_remote_archive_is_looked_at_like_a_local_one(archives: Path) -> None:
     url = "file://" + str(archives / "examples/small.zarr")
     (problem,) = looked_at(archives, {"inputs/surface/path": url})
     assert "60 × 62" in str(problem)
-    (problem,) = looked_at(archives, {"inputs/surface/path": url.replace("small", "absent")})
-    assert str(problem) == f"{DATASTORE}: inputs.surface.path: there is no {url.replace('small', 'absent')}"
+    (problem,) = looked_at(
+        archives, {"inputs/surface/path": url.replace("small", "absent")}
+    )
+    assert (
+        str(problem)
+        == f"{DATASTORE}: inputs.surface.path: there is no {url.replace('small', 'absent')}"
+    )
     assert not isinstance(problem, Note)
 
 
@@ -508,13 +657,15 @@ def test_the_archives_are_looked_at_in_the_environment_of_the_programs() -> None
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout.splitlines()[-1])
-    assert {problem["what"].split(":")[0].split(" is ")[1] for problem in answer["problems"]} == {
-        "no dependency of prepare_dataset"
-    }
+    assert {
+        problem["what"].split(":")[0].split(" is ")[1] for problem in answer["problems"]
+    } == {"no dependency of prepare_dataset"}
     assert answer["notes"] == []
 
 
-def test_without_the_programs_the_archives_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_programs_the_archives_are_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "mllam_data_prep", None)
     monkeypatch.setitem(sys.modules, "mllam_data_prep.config", None)
     (note,) = source_checks.check_sources(tmp_path, experiment())

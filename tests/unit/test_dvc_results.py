@@ -21,10 +21,19 @@ ENTRY: dict[str, Any] = {
     "cmd": "python bench.py",
     "deps": [
         {"path": "a.txt", "hash": "md5", "md5": "1" * 32, "size": 4},
-        {"path": "made", "hash": "md5", "md5": "2" * 32 + ".dir", "size": 9, "nfiles": 3},
+        {
+            "path": "made",
+            "hash": "md5",
+            "md5": "2" * 32 + ".dir",
+            "size": 9,
+            "nfiles": 3,
+        },
     ],
     "params": {"bench.yaml": {"num_workers": 2}, "params.yaml": {"lr": 1.0}},
-    "outs": [{"path": "out", "hash": "md5", "md5": "3" * 32}, {"path": "m.json", "hash": "md5", "md5": "4" * 32}],
+    "outs": [
+        {"path": "out", "hash": "md5", "md5": "3" * 32},
+        {"path": "m.json", "hash": "md5", "md5": "4" * 32},
+    ],
 }
 
 
@@ -44,7 +53,12 @@ def test_an_entry_of_the_same_is_an_answer():
         {"params": {"bench.yaml": {"num_workers": 2}, "params.yaml": {"lr": 1}}},
         {"params": {"bench.yaml": {"num_workers": 2}, "params.yaml": {"lr": True}}},
         {"params": {"bench.yaml": {"num_workers": 2}}},
-        {"params": {"bench.yaml": {"num_workers": 2, "more": 1}, "params.yaml": {"lr": 1.0}}},
+        {
+            "params": {
+                "bench.yaml": {"num_workers": 2, "more": 1},
+                "params.yaml": {"lr": 1.0},
+            }
+        },
         {"outs": ("out",)},
     ],
 )
@@ -55,23 +69,45 @@ def test_one_of_anything_else_is_none(changed: dict):
 def test_entries_of_dvc_2_are_not_believed():
     """Their hashes are those of files whose line ends were changed."""
     for kind in ("deps", "outs"):
-        old = ENTRY | {kind: [{name: v for name, v in item.items() if name != "hash"} for item in ENTRY[kind]]}
+        old = ENTRY | {
+            kind: [
+                {name: v for name, v in item.items() if name != "hash"}
+                for item in ENTRY[kind]
+            ]
+        }
         assert not NOW.is_answered_by(old)
     assert not NOW.is_answered_by({})
 
 
 def test_what_a_parameter_means_its_stage_says():
     stage = NeuralLamParameters()
-    ours = replace(NOW, params={"data/training_params.yaml": {"num_workers": 4, "lr": 1}}, counting=stage.counting)
-    same = ENTRY | {"params": {"data/training_params.yaml": {"num_workers": 8, "lr": 1.0, "loss": None}}}
+    ours = replace(
+        NOW,
+        params={"data/training_params.yaml": {"num_workers": 4, "lr": 1}},
+        counting=stage.counting,
+    )
+    same = ENTRY | {
+        "params": {
+            "data/training_params.yaml": {"num_workers": 8, "lr": 1.0, "loss": None}
+        }
+    }
     assert ours.is_answered_by(same)
     assert not replace(ours, counting=NOW.counting).is_answered_by(same)
     elsewhere = replace(NOW, counting=stage.counting)
-    assert not replace(elsewhere, params=NOW.params | {"bench.yaml": {"num_workers": 8}}).is_answered_by(ENTRY)
+    assert not replace(
+        elsewhere, params=NOW.params | {"bench.yaml": {"num_workers": 8}}
+    ).is_answered_by(ENTRY)
 
 
 @pytest.mark.parametrize(
-    "values", [{"size": 1}, {"deep": {"nfiles": 1}}, {"a": [{1: 2}]}, {"a": {"1": 2}}, {"null": 1}]
+    "values",
+    [
+        {"size": 1},
+        {"deep": {"nfiles": 1}},
+        {"a": [{1: 2}]},
+        {"a": {"1": 2}},
+        {"null": 1},
+    ],
 )
 def test_where_dvc_may_have_taken_another_result_it_is_not_believed(values: dict):
     assert replace(NOW, params={"bench.yaml": values}).confuses_dvc

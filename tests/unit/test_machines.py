@@ -82,7 +82,9 @@ def test_the_template_names_every_key():
 
 def test_import_is_light():
     code = "import sys, mllam_exps.machines.machine_files as _; print({'rich', 'dvc', 'typer'} & set(sys.modules))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert told.stdout.strip() == "set()"
 
 
@@ -105,7 +107,21 @@ def test_time(time, expected):
     assert Resources(time=time).time_seconds == expected
 
 
-@pytest.mark.parametrize("time", ["1:30", "1-24:00:00", "1:60:00", "0", "0:00:00", "1d", "-5", "", "1-00", "UNLIMITED"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "1:30",
+        "1-24:00:00",
+        "1:60:00",
+        "0",
+        "0:00:00",
+        "1d",
+        "-5",
+        "",
+        "1-00",
+        "UNLIMITED",
+    ],
+)
 def test_time_refused(time):
     with pytest.raises(ValueError, match=r"."):
         seconds(time)
@@ -128,7 +144,12 @@ def test_arguments():
         gpus=8,
         exclusive=True,
         mail={"user": "me@site.example", "types": ["END"]},
-        sbatch={"constraint": "a100|v100", "no-kill": True, "contiguous": False, "comment": None},
+        sbatch={
+            "constraint": "a100|v100",
+            "no-kill": True,
+            "contiguous": False,
+            "comment": None,
+        },
         srun={"unbuffered": True, "kill-on-bad-exit": 1},
     )
     assert resources.arguments() == [
@@ -136,7 +157,11 @@ def test_arguments():
         "--mem=64G", "--gpus-per-node=8", "--exclusive", "--mail-user=me@site.example", "--mail-type=END",
         "--constraint=a100|v100", "--no-kill",
     ]  # fmt: skip
-    assert resources.srun_arguments() == ["--cpus-per-task=8", "--unbuffered", "--kill-on-bad-exit=1"]
+    assert resources.srun_arguments() == [
+        "--cpus-per-task=8",
+        "--unbuffered",
+        "--kill-on-bad-exit=1",
+    ]
 
 
 def test_every_option_with_a_key_is_owned():
@@ -147,7 +172,9 @@ def test_every_option_with_a_key_is_owned():
 
 @pytest.mark.parametrize("option", sorted(_SBATCH_OWNED))
 def test_owned_options_are_refused_with_a_reason(write, option):
-    root = write(f"scheduler: slurm\nresources:\n  train:\n    sbatch:\n      {option}: 1\n")
+    root = write(
+        f"scheduler: slurm\nresources:\n  train:\n    sbatch:\n      {option}: 1\n"
+    )
     told = refusal(root)
     where = f"machines/x.yaml:5: resources.train.sbatch.{option}"
     assert told == f"{where}: is not for the file to set: {_SBATCH_OWNED[option]}"
@@ -186,15 +213,22 @@ def test_resources_refused(write, line, words):
 
 
 def test_gpus_of_the_default_and_gres_of_a_stage(write):
-    text = "scheduler: slurm\nresources:\n  default: {gpus: 8}\n  train: {gres: gpu:8}\n"
+    text = (
+        "scheduler: slurm\nresources:\n  default: {gpus: 8}\n  train: {gres: gpu:8}\n"
+    )
     assert "both ask for GPUs" in refusal(write(text))
     root = write(text.replace("gres: gpu:8", "gres: gpu:8, gpus: null"))
     assert load(root, "x").resources_for("train").arguments() == ["--gres=gpu:8"]
 
 
-@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY", "my_token", "AWS_SECRET_ACCESS_KEY"])
+@pytest.mark.parametrize(
+    "name",
+    ["MLFLOW_TRACKING_PASSWORD", "WANDB_API_KEY", "my_token", "AWS_SECRET_ACCESS_KEY"],
+)
 def test_secrets_are_refused(write, name):
-    told = refusal(write(f"scheduler: local\nenvironment:\n  variables:\n    {name}: hunter2\n"))
+    told = refusal(
+        write(f"scheduler: local\nenvironment:\n  variables:\n    {name}: hunter2\n")
+    )
     assert "looks like a secret" in told
     assert "0600" in told
     assert "hunter2" not in told
@@ -221,7 +255,9 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(write):
     ],
 )
 def test_variables_refused(write, line, words):
-    assert words in refusal(write(f"scheduler: local\nenvironment:\n  variables:\n    {line}\n"))
+    assert words in refusal(
+        write(f"scheduler: local\nenvironment:\n  variables:\n    {line}\n")
+    )
 
 
 def test_variables_keep_their_text(write):
@@ -236,7 +272,10 @@ def test_variables_keep_their_text(write):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("key", ["environment: {venv: %s}", "paths: {run_store: %s}", "working_directory: %s"])
+@pytest.mark.parametrize(
+    "key",
+    ["environment: {venv: %s}", "paths: {run_store: %s}", "working_directory: %s"],
+)
 def test_paths(write, key, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert "is relative" in refusal(write("scheduler: local\n" + key % ".venv"))
@@ -255,7 +294,10 @@ def test_paths(write, key, monkeypatch):
     ],
 )
 def test_a_key_with_comments_only_is_empty(write, text):
-    assert load(write("scheduler: local\n" + text), "x").resources_for("train") == Resources()
+    assert (
+        load(write("scheduler: local\n" + text), "x").resources_for("train")
+        == Resources()
+    )
 
 
 # Files.
@@ -263,7 +305,9 @@ def test_a_key_with_comments_only_is_empty(write, text):
 
 def test_all_problems_are_told_at_once_with_their_lines(write):
     told = refusal(
-        write("scheduler: slrum\nresources:\n  trian: {}\n  train:\n    tiem: 3\npath:\n  logs: x\n"),
+        write(
+            "scheduler: slrum\nresources:\n  trian: {}\n  train:\n    tiem: 3\npath:\n  logs: x\n"
+        ),
         MLLAM_MACHINE_OPTIONS="trane.time=3 train.tme=3 nonsense on_interrupt=stop",
     )
     options = "MLLAM_MACHINE_OPTIONS"
@@ -324,7 +368,12 @@ def test_stages_of_the_users_own_pipeline(write):
     assert "did you mean 'train'" in refusal(root)
     (root / "dvc.yaml").write_text("stages: {trains: {cmd: x}}\n")
     assert load(root, "x").resources_for("trains@a").cpus == 3
-    assert load(root, "x", {"MLLAM_MACHINE_OPTIONS": "trains.cpus=4"}).resources_for("trains").cpus == 4
+    assert (
+        load(root, "x", {"MLLAM_MACHINE_OPTIONS": "trains.cpus=4"})
+        .resources_for("trains")
+        .cpus
+        == 4
+    )
 
 
 # Which machine, and from where.
@@ -346,7 +395,11 @@ def test_pick(write, tmp_path):
 
 def test_local_needs_no_file(tmp_path):
     machine = load(tmp_path, "local")
-    assert (machine.scheduler, machine.file, machine.venv) == ("local", None, Path(sys.prefix))
+    assert (machine.scheduler, machine.file, machine.venv) == (
+        "local",
+        None,
+        Path(sys.prefix),
+    )
 
 
 def test_where_values_come_from(write):
@@ -363,8 +416,15 @@ def test_where_values_come_from(write):
     machine = load(root, "x", environ)
     train = machine.resources_for("train")
     assert (train.account, train.cpus, train.time) == ("a", 4, "2:00:00")
-    assert train.sbatch == {"comment": "c", "constraint": "y", "reservation": "the night"}
-    assert machine.resources_for("evaluate").sbatch == {"comment": "c", "constraint": "[a|b]"}
+    assert train.sbatch == {
+        "comment": "c",
+        "constraint": "y",
+        "reservation": "the night",
+    }
+    assert machine.resources_for("evaluate").sbatch == {
+        "comment": "c",
+        "constraint": "[a|b]",
+    }
     assert (machine.max_jobs, machine.venv, machine.environment.modules) == (
         3,
         Path("/venv"),
@@ -373,7 +433,10 @@ def test_where_values_come_from(write):
     assert machine.environment.variables == {"A": "007"}
     assert load(root, "x").venv == Path("/file")
 
-    shown = {row["field"]: (row["value"], row["from"]) for row in machine_show.as_dict(machine)["values"]}
+    shown = {
+        row["field"]: (row["value"], row["from"])
+        for row in machine_show.as_dict(machine)["values"]
+    }
     options = "MLLAM_MACHINE_OPTIONS"
     assert shown["scheduler"] == ("slurm", "machines/x.yaml:1")
     assert shown["train.account"] == ("a", "machines/x.yaml:4")
@@ -415,10 +478,14 @@ def test_options_refused(options, words):
 
 
 def test_relative_venv_from_the_environment():
-    assert "MLLAM_VENV_PATH: environment.venv: is relative" in refusal(ROOT, "local", MLLAM_VENV_PATH=".venv")
+    assert "MLLAM_VENV_PATH: environment.venv: is relative" in refusal(
+        ROOT, "local", MLLAM_VENV_PATH=".venv"
+    )
 
 
-def test_machines_are_listed_although_the_one_that_is_named_is_not_there(tmp_path, monkeypatch, capsys):
+def test_machines_are_listed_although_the_one_that_is_named_is_not_there(
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "machines").mkdir()
     (tmp_path / "machines/x.yaml").write_text("scheduler: slrm\n")
@@ -435,7 +502,10 @@ def test_machines_are_listed_although_the_one_that_is_named_is_not_there(tmp_pat
 
 def test_a_key_that_is_gone_is_refused_with_what_to_do_instead(write):
     told = refusal(write("scheduler: local\nsubmit_for_others: false\n"))
-    assert told.splitlines()[0] == "machines/x.yaml:2: submit_for_others: is no key any more"
+    assert (
+        told.splitlines()[0]
+        == "machines/x.yaml:2: submit_for_others: is no key any more"
+    )
     assert told.splitlines()[1].startswith(
         "  → delete the line; who wants to go on with a colleague's experiment submits"
     )

@@ -12,7 +12,10 @@ from mllam_exps.runs.job_quota import Room
 
 COMMANDS = {
     "python plot.py > made.json": ["plot.py"],
-    "python -u plot.py --config=set.yaml 2>made.json | tee other": ["plot.py", "set.yaml"],
+    "python -u plot.py --config=set.yaml 2>made.json | tee other": [
+        "plot.py",
+        "set.yaml",
+    ],
     "PYTHONPATH=. python -m tools.report && ./plot.py": ["tools/report.py", "plot.py"],
     "python 'a b.py' ../outside.py": ["a b.py", "../outside.py"],
     "echo plot > made.json": [],
@@ -25,7 +28,14 @@ COMMANDS = {
 def test_files_that_a_command_names(tmp_path: Path, command: str):
     folder = tmp_path / "work"
     (folder / "tools").mkdir(parents=True)
-    for name in ("plot.py", "made.json", "set.yaml", "tools/report.py", "a b.py", "../outside.py"):
+    for name in (
+        "plot.py",
+        "made.json",
+        "set.yaml",
+        "tools/report.py",
+        "a b.py",
+        "../outside.py",
+    ):
         (folder / name).touch()
     expected = [(folder / name).resolve() for name in COMMANDS[command]]
     assert named([command], folder.resolve()) == expected
@@ -46,4 +56,7 @@ def test_who_takes_the_room_is_named():
     assert room.look()
     room.take("lr-1/train-89abcdef")
     assert not room.look()
-    assert room.full == "2 of your jobs at once (max_jobs in the machine file), and there are grün/train, lr-1/train"
+    assert (
+        room.full
+        == "2 of your jobs at once (max_jobs in the machine file), and there are grün/train, lr-1/train"
+    )

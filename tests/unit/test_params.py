@@ -10,14 +10,23 @@ import pytest
 import yaml
 
 from mllam_exps.base.errors import Exit, Problems, UsageError
-from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE, EVALUATION, PARAMS, TRAINING
+from mllam_exps.stages.neural_lam.file_names import (
+    CONFIG,
+    DATASTORE,
+    EVALUATION,
+    PARAMS,
+    TRAINING,
+)
 from mllam_exps.stages.neural_lam.parameters import param_checks, params
 from mllam_exps.stages.neural_lam.parameters.arguments import Arguments
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = Arguments.from_json(
-    (ROOT / "src/mllam_exps/stages/neural_lam/parameters/known_arguments/neural-lam-0.7.0.json").read_text()
+    (
+        ROOT
+        / "src/mllam_exps/stages/neural_lam/parameters/known_arguments/neural-lam-0.7.0.json"
+    ).read_text()
 )
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -25,7 +34,12 @@ GOOD: dict[str, dict[str, Any]] = {
         "logger": "mlflow",
         "logger_project": "a project",
         "seed": 42,
-        "graph": {"name": "flat", "archetype": "keisler", "mesh_node_distance": None, "max_num_levels": None},
+        "graph": {
+            "name": "flat",
+            "archetype": "keisler",
+            "mesh_node_distance": None,
+            "max_num_levels": None,
+        },
         "archives": {"surface": "v0.5.0"},
     },
     TRAINING: {
@@ -50,7 +64,13 @@ GOOD: dict[str, dict[str, Any]] = {
             }
         },
         "output": {
-            "coord_ranges": {"time": {"start": "2025-12-01T00:00", "end": "2025-12-31T00:00", "step": "PT6H"}},
+            "coord_ranges": {
+                "time": {
+                    "start": "2025-12-01T00:00",
+                    "end": "2025-12-31T00:00",
+                    "step": "PT6H",
+                }
+            },
             "splitting": {
                 "splits": {
                     "train": {"start": "2025-12-01T00:00", "end": "2025-12-10T00:00"},
@@ -84,7 +104,10 @@ def experiment(**changes: Any) -> Parameters:
 
 
 def told(**changes: Any) -> list[str]:
-    return [str(problem) for problem in param_checks.check(ROOT, experiment(**changes), ARGUMENTS)]
+    return [
+        str(problem)
+        for problem in param_checks.check(ROOT, experiment(**changes), ARGUMENTS)
+    ]
 
 
 def test_good_files_are_good() -> None:
@@ -92,16 +115,25 @@ def test_good_files_are_good() -> None:
 
 
 def test_the_repository_s_own_files_are_good() -> None:
-    assert [str(problem) for problem in param_checks.check(ROOT, params.load(ROOT), ARGUMENTS)] == []
+    assert [
+        str(problem)
+        for problem in param_checks.check(ROOT, params.load(ROOT), ARGUMENTS)
+    ] == []
 
 
 T, E, P = TRAINING, EVALUATION, PARAMS
 HIERARCHICAL = {"graph.archetype": "hierarchical"}
 MESSAGES: list[tuple[dict[str, Any], str]] = [
     # unknown keys
-    ({"training": {"hidden_dimm": 4}}, f"{T}: hidden_dimm: unknown key; did you mean hidden_dim?"),
+    (
+        {"training": {"hidden_dimm": 4}},
+        f"{T}: hidden_dimm: unknown key; did you mean hidden_dim?",
+    ),
     ({"training": {"zzz": 4}}, f"{T}: zzz: unknown key"),
-    ({"evaluation": {"checkpont": "last"}}, f"{E}: checkpont: unknown key; did you mean checkpoint?"),
+    (
+        {"evaluation": {"checkpont": "last"}},
+        f"{E}: checkpont: unknown key; did you mean checkpoint?",
+    ),
     ({"params": {"sed": 1}}, f"{P}: sed: unknown key; did you mean seed?"),
     (
         {"params": {"graph.mesh_node_distanse": 1}},
@@ -118,8 +150,14 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         f"{T}: restore_opt: does not belong here: mllam-exps sets it when a run goes on from its own checkpoint",
     ),
     ({"training": {"seed": 1}}, f"{T}: seed: does not belong here: stands in {P}"),
-    ({"training": {"logger_project": "x"}}, f"{T}: logger_project: does not belong here: stands in {P}"),
-    ({"training": {"graph": "x"}}, f"{T}: graph: does not belong here: stands in {P}, as graph.name"),
+    (
+        {"training": {"logger_project": "x"}},
+        f"{T}: logger_project: does not belong here: stands in {P}",
+    ),
+    (
+        {"training": {"graph": "x"}},
+        f"{T}: graph: does not belong here: stands in {P}, as graph.name",
+    ),
     (
         {"training": {"eval": "val"}},
         f"{T}: eval: does not belong here: stands in {E}: training never evaluates",
@@ -132,39 +170,75 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         {"evaluation": {"runs_root": "x"}},
         f"{E}: runs_root: does not belong here: mllam-exps gives each attempt its own folder",
     ),
-    ({"evaluation": {"logger": "wandb"}}, f"{E}: logger: does not belong here: stands in {P}"),
-    ({"evaluation": {"hidden_dim": 8}}, f"{E}: hidden_dim: describe the model once, in {T}"),
-    ({"evaluation": {"m2g_gnn_type": "x"}}, f"{E}: m2g_gnn_type: describe the model once, in {T}"),
+    (
+        {"evaluation": {"logger": "wandb"}},
+        f"{E}: logger: does not belong here: stands in {P}",
+    ),
+    (
+        {"evaluation": {"hidden_dim": 8}},
+        f"{E}: hidden_dim: describe the model once, in {T}",
+    ),
+    (
+        {"evaluation": {"m2g_gnn_type": "x"}},
+        f"{E}: m2g_gnn_type: describe the model once, in {T}",
+    ),
     ({"evaluation": {"loss": "mse"}}, f"{E}: loss: describe the model once, in {T}"),
     (
         {"evaluation": {"num_past_forcing_steps": 1}},
         f"{E}: num_past_forcing_steps: describe the model once, in {T}",
     ),
-    ({"evaluation": {"epochs": 3}}, f"{E}: epochs: says nothing about an evaluation: it stands in {T}"),
+    (
+        {"evaluation": {"epochs": 3}},
+        f"{E}: epochs: says nothing about an evaluation: it stands in {T}",
+    ),
     # types, choices, limits
     ({"training": {"epochs": "4"}}, f"{T}: epochs: must be an integer, not '4'"),
     ({"training": {"epochs": 0}}, f"{T}: epochs: must be 1 or more, not 0"),
     ({"training": {"batch_size": -2}}, f"{T}: batch_size: must be 1 or more, not -2"),
-    ({"training": {"hidden_dim": True}}, f"{T}: hidden_dim: must be an integer, not True"),
+    (
+        {"training": {"hidden_dim": True}},
+        f"{T}: hidden_dim: must be an integer, not True",
+    ),
     ({"training": {"lr": 0}}, f"{T}: lr: must be greater than 0, not 0"),
     ({"training": {"lr": "-1e-3"}}, f"{T}: lr: must be greater than 0, not -1e-3"),
     (
         {"training": {"loss": "huber"}},
         f"{T}: loss: must be one of mse, mae, wmse, wmae, nll, crps_gauss, not 'huber'",
     ),
-    ({"training": {"mesh_aggr": "max"}}, f"{T}: mesh_aggr: must be one of sum, mean, not 'max'"),
-    ({"training": {"devices": [0, 1]}}, f"{T}: devices: must be an integer, not a list"),
-    ({"training": {"devices": "auto"}}, f"{T}: devices: must be an integer, not 'auto'"),
+    (
+        {"training": {"mesh_aggr": "max"}},
+        f"{T}: mesh_aggr: must be one of sum, mean, not 'max'",
+    ),
+    (
+        {"training": {"devices": [0, 1]}},
+        f"{T}: devices: must be an integer, not a list",
+    ),
+    (
+        {"training": {"devices": "auto"}},
+        f"{T}: devices: must be an integer, not 'auto'",
+    ),
     ({"training": {"devices": 0}}, f"{T}: devices: must be 1 or more, not 0"),
-    ({"evaluation": {"eval": "train"}}, f"{E}: eval: must be one of val, test, not 'train'"),
-    ({"evaluation": {"eval": None}}, f"{E}: eval: is missing: say which split to evaluate, val or test"),
+    (
+        {"evaluation": {"eval": "train"}},
+        f"{E}: eval: must be one of val, test, not 'train'",
+    ),
+    (
+        {"evaluation": {"eval": None}},
+        f"{E}: eval: is missing: say which split to evaluate, val or test",
+    ),
     (
         {"evaluation": {"checkpoint": "best"}},
         f"{E}: checkpoint: must be one of min_val_loss, last, not 'best'",
     ),
     ({"params": {"seed": -1}}, f"{P}: seed: must be 0 or more, not -1"),
-    ({"params": {"seed": 2**32}}, f"{P}: seed: must be 4294967295 or less, not 4294967296"),
-    ({"params": {"logger": "csv"}}, f"{P}: logger: must be one of wandb, mlflow, not 'csv'"),
+    (
+        {"params": {"seed": 2**32}},
+        f"{P}: seed: must be 4294967295 or less, not 4294967296",
+    ),
+    (
+        {"params": {"logger": "csv"}},
+        f"{P}: logger: must be one of wandb, mlflow, not 'csv'",
+    ),
     ({"params": {"logger_project": ""}}, f"{P}: logger_project: is missing"),
     # steps to log
     (
@@ -206,22 +280,40 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         f"{T}: output_std: needs loss: nll or crps_gauss, not wmse",
     ),
     (
-        {"training": {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": {2: [1]}}},
+        {
+            "training": {
+                "metrics_watch": ["val_rmse"],
+                "var_leads_metrics_watch": {2: [1]},
+            }
+        },
         f"{T}: var_leads_metrics_watch: there is no state variable 2: {DATASTORE} makes 2, counted from 0",
     ),
     (
-        {"training": {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": {"0": [1, 5]}}},
+        {
+            "training": {
+                "metrics_watch": ["val_rmse"],
+                "var_leads_metrics_watch": {"0": [1, 5]},
+            }
+        },
         f"{T}: var_leads_metrics_watch: 0: [1, 5] must lie between 1 and ar_steps_eval: 4",
     ),
     (
-        {"training": {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": "{t2m: 1}"}},
+        {
+            "training": {
+                "metrics_watch": ["val_rmse"],
+                "var_leads_metrics_watch": "{t2m: 1}",
+            }
+        },
         f"{T}: var_leads_metrics_watch: must be lines of `number of the state variable: [steps]`, such as 0: [1, 4]",
     ),
     (
         {"training": {"var_leads_metrics_watch": {0: [1]}}},
         f"{T}: var_leads_metrics_watch: nothing comes of it without metrics_watch, such as val_rmse",
     ),
-    ({"training": {"wandb_id": "x"}}, f"{T}: wandb_id: means nothing to {P}'s logger: mlflow"),
+    (
+        {"training": {"wandb_id": "x"}},
+        f"{T}: wandb_id: means nothing to {P}'s logger: mlflow",
+    ),
     # the graph, and the model on it
     (
         {"params": {"graph.name": "a/b"}},
@@ -242,7 +334,12 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         f"{P}: graph.archetype: must be one of keisler, graphcast, hierarchical, not 'keissler'; did you mean keisler?",
     ),
     (
-        {"params": {"graph.archetype": "graphcast", "graph.level_refinement_factor": 2}},
+        {
+            "params": {
+                "graph.archetype": "graphcast",
+                "graph.level_refinement_factor": 2,
+            }
+        },
         f"{P}: graph.level_refinement_factor: must be odd for a graphcast graph, not 2",
     ),
     (
@@ -258,7 +355,10 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         f"{T}: model: graph_lam needs a graph that is not hierarchical, and {P} has graph.archetype: hierarchical",
     ),
     (
-        {"params": HIERARCHICAL | {"graph.max_num_levels": 1}, "training": {"model": "hi_lam_parallel"}},
+        {
+            "params": HIERARCHICAL | {"graph.max_num_levels": 1},
+            "training": {"model": "hi_lam_parallel"},
+        },
         f"{P}: graph.max_num_levels: a hierarchical graph has two levels or more",
     ),
     # what training leaves for evaluation
@@ -295,7 +395,9 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), MESSAGES, ids=[message.split(": ", 1)[1][:60] for _, message in MESSAGES]
+    ("changes", "message"),
+    MESSAGES,
+    ids=[message.split(": ", 1)[1][:60] for _, message in MESSAGES],
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], message: str) -> None:
     assert told(**changes) == [message]
@@ -308,15 +410,41 @@ def test_a_mistake_is_one_line(changes: dict[str, Any], message: str) -> None:
         {"training": {"lr": 1}},
         {"training": {"precision": 32}},
         {"training": {"precision": "bf16-mixed"}},
-        {"training": {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": {0: [1, 4], "1": [2]}}},
+        {
+            "training": {
+                "metrics_watch": ["val_rmse"],
+                "var_leads_metrics_watch": {0: [1, 4], "1": [2]},
+            }
+        },
         {"training": {"var_leads_metrics_watch": "{}"}},
-        {"training": {"num_sanity_val_steps": -1, "num_workers": 0, "train_steps_to_log": []}},
+        {
+            "training": {
+                "num_sanity_val_steps": -1,
+                "num_workers": 0,
+                "train_steps_to_log": [],
+            }
+        },
         {"training": {"val_interval": 5}, "evaluation": {"checkpoint": "last"}},
-        {"training": {"output_std": True, "loss": "nll"}, "evaluation": {"metrics_watch": ["test_output_std"]}},
+        {
+            "training": {"output_std": True, "loss": "nll"},
+            "evaluation": {"metrics_watch": ["test_output_std"]},
+        },
         {"params": HIERARCHICAL, "training": {"model": "hi_lam"}},
-        {"params": {"graph.archetype": "graphcast", "graph.level_refinement_factor": 3}},
+        {
+            "params": {
+                "graph.archetype": "graphcast",
+                "graph.level_refinement_factor": 3,
+            }
+        },
         {"params": {"logger": "wandb"}, "training": {"wandb_id": "abc"}},
-        {"evaluation": {"ar_steps_eval": 12, "val_steps_to_log": [12], "batch_size": 2, "precision": 64}},
+        {
+            "evaluation": {
+                "ar_steps_eval": 12,
+                "val_steps_to_log": [12],
+                "batch_size": 2,
+                "precision": 64,
+            }
+        },
     ],
 )
 def test_what_is_allowed_is_not_refused(changes: dict[str, Any]) -> None:
@@ -324,24 +452,56 @@ def test_what_is_allowed_is_not_refused(changes: dict[str, Any]) -> None:
 
 
 def test_a_wrong_value_is_not_told_again_by_the_checks_that_use_it() -> None:
-    found = told(training={"ar_steps_eval": "four", "model": "lam"}, params=HIERARCHICAL)
+    found = told(
+        training={"ar_steps_eval": "four", "model": "lam"}, params=HIERARCHICAL
+    )
     assert [line.split(": ")[1] for line in found] == ["model", "ar_steps_eval"]
 
 
 def test_all_mistakes_are_told_at_once_and_nothing_starts() -> None:
-    problems = param_checks.check(ROOT, experiment(training={"epochs": 0, "x": 1}, params={"seed": "s"}), ARGUMENTS)
+    problems = param_checks.check(
+        ROOT,
+        experiment(training={"epochs": 0, "x": 1}, params={"seed": "s"}),
+        ARGUMENTS,
+    )
     assert len(problems) == 3
     assert {problem.exit for problem in problems} == {Exit.USAGE}
 
 
 def test_training_s_arguments() -> None:
-    changes = {"create_gif": True, "mesh_aggr": None, "num_nodes": 2, "devices": 8, "lr": "1e-3"}
+    changes = {
+        "create_gif": True,
+        "mesh_aggr": None,
+        "num_nodes": 2,
+        "devices": 8,
+        "lr": "1e-3",
+    }
     leads = {"metrics_watch": ["val_rmse"], "var_leads_metrics_watch": {0: [1, 4]}}
     given = experiment(training=changes | leads, params={"logger_project": "-p"})
     assert params.training_argv(given, ARGUMENTS) == [
-        *("--seed=42", "--logger=mlflow", "--logger-project=-p", "--graph=flat", "--model=graph_lam"),
-        *("--hidden_dim=8", "--epochs=4", "--lr=0.001", "--ar_steps_train=2", "--ar_steps_eval=4"),
-        *("--val_steps_to_log", "1", "4", "--create_gif", "--num_nodes=2", "--metrics_watch", "val_rmse"),
+        *(
+            "--seed=42",
+            "--logger=mlflow",
+            "--logger-project=-p",
+            "--graph=flat",
+            "--model=graph_lam",
+        ),
+        *(
+            "--hidden_dim=8",
+            "--epochs=4",
+            "--lr=0.001",
+            "--ar_steps_train=2",
+            "--ar_steps_eval=4",
+        ),
+        *(
+            "--val_steps_to_log",
+            "1",
+            "4",
+            "--create_gif",
+            "--num_nodes=2",
+            "--metrics_watch",
+            "val_rmse",
+        ),
         '--var_leads_metrics_watch={"0": [1, 4]}',
     ]
     assert (given.nodes("train"), given.devices("train")) == (2, 8)
@@ -349,7 +509,9 @@ def test_training_s_arguments() -> None:
 
 def test_lead_times_are_the_same_as_a_mapping_and_as_json() -> None:
     as_mapping, as_json = (
-        params.training_argv(experiment(training={"var_leads_metrics_watch": leads}), ARGUMENTS)
+        params.training_argv(
+            experiment(training={"var_leads_metrics_watch": leads}), ARGUMENTS
+        )
         for leads in ({0: [1]}, '{"0": [1]}')
     )
     assert as_mapping == as_json
@@ -365,12 +527,29 @@ def test_evaluation_is_told_of_the_same_model_and_its_own_differences() -> None:
             "devices": 8,
             "metrics_watch": ["val_rmse"],
         },
-        evaluation={"eval": "test", "batch_size": 1, "num_nodes": 1, "precision": None, "checkpoint": "last"},
+        evaluation={
+            "eval": "test",
+            "batch_size": 1,
+            "num_nodes": 1,
+            "precision": None,
+            "checkpoint": "last",
+        },
     )
     argv = params.evaluation_argv(given, ARGUMENTS)
-    assert {"--hidden_dim=32", "--batch_size=1", "--num_nodes=1", "--eval=test", "--graph=flat"} <= set(argv)
-    # val_rmse is a name that evaluation does not know; checkpoint and devices are none of neural-lam's.
-    assert not [word for word in argv if word.startswith(("--metrics", "--checkpoint", "--devices", "--precision"))]
+    assert {
+        "--hidden_dim=32",
+        "--batch_size=1",
+        "--num_nodes=1",
+        "--eval=test",
+        "--graph=flat",
+    } <= set(argv)
+    # val_rmse is a name that evaluation does not know; checkpoint and devices are none
+    # of neural-lam's.
+    assert not [
+        word
+        for word in argv
+        if word.startswith(("--metrics", "--checkpoint", "--devices", "--precision"))
+    ]
     assert given.checkpoint == "last"
     assert (given.nodes("evaluate"), given.devices("evaluate")) == (1, 8)
     assert (given.nodes("create_graph"), given.devices("create_graph")) == (1, 1)
@@ -390,7 +569,11 @@ def test_steps_needed_counts_as_neural_lam_does() -> None:
         training={"num_past_forcing_steps": 3, "num_future_forcing_steps": 2},
         evaluation={"eval": "test", "ar_steps_eval": 10},
     )
-    assert params.steps_needed(given, ARGUMENTS) == {"train": 3 + 2 + 2, "val": 3 + 4 + 2, "test": 3 + 10 + 2}
+    assert params.steps_needed(given, ARGUMENTS) == {
+        "train": 3 + 2 + 2,
+        "val": 3 + 4 + 2,
+        "test": 3 + 10 + 2,
+    }
 
 
 @pytest.fixture
@@ -414,7 +597,10 @@ def test_an_empty_file_says_nothing(root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs: 3\nlr: 1\nepochs: 4\n", ":3:1: epochs stands twice: the line is `epochs: 4`"),
+        (
+            "epochs: 3\nlr: 1\nepochs: 4\n",
+            ":3:1: epochs stands twice: the line is `epochs: 4`",
+        ),
         ("a:\n  b: 1\n  b: 2\n", ":3:3: b stands twice: the line is `b: 2`"),
         ("epochs: 3\n  lr: 4\n", ":2:5: mapping values are not allowed"),
         ("epochs: [1\nlr: 2\n", ":2:3: "),

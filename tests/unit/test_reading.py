@@ -37,31 +37,58 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     return Here(Workspace(root, root, "workspace", ""), None)  # type: ignore[arg-type]
 
 
-def run_of(here: Here, stage: str = "grow", digit: str = "0", *, asked_by: str = "", outcome: str = "") -> Run:
+def run_of(
+    here: Here,
+    stage: str = "grow",
+    digit: str = "0",
+    *,
+    asked_by: str = "",
+    outcome: str = "",
+) -> Run:
     """Return a run, tried once by an experiment of `dvc exp run` if one is named, with that outcome."""
     run = here.store.run(f"{stage}-{digit * 32}")
     run.begin({"stage": stage})
     if asked_by:
         attempt = run.claim(
-            1, scheduler="local", experiment=asked_by, workspace=here.workspace.root, working_directory=None
+            1,
+            scheduler="local",
+            experiment=asked_by,
+            workspace=here.workspace.root,
+            working_directory=None,
         )
         assert attempt is not None
         if outcome:
-            records.replace(attempt.directory / "end.json", {"outcome": outcome, "reason": outcome, "time": 0.0})
+            records.replace(
+                attempt.directory / "end.json",
+                {"outcome": outcome, "reason": outcome, "time": 0.0},
+            )
     return run
 
 
 def submitted(
-    here: Here, name: str, *runs: Run, created: float = 1.0, baseline: str = BASELINE, end: str = ""
+    here: Here,
+    name: str,
+    *runs: Run,
+    created: float = 1.0,
+    baseline: str = BASELINE,
+    end: str = "",
 ) -> Experiment:
     """Return a submitted experiment of the repository that has these runs."""
     facts = {"name": name, "created": created, "baseline": baseline}
     place = here.store.directory / "experiments" / experiments.identity(facts)
     place.mkdir(parents=True)
-    more = {"prefix": "", "overrides": {}, "command": ["mllam-exps", "submit"], "message": "", "machine": "local"}
+    more = {
+        "prefix": "",
+        "overrides": {},
+        "command": ["mllam-exps", "submit"],
+        "message": "",
+        "machine": "local",
+    }
     steps = tuple(Step(run.stage, run.key) for run in runs)
     origin = str(here.workspace.origin)
-    experiment = Experiment(place, origin=origin, uid=place.stat().st_uid, steps=steps, **facts, **more)
+    experiment = Experiment(
+        place, origin=origin, uid=place.stat().st_uid, steps=steps, **facts, **more
+    )
     records.replace(place / "run.json", experiment.to_record())
     (place / "attempts").mkdir()
     if end:
@@ -71,7 +98,10 @@ def submitted(
 
 def shown(here: Here, *names: str, everything: bool = False) -> dict[str, list[str]]:
     """Return the stages of each row, by name."""
-    return {row.name: list(row.cells) for row in rows.gather(here, [*names], everything=everything)}
+    return {
+        row.name: list(row.cells)
+        for row in rows.gather(here, [*names], everything=everything)
+    }
 
 
 def test_all_who_use_a_run_are_shown(here: Here):
@@ -92,11 +122,17 @@ def test_all_who_use_a_run_are_shown(here: Here):
     assert set(here.asked_for_by("first")) == set(both)
 
 
-def test_a_repository_that_was_moved_with_its_store_shows_what_it_showed(here: Here, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Here, "store", RunStore(here.workspace.origin / ".dvc/cache/mllam-exps"))
+def test_a_repository_that_was_moved_with_its_store_shows_what_it_showed(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        Here, "store", RunStore(here.workspace.origin / ".dvc/cache/mllam-exps")
+    )
     askers.note(run_of(here), "workspace", Path("/old place"))
     askers.note(run_of(here, "make"), "workspace", here.workspace.origin)
-    assert {name: sorted(stages) for name, stages in shown(here).items()} == {"workspace": ["grow", "make"]}
+    assert {name: sorted(stages) for name, stages in shown(here).items()} == {
+        "workspace": ["grow", "make"]
+    }
 
 
 def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
@@ -112,7 +148,9 @@ def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
 def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Here):
     grow = run_of(here)
     gone = here.store.directory / "experiments/save-0/clone"
-    assert grow.claim(1, scheduler="local", experiment="gone", workspace=gone, working_directory=None)
+    assert grow.claim(
+        1, scheduler="local", experiment="gone", workspace=gone, working_directory=None
+    )
     assert set(shown(here)) == {"gone"}
     submitted(here, "sub", grow)
     assert set(shown(here)) == {"sub"}
@@ -148,10 +186,15 @@ def test_an_unknown_name_gets_the_same_words_everywhere(here: Here):
     submitted(here, "lr-1", run_of(here))
     with pytest.raises(MllamError) as caught:
         here.submitted("nix")
-    assert str(caught.value) == "no experiment is called 'nix': there are lr-1\n  → mllam-exps status --all"
+    assert (
+        str(caught.value)
+        == "no experiment is called 'nix': there are lr-1\n  → mllam-exps status --all"
+    )
     with pytest.raises(MllamError) as caught:
         status._rows(here, ["nix"], everything=False)
-    assert "no experiment and no stage is called 'nix': there are lr-1, grow" in str(caught.value)
+    assert "no experiment and no stage is called 'nix': there are lr-1, grow" in str(
+        caught.value
+    )
     for name, meant in (("lr", "'lr-*'"), ("lr-2", "lr-1")):
         with pytest.raises(MllamError) as caught:
             here.submitted(name)
@@ -160,10 +203,14 @@ def test_an_unknown_name_gets_the_same_words_everywhere(here: Here):
 
 def test_several_stale_stages_make_a_sentence():
     assert why._before(["a"]) == "stage a is stale, and runs before it"
-    assert why._before(["a", "b", "c"]) == "stages a, b and c are stale, and run before it"
+    assert (
+        why._before(["a", "b", "c"]) == "stages a, b and c are stale, and run before it"
+    )
 
 
-def test_cancelling_outlasts_a_look_at_what_waits(here: Here, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_cancelling_outlasts_a_look_at_what_waits(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys
+):
     """The process that submits what waits claims an attempt in the same moment, and gives it up."""
     experiment = submitted(here, "exp", run_of(here))
     call_off, calls = experiments.call_off, []
@@ -182,7 +229,10 @@ def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Here):
     run = run_of(here, asked_by="first", outcome="failed")
     with pytest.raises(MllamError) as caught:
         cancel._cancel_run(here, run, force=False)
-    assert caught.value.what == "nothing to cancel: the run of stage grow for the files as they are here is failed"
+    assert (
+        caught.value.what
+        == "nothing to cancel: the run of stage grow for the files as they are here is failed"
+    )
 
 
 def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(

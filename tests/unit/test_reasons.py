@@ -19,7 +19,8 @@ ENDINGS = Path(__file__).parent / "endings"
 CONNECTION = "ConnectionResetError: [Errno 104] archive 1 hung up"
 CODE = "compiled code"
 TABLE = [
-    # Exceptions, of whatever name; chained, grouped, in a bar, behind warnings, from other processes.
+    # Exceptions, of whatever name; chained, grouped, in a bar, behind warnings, from
+    # other processes.
     ("sel", 1, "exit code 1: KeyError: \"not all values found in index 'time'\""),
     ("shapes", 1, "exit code 1: RuntimeError: mat1 and mat2 shapes cannot be multiplied (3x5 and 4x2)"),
     ("statedict", 1, "exit code 1: RuntimeError: Error(s) in loading state_dict for Linear: size mismatch…"),
@@ -108,7 +109,11 @@ TABLE = [
 def test_endings(name: str, code: int, expected: str) -> None:
     said = reasons.of_exit(code, (ENDINGS / f"{name}.txt").read_text(encoding="utf-8"))
     begin, ellipsis, end = expected.partition("…")
-    assert said == expected if not ellipsis else (said.startswith(begin) and said.endswith(end)), said
+    assert (
+        said == expected
+        if not ellipsis
+        else (said.startswith(begin) and said.endswith(end))
+    ), said
 
 
 def test_every_ending_is_told() -> None:
@@ -121,7 +126,9 @@ def test_the_first_failure_counts_whatever_the_order(name: str, code: int) -> No
     lines = (ENDINGS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     first = [line for line in lines if "[rank1]: " in line]
     others = [line for line in lines if "[rank1]: " not in line]
-    assert reasons.of_exit(code, "\n".join([*others, *first])).endswith("rank 1: KeyError: 'forcing'")
+    assert reasons.of_exit(code, "\n".join([*others, *first])).endswith(
+        "rank 1: KeyError: 'forcing'"
+    )
 
 
 def test_a_traceback_that_is_cut_off_names_nothing() -> None:
@@ -143,13 +150,17 @@ def test_the_way_out_of_an_error_of_ours() -> None:
     text = (ENDINGS / "notfinite.txt").read_text(encoding="utf-8")
     for mark in ("", "0: [rank0]: "):
         marked = "".join(f"{mark}{line}" for line in text.splitlines(keepends=True))
-        assert reasons.way_out(marked).startswith("lower lr in data/training_params.yaml, or look")
+        assert reasons.way_out(marked).startswith(
+            "lower lr in data/training_params.yaml, or look"
+        )
     assert reasons.way_out((ENDINGS / "shapes.txt").read_text(encoding="utf-8")) == ""
 
 
 def test_oom_kills() -> None:
     assert "out-of-memory killer" in reasons.of_exit(-signal.SIGKILL, "", oom_kills=1)
-    assert "out-of-memory killer" not in reasons.of_exit(-signal.SIGTERM, "", oom_kills=1)
+    assert "out-of-memory killer" not in reasons.of_exit(
+        -signal.SIGTERM, "", oom_kills=1
+    )
 
 
 def test_read_from_where_the_program_began(tmp_path: Path) -> None:
@@ -163,20 +174,30 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     full = OSError(errno.ENOSPC, "No space left on device")
     assert reasons.of_os_error(full) == "the disk is full (No space left on device)"
     said = reasons.of_os_error(full, tmp_path)
-    assert said.startswith("the disk is full: /") and f"No space left on device: {tmp_path}" in said
+    assert (
+        said.startswith("the disk is full: /")
+        and f"No space left on device: {tmp_path}" in said
+    )
     assert "MB free" in said
     quota = OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "x"))
     assert reasons.of_os_error(quota).startswith("the quota of the disk is used up: /")
-    assert reasons.of_os_error(OSError(errno.EIO, "Input/output error")) == "[Errno 5] Input/output error"
+    assert (
+        reasons.of_os_error(OSError(errno.EIO, "Input/output error"))
+        == "[Errno 5] Input/output error"
+    )
 
     assert reasons.full_disks([tmp_path]) == ""
     there = os.statvfs(tmp_path)
     numbers = [*there[:4], 3, *there[5:]]
     monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(numbers))
-    assert reasons.full_disks([tmp_path, tmp_path / "not" / "there"]).count("MB free") == 1
+    assert (
+        reasons.full_disks([tmp_path, tmp_path / "not" / "there"]).count("MB free") == 1
+    )
 
 
-def test_a_record_that_cannot_be_written_names_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_names_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fails(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -201,7 +222,15 @@ def test_an_attempt_that_can_write_nothing_tells_by_its_exit_code(
 
 def test_the_exit_code_is_ours_where_the_log_cannot_be_written() -> None:
     code = "from mllam_exps.attempt import _leave; print('not flushed'); _leave(73)"
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environ = {
+        name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"
+    }
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-c", code], env=environ, stdout=full, stderr=full, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environ,
+            stdout=full,
+            stderr=full,
+            check=False,
+        )
     assert done.returncode == 73

@@ -19,13 +19,37 @@ from mllam_exps.schedulers.slurm.scheduler import _of_controller
         ("Resources", "waiting for resources", False),
         ("None", "waiting to be looked at", False),
         ("JobHeldUser", "held by its user; `scontrol release 7` lets it go", False),
-        ("Job's account not permitted to use this partition (a allows b not c)", "account not permitted", True),
-        ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", "a node that it needs is not available (UnavailableNodes", False),
+        (
+            "Job's account not permitted to use this partition (a allows b not c)",
+            "account not permitted",
+            True,
+        ),
+        (
+            "ReqNodeNotAvail, UnavailableNodes:n[1-4]",
+            "a node that it needs is not available (UnavailableNodes",
+            False,
+        ),
         ("AssocGrpCpuLimit", "account limit reached: AssocGrpCpuLimit", False),
-        ("QOSMaxJobsPerUserLimit", "quality-of-service limit reached: QOSMaxJobsPerUserLimit", False),
-        ("AssocMaxCpuPerJobLimit", "will never run: beyond the account limit AssocMaxCpuPerJobLimit", True),
-        ("PartitionTimeLimit", "will never run: it asks for more time than its partition allows", True),
-        ("DependencyNeverSatisfied", "will never run: a job that it depends on failed", True),
+        (
+            "QOSMaxJobsPerUserLimit",
+            "quality-of-service limit reached: QOSMaxJobsPerUserLimit",
+            False,
+        ),
+        (
+            "AssocMaxCpuPerJobLimit",
+            "will never run: beyond the account limit AssocMaxCpuPerJobLimit",
+            True,
+        ),
+        (
+            "PartitionTimeLimit",
+            "will never run: it asks for more time than its partition allows",
+            True,
+        ),
+        (
+            "DependencyNeverSatisfied",
+            "will never run: a job that it depends on failed",
+            True,
+        ),
         ("SomethingOfSlurm99", "waiting: SomethingOfSlurm99", False),
     ],
 )
@@ -92,24 +116,48 @@ def request(directory: Path, **resources) -> JobRequest:
 
 def test_a_batch_script_says_everything():
     script = batch_script.render(
-        request(Path("/store/100% of 'it'/1"), time=90, memory="4G", sbatch={"constraint": "a100&ib"})
+        request(
+            Path("/store/100% of 'it'/1"),
+            time=90,
+            memory="4G",
+            sbatch={"constraint": "a100&ib"},
+        )
     )
     lines = script.splitlines()
     assert lines[:2] == ["#!/bin/bash", "# attempt 1 at a run"]
     assert "#SBATCH --output=\"/store/100%% of 'it'/1/log.txt\"" in lines
     assert '#SBATCH --constraint="a100&ib"' in lines
-    for option in ("--nodes=2", "--ntasks-per-node=4", "--no-requeue", "--mem=4G", "--open-mode=append"):
+    for option in (
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--no-requeue",
+        "--mem=4G",
+        "--open-mode=append",
+    ):
         assert f"#SBATCH {option}" in lines
     assert shlex.split(lines[-1])[-2:] == ["/store/100% of 'it'/1", "1"]
 
 
 def test_srun_has_the_shape_of_the_job():
-    launch = batch_script.launch(request(Path("/x"), cpus=3, srun={"cpu-bind": "cores"}))
+    launch = batch_script.launch(
+        request(Path("/x"), cpus=3, srun={"cpu-bind": "cores"})
+    )
     assert launch[0] == "srun"
-    assert {"--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=3", "--cpu-bind=cores"} <= set(launch)
+    assert {
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--cpus-per-task=3",
+        "--cpu-bind=cores",
+    } <= set(launch)
     assert {"--unbuffered", "--label", "--kill-on-bad-exit=1"} <= set(launch)
 
 
 def test_no_credential_and_nothing_of_an_outer_job_gets_into_a_job():
-    environ = {"HOME": "/h", "LC_ALL": "C", "SLURM_JOB_ID": "1", "SBATCH_ACCOUNT": "x", "WANDB_API_KEY": "secret"}
+    environ = {
+        "HOME": "/h",
+        "LC_ALL": "C",
+        "SLURM_JOB_ID": "1",
+        "SBATCH_ACCOUNT": "x",
+        "WANDB_API_KEY": "secret",
+    }
     assert batch_script.environment(environ) == {"HOME": "/h", "LC_ALL": "C"}

@@ -25,7 +25,15 @@ from mllam_exps.views.rows import Cell, Row, stages_in_order
 def row(name: str, state: RunState) -> Row:
     """Return what status knows of an experiment of one stage."""
     run = Run(Path(f"grow-{name}"))
-    return Row(name, {"grow": Cell(run, Assessment(state, "out of memory" if state is RunState.FAILED else ""))})
+    return Row(
+        name,
+        {
+            "grow": Cell(
+                run,
+                Assessment(state, "out of memory" if state is RunState.FAILED else ""),
+            )
+        },
+    )
 
 
 def test_what_is_under_way_is_seen_in_a_window_that_failures_would_fill():
@@ -63,7 +71,12 @@ def test_stages_stand_in_the_order_of_the_pipeline(tmp_path: Path):
 
     def cell(stage: str, digit: str, *needs: str) -> Cell:
         run = Run(tmp_path / key(stage, digit))
-        run.begin({"inputs": {f"{need}.txt": {"run": need, "md5": None} for need in needs} | {"a.txt": {"run": None}}})
+        run.begin(
+            {
+                "inputs": {f"{need}.txt": {"run": need, "md5": None} for need in needs}
+                | {"a.txt": {"run": None}}
+            }
+        )
         return Cell(run, Assessment(RunState.DONE))
 
     evaluate = cell("evaluate", "a", key("train", "b"), key("prepare@x", "c"))
@@ -71,25 +84,48 @@ def test_stages_stand_in_the_order_of_the_pipeline(tmp_path: Path):
     train = cell("train", "b", key("prepare@x", "c"), key("create_graph", "d"))
     other = Row("other", {"create_graph": cell("create_graph", "d"), "train": train})
     assert stages_in_order([workspace, other]) == ["create_graph", "train", "evaluate"]
-    # Two repositories may call stages the other way round: the table stands all the same.
-    turned = Row("turned", {"train": cell("train", "e", key("evaluate", "f")), "evaluate": cell("evaluate", "f")})
-    assert sorted(stages_in_order([turned, workspace, other])) == ["create_graph", "evaluate", "train"]
+    # Two repositories may call stages the other way round: the table stands all the
+    # same.
+    turned = Row(
+        "turned",
+        {
+            "train": cell("train", "e", key("evaluate", "f")),
+            "evaluate": cell("evaluate", "f"),
+        },
+    )
+    assert sorted(stages_in_order([turned, workspace, other])) == [
+        "create_graph",
+        "evaluate",
+        "train",
+    ]
 
 
 def proposed(rows: list[Row]) -> list[str]:
     """Return the commands that are proposed for experiments."""
     texts = [str(text) for text in status._sentences(rows)]
-    return [line.removeprefix("  → ") for text in texts for line in text.splitlines() if line.startswith("  → ")]
+    return [
+        line.removeprefix("  → ")
+        for text in texts
+        for line in text.splitlines()
+        if line.startswith("  → ")
+    ]
 
 
-def test_what_is_proposed_for_many_experiments_can_be_typed(monkeypatch: pytest.MonkeyPatch):
+def test_what_is_proposed_for_many_experiments_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch,
+):
     names = [f"lr-{n}" for n in range(5)]
 
     def submitted(name: str, state: RunState, *, hopeless: bool = False) -> Row:
         found = row(name, state)
         now = Assessment(state, "why", hopeless=hopeless)
         saving = Cell(found.cells["grow"].run, Assessment(RunState.NEW))
-        return Row(name, {"grow": Cell(found.cells["grow"].run, now)}, SimpleNamespace(), saving)
+        return Row(
+            name,
+            {"grow": Cell(found.cells["grow"].run, now)},
+            SimpleNamespace(is_mine=True, root=Path()),
+            saving,
+        )
 
     monkeypatch.setattr(Row, "waits", "")
     # `cancel` has no --failed, and what was cancelled has not failed.
@@ -98,7 +134,10 @@ def test_what_is_proposed_for_many_experiments_can_be_typed(monkeypatch: pytest.
     cancelled = [submitted(name, RunState.CANCELLED) for name in names]
     assert proposed(cancelled)[0] == f"mllam-exps retry {' '.join(names)}"
     failed = [submitted(name, RunState.FAILED) for name in names]
-    assert proposed(failed) == ["mllam-exps retry --failed", "mllam-exps logs lr-0 grow"]
+    assert proposed(failed) == [
+        "mllam-exps retry --failed",
+        "mllam-exps logs lr-0 grow",
+    ]
     assert proposed([row("workspace", RunState.FAILED)])[0] == "dvc exp run"
 
 
@@ -114,7 +153,10 @@ STEPS = (("make", ()), ("grow", ("make",)), ("draw", ("grow",)), ("other", ("mak
 def row_of(**states: Assessment) -> Row:
     """Return what status knows of an experiment in which `draw` needs `grow`, and both and `other` need `make`."""
     keys = {stage: f"{stage}-{'0' * 32}" for stage, _ in STEPS}
-    steps = [SimpleNamespace(key=keys[stage], needs=[keys[need] for need in needs]) for stage, needs in STEPS]
+    steps = [
+        SimpleNamespace(key=keys[stage], needs=[keys[need] for need in needs])
+        for stage, needs in STEPS
+    ]
     cells = {stage: Cell(Run(Path(keys[stage])), now) for stage, now in states.items()}
     saving = Cell(Run(Path("save")), Assessment(RunState.PENDING))
     experiment: Any = SimpleNamespace(steps=steps)
@@ -131,17 +173,29 @@ DONE = Assessment(RunState.DONE)
     [
         ({"make": DONE, "grow": NEVER, "draw": WAITS, "other": DONE}, True),
         ({"make": NEVER, "grow": WAITS, "draw": WAITS, "other": WAITS}, True),
-        ({"make": DONE, "grow": NEVER, "draw": WAITS, "other": Assessment(RunState.RUNNING)}, False),
+        (
+            {
+                "make": DONE,
+                "grow": NEVER,
+                "draw": WAITS,
+                "other": Assessment(RunState.RUNNING),
+            },
+            False,
+        ),
         ({"make": DONE, "grow": NEVER, "draw": WAITS, "other": WAITS}, False),
         ({"make": DONE, "grow": WAITS, "draw": WAITS, "other": DONE}, False),
     ],
 )
-def test_watching_ends_where_what_is_left_will_never_run(states: dict[str, Assessment], stuck: bool):
+def test_watching_ends_where_what_is_left_will_never_run(
+    states: dict[str, Assessment], stuck: bool
+):
     found = row_of(**states)
     assert not found.over
     assert found.stuck is stuck
     if stuck:
-        with pytest.raises(MllamError, match="will never be done as it is: exp") as error:
+        with pytest.raises(
+            MllamError, match="will never be done as it is: exp"
+        ) as error:
             status._tell_end([found])
         assert error.value.exit == 1
         assert error.value.next.startswith("mllam-exps cancel exp,")
@@ -153,9 +207,13 @@ def attempt_of(folder: Path, stage: str = "grow") -> Attempt:
     """Return a claimed attempt in a run store."""
     run = RunStore(folder).run(f"{stage}-{'0' * 32}")
     run.begin({"stage": stage})
-    attempt = run.claim(1, scheduler="slurm", experiment="exp", workspace=folder, working_directory=None)
+    attempt = run.claim(
+        1, scheduler="slurm", experiment="exp", workspace=folder, working_directory=None
+    )
     assert attempt is not None
-    records.replace(attempt.directory / "job.json", {"id": "7", "name": "a", "submitted": 0.0})
+    records.replace(
+        attempt.directory / "job.json", {"id": "7", "name": "a", "submitted": 0.0}
+    )
     return attempt
 
 
@@ -164,14 +222,19 @@ def start(attempt: Attempt, ago: float, heard: float, clock_off: float = 0.0) ->
     now = time.time()
     attempt.heartbeat.touch()
     process = {"host": "n1", "boot": "b", "pid": 7, "started": 0.0}
-    records.replace(attempt.directory / "started.json", process | {"time": now - ago + clock_off, "node": "n1"})
+    records.replace(
+        attempt.directory / "started.json",
+        process | {"time": now - ago + clock_off, "node": "n1"},
+    )
     os.utime(attempt.directory / "started.json", (now - ago, now - ago))
     os.utime(attempt.heartbeat, (now - heard, now - heard))
 
 
 def said_by_slurm(phase: JobPhase, reason: str = "") -> Any:
     """Return a scheduler that says this of every job."""
-    scheduler = SimpleNamespace(job=lambda record: Job(record, "job 7"), state=lambda _: JobState(phase, reason))
+    scheduler = SimpleNamespace(
+        job=lambda record: Job(record, "job 7"), state=lambda _: JobState(phase, reason)
+    )
     return lambda *_: scheduler
 
 
@@ -179,31 +242,48 @@ def said_by_slurm(phase: JobPhase, reason: str = "") -> Any:
 def test_elapsed_time_is_that_of_one_clock(tmp_path: Path, clock_off: float):
     attempt = attempt_of(tmp_path)
     start(attempt, ago=100, heard=2, clock_off=clock_off)
-    cell = Cell(attempt.run, assess(attempt.run, said_by_slurm(JobPhase.RUNNING, "on n1")))
+    cell = Cell(
+        attempt.run, assess(attempt.run, said_by_slurm(JobPhase.RUNNING, "on n1"))
+    )
     assert cell.elapsed == pytest.approx(98, abs=1)
-    records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "x", "time": 0.0})
+    records.replace(
+        attempt.directory / "end.json",
+        {"outcome": Outcome.FAILED, "reason": "x", "time": 0.0},
+    )
     ended = Cell(attempt.run, Assessment(RunState.FAILED, attempt=attempt))
     assert ended.elapsed == pytest.approx(100, abs=2)
-    assert ended.to_record()["ended"] - ended.to_record()["started"] == pytest.approx(100, abs=2)
+    assert ended.to_record()["ended"] - ended.to_record()["started"] == pytest.approx(
+        100, abs=2
+    )
 
 
 @pytest.mark.parametrize(
-    ("reason", "heard", "silent"), [("on n1", 600, True), ("on n1", 30, False), ("suspended", 600, False)]
+    ("reason", "heard", "silent"),
+    [("on n1", 600, True), ("on n1", 30, False), ("suspended", 600, False)],
 )
-def test_a_running_job_that_nothing_is_heard_of_is_told(tmp_path: Path, reason: str, heard: float, silent: bool):
+def test_a_running_job_that_nothing_is_heard_of_is_told(
+    tmp_path: Path, reason: str, heard: float, silent: bool
+):
     attempt = attempt_of(tmp_path)
     start(attempt, ago=1000, heard=heard)
     now = assess(attempt.run, said_by_slurm(JobPhase.RUNNING, reason))
     assert now.state is RunState.RUNNING
     assert now.silent is silent
-    told = "\n".join(map(str, status._sentences([Row("exp", {"grow": Cell(attempt.run, now)})])))
+    told = "\n".join(
+        map(str, status._sentences([Row("exp", {"grow": Cell(attempt.run, now)})]))
+    )
     assert ("nothing has been heard of it for 10 min" in told) is silent
     assert ("mllam-exps cancel grow, then dvc exp run" in told) is silent
 
 
 @pytest.mark.parametrize(
     ("stage", "saving", "failed"),
-    [("failed", None, True), ("cancelled", None, False), ("failed", "cancelled", False), (None, "failed", True)],
+    [
+        ("failed", None, True),
+        ("cancelled", None, False),
+        ("failed", "cancelled", False),
+        (None, "failed", True),
+    ],
 )
 def test_an_experiment_has_failed_though_its_saving_waits(
     tmp_path: Path, stage: str | None, saving: str | None, failed: bool
@@ -211,6 +291,11 @@ def test_an_experiment_has_failed_though_its_saving_waits(
     runs = {name: attempt_of(tmp_path / name, name) for name in ("grow", "save")}
     for attempt, outcome in ((runs["grow"], stage), (runs["save"], saving)):
         if outcome:
-            records.replace(attempt.directory / "end.json", {"outcome": outcome, "reason": "x", "time": 0.0})
-    experiment: Any = SimpleNamespace(saving=runs["save"].run, runs={"grow": runs["grow"].run})
+            records.replace(
+                attempt.directory / "end.json",
+                {"outcome": outcome, "reason": "x", "time": 0.0},
+            )
+    experiment: Any = SimpleNamespace(
+        saving=runs["save"].run, runs={"grow": runs["grow"].run}
+    )
     assert retry._has_failed(experiment) is failed

@@ -30,7 +30,9 @@ class Scheduler:
 
     name = "double"
 
-    def __init__(self, phase: JobPhase = JobPhase.RUNNING, reason: str = "", found: bool = False) -> None:
+    def __init__(
+        self, phase: JobPhase = JobPhase.RUNNING, reason: str = "", found: bool = False
+    ) -> None:
         self.phase, self.reason, self.found = phase, reason, found
 
     def __call__(self, _name: str, _store: Path) -> Scheduler:
@@ -56,13 +58,21 @@ def run(tmp_path: Path) -> Run:
 
 
 def claim(run: Run, number: int = 1) -> Attempt | None:
-    return run.claim(number, scheduler="double", experiment="e", workspace=run.directory, working_directory=None)
+    return run.claim(
+        number,
+        scheduler="double",
+        experiment="e",
+        workspace=run.directory,
+        working_directory=None,
+    )
 
 
 def submitted(run: Run, number: int = 1) -> Attempt:
     attempt = claim(run, number)
     assert attempt is not None
-    records.replace(attempt.directory / "job.json", {"id": number, "name": "", "submitted": 0.0})
+    records.replace(
+        attempt.directory / "job.json", {"id": number, "name": "", "submitted": 0.0}
+    )
     return attempt
 
 
@@ -86,7 +96,10 @@ def test_of_many_creators_one_wins(tmp_path: Path):
     for trial in range(10):
         barrier, wins = context.Barrier(8), context.Queue()
         path = tmp_path / f"{trial}.json"
-        racers = [context.Process(target=_race, args=(str(path), n, barrier, wins)) for n in range(8)]
+        racers = [
+            context.Process(target=_race, args=(str(path), n, barrier, wins))
+            for n in range(8)
+        ]
         for racer in racers:
             racer.start()
         for racer in racers:
@@ -104,7 +117,9 @@ def test_a_torn_record_is_none(tmp_path: Path, left: int):
     assert records.read(path) is None
 
 
-def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_write_leaves_the_old_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = tmp_path / "end.json"
     records.replace(path, {"old": True})
 
@@ -120,7 +135,14 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytes
 
 def test_a_key_is_no_path(tmp_path: Path):
     store = RunStore(tmp_path)
-    for key in ("../../etc", "train", "train-XYZ", "train-" + "a" * 31, "a/b-" + "a" * 32, "train-" + "a" * 32 + "\n"):
+    for key in (
+        "../../etc",
+        "train",
+        "train-XYZ",
+        "train-" + "a" * 31,
+        "a/b-" + "a" * 32,
+        "train-" + "a" * 32 + "\n",
+    ):
         with pytest.raises(ValueError, match="not a run key"):
             store.run(key)
 
@@ -142,12 +164,21 @@ def test_states_of_a_run(run: Run):
     attempt = claim(run)
     assert attempt is not None
     assert assess(run, scheduler).state is RunState.STARTING, "its claimer, we, lives"
-    records.replace(attempt.directory / "job.json", {"id": 1, "name": "", "submitted": 0.0})
-    for phase, state in ((JobPhase.PENDING, RunState.PENDING), (JobPhase.RUNNING, RunState.RUNNING)):
+    records.replace(
+        attempt.directory / "job.json", {"id": 1, "name": "", "submitted": 0.0}
+    )
+    for phase, state in (
+        (JobPhase.PENDING, RunState.PENDING),
+        (JobPhase.RUNNING, RunState.RUNNING),
+    ):
         assert assess(run, Scheduler(phase)).state is state
     for phase in (JobPhase.SUCCEEDED, JobPhase.GONE, JobPhase.FORGOTTEN):
-        assert assess(run, Scheduler(phase)).state is RunState.LOST, "without its own record nothing succeeded"
-    records.replace(attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "NaN"})
+        assert assess(run, Scheduler(phase)).state is RunState.LOST, (
+            "without its own record nothing succeeded"
+        )
+    records.replace(
+        attempt.directory / "end.json", {"outcome": Outcome.FAILED, "reason": "NaN"}
+    )
     assert assess(run, scheduler).state is RunState.FAILED
     assert assess(run, scheduler).reason == "NaN"
     records.replace(attempt.directory / "manifest.json", {})
@@ -157,7 +188,9 @@ def test_states_of_a_run(run: Run):
 
 def test_not_knowing_is_no_answer(run: Run):
     attempt = submitted(run)
-    doubt = Scheduler(JobPhase.UNKNOWN, "it runs on n7, which cannot be asked from here")
+    doubt = Scheduler(
+        JobPhase.UNKNOWN, "it runs on n7, which cannot be asked from here"
+    )
     assert assess(run, doubt).state is RunState.UNKNOWN
     assert "cannot be asked" in assess(run, doubt).reason
     attempt.heartbeat.touch()
@@ -173,7 +206,9 @@ def test_a_claimer_that_died_before_submitting(run: Run):
     path = run.directory / "attempts/1.json"
     record = json.loads(path.read_text()) | {"claimed_by": dead_process().to_record()}
     records.replace(path, record)
-    assert assess(run, Scheduler(found=True)).state is RunState.RUNNING, "it had submitted: the job is found by name"
+    assert assess(run, Scheduler(found=True)).state is RunState.RUNNING, (
+        "it had submitted: the job is found by name"
+    )
     lost = assess(run, Scheduler())
     assert lost.state is RunState.LOST
     assert "never started" in lost.reason
@@ -194,14 +229,21 @@ def test_waiters_that_died_do_not_count(run: Run):
     with run.wait_here(me):
         assert run.other_waiters(me) == []
         dead = dead_process()
-        records.replace(run.directory / "waiters/dead.json", dead.to_record() | {"seen": time.time()})
+        records.replace(
+            run.directory / "waiters/dead.json",
+            dead.to_record() | {"seen": time.time()},
+        )
         assert run.other_waiters(me) == []
         other = ProcessIdentity("n7", "boot", 1, 1.0)
-        records.replace(run.directory / "waiters/n7.json", other.to_record() | {"seen": time.time()})
+        records.replace(
+            run.directory / "waiters/n7.json", other.to_record() | {"seen": time.time()}
+        )
         assert run.other_waiters(me) == [other]
         os.utime(run.directory / "waiters/n7.json", (time.time() - 3600,) * 2)
         assert run.other_waiters(me) == []
-    assert not (run.directory / "waiters" / f"{socket.gethostname()}.{os.getpid()}.json").exists()
+    assert not (
+        run.directory / "waiters" / f"{socket.gethostname()}.{os.getpid()}.json"
+    ).exists()
 
 
 def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path: Path):
@@ -210,7 +252,9 @@ def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path
     key = f"make-{'0' * 32}"
     run = store.run(f"grow-{'1' * 32}")
     run.begin({"stage": "grow"})
-    attempt = run.claim(1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None)
+    attempt = run.claim(
+        1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None
+    )
     assert attempt is not None
     with pytest.raises(CheckFailed, match=f"its input made was not made: run {key}"):
         workdir.take(store, attempt, {}, {"made": key}, [])
@@ -219,9 +263,16 @@ def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path
 def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
     run = RunStore(tmp_path).run(f"grow-{'1' * 32}")
     run.begin({"stage": "grow"})
-    attempt = run.claim(1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None)
+    attempt = run.claim(
+        1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None
+    )
     assert attempt is not None
-    give_up(attempt, NoRoom("Slurm takes no more jobs of yours for now", why="AssocMaxSubmitJobLimit"))
+    give_up(
+        attempt,
+        NoRoom(
+            "Slurm takes no more jobs of yours for now", why="AssocMaxSubmitJobLimit"
+        ),
+    )
     now = assess(run)
     assert (now.state, now.untried) == (RunState.NEW, True)
     assert "AssocMaxSubmitJobLimit" in now.reason
@@ -230,7 +281,9 @@ def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
 def test_no_number_and_no_size_of_a_record_overwhelms_its_reader(tmp_path: Path):
     path = tmp_path / "run.json"
     path.write_text('{"time": 1' + 400 * "0" + "}")
-    assert isinstance(records.look(path, shape={"time": records.number}), records.Trouble)
+    assert isinstance(
+        records.look(path, shape={"time": records.number}), records.Trouble
+    )
     with path.open("wb") as file:
         file.truncate(2**40)  # it takes no room
     assert "too large" in str(records.look(path))

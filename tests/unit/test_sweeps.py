@@ -63,7 +63,10 @@ def test_a_value_that_cannot_be_read_is_refused_in_one_line(words: tuple[str, ..
     ],
 )
 def test_the_count_is_that_of_hydra(words: list[str], number: int):
-    counted = [overrides._values(one) for one in overrides._last_of_each_key(to_hydra_overrides(words))]
+    counted = [
+        overrides._values(one)
+        for one in overrides._last_of_each_key(to_hydra_overrides(words))
+    ]
     assert counted == [number]
     assert len(overrides.variants(words, "", Path())) == number
 
@@ -78,14 +81,20 @@ HINTS = {
 
 
 @pytest.mark.parametrize(("given", "inside"), HINTS)
-def test_what_is_proposed_is_typed_where_the_user_stands(tmp_path: Path, given: str, inside: str):
-    (tmp_path / "dvc.yaml").write_text("stages: {grow: {cmd: 'true', params: [toy.yaml: [grow]]}}")
+def test_what_is_proposed_is_typed_where_the_user_stands(
+    tmp_path: Path, given: str, inside: str
+):
+    (tmp_path / "dvc.yaml").write_text(
+        "stages: {grow: {cmd: 'true', params: [toy.yaml: [grow]]}}"
+    )
     (tmp_path / "toy.yaml").write_text("grow: {epochs: 1}")
     (tmp_path / "params.yaml").write_text("seed: 1")
     file, _, word = given.rpartition(":")
     with pytest.raises(UsageError) as caught:
         overrides.apply(tmp_path, {file or "params.yaml": [word]}, {}, Path(inside))
     [option, value] = shlex.split(
-        caught.value.next.removeprefix("did you mean ").partition("?")[0].partition(": the")[0]
+        caught.value.next.removeprefix("did you mean ")
+        .partition("?")[0]
+        .partition(": the")[0]
     )
     assert f"{option} {shlex.quote(value)}" == HINTS[given, inside]

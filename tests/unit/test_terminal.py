@@ -11,7 +11,9 @@ from mllam_exps.base import terminal
 TITLE = "\x1b]0;owned\x07"
 
 
-@pytest.mark.parametrize("text", [TITLE, "\x1b[2J", "a\rb", "\x9b31m", "\u202egnp.exe", "\x7f", "a\x00b"])
+@pytest.mark.parametrize(
+    "text", [TITLE, "\x1b[2J", "a\rb", "\x9b31m", "\u202egnp.exe", "\x7f", "a\x00b"]
+)
 def test_control_characters_become_visible(text: str):
     shown = terminal.plain(f"{text}\n\tü")
     assert shown.endswith("\n\tü")
@@ -24,7 +26,9 @@ def test_control_characters_become_visible(text: str):
     table = Table()
     table.add_column(Text(text))
     table.add_row(Text(text))
-    terminal.console(file=out, force_terminal=True, no_color=True, width=60).print(table)
+    terminal.console(file=out, force_terminal=True, no_color=True, width=60).print(
+        table
+    )
     assert (
         not set(text.replace("a", "").replace("b", ""))
         & {"\x07", "\x9b", "\u202e", "\x7f", "\x00", "\r"}
@@ -34,5 +38,8 @@ def test_control_characters_become_visible(text: str):
 
 
 def test_a_log_keeps_its_colours_and_progress_bars():
-    assert terminal.harmless("\x1b[32mok\x1b[0m\r50%\r100%\n") == "\x1b[32mok\x1b[0m\r50%\r100%\n"
+    assert (
+        terminal.harmless("\x1b[32mok\x1b[0m\r50%\r100%\n")
+        == "\x1b[32mok\x1b[0m\r50%\r100%\n"
+    )
     assert "\x1b" not in terminal.harmless(TITLE + "\x1b[2J")

@@ -11,16 +11,19 @@ from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.neural_lam import checkpoints, train
 from mllam_exps.stages.neural_lam.callbacks import NotFinite
 
-ERROR = NotFinite("the training loss is nan", "epoch 2, batch 3", next=checkpoints.NOT_FINITE)
-TRACEBACK = (
-    f'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\nmllam_exps.callbacks.NotFinite: {ERROR}'
+ERROR = NotFinite(
+    "the training loss is nan", "epoch 2, batch 3", next=checkpoints.NOT_FINITE
 )
+TRACEBACK = f'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\nmllam_exps.callbacks.NotFinite: {ERROR}'  # noqa: E501
 
 
 @pytest.mark.parametrize("prefix", ["", "[rank0]: ", "0: [rank0]: "])
 def test_after_a_nan_the_advice_is_that_of_the_error(tmp_path: Path, prefix: str):
     log = tmp_path / "log.txt"
-    log.write_text("".join(f"{prefix}{line}\n" for line in TRACEBACK.splitlines()) + "Epoch 2: 10%\n")
+    log.write_text(
+        "".join(f"{prefix}{line}\n" for line in TRACEBACK.splitlines())
+        + "Epoch 2: 10%\n"
+    )
     assert reasons.way_out(log.read_text()) == checkpoints.NOT_FINITE
     assert "lower lr" in reasons.way_out(log.read_text())
 

@@ -17,7 +17,11 @@ CGROUPS = Path("/sys/fs/cgroup")
 def limits() -> str:
     """Return what can limit the memory of jobs here; say so if nothing can."""
     v2 = CGROUPS / "cgroup.controllers"
-    if v2.exists() and "memory" in v2.read_text().split() and os.access(CGROUPS / "cgroup.subtree_control", os.W_OK):
+    if (
+        v2.exists()
+        and "memory" in v2.read_text().split()
+        and os.access(CGROUPS / "cgroup.subtree_control", os.W_OK)
+    ):
         return "cgroup/v2"
     probe = CGROUPS / "memory" / f"{NAME}-probe-{os.getpid()}"
     try:
@@ -25,7 +29,10 @@ def limits() -> str:
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        print(f"no limits of memory: cgroups cannot be used here ({error})", file=sys.stderr)
+        print(
+            f"no limits of memory: cgroups cannot be used here ({error})",
+            file=sys.stderr,
+        )
         return "none"
     return "cgroup/v1"
 

@@ -16,7 +16,8 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={port}
 AccountingStoragePass={munge}
 """
-# A partition's tier decides whom its jobs may displace. A job of `low` that may not be requeued is cancelled instead.
+# A partition's tier decides whom its jobs may displace. A job of `low` that may not be
+# requeued is cancelled instead.
 PREEMPTION = "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n"
 LOW = "PartitionName=low PriorityTier=1 PreemptMode=REQUEUE\n"
 SWAP = Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
@@ -26,10 +27,16 @@ def slurm_conf(cluster: Cluster) -> str:
     """Return slurm.conf."""
     options, ports, runtime = cluster.options, cluster.ports, cluster.runtime
     host, munge = socket.gethostname().partition(".")[0], runtime / "munge.socket"
-    proctrack, task = ("pgid", "none") if cluster.limits == "none" else ("cgroup", "cgroup")
-    nodes = "\n".join(f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[node]}" for node in NODES)
-    # The short life of credentials is what a requeued job waits for, two minutes by default. `config_overrides`: the
-    # nodes are what is said here, whatever the machine has.
+    proctrack, task = (
+        ("pgid", "none") if cluster.limits == "none" else ("cgroup", "cgroup")
+    )
+    nodes = "\n".join(
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[node]}"
+        for node in NODES
+    )
+    # The short life of credentials is what a requeued job waits for, two minutes by
+    # default. `config_overrides`: the nodes are what is said here, whatever the machine
+    # has.
     return f"""\
 ClusterName={NAME}
 SlurmctldHost={host}(127.0.0.1)
@@ -79,7 +86,8 @@ def cgroup_conf(cluster: Cluster) -> str:
     if cluster.limits == "none":
         return ""
     v2 = cluster.limits == "cgroup/v2"
-    # Swap is limited where the kernel counts it, or a job over its limit would swap instead of being killed.
+    # Swap is limited where the kernel counts it, or a job over its limit would swap
+    # instead of being killed.
     return f"""\
 CgroupPlugin={cluster.limits}
 {"IgnoreSystemdOnFailure=yes" if v2 else f"CgroupMountpoint={cluster.directory}/cgroup"}

@@ -40,25 +40,54 @@ def load(directory: Path = DIRECTORY) -> Cluster | None:
         record = json.loads((directory / "cluster.json").read_text())
     except FileNotFoundError:
         return None
-    return Cluster(directory, Path(record["runtime"]), Options(**record["options"]), record["ports"], record["limits"])
+    return Cluster(
+        directory,
+        Path(record["runtime"]),
+        Options(**record["options"]),
+        record["ports"],
+        record["limits"],
+    )
 
 
 def create(directory: Path, options: Options, limits: str) -> Cluster:
     """Make the folder of a cluster with all its configuration."""
     if directory.exists() and any(directory.iterdir()):
-        raise ClusterError(f"{directory} is not empty, and no cluster: choose another folder")
-    # Sockets need a short path (107 characters at most, and slurmstepd adds `spool/n1/n1_123456.4294967291`) that is
-    # open to all users and safe in munged's eyes: below /tmp, whatever the folder's is.
+        raise ClusterError(
+            f"{directory} is not empty, and no cluster: choose another folder"
+        )
+    # Sockets need a short path (107 characters at most, and slurmstepd adds
+    # `spool/n1/n1_123456.4294967291`) that is open to all users and safe in munged's
+    # eyes: below /tmp, whatever the folder's is.
     runtime = Path(tempfile.mkdtemp(prefix=f"{NAME}-", dir="/tmp"))
-    cluster = Cluster(directory, runtime, options, _free_ports(["slurmctld", "slurmdbd", *NODES]), limits)
+    cluster = Cluster(
+        directory,
+        runtime,
+        options,
+        _free_ports(["slurmctld", "slurmdbd", *NODES]),
+        limits,
+    )
     directory.mkdir(exist_ok=True)
     # First of all: what has no record is not removed by `down`.
-    record = {"runtime": str(runtime), "options": asdict(options), "ports": cluster.ports, "limits": limits}
+    record = {
+        "runtime": str(runtime),
+        "options": asdict(options),
+        "ports": cluster.ports,
+        "limits": limits,
+    }
     (directory / "cluster.json").write_text(json.dumps(record, indent=2) + "\n")
     (directory / ".gitignore").write_text("*\n")
     shared = [directory, *(directory / name for name in ("pid", "log", "cgroup"))]
-    shared += [runtime, runtime / "spool", *(runtime / "spool" / node for node in NODES)]
-    for folder in (*shared, runtime / "private", directory / "state", directory / "database"):
+    shared += [
+        runtime,
+        runtime / "spool",
+        *(runtime / "spool" / node for node in NODES),
+    ]
+    for folder in (
+        *shared,
+        runtime / "private",
+        directory / "state",
+        directory / "database",
+    ):
         folder.mkdir(mode=0o700, exist_ok=True)
         # The umask changes what mkdir is told.
         folder.chmod(0o755 if folder in shared else 0o700)

@@ -25,26 +25,40 @@ class Process:
         folder = Path("/proc", str(pid))
         try:
             before, _, after = (folder / "stat").read_text().rpartition(")")
-            environment = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+            environment = (
+                (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+            )
         except PermissionError:
             environment = []
         except OSError:
             return None
         state, parent = after.split()[:2]
-        return None if state in "ZX" else cls(pid, int(parent), before.partition("(")[2], frozenset(environment))
+        return (
+            None
+            if state in "ZX"
+            else cls(pid, int(parent), before.partition("(")[2], frozenset(environment))
+        )
 
     @classmethod
     def all(cls) -> list[Process]:
         """Return all processes."""
-        pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+        pids = [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit()
+        ]
         return [process for process in map(cls.read, pids) if process]
 
     def files(self) -> set[str]:
         """Return the paths that it has open."""
-        return {str(link.resolve()) for link in Path("/proc", str(self.pid), "fd").glob("*")}
+        return {
+            str(link.resolve()) for link in Path("/proc", str(self.pid), "fd").glob("*")
+        }
 
 
-def holds(condition: Callable[[], object], timeout: float, interval: float = 0.05) -> bool:
+def holds(
+    condition: Callable[[], object], timeout: float, interval: float = 0.05
+) -> bool:
     """Wait until a condition holds; False if it does not within `timeout` seconds."""
     end = time.monotonic() + timeout
     while not condition():

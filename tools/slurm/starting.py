@@ -18,14 +18,17 @@ from .processes import Process, end, holds
 def up(directory: Path = DIRECTORY, *, timeout: float = 60, **asked: Any) -> Cluster:
     """Start the cluster of a folder, or what is missing of it, and wait `timeout` seconds until its nodes take jobs.
 
-    Beside `timeout` it takes the `Options`. An UnavailableError if Slurm cannot be had on this machine, a ClusterError
-    if the cluster does not come up, or if it runs with other options.
+    Beside `timeout` it takes the `Options`. An UnavailableError if Slurm cannot be had
+    on this machine, a ClusterError if the cluster does not come up, or if it runs with
+    other options.
     """
     directory, options = directory.resolve(), Options(**asked)
     with locked(directory):
         cluster = load(directory)
         if cluster and cluster.pids and cluster.options != options:
-            raise ClusterError(f"the cluster of {directory} runs with other options ({cluster.options}): stop it first")
+            raise ClusterError(
+                f"the cluster of {directory} runs with other options ({cluster.options}): stop it first"
+            )
         install(options.accounting)
         if cluster and cluster.pids:
             return _start(cluster, timeout)
@@ -37,7 +40,10 @@ def up(directory: Path = DIRECTORY, *, timeout: float = 60, **asked: Any) -> Clu
         except NodesError:
             if cluster.limits == "none":
                 raise
-            print(f"no limits of memory: the nodes do not come up with {cluster.limits}", file=sys.stderr)
+            print(
+                f"no limits of memory: the nodes do not come up with {cluster.limits}",
+                file=sys.stderr,
+            )
             _stop(cluster)
             return _start(create(directory, options, "none"), timeout)
 
@@ -62,7 +68,9 @@ def _start(cluster: Cluster, timeout: float) -> Cluster:
         if daemon == "mariadbd" and not (cluster.directory / "database/mysql").is_dir():
             _make_database(cluster)
         cluster.start(daemon)
-        if daemon == "mariadbd" and not holds((cluster.runtime / "private/mariadb.socket").is_socket, 30):
+        if daemon == "mariadbd" and not holds(
+            (cluster.runtime / "private/mariadb.socket").is_socket, 30
+        ):
             raise ClusterError(f"MariaDB does not answer:\n{cluster.tail(daemon)}")
         if daemon == "slurmdbd":
             _register(cluster)
@@ -76,7 +84,11 @@ def _stop(cluster: Cluster) -> None:
 
     def running() -> list[int]:
         # Not by PID files: one may be lost, or not yet written.
-        return [process.pid for process in Process.all() if process.name == program and cluster.owns(process)]
+        return [
+            process.pid
+            for process in Process.all()
+            if process.name == program and cluster.owns(process)
+        ]
 
     # The nodes first, all at once, then what they talk to; munge last.
     for program in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
@@ -88,11 +100,22 @@ def _stop(cluster: Cluster) -> None:
 
 def _make_database(cluster: Cluster) -> None:
     """Make MariaDB's own tables. Only root gets in, by the socket, and without a password."""
-    argv = ["mariadb-install-db", "--no-defaults", f"--datadir={cluster.directory}/database", "--skip-test-db"]
-    argv += ["--user=root", "--auth-root-socket-user=root", "--auth-root-authentication-method=socket"]
+    argv = [
+        "mariadb-install-db",
+        "--no-defaults",
+        f"--datadir={cluster.directory}/database",
+        "--skip-test-db",
+    ]
+    argv += [
+        "--user=root",
+        "--auth-root-socket-user=root",
+        "--auth-root-authentication-method=socket",
+    ]
     done = cluster.command(*argv, timeout=120)
     if done.returncode:
-        raise ClusterError(f"MariaDB's tables could not be made:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise ClusterError(
+            f"MariaDB's tables could not be made:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
 
 
 def _register(cluster: Cluster) -> None:
@@ -104,7 +127,12 @@ def _register(cluster: Cluster) -> None:
             if probe.connect_ex(("127.0.0.1", cluster.ports["slurmdbd"])):
                 return False
         cluster.command("sacctmgr", "-i", "add", "cluster", NAME)
-        return NAME in cluster.command("sacctmgr", "-n", "-P", "show", "cluster", "format=cluster").stdout.split()
+        return (
+            NAME
+            in cluster.command(
+                "sacctmgr", "-n", "-P", "show", "cluster", "format=cluster"
+            ).stdout.split()
+        )
 
     if not holds(registered, 60, 0.2):
         raise ClusterError(f"slurmdbd does not answer:\n{cluster.tail('slurmdbd')}")

@@ -1,7 +1,7 @@
 """The driver: what ``mllam-exps run STAGE`` does. It collects, attaches to, or starts a run, and waits for it.
 
-A driver may die at any moment: the attempt goes on, and the next driver attaches to it. It publishes only while whoever
-started it still waits for it.
+A driver may die at any moment: the attempt goes on, and the next driver attaches to it.
+It publishes only while whoever started it still waits for it.
 """
 
 from __future__ import annotations
@@ -57,13 +57,17 @@ class Driver:
     Parameters
     ----------
     workspace, machine, pipeline, store
-        Where the experiment is, where its stages run, what they are, and what is known of them.
+        Where the experiment is, where its stages run, what they are, and what is known
+        of them.
     publish : bool
-        Whether outputs go into the workspace; `mllam-exps smoke` wants them in the store only.
+        Whether outputs go into the workspace; `mllam-exps smoke` wants them in the
+        store only.
     take_over : bool
-        Start a new attempt although one may still live where we cannot see it; fencing stops that one.
+        Start a new attempt although one may still live where we cannot see it; fencing
+        stops that one.
     wanted_by : callable
-        Names the submitted experiments that wait for a run: Ctrl-C does not stop what they need.
+        Names the submitted experiments that wait for a run: Ctrl-C does not stop what
+        they need.
     """
 
     workspace: Workspace
@@ -83,7 +87,8 @@ class Driver:
         Raises
         ------
         MllamError
-            If it failed: with the reason, the log and the command that goes on from there.
+            If it failed: with the reason, the log and the command that goes on from
+            there.
         """
         definition = self.pipeline.definition(stage)
         run = self.store.run(definition.key)
@@ -91,7 +96,9 @@ class Driver:
             run.begin(definition.to_record())
         except OSError as error:
             why = reasons.of_os_error(error)
-            raise UsageError("the run store cannot be written", str(self.store.directory), why) from error
+            raise UsageError(
+                "the run store cannot be written", str(self.store.directory), why
+            ) from error
         askers.note(run, self.workspace.experiment, self.workspace.origin)
         display = Display(stage)
         with self._signals(), run.wait_here(self.me) as waiter:
@@ -99,7 +106,9 @@ class Driver:
                 while True:
                     waiter.refresh()
                     assessment = assess(run)
-                    if assessment.state is RunState.DONE and self._is_as_it_was_made(run, definition, display):
+                    if assessment.state is RunState.DONE and self._is_as_it_was_made(
+                        run, definition, display
+                    ):
                         break
                     if assessment.state is RunState.DONE:
                         continue
@@ -111,15 +120,21 @@ class Driver:
                 display.clear()
                 self._interrupted(run, display)
             except Detached as detached:
-                raise MllamError(str(detached), where=stage, exit=Exit.DETACHED) from None
+                raise MllamError(
+                    str(detached), where=stage, exit=Exit.DETACHED
+                ) from None
             finally:
                 display.clear()
         return run
 
-    def _is_as_it_was_made(self, run: Run, definition: RunDefinition, display: Display) -> bool:
+    def _is_as_it_was_made(
+        self, run: Run, definition: RunDefinition, display: Display
+    ) -> bool:
         """Tell whether a result can be given to the workspace; one that is damaged is made again."""
         try:
-            outputs.hold_to_what_was_made(run, {one.path: one.digest for one in definition.inputs}.get)
+            outputs.hold_to_what_was_made(
+                run, {one.path: one.digest for one in definition.inputs}.get
+            )
         except outputs.Damaged as damaged:
             if run.result is not None:
                 raise
@@ -128,7 +143,9 @@ class Driver:
             return False
         return True
 
-    def _step(self, run: Run, definition: RunDefinition, now: Assessment, display: Display) -> None:
+    def _step(
+        self, run: Run, definition: RunDefinition, now: Assessment, display: Display
+    ) -> None:
         number = now.attempt.number if now.attempt else 0
         if now.state.living and not (now.state is RunState.UNKNOWN and self.take_over):
             if number != self._attached:
@@ -145,10 +162,16 @@ class Driver:
             if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
                 said = now.reason.splitlines()[0]
                 why = "" if said == now.state else f": {said}"
-                display.line(f"attempt {number} {now.state}{why}; starting attempt {number + 1}")
-            starter = Starter(self.workspace, self.machine, self.pipeline.repo, self.store)
+                display.line(
+                    f"attempt {number} {now.state}{why}; starting attempt {number + 1}"
+                )
+            starter = Starter(
+                self.workspace, self.machine, self.pipeline.repo, self.store
+            )
             try:
-                started = self._when_there_is_room(lambda: starter.start(run, definition, number + 1))
+                started = self._when_there_is_room(
+                    lambda: starter.start(run, definition, number + 1)
+                )
             except NoRoom as full:
                 display.show(f"{full.what}: {full.why}")
                 self._sleep(ROOM_SECONDS)
@@ -156,9 +179,13 @@ class Driver:
             self._attached = number + 1 if started else 0
             self.take_over = False
             if started:
-                display.line(f"attempt {number + 1} started on {self.machine.name}, log {starter.log_link(started)}")
+                display.line(
+                    f"attempt {number + 1} started on {self.machine.name}, log {starter.log_link(started)}"
+                )
 
-    def _when_there_is_room(self, start: Callable[[], Attempt | None]) -> Attempt | None:
+    def _when_there_is_room(
+        self, start: Callable[[], Attempt | None]
+    ) -> Attempt | None:
         """Start an attempt, if ``max_jobs`` allows one more job; where attempts are counted on their host, they wait.
 
         Raises
@@ -189,7 +216,9 @@ class Driver:
         """Take back a job that will never run, and write down why, so that nobody waits for it."""
         assert now.attempt is not None
         end = {"outcome": Outcome.FAILED, "reason": now.reason, "time": time.time()}
-        with contextlib.suppress(PermissionError):  # a colleague's job: they alone can take it back
+        with contextlib.suppress(
+            PermissionError
+        ):  # a colleague's job: they alone can take it back
             records.replace(now.attempt.directory / "end.json", end)
             stop(now.attempt, self.me)
         return Assessment(RunState.FAILED, now.reason, now.attempt, hopeless=True)
@@ -205,33 +234,42 @@ class Driver:
             time.sleep(POLL_SECONDS)
 
     def _leave_if_abandoned(self) -> None:
-        # DVC's death never kills the commands of its stages (3.67), and the next `dvc` starts another one: what an
-        # orphan published then would come behind DVC's back.
+        # DVC's death never kills the commands of its stages (3.67), and the next `dvc`
+        # starts another one: what an orphan published then would come behind DVC's
+        # back.
         if self.parent is not None and self.parent.alive() is False:
-            raise Detached("whoever started this command is gone; the run goes on, and the next `dvc exp run` finds it")
+            raise Detached(
+                "whoever started this command is gone; the run goes on, and the next `dvc exp run` finds it"
+            )
 
     def _confirm(self, run: Run, display: Display) -> None:
         """Hold a result against the scheduler's word, asked once the attempt has ended.
 
-        The attempt's record alone stands where the scheduler has forgotten the job, or never knew more (local). One
-        that the scheduler contradicts is no result: it is set aside, and the next attempt may start.
+        The attempt's record alone stands where the scheduler has forgotten the job, or
+        never knew more (local). One that the scheduler contradicts is no result: it is
+        set aside, and the next attempt may start.
         """
         attempt = outputs.result_attempt(run)
         verdict = self._verdict(attempt, display)
         if verdict.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
             outputs.reject(run, attempt)
-            raise self._failure(Assessment(RunState.FAILED, contradiction(verdict), attempt))
+            raise self._failure(
+                Assessment(RunState.FAILED, contradiction(verdict), attempt)
+            )
 
     def _verdict(self, attempt: Attempt, display: Display) -> JobState:
         """Wait for the scheduler's word on an attempt that has ended.
 
-        A job stays for a moment after its command's end, longer where the cluster's epilogue is slow: after
-        `VERDICT_PATIENCE` what it says then has to do. A scheduler that does not answer is asked until it does.
+        A job stays for a moment after its command's end, longer where the cluster's
+        epilogue is slow: after `VERDICT_PATIENCE` what it says then has to do. A
+        scheduler that does not answer is asked until it does.
         """
         known = verdicts.known(attempt)
         if known is not None:
             return known
-        pause = schedulers.get((attempt.claim or {}).get("scheduler", "local"), attempt.run.store).settles
+        pause = schedulers.get(
+            (attempt.claim or {}).get("scheduler", "local"), attempt.run.store
+        ).settles
         until = time.monotonic() + VERDICT_PATIENCE
         while True:
             self._sleep(pause)
@@ -239,7 +277,11 @@ class Driver:
             in_doubt = state.phase is JobPhase.UNKNOWN
             if state.phase.ended or (time.monotonic() > until and not in_doubt):
                 return state
-            told = f"waiting for the scheduler's word: {state.reason}" if in_doubt else "its job is being completed"
+            told = (
+                f"waiting for the scheduler's word: {state.reason}"
+                if in_doubt
+                else "its job is being completed"
+            )
             display.show(f"ended; {told}")
             pause = min(2 * pause, 10.0)
 
@@ -274,8 +316,9 @@ class Driver:
     def _wait_for_dvc_lock(self, display: Display) -> None:
         """Wait while another DVC command holds the repository's lock.
 
-        DVC 3.67 takes that lock again the moment a stage's command ends, waits for 3 s, and fails the stage if it can't
-        have it. Nothing would be lost, the next `dvc exp run` collects; but here we have all the time of the world.
+        DVC 3.67 takes that lock again the moment a stage's command ends, waits for 3 s,
+        and fails the stage if it can't have it. Nothing would be lost, the next `dvc
+        exp run` collects; but here we have all the time of the world.
         """
         lock = Path(self.pipeline.repo.tmp_dir) / "lock"
         while lock.exists():
@@ -284,7 +327,9 @@ class Driver:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     self._leave_if_abandoned()
-                    display.show("done; waiting for another dvc command, which holds the repository's lock")
+                    display.show(
+                        "done; waiting for another dvc command, which holds the repository's lock"
+                    )
                     time.sleep(POLL_SECONDS)
                     continue
             return
@@ -304,7 +349,10 @@ class Driver:
             again += ": goes on from the newest checkpoint if there is one"
         word = f"attempt {attempt.number} {now.state}"
         if now.state is RunState.CANCELLED:
-            word, reason = "was cancelled", reason.removeprefix("cancelled").lstrip(", ")
+            word, reason = (
+                "was cancelled",
+                reason.removeprefix("cancelled").lstrip(", "),
+            )
         return CheckFailed(
             f"{stage} {word}",
             where=str(attempt.log if attempt.log.exists() else attempt.directory),
@@ -322,7 +370,12 @@ class Driver:
             raise MllamError("interrupted", exit=Exit.INTERRUPTED)
         if others:
             what = "interrupted; the run goes on: somebody else waits for it"
-            raise MllamError(what, why=", ".join(others), next="mllam-exps status", exit=Exit.INTERRUPTED)
+            raise MllamError(
+                what,
+                why=", ".join(others),
+                next="mllam-exps status",
+                exit=Exit.INTERRUPTED,
+            )
         if self.machine.on_interrupt == "detach":
             raise MllamError(
                 f"interrupted; the run goes on (machines/{self.machine.name}.yaml: on_interrupt: detach)",
@@ -342,7 +395,9 @@ class Driver:
                 exit=Exit.INTERRUPTED,
             )
         raise MllamError(
-            "interrupted; the run was stopped", next="dvc exp run goes on from here", exit=Exit.INTERRUPTED
+            "interrupted; the run was stopped",
+            next="dvc exp run goes on from here",
+            exit=Exit.INTERRUPTED,
         )
 
     @contextlib.contextmanager
@@ -350,7 +405,8 @@ class Driver:
         """Turn Ctrl-C into `Interrupted`, and a lost terminal or a polite kill into `Detached`."""
 
         def interrupt(_number: int, _frame: object) -> None:
-            # Neither a second Ctrl-C nor the terminal's end must cut the stopping of the run short.
+            # Neither a second Ctrl-C nor the terminal's end must cut the stopping of
+            # the run short.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             raise Interrupted
@@ -360,8 +416,15 @@ class Driver:
                 f"{signal.Signals(number).name}: leaving; the run goes on, and the next `dvc exp run` finds it"
             )
 
-        handlers = {signal.SIGINT: interrupt, signal.SIGTERM: detach, signal.SIGHUP: detach}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        handlers = {
+            signal.SIGINT: interrupt,
+            signal.SIGTERM: detach,
+            signal.SIGHUP: detach,
+        }
+        before = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+        }
         try:
             yield
         finally:
@@ -371,4 +434,8 @@ class Driver:
 
 def _time_taken(attempt: Attempt) -> str:
     """Return how long an attempt took, from its start to its end."""
-    return duration(attempt.ended_at - attempt.started_at) if attempt.started and attempt.end else ""
+    return (
+        duration(attempt.ended_at - attempt.started_at)
+        if attempt.started and attempt.end
+        else ""
+    )

@@ -1,8 +1,9 @@
 """An attempt's inputs are what its run key says, when it starts and when its program has ended.
 
-Whoever lays them out writes down what they are, in ``inputs.json``. Some of them are not the attempt's own: links into
-the run store or DVC's cache, links that git tracks to files outside of the repository, archives. What changes there
-between submission and end would give a result that belongs to other inputs.
+Whoever lays them out writes down what they are, in ``inputs.json``. Some of them are
+not the attempt's own: links into the run store or DVC's cache, links that git tracks to
+files outside of the repository, archives. What changes there between submission and end
+would give a result that belongs to other inputs.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Inputs:
         The command that makes a damaged result again, for the attempt's experiment.
     """
 
-    def __init__(self, attempt: Attempt, definition: Mapping[str, Any], again: str) -> None:
+    def __init__(
+        self, attempt: Attempt, definition: Mapping[str, Any], again: str
+    ) -> None:
         self.attempt = attempt
         self.definition = definition
         self.again = again
@@ -64,10 +67,16 @@ class Inputs:
             Naming the first of them.
         """
         self._refuse_another_result()
-        self._refuse(self._different(self._known()), "changed between submission and start")
+        self._refuse(
+            self._different(self._known()), "changed between submission and start"
+        )
         self._refuse_changed_archives("changed between submission and start")
-        # From here on a file that was written to has another mark, whatever it had when it was laid out.
-        self._seen = {file: {**known, "mark": mark(file.stat())} for file, known in self._known().items()}
+        # From here on a file that was written to has another mark, whatever it had when
+        # it was laid out.
+        self._seen = {
+            file: {**known, "mark": mark(file.stat())}
+            for file, known in self._known().items()
+        }
 
     def check_again(self) -> None:
         """Refuse a result if an input was changed while it was made.
@@ -84,11 +93,14 @@ class Inputs:
     def to_record(self) -> dict[str, dict[str, Any]]:
         """Return what was read, by path, as the result remembers it: its digest, and which run of the store made it.
 
-        What comes from DVC's cache none did: where the run store has another by now, it is no less what was asked for.
+        What comes from DVC's cache none did: where the run store has another by now, it
+        is no less what was asked for.
         """
         return {
             path: {
-                "run": None if described.get("cache") else self._sources.get(path, {}).get("run"),
+                "run": None
+                if described.get("cache")
+                else self._sources.get(path, {}).get("run"),
                 "md5": described["digest"],
             }
             for path, described in self.laid.items()
@@ -100,7 +112,9 @@ class Inputs:
             known |= files_of(self.attempt.work / path, described)
         return known
 
-    def _different(self, files: Mapping[Path, Mapping[str, Any]]) -> Iterator[Difference]:
+    def _different(
+        self, files: Mapping[Path, Mapping[str, Any]]
+    ) -> Iterator[Difference]:
         return differences(files)
 
     def _run_of(self, path: str) -> Run | None:
@@ -109,7 +123,9 @@ class Inputs:
 
     def _refuse_another_result(self) -> None:
         """Refuse an input that its stage has made again since, if it became another."""
-        path = outputs.another(self.to_record(), lambda _path: None, self._store.directory)
+        path = outputs.another(
+            self.to_record(), lambda _path: None, self._store.directory
+        )
         if path is not None and (run := self._run_of(path)) is not None:
             what = f"its input {path} was made again by {run.stage} since, and is another now"
             raise CheckFailed(what, next=self.again)
@@ -118,34 +134,53 @@ class Inputs:
         """Refuse the first file that differs; one that is shared is taken away from those who would read it next."""
         for difference in found:
             path = difference.path.relative_to(self.attempt.work).as_posix()
-            source = next((one for one in self.laid if path == one or path.startswith(f"{one}/")), path)
+            source = next(
+                (one for one in self.laid if path == one or path.startswith(f"{one}/")),
+                path,
+            )
             run = self._run_of(source)
             if run is not None and (damaged := list(outputs.damage(run))):
                 error = outputs.set_aside(run, damaged, self.again)
                 what = f"its input {path} is damaged in the run store: it {difference.what}"
-                who = "" if when else "the program, or somebody else meanwhile, wrote to it"
+                who = (
+                    ""
+                    if when
+                    else "the program, or somebody else meanwhile, wrote to it"
+                )
                 raise CheckFailed(what, error.where, error.why or who, error.next)
             if folder := self.laid[source].get("cache"):
-                known = files_of(self.attempt.work / source, self.laid[source])[difference.path]
+                known = files_of(self.attempt.work / source, self.laid[source])[
+                    difference.path
+                ]
                 Cache(folder).drop_damaged({str(known["md5"]): None})
             raise self._told(path, difference, when)
 
     def _told(self, path: str, difference: Difference, when: str) -> CheckFailed:
         """Say what became of an input that is not the run store's."""
         place, work = difference.path.resolve(), self.attempt.work.resolve()
-        own = place.is_relative_to(work) or place.is_relative_to(self.attempt.tree.resolve())
+        own = place.is_relative_to(work) or place.is_relative_to(
+            self.attempt.tree.resolve()
+        )
         if own and not when:
             what = f"the program changed its own input {path}: it {difference.what}"
             why = "nobody could tell to which content the result belongs"
             return CheckFailed(what, "", why, f"have it write elsewhere, then {AGAIN}")
         where = "" if own else str(place)
-        return CheckFailed(f"its input {path} {when or 'changed while the program ran'}", where, next=AGAIN)
+        return CheckFailed(
+            f"its input {path} {when or 'changed while the program ran'}",
+            where,
+            next=AGAIN,
+        )
 
     def _refuse_changed_archives(self, when: str) -> None:
         """Refuse archives whose metadata are not those that the key counts; one that is not reached is not changed."""
         tracked = self.definition.get("params", {}).get(VERSIONS_FILE, {})
         # dvc.yaml may name all of them, or one.
-        one_by_one = {key.removeprefix("archives."): known for key, known in tracked.items() if "archives." in key}
+        one_by_one = {
+            key.removeprefix("archives."): known
+            for key, known in tracked.items()
+            if "archives." in key
+        }
         expected = {**(tracked.get("archives") or {}), **one_by_one}
         if not expected:
             return
@@ -156,7 +191,10 @@ class Inputs:
         declared = files[file_names.PARAMS].get("archives") or {}
         found, _ = archives.identities(files[file_names.DATASTORE], declared)
         for name, archive in expected.items():
-            known, now = dict(archive).get("metadata"), found.get(name, {}).get("metadata")
+            known, now = (
+                dict(archive).get("metadata"),
+                found.get(name, {}).get("metadata"),
+            )
             if None not in (known, now) and now != known:
                 what = f"the archive {name} {when}"
                 raise CheckFailed(what, str(archive["path"]), next=AGAIN)

@@ -30,7 +30,8 @@ def request(
 ) -> JobRequest:
     """Return the request for attempt `number` at the run whose directory is `run`, which starts when `after` is done.
 
-    The saving of an experiment starts however they have ended, and needs next to nothing.
+    The saving of an experiment starts however they have ended, and needs next to
+    nothing.
     """
     python = str(environment.python(machine))
     command = [python, "-P", "-m", "mllam_exps.attempt", str(run), str(number)]
@@ -52,9 +53,13 @@ def request(
     )
 
 
-def example(workspace: Workspace, machine: Machine, parameters: Parameters, stage: str) -> JobRequest:
+def example(
+    workspace: Workspace, machine: Machine, parameters: Parameters, stage: str
+) -> JobRequest:
     """Return a request as it would be made for a stage, for a run that does not exist."""
-    store = machine.paths.run_store or workspace.origin / ".dvc" / "cache" / "mllam-exps"
+    store = (
+        machine.paths.run_store or workspace.origin / ".dvc" / "cache" / "mllam-exps"
+    )
     return request(
         workspace,
         machine,

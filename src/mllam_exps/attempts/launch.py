@@ -49,9 +49,11 @@ class Starter:
         Raises
         ------
         NoRoom
-            If the scheduler takes no more jobs for now; the attempt counts as not tried.
+            If the scheduler takes no more jobs for now; the attempt counts as not
+            tried.
         MllamError
-            If it could not be started; the reason stands in the attempt's end record, too.
+            If it could not be started; the reason stands in the attempt's end record,
+            too.
         """
         prepared = self.prepare(run, definition, number)
         if prepared is None:
@@ -59,7 +61,9 @@ class Starter:
         prepared.submit(())
         return prepared.attempt
 
-    def prepare(self, run: Run, definition: RunDefinition, number: int, *, ahead: bool = False) -> Prepared | None:
+    def prepare(
+        self, run: Run, definition: RunDefinition, number: int, *, ahead: bool = False
+    ) -> Prepared | None:
         """Claim attempt `number`, and lay out all that it needs; None if another driver has claimed it.
 
         Parameters
@@ -79,8 +83,17 @@ class Starter:
             return None
         try:
             root = self.workspace.root
-            # Its directory is nobody else's to write to, and what is laid out for its program nobody else's to see.
-            to_come = workdir.lay_out(self.repo, root, self.store, attempt, definition, file_names.FILES, ahead=ahead)
+            # Its directory is nobody else's to write to, and what is laid out for its
+            # program nobody else's to see.
+            to_come = workdir.lay_out(
+                self.repo,
+                root,
+                self.store,
+                attempt,
+                definition,
+                file_names.FILES,
+                ahead=ahead,
+            )
             parameters = params.load(self.workspace.root)
             request = job_request.request(
                 self.workspace,
@@ -93,7 +106,9 @@ class Starter:
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
                 environ=self.environ,
             )
-            self._spec(definition, parameters, scheduler, request, to_come).write(attempt)
+            self._spec(definition, parameters, scheduler, request, to_come).write(
+                attempt
+            )
         except BaseException as error:
             give_up(attempt, error)
             raise
@@ -115,15 +130,23 @@ class Starter:
         to_come: dict[str, str],
     ) -> Spec:
         limits = scheduler.limits
-        project = str(parameters.files[file_names.PARAMS].get("logger_project") or tracking.PROJECT)
-        # As for every other variable: what the machine file sets goes before what was inherited.
+        project = str(
+            parameters.files[file_names.PARAMS].get("logger_project")
+            or tracking.PROJECT
+        )
+        # As for every other variable: what the machine file sets goes before what was
+        # inherited.
         user = {**self.environ, **environment.variables(self.machine)}
         return Spec(
             machine=self.machine.name,
             origin=str(self.workspace.origin),
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
-            versions={n: v for n, v in definition.versions.items() if "." not in n and not isinstance(v, Mapping)},
+            versions={
+                n: v
+                for n, v in definition.versions.items()
+                if "." not in n and not isinstance(v, Mapping)
+            },
             environment=tracking.environment(self.workspace.origin, user, project),
             time_limit=None if limits else request.resources.time_seconds,
             slots=None if limits else self.machine.max_jobs,
@@ -173,12 +196,15 @@ class Prepared:
         Raises
         ------
         MllamError
-            If it could not be started; the reason stands in the attempt's end record, too.
+            If it could not be started; the reason stands in the attempt's end record,
+            too.
         """
         with _signals_held():
             try:
                 job = self.scheduler.submit(replace(self.request, after=after))
-                records.replace(self.attempt.directory / "job.json", job.record, flush=False)
+                records.replace(
+                    self.attempt.directory / "job.json", job.record, flush=False
+                )
             except Uncertain as doubt:
                 record = {"why": str(doubt), "time": time.time()}
                 records.replace(self.attempt.directory / "uncertain.json", record)
@@ -201,12 +227,19 @@ def give_up(attempt: Attempt, error: BaseException) -> None:
     reason = reason or "interrupted before it was submitted"
     outcome = Outcome.FAILED
     if isinstance(error, NoRoom):
-        outcome, reason = Outcome.REFUSED, f"{error.what} ({error.why})" if error.why else error.what
+        outcome, reason = (
+            Outcome.REFUSED,
+            f"{error.what} ({error.why})" if error.why else error.what,
+        )
     with contextlib.suppress(OSError):
         end = {"outcome": outcome, "reason": reason, "time": time.time()}
         records.replace(attempt.directory / "end.json", end)
     if isinstance(error, OSError):
-        raise MllamError(f"attempt {attempt.number} could not be started", str(attempt.directory), reason) from error
+        raise MllamError(
+            f"attempt {attempt.number} could not be started",
+            str(attempt.directory),
+            reason,
+        ) from error
 
 
 @contextlib.contextmanager

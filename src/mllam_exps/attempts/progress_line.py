@@ -17,14 +17,22 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min"
+        if minutes < 90
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def describe(assessment: Assessment) -> str:
     """Return one line on a run's state: pending and why, or how far it is."""
     attempt = assessment.attempt
     if assessment.state is not RunState.RUNNING or attempt is None:
-        return f"{assessment.state}: {assessment.reason}" if assessment.reason else str(assessment.state)
+        return (
+            f"{assessment.state}: {assessment.reason}"
+            if assessment.reason
+            else str(assessment.state)
+        )
     progress = attempt.progress or {}
     if attempt.cancel_requested:
         return "stopping"
@@ -56,7 +64,9 @@ class Display:
         """Show `text` in place of what was shown before."""
         now = time.monotonic()
         if self.live:
-            line = plain(f"{self.prefix}: {text} [{duration(now - self._begun)}]").replace("\n", " ")
+            line = plain(
+                f"{self.prefix}: {text} [{duration(now - self._begun)}]"
+            ).replace("\n", " ")
             self.stream.write(f"\r\x1b[K{line[: _width() - 1]}")
             self.stream.flush()
             self._shown = text

@@ -19,7 +19,8 @@ from mllam_exps.runs.spec import Spec
 def take(script_of: Attempt) -> Attempt:
     """Claim the next attempt, for the job that this process runs in.
 
-    It works on a copy of what that attempt had, and goes on from the newest checkpoint, as any other.
+    It works on a copy of what that attempt had, and goes on from the newest checkpoint,
+    as any other.
 
     Parameters
     ----------
@@ -29,27 +30,48 @@ def take(script_of: Attempt) -> Attempt:
     Raises
     ------
     MllamError
-        If the run is done, somebody works on it, or it is the same job once more: a scheduler's own new try would
-        write beside a first one that lives on.
+        If the run is done, somebody works on it, or it is the same job once more: a
+        scheduler's own new try would write beside a first one that lives on.
     """
     run = script_of.run
-    scheduler = schedulers.get((script_of.claim or {}).get("scheduler", "local"), run.store)
+    scheduler = schedulers.get(
+        (script_of.claim or {}).get("scheduler", "local"), run.store
+    )
     job = scheduler.current()
     if run.stage == SAVE and run.result is not None:
         raise MllamError("the experiment is saved: nothing is left to do", exit=Exit.OK)
     if script_of.job is None or scheduler.job(script_of.job).label == job.label:
-        raise MllamError("this attempt is over, or was started before", str(script_of.directory), next="dvc exp run")
+        raise MllamError(
+            "this attempt is over, or was started before",
+            str(script_of.directory),
+            next="dvc exp run",
+        )
     now = assess(run)
     before, claim = now.attempt, script_of.claim
     if now.state is RunState.DONE:
-        raise MllamError("this run is done", str(run.directory), next=outputs.to_make_again(run), exit=Exit.OK)
+        raise MllamError(
+            "this run is done",
+            str(run.directory),
+            next=outputs.to_make_again(run),
+            exit=Exit.OK,
+        )
     if now.state.living or before is None or claim is None:
-        raise MllamError(f"this run is {now.state}", str(run.directory), now.reason, "mllam-exps status", exit=Exit.OK)
+        raise MllamError(
+            f"this run is {now.state}",
+            str(run.directory),
+            now.reason,
+            "mllam-exps status",
+            exit=Exit.OK,
+        )
     spec = Spec.read(script_of)
     # `<working_directory>/<key>-<attempt>-…-work`
     elsewhere = script_of.work.resolve().parent if script_of.work.is_symlink() else None
     if not script_of.work.exists() or script_of.tree.exists():
-        raise MllamError("nothing is left to run it from", str(script_of.directory), next="dvc exp run")
+        raise MllamError(
+            "nothing is left to run it from",
+            str(script_of.directory),
+            next="dvc exp run",
+        )
     attempt = run.claim(
         before.number + 1,
         scheduler=claim["scheduler"],
@@ -58,19 +80,30 @@ def take(script_of: Attempt) -> Attempt:
         working_directory=elsewhere,
     )
     if attempt is None:
-        raise MllamError(f"attempt {before.number + 1} was started meanwhile", str(run.directory))
+        raise MllamError(
+            f"attempt {before.number + 1} was started meanwhile", str(run.directory)
+        )
     records.replace(attempt.directory / "job.json", job.record)
     made = {output.path for output in spec.of_run(run.key).outputs}
     inputs.note(attempt, records.read(script_of.directory / inputs.FILE) or {})
     _copy_inputs(script_of.work.resolve(), attempt.work.resolve(), made)
     spec.write(attempt)
-    attempt.log.hardlink_to(script_of.log)  # the job prints there; links by name are not followed in the store
-    print(f"attempt {script_of.number} was submitted again: this is attempt {attempt.number}", flush=True)
+    attempt.log.hardlink_to(
+        script_of.log
+    )  # the job prints there; links by name are not followed in the store
+    print(
+        f"attempt {script_of.number} was submitted again: this is attempt {attempt.number}",
+        flush=True,
+    )
     return attempt
 
 
 def _copy_inputs(work: Path, target: Path, outputs: set[str]) -> None:
     def unwanted(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if str((Path(folder) / name).relative_to(work)) in outputs]
+        return [
+            name
+            for name in names
+            if str((Path(folder) / name).relative_to(work)) in outputs
+        ]
 
     shutil.copytree(work, target, symlinks=True, ignore=unwanted, dirs_exist_ok=True)

@@ -39,7 +39,9 @@ def stop(attempt: Attempt, by: ProcessIdentity) -> bool:
         if isinstance(error.__cause__, PermissionError):
             raise  # a colleague's has not even been asked
         refused = error  # the attempt itself may obey all the same
-    if not wait_for([attempt], SILENT_PATIENCE if isinstance(refused, SilentError) else PATIENCE):
+    if not wait_for(
+        [attempt], SILENT_PATIENCE if isinstance(refused, SilentError) else PATIENCE
+    ):
         return True
     if refused is not None:
         raise refused
@@ -52,7 +54,8 @@ def wait_for(attempts: list[Attempt], patience: float = PATIENCE) -> list[Attemp
     left = list(attempts)
     while True:
         if time.monotonic() - asked_at > ASK_SECONDS:
-            # What `assess` goes by may lag; a pending job that was cancelled writes no end.
+            # What `assess` goes by may lag; a pending job that was cancelled writes no
+            # end.
             for attempt in left:
                 if attempt.end is None:
                     verdicts.ask(attempt)
@@ -69,7 +72,8 @@ def ask_to_stop(attempt: Attempt, by: ProcessIdentity) -> None:
     Raises
     ------
     SilentError
-        If its scheduler does not answer. Should its job start, it finds that it was asked to stop.
+        If its scheduler does not answer. Should its job start, it finds that it was
+        asked to stop.
     MllamError
         If its scheduler refuses.
     """
@@ -81,6 +85,8 @@ def ask_to_stop(attempt: Attempt, by: ProcessIdentity) -> None:
     try:
         job = verdicts.job_of(attempt, scheduler)
     except Uncertain as doubt:
-        raise SilentError("its job cannot be found", attempt.run.key, str(doubt), exit=Exit.UNKNOWN) from None
+        raise SilentError(
+            "its job cannot be found", attempt.run.key, str(doubt), exit=Exit.UNKNOWN
+        ) from None
     if job is not None:
         scheduler.cancel(job)

@@ -1,6 +1,7 @@
 """The loop of an attempt: it starts, beats, is stopped or comes to its end, and writes that down.
 
-It stops its program when it is told to, or when the run was taken from it, and writes ``end.json`` whatever happens.
+It stops its program when it is told to, or when the run was taken from it, and writes
+``end.json`` whatever happens.
 """
 
 from __future__ import annotations
@@ -60,13 +61,20 @@ class Supervisor(ABC):
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
         node = os.environ.get("SLURM_JOB_NODELIST") or None
-        identity = ProcessIdentity.of().to_record() | {"time": time.time(), "node": node}
+        identity = ProcessIdentity.of().to_record() | {
+            "time": time.time(),
+            "node": node,
+        }
         if not records.create(self.attempt.directory / "started.json", identity):
             print("this attempt was started before", flush=True)
             return 1
         self._name_the_job()
-        # Slurm makes it with the submitter's umask; what it says of the end is believed.
-        with contextlib.suppress(OSError), os.fdopen(records.open_file(self.attempt.log), "rb") as log:
+        # Slurm makes it with the submitter's umask; what it says of the end is
+        # believed.
+        with (
+            contextlib.suppress(OSError),
+            os.fdopen(records.open_file(self.attempt.log), "rb") as log,
+        ):
             os.fchmod(log.fileno(), ownership.OWN & 0o666)
         reserve = self.attempt.directory / "reserve"
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -75,18 +83,32 @@ class Supervisor(ABC):
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
         outcome, reason = self._outcome(reserve)
-        # On a full disk these are the blocks that the record of the failure is written to.
+        # On a full disk these are the blocks that the record of the failure is written
+        # to.
         reserve.unlink(missing_ok=True)
-        end = {"outcome": outcome, "reason": reason, "time": time.time(), "by": OURSELVES}
-        with contextlib.suppress(OSError):  # the log lies on the same disk, and matters less than the record
+        end = {
+            "outcome": outcome,
+            "reason": reason,
+            "time": time.time(),
+            "by": OURSELVES,
+        }
+        with contextlib.suppress(
+            OSError
+        ):  # the log lies on the same disk, and matters less than the record
             print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
         self._end(end)
         # Jobs wait for the result, whoever made it.
-        return 0 if outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None else 1
+        return (
+            0
+            if outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None
+            else 1
+        )
 
     def scheduler(self) -> schedulers.Scheduler:
         """Return the scheduler that started this attempt."""
-        return schedulers.get((self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store)
+        return schedulers.get(
+            (self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store
+        )
 
     def _name_the_job(self) -> None:
         """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""
@@ -105,7 +127,8 @@ class Supervisor(ABC):
         try:
             records.replace(self.attempt.directory / "end.json", end)
         except OSError:
-            # Somebody else took the freed blocks. A failure needs no scratch but its checkpoints; logs stay.
+            # Somebody else took the freed blocks. A failure needs no scratch but its
+            # checkpoints; logs stay.
             for temporary in self.attempt.work.rglob("*.tmp"):
                 temporary.unlink(missing_ok=True)
             records.replace(self.attempt.directory / "end.json", end)
@@ -137,7 +160,10 @@ class Supervisor(ABC):
         found = self.attempt.directory.stat()
         if (found.st_dev, found.st_ino) != (self._place.st_dev, self._place.st_ino):
             # Who owns the folder above can put another one in its place.
-            raise MllamError("the attempt's directory was replaced by another", str(self.attempt.directory))
+            raise MllamError(
+                "the attempt's directory was replaced by another",
+                str(self.attempt.directory),
+            )
         if self.stopped:
             raise self.stopped
 
@@ -148,7 +174,10 @@ class Supervisor(ABC):
         if self.attempt.cancel_requested:
             self._stop(Outcome.CANCELLED, "cancelled")
         else:
-            self._stop(Outcome.FAILED, f"stopped by {signal.Signals(number).name}, which nobody asked us for")
+            self._stop(
+                Outcome.FAILED,
+                f"stopped by {signal.Signals(number).name}, which nobody asked us for",
+            )
 
     def _stop(self, outcome: Outcome, reason: str) -> None:
         if self.stopped is None:
@@ -160,7 +189,10 @@ class Supervisor(ABC):
         program = self.program
         if program is None:
             return
-        for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+        for number, seconds in (
+            (signal.SIGTERM, GRACE_SECONDS),
+            (signal.SIGKILL, GRACE_SECONDS),
+        ):
             try:
                 os.killpg(program.pid, number)
             except (ProcessLookupError, PermissionError):
@@ -179,11 +211,17 @@ class Supervisor(ABC):
                 with contextlib.suppress(OSError):
                     records.touch(self.attempt.heartbeat)
             if not self.attempt.is_current:
-                self._stop(Outcome.SUPERSEDED, f"attempt {self.attempt.number + 1} has taken the run")
+                self._stop(
+                    Outcome.SUPERSEDED,
+                    f"attempt {self.attempt.number + 1} has taken the run",
+                )
             elif self.attempt.cancel_requested:
                 self._stop(Outcome.CANCELLED, "cancelled")
             elif (end := self.attempt.end) and end.get("by") != OURSELVES:
                 self._stop(Outcome.FAILED, "it was given up")
             elif self._deadline and now > self._deadline:
-                self._stop(Outcome.FAILED, f"time limit: it took longer than {self.spec.time_limit:.0f} s")
+                self._stop(
+                    Outcome.FAILED,
+                    f"time limit: it took longer than {self.spec.time_limit:.0f} s",
+                )
             time.sleep(WATCH_SECONDS)

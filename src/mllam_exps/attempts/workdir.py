@@ -1,7 +1,7 @@
 """Lays out an attempt's work directory as the repository: what the program reads, frozen where the run store keeps it.
 
-The workspace that asked may be gone while the program runs (DVC removes its temporary ones), or have other parameters
-by then; nothing in the work directory points into it.
+The workspace that asked may be gone while the program runs (DVC removes its temporary
+ones), or have other parameters by then; nothing in the work directory points into it.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     repo, root
         DVC's repository, for its cache, and the checkout that the files are taken from.
     ahead : bool
-        Whether runs that make its inputs may still be at work: the attempt then takes those itself (`take`).
+        Whether runs that make its inputs may still be at work: the attempt then takes
+        those itself (`take`).
     files : iterable of str
-        The parameter files, which every program may read; absent ones are left out. Those that the stage tracks come
-        along in any case.
+        The parameter files, which every program may read; absent ones are left out.
+        Those that the stage tracks come along in any case.
 
     Returns
     -------
     dict
-        The inputs that are yet to be made, by path: the keys of the runs that make them.
+        The inputs that are yet to be made, by path: the keys of the runs that make
+        them.
 
     Raises
     ------
@@ -67,7 +69,8 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     for file in {*files, *definition.params}:
         if (root / file).is_file():
             _copy(root / file, attempt.work / file)
-            # neural-lam warns of a dataset that is older than its configuration: by our keys it never is.
+            # neural-lam warns of a dataset that is older than its configuration: by our
+            # keys it never is.
             os.utime(attempt.work / file, (0, 0))
     to_come: dict[str, str] = {}
     laid: dict[str, Any] = {}
@@ -99,11 +102,16 @@ def links_of(repo: Repo) -> list[str]:
 
 
 def take(
-    store: RunStore, attempt: Attempt, definition: Mapping[str, Any], to_come: Mapping[str, str], links: Sequence[str]
+    store: RunStore,
+    attempt: Attempt,
+    definition: Mapping[str, Any],
+    to_come: Mapping[str, str],
+    links: Sequence[str],
 ) -> None:
     """Take the inputs that were yet to be made when the attempt was submitted.
 
-    That its job has started proves nothing: Slurm (22.05) counts `afterok` on a job that it has forgotten as satisfied.
+    That its job has started proves nothing: Slurm (22.05) counts `afterok` on a job
+    that it has forgotten as satisfied.
 
     Parameters
     ----------
@@ -120,11 +128,14 @@ def take(
     laid: dict[str, Any] = {}
     for path, key in to_come.items():
         source, target = Input(path, key, None, tracked=True), attempt.work / path
-        found = _from_store(store, source, target, links if definition.get("commands") else None)
+        found = _from_store(
+            store, source, target, links if definition.get("commands") else None
+        )
         if found is None:
             makes = store.run(key).stage
             raise CheckFailed(
-                f"its input {path} was not made: run {key} of {makes} is not done", next="mllam-exps status"
+                f"its input {path} was not made: run {key} of {makes} is not done",
+                next="mllam-exps status",
             )
         laid[path] = found
     if laid:
@@ -140,7 +151,10 @@ def _hold_to_its_digest(source: Input, found: Mapping[str, Any]) -> None:
         Naming the file.
     """
     if source.digest not in {None, found["digest"]}:
-        raise CheckFailed(f"its input {source.path} changed since its run key was made", next=inputs.AGAIN)
+        raise CheckFailed(
+            f"its input {source.path} changed since its run key was made",
+            next=inputs.AGAIN,
+        )
 
 
 def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
@@ -157,7 +171,11 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
         if file != VERSIONS_FILE and not _holds(attempt.work / file, values)
     ]
     if changed:
-        raise MllamError("it was edited while the run was being started", where=changed[0], next="start it again")
+        raise MllamError(
+            "it was edited while the run was being started",
+            where=changed[0],
+            next="start it again",
+        )
 
 
 def _holds(file: Path, values: Mapping[str, Any]) -> bool:
@@ -176,7 +194,11 @@ def _holds(file: Path, values: Mapping[str, Any]) -> bool:
 def ignored(root: Path) -> list[str]:
     """Return the patterns of the repository's ``.dvcignore``; those in folders below it are for DVC alone."""
     file = root / ".dvcignore"
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    lines = (
+        file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if file.is_file()
+        else []
+    )
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -184,7 +206,9 @@ def _describe(repo: Repo, work: Path, path: str) -> dict[str, Any]:
     """Describe what DVC sees: what ``.dvcignore`` names does not count."""
 
     def counts(file: Path) -> bool:
-        return not repo.dvcignore.is_ignored_file(str(Path(repo.root_dir, file.relative_to(work))))
+        return not repo.dvcignore.is_ignored_file(
+            str(Path(repo.root_dir, file.relative_to(work)))
+        )
 
     return describe(work / path, counts)
 
@@ -194,8 +218,8 @@ def _from_store(
 ) -> dict[str, Any] | None:
     """Lay out the outputs of the run that made the input, safe from ``dvc gc``, and describe them; None without.
 
-    A folder is one link to all of it, for programs of ours, which only read; or it is spread, by DVC's `links`, for
-    others.
+    A folder is one link to all of it, for programs of ours, which only read; or it is
+    spread, by DVC's `links`, for others.
     """
     if source.run is None:
         return None
@@ -221,7 +245,11 @@ def _from_cache(repo: Repo, source: Input, target: Path) -> dict[str, Any] | Non
     """Lay out what DVC's cache has of an input, and describe it; None where it lacks any of it."""
     # DVC's run cache keeps what stages make for git, too: metrics, say.
     kept = source.tracked or source.run
-    if not kept or source.digest is None or not outputs.check_out(repo, source.digest, target):
+    if (
+        not kept
+        or source.digest is None
+        or not outputs.check_out(repo, source.digest, target)
+    ):
         return None
     cache = Cache.of(repo)
     return marked(target, cache.describe(source.digest)) | {"cache": cache.directory}
@@ -230,22 +258,31 @@ def _from_cache(repo: Repo, source: Input, target: Path) -> dict[str, Any] | Non
 def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) -> None:
     path = root / source.path
     if not path.exists():
-        makes = f"dvc repro {store.run(source.run).stage}" if source.run else "dvc checkout"
-        raise CheckFailed(f"the input {source.path} is missing", next=f"{makes} makes it")
+        makes = (
+            f"dvc repro {store.run(source.run).stage}" if source.run else "dvc checkout"
+        )
+        raise CheckFailed(
+            f"the input {source.path} is missing", next=f"{makes} makes it"
+        )
     _copy(path, target)
 
 
 def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
     """Give a command that may read whatever git keeps a copy of it all, with git's and DVC's own folders.
 
-    What stages make is not taken from git: it is what they made for another experiment. Who reads it names it in deps.
+    What stages make is not taken from git: it is what they made for another experiment.
+    Who reads it names it in deps.
     """
     top = next(folder for folder in (root, *root.parents) if (folder / ".git").exists())
     if top != root:
         attempt.work_in(root.relative_to(top))
     clones.copy(top, attempt.tree if top != root else attempt.work, linked=False)
     made = lockfile.read(top).made if (top / lockfile.DRAFT).exists() else []
-    for path in {*made, *(i.path for i in definition.inputs if i.run), *(o.path for o in definition.outputs)}:
+    for path in {
+        *made,
+        *(i.path for i in definition.inputs if i.run),
+        *(o.path for o in definition.outputs),
+    }:
         place = attempt.work / path
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place)

@@ -1,6 +1,7 @@
 """The work of an attempt at a stage: it takes its inputs, runs its program, and keeps what that made.
 
-It proves what came out, freezes it and writes ``result.json``. What is not written there did not happen.
+It proves what came out, freezes it and writes ``result.json``. What is not written
+there did not happen.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import IO, Any
 
 from mllam_exps.attempts import workdir
 from mllam_exps.attempts.inputs import Inputs
-from mllam_exps.attempts.supervisor import HEARTBEAT_SECONDS, OURSELVES, WATCH_SECONDS, Stopped, Supervisor
+from mllam_exps.attempts.supervisor import (
+    HEARTBEAT_SECONDS,
+    OURSELVES,
+    WATCH_SECONDS,
+    Stopped,
+    Supervisor,
+)
 from mllam_exps.base import ownership, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
@@ -78,7 +85,12 @@ class Worker(Supervisor):
             made, read = self._make(stages.of(definition), definition)
         # A result must not outlive the outputs that it names when the power fails.
         os.sync()
-        result = {"attempt": self.attempt.number, "outputs": made, "inputs": read, "time": time.time()}
+        result = {
+            "attempt": self.attempt.number,
+            "outputs": made,
+            "inputs": read,
+            "time": time.time(),
+        }
         path = self.attempt.run.directory / "result.json"
         if not records.create(path, result):
             if self.attempt.run.result is not None:
@@ -97,7 +109,9 @@ class Worker(Supervisor):
         while True:
             for slot in range(number):
                 path = directory / f"{socket.gethostname()}.{slot}"
-                file = os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+                file = os.fdopen(
+                    records.open_file(path, os.O_RDWR | os.O_CREAT, 0o666), "r+"
+                )
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -105,11 +119,15 @@ class Worker(Supervisor):
                 else:
                     self._slot = file
                     return
-            self._progress(f"waiting: {number} at once on this host (max_jobs in the machine file)")
+            self._progress(
+                f"waiting: {number} at once on this host (max_jobs in the machine file)"
+            )
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
 
-    def _make(self, stage: Stage, definition: RunDefinition) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    def _make(
+        self, stage: Stage, definition: RunDefinition
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
         self._check_versions()
         self._take_inputs(definition)
@@ -122,7 +140,8 @@ class Worker(Supervisor):
         try:
             self._run_program(stage.command(context), context)
         except MllamError:
-            # Its own reason counts; but what it did to its inputs must not be anybody's.
+            # Its own reason counts; but what it did to its inputs must not be
+            # anybody's.
             with contextlib.suppress(MllamError, OSError):
                 read.check_again()
             raise
@@ -152,8 +171,8 @@ class Worker(Supervisor):
     def _await_predecessor(self) -> None:
         """Wait until the attempt before this one has stopped, where it may live on.
 
-        A node that its cluster has lost may go on computing. That attempt finds out by itself that the run was taken
-        from it; two never write at once.
+        A node that its cluster has lost may go on computing. That attempt finds out by
+        itself that the run was taken from it; two never write at once.
         """
         before = Attempt(self.attempt.run, self.attempt.number - 1)
         if not before.number or before.started is None:
@@ -166,8 +185,12 @@ class Worker(Supervisor):
             if silent is None or silent > SILENCE:
                 return
             if time.monotonic() > until:
-                raise MllamError(f"attempt {before.number} does not stop, and its run was taken from it")
-            self._progress(f"waiting until attempt {before.number}, which gives signs of life, has stopped")
+                raise MllamError(
+                    f"attempt {before.number} does not stop, and its run was taken from it"
+                )
+            self._progress(
+                f"waiting until attempt {before.number}, which gives signs of life, has stopped"
+            )
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
 
@@ -175,13 +198,22 @@ class Worker(Supervisor):
         """Take the inputs that other runs were to make, looking afresh where the file system is slow to tell."""
         store = RunStore(self.attempt.run.store)
         until = time.monotonic() + INPUT_PATIENCE
-        while any(store.run(key).result is None for key in self.spec.to_come.values()) and time.monotonic() < until:
+        while (
+            any(store.run(key).result is None for key in self.spec.to_come.values())
+            and time.monotonic() < until
+        ):
             for key in self.spec.to_come.values():
                 records.look_afresh(store.run(key).directory)
             self._raise_if_stopped()
             time.sleep(WATCH_SECONDS)
         try:
-            workdir.take(store, self.attempt, definition.to_record(), self.spec.to_come, self.spec.links)
+            workdir.take(
+                store,
+                self.attempt,
+                definition.to_record(),
+                self.spec.to_come,
+                self.spec.links,
+            )
         except Damaged as damaged:
             damaged.next = self._again()
             raise
@@ -228,7 +260,9 @@ class Worker(Supervisor):
         python = [sys.executable, "-P"]
         project = context.environment["MLFLOW_EXPERIMENT_NAME"]
         try:
-            tracking.prepare(python, Path(self.spec.origin), context.environment, project)
+            tracking.prepare(
+                python, Path(self.spec.origin), context.environment, project
+            )
         except MllamError as error:
             # neural-lam stops without its logger; a dataset is as good without one.
             if self.attempt.run.stage != "prepare_dataset":
@@ -241,7 +275,10 @@ class Worker(Supervisor):
             if earlier.number < self.attempt.number:
                 carried = stage.carry(earlier.scratch, self.attempt.scratch)
                 if carried is not None:
-                    print(f"going on from {carried.name} of attempt {earlier.number}", flush=True)
+                    print(
+                        f"going on from {carried.name} of attempt {earlier.number}",
+                        flush=True,
+                    )
                     return carried
         return None
 
@@ -260,10 +297,15 @@ class Worker(Supervisor):
         }
         environment = {**os.environ, **self.scheduler().inside(), **spec.environment}
         environment.pop(NAME_VARIABLE, None)
-        return environment | {f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value}
+        return environment | {
+            f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value
+        }
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
-        argv = [*self.spec.launch, *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv)]
+        argv = [
+            *self.spec.launch,
+            *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv),
+        ]
         limit = self.spec.time_limit
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
@@ -280,23 +322,33 @@ class Worker(Supervisor):
                 preexec_fn=_before_the_program,  # noqa: PLW1509 - the watching thread beside it takes no lock
             )
         except subprocess.SubprocessError as error:
-            raise MllamError("others can write to the work directory", str(context.work)) from error
+            raise MllamError(
+                "others can write to the work directory", str(context.work)
+            ) from error
         code = self.program.wait()
-        # What it left behind must not write any more: the outputs are about to be hashed.
+        # What it left behind must not write any more: the outputs are about to be
+        # hashed.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.program.pid, signal.SIGKILL)
         self._raise_if_stopped()
         if code != 0:
             said = reasons.read(self.attempt.log, begin)
             why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
-            if reasons.is_of_full_disk(why) and (full := reasons.full_disks(self._places(context))):
+            if reasons.is_of_full_disk(why) and (
+                full := reasons.full_disks(self._places(context))
+            ):
                 why = f"{why} ({full})"
             raise MllamError(why, next=reasons.way_out(said))
 
     def _places(self, context: StageContext) -> list[str]:
         """Return where a program writes to, as far as that is known."""
         temporary = context.environment.get("TMPDIR", "/tmp")  # noqa: S108 - it is only looked at
-        return [str(self.attempt.directory), str(context.scratch.resolve()), temporary, "/dev/shm"]  # noqa: S108
+        return [
+            str(self.attempt.directory),
+            str(context.scratch.resolve()),
+            temporary,
+            "/dev/shm",  # noqa: S108
+        ]
 
 
 def _size(path: Path) -> int:

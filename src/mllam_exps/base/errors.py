@@ -31,7 +31,8 @@ class MllamError(Exception):
     what : str
         What happened, one line.
     where : str, optional
-        File, key, job or log that it concerns, e.g. ``data/training_params.yaml: hidden_dimm``.
+        File, key, job or log that it concerns, e.g. ``data/training_params.yaml:
+        hidden_dimm``.
     why : str, optional
         The cause, if known.
     next : str, optional
@@ -57,7 +58,9 @@ class MllamError(Exception):
 class UsageError(MllamError):
     """Input that is refused before anything starts (exit code 2)."""
 
-    def __init__(self, what: str, where: str = "", why: str = "", next: str = "") -> None:
+    def __init__(
+        self, what: str, where: str = "", why: str = "", next: str = ""
+    ) -> None:
         super().__init__(what, where, why, next, Exit.USAGE)
 
 

@@ -38,13 +38,17 @@ def git(
     GitFailed
         With the line in which git says why.
     """
-    done: subprocess.CompletedProcess[str] = run_git(directory, *arguments, input=input, environ=environ)
+    done: subprocess.CompletedProcess[str] = run_git(
+        directory, *arguments, input=input, environ=environ
+    )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
         name = next(word for word in arguments if word != "-c" and "=" not in word)
         # git (2.39) says that it cannot rename a file, say, and not why.
-        full = full_disks([directory, *(word for word in arguments if word.startswith("/"))])
+        full = full_disks(
+            [directory, *(word for word in arguments if word.startswith("/"))]
+        )
         reason = f"the disk is full: {full} ({shown(why)})" if full else shown(why)
         raise GitFailed(f"git {name} failed", str(directory), reason)
     return done.stdout.rstrip("\n")
@@ -57,15 +61,20 @@ def ask_git(root: Path, *arguments: str) -> str:
 
 
 def run_git(
-    root: Path, *arguments: str, input: str | None = None, environ: Mapping[str, str] | None = None
+    root: Path,
+    *arguments: str,
+    input: str | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a git command in a repository, with further variables if need be, whatever it says.
 
-    Nobody's hooks are called, and no file of git's is written but where the command is for that. Names that are not
-    UTF-8 are as `os.fsdecode` has them.
+    Nobody's hooks are called, and no file of git's is written but where the command is
+    for that. Names that are not UTF-8 are as `os.fsdecode` has them.
     """
     # GIT_DIR and the like name another repository when a hook calls us.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }
     # What git says is read, here and there, in the language that it was written in.
     ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}
     command = ["git", "-C", str(root), *_QUIET, *arguments]
@@ -83,7 +92,9 @@ def run_git(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, -1, "", f"fatal: no answer within {GIT_PATIENCE:.0f} s")
+        return subprocess.CompletedProcess(
+            command, -1, "", f"fatal: no answer within {GIT_PATIENCE:.0f} s"
+        )
 
 
 def shown(name: str) -> str:

@@ -42,7 +42,9 @@ class ProcessIdentity:
             If there is no process with that PID.
         """
         pid = os.getpid() if pid is None else pid
-        return cls(socket.gethostname(), boot_id(), pid, psutil.Process(pid).create_time())
+        return cls(
+            socket.gethostname(), boot_id(), pid, psutil.Process(pid).create_time()
+        )
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> ProcessIdentity:
@@ -62,8 +64,13 @@ class ProcessIdentity:
         try:
             process = psutil.Process(self.pid)
             # A zombie has ended: only its parent has not been told yet.
-            return abs(process.create_time() - self.started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.AccessDenied:  # a host may hide processes from other users (hidepid)
+            return (
+                abs(process.create_time() - self.started) < 1.0
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except (
+            psutil.AccessDenied
+        ):  # a host may hide processes from other users (hidepid)
             return None
         except (psutil.NoSuchProcess, OverflowError):
             return False

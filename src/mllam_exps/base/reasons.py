@@ -28,18 +28,26 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SAID_BEFORE = 5
 """Lines of a script's own that are told: Lmod takes several for one error."""
 # numpy 2 asks for the room before it writes, and then speaks with words of its own.
-_DISK_FULL = re.compile(r"No space left on device|database or disk is full|Not enough free space to write \d+ bytes")
+_DISK_FULL = re.compile(
+    r"No space left on device|database or disk is full|Not enough free space to write \d+ bytes"
+)
 _QUOTA = re.compile(r"Disk quota exceeded")
 _OOM_STEP = re.compile(
-    r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId|Some .* OOM Killed", re.MULTILINE
+    r"^srun: error: .*: Out Of Memory$|oom-kill event\(s\) in StepId|Some .* OOM Killed",
+    re.MULTILINE,
 )
-_GPU_MEMORY = re.compile(r"CUDA out of memory|HIP out of memory|CUDA error: out of memory")
+_GPU_MEMORY = re.compile(
+    r"CUDA out of memory|HIP out of memory|CUDA error: out of memory"
+)
 _NO_MEMORY = re.compile(
     r"out of memory|Cannot allocate memory|MemoryError|DefaultCPUAllocator: can't allocate|bad_alloc"
 )
-# distributed 2026.8: a nanny ends a worker at 95% of its memory, and the scheduler gives a task up after 4 workers.
+# distributed 2026.8: a nanny ends a worker at 95% of its memory, and the scheduler
+# gives a task up after 4 workers.
 _DASK_MEMORY = re.compile(r"exceeded \d+% memory budget")
-_DASK_KILLED = re.compile(r"Attempted to run task '?([^' ]*)'? on (\d+) different workers")
+_DASK_KILLED = re.compile(
+    r"Attempted to run task '?([^' ]*)'? on (\d+) different workers"
+)
 _WORKER_KILLED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (is killed by signal: Killed|exited unexpectedly)|BrokenProcessPool"
 )
@@ -56,8 +64,11 @@ _SLURM = re.compile(r"^(srun|slurmstepd(-\S+)?): ")
 _COMMAND = "> "
 """What `programs.shell` puts before each command of a stage when it starts it."""
 # What follows the end of a program and is not its reason.
-_NOISE = re.compile(r"^\s|^>|Warning: |^Exception ignored |^\^|^terminate called without an active exception")
-# A shell's or a program's own complaint: "x.sh: line 2: ploot: command not found", "plot.py: error: …".
+_NOISE = re.compile(
+    r"^\s|^>|Warning: |^Exception ignored |^\^|^terminate called without an active exception"
+)
+# A shell's or a program's own complaint: "x.sh: line 2: ploot: command not found",
+# "plot.py: error: …".
 _COMPLAINT = re.compile(
     r"^\S+: (line \d+: |\d+: )?.*(not found|No such file or directory|ermission denied|unbound variable"
     r"|[Ss]yntax error|cannot )|^\S+: error: |^(fatal|error|ERROR): |^\S+: No module named "
@@ -73,8 +84,9 @@ _MEANING = {
     signal.SIGXCPU: "it reached the limit of CPU time (ulimit -t)",
     signal.SIGXFSZ: "it reached the limit of a file's size (ulimit -f)",
 }
-# Lightning 2.6, where a process fails that it started: "[rank: 1] Child process with PID 7 terminated with code 1.
-# Forcefully terminating all other processes to avoid zombies". It kills itself as well.
+# Lightning 2.6, where a process fails that it started: "[rank: 1] Child process with
+# PID 7 terminated with code 1. Forcefully terminating all other processes to avoid
+# zombies". It kills itself as well.
 _GAVE_UP = re.compile(r"^\[rank: \d+\] Child process with PID \d+ terminated with code")
 _BY_ITSELF = {signal.SIGABRT, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT}
 """Signals by which a process may end that has told its reason before."""
@@ -92,13 +104,15 @@ def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
     log : str
         What it printed, or the end of that.
     oom_kills : int
-        How often the kernel killed a process of this host for memory while the program ran.
+        How often the kernel killed a process of this host for memory while the program
+        ran.
     """
     lines = clean(log)
     text = "\n".join(lines)
     if full := _of_disk(lines):
         return full
-    # Slurm 22.05 calls a job FAILED 1:0 when a step of it ran out of memory; only srun's line says so.
+    # Slurm 22.05 calls a job FAILED 1:0 when a step of it ran out of memory; only
+    # srun's line says so.
     if _OOM_STEP.search(text):
         return "out of memory: it used more than the job asked for (memory in the machine file)"
     uncaught = tracebacks.reason(lines)
@@ -120,8 +134,12 @@ def way_out(log: str) -> str:
 
 def clean(text: str) -> list[str]:
     """Return the lines of a text, without escape codes and empty lines."""
-    # A carriage return is a progress bar redrawing its line: only its last state is worth reading.
-    lines = (_ESCAPE.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n"))
+    # A carriage return is a progress bar redrawing its line: only its last state is
+    # worth reading.
+    lines = (
+        _ESCAPE.sub("", line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip()
+        for line in text.split("\n")
+    )
     return [line for line in lines if line]
 
 
@@ -155,12 +173,17 @@ def of_environment(log: Path) -> str:
 def environment_failure(lines: list[str]) -> str:
     """Find in what was printed that the machine's environment could not be made ready; nothing if it could.
 
-    What a module system or a sourced script said last is part of it: only they know what is wrong.
+    What a module system or a sourced script said last is part of it: only they know
+    what is wrong.
     """
-    ours = [number for number, line in enumerate(lines) if line.startswith("mllam-exps: ")]
+    ours = [
+        number for number, line in enumerate(lines) if line.startswith("mllam-exps: ")
+    ]
     if not ours:
         return ""
-    said = " / ".join(line.strip() for line in lines[max(0, ours[-1] - _SAID_BEFORE) : ours[-1]])
+    said = " / ".join(
+        line.strip() for line in lines[max(0, ours[-1] - _SAID_BEFORE) : ours[-1]]
+    )
     step = lines[ours[-1]].removeprefix("mllam-exps: ")
     return f"{step} (it said: {said})" if said else step
 
@@ -176,7 +199,9 @@ def of_store(reason: str, place: Path) -> str:
         The attempt's directory.
     """
     if reason == f"exit code {STORE_IS_FULL}":
-        return f"the disk of the run store was full when its job started: {_mount(place)}"
+        return (
+            f"the disk of the run store was full when its job started: {_mount(place)}"
+        )
     if reason == f"exit code {STORE_FAILS}":
         return f"its job could not write into the run store, on {_mount(place)}"
     return ""
@@ -200,10 +225,13 @@ def _of_disk(lines: Sequence[str]) -> str:
 def _signal(code: int, lines: Sequence[str]) -> tuple[int | None, str]:
     """Return the signal that ended the program, and which of its tasks it was, where srun or torchrun tells."""
     # A shell, and srun, tell a signal as 128 and its number.
-    number = -code if code < 0 else code - 128 if code - 128 in set(signal.Signals) else None
+    number = (
+        -code if code < 0 else code - 128 if code - 128 in set(signal.Signals) else None
+    )
     for line in lines:
         if ended := _TASK_ENDED.match(line):
-            # The first that ended is the reason. srun ends the others, and may return their code.
+            # The first that ended is the reason. srun ends the others, and may return
+            # their code.
             words = {signal.strsignal(one): one for one in signal.Signals}
             first = words.get(ended[3].removesuffix(" (core dumped)"))
             if first is not None:
@@ -212,8 +240,12 @@ def _signal(code: int, lines: Sequence[str]) -> tuple[int | None, str]:
     for place, line in enumerate(lines):
         if _ROOT_CAUSE.search(line):
             said = lines[place : place + 7]
-            rank = next((found[1] for one in said if (found := _ROOT_RANK.match(one))), "?")
-            exit_code = next((int(found[1]) for one in said if (found := _ROOT_CODE.match(one))), 1)
+            rank = next(
+                (found[1] for one in said if (found := _ROOT_RANK.match(one))), "?"
+            )
+            exit_code = next(
+                (int(found[1]) for one in said if (found := _ROOT_CODE.match(one))), 1
+            )
             return (-exit_code, f"rank {rank}") if exit_code < 0 else (None, "")
     return number, ""
 
@@ -244,10 +276,14 @@ def _fault(lines: Sequence[str]) -> str:
     """Return where Python's faulthandler saw the fault: its innermost frame outside of libraries."""
     for place, line in enumerate(lines):
         if _FATAL.match(tracebacks.unmarked(line)[1]):
-            unmarked = [tracebacks.unmarked(one)[1] for one in lines[place : place + 100]]
+            unmarked = [
+                tracebacks.unmarked(one)[1] for one in lines[place : place + 100]
+            ]
             frames = [found for one in unmarked if (found := _FAULT_FRAME.match(one))]
             own = [found for found in frames if "/lib/python" not in found[1]] or frames
-            return f"{own[0][3]}, {Path(own[0][1]).name} line {own[0][2]}" if own else ""
+            return (
+                f"{own[0][3]}, {Path(own[0][1]).name} line {own[0][2]}" if own else ""
+            )
     return ""
 
 
@@ -255,7 +291,11 @@ def _of_exception(code: int, uncaught: Uncaught, lines: Sequence[str]) -> str:
     said = uncaught.said
     rank = f"rank {uncaught.voice}: " if uncaught.voice else ""
     if killed := _DASK_KILLED.search(uncaught.message):
-        why = "out of memory" if any(_DASK_MEMORY.search(line) for line in lines) else "out of memory, perhaps"
+        why = (
+            "out of memory"
+            if any(_DASK_MEMORY.search(line) for line in lines)
+            else "out of memory, perhaps"
+        )
         return f"{killed[2]} dask workers were killed at one task, {killed[1]}: {why}"
     if library := _LIBRARY.search(uncaught.message):
         return _missing(library[1])
@@ -277,16 +317,25 @@ def _missing(library: str) -> str:
 
 def _complained_since(uncaught: Uncaught, lines: Sequence[str]) -> bool:
     """Tell whether a program went on behind a traceback that it had logged, and failed of something else."""
-    return any(_COMPLAINT.match(line) and not _SLURM.match(line) for line in lines[uncaught.line + 1 :])
+    return any(
+        _COMPLAINT.match(line) and not _SLURM.match(line)
+        for line in lines[uncaught.line + 1 :]
+    )
 
 
 def _of_words(code: int, lines: Sequence[str]) -> str:
-    fatal = next((said for line in lines if _FATAL.match(said := tracebacks.unmarked(line)[1])), "")
+    fatal = next(
+        (said for line in lines if _FATAL.match(said := tracebacks.unmarked(line)[1])),
+        "",
+    )
     if fatal:
         return f"exit code {code}: {fatal}"
     words = _last_words(lines)
     # What came before the last of a stage's commands is not its reason.
-    begun = max((number for number, line in enumerate(lines) if line.startswith(_COMMAND)), default=-1)
+    begun = max(
+        (number for number, line in enumerate(lines) if line.startswith(_COMMAND)),
+        default=-1,
+    )
     if begun >= 0 and not _last_words(lines[begun + 1 :]):
         return f"`{lines[begun].removeprefix(_COMMAND)}` ended with exit code {code}, and said nothing"
     if not words:
@@ -301,11 +350,21 @@ def _of_words(code: int, lines: Sequence[str]) -> str:
 def _last_words(lines: Sequence[str]) -> str:
     """Return the last line that the program itself said; what Slurm said where that is all."""
     unmarked = [tracebacks.unmarked(line)[1] for line in lines]
-    own = [line for line in unmarked if not _SLURM.match(line) and not _NOISE.search(line)]
-    what = [line for line in unmarked if line.startswith("  what():  ")]  # a C++ exception's message
+    own = [
+        line for line in unmarked if not _SLURM.match(line) and not _NOISE.search(line)
+    ]
+    what = [
+        line for line in unmarked if line.startswith("  what():  ")
+    ]  # a C++ exception's message
     if own:
-        return f"{own[-1]}{what[-1].replace('  what():  ', ': ') if what else ''}"[: tracebacks.LONGEST]
-    slurm = [line for line in unmarked if _SLURM.match(line) and " error: " in line and not _TASK_ENDED.match(line)]
+        return f"{own[-1]}{what[-1].replace('  what():  ', ': ') if what else ''}"[
+            : tracebacks.LONGEST
+        ]
+    slurm = [
+        line
+        for line in unmarked
+        if _SLURM.match(line) and " error: " in line and not _TASK_ENDED.match(line)
+    ]
     return slurm[0] if slurm else ""
 
 
@@ -315,7 +374,8 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
     Parameters
     ----------
     place : Path
-        Where it happened, if the error itself names no file: that of a failed write does not.
+        Where it happened, if the error itself names no file: that of a failed write
+        does not.
     """
     if not is_full(error):
         return str(error)
@@ -350,7 +410,9 @@ def full_disks(places: Iterable[Path | str]) -> str:
     for mount in dict.fromkeys(_mount(Path(place)) for place in places):
         with contextlib.suppress(OSError):
             free = os.statvfs(mount)
-            if free.f_bavail * free.f_frsize < FULL_BYTES or (free.f_files and not free.f_favail):
+            if free.f_bavail * free.f_frsize < FULL_BYTES or (
+                free.f_files and not free.f_favail
+            ):
                 full.append(disk(mount))
     return "; ".join(full)
 

@@ -1,10 +1,12 @@
 """Small JSON records on a shared file system: written whole or not at all, created by one writer only.
 
-Everything that decides who may do what in the run store rests on two operations that POSIX file systems, network file
-systems included, do atomically: ``rename`` over a file, and ``link`` to a name that must not exist yet.
+Everything that decides who may do what in the run store rests on two operations that
+POSIX file systems, network file systems included, do atomically: ``rename`` over a
+file, and ``link`` to a name that must not exist yet.
 
-A team writes to one store, with different versions of this program and different umasks; so whoever reads believes
-nothing. A record that is not what it should be counts as none: it is named once, and everything else goes on.
+A team writes to one store, with different versions of this program and different
+umasks; so whoever reads believes nothing. A record that is not what it should be counts
+as none: it is named once, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ def text(value: Any) -> bool:
 def number(value: Any) -> bool:
     """Tell whether a value is a number that one can count with."""
     # Of a whole number with hundreds of digits Python cannot make a float.
-    return isinstance(value, int | float) and abs(value) < LARGEST and math.isfinite(value)
+    return (
+        isinstance(value, int | float) and abs(value) < LARGEST and math.isfinite(value)
+    )
 
 
 def count(value: Any) -> bool:
@@ -94,7 +98,8 @@ class Trouble:
     why : str
         In words.
     hidden : bool
-        Whether the record may be a good one, that others can read: it is no sign of damage.
+        Whether the record may be a good one, that others can read: it is no sign of
+        damage.
     """
 
     path: Path
@@ -135,12 +140,16 @@ def for_nobody_else_to_write() -> Iterator[None]:
         os.umask(before)
 
 
-def _write_temporary(path: Path, record: Mapping[str, Any], *, flush: bool = True) -> Path:
+def _write_temporary(
+    path: Path, record: Mapping[str, Any], *, flush: bool = True
+) -> Path:
     """Write `record` beside `path`, flushed to disk, and return the temporary file."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         # Records are replaced, never changed: nobody else has to write to one.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+        )
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT} | dict(record), file, indent=1, sort_keys=True)
             file.write("\n")
@@ -150,7 +159,8 @@ def _write_temporary(path: Path, record: Mapping[str, Any], *, flush: bool = Tru
     except BaseException as error:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write that fails does not say where
-        # A full disk leaves an empty file of that name; nobody reads it, and nobody should find it either.
+        # A full disk leaves an empty file of that name; nobody reads it, and nobody
+        # should find it either.
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
@@ -163,7 +173,8 @@ def replace(path: Path, record: Mapping[str, Any], *, flush: bool = True) -> Non
     Parameters
     ----------
     flush : bool
-        Whether it has to outlive a power failure of the moment: what can be found out again need not.
+        Whether it has to outlive a power failure of the moment: what can be found out
+        again need not.
     """
     _write_temporary(path, record, flush=flush).replace(path)
 
@@ -174,7 +185,8 @@ def create(path: Path, record: Mapping[str, Any]) -> bool:
     Returns
     -------
     bool
-        True for the one caller, on whatever host, whose record stands; False for all others.
+        True for the one caller, on whatever host, whose record stands; False for all
+        others.
     """
     temporary = _write_temporary(path, record)
     try:
@@ -188,8 +200,12 @@ def create(path: Path, record: Mapping[str, Any]) -> bool:
 
 def _probe(directory: Path) -> float:
     """Change a directory, and return the time of that by the clock of its file system."""
-    probe = directory / f".look-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    probe = (
+        directory / f".look-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    )
+    descriptor = os.open(
+        probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+    )
     try:
         return os.fstat(descriptor).st_mtime
     finally:
@@ -200,9 +216,10 @@ def _probe(directory: Path) -> float:
 def look_afresh(directory: Path) -> None:
     """Make this host look at a directory as it is now.
 
-    A network file system remembers for up to a minute that a file is not there (NFS: ``acdirmax``). Changing the
-    directory brings its state along with the server's answer, and what was remembered is dropped where it differs.
-    Who may only read has to wait.
+    A network file system remembers for up to a minute that a file is not there (NFS:
+    ``acdirmax``). Changing the directory brings its state along with the server's
+    answer, and what was remembered is dropped where it differs. Who may only read has
+    to wait.
     """
     with contextlib.suppress(OSError):
         _probe(directory)
@@ -219,11 +236,14 @@ def now(directory: Path) -> float:
         return time.time()
 
 
-def read(path: Path, *required: str, shape: Shape | None = None) -> dict[str, Any] | None:
+def read(
+    path: Path, *required: str, shape: Shape | None = None
+) -> dict[str, Any] | None:
     """Return the record at `path`, or None where there is none.
 
-    What is no JSON object, lacks a `required` field, has one of another kind than its `shape` says, cannot be read or
-    comes from a newer version counts as none, and is told.
+    What is no JSON object, lacks a `required` field, has one of another kind than its
+    `shape` says, cannot be read or comes from a newer version counts as none, and is
+    told.
     """
     found = look(path, *required, shape=shape)
     if isinstance(found, Trouble):
@@ -232,7 +252,9 @@ def read(path: Path, *required: str, shape: Shape | None = None) -> dict[str, An
     return found
 
 
-def look(path: Path, *required: str, shape: Shape | None = None) -> dict[str, Any] | Trouble | None:
+def look(
+    path: Path, *required: str, shape: Shape | None = None
+) -> dict[str, Any] | Trouble | None:
     """Return the record at `path`, why it cannot be used, or None where nothing is there."""
     try:
         content = read_own_bytes(path)
@@ -250,8 +272,14 @@ def look(path: Path, *required: str, shape: Shape | None = None) -> dict[str, An
         # An output of that name, in a manifest, is something else.
         found = record.pop("format")
         if found > FORMAT:
-            return Trouble(path, "was written by a newer version of mllam-exps: update this one", hidden=True)
-    if wrong := next((f"it has no `{name}`" for name in required if name not in record), ""):
+            return Trouble(
+                path,
+                "was written by a newer version of mllam-exps: update this one",
+                hidden=True,
+            )
+    if wrong := next(
+        (f"it has no `{name}`" for name in required if name not in record), ""
+    ):
         return Trouble(path, f"is damaged: {wrong}")
     if wrong := _misfit(record, shape or {}):
         return Trouble(path, f"is damaged: {wrong}")
@@ -261,7 +289,11 @@ def look(path: Path, *required: str, shape: Shape | None = None) -> dict[str, An
 def _misfit(record: Mapping[str, Any], shape: Shape) -> str:
     for name, kind in shape.items():
         if not kind(record.get(name)):
-            return f"its `{name}` is not what belongs there" if name in record else f"it has no `{name}`"
+            return (
+                f"its `{name}` is not what belongs there"
+                if name in record
+                else f"it has no `{name}`"
+            )
     return ""
 
 
@@ -294,7 +326,9 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
     OSError
         If it is no regular file: ELOOP for a link, EISDIR for anything else.
     """
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    descriptor = os.open(
+        path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode
+    )
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EISDIR, "no regular file", str(path))
@@ -304,7 +338,11 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
 def read_own_bytes(path: Path) -> bytes:
     """Return what a regular file holds, unless it is too large for a record; see `open_file`."""
     with os.fdopen(open_file(path), "rb") as file:
-        content = file.read(LARGEST_FILE + 1) if os.fstat(file.fileno()).st_size <= LARGEST_FILE else None
+        content = (
+            file.read(LARGEST_FILE + 1)
+            if os.fstat(file.fileno()).st_size <= LARGEST_FILE
+            else None
+        )
     if content is None or len(content) > LARGEST_FILE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-# C0 and C1 control characters, and those that turn the direction of writing: a terminal obeys them.
+# C0 and C1 control characters, and those that turn the direction of writing: a terminal
+# obeys them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-# What programs print in earnest stays: colours, and a progress bar that begins its line again.
-_HARMFUL = re.compile("(?!\r)[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\\[[0-9;]*[mK])")
+# What programs print in earnest stays: colours, and a progress bar that begins its line
+# again.
+_HARMFUL = re.compile(
+    "(?!\r)[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\\[[0-9;]*[mK])"
+)
 
 
 def plain(text: str) -> str:
@@ -46,8 +50,14 @@ def console(**options: Any) -> Console:
     from rich.segment import Segment
 
     class Plain(Console):
-        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
-                yield segment if segment.control else Segment(plain(segment.text), segment.style)
+                yield (
+                    segment
+                    if segment.control
+                    else Segment(plain(segment.text), segment.style)
+                )
 
     return Plain(**options)

@@ -1,8 +1,9 @@
 """Which exception ended a program, as its log tells it. Pure.
 
-What marks an exception is its traceback: a class may have any name. Several processes may write to one log, each line
-of theirs with a mark in front: ``3: `` from ``srun --label``, ``[rank3]: `` from torch (2.13), or both. The first of
-them that fails is the reason, and the others fail because of it.
+What marks an exception is its traceback: a class may have any name. Several processes
+may write to one log, each line of theirs with a mark in front: ``3: `` from ``srun
+--label``, ``[rank3]: `` from torch (2.13), or both. The first of them that fails is the
+reason, and the others fail because of it.
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ _WAY_OUT = "  → "
 _FILE = re.compile(r'^\s+File "(.*)", line (\d+)')
 _FRAME = " \t│╭╰>❱└"
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL"}
-# The margin of an exception group: "  | ", "    +-+---------------- 1 ----------------".
+# The margin of an exception group: "  | ", "    +-+---------------- 1
+# ----------------".
 _MARGIN = re.compile(r"^\s+[|+]")
 _IN_MARGIN = re.compile(r"^\s+[|+] ?")
 _SUB_EXCEPTIONS = re.compile(r"\(\d+ sub-exceptions?\)$")
 _CAUSED = "The above exception was the direct cause of the following exception:"
 # Python 3.11 prints these tracebacks, and goes on.
-_GOES_ON = re.compile(r"^(Exception ignored |Exception in thread |Error in |--- Logging error|future: <|task: <)")
-# What a process says that fails because another one did: torchrun, subprocess, gloo, NCCL, and our own NotFinite.
+_GOES_ON = re.compile(
+    r"^(Exception ignored |Exception in thread |Error in |--- Logging error|future: <|task: <)"
+)
+# What a process says that fails because another one did: torchrun, subprocess, gloo,
+# NCCL, and our own NotFinite.
 _FOLLOWS = re.compile(
     r"ChildFailedError|CalledProcessError|_?RemoteTraceback|ProcessExitedException|ProcessRaisedException"
     r"|Connection (closed|reset) by (remote )?peer|remote process exited|NCCL communicator was aborted"
@@ -100,10 +105,13 @@ def reason(lines: Sequence[str]) -> Uncaught | None:
     for one in found:
         if not one.ends and any(other.ends for other in found):
             continue
-        # A child's traceback stands before that of its parent, which tells only that the child failed.
+        # A child's traceback stands before that of its parent, which tells only that
+        # the child failed.
         if one.voice not in last or not one.follows:
             last[one.voice] = one
-    first = sorted(last.values(), key=lambda one: (one.follows, not one.voice, one.line))
+    first = sorted(
+        last.values(), key=lambda one: (one.follows, not one.voice, one.line)
+    )
     if not first:
         return None
     # One process alone needs no number.
@@ -137,7 +145,9 @@ def _of_voice(voice: str, said: list[tuple[int, str]]) -> list[Uncaught]:
         number, text = said[place]
         if _SYNTAX.match(text):
             name, _, message = text.partition(": ")
-            found.append(Uncaught(voice, number, name, message, cause=_file_before(said, place)))
+            found.append(
+                Uncaught(voice, number, name, message, cause=_file_before(said, place))
+            )
         elif _HEADER.search(text):
             before = _line_before(said, place)
             place, one = _read(voice, said, place)
@@ -146,14 +156,19 @@ def _of_voice(voice: str, said: list[tuple[int, str]]) -> list[Uncaught]:
                 if chained and not one.cause and found[-1].said != one.said:
                     root = found[-1].cause or f"caused by {found[-1].said}"
                     one = replace(one, cause=root)
-                found.append(replace(one, ends=not _GOES_ON.match(before), chained=chained))
+                found.append(
+                    replace(one, ends=not _GOES_ON.match(before), chained=chained)
+                )
             continue
         place += 1
     return found
 
 
 def _file_before(said: list[tuple[int, str]], place: int) -> str:
-    files = (_FILE.match(text) for _, text in reversed(said[max(0, place - MORE_LINES) : place]))
+    files = (
+        _FILE.match(text)
+        for _, text in reversed(said[max(0, place - MORE_LINES) : place])
+    )
     return next((f"{file[1]}, line {file[2]}" for file in files if file), "")
 
 
@@ -162,9 +177,14 @@ def _line_before(said: list[tuple[int, str]], place: int) -> str:
     return next((text for text in before if text), "")
 
 
-def _read(voice: str, said: list[tuple[int, str]], place: int) -> tuple[int, Uncaught | None]:
+def _read(
+    voice: str, said: list[tuple[int, str]], place: int
+) -> tuple[int, Uncaught | None]:
     """Read a traceback from its header on; return where what follows begins, and its exception."""
-    grouped = bool(_MARGIN.match(said[place][1])) or "Exception Group Traceback" in said[place][1]
+    grouped = (
+        bool(_MARGIN.match(said[place][1]))
+        or "Exception Group Traceback" in said[place][1]
+    )
     place += 1
     while place < len(said):
         number, text = said[place]
@@ -178,7 +198,9 @@ def _read(voice: str, said: list[tuple[int, str]], place: int) -> tuple[int, Unc
         # Other processes may write into the midst of it.
         if found is None or found[1] in _LEVELS:
             continue
-        one = Uncaught(voice, number, found[1], _message(found[2] or "", said, place, grouped))
+        one = Uncaught(
+            voice, number, found[1], _message(found[2] or "", said, place, grouped)
+        )
         below = said[place][1] if place < len(said) else ""
         if one.is_ours and below.startswith(_WAY_OUT):
             one = replace(one, way_out=below.removeprefix(_WAY_OUT).strip())
@@ -203,7 +225,9 @@ def _message(first: str, said: list[tuple[int, str]], place: int, grouped: bool)
     return text
 
 
-def _of_group(group: Uncaught, said: list[tuple[int, str]], place: int) -> tuple[int, Uncaught]:
+def _of_group(
+    group: Uncaught, said: list[tuple[int, str]], place: int
+) -> tuple[int, Uncaught]:
     """Name the first exception of a group that is no group itself; what follows begins behind the margin."""
     first = ""
     while place < len(said) and _MARGIN.match(said[place][1]):

@@ -20,7 +20,8 @@ def refusal(name: str, text: str, error: BaseException) -> UsageError:
     text : str
         What it holds.
     error : BaseException
-        What a parser of YAML, JSON, TOML or Python raised, or what DVC (3.67) made of that.
+        What a parser of YAML, JSON, TOML or Python raised, or what DVC (3.67) made of
+        that.
     """
     for one in _chain(error):
         line, column, what = _place(one)
@@ -41,15 +42,26 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _place(error: Any) -> tuple[int, int, str]:
     """Return line and column, from 1 on, and what is wrong there; zeros where an error says nothing of that."""
-    if (mark := getattr(error, "problem_mark", None)) is not None:  # PyYAML, ruamel.yaml
-        what = " ".join(str(error.problem or "is not YAML").split("with value")[0].split())
+    if (
+        mark := getattr(error, "problem_mark", None)
+    ) is not None:  # PyYAML, ruamel.yaml
+        what = " ".join(
+            str(error.problem or "is not YAML").split("with value")[0].split()
+        )
         return mark.line + 1, mark.column + 1, _twice(what)
     if isinstance(error, SyntaxError):
         return error.lineno or 0, error.offset or 1, error.msg
     line, column = getattr(error, "lineno", 0), getattr(error, "colno", 1)  # json
-    line, column = getattr(error, "line", line), getattr(error, "col", column)  # tomlkit, which counts columns from 0
+    line, column = (
+        getattr(error, "line", line),
+        getattr(error, "col", column),
+    )  # tomlkit, which counts columns from 0
     if isinstance(line, int) and isinstance(column, int) and line > 0:
-        return line, max(1, column), str(getattr(error, "msg", error)).partition(" at line ")[0]
+        return (
+            line,
+            max(1, column),
+            str(getattr(error, "msg", error)).partition(" at line ")[0],
+        )
     return 0, 0, ""
 
 

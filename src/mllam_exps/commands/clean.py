@@ -20,48 +20,99 @@ from mllam_exps.views.context import Here
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def clean(names: list[str], *, failed: bool, older_than: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+def clean(
+    names: list[str],
+    *,
+    failed: bool,
+    older_than: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
     """List, ask and delete; names may be patterns with ``*``."""
     here = Here.open()
-    named = {e.identity: e for name in names for e in here.matching(name) or [here.submitted(name)]}
+    named = {
+        e.identity: e
+        for name in names
+        for e in here.matching(name) or [here.submitted(name)]
+    }
     seconds = _seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
 
     def candidates() -> list[Candidate]:
-        # By name, if it was not said by its identity: who names it means those before it that had the name, too.
-        chosen = [identity if identity in names else e.name for identity, e in named.items()]
-        return list(cleaning.candidates(here.store, origin, chosen, failed=failed, older_than=seconds))
+        # By name, if it was not said by its identity: who names it means those before
+        # it that had the name, too.
+        chosen = [
+            identity if identity in names else e.name for identity, e in named.items()
+        ]
+        return list(
+            cleaning.candidates(
+                here.store, origin, chosen, failed=failed, older_than=seconds
+            )
+        )
 
     found = candidates()
     if as_json:
-        print(json.dumps([{"what": c.what, "why": c.why, "bytes": c.size, "path": str(c.directory)} for c in found]))
+        print(
+            json.dumps(
+                [
+                    {
+                        "what": c.what,
+                        "why": c.why,
+                        "bytes": c.size,
+                        "path": str(c.directory),
+                    }
+                    for c in found
+                ]
+            )
+        )
     elif not found:
-        in_use = [] if failed else [e.name for e in named.values() if e.origin == origin and _is_in_use(e)]
-        say(_told_in_use(in_use) if in_use else "nothing to clean: what is there is needed, or younger")
+        in_use = (
+            []
+            if failed
+            else [
+                e.name for e in named.values() if e.origin == origin and _is_in_use(e)
+            ]
+        )
+        say(
+            _told_in_use(in_use)
+            if in_use
+            else "nothing to clean: what is there is needed, or younger"
+        )
     else:
         _print_table(found)
     if dry_run and not as_json and found:
-        say(f"{_amount(sum(c.size for c in found))} would become free; nothing was deleted (--dry-run)")
+        say(
+            f"{_amount(sum(c.size for c in found))} would become free; nothing was deleted (--dry-run)"
+        )
     if dry_run or not found:
         return
     if not yes and not _confirmed(found):
         say("nothing was deleted")
         return
-    # Submissions hold this lock: none comes to need a run between the look and the deletion.
+    # Submissions hold this lock: none comes to need a run between the look and the
+    # deletion.
     with lock(here.store, "dispatch", wait=True):
         still = {one.directory for one in candidates()}
-        deleted = [one for one in found if one.directory in still and cleaning.delete(one)]
+        deleted = [
+            one for one in found if one.directory in still and cleaning.delete(one)
+        ]
     for one in found:
         if one not in deleted:
             warn(f"{one.what} is needed again, and stays")
     print(
-        f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}", file=sys.stderr if as_json else sys.stdout
+        f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}",
+        file=sys.stderr if as_json else sys.stdout,
     )
     here.dispatch()  # others found the lock taken meanwhile, and left to us what waits
 
 
 def _is_in_use(experiment: Experiment) -> bool:
-    return experiment.is_mine and assess(experiment.saving).state is RunState.DONE and cleaning.is_in_git(experiment)
+    return (
+        experiment.is_mine
+        and assess(experiment.saving).state is RunState.DONE
+        and cleaning.is_in_git(experiment)
+    )
 
 
 def _told_in_use(names: list[str]) -> str:
@@ -71,8 +122,12 @@ def _told_in_use(names: list[str]) -> str:
 
 def _confirmed(found: list[Candidate]) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here", next="mllam-exps clean --yes, or --dry-run")
-    answer = input(f"Delete these {len(found)}, {_amount(sum(c.size for c in found))}? [y/N] ")
+        raise UsageError(
+            "nobody can be asked here", next="mllam-exps clean --yes, or --dry-run"
+        )
+    answer = input(
+        f"Delete these {len(found)}, {_amount(sum(c.size for c in found))}? [y/N] "
+    )
     return answer.strip().lower() in {"y", "yes"}
 
 
@@ -86,7 +141,9 @@ def _print_table(found: list[Candidate]) -> None:
     table.add_column("age", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     for one in found:
-        table.add_row(Text(one.what), Text(one.why), duration(one.age), _amount(one.size))
+        table.add_row(
+            Text(one.what), Text(one.why), duration(one.age), _amount(one.size)
+        )
     terminal.console().print(table)
 
 

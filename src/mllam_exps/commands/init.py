@@ -18,13 +18,37 @@ ROOT_EXAMPLE = "north-atlantic-2025"
 
 _PACKAGED = Path(__file__).parent / "_examples"
 _CHECKOUT = Path(__file__).parents[2]
-# The files of the root example, as pyproject.toml's force-include lays them out in a wheel.
-_ROOT_FILES = ("dvc.yaml", "params.yaml", "data/*.yaml", "machines/*.yaml", "machines/schema.json")
+# The files of the root example, as pyproject.toml's force-include lays them out in a
+# wheel.
+_ROOT_FILES = (
+    "dvc.yaml",
+    "params.yaml",
+    "data/*.yaml",
+    "machines/*.yaml",
+    "machines/schema.json",
+)
 _SCHEMA = Path("machines/schema.json")
 # Never copied, even where an example has been run in place.
 _UNWANTED = frozenset(
-    {"__pycache__", ".git", ".dvc", ".dvcignore", ".gitignore", "dvc.lock", "version.mllam.txt", "logs"}
-    | {"saved_models", "evaluation", "metrics", "plots", "mlruns", "mlartifacts", "mlflow.db"}
+    {
+        "__pycache__",
+        ".git",
+        ".dvc",
+        ".dvcignore",
+        ".gitignore",
+        "dvc.lock",
+        "version.mllam.txt",
+        "logs",
+    }
+    | {
+        "saved_models",
+        "evaluation",
+        "metrics",
+        "plots",
+        "mlruns",
+        "mlartifacts",
+        "mlflow.db",
+    }
 )
 
 _GITIGNORE = """\
@@ -52,7 +76,8 @@ $ dvc exp show               # compare experiments
 A cluster is a file: copy `machines/slurm.yaml` to `machines/<cluster>.yaml` and fill it in.
 """
 
-# .dvc/config. For one user; a cache that a team shares wants `shared = group` and `type = symlink`.
+# .dvc/config. For one user; a cache that a team shares wants `shared = group` and `type
+# = symlink`.
 _DVC_CONFIG = """\
 [core]
     # New dvc.lock and .gitignore files go into git by themselves: no experiment is saved without them.
@@ -70,7 +95,11 @@ _DVC_CONFIG = """\
 def examples() -> dict[str, Path]:
     """Return the examples that can be started from, by name: the folder that holds each one's files."""
     if _PACKAGED.is_dir():
-        return {path.name: path for path in sorted(_PACKAGED.iterdir()) if (path / "dvc.yaml").is_file()}
+        return {
+            path.name: path
+            for path in sorted(_PACKAGED.iterdir())
+            if (path / "dvc.yaml").is_file()
+        }
     found = {ROOT_EXAMPLE: _CHECKOUT} if (_CHECKOUT / "dvc.yaml").is_file() else {}
     others = sorted((_CHECKOUT / "examples").glob("*/dvc.yaml"))
     return found | {path.parent.name: path.parent for path in others}
@@ -106,7 +135,8 @@ def _below(folder: Path) -> Iterator[Path]:
         if path.name in _UNWANTED:
             continue
         if path.is_dir():
-            # What the pipeline makes: data/datastore.zarr, data/graph. A source has no sibling of that kind.
+            # What the pipeline makes: data/datastore.zarr, data/graph. A source has no
+            # sibling of that kind.
             if path.parent.name == "data" and path.name in {"datastore.zarr", "graph"}:
                 continue
             yield from _below(path)
@@ -117,8 +147,8 @@ def _below(folder: Path) -> Iterator[Path]:
 def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
     """Start an experiment repository.
 
-    Copies the example, makes a git and a DVC repository of the folder, and commits. If any of it fails, the
-    folder is left as it was found.
+    Copies the example, makes a git and a DVC repository of the folder, and commits. If
+    any of it fails, the folder is left as it was found.
 
     Parameters
     ----------
@@ -135,7 +165,8 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
     Raises
     ------
     UsageError
-        If the folder is not empty, there is no such example, or git doesn't know who commits.
+        If the folder is not empty, there is no such example, or git doesn't know who
+        commits.
     """
     placed = files(example)
     directory = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow a link given on purpose
@@ -151,7 +182,14 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
         (directory / ".dvc" / "config").write_text(_DVC_CONFIG, encoding="utf-8")
         _ignore_outputs(directory)
         _add(directory)
-        _call(directory, "git", "commit", "--quiet", "-m", f"Start from mllam-exps' example {example}")
+        _call(
+            directory,
+            "git",
+            "commit",
+            "--quiet",
+            "-m",
+            f"Start from mllam-exps' example {example}",
+        )
     return directory
 
 
@@ -159,22 +197,44 @@ def _refuse_what_is_there(directory: Path) -> None:
     if directory.is_symlink() and not directory.exists():
         raise UsageError("is a link that leads nowhere", where=str(directory))
     if directory.exists() and not directory.is_dir():
-        raise UsageError("is a file", where=str(directory), next="name a folder that is absent or empty")
-    inside = {path.name for path in directory.iterdir()} if directory.exists() else set()
+        raise UsageError(
+            "is a file",
+            where=str(directory),
+            next="name a folder that is absent or empty",
+        )
+    inside = (
+        {path.name for path in directory.iterdir()} if directory.exists() else set()
+    )
     if extra := sorted(inside - {".git"}):
         shown = ", ".join(extra[:3]) + (" …" if len(extra) > 3 else "")
         way_out = "name a folder that is absent or empty"
-        raise UsageError("is not empty", where=str(directory), why=f"it holds {shown}", next=way_out)
-    if ".git" in inside and _run(directory, "git", "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:
-        raise UsageError("has commits already", where=str(directory), next="name a folder without a history")
+        raise UsageError(
+            "is not empty", where=str(directory), why=f"it holds {shown}", next=way_out
+        )
+    if (
+        ".git" in inside
+        and _run(
+            directory, "git", "rev-parse", "--verify", "--quiet", "HEAD"
+        ).returncode
+        == 0
+    ):
+        raise UsageError(
+            "has commits already",
+            where=str(directory),
+            next="name a folder without a history",
+        )
 
 
 def _refuse_nobody(folder: Path) -> None:
     """Refuse to start where git doesn't know whose commit it would be."""
     try:
-        # By itself git would make a name up from the user's and the host's, and sign experiments with it.
+        # By itself git would make a name up from the user's and the host's, and sign
+        # experiments with it.
         ident = ("-c", "user.useConfigOnly=true", "var")
-        done = [_run(folder, "git", *ident, f"GIT_{who}_IDENT") for who in ("AUTHOR", "COMMITTER")]
+        done = [
+            _run(folder, "git", *ident, f"GIT_{who}_IDENT")
+            for who in ("AUTHOR", "COMMITTER")
+        ]
     except FileNotFoundError:
         raise UsageError("git is not installed", next="install git") from None
     if any(one.returncode for one in done):
@@ -196,7 +256,16 @@ def _undone_on_failure(directory: Path) -> Iterator[None]:
     except BaseException as error:
         for path in directory.iterdir() if directory.is_dir() else ():
             if path.name == ".git" and had_git:
-                _run(directory, "git", "rm", "-r", "--cached", "--quiet", "--ignore-unmatch", ".")
+                _run(
+                    directory,
+                    "git",
+                    "rm",
+                    "-r",
+                    "--cached",
+                    "--quiet",
+                    "--ignore-unmatch",
+                    ".",
+                )
             elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -206,7 +275,9 @@ def _undone_on_failure(directory: Path) -> Iterator[None]:
                 path.rmdir()
         if isinstance(error, OSError):
             where = str(error.filename or directory)
-            raise UsageError("can't be written", where=where, why=error.strerror or str(error)) from None
+            raise UsageError(
+                "can't be written", where=where, why=error.strerror or str(error)
+            ) from None
         raise
 
 
@@ -230,15 +301,19 @@ def _write(directory: Path, name: str, example: str) -> None:
 def _ignore_outputs(directory: Path) -> None:
     """Let git ignore what DVC will keep, as DVC itself writes it.
 
-    DVC (3.67) writes these lines at the end of an experiment, and not where a stage fails: the `git add --all` after
-    that would commit a dataset.
+    DVC (3.67) writes these lines at the end of an experiment, and not where a stage
+    fails: the `git add --all` after that would commit a dataset.
     """
     import yaml
 
-    stages = yaml.safe_load((directory / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load((directory / "dvc.yaml").read_text(encoding="utf-8"))[
+        "stages"
+    ]
     for stage in stages.values():
         for out in [*stage.get("outs", []), *stage.get("plots", [])]:
-            path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            path, options = (
+                next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            )
             if (options or {}).get("cache", True):
                 place = directory / path
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -250,14 +325,26 @@ def _add(directory: Path) -> None:
     """Put everything into git that is here now, whatever the user's own rules ignore (``*.nc``, ``*.zarr``, say)."""
     every = ("--cached", "--others", "--exclude-per-directory=.gitignore")
     listed = _run(directory, "git", "ls-files", *every, "-z").stdout
-    _call(directory, "git", "add", "--all", "--force", "--", *filter(None, listed.split("\0")))
+    _call(
+        directory,
+        "git",
+        "add",
+        "--all",
+        "--force",
+        "--",
+        *filter(None, listed.split("\0")),
+    )
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     # GIT_DIR and its like, as set inside a hook, would send git to another repository.
     kept = ("GIT_AUTHOR", "GIT_COMMITTER", "GIT_CONFIG")
     environ = child_environment(os.environ)
-    environ = {k: v for k, v in environ.items() if not k.startswith("GIT_") or k.startswith(kept)}
+    environ = {
+        k: v
+        for k, v in environ.items()
+        if not k.startswith("GIT_") or k.startswith(kept)
+    }
     return subprocess.run(
         command,
         cwd=folder,
@@ -272,7 +359,13 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def _call(folder: Path, *command: str) -> None:
     done = _run(folder, *command)
     if done.returncode:
-        shown = " ".join("dvc" if word == sys.executable else word for word in command if word not in {"-m"})
+        shown = " ".join(
+            "dvc" if word == sys.executable else word
+            for word in command
+            if word not in {"-m"}
+        )
         shown = shown.replace("dvc dvc", "dvc")
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise UsageError(f"`{shown}` failed", where=str(folder), why=said[-1] if said else "")
+        raise UsageError(
+            f"`{shown}` failed", where=str(folder), why=said[-1] if said else ""
+        )

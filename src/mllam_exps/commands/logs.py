@@ -20,13 +20,16 @@ from mllam_exps.views.context import Here
 POLL_SECONDS = 0.5
 
 
-def show(name: str, stage: str | None, *, follow: bool, number: int | None, lines: int | None) -> None:
+def show(
+    name: str, stage: str | None, *, follow: bool, number: int | None, lines: int | None
+) -> None:
     """Print a log, from its beginning or its last `lines`, and go on with it if asked to `follow`.
 
     Parameters
     ----------
     name : str
-        A submitted experiment; or a stage of this workspace, or the beginning of a run key.
+        A submitted experiment; or a stage of this workspace, or the beginning of a run
+        key.
     stage : str, optional
         Which of the experiment's stages; else the one that is worth looking at.
     """
@@ -54,7 +57,11 @@ def _follow_all(experiment: Experiment, lines: int | None) -> None:
         living = assess(experiment.saving).state.living
         run = _run(experiment, None)
         attempt = run.last_attempt()
-        if attempt is not None and _has_printed(attempt) and attempt.directory not in shown:
+        if (
+            attempt is not None
+            and _has_printed(attempt)
+            and attempt.directory not in shown
+        ):
             shown.add(attempt.directory)
             _show(run, follow=True, number=None, lines=lines)
         elif not living:
@@ -71,7 +78,8 @@ def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> N
         say("\n".join(reasons.tail(attempt.log, lines)))
         position = attempt.log.lstat().st_size
     while True:
-        # Asked before reading: what is written between the two is read in the next round, or was the last there is.
+        # Asked before reading: what is written between the two is read in the next
+        # round, or was the last there is.
         living = follow and assess(run).state.living
         position = _print_from(attempt, position)
         if not living:
@@ -80,7 +88,9 @@ def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> N
 
 
 def _run(experiment: Experiment, stage: str | None) -> Run:
-    return _worth_looking_at(experiment.name, experiment.runs | {SAVE: experiment.saving}, stage)
+    return _worth_looking_at(
+        experiment.name, experiment.runs | {SAVE: experiment.saving}, stage
+    )
 
 
 def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run:
@@ -91,10 +101,19 @@ def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run
             raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
         return runs[stage]
     states = {name: assess(run).state for name, run in runs.items()}
-    for wanted in (RunState.RUNNING, RunState.FAILED, RunState.LOST, RunState.CANCELLED):
+    for wanted in (
+        RunState.RUNNING,
+        RunState.FAILED,
+        RunState.LOST,
+        RunState.CANCELLED,
+    ):
         if found := [runs[name] for name, state in states.items() if state is wanted]:
             return found[0]
-    printed = [run for name, run in runs.items() if name != SAVE and any(_has_printed(a) for a in run.attempts())]
+    printed = [
+        run
+        for name, run in runs.items()
+        if name != SAVE and any(_has_printed(a) for a in run.attempts())
+    ]
     return printed[-1] if printed else next(iter(runs.values()))
 
 
@@ -102,11 +121,19 @@ def _attempt(run: Run, number: int | None) -> Attempt:
     attempts = {a.number: a for a in run.attempts() if _has_printed(a)}
     if not attempts:
         now = assess(run)
-        raise UsageError(f"nothing was printed: it is {now.state}", run.key, now.reason, "mllam-exps status")
+        raise UsageError(
+            f"nothing was printed: it is {now.state}",
+            run.key,
+            now.reason,
+            "mllam-exps status",
+        )
     if number is None:
         return attempts[max(attempts)]
     if number not in attempts:
-        raise UsageError(f"no attempt {number} at {run.key}", next=f"there are: {', '.join(map(str, attempts))}")
+        raise UsageError(
+            f"no attempt {number} at {run.key}",
+            next=f"there are: {', '.join(map(str, attempts))}",
+        )
     return attempts[number]
 
 
@@ -120,7 +147,11 @@ def _print_from(attempt: Attempt, position: int) -> int:
             file.seek(position)
             text = file.read()
     except OSError as error:
-        why = "it is a link, and may lead anywhere" if attempt.log.is_symlink() else str(error.strerror)
+        why = (
+            "it is a link, and may lead anywhere"
+            if attempt.log.is_symlink()
+            else str(error.strerror)
+        )
         raise MllamError("cannot be read", str(attempt.log), why) from error
     printed = text.decode("utf-8", "replace")
     sys.stdout.write(harmless(printed) if sys.stdout.isatty() else printed)

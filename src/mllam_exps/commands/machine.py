@@ -20,8 +20,13 @@ from mllam_exps.views.context import Here
 
 def show(name: str | None, *, script: str | None, as_json: bool) -> None:
     """Print one machine, by default the one that would be used here; or the script of one stage's job on it."""
-    # A named machine is shown even where the one that would be picked here has a broken file.
-    machine = Here.open().machine if name is None else machine_files.load(Workspace.here().origin, name, os.environ)
+    # A named machine is shown even where the one that would be picked here has a broken
+    # file.
+    machine = (
+        Here.open().machine
+        if name is None
+        else machine_files.load(Workspace.here().origin, name, os.environ)
+    )
     if script is not None:
         print(_script(machine, script), end="")
         return
@@ -30,14 +35,20 @@ def show(name: str | None, *, script: str | None, as_json: bool) -> None:
         return
 
     terminal.console().print(machine_show.as_table(machine))
-    print("\nmllam-exps machine show --script STAGE prints what would be submitted for a stage")
+    print(
+        "\nmllam-exps machine show --script STAGE prints what would be submitted for a stage"
+    )
 
 
 def _script(machine: Machine, stage: str) -> str:
     workspace = Workspace.here()
     own = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
-    if (known := stages.all_names() | set(own)).isdisjoint({stage, stage.partition("@")[0]}):
-        raise UsageError(f"no stage {stage!r}", why=f"there are {', '.join(sorted(known))}")
+    if (known := stages.all_names() | set(own)).isdisjoint(
+        {stage, stage.partition("@")[0]}
+    ):
+        raise UsageError(
+            f"no stage {stage!r}", why=f"there are {', '.join(sorted(known))}"
+        )
     job = job_request.example(workspace, machine, params.load(workspace.root), stage)
     return schedulers.get(machine.scheduler, workspace.origin).script(job)
 
@@ -48,11 +59,15 @@ def show_all() -> None:
     names = machine_files.names(root)
     used = ""
     try:
-        # No machine is read in full: who is told to look here may have a broken file, or a wrong name.
+        # No machine is read in full: who is told to look here may have a broken file,
+        # or a wrong name.
         used = machine_files.picked(root, os.environ, socket.gethostname())
     except MllamError as error:
         print(f"note: {error}", file=sys.stderr)
     for name in names:
         print(f"{'*' if name == used else ' '} {name}")
     if used and used not in names:
-        print(f"note: MLLAM_MACHINE is {used}, which is none of them: unset it, or set another", file=sys.stderr)
+        print(
+            f"note: MLLAM_MACHINE is {used}, which is none of them: unset it, or set another",
+            file=sys.stderr,
+        )

@@ -43,7 +43,9 @@ def retry(names: list[str], *, failed: bool) -> None:
         _refuse(experiment)
     for experiment in wanted:
         if changed := changed_since(experiment):
-            told = ", ".join([*changed[:NAMED], "…"] if len(changed) > NAMED else changed)
+            told = ", ".join(
+                [*changed[:NAMED], "…"] if len(changed) > NAMED else changed
+            )
             warn(
                 f"note: {experiment.name} goes on with the files as they were when it was submitted; changed since:"
                 f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now"
@@ -64,19 +66,30 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
         If there is none.
     """
     if not (names or failed):
-        raise UsageError("no experiment is named", next="mllam-exps retry EXP, or --failed")
+        raise UsageError(
+            "no experiment is named", next="mllam-exps retry EXP, or --failed"
+        )
     if names:
-        # Patterns overlap, and each reads the store anew: what is the same is not equal.
-        named = (e for name in names for e in here.matching(name) or [here.submitted(name)])
+        # Patterns overlap, and each reads the store anew: what is the same is not
+        # equal.
+        named = (
+            e for name in names for e in here.matching(name) or [here.submitted(name)]
+        )
         found = list({e.identity: e for e in named}.values())
     else:
-        found = [e for e in experiments.of_store(here.store) if e.origin == str(here.workspace.origin)]
+        found = [
+            e
+            for e in experiments.of_store(here.store)
+            if e.origin == str(here.workspace.origin)
+        ]
     if not failed:
         return found
     wanted = [e for e in found if e.is_mine and _has_failed(e)]
     if not wanted:
         what = "none of these has failed" if names else "no experiment has failed"
-        raise MllamError(f"{what}: there is nothing to retry", " ".join(names), exit=Exit.OK)
+        raise MllamError(
+            f"{what}: there is nothing to retry", " ".join(names), exit=Exit.OK
+        )
     return wanted
 
 
@@ -86,16 +99,21 @@ def _has_failed(experiment: Experiment) -> bool:
     if saving.state in {RunState.DONE, RunState.CANCELLED}:
         return False
     stages = [assess(run) for run in experiment.runs.values()]
-    return any(now.hopeless or now.state in {RunState.FAILED, RunState.LOST} for now in [saving, *stages])
+    return any(
+        now.hopeless or now.state in {RunState.FAILED, RunState.LOST}
+        for now in [saving, *stages]
+    )
 
 
 def changed_since(experiment: Experiment) -> list[str]:
     """Return the tracked files of the repository that differ from what was frozen, seen from the DVC repository.
 
-    What the stages make is none of them, nor are machine files, which are read where the repository is.
+    What the stages make is none of them, nor are machine files, which are read where
+    the repository is.
     """
     experiment.check_ours()
-    # The clone's index is what was frozen, without `-S`. It knows the repository's files by times, sizes and inodes.
+    # The clone's index is what was frozen, without `-S`. It knows the repository's
+    # files by times, sizes and inodes.
     repository = Path(experiment.repository)
     try:
         here = Elsewhere.of(repository, repository, experiment.clone / ".git" / "index")
@@ -104,22 +122,40 @@ def changed_since(experiment: Experiment) -> list[str]:
         return []  # where the repository is gone, nobody has mended anything in it
     made: set[str] = set()
     with contextlib.suppress(MllamError):
-        made = {path for stage in lockfile.read(experiment.clone).stages.values() for path in stage.made}
-    files = [os.path.relpath(file, experiment.prefix or ".") for file in modified.split("\0") if file]
+        made = {
+            path
+            for stage in lockfile.read(experiment.clone).stages.values()
+            for path in stage.made
+        }
+    files = [
+        os.path.relpath(file, experiment.prefix or ".")
+        for file in modified.split("\0")
+        if file
+    ]
     left_out = {lockfile.FILE, machine_files.FOLDER, *made}
-    return [file for file in files if not left_out & {file, *map(str, Path(file).parents)}]
+    return [
+        file for file in files if not left_out & {file, *map(str, Path(file).parents)}
+    ]
 
 
 def _refuse(experiment: Experiment) -> None:
     """Refuse what cannot be gone on with, before anything is submitted."""
     if not experiment.is_mine:
         way_out = f"submit the same yourself, what is done is shared: {shlex.join(experiment.command)}"
-        raise UsageError("is not yours", experiment.name, f"{experiment.user} submitted it", way_out)
+        raise UsageError(
+            "is not yours", experiment.name, f"{experiment.user} submitted it", way_out
+        )
     if assess(experiment.saving).state is RunState.DONE:
-        if lacking := [stage for stage, run in experiment.runs.items() if run.result is None]:
+        if lacking := [
+            stage for stage, run in experiment.runs.items() if run.result is None
+        ]:
             what = f"is saved, and its result of {lacking[0]} was damaged since, and set aside"
-            raise UsageError(what, experiment.name, next=APPLIED.format(first=experiment.name))
-        raise UsageError("is done", experiment.name, next=f"dvc exp apply {experiment.name}")
+            raise UsageError(
+                what, experiment.name, next=APPLIED.format(first=experiment.name)
+            )
+        raise UsageError(
+            "is done", experiment.name, next=f"dvc exp apply {experiment.name}"
+        )
     machine = job_chain.machine_of(experiment)
     checks.check_environment(machine, job_chain.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
@@ -130,13 +166,16 @@ def _refuse(experiment: Experiment) -> None:
     try:
         saving.refuse_what_dvc_made_from_another(experiment, experiment.holds)
     except MllamError as error:
-        raise UsageError("cannot go on", experiment.name, error.what, experiment.again) from error
+        raise UsageError(
+            "cannot go on", experiment.name, error.what, experiment.again
+        ) from error
 
 
 def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
     machine = job_chain.machine_of(experiment)
     scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
-    # Each repository has machine files of its own: two of them may call different machines by one name.
+    # Each repository has machine files of its own: two of them may call different
+    # machines by one name.
     place = experiment.origin, machine.name
     mine = Chain(experiment, machine, rooms.setdefault(place, Room(machine, scheduler)))
     try:
@@ -144,14 +183,26 @@ def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
         mine.follow(standing)
     except MllamError as error:
         return str(error)
-    if never := next(((stage, now) for stage, now in standing.states.items() if now.hopeless), None):
+    if never := next(
+        ((stage, now) for stage, now in standing.states.items() if now.hopeless), None
+    ):
         stage, now = never
         again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
         return f"{stage} is {now.state}: {now.reason}\n  → {again}"
     waits = f"waits in the run store: {standing.waits}" if standing.waits else ""
     if standing.started:
-        return f"{', '.join(standing.started)} submitted" + (f"; the rest {waits}" if waits else "")
+        return f"{', '.join(standing.started)} submitted" + (
+            f"; the rest {waits}" if waits else ""
+        )
     if waits or standing.done:
         return waits or "its results are there, and are being saved"
-    living = [f"{stage} is {now.state}" for stage, now in standing.states.items() if now.state.living]
-    return f"{', '.join(living)}: there is nothing to retry" if living else "it is gone on with as soon as it can be"
+    living = [
+        f"{stage} is {now.state}"
+        for stage, now in standing.states.items()
+        if now.state.living
+    ]
+    return (
+        f"{', '.join(living)}: there is nothing to retry"
+        if living
+        else "it is gone on with as soon as it can be"
+    )

@@ -53,7 +53,9 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     checks.check_projection(workspace, machine)
     for note in checks.check_jobs(workspace, machine):
         warn(f"note: {note}")
-    warn(f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked")
+    warn(
+        f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked"
+    )
     dvc = caller()
     if dvc is not None and workspace.root == workspace.origin:
         for line in leftovers(workspace.root, since=dvc.started):
@@ -72,28 +74,54 @@ def mllam_version(workspace: Workspace, machine: Machine) -> None:
     (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
 
 
-def _run_in_store(stage: str, workspace: Workspace, machine: Machine, *, force: bool, take_over: bool) -> None:
+def _run_in_store(
+    stage: str, workspace: Workspace, machine: Machine, *, force: bool, take_over: bool
+) -> None:
     from mllam_exps import stages
     from mllam_exps.attempts.driver import Driver
     from mllam_exps.dvc.index import is_ours
 
     pipeline, store = open_pipeline(workspace, machine)
-    if not is_ours(pipeline.dvc_stage(stage)) and stage.partition("@")[0] not in stages.all_names():
-        what = f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
+    if (
+        not is_ours(pipeline.dvc_stage(stage))
+        and stage.partition("@")[0] not in stages.all_names()
+    ):
+        what = (
+            f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
+        )
         quoted = shlex.quote(stage)
-        raise UsageError(what, "dvc.yaml", next=f"dvc repro {quoted}, or mllam-exps submit {quoted}")
+        raise UsageError(
+            what, "dvc.yaml", next=f"dvc repro {quoted}, or mllam-exps submit {quoted}"
+        )
     stages.get(stage)
     checks.check_versions_file(workspace.root, pipeline.versions(), stage)
-    if force and (names := [e.name for e in experiments.waiting_for(store.run(pipeline.definition(stage).key))]):
+    if force and (
+        names := [
+            e.name
+            for e in experiments.waiting_for(store.run(pipeline.definition(stage).key))
+        ]
+    ):
         why = f"experiments at work need what it made: {', '.join(names)}"
-        raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {names[0]}")
+        raise UsageError(
+            "cannot be made again now",
+            "--force",
+            why,
+            f"wait, or mllam-exps cancel {names[0]}",
+        )
     if force:
         store.run(pipeline.definition(stage).key).set_aside()
-    if stage == "prepare_dataset" and store.run(pipeline.definition(stage).key).result is None:
-        for note in checks.check_sources(workspace, machine, pipeline.definition(stage).inputs):
+    if (
+        stage == "prepare_dataset"
+        and store.run(pipeline.definition(stage).key).result is None
+    ):
+        for note in checks.check_sources(
+            workspace, machine, pipeline.definition(stage).inputs
+        ):
             warn(f"note: {note}")
     backlog.dispatch(store)
-    driver = Driver(workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by)
+    driver = Driver(
+        workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by
+    )
     driver.drive(stage)
 
 

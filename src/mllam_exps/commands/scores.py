@@ -29,13 +29,28 @@ def show(*, as_json: bool) -> None:
     """
     root = Workspace.here().root
     if not (root / SCORES).exists():
-        raise UsageError("there are no scores here yet", where=SCORES, next="dvc exp run, or dvc exp apply EXP")
+        raise UsageError(
+            "there are no scores here yet",
+            where=SCORES,
+            next="dvc exp run, or dvc exp apply EXP",
+        )
     if not (root / RESULTS).exists():
-        print(f"note: these scores came with git; the {RESULTS}/ that they are of is not here (yet)", file=sys.stderr)
+        print(
+            f"note: these scores came with git; the {RESULTS}/ that they are of is not here (yet)",
+            file=sys.stderr,
+        )
     pictures = [str(picture.relative_to(root)) for picture in _pictures(root)]
     if as_json:
-        found = [asdict(score) | {"gain": score.gain} for score in scores.read_csv(root / SCORES)]
-        print(json.dumps({"scores": found, "training": _training(root), "pictures": pictures}, indent=1))
+        found = [
+            asdict(score) | {"gain": score.gain}
+            for score in scores.read_csv(root / SCORES)
+        ]
+        print(
+            json.dumps(
+                {"scores": found, "training": _training(root), "pictures": pictures},
+                indent=1,
+            )
+        )
         return
 
     console = terminal.console()
@@ -86,5 +101,11 @@ def _table(root: Path) -> Table:
         previous = score.variable
         style = "green" if score.gain > 0 else "red"
         gain = f"[{style}]{100 * score.gain:+.1f} %[/{style}]"
-        drawn.add_row(name, f"{score.lead_hours:g} h", f"{score.rmse:.4g}", f"{score.persistence_rmse:.4g}", gain)
+        drawn.add_row(
+            name,
+            f"{score.lead_hours:g} h",
+            f"{score.rmse:.4g}",
+            f"{score.persistence_rmse:.4g}",
+            gain,
+        )
     return drawn

@@ -35,9 +35,19 @@ def show(name: str, *, as_json: bool) -> None:
     here.dispatch()
     commit = saved.commit_of(here.workspace.origin, name)
     if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
-        row = Row(name, {stage: Cell(run, assess(run)) for stage, run in runs.items()}, commit=commit)
-        record = {"name": name, "state": str(row.state), "commit": commit or None} | _of_runs(row)
-        lines: Iterator[str] = itertools.chain(_of_dvc(name, commit), _results(row, record))
+        row = Row(
+            name,
+            {stage: Cell(run, assess(run)) for stage, run in runs.items()},
+            commit=commit,
+        )
+        record = {
+            "name": name,
+            "state": str(row.state),
+            "commit": commit or None,
+        } | _of_runs(row)
+        lines: Iterator[str] = itertools.chain(
+            _of_dvc(name, commit), _results(row, record)
+        )
     else:
         row = of_experiment(here.submitted(name))
         record = to_record(row)
@@ -64,7 +74,9 @@ def _of_runs(row: Row) -> dict[str, Any]:
     return {
         "stages": [cell.to_record() for cell in row.cells.values()],
         "metrics": _metrics(runs),
-        "checkpoints": [str(path) for run in runs.values() for path in _checkpoints(run)],
+        "checkpoints": [
+            str(path) for run in runs.values() for path in _checkpoints(run)
+        ],
     }
 
 
@@ -78,7 +90,8 @@ def to_record(row: Row) -> dict[str, Any]:
     return {
         "name": experiment.name,
         "state": str(row.state),
-        "reason": saving.now.reason or ("" if saving.now.state.settled else experiment.waits),
+        "reason": saving.now.reason
+        or ("" if saving.now.state.settled else experiment.waits),
         "commit": result.get("commit"),
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
@@ -103,7 +116,10 @@ def _metrics(runs: dict[str, Run]) -> dict[str, Any]:
         if run.result is None:
             continue
         if damaged := next(damage(run), None):
-            print(f"note: {damaged.path} {damaged.what}: its scores are not shown; mllam-exps verify", file=sys.stderr)
+            print(
+                f"note: {damaged.path} {damaged.what}: its scores are not shown; mllam-exps verify",
+                file=sys.stderr,
+            )
             continue
         made = result_attempt(run).outputs
         for path, kind in ((run.definition or {}).get("outputs") or {}).items():
@@ -131,14 +147,21 @@ def _tracking(experiment: Experiment) -> dict[str, Any]:
     with contextlib.suppress(MllamError):  # its machine file may be gone
         given = given | environment.variables(machine_of(experiment))
     uri = tracking.environment(Path(experiment.origin), given)[tracking.URI]
-    return {"uri": tracking.public(uri), "filter": [f"tags.run_key = '{step.key}'" for step in experiment.steps]}
+    return {
+        "uri": tracking.public(uri),
+        "filter": [f"tags.run_key = '{step.key}'" for step in experiment.steps],
+    }
 
 
 def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
     state, reason = str(row.state), record["reason"].partition("\n")[0]
     if row.state is RunState.NEW:
         state = "waits"
-    told = f"{state}: {reason}" if reason and not reason.startswith(state) else reason or state
+    told = (
+        f"{state}: {reason}"
+        if reason and not reason.startswith(state)
+        else reason or state
+    )
     yield f"experiment  {record['name']}  ({told})"
     if record["commit"]:
         yield f"saved as    {record['commit'][:7]}: dvc exp apply {record['name']}"
@@ -166,7 +189,9 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
             yield f"{step.stage:11} {row.word(step.stage)}: DVC had its result when it was submitted"
     for stage in record["stages"]:
         cell = row.cells.get(stage["stage"], row.saving)
-        yield _stage_line(stage, cell.word(over=row.over) if cell else str(stage["state"]))
+        yield _stage_line(
+            stage, cell.word(over=row.over) if cell else str(stage["state"])
+        )
     for path, values in record["metrics"].items():
         for key, value in _flat(values):
             told = f"{value:.6g}" if isinstance(value, float) else value
@@ -183,7 +208,11 @@ def _stage_line(stage: dict[str, Any], word: str) -> str:
     parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
     if stage["elapsed"] is not None:
         parts.append(duration(stage["elapsed"]))
-    told = f": {stage['reason']}" if stage["reason"] and stage["state"] != "running" else ""
+    told = (
+        f": {stage['reason']}"
+        if stage["reason"] and stage["state"] != "running"
+        else ""
+    )
     log = f"\n            log {stage['log']}" if stage["log"] else ""
     return f"{name:11} {', '.join(parts)}{told}{log}"
 

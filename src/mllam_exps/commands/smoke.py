@@ -1,7 +1,8 @@
 """``mllam-exps smoke``: the whole pipeline on one batch and one epoch, before a long job.
 
-Dataset and graph are made as for the experiment itself, under its own run keys: what they cost is not spent twice.
-Training and evaluation are shortened, under keys of their own. Nothing is published; DVC and the workspace see nothing.
+Dataset and graph are made as for the experiment itself, under its own run keys: what
+they cost is not spent twice. Training and evaluation are shortened, under keys of their
+own. Nothing is published; DVC and the workspace see nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def smoke() -> None:
     machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
     checks.check_environment(machine, workspace.origin)
     checks.check_parameters(workspace, machine)
-    # The lock may describe another state of the files: every input is what its stage makes of them as they are now.
+    # The lock may describe another state of the files: every input is what its stage
+    # makes of them as they are now.
     pipeline, store = open_pipeline(workspace, machine, as_it_lies=False, smoke=True)
     driver = Driver(workspace, machine, pipeline, store, publish=False)
     programs = stages.all_names()

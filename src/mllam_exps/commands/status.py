@@ -59,7 +59,12 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     here = Here.open()
     here.dispatch()
     if as_json:
-        print(json.dumps([row.to_record() for row in _rows(here, names, everything=everything)], indent=1))
+        print(
+            json.dumps(
+                [row.to_record() for row in _rows(here, names, everything=everything)],
+                indent=1,
+            )
+        )
         return
     for line in leftovers(here.workspace.root):
         warn(f"note: {line}")
@@ -90,7 +95,11 @@ def _nothing(here: Here) -> str:
     moved = Counter(e.origin for e in elsewhere if not e.origin_is_there)
     for origin, number in moved.items():
         some = f"{number} experiment{'s' * (number > 1)} in {here.store.directory}"
-        return str(machine_files.gone(Path(origin), f"the repository of {some} has moved, or was deleted"))
+        return str(
+            machine_files.gone(
+                Path(origin), f"the repository of {some} has moved, or was deleted"
+            )
+        )
     if elsewhere:
         return f"no runs of this repository in {here.store.directory}; mllam-exps status --all lists those of others"
     return f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some"
@@ -110,14 +119,28 @@ def _tell_end(rows: list[Row]) -> None:
     """
     if stuck := [row for row in rows if row.stuck]:
         what = f"will never be done as it is: {_named([row.name for row in stuck])}"
-        raise MllamError(what, next=_STUCK.format(names=shlex.join(dict.fromkeys(row.called for row in stuck))))
-    if failed := [row for row in rows if row.over and row.state.stopped and not row.older]:
+        raise MllamError(
+            what,
+            next=_STUCK.format(
+                names=shlex.join(dict.fromkeys(row.called for row in stuck))
+            ),
+        )
+    if failed := [
+        row for row in rows if row.over and row.state.stopped and not row.older
+    ]:
         submitted = [row for row in failed if row.experiment is not None]
         states = {row.state for row in submitted}
         state = RunState.CANCELLED if RunState.CANCELLED in states else RunState.FAILED
-        ways_out = [f"mllam-exps retry {_words([row.called for row in submitted], state)}"] if submitted else []
+        ways_out = (
+            [f"mllam-exps retry {_words([row.called for row in submitted], state)}"]
+            if submitted
+            else []
+        )
         ways_out += ["dvc exp run"] if len(submitted) < len(failed) else []
-        raise MllamError(f"not done: {_named([row.name for row in failed])}", next="; ".join(ways_out))
+        raise MllamError(
+            f"not done: {_named([row.name for row in failed])}",
+            next="; ".join(ways_out),
+        )
 
 
 def _newest(rows: list[Row]) -> list[Row]:
@@ -141,8 +164,15 @@ def _unknown(here: Here, names: list[str]) -> UsageError:
     """Say what may have been meant by names that nothing is called, or that only what is left out is called."""
     everything = gather(here, [], everything=True)
     stages = {stage for row in everything for stage in row.cells}
-    if hidden := [name for name in names if name in stages or any(fnmatchcase(row.name, name) for row in everything)]:
-        return UsageError(f"{hidden[0]} is not shown here", next=f"mllam-exps status --all {shlex.join(names)}")
+    if hidden := [
+        name
+        for name in names
+        if name in stages or any(fnmatchcase(row.name, name) for row in everything)
+    ]:
+        return UsageError(
+            f"{hidden[0]} is not shown here",
+            next=f"mllam-exps status --all {shlex.join(names)}",
+        )
     return here.unknown(names[0], sorted(stages), kind="stage")
 
 
@@ -166,12 +196,19 @@ def _frame(rows: list[Row], console: Console, note: str = "") -> Group:
     from rich.console import Group
 
     last = f"{note}{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"
-    by_use = sorted(enumerate(rows), key=lambda one: (one[1].over, one[1].state is RunState.DONE, -one[0]))
+    by_use = sorted(
+        enumerate(rows),
+        key=lambda one: (one[1].over, one[1].state is RunState.DONE, -one[0]),
+    )
     most = len(rows)
     while True:
         kept = {number for number, _ in by_use[:most]}
         left_out = [_left_out(len(rows) - most)] if most < len(rows) else []
-        group = Group(*render(rows, [row for number, row in enumerate(rows) if number in kept]), *left_out, last)
+        group = Group(
+            *render(rows, [row for number, row in enumerate(rows) if number in kept]),
+            *left_out,
+            last,
+        )
         excess = len(console.render_lines(group, pad=False)) - console.height
         under_way = [row for row in rows if not row.over]
         if excess > 0 and most <= FEWEST and 0 < len(under_way) < len(rows):
@@ -181,7 +218,9 @@ def _frame(rows: list[Row], console: Console, note: str = "") -> Group:
         most = max(FEWEST, most - max(1, excess // 3))  # a row may have several lines
 
 
-def render(rows: list[Row], in_table: list[Row] | None = None) -> Iterator[RenderableType]:
+def render(
+    rows: list[Row], in_table: list[Row] | None = None
+) -> Iterator[RenderableType]:
     """Yield the tables and sentences; the first table may leave some out."""
     if rows:
         yield _table(rows if in_table is None else in_table)
@@ -196,12 +235,17 @@ def _table(rows: list[Row]) -> Table:
     from rich.text import Text
 
     stages = stages_in_order(rows)
-    generations = Counter(name for name, _ in {(r.name, r.experiment.baseline) for r in rows if r.experiment})
+    generations = Counter(
+        name
+        for name, _ in {(r.name, r.experiment.baseline) for r in rows if r.experiment}
+    )
     table = Table()
     table.add_column("experiment", overflow="fold")
     table.add_column("parameters", overflow="fold", max_width=40)
     for stage in stages:
-        table.add_column(Text(stage), overflow="fold")  # text alone would be read as rich's markup
+        table.add_column(
+            Text(stage), overflow="fold"
+        )  # text alone would be read as rich's markup
     table.add_column("saved", overflow="fold")
     for row in rows:
         changed = row.experiment.changed if row.experiment else ""
@@ -216,14 +260,18 @@ def _cell(row: Row, stage: str) -> Text:
     from rich.text import Text
 
     cell = row.cells.get(stage)
-    return Text(row.word(stage), style=COLOURS.get(cell.now.state, "") if cell else "green")
+    return Text(
+        row.word(stage), style=COLOURS.get(cell.now.state, "") if cell else "green"
+    )
 
 
 def _saved(row: Row) -> Text:
     from rich.text import Text
 
     done = row.saving is None or row.saving.now.state is RunState.DONE
-    return Text(row.saved_word, style="yellow" if row.removed else "green" if done else "")
+    return Text(
+        row.saved_word, style="yellow" if row.removed else "green" if done else ""
+    )
 
 
 def _running(rows: list[Row]) -> Table | None:
@@ -244,9 +292,18 @@ def _running(rows: list[Row]) -> Table | None:
     for cell, names in list(found.values())[:MOST_RUNNING]:
         elapsed = duration(cell.elapsed) if cell.elapsed is not None else ""
         progress = describe(cell.now)
-        told = progress.removesuffix(f" ({cell.now.reason})") if cell.node and not cell.now.silent else progress
+        told = (
+            progress.removesuffix(f" ({cell.now.reason})")
+            if cell.node and not cell.now.silent
+            else progress
+        )
         table.add_row(
-            Text(cell.run.stage), Text(_named(names)), Text(cell.job or ""), Text(cell.node or ""), elapsed, Text(told)
+            Text(cell.run.stage),
+            Text(_named(names)),
+            Text(cell.job or ""),
+            Text(cell.node or ""),
+            elapsed,
+            Text(told),
         )
     if len(found) > MOST_RUNNING:
         table.caption = f"and {len(found) - MOST_RUNNING} more"
@@ -266,7 +323,9 @@ def _sentences(rows: list[Row]) -> Iterator[Text]:
         text.append(sentence, style=COLOURS.get(state, ""))
         if way_out:
             names = [row.called for row in found]
-            typed = way_out.format(names=_words(names, state, way_out), first=shlex.quote(names[0]))
+            typed = way_out.format(
+                names=_words(names, state, way_out), first=shlex.quote(names[0])
+            )
             text.append(f"\n  → {typed}", style="default")
         yield text
 
@@ -274,7 +333,11 @@ def _sentences(rows: list[Row]) -> Iterator[Text]:
 def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
     if row.older and row.over and row.state.stopped:
         # Its name is another's now: nothing that goes on would lead to it.
-        yield row.state, f"{row.state}; {row.name} was submitted again since", "mllam-exps clean {names}"
+        yield (
+            row.state,
+            f"{row.state}; {row.name} was submitted again since",
+            "mllam-exps clean {names}",
+        )
         return
     stopped = False
     for stage, cell in row.cells.items():
@@ -286,18 +349,28 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
             again = _again(row)
             if row.saving is not None and row.saving.now.state is RunState.DONE:
                 again = APPLIED  # the result was damaged, and set aside since
-            look = f"mllam-exps logs {{first}} {stage}" if row.experiment else f"mllam-exps logs {stage}"
+            look = (
+                f"mllam-exps logs {{first}} {stage}"
+                if row.experiment
+                else f"mllam-exps logs {stage}"
+            )
             way_out = way_out.replace("{", "{{").replace("}", "}}")
             why = told if told.startswith(now.state) else f"{now.state}: {told}"
             yield now.state, f"{stage} {why}", way_out or f"{again}\n  → {look}"
         elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
-            yield now.state, f"{stage} {now.state}: {told}", "mllam-exps cancel {names}" if now.hopeless else ""
+            yield (
+                now.state,
+                f"{stage} {now.state}: {told}",
+                "mllam-exps cancel {names}" if now.hopeless else "",
+            )
         elif now.silent:
             again = "mllam-exps cancel {names}, then mllam-exps retry {names}"
             yield (
                 now.state,
                 f"{stage}: {told}",
-                again if row.experiment else f"mllam-exps cancel {stage}, then dvc exp run",
+                again
+                if row.experiment
+                else f"mllam-exps cancel {stage}, then dvc exp run",
             )
         elif now.state is RunState.NEW and told and not row.waits:
             yield now.state, f"{stage} waits: {told}", ""
@@ -307,12 +380,19 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
         return
     now = row.saving.now
     told, _, way_out = now.reason.partition("\n  → ")
-    told, way_out = told.partition("\n")[0], way_out.replace("{", "{{").replace("}", "}}")
+    told, way_out = (
+        told.partition("\n")[0],
+        way_out.replace("{", "{{").replace("}", "}}"),
+    )
     if now.state.stopped:
         what = "" if now.state is RunState.CANCELLED else "saving it "
         why = "" if told.startswith(str(now.state)) else f": {told}"
         yield now.state, f"{what}{now.state}{why}", way_out or _again(row)
-    elif now.state is RunState.NEW and told and all(c.now.state is RunState.DONE for c in row.cells.values()):
+    elif (
+        now.state is RunState.NEW
+        and told
+        and all(c.now.state is RunState.DONE for c in row.cells.values())
+    ):
         yield now.state, told, ""
 
 
@@ -321,7 +401,9 @@ def _again(row: Row) -> str:
     if row.experiment is None:
         return "dvc exp run"
     if row.experiment.is_mine and not row.experiment.root.is_dir():
-        return f"its clone is gone: {row.experiment.again}".replace("{", "{{").replace("}", "}}")
+        return f"its clone is gone: {row.experiment.again}".replace("{", "{{").replace(
+            "}", "}}"
+        )
     return _AGAIN
 
 
@@ -333,7 +415,11 @@ APPLIED = "dvc exp apply {first}; dvc repro makes again what is missing"
 
 def _words(names: list[str], state: RunState, way_out: str = _AGAIN) -> str:
     """Return names as a shell takes them, each once; where `retry` knows many of them by what they are, that word."""
-    if len(names) > NAMED and way_out.startswith("mllam-exps retry") and state in {RunState.FAILED, RunState.LOST}:
+    if (
+        len(names) > NAMED
+        and way_out.startswith("mllam-exps retry")
+        and state in {RunState.FAILED, RunState.LOST}
+    ):
         return "--failed"
     return shlex.join(dict.fromkeys(names))
 

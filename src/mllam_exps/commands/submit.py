@@ -30,12 +30,21 @@ def submit(
 ) -> None:
     """Submit, and print what became of each experiment."""
     submitted = submitting.submit(
-        stages, set_params=set_params, name=name, message=message, force=force, dry_run=dry_run
+        stages,
+        set_params=set_params,
+        name=name,
+        message=message,
+        force=force,
+        dry_run=dry_run,
     )
     if as_json:
         records = [one.to_record() for one in submitted]
-        for stage in (stage for record in records for stage in record["stages"] if dry_run):
-            stage["state"] = "would run" if stage["state"] == "waits" else stage["state"]
+        for stage in (
+            stage for record in records for stage in record["stages"] if dry_run
+        ):
+            stage["state"] = (
+                "would run" if stage["state"] == "waits" else stage["state"]
+            )
         print(json.dumps(records, indent=1))
         return
     _print_table(submitted, dry_run=dry_run)
@@ -47,10 +56,14 @@ def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    stages = list(dict.fromkeys(step.stage for one in submitted for step in one.experiment.steps))
+    stages = list(
+        dict.fromkeys(step.stage for one in submitted for step in one.experiment.steps)
+    )
     table = Table()
     for heading in ("experiment", "parameters", *stages):
-        table.add_column(Text(heading), overflow="fold")  # text alone would be read as rich's markup
+        table.add_column(
+            Text(heading), overflow="fold"
+        )  # text alone would be read as rich's markup
     for one in submitted[:LONGEST]:
         words = [one.word(stage) for stage in stages]
         if dry_run:
@@ -75,17 +88,33 @@ def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
             for step in one.experiment.steps
             if one.word(step.stage) == "waits"
         }
-        told = ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items()) or "nothing"
+        told = (
+            ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items())
+            or "nothing"
+        )
         return [f"{experiments}; would run: {told}; nothing was submitted {where}"]
     told = ", ".join(f"{n} × {stage}" for stage, n in new.items())
-    nothing = "nothing submitted" if any(one.standing.waits for one in submitted) else "all is known or under way"
+    nothing = (
+        "nothing submitted"
+        if any(one.standing.waits for one in submitted)
+        else "all is known or under way"
+    )
     told = f"{told} submitted" if told else nothing
     done = sum(one.saving.state is RunState.DONE for one in submitted)
-    lines.append(f"{experiments}: {told} {where}" + (f"; {done} known and saved already" if done else ""))
-    if waits := next((one.standing.waits for one in submitted if one.standing.waits), ""):
+    lines.append(
+        f"{experiments}: {told} {where}"
+        + (f"; {done} known and saved already" if done else "")
+    )
+    if waits := next(
+        (one.standing.waits for one in submitted if one.standing.waits), ""
+    ):
         number = sum(bool(one.standing.waits) for one in submitted)
-        lines.append(f"{number} of them {'waits' if number == 1 else 'wait'} in the run store: {waits}")
+        lines.append(
+            f"{number} of them {'waits' if number == 1 else 'wait'} in the run store: {waits}"
+        )
     if done < count:
-        lines.append("mllam-exps status --watch shows how they are; nothing has to stay open for them")
+        lines.append(
+            "mllam-exps status --watch shows how they are; nothing has to stay open for them"
+        )
     sys.stdout.flush()
     return lines

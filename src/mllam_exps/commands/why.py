@@ -40,19 +40,43 @@ def show(stage: str, *, as_json: bool) -> None:
     pipeline = here.pipeline
     found = _changes(pipeline, stage)
     changes = found.pop(stage)
-    # A stage that runs every time makes nothing stale by that; a changed version is told below.
-    before = [name for name, told in found.items() if told and not always_runs(pipeline.dvc_stage(name))]
-    definition = None if is_bookkeeping(pipeline.dvc_stage(stage)) else pipeline.definition(stage)
+    # A stage that runs every time makes nothing stale by that; a changed version is
+    # told below.
+    before = [
+        name
+        for name, told in found.items()
+        if told and not always_runs(pipeline.dvc_stage(name))
+    ]
+    definition = (
+        None
+        if is_bookkeeping(pipeline.dvc_stage(stage))
+        else pipeline.definition(stage)
+    )
     # Of a stage that never ran DVC calls every input new and every output deleted.
-    never = definition is not None and not any(out.hash_info for out in pipeline.dvc_stage(stage).outs)
+    never = definition is not None and not any(
+        out.hash_info for out in pipeline.dvc_stage(stage).outs
+    )
     now = assess(here.store.run(definition.key)) if definition else None
     if as_json:
         key = definition.key if definition else None
         state = now and str(now.state)
-        print(json.dumps({"stage": stage, "changes": changes, "before": before, "key": key, "state": state}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "stage": stage,
+                    "changes": changes,
+                    "before": before,
+                    "key": key,
+                    "state": state,
+                },
+                indent=1,
+            )
+        )
         return
     if not changes and not before:
-        frozen = ", as it is frozen in dvc.yaml" if pipeline.dvc_stage(stage).frozen else ""
+        frozen = (
+            ", as it is frozen in dvc.yaml" if pipeline.dvc_stage(stage).frozen else ""
+        )
         print(f"{stage} is up to date: `dvc exp run` leaves it as it is{frozen}")
         return
     for change in [] if never else changes:
@@ -67,7 +91,9 @@ def _before(stages: list[str]) -> str:
     """Say which stages come first, as they are stale."""
     if len(stages) == 1:
         return f"stage {stages[0]} is stale, and runs before it"
-    return f"stages {', '.join(stages[:-1])} and {stages[-1]} are stale, and run before it"
+    return (
+        f"stages {', '.join(stages[:-1])} and {stages[-1]} are stale, and run before it"
+    )
 
 
 def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> str:
@@ -106,7 +132,9 @@ def _changes(pipeline: Pipeline, stage: str) -> dict[str, list[str]]:
     names = pipeline.in_order([stage])
     try:
         with pipeline.repo.lock:
-            return {name: _changes_of(pipeline, pipeline.dvc_stage(name)) for name in names}
+            return {
+                name: _changes_of(pipeline, pipeline.dvc_stage(name)) for name in names
+            }
     except LockError as error:
         what = "DVC is at work here: what is stale can be told when it has finished"
         raise MllamError(what, next="mllam-exps status", exit=Exit.UNKNOWN) from error
@@ -118,7 +146,9 @@ def _changes_of(pipeline: Pipeline, stage: Any) -> list[str]:
         if pipeline.relative(dep.fs_path) != VERSIONS_FILE:
             continue
         now = pipeline.definition(stage_name(stage)).versions
-        before: Mapping[str, Any] = (dep.hash_info.value if dep.hash_info else None) or {}
+        before: Mapping[str, Any] = (
+            dep.hash_info.value if dep.hash_info else None
+        ) or {}
         # DVC reads the file of versions as it is; `dvc exp run` first writes it anew.
         found += [
             f"the version of {name} was {before.get(name, 'not asked for')}, and is {version} now"
@@ -134,9 +164,10 @@ def reasons_of(entries: list[Any]) -> list[str]:
     for entry in entries:
         if isinstance(entry, str):
             found.append(
-                {"always changed": "it runs every time", "changed command": "its command in dvc.yaml changed"}.get(
-                    entry, entry
-                )
+                {
+                    "always changed": "it runs every time",
+                    "changed command": "its command in dvc.yaml changed",
+                }.get(entry, entry)
             )
             continue
         for kind, changed in entry.items():
@@ -148,6 +179,8 @@ def reasons_of(entries: list[Any]) -> list[str]:
 
 def _of_path(kind: str, path: str, state: Any) -> list[str]:
     if isinstance(state, dict):
-        return [f"the parameter {name} in {path} is {how}" for name, how in state.items()]
+        return [
+            f"the parameter {name} in {path} is {how}" for name, how in state.items()
+        ]
     role = "input" if kind == "changed deps" else "output"
     return [f"its {role} {path} is {state}"]

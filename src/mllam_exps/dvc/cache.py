@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import list_of, of_shape
-from mllam_exps.identity.content import Difference, differences, digest_of_folder, part_of
+from mllam_exps.identity.content import (
+    Difference,
+    differences,
+    digest_of_folder,
+    part_of,
+)
 from mllam_exps.identity.listings import LISTED
 
 if TYPE_CHECKING:
@@ -28,7 +33,8 @@ class Cache:
     directory : str
         What `dvc cache dir` says.
     shared : str
-        ``group`` where `dvc config cache.shared` says so: others of the group may write there.
+        ``group`` where `dvc config cache.shared` says so: others of the group may write
+        there.
     opened : dvc_data.hashfile.db.HashFileDB, optional
         DVC's own object for it, where there is one.
     """
@@ -63,9 +69,20 @@ class Cache:
     def describe(self, digest: str) -> dict[str, Any]:
         """Describe a file or folder that it holds all of."""
         if not digest.endswith(".dir"):
-            return {"digest": digest, "size": self.path(digest).stat().st_size, "files": None}
-        files = [file | {"size": self.path(file["md5"]).stat().st_size} for file in self.folder(digest) or []]
-        return {"digest": digest, "size": sum(file["size"] for file in files), "files": files}
+            return {
+                "digest": digest,
+                "size": self.path(digest).stat().st_size,
+                "files": None,
+            }
+        files = [
+            file | {"size": self.path(file["md5"]).stat().st_size}
+            for file in self.folder(digest) or []
+        ]
+        return {
+            "digest": digest,
+            "size": sum(file["size"] for file in files),
+            "files": files,
+        }
 
     def part(self, whole: str, inside: str) -> dict[str, Any] | None:
         """Describe a file or folder inside a folder that it holds all of, with the number of its files; else None.
@@ -86,7 +103,8 @@ class Cache:
         if found is None or found["files"] is None:
             return found
         digest, listing = digest_of_folder(found["files"])
-        # DVC lists whole outputs only. With a list of its own the part can be checked out as any other folder.
+        # DVC lists whole outputs only. With a list of its own the part can be checked
+        # out as any other folder.
         if not self.holds(digest):
             self.add_listing(digest, listing)
         return found | {"files": len(found["files"])}
@@ -133,8 +151,13 @@ class Cache:
             try:
                 one.path.unlink(missing_ok=True)
             except OSError as error:
-                what, why = f"this object of DVC's cache {one.what}", f"and cannot be removed ({error.strerror})"
-                raise MllamError(what, str(one.path), why, "have its owner remove it") from error
+                what, why = (
+                    f"this object of DVC's cache {one.what}",
+                    f"and cannot be removed ({error.strerror})",
+                )
+                raise MllamError(
+                    what, str(one.path), why, "have its owner remove it"
+                ) from error
         return found
 
     def hold_to_its_name(self, digest: str, path: str) -> None:
@@ -151,7 +174,9 @@ class Cache:
             Naming the object.
         """
         # First the list of a folder's files: it names the others.
-        found = self.drop_damaged({digest: None}) or self.drop_damaged(self.objects(digest))
+        found = self.drop_damaged({digest: None}) or self.drop_damaged(
+            self.objects(digest)
+        )
         if found:
             what = f"{path} is damaged in DVC's cache: an object {found[0].what}, and was removed"
             way_out = "dvc pull, or start it again: what a stage makes is made again"
@@ -173,7 +198,8 @@ class Cache:
         """Give files, by their hashes, a second name in it; they are copied where that is another file system."""
         from dvc_objects.fs.local import localfs
 
-        # They were compared with what was made a moment ago: no need to read them all again.
+        # They were compared with what was made a moment ago: no need to read them all
+        # again.
         paths = [str(path) for path in files.values()]
         self._objects.add(paths, localfs, list(files), hardlink=True, verify=False)
 

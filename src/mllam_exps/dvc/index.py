@@ -1,6 +1,7 @@
 """DVC's own objects, as we read them: the repository, its stages, their outputs and parameters.
 
-DVC asks anew for each question. A sweep asks the same ones for a hundred experiments, and is told what is known.
+DVC asks anew for each question. A sweep asks the same ones for a hundred experiments,
+and is told what is known.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def open_repo(root: Path, *, check: bool = True) -> Repo:
     Parameters
     ----------
     check : bool
-        Whether its stages are looked at; a copy of a repository that was needs no more of that.
+        Whether its stages are looked at; a copy of a repository that was needs no more
+        of that.
 
     Raises
     ------
@@ -47,16 +49,28 @@ def open_repo(root: Path, *, check: bool = True) -> Repo:
         if check:
             repo.index.check_graph()
     except NotDvcRepoError as error:
-        raise UsageError("this is no DVC repository", where=str(root), next="git init; dvc init") from error
+        raise UsageError(
+            "this is no DVC repository", where=str(root), next="git init; dvc init"
+        ) from error
     except ParseError as error:
         # DVC (3.67) names the file as it is seen from here.
         path = Path(error.path).resolve()
-        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        name = (
+            path.relative_to(root).as_posix()
+            if path.is_relative_to(root)
+            else str(path)
+        )
+        text = (
+            path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        )
         raise unreadable.refusal(name, text, error) from error
     except Exception as error:
         # DVC (3.67) raises TypeError where params.yaml holds a date, say.
-        raise UsageError(f"DVC cannot read this repository: {error}", where=str(root), next="dvc status") from error
+        raise UsageError(
+            f"DVC cannot read this repository: {error}",
+            where=str(root),
+            next="dvc status",
+        ) from error
     return repo
 
 
@@ -72,13 +86,19 @@ BOOKKEEPING = ("check_for_venv_path", "mllam_version")
 def is_plain(stage: DvcStage) -> bool:
     """Tell whether a stage's command is `mllam-exps run` of that stage, and nothing else."""
     words = _words(stage.cmd) if isinstance(stage.cmd, str) else []
-    return words[:3] == ["mllam-exps", "run", stage.name] and all(re.fullmatch("--[a-z-]+", word) for word in words[3:])
+    return words[:3] == ["mllam-exps", "run", stage.name] and all(
+        re.fullmatch("--[a-z-]+", word) for word in words[3:]
+    )
 
 
 def is_ours(stage: DvcStage) -> bool:
     """Tell whether a stage's command calls `mllam-exps run`, and so its work is a run of the store."""
     lines = [_words(line) for line in commands(stage)]
-    return any(pair == ("mllam-exps", "run") for words in lines for pair in itertools.pairwise(words))
+    return any(
+        pair == ("mllam-exps", "run")
+        for words in lines
+        for pair in itertools.pairwise(words)
+    )
 
 
 def is_bookkeeping(stage: DvcStage) -> bool:
@@ -108,7 +128,11 @@ class Makers:
     """Which stages make what; asked for again and again while a sweep is planned."""
 
     def __init__(self, index: Any) -> None:
-        self._outputs = [(Path(out.fs_path), stage, out) for stage in index.stages for out in stage.outs]
+        self._outputs = [
+            (Path(out.fs_path), stage, out)
+            for stage in index.stages
+            for out in stage.outs
+        ]
         self._found: dict[str, list[tuple[DvcStage, DvcOutput]]] = {}
 
     def of(self, path: str) -> list[tuple[DvcStage, DvcOutput]]:
@@ -132,7 +156,12 @@ def makers(index: Any) -> Makers:
 @functools.lru_cache(maxsize=16)
 def _asked_for(index: Any, path: str) -> list[str]:
     """Return the keys of a parameter file that any stage depends on."""
-    deps = (dep for stage in index.stages for dep in stage.deps if dep.hash_name == "params" and dep.fs_path == path)
+    deps = (
+        dep
+        for stage in index.stages
+        for dep in stage.deps
+        if dep.hash_name == "params" and dep.fs_path == path
+    )
     return sorted({name for dep in deps for name in dep.params})
 
 
@@ -156,9 +185,16 @@ def parameters(index: Any, dep: Any, file: str) -> dict[str, Any]:
         try:
             _PARAMS[known] = everyone.read_params()
         except Exception as error:
-            # Of a name that stands there twice, "a.b" beside "a: {b: …}", dpath (2.2) says ValueError.
-            raise unreadable.refusal(file, text.decode(errors="replace"), error) from error
-    return {name: value for name, value in _PARAMS[known].items() if not dep.params or name in dep.params}
+            # Of a name that stands there twice, "a.b" beside "a: {b: …}", dpath (2.2)
+            # says ValueError.
+            raise unreadable.refusal(
+                file, text.decode(errors="replace"), error
+            ) from error
+    return {
+        name: value
+        for name, value in _PARAMS[known].items()
+        if not dep.params or name in dep.params
+    }
 
 
 def read_parameter_file(path: Path) -> dict[str, Any]:
@@ -176,7 +212,9 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = load_path(str(path), localfs)
     except ParseError as error:
-        raise unreadable.refusal(str(path), path.read_text(encoding="utf-8", errors="replace"), error) from error
+        raise unreadable.refusal(
+            str(path), path.read_text(encoding="utf-8", errors="replace"), error
+        ) from error
     except (DvcException, OSError) as error:
         why = str(error.__cause__ or error).splitlines()[0]
         raise UsageError("it cannot be read", where=str(path), why=why) from error
@@ -185,4 +223,6 @@ def read_parameter_file(path: Path) -> dict[str, Any]:
 
 def stage_name(stage: DvcStage) -> str:
     """Return a stage's name in ``dvc.yaml``. DVC's own ``addressing`` (3.67) depends on the current directory."""
-    return f"{stage.path_in_repo}:{stage.name}" if is_elsewhere(stage) else str(stage.name)
+    return (
+        f"{stage.path_in_repo}:{stage.name}" if is_elsewhere(stage) else str(stage.name)
+    )

@@ -1,7 +1,8 @@
 """``dvc.lock`` of a submitted experiment: drafted when it is planned, completed by the job that saves it.
 
-The draft holds what DVC alone can say: the stages as it reads them, and their parameters. What lacks is the hashes of
-what is yet to be made, and these the run store knows. So no job starts DVC.
+The draft holds what DVC alone can say: the stages as it reads them, and their
+parameters. What lacks is the hashes of what is yet to be made, and these the run store
+knows. So no job starts DVC.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class StageDraft:
     params : dict
         Its parameters, by file.
     outs : dict
-        Its outputs, as ``dvc.yaml`` names them: whether DVC's cache holds it, else git does.
+        Its outputs, as ``dvc.yaml`` names them: whether DVC's cache holds it, else git
+        does.
     """
 
     folder: str
@@ -72,13 +74,19 @@ class StageDraft:
         """
         entry: dict[str, Any] = {"cmd": self.cmd}
         if self.deps:
-            entry["deps"] = [_item(name, describe(self.path(name))) for name in sorted(self.deps)]
+            entry["deps"] = [
+                _item(name, describe(self.path(name))) for name in sorted(self.deps)
+            ]
         if self.params:
             # The default file is the first.
             files = sorted(self.params, key=lambda file: (file != "params.yaml", file))
-            entry["params"] = {file: dict(sorted(self.params[file].items())) for file in files}
+            entry["params"] = {
+                file: dict(sorted(self.params[file].items())) for file in files
+            }
         if self.outs:
-            entry["outs"] = [_item(name, describe(self.path(name))) for name in sorted(self.outs)]
+            entry["outs"] = [
+                _item(name, describe(self.path(name))) for name in sorted(self.outs)
+            ]
         return entry
 
 
@@ -93,7 +101,8 @@ class Draft:
     stages : dict of StageDraft
         By name, each behind those that it needs.
     frozen : dict of str
-        The hashes of the files that define the results: ``dvc.yaml``, parameter files, and inputs that git keeps.
+        The hashes of the files that define the results: ``dvc.yaml``, parameter files,
+        and inputs that git keeps.
     made : list of str
         What any stage of ``dvc.yaml`` makes, those that were not asked for included.
     """
@@ -122,7 +131,10 @@ class Draft:
         except yaml.YAMLError as error:
             why = " ".join(map(str, error.args))
             raise UsageError(
-                "a parameter holds what dvc.lock cannot say", str(clone), why, "use plain values"
+                "a parameter holds what dvc.lock cannot say",
+                str(clone),
+                why,
+                "use plain values",
             ) from error
         (clone / DRAFT).write_text(text, encoding="utf-8")
 
@@ -144,7 +156,9 @@ class _Dumper(_DUMPER):  # type: ignore[misc]
         return True
 
 
-def draft(pipeline: Pipeline, stages: Sequence[str], sources: Mapping[str, Any]) -> Draft:
+def draft(
+    pipeline: Pipeline, stages: Sequence[str], sources: Mapping[str, Any]
+) -> Draft:
     """Draft the lock file of the stages asked for, as the workspace is now.
 
     Parameters
@@ -155,8 +169,14 @@ def draft(pipeline: Pipeline, stages: Sequence[str], sources: Mapping[str, Any])
         Described inputs that no stage makes.
     """
     drafts = {name: _stage(pipeline, name) for name in stages}
-    files = {"dvc.yaml", *sources} | {file for stage in drafts.values() for file in _parameter_files(stage)}
-    frozen = {path: md5_of_file(pipeline.root / path) for path in sorted(files) if (pipeline.root / path).is_file()}
+    files = {"dvc.yaml", *sources} | {
+        file for stage in drafts.values() for file in _parameter_files(stage)
+    }
+    frozen = {
+        path: md5_of_file(pipeline.root / path)
+        for path in sorted(files)
+        if (pipeline.root / path).is_file()
+    }
     return Draft(Cache.of(pipeline.repo), drafts, frozen, pipeline.made())
 
 
@@ -187,10 +207,14 @@ def read(clone: Path) -> Draft:
     try:
         record = yaml.load((clone / DRAFT).read_bytes(), _LOADER)  # noqa: S506 - a safe one
         stages = {name: StageDraft(**stage) for name, stage in record["stages"].items()}
-        return Draft(Cache(**record["cache"]), stages, record["frozen"], record.get("made") or [])
+        return Draft(
+            Cache(**record["cache"]), stages, record["frozen"], record.get("made") or []
+        )
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         what = "what was frozen of this experiment cannot be read"
-        raise MllamError(what, str(clone / DRAFT), str(error), "submit the experiment again") from error
+        raise MllamError(
+            what, str(clone / DRAFT), str(error), "submit the experiment again"
+        ) from error
 
 
 def write(root: Path, entries: Mapping[str, Any]) -> None:

@@ -53,7 +53,8 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     name : str
         The value of ``-n``; those of a sweep are counted, as DVC does.
     inside : Path
-        Where the command is typed, seen from the repository's root: paths in ``-S`` start there.
+        Where the command is typed, seen from the repository's root: paths in ``-S``
+        start there.
 
     Raises
     ------
@@ -75,16 +76,22 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
         read = {file: to_hydra_overrides(words) for file, words in by_file.items()}
         _refuse_too_many(read, where)
         found = get_hydra_sweeps(by_file)
-    # Python itself refuses integers of more than 4,300 digits (ValueError), and lists a thousand brackets deep.
+    # Python itself refuses integers of more than 4,300 digits (ValueError), and lists a
+    # thousand brackets deep.
     except (DvcException, HydraException, ValueError, RecursionError) as error:
         why = _short(" ".join(str(error).split()))
         raise UsageError("cannot be read", where, why, _GRAMMAR) from error
-    if not any(override.is_sweep_override() for words in read.values() for override in words):
+    if not any(
+        override.is_sweep_override() for words in read.values() for override in words
+    ):
         return [Variant(by_file, name)]
     overrides = [{file: list(words) for file, words in one.items()} for one in found]
     if not overrides:
         raise UsageError("means no value, and so no experiment", where, next=_GRAMMAR)
-    return [Variant(one, f"{name}-{n}" if name else "") for n, one in enumerate(overrides, 1)]
+    return [
+        Variant(one, f"{name}-{n}" if name else "")
+        for n, one in enumerate(overrides, 1)
+    ]
 
 
 _GRAMMAR = "-S [FILE:]KEY=VALUE, KEY=1,2,4, 'KEY=range(1,5)', +KEY=VALUE for a key that the file lacks"
@@ -102,7 +109,11 @@ def _refuse_too_many(by_file: Mapping[str, Sequence[Override]], where: str) -> N
     UsageError
         If there are more than `MOST_EXPERIMENTS`.
     """
-    counts = [_values(override) for words in by_file.values() for override in _last_of_each_key(words)]
+    counts = [
+        _values(override)
+        for words in by_file.values()
+        for override in _last_of_each_key(words)
+    ]
     number = math.prod(counts)
     if number > MOST_EXPERIMENTS:
         several = [f"{count:,}" for count in counts if count > 1]
@@ -117,7 +128,9 @@ def _refuse_too_many(by_file: Mapping[str, Sequence[Override]], where: str) -> N
 
 def _last_of_each_key(overrides: Sequence[Override]) -> list[Override]:
     """Return what Hydra uses where a key is given more than once."""
-    return list({override.get_key_element(): override for override in overrides}.values())
+    return list(
+        {override.get_key_element(): override for override in overrides}.values()
+    )
 
 
 def _values(override: Override) -> int:
@@ -137,7 +150,9 @@ def _values(override: Override) -> int:
         return 1
     bounds = (sweep.start, sweep.stop, sweep.step)
     if not all(isinstance(number, int) or math.isfinite(number) for number in bounds):
-        raise ValueError(f"the numbers of a range must be finite: {override.input_line}")
+        raise ValueError(
+            f"the numbers of a range must be finite: {override.input_line}"
+        )
     start, stop, step = map(Decimal, bounds)
     if step == 0:
         raise ValueError(f"the step of a range must not be 0: {override.input_line}")
@@ -151,13 +166,19 @@ def _inside(path: str, inside: Path) -> str:
     return normal
 
 
-def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, str], inside: Path = Path()) -> None:
+def apply(
+    root: Path,
+    overrides: Mapping[str, list[str]],
+    hydra: Mapping[str, str],
+    inside: Path = Path(),
+) -> None:
     """Write the parameters into the files of a checkout.
 
     Parameters
     ----------
     hydra : mapping
-        DVC's configuration of that name: with ``enabled`` Hydra composes ``params.yaml``.
+        DVC's configuration of that name: with ``enabled`` Hydra composes
+        ``params.yaml``.
     inside : Path
         Where ``-S`` was typed, seen from the root: so are the paths that are proposed.
 
@@ -182,10 +203,21 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
                 module = hydra.get("config_module")
                 where = None if module else str(root / hydra.get("config_dir", "conf"))
                 plugins = str(root / hydra.get("plugins_path", ""))
-                compose_and_dump(path, where, module, hydra.get("config_name", "config"), plugins, words)
+                compose_and_dump(
+                    path,
+                    where,
+                    module,
+                    hydra.get("config_name", "config"),
+                    plugins,
+                    words,
+                )
             elif not path.is_file():
-                way_out = _elsewhere(root, file, words, inside) or _other_file(root, file, words, inside)
-                raise UsageError("there is no such file", f"-S {shown}:{words[0]}", next=way_out)
+                way_out = _elsewhere(root, file, words, inside) or _other_file(
+                    root, file, words, inside
+                )
+                raise UsageError(
+                    "there is no such file", f"-S {shown}:{words[0]}", next=way_out
+                )
             else:
                 _alone(path)
                 apply_overrides(path, words)
@@ -194,15 +226,27 @@ def apply(root: Path, overrides: Mapping[str, list[str]], hydra: Mapping[str, st
             raise unreadable.refusal(file, text, error) from error
         except (DvcException, HydraException) as error:
             why = " ".join(str(error.__cause__ or error).split())
-            way_out = _elsewhere(root, file, words, inside) or _near(path, file, words, inside) or _GRAMMAR
-            raise UsageError("cannot be set", f"-S {shown}:{' '.join(words)}", why, way_out) from error
+            way_out = (
+                _elsewhere(root, file, words, inside)
+                or _near(path, file, words, inside)
+                or _GRAMMAR
+            )
+            raise UsageError(
+                "cannot be set", f"-S {shown}:{' '.join(words)}", why, way_out
+            ) from error
         except KeyError as error:
-            raise UsageError("is no file of parameters", f"-S {shown}", f"its name ends in {error}") from error
+            raise UsageError(
+                "is no file of parameters", f"-S {shown}", f"its name ends in {error}"
+            ) from error
 
 
 def _elsewhere(root: Path, file: str, words: list[str], inside: Path) -> str:
     """Name the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
-    for other in sorted(name for name in _tracked(root) - {file} if Path(name).suffix in {".yaml", ".yml"}):
+    for other in sorted(
+        name
+        for name in _tracked(root) - {file}
+        if Path(name).suffix in {".yaml", ".yml"}
+    ):
         known = _keys_of(root / other)
         for word in words:
             if word.partition("=")[0] in known:
@@ -212,7 +256,9 @@ def _elsewhere(root: Path, file: str, words: list[str], inside: Path) -> str:
 
 def _other_file(root: Path, file: str, words: list[str], inside: Path) -> str:
     """Name the parameter file that was meant, where there is none of that name: its folder was left out, mostly."""
-    known = sorted(name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file())
+    known = sorted(
+        name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file()
+    )
     by_stem = {Path(name).stem: name for name in reversed(known)}
     near = difflib.get_close_matches(Path(file).stem, by_stem, 1)
     return f"did you mean {_typed(by_stem[near[0]], words[0], inside)}?" if near else ""
@@ -220,8 +266,15 @@ def _other_file(root: Path, file: str, words: list[str], inside: Path) -> str:
 
 def _tracked(root: Path) -> set[str]:
     """Return the parameter files that stages name, and that are there."""
-    stages = (yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}).get("stages") or {}
-    entries = (entry for stage in stages.values() for entry in stage.get("params") or () if isinstance(entry, dict))
+    stages = (
+        yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}
+    ).get("stages") or {}
+    entries = (
+        entry
+        for stage in stages.values()
+        for entry in stage.get("params") or ()
+        if isinstance(entry, dict)
+    )
     return {name for entry in entries for name in entry if (root / name).is_file()}
 
 
@@ -253,7 +306,9 @@ def _keys(values: object, prefix: str = "") -> list[str]:
     if not isinstance(values, dict):
         return []
     names = [(f"{prefix}{key}", value) for key, value in values.items()]
-    return [found for name, value in names for found in [name, *_keys(value, f"{name}.")]]
+    return [
+        found for name, value in names for found in [name, *_keys(value, f"{name}.")]
+    ]
 
 
 def _alone(path: Path) -> None:
@@ -282,9 +337,17 @@ def check_name(name: str) -> None:
         With what is wrong.
     """
     if len(name.encode()) > LONGEST_NAME:
-        raise UsageError("is too long for an experiment's name", f"-n {name[:20]}…", f"{LONGEST_NAME} bytes fit")
+        raise UsageError(
+            "is too long for an experiment's name",
+            f"-n {name[:20]}…",
+            f"{LONGEST_NAME} bytes fit",
+        )
     command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
-    if "/" in name or name.startswith("-") or subprocess.run(command, check=False).returncode != 0:
+    if (
+        "/" in name
+        or name.startswith("-")
+        or subprocess.run(command, check=False).returncode != 0
+    ):
         raise UsageError(
             "cannot be an experiment's name",
             f"-n {name!r}",

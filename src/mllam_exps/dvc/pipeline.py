@@ -1,8 +1,9 @@
 """``dvc.yaml`` as a graph of stages, and the run keys of its stages.
 
-A run key is *input-addressed*: an input that another stage makes counts by that stage's own key, so the keys of a whole
-experiment are known before anything has run. A source input counts by its content. External archives, which nobody
-hashes, stand in ``version.mllam.txt`` with the digest of their metadata, and so come in as parameters.
+A run key is *input-addressed*: an input that another stage makes counts by that stage's
+own key, so the keys of a whole experiment are known before anything has run. A source
+input counts by its content. External archives, which nobody hashes, stand in
+``version.mllam.txt`` with the digest of their metadata, and so come in as parameters.
 """
 
 from __future__ import annotations
@@ -15,10 +16,22 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import index, results, sources
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.index import is_bookkeeping, is_elsewhere, is_ours, open_repo, stage_name
+from mllam_exps.dvc.index import (
+    is_bookkeeping,
+    is_elsewhere,
+    is_ours,
+    open_repo,
+    stage_name,
+)
 from mllam_exps.dvc.results import Answer
 from mllam_exps.identity.content import md5_of_file
-from mllam_exps.identity.definition import VERSIONS_FILE, Input, Output, RunDefinition, plain
+from mllam_exps.identity.definition import (
+    VERSIONS_FILE,
+    Input,
+    Output,
+    RunDefinition,
+    plain,
+)
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput
@@ -51,21 +64,26 @@ class Pipeline:
     Parameters
     ----------
     repo : dvc.repo.Repo
-        The opened repository. Opening takes no lock, so that this works inside a stage's command.
+        The opened repository. Opening takes no lock, so that this works inside a
+        stage's command.
     versions : callable
-        Returns the content of ``version.mllam.txt`` as it would be written now; called at most once.
+        Returns the content of ``version.mllam.txt`` as it would be written now; called
+        at most once.
     known_result : callable
-        Given a run key and an output's path, the digest that the run store knows for it, or None.
+        Given a run key and an output's path, the digest that the run store knows for
+        it, or None.
     as_it_lies : bool
-        Whether an input that a stage makes is what lies in the workspace. True inside a stage's command: that is what
-        the program reads, whatever DVC was told to run (`--single-item`, say). False where keys are asked for before
-        anything has run: then such an input is what its stage will make of the files as they are now.
+        Whether an input that a stage makes is what lies in the workspace. True inside a
+        stage's command: that is what the program reads, whatever DVC was told to run
+        (`--single-item`, say). False where keys are asked for before anything has run:
+        then such an input is what its stage will make of the files as they are now.
     ask_dvc : bool
         Whether what DVC knows of a stage's result counts.
     smoke : bool
         Whether training and evaluation are those of `mllam-exps smoke`.
     content : callable
-        Given the path of an input that no stage makes, seen from the root, the digest of what it holds now.
+        Given the path of an input that no stage makes, seen from the root, the digest
+        of what it holds now.
     known_to_dvc : mapping
         What DVC is known to have of stages, by name; it is asked for the others.
     """
@@ -87,7 +105,9 @@ class Pipeline:
         self.as_it_lies = as_it_lies
         self.ask_dvc = ask_dvc
         self.smoke = smoke
-        self._content = content or (lambda path: sources.content_of(repo, self.root / path).digest)
+        self._content = content or (
+            lambda path: sources.content_of(repo, self.root / path).digest
+        )
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
         self._known_result = known_result
@@ -95,7 +115,9 @@ class Pipeline:
         self._known_to_dvc: dict[str, Answer] = dict(known_to_dvc or {})
 
     @classmethod
-    def open(cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any) -> Pipeline:
+    def open(
+        cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any
+    ) -> Pipeline:
         """Open the DVC repository at `root`.
 
         Raises
@@ -126,8 +148,16 @@ class Pipeline:
 
     def needs(self, name: str) -> list[str]:
         """Return the stages whose outputs a stage reads."""
-        makers = [stage for dep in self.dvc_stage(name).deps for stage, _ in self._makers(dep.fs_path)]
-        return list(dict.fromkeys(stage_name(stage) for stage in makers if not stage.is_data_source))
+        makers = [
+            stage
+            for dep in self.dvc_stage(name).deps
+            for stage, _ in self._makers(dep.fs_path)
+        ]
+        return list(
+            dict.fromkeys(
+                stage_name(stage) for stage in makers if not stage.is_data_source
+            )
+        )
 
     def dvc_stage(self, name: str) -> DvcStage:
         """Return DVC's own object for a stage.
@@ -145,7 +175,9 @@ class Pipeline:
         near = difflib.get_close_matches(name, self.stage_names, 1)
         raise UsageError(
             f"no stage {name!r} in dvc.yaml",
-            next=f"did you mean {near[0]}?" if near else f"its stages are: {', '.join(self.stage_names)}",
+            next=f"did you mean {near[0]}?"
+            if near
+            else f"its stages are: {', '.join(self.stage_names)}",
         )
 
     def versions(self) -> Mapping[str, Any]:
@@ -161,9 +193,15 @@ class Pipeline:
             values = self._values(stage)
             self._definitions[name] = RunDefinition(
                 stage=name,
-                params={file: self.counting(stage, file, read) for file, read in values.items()},
+                params={
+                    file: self.counting(stage, file, read)
+                    for file, read in values.items()
+                },
                 inputs=self._all_inputs(stage),
-                outputs=tuple(Output(self.relative(o.fs_path), bool(o.use_cache)) for o in stage.outs),
+                outputs=tuple(
+                    Output(self.relative(o.fs_path), bool(o.use_cache))
+                    for o in stage.outs
+                ),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
                 commands=() if is_ours(stage) else index.commands(stage),
                 folder=self.relative(stage.wdir),
@@ -191,10 +229,13 @@ class Pipeline:
             raise problems[0] if len(problems) == 1 else Problems(problems=problems)
         return tuple(found)
 
-    def counting(self, stage: DvcStage, file: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def counting(
+        self, stage: DvcStage, file: str, values: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return what counts of the values that a stage tracks of a parameter file.
 
-        What a parameter means to a program, its stage says; a command of one's own takes each as it is.
+        What a parameter means to a program, its stage says; a command of one's own
+        takes each as it is.
 
         Raises
         ------
@@ -230,20 +271,38 @@ class Pipeline:
             if not stage.is_data_source or not out.hash_info:
                 continue
             if whole == place:
-                return {"digest": out.hash_info.value, "size": out.meta.size, "files": out.meta.nfiles}
+                return {
+                    "digest": out.hash_info.value,
+                    "size": out.meta.size,
+                    "files": out.meta.nfiles,
+                }
             if whole in place.parents:
-                return Cache.of(self.repo).part(out.hash_info.value, place.relative_to(whole).as_posix())
+                return Cache.of(self.repo).part(
+                    out.hash_info.value, place.relative_to(whole).as_posix()
+                )
         return None
 
     def made(self) -> list[str]:
         """Return what the stages of ``dvc.yaml`` make, but for what is written when an experiment is planned."""
-        stages = [s for s in self.repo.index.stages if not (s.is_data_source or is_elsewhere(s) or is_bookkeeping(s))]
-        return sorted(self.relative(out.fs_path) for stage in stages for out in stage.outs)
+        stages = [
+            s
+            for s in self.repo.index.stages
+            if not (s.is_data_source or is_elsewhere(s) or is_bookkeeping(s))
+        ]
+        return sorted(
+            self.relative(out.fs_path) for stage in stages for out in stage.outs
+        )
 
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""
-        makers = [found for dep in self.dvc_stage(name).deps for found in self._makers(dep.fs_path)]
-        return [self.relative(out.fs_path) for stage, out in makers if stage.is_data_source]
+        makers = [
+            found
+            for dep in self.dvc_stage(name).deps
+            for found in self._makers(dep.fs_path)
+        ]
+        return [
+            self.relative(out.fs_path) for stage, out in makers if stage.is_data_source
+        ]
 
     def relative(self, path: str) -> str:
         """Return a path as seen from the repository's root.
@@ -268,16 +327,21 @@ class Pipeline:
             if dep.hash_name != "params":
                 continue
             file = self.relative(dep.fs_path)
-            read = params.setdefault(file, {})  # the same file may be named twice: `own.yaml`, `./own.yaml`
+            read = params.setdefault(
+                file, {}
+            )  # the same file may be named twice: `own.yaml`, `./own.yaml`
             if file == VERSIONS_FILE:
-                # The file is made by a stage: what it says is known only after that has run. A key counts what it
-                # would say, so that keys are known beforehand, and the attempt is held to it.
+                # The file is made by a stage: what it says is known only after that has
+                # run. A key counts what it would say, so that keys are known
+                # beforehand, and the attempt is held to it.
                 read |= self._tracked_versions(stage_name(stage), dep.params)
             else:
                 self._refuse_made_parameters(stage_name(stage), dep, file)
                 if not Path(dep.fs_path).is_file():
                     raise UsageError(
-                        "there is no such file", file, f"stage {stage_name(stage)} in dvc.yaml depends on it"
+                        "there is no such file",
+                        file,
+                        f"stage {stage_name(stage)} in dvc.yaml depends on it",
                     )
                 read |= index.parameters(self.repo.index, dep, file)
                 missing = sorted(set(dep.params) - set(read))
@@ -296,7 +360,9 @@ class Pipeline:
         for dep in self.dvc_stage(stage).deps:
             if dep.hash_name == "params":
                 read = values[self.relative(dep.fs_path)]
-                found[str(dep.def_path)] = {name: read[name] for name in dep.params or read}
+                found[str(dep.def_path)] = {
+                    name: read[name] for name in dep.params or read
+                }
         return found
 
     def _refuse_made_parameters(self, stage: str, dep: Any, file: str) -> None:
@@ -312,15 +378,33 @@ class Pipeline:
             lies = self.root / file
             made = self._made(file, maker, out)
             digest = made.digest or self.digest_of(made)
-            if self.ask_dvc and made.run and lies.is_file() and md5_of_file(lies) == digest:
+            if (
+                self.ask_dvc
+                and made.run
+                and lies.is_file()
+                and md5_of_file(lies) == digest
+            ):
                 continue  # it is what its stage makes of the files as they are
             where, name = f"dvc.yaml: {stage}", stage_name(maker)
             if maker.is_data_source:
-                what, why = f"tracks parameters of {file}, which was added with `dvc add`", "a clone lacks it"
-                raise UsageError(what, where, f"{why} until it is checked out", f"have git keep {file}, or dvc exp run")
+                what, why = (
+                    f"tracks parameters of {file}, which was added with `dvc add`",
+                    "a clone lacks it",
+                )
+                raise UsageError(
+                    what,
+                    where,
+                    f"{why} until it is checked out",
+                    f"have git keep {file}, or dvc exp run",
+                )
             what = f"tracks parameters of {file}, which stage {name} makes"
             why = "their values are known only after that has run"
-            raise UsageError(what, where, why, f"name {file} in its deps instead of its params, or dvc exp run")
+            raise UsageError(
+                what,
+                where,
+                why,
+                f"name {file} in its deps instead of its params, or dvc exp run",
+            )
 
     def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
         if not names:
@@ -344,7 +428,11 @@ class Pipeline:
     def _inputs(self, dep: Any) -> Iterator[Input]:
         """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
         makers = self._makers(dep.fs_path)
-        inside = [(stage, out) for stage, out in makers if Path(dep.fs_path) in Path(out.fs_path).parents]
+        inside = [
+            (stage, out)
+            for stage, out in makers
+            if Path(dep.fs_path) in Path(out.fs_path).parents
+        ]
         for stage, out in inside:
             yield self._made(self.relative(out.fs_path), stage, out)
         if inside:
@@ -355,10 +443,14 @@ class Pipeline:
             path = self.relative(dep.fs_path)
             yield Input(path, None, self._content(path), tracked=False)
 
-    def _beside(self, dep: Any, inside: list[tuple[DvcStage, DvcOutput]]) -> Iterator[Input]:
+    def _beside(
+        self, dep: Any, inside: list[tuple[DvcStage, DvcOutput]]
+    ) -> Iterator[Input]:
         """Yield the files of a folder that no stage makes, beside those that stages do."""
         made = {Path(out.fs_path) for _, out in inside}
-        for file in sorted(sources.files_of(self.repo, Path(dep.fs_path))) if dep.exists else ():
+        for file in (
+            sorted(sources.files_of(self.repo, Path(dep.fs_path))) if dep.exists else ()
+        ):
             path = Path(file)
             if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
                 yield Input(self.relative(file), None, md5_of_file(path), tracked=False)
@@ -366,23 +458,30 @@ class Pipeline:
     def _made(self, path: str, stage: DvcStage, out: DvcOutput) -> Input:
         """Describe an input that a stage makes, or that was added with `dvc add`: an output, or a part of one."""
         if is_bookkeeping(stage) and (self.root / path).is_file():
-            return Input(path, None, md5_of_file(self.root / path), tracked=False)  # no run makes it
+            return Input(
+                path, None, md5_of_file(self.root / path), tracked=False
+            )  # no run makes it
         lies = None
         if self.as_it_lies and (self.root / path).exists():
             lies = sources.content_of(self.repo, self.root / path).digest
         if stage.is_data_source:
-            # The hash in the .dvc file is the content; hashing terabytes again would tell no more.
-            digest = lies or (self.source(path) or {}).get("digest") or self._content(path)
+            # The hash in the .dvc file is the content; hashing terabytes again would
+            # tell no more.
+            digest = (
+                lies or (self.source(path) or {}).get("digest") or self._content(path)
+            )
             return Input(path, None, digest, tracked=True)
         key = self.definition(stage_name(stage)).key
         known = self._known_result(key, path)
         if lies is None:
-            # What the run store has is asked when it is laid out: a result may be about to be made again.
+            # What the run store has is asked when it is laid out: a result may be about
+            # to be made again.
             by_dvc = None if known else self._known_digest_by_dvc(stage, path)
             return Input(path, key, by_dvc, tracked=bool(out.use_cache))
         if lies == (known or self._known_digest_by_dvc(stage, path)):
             return Input(path, key, lies, tracked=bool(out.use_cache))
-        # The stage would make something else of the files as they are: it counts as what it is.
+        # The stage would make something else of the files as they are: it counts as
+        # what it is.
         return Input(path, None, lies, tracked=True)
 
     def _known_digest_by_dvc(self, stage: DvcStage, path: str) -> str | None:
@@ -391,6 +490,8 @@ class Pipeline:
             if path == whole:
                 return str(described["digest"])
             if path.startswith(f"{whole}/"):
-                found = Cache.of(self.repo).part(described["digest"], path.removeprefix(f"{whole}/"))
+                found = Cache.of(self.repo).part(
+                    described["digest"], path.removeprefix(f"{whole}/")
+                )
                 return str(found["digest"]) if found else None
         return None

@@ -1,8 +1,9 @@
 """What DVC itself knows of a stage's result: by ``dvc.lock``, or by its run cache.
 
-So a dataset that a colleague pushed, or that was made before there was a run store, is not made again. It is decided
-from the entries as they are written, and from hashes of what is there now. DVC's own objects are not asked: the hashes
-in them come from ``dvc.lock``, and are those of an earlier state of the files (dvc-data 3.18).
+So a dataset that a colleague pushed, or that was made before there was a run store, is
+not made again. It is decided from the entries as they are written, and from hashes of
+what is there now. DVC's own objects are not asked: the hashes in them come from
+``dvc.lock``, and are those of an earlier state of the files (dvc-data 3.18).
 """
 
 from __future__ import annotations
@@ -58,11 +59,14 @@ class Question:
     def is_answered_by(self, entry: Entry) -> bool:
         """Tell whether an entry is about the same command, inputs, parameters and outputs.
 
-        One of DVC 2 is not: its hashes say nothing of line ends. DVC's own digest of an entry (3.67) leaves out
-        whatever is called `size` or `nfiles`, parameters of that name included, and so is not enough.
+        One of DVC 2 is not: its hashes say nothing of line ends. DVC's own digest of an
+        entry (3.67) leaves out whatever is called `size` or `nfiles`, parameters of
+        that name included, and so is not enough.
         """
         deps, outs = entry.get("deps") or [], entry.get("outs") or []
-        if any(item.get("hash") != "md5" or not item.get("md5") for item in (*deps, *outs)):
+        if any(
+            item.get("hash") != "md5" or not item.get("md5") for item in (*deps, *outs)
+        ):
             return False
         return (
             entry.get("cmd") == self.cmd
@@ -75,7 +79,10 @@ class Question:
         if params.keys() != self.params.keys():
             return False
         try:
-            return all(same(self.counting(f, params[f]), self.counting(f, self.params[f])) for f in params)
+            return all(
+                same(self.counting(f, params[f]), self.counting(f, self.params[f]))
+                for f in params
+            )
         except UsageError:
             return False  # a value that DVC cannot track
 
@@ -83,8 +90,9 @@ class Question:
     def confuses_dvc(self) -> bool:
         """Whether DVC may have taken another question's result for an answer to this one.
 
-        The digest by which its run cache knows a question (3.67) leaves out what is called `size` or `nfiles`, however
-        deep it lies, and 1 is "1" as a key. What it then restores, it writes into ``dvc.lock`` under the new values.
+        The digest by which its run cache knows a question (3.67) leaves out what is
+        called `size` or `nfiles`, however deep it lies, and 1 is "1" as a key. What it
+        then restores, it writes into ``dvc.lock`` under the new values.
         """
         return any(_is_confusing(values) for values in self.params.values())
 
@@ -92,8 +100,15 @@ class Question:
         """Return the name under which DVC's run cache keeps its answers (3.67)."""
         from dvc.stage.cache import _get_cache_hash
 
-        deps = [{"path": path, "hash": "md5", "md5": digest} for path, digest in sorted(self.deps.items())]
-        entry: dict[str, Any] = {"cmd": self.cmd, "deps": deps, "outs": [{"path": path} for path in self.outs]}
+        deps = [
+            {"path": path, "hash": "md5", "md5": digest}
+            for path, digest in sorted(self.deps.items())
+        ]
+        entry: dict[str, Any] = {
+            "cmd": self.cmd,
+            "deps": deps,
+            "outs": [{"path": path} for path in self.outs],
+        }
         if self.params:
             entry["params"] = self.params
         return str(_get_cache_hash(entry, key=True))
@@ -104,7 +119,10 @@ def _is_confusing(value: Any) -> bool:
         return any(map(_is_confusing, value))
     if not isinstance(value, Mapping):
         return False
-    return any(key in BLIND or not _is_plain_name(key) or _is_confusing(each) for key, each in value.items())
+    return any(
+        key in BLIND or not _is_plain_name(key) or _is_confusing(each)
+        for key, each in value.items()
+    )
 
 
 def _is_plain_name(key: Any) -> bool:
@@ -137,25 +155,42 @@ class Answer:
 def known(pipeline: Pipeline, name: str) -> Answer | None:
     """Return the result of stage `name` as it is now, if DVC has it; nothing is checked out.
 
-    The digests of its inputs come from the run store, or from what DVC knows of the stages that make them.
+    The digests of its inputs come from the run store, or from what DVC knows of the
+    stages that make them.
     """
     stage = pipeline.dvc_stage(name)
-    if stage.always_changed or stage.is_callback or not (stage.cmd and stage.deps and stage.outs):
+    if (
+        stage.always_changed
+        or stage.is_callback
+        or not (stage.cmd and stage.deps and stage.outs)
+    ):
         return None
     question = _question(pipeline, name)
     if question is None:
         return None
     for entry in _candidates(pipeline, name, question):
         if question.is_answered_by(entry) and _is_there(pipeline, stage, entry):
-            read = {pipeline.relative(dep.fs_path): question.deps.get(str(dep.def_path)) for dep in stage.deps}
+            read = {
+                pipeline.relative(dep.fs_path): question.deps.get(str(dep.def_path))
+                for dep in stage.deps
+            }
             below = Path(stage.wdir).relative_to(pipeline.root)
-            made = {(below / out["path"]).as_posix(): _described(out) for out in entry["outs"]}
-            return Answer(made, {path: digest for path, digest in read.items() if digest})
+            made = {
+                (below / out["path"]).as_posix(): _described(out)
+                for out in entry["outs"]
+            }
+            return Answer(
+                made, {path: digest for path, digest in read.items() if digest}
+            )
     return None
 
 
 def _described(out: Mapping[str, Any]) -> dict[str, Any]:
-    found = {"digest": out["md5"], "size": out.get("size"), "files": out.get("nfiles", 1)}
+    found = {
+        "digest": out["md5"],
+        "size": out.get("size"),
+        "files": out.get("nfiles", 1),
+    }
     return found | ({"isexec": True} if out.get("isexec") else {})
 
 
@@ -172,25 +207,40 @@ def _question(pipeline: Pipeline, name: str) -> Question | None:
             deps[str(dep.def_path)] = digest
         else:
             return None  # it is yet to be made, or a folder with other stages' outputs in it
-    files = {str(dep.def_path): pipeline.relative(dep.fs_path) for dep in stage.deps if dep.hash_name == "params"}
+    files = {
+        str(dep.def_path): pipeline.relative(dep.fs_path)
+        for dep in stage.deps
+        if dep.hash_name == "params"
+    }
 
     def counting(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return pipeline.counting(stage, files[file], values)
 
     params = pipeline.parameters_of(name)
-    return Question(stage.cmd, deps, params, tuple(sorted(str(out.def_path) for out in stage.outs)), counting)
+    return Question(
+        stage.cmd,
+        deps,
+        params,
+        tuple(sorted(str(out.def_path) for out in stage.outs)),
+        counting,
+    )
 
 
 def _candidates(pipeline: Pipeline, name: str, question: Question) -> Iterator[Entry]:
     from dvc.utils.serialize import load_yaml
 
     if not question.confuses_dvc:
-        with contextlib.suppress(Exception):  # DVC has a class of its own for each way in which it can be broken
+        with contextlib.suppress(
+            Exception
+        ):  # DVC has a class of its own for each way in which it can be broken
             yield load_yaml(str(pipeline.root / "dvc.lock"))["stages"][name]
-    # An entry here is written by who ran the command, and never again: it has the values of that time.
+    # An entry here is written by who ran the command, and never again: it has the
+    # values of that time.
     key = question.run_cache_key()
     folder = Path(pipeline.repo.stage_cache.cache_dir) / key[:2] / key
-    for entry in sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for entry in sorted(
+        folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True
+    ):
         with contextlib.suppress(Exception):
             yield load_yaml(str(entry))
 
@@ -202,7 +252,11 @@ def _is_there(pipeline: Pipeline, stage: Any, entry: Entry) -> bool:
         if _in_cache(pipeline.repo.cache.local, out["md5"]):
             continue
         path = Path(stage.wdir) / out["path"]
-        if out["path"] not in kept_by_git or not path.exists() or describe(path)["digest"] != out["md5"]:
+        if (
+            out["path"] not in kept_by_git
+            or not path.exists()
+            or describe(path)["digest"] != out["md5"]
+        ):
             return False
     return True
 

@@ -1,7 +1,8 @@
 """What the inputs hold that lie in a checkout: their digests, as DVC writes them into ``dvc.lock``.
 
-DVC's own objects are no help there: they take the name of the hash from ``dvc.lock`` (3.67), so that the same file has
-one digest where an entry of DVC 2 stands there, and another one where none does.
+DVC's own objects are no help there: they take the name of the hash from ``dvc.lock``
+(3.67), so that the same file has one digest where an entry of DVC 2 stands there, and
+another one where none does.
 """
 
 from __future__ import annotations
@@ -64,35 +65,67 @@ def content_of(repo: Repo, path: Path) -> Content:
     MllamError
         If it is missing.
     UsageError
-        If it is a folder with a link to a folder in it, which programs follow and DVC (3.67) does not; if the name of a
-        file in it is not UTF-8: whatever DVC is to do with such a folder ends in that.
+        If it is a folder with a link to a folder in it, which programs follow and DVC
+        (3.67) does not; if the name of a file in it is not UTF-8: whatever DVC is to do
+        with such a folder ends in that.
     """
     from dvc_data.hashfile.build import build
 
-    name = path.relative_to(repo.root_dir).as_posix() if path.is_relative_to(repo.root_dir) else str(path)
+    name = (
+        path.relative_to(repo.root_dir).as_posix()
+        if path.is_relative_to(repo.root_dir)
+        else str(path)
+    )
     if not path.exists():
-        raise UsageError(f"the input {name} is missing", where="dvc.yaml", next=_way_out(path, name))
+        raise UsageError(
+            f"the input {name} is missing", where="dvc.yaml", next=_way_out(path, name)
+        )
     if repo.dvcignore.is_ignored(repo.fs, str(path)):
-        raise UsageError(f"the input {name} is left out by .dvcignore", "dvc.yaml", next=f"dvc check-ignore -d {name}")
+        raise UsageError(
+            f"the input {name} is left out by .dvcignore",
+            "dvc.yaml",
+            next=f"dvc check-ignore -d {name}",
+        )
     files = list(files_of(repo, path))
     if not is_utf8("".join(files)):
-        what, find = f"a name in the input {name} is not UTF-8, which DVC needs", f"find {shlex.quote(name)}"
-        raise UsageError(what, "dvc.yaml", next=f"{find} | grep -axv '.*' names it: rename it")
+        what, find = (
+            f"a name in the input {name} is not UTF-8, which DVC needs",
+            f"find {shlex.quote(name)}",
+        )
+        raise UsageError(
+            what, "dvc.yaml", next=f"{find} | grep -axv '.*' names it: rename it"
+        )
     sizes = sum(os.stat(file).st_size for file in files)  # noqa: PTH116 - of ten thousand files
-    odb = _forgetful(repo.cache.local.path) if sizes <= READ_EACH_TIME else repo.cache.local
-    _, meta, obj = build(odb, str(path), repo.fs, "md5", ignore=repo.dvcignore, dry_run=True)
+    odb = (
+        _forgetful(repo.cache.local.path)
+        if sizes <= READ_EACH_TIME
+        else repo.cache.local
+    )
+    _, meta, obj = build(
+        odb, str(path), repo.fs, "md5", ignore=repo.dvcignore, dry_run=True
+    )
     real = frozenset(os.path.realpath(file) for file in files)
-    return Content(str(obj.hash_info.value), int(meta.size or 0), meta.nfiles, bool(meta.isexec), real)
+    return Content(
+        str(obj.hash_info.value),
+        int(meta.size or 0),
+        meta.nfiles,
+        bool(meta.isexec),
+        real,
+    )
 
 
 def _way_out(path: Path, name: str) -> str:
     """Say what helps where an input is missing."""
     if Path(f"{path}.dvc").is_file():
         return f"dvc checkout {shlex.quote(f'{name}.dvc')}, or dvc pull"
-    names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    names = (
+        [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    )
     if near := difflib.get_close_matches(path.name, names, 1):
         return f"did you mean {Path(name).with_name(near[0])}? correct it in dvc.yaml, or put {name} there"
-    return f"put it there and git add {shlex.quote(name)}, or correct its name in dvc.yaml"
+    return (
+        f"put it there and git add {shlex.quote(name)}, or correct its name in dvc.yaml"
+    )
 
 
 def files_of(repo: Repo, path: Path) -> Iterator[str]:
@@ -109,15 +142,25 @@ def files_of(repo: Repo, path: Path) -> Iterator[str]:
         yield str(path)
         return
     # As the user knows it: a clone lies where nobody looks.
-    where = path.relative_to(repo.root_dir).as_posix() if path.is_relative_to(repo.root_dir) else str(path)
+    where = (
+        path.relative_to(repo.root_dir).as_posix()
+        if path.is_relative_to(repo.root_dir)
+        else str(path)
+    )
     for folder, folders, files in repo.dvcignore.walk(repo.fs, str(path)):
         for inside in folders:
             if os.path.islink(os.path.join(folder, inside)):  # noqa: PTH114, PTH118
                 link = (Path(folder) / inside).relative_to(path).as_posix()
                 what = f"contains {link}, a link to a folder, and DVC does not count what that holds"
-                raise UsageError(what, where, next="name that folder as an input, too, and remove the link")
+                raise UsageError(
+                    what,
+                    where,
+                    next="name that folder as an input, too, and remove the link",
+                )
         if DvcIgnore.DVCIGNORE_FILE in files:
-            inside = (Path(folder) / DvcIgnore.DVCIGNORE_FILE).relative_to(path).as_posix()
+            inside = (
+                (Path(folder) / DvcIgnore.DVCIGNORE_FILE).relative_to(path).as_posix()
+            )
             why = "DVC (3.67) hashes no folder that has one in it"
             way_out = "move its lines into the .dvcignore beside dvc.yaml, with the folder before each"
             raise UsageError(f"contains {inside}", where, why, way_out)

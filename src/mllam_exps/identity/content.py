@@ -1,7 +1,7 @@
 """What files hold: their hashes, as DVC names them, and whether they still hold it.
 
-Reading a file again is the proof. Where that takes long, a file is read only if its *mark* (time of its last change and
-inode) is another one than when it was hashed.
+Reading a file again is the proof. Where that takes long, a file is read only if its
+*mark* (time of its last change and inode) is another one than when it was hashed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ of a single file ``files`` is None, and ``mark`` its own."""
 def md5_of_file(path: Path) -> str:
     """Return the MD5 by which DVC names a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(
+            file, lambda: hashlib.md5(usedforsecurity=False)
+        ).hexdigest()
 
 
 def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
@@ -42,22 +44,33 @@ def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
     files : iterable of mapping
         ``{"md5": …, "relpath": …}`` of each file in it.
     """
-    listing = sorted(({"md5": f["md5"], "relpath": f["relpath"]} for f in files), key=lambda f: str(f["relpath"]))
+    listing = sorted(
+        ({"md5": f["md5"], "relpath": f["relpath"]} for f in files),
+        key=lambda f: str(f["relpath"]),
+    )
     content = json.dumps(listing, sort_keys=True).encode()
     return f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir", content
 
 
-def describe(path: Path, counts: Callable[[Path], bool] = lambda _file: True) -> dict[str, Any]:
+def describe(
+    path: Path, counts: Callable[[Path], bool] = lambda _file: True
+) -> dict[str, Any]:
     """Hash a file, or a folder with all files below it that count. As DVC (3.67), links to folders are not followed.
 
     Raises
     ------
     CheckFailed
-        If a link in it leads nowhere, or something is no file: a pipe, say; if DVC could not list it.
+        If a link in it leads nowhere, or something is no file: a pipe, say; if DVC
+        could not list it.
     """
     if not path.is_dir():
         found = regular(path)
-        described = {"digest": md5_of_file(path), "size": found.st_size, "files": None, "mark": mark(found)}
+        described = {
+            "digest": md5_of_file(path),
+            "size": found.st_size,
+            "files": None,
+            "mark": mark(found),
+        }
         return described | executable(path)
     files = []
     for file in sorted(path.rglob("*")):
@@ -65,9 +78,23 @@ def describe(path: Path, counts: Callable[[Path], bool] = lambda _file: True) ->
             found = regular(file)
             name = file.relative_to(path).as_posix()
             if not is_utf8(name):
-                raise CheckFailed(f"a name in {path.name} is not UTF-8, which DVC needs", why=ascii(name))
-            files.append({"relpath": name, "md5": md5_of_file(file), "size": found.st_size, "mark": mark(found)})
-    return {"digest": digest_of_folder(files)[0], "size": sum(int(str(f["size"])) for f in files), "files": files}
+                raise CheckFailed(
+                    f"a name in {path.name} is not UTF-8, which DVC needs",
+                    why=ascii(name),
+                )
+            files.append(
+                {
+                    "relpath": name,
+                    "md5": md5_of_file(file),
+                    "size": found.st_size,
+                    "mark": mark(found),
+                }
+            )
+    return {
+        "digest": digest_of_folder(files)[0],
+        "size": sum(int(str(f["size"])) for f in files),
+        "files": files,
+    }
 
 
 def is_utf8(name: str) -> bool:
@@ -92,15 +119,24 @@ def regular(path: Path) -> os.stat_result:
     except OSError as error:
         if path.is_symlink():
             why = f"its target is {path.readlink()}"
-            raise CheckFailed(f"{path.name} is a link that leads nowhere", str(path), why) from error
+            raise CheckFailed(
+                f"{path.name} is a link that leads nowhere", str(path), why
+            ) from error
         raise
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "no file")
-        raise CheckFailed(f"{path.name} is {kind}, which has no content to keep", str(path))
+        raise CheckFailed(
+            f"{path.name} is {kind}, which has no content to keep", str(path)
+        )
     return found
 
 
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
 
 
 def executable(path: Path) -> dict[str, bool]:
@@ -116,7 +152,13 @@ def mark(found: os.stat_result) -> list[int]:
 def files_of(place: Path, described: Described) -> dict[Path, Mapping[str, Any]]:
     """Return what is known of each file of an output or input that lies at `place`."""
     if described["files"] is None:
-        return {place: {"md5": described["digest"], "size": described["size"], "mark": described.get("mark")}}
+        return {
+            place: {
+                "md5": described["digest"],
+                "size": described["size"],
+                "mark": described.get("mark"),
+            }
+        }
     return {place / file["relpath"]: file for file in described["files"]}
 
 
@@ -125,18 +167,34 @@ def part_of(described: Described, inside: str) -> dict[str, Any] | None:
     files = described["files"] or []
     for file in files:
         if file["relpath"] == inside:
-            return {"digest": file["md5"], "size": file["size"], "files": None, "mark": file.get("mark")}
-    below = [f | {"relpath": f["relpath"][len(inside) + 1 :]} for f in files if f["relpath"].startswith(f"{inside}/")]
+            return {
+                "digest": file["md5"],
+                "size": file["size"],
+                "files": None,
+                "mark": file.get("mark"),
+            }
+    below = [
+        f | {"relpath": f["relpath"][len(inside) + 1 :]}
+        for f in files
+        if f["relpath"].startswith(f"{inside}/")
+    ]
     if not below:
         return None
-    return {"digest": digest_of_folder(below)[0], "size": sum(f["size"] for f in below), "files": below}
+    return {
+        "digest": digest_of_folder(below)[0],
+        "size": sum(f["size"] for f in below),
+        "files": below,
+    }
 
 
 def marked(place: Path, described: Described) -> dict[str, Any]:
     """Return a description with the marks of the files that lie at `place` now."""
     if described["files"] is None:
         return {**described, "mark": mark(place.stat())}
-    files = [file | {"mark": mark((place / file["relpath"]).stat())} for file in described["files"]]
+    files = [
+        file | {"mark": mark((place / file["relpath"]).stat())}
+        for file in described["files"]
+    ]
     return {**described, "files": files}
 
 
@@ -161,7 +219,10 @@ class Difference:
 
 def is_quick(files: Mapping[Path, Mapping[str, Any]]) -> bool:
     """Tell whether reading these files takes less than a second."""
-    return len(files) <= QUICK_FILES and sum(int(file.get("size") or 0) for file in files.values()) <= QUICK_BYTES
+    return (
+        len(files) <= QUICK_FILES
+        and sum(int(file.get("size") or 0) for file in files.values()) <= QUICK_BYTES
+    )
 
 
 def differences(
@@ -189,18 +250,24 @@ def differences(
         try:
             found = path.stat()
             size = known.get("size")
-            untouched = known.get("mark") in (None, mark(found)) and not (frozen and found.st_mode & WRITABLE)
+            untouched = known.get("mark") in (None, mark(found)) and not (
+                frozen and found.st_mode & WRITABLE
+            )
             if not stat.S_ISREG(found.st_mode):
                 yield Difference(path, "is no file any more")
             elif size is not None and found.st_size != size:
                 yield Difference(path, f"has {found.st_size} bytes, and had {size}")
-            elif (everything or not untouched) and _hash(path, found, anew=thorough) != known["md5"]:
+            elif (everything or not untouched) and _hash(
+                path, found, anew=thorough
+            ) != known["md5"]:
                 yield Difference(path, "holds something else than what was made")
             tell(found.st_size)
         except (FileNotFoundError, NotADirectoryError):
             yield Difference(path, "is gone")
         except OSError as error:
-            yield Difference(path, f"cannot be read ({os.strerror(error.errno or 0)})", certain=False)
+            yield Difference(
+                path, f"cannot be read ({os.strerror(error.errno or 0)})", certain=False
+            )
 
 
 _HASHES: dict[tuple[int, ...], str] = {}
@@ -211,7 +278,13 @@ def _hash(path: Path, found: os.stat_result, *, anew: bool) -> str:
     """Hash a file once, as long as nothing at all happens to it: a process that saves a sweep asks a hundred times."""
     if anew:
         return md5_of_file(path)
-    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    state = (
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
     if state not in _HASHES:
         if len(_HASHES) >= _REMEMBERED:
             _HASHES.clear()

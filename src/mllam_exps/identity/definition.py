@@ -1,7 +1,7 @@
 """What defines the result of one stage's work, and the run key that is made of it. Pure.
 
-A key is the digest of a definition's record. So a definition that lies in the run store proves itself: its digest is
-its key, or somebody has changed it.
+A key is the digest of a definition's record. So a definition that lies in the run store
+proves itself: its digest is its key, or somebody has changed it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ class Input:
     run : str or None
         Key of the run that makes it, if a stage does.
     digest : str or None
-        Its content's hash as DVC writes it (MD5, ``.dir`` behind a folder's), where it is known.
+        Its content's hash as DVC writes it (MD5, ``.dir`` behind a folder's), where it
+        is known.
     tracked : bool
-        Whether DVC's cache holds it (made by a stage or added with ``dvc add``), else git does.
+        Whether DVC's cache holds it (made by a stage or added with ``dvc add``), else
+        git does.
     """
 
     path: str
@@ -67,7 +69,8 @@ class RunDefinition:
     stage : str
         Its name in ``dvc.yaml``.
     params : mapping
-        Values of the tracked parameters, by file and (dotted) name, as far as they count for the stage's program.
+        Values of the tracked parameters, by file and (dotted) name, as far as they
+        count for the stage's program.
     inputs, outputs
         What it reads and makes.
     smoke : bool
@@ -77,7 +80,8 @@ class RunDefinition:
     folder : str
         Where they are run, seen from the repository's root.
     values : mapping
-        All values of the tracked parameters, as DVC reads them; they go into ``dvc.lock``, and not into the key.
+        All values of the tracked parameters, as DVC reads them; they go into
+        ``dvc.lock``, and not into the key.
     """
 
     stage: str
@@ -93,7 +97,8 @@ class RunDefinition:
     def key(self) -> str:
         """``<stage>-<32 hexadecimal digits>``, with the stage's odd characters as in URLs."""
         content = self._record()
-        # Where an input lies, and what it holds if a run makes it, differs by place, or is known later only.
+        # Where an input lies, and what it holds if a run makes it, differs by place, or
+        # is known later only.
         content["inputs"] = {i.path: i.identity() for i in self.inputs}
         content["outputs"] = sorted(o.path for o in self.outputs)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -113,7 +118,10 @@ class RunDefinition:
             "key_format": KEY_FORMAT,
             "stage": self.stage,
             "params": plain(self.params),
-            "inputs": {i.path: {"run": i.run, "md5": i.digest, "tracked": i.tracked} for i in self.inputs},
+            "inputs": {
+                i.path: {"run": i.run, "md5": i.digest, "tracked": i.tracked}
+                for i in self.inputs
+            },
             "outputs": {o.path: {"cached": o.cached} for o in self.outputs},
             "smoke": self.smoke,
             "commands": list(self.commands),
@@ -134,14 +142,21 @@ class RunDefinition:
         Raises
         ------
         MllamError
-            If it is none, or defines another run: it was changed by hand, or comes from another version of us.
+            If it is none, or defines another run: it was changed by hand, or comes from
+            another version of us.
         """
         try:
             found = cls(
                 stage=record["stage"],
                 params=_from_plain(record["params"]),
-                inputs=tuple(Input(p, i["run"], i["md5"], i["tracked"]) for p, i in record["inputs"].items()),
-                outputs=tuple(Output(path, output["cached"]) for path, output in record["outputs"].items()),
+                inputs=tuple(
+                    Input(p, i["run"], i["md5"], i["tracked"])
+                    for p, i in record["inputs"].items()
+                ),
+                outputs=tuple(
+                    Output(path, output["cached"])
+                    for path, output in record["outputs"].items()
+                ),
                 smoke=record["smoke"],
                 commands=tuple(record["commands"]),
                 folder=record["folder"],
@@ -151,7 +166,12 @@ class RunDefinition:
             matches = False
         if not matches:
             why = "its digest is another: somebody has changed it, or another version of mllam-exps wrote it"
-            raise MllamError("is not the definition of this run", key, why, "submit the experiment again")
+            raise MllamError(
+                "is not the definition of this run",
+                key,
+                why,
+                "submit the experiment again",
+            )
         return found
 
 
@@ -178,9 +198,15 @@ def plain(value: Any, where: str = "") -> Any:
         what = f"holds a {type(value).__name__}, which DVC cannot track"
         raise UsageError(what, where, next="put the value in quotes: it is text then")
     if all(isinstance(key, str) and not key.startswith(_ESCAPE) for key in value):
-        return {key: plain(each, f"{where}.{key}" if where else key) for key, each in value.items()}
+        return {
+            key: plain(each, f"{where}.{key}" if where else key)
+            for key, each in value.items()
+        }
     # JSON has names of text only: 1 and "1" would be the same one.
-    pairs = [[plain(key, where), plain(each, f"{where}.{key}")] for key, each in value.items()]
+    pairs = [
+        [plain(key, where), plain(each, f"{where}.{key}")]
+        for key, each in value.items()
+    ]
     return {_ESCAPE: sorted(pairs, key=json.dumps)}
 
 
@@ -199,4 +225,6 @@ def _from_plain(value: Any) -> Any:
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two values of parameters are the same, in type, too: for Python 1 is 1.0, and True."""
-    return json.dumps(plain(one), sort_keys=True) == json.dumps(plain(other), sort_keys=True)
+    return json.dumps(plain(one), sort_keys=True) == json.dumps(
+        plain(other), sort_keys=True
+    )

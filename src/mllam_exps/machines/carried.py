@@ -1,7 +1,8 @@
 """Which variables of the submitter's environment go along with a job: those that are named here, and hold no secret.
 
-Slurm keeps the environment of a job in its spool, and the run store keeps an experiment's settings, which a team can
-read. So nothing goes along but what is named, and nothing whose value shows a credential.
+Slurm keeps the environment of a job in its spool, and the run store keeps an
+experiment's settings, which a team can read. So nothing goes along but what is named,
+and nothing whose value shows a credential.
 """
 
 from __future__ import annotations
@@ -9,9 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_USER = ("HOME", "LOGNAME", "USER", "SHELL", "PATH", "TZ", "LANG", "LANGUAGE", "TMPDIR", "SLURM_CONF", "MUNGE_SOCKET")
+_USER = (
+    "HOME",
+    "LOGNAME",
+    "USER",
+    "SHELL",
+    "PATH",
+    "TZ",
+    "LANG",
+    "LANGUAGE",
+    "TMPDIR",
+    "SLURM_CONF",
+    "MUNGE_SOCKET",
+)
 
-# ssh hands on whatever is called LC_…, so people put secrets there: only those of POSIX and glibc are locales.
+# ssh hands on whatever is called LC_…, so people put secrets there: only those of POSIX
+# and glibc are locales.
 _LOCALE = tuple(
     f"LC_{name}"
     for name in (
@@ -20,36 +34,129 @@ _LOCALE = tuple(
     )
 )
 # "C", "C.UTF-8", "POSIX", "de_DE.UTF-8@euro"
-_A_LOCALE = re.compile(r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2,3})?)(\.[\w-]{1,12})?(@\w{1,12})?")
+_A_LOCALE = re.compile(
+    r"(C|POSIX|[a-z]{2,3}(_[A-Z]{2,3})?)(\.[\w-]{1,12})?(@\w{1,12})?"
+)
 
 OURS = ("MLLAM_MACHINE_OPTIONS", "MLLAM_VENV_PATH")
 """What counts when a job is submitted, and not inside of it."""
 
 _MLFLOW = (
-    *("URI", "INSECURE_TLS", "SERVER_CERT_PATH", "CLIENT_CERT_PATH", "AUTH", "AWS_SIGV4"),
+    *(
+        "URI",
+        "INSECURE_TLS",
+        "SERVER_CERT_PATH",
+        "CLIENT_CERT_PATH",
+        "AUTH",
+        "AWS_SIGV4",
+    ),
     # MLFLOW_TRACKING_… above, MLFLOW_… below: 3.17's mlflow/environment_variables.py
 )
 CLIENTS = (
     *(f"MLFLOW_TRACKING_{name}" for name in _MLFLOW),
-    *("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_WORKSPACE", "MLFLOW_LOGGING_LEVEL", "MLFLOW_ALLOW_HTTP_REDIRECTS"),
-    *("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"),
+    *(
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_WORKSPACE",
+        "MLFLOW_LOGGING_LEVEL",
+        "MLFLOW_ALLOW_HTTP_REDIRECTS",
+    ),
+    *(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR",
+    ),
     *("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"),
-    *("MLFLOW_S3_ENDPOINT_URL", "MLFLOW_S3_IGNORE_TLS", "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"),
-    *("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "MLFLOW_ENABLE_MULTIPART_UPLOAD", "MLFLOW_ENABLE_ASYNC_LOGGING"),
-    *("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"),
+    *(
+        "MLFLOW_S3_ENDPOINT_URL",
+        "MLFLOW_S3_IGNORE_TLS",
+        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT",
+    ),
+    *(
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD",
+        "MLFLOW_ENABLE_MULTIPART_UPLOAD",
+        "MLFLOW_ENABLE_ASYNC_LOGGING",
+    ),
+    *(
+        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL",
+    ),
     *("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "DO_NOT_TRACK"),
-    # wandb 0.31: wandb/env.py, and its settings in upper case. Not what makes runs one: WANDB_RUN_ID, WANDB_NAME.
-    *("WANDB_MODE", "WANDB_BASE_URL", "WANDB_APP_URL", "WANDB_ENTITY", "WANDB_HOST", "WANDB_USERNAME"),
-    *("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"),
-    *("WANDB_INSECURE_DISABLE_SSL", "WANDB_HTTP_TIMEOUT", "WANDB_INIT_TIMEOUT", "WANDB_HTTP_PROXY"),
-    *("WANDB_HTTPS_PROXY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_CREDENTIALS_FILE", "WANDB_ERROR_REPORTING"),
-    *("WANDB_SILENT", "WANDB_QUIET", "WANDB_CONSOLE", "WANDB_TAGS", "WANDB_NOTES", "WANDB_RUN_GROUP"),
-    *("WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_SAVE_CODE", "WANDB_IGNORE_GLOBS"),
-    # Where certificates and credentials lie, which requests, urllib, botocore and libpq read: paths, no secrets.
-    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "PGPASSFILE"),
-    *("AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_REGION"),
-    *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "GOOGLE_APPLICATION_CREDENTIALS"),
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    # wandb 0.31: wandb/env.py, and its settings in upper case. Not what makes runs one:
+    # WANDB_RUN_ID, WANDB_NAME.
+    *(
+        "WANDB_MODE",
+        "WANDB_BASE_URL",
+        "WANDB_APP_URL",
+        "WANDB_ENTITY",
+        "WANDB_HOST",
+        "WANDB_USERNAME",
+    ),
+    *(
+        "WANDB_DIR",
+        "WANDB_CACHE_DIR",
+        "WANDB_CONFIG_DIR",
+        "WANDB_DATA_DIR",
+        "WANDB_ARTIFACT_DIR",
+    ),
+    *(
+        "WANDB_INSECURE_DISABLE_SSL",
+        "WANDB_HTTP_TIMEOUT",
+        "WANDB_INIT_TIMEOUT",
+        "WANDB_HTTP_PROXY",
+    ),
+    *(
+        "WANDB_HTTPS_PROXY",
+        "WANDB_IDENTITY_TOKEN_FILE",
+        "WANDB_CREDENTIALS_FILE",
+        "WANDB_ERROR_REPORTING",
+    ),
+    *(
+        "WANDB_SILENT",
+        "WANDB_QUIET",
+        "WANDB_CONSOLE",
+        "WANDB_TAGS",
+        "WANDB_NOTES",
+        "WANDB_RUN_GROUP",
+    ),
+    *(
+        "WANDB_DISABLE_CODE",
+        "WANDB_DISABLE_GIT",
+        "WANDB_SAVE_CODE",
+        "WANDB_IGNORE_GLOBS",
+    ),
+    # Where certificates and credentials lie, which requests, urllib, botocore and libpq
+    # read: paths, no secrets.
+    *(
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "NETRC",
+        "PGPASSFILE",
+    ),
+    *(
+        "AWS_CA_BUNDLE",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_PROFILE",
+        "AWS_REGION",
+    ),
+    *(
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    ),
+    *(
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+    ),
 )
 """What a tracking client, or a proxy before it, needs in a job."""
 
@@ -65,26 +172,43 @@ INSTEAD = {
     "AWS_ACCESS_KEY_ID": _AWS,
     "AWS_SECRET_ACCESS_KEY": _AWS,
     "AWS_SESSION_TOKEN": _AWS,
-    **dict.fromkeys(("MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT"), "logger_project in params.yaml is the name"),
     **dict.fromkeys(
-        ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "WANDB_RUN_ID", "WANDB_NAME", "WANDB_RESUME"),
+        ("MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT"),
+        "logger_project in params.yaml is the name",
+    ),
+    **dict.fromkeys(
+        (
+            "MLFLOW_RUN_ID",
+            "MLFLOW_EXPERIMENT_ID",
+            "WANDB_RUN_ID",
+            "WANDB_NAME",
+            "WANDB_RESUME",
+        ),
         "each attempt is a run of its own",
     ),
 }
 """What never goes along, and where its client finds it instead."""
 _OF_CLIENTS = ("MLFLOW_", "WANDB_", "AWS_")
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH")
-# An address with user, password or token in it: https://me:secret@host, me:secret@host:3128, …?token=…
-_CREDENTIAL = re.compile(r"://[^/\s]*@|[?&;][\w-]*(password|passwd|secret|token|key|sig)\w*=", re.IGNORECASE)
+# An address with user, password or token in it: https://me:secret@host,
+# me:secret@host:3128, …?token=…
+_CREDENTIAL = re.compile(
+    r"://[^/\s]*@|[?&;][\w-]*(password|passwd|secret|token|key|sig)\w*=", re.IGNORECASE
+)
 _PROXY_CREDENTIAL = re.compile(r"^[^/\s@]+@")
-# Databases name their user before the host; their password comes from ~/.pgpass or the like.
+# Databases name their user before the host; their password comes from ~/.pgpass or the
+# like.
 _USER_ONLY = re.compile(r"://[^/\s:@]*@")
 
 
 def of_job(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a job gets of its submitter's environment."""
     user = {name: environ[name] for name in _USER if name in environ}
-    locale = {name: environ[name] for name in _LOCALE if _A_LOCALE.fullmatch(environ.get(name, ""))}
+    locale = {
+        name: environ[name]
+        for name in _LOCALE
+        if _A_LOCALE.fullmatch(environ.get(name, ""))
+    }
     return user | locale | _clean(environ, CLIENTS)
 
 
@@ -99,17 +223,27 @@ def left_behind(environ: Mapping[str, str]) -> list[str]:
     notes = []
     for name in sorted(name for name in environ if environ[name] and name not in along):
         if name in CLIENTS:
-            notes.append(f"{name} does not reach a job, as it carries a credential: {_SCRIPT}")
+            notes.append(
+                f"{name} does not reach a job, as it carries a credential: {_SCRIPT}"
+            )
         elif name in INSTEAD:
             notes.append(f"{name} does not reach a job: {INSTEAD[name]}")
         elif name.startswith(_OF_CLIENTS):
-            way_out = _SCRIPT if _SECRET_NAME.search(name) else "set it in environment.variables of the machine file"
+            way_out = (
+                _SCRIPT
+                if _SECRET_NAME.search(name)
+                else "set it in environment.variables of the machine file"
+            )
             notes.append(f"{name} does not reach a job: {way_out}")
     return notes
 
 
 def _clean(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    return {name: environ[name] for name in names if environ.get(name) and not _holds_credential(name, environ[name])}
+    return {
+        name: environ[name]
+        for name in names
+        if environ.get(name) and not _holds_credential(name, environ[name])
+    }
 
 
 def _holds_credential(name: str, value: str) -> bool:

@@ -1,7 +1,7 @@
 """What is made ready around a stage's program: modules, scripts, the virtual environment, variables.
 
-No shell text is ever made from a command: a command travels as an argument vector, and what the machine file
-says is quoted, value by value.
+No shell text is ever made from a command: a command travels as an argument vector, and
+what the machine file says is quoted, value by value.
 """
 
 from __future__ import annotations
@@ -28,15 +28,20 @@ _KEPT = frozenset(
     }
 )
 
-# A script that is sourced may `exit`, with 0 too: the trap turns every end before our own into a failure that
-# says where. Neither `set -e` nor `set -u`: module systems and activation scripts break under both.
+# A script that is sourced may `exit`, with 0 too: the trap turns every end before our
+# own into a failure that says where. Neither `set -e` nor `set -u`: module systems and
+# activation scripts break under both.
 _SAY = "the environment could not be made ready, stopped at"
 _GUARD = [
     "mllam_exps_step='the start'",
     'mllam_exps_cwd="$PWD"',
     f"trap 'echo \"mllam-exps: {_SAY}: $mllam_exps_step\" >&2; exit {FAILED}' EXIT",
 ]
-_UNGUARD = ['cd "$mllam_exps_cwd" || exit', "trap - EXIT", "unset mllam_exps_step mllam_exps_cwd"]
+_UNGUARD = [
+    'cd "$mllam_exps_cwd" || exit',
+    "trap - EXIT",
+    "unset mllam_exps_step mllam_exps_cwd",
+]
 
 # A shell that is no login shell often has no `module` yet.
 _FIND_MODULE = """\
@@ -68,8 +73,9 @@ def python(machine: Machine) -> Path:
 def prologue(machine: Machine, root: Path) -> list[str]:
     """Return the lines of bash that make the environment ready.
 
-    They end the shell with a message and `FAILED` if a module or a script fails. They belong before all else
-    in a batch script: they use the EXIT trap, and leave none behind.
+    They end the shell with a message and `FAILED` if a module or a script fails. They
+    belong before all else in a batch script: they use the EXIT trap, and leave none
+    behind.
 
     Parameters
     ----------
@@ -89,12 +95,21 @@ def prologue(machine: Machine, root: Path) -> list[str]:
         lines += [f"module load {shlex.quote(module)} || exit"]
     for script in setup.source:
         path = root / FOLDER / os.path.expanduser(script)  # noqa: PTH111 - an unknown ~user stays as it is
-        lines += [f"mllam_exps_step={shlex.quote(f'source {path}')}", f". {shlex.quote(str(path))} || exit"]
+        lines += [
+            f"mllam_exps_step={shlex.quote(f'source {path}')}",
+            f". {shlex.quote(str(path))} || exit",
+        ]
     if setup.modules or setup.source:
         lines += _UNGUARD
     # After the modules, which may bring a Python of their own.
-    lines += ["unset PYTHONHOME", f'export PATH={shlex.quote(str(machine.venv / "bin"))}:"$PATH"']
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables(machine).items()]
+    lines += [
+        "unset PYTHONHOME",
+        f'export PATH={shlex.quote(str(machine.venv / "bin"))}:"$PATH"',
+    ]
+    lines += [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in variables(machine).items()
+    ]
     return lines
 
 
@@ -111,11 +126,16 @@ def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
         The command, handed on as it is: no shell reads it.
     """
     if machine.environment.modules or machine.environment.source:
-        # Set aside, or a sourced script (Intel's setvars.sh) would take the command for its own arguments.
+        # Set aside, or a sourced script (Intel's setvars.sh) would take the command for
+        # its own arguments.
         aside = ['mllam_exps_argv=("$@")', "set --"]
-        text = "\n".join([*aside, *prologue(machine, root), 'exec "${mllam_exps_argv[@]}"'])
+        text = "\n".join(
+            [*aside, *prologue(machine, root), 'exec "${mllam_exps_argv[@]}"']
+        )
         return ["bash", "-c", text, "mllam-exps", *argv]
-    path = f"PATH={machine.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    path = (
+        f"PATH={machine.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    )
     values = [f"{name}={value}" for name, value in variables(machine).items()]
     return ["env", "-u", "PYTHONHOME", path, *values, *argv]
 
@@ -123,7 +143,10 @@ def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for programs that we start, without what a job or a DVC around us left in it.
 
-    ``SLURM_NTASKS`` of an outer job would count in an inner one, ``SBATCH_*`` would stand beside the machine
-    file, and ``DVC_ROOT`` would send an inner DVC elsewhere. Settings such as ``SLURM_CONF`` stay.
+    ``SLURM_NTASKS`` of an outer job would count in an inner one, ``SBATCH_*`` would
+    stand beside the machine file, and ``DVC_ROOT`` would send an inner DVC elsewhere.
+    Settings such as ``SLURM_CONF`` stay.
     """
-    return {k: v for k, v in environ.items() if k in _KEPT or not k.startswith(_LEFT_BEHIND)}
+    return {
+        k: v for k, v in environ.items() if k in _KEPT or not k.startswith(_LEFT_BEHIND)
+    }

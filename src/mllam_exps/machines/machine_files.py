@@ -20,17 +20,45 @@ from pydantic import BaseModel, ValidationError
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.identity.run_keys import SAVE
-from mllam_exps.machines.model import Environment, Mail, Notify, Paths, Resources, Settings
+from mllam_exps.machines.model import (
+    Environment,
+    Mail,
+    Notify,
+    Paths,
+    Resources,
+    Settings,
+)
 
 FOLDER = "machines"
-STAGES = ("check_for_venv_path", "mllam_version", "prepare_dataset", "create_graph", "train", "evaluate", SAVE)
+STAGES = (
+    "check_for_venv_path",
+    "mllam_version",
+    "prepare_dataset",
+    "create_graph",
+    "train",
+    "evaluate",
+    SAVE,
+)
 BUILT_IN = "local"
 """The machine that is there without a file: this host, as it is."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_PLAIN_WORDS: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
-_PLAIN_WORDS |= {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_PLAIN_WORDS: dict[str, bool | None] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+}
+_PLAIN_WORDS |= {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 _DEEPEST = 12
 _LISTS = {"hosts", "modules", "source", "types", "command", "on"}
 _SECTIONS = (["resources"], ["environment"], ["paths"], ["notify"])
@@ -56,13 +84,16 @@ class Machine(Settings):
         Parameters
         ----------
         stage : str
-            A stage of dvc.yaml; ``train@a`` (of a ``foreach`` or ``matrix``) has the resources of ``train``.
+            A stage of dvc.yaml; ``train@a`` (of a ``foreach`` or ``matrix``) has the
+            resources of ``train``.
         """
         stage = stage.partition("@")[0]
         default = self.resources.get("default", Resources())
         if stage == SAVE:
             default = default.for_keeping_books()
-        return self.resources[stage].over(default) if stage in self.resources else default
+        return (
+            self.resources[stage].over(default) if stage in self.resources else default
+        )
 
     def origin(self, key: str) -> str:
         """Return where a value comes from, by its dotted key; ``default`` where nobody set it."""
@@ -74,8 +105,13 @@ class Machine(Settings):
 
     def resource_origin(self, stage: str, key: str) -> str:
         """Return where a value of `resources_for` comes from; ``key`` may be ``sbatch.constraint``."""
-        places = [f"resources.{place}.{key}" for place in (stage.partition("@")[0], "default")]
-        return next((self.origins[place] for place in places if place in self.origins), "default")
+        places = [
+            f"resources.{place}.{key}" for place in (stage.partition("@")[0], "default")
+        ]
+        return next(
+            (self.origins[place] for place in places if place in self.origins),
+            "default",
+        )
 
 
 def names(root: Path) -> list[str]:
@@ -93,7 +129,8 @@ def load(root: Path, name: str, environ: Mapping[str, str] | None = None) -> Mac
     name : str
         ``machines/<name>.yaml``, or ``local``, which needs no file.
     environ : Mapping, optional
-        Where MLLAM_MACHINE_OPTIONS and MLLAM_VENV_PATH are looked for; by default the file alone counts.
+        Where MLLAM_MACHINE_OPTIONS and MLLAM_VENV_PATH are looked for; by default the
+        file alone counts.
 
     Raises
     ------
@@ -112,19 +149,32 @@ def load(root: Path, name: str, environ: Mapping[str, str] | None = None) -> Mac
     else:
         known = names(root)
         why = f"there is no such file; there are {', '.join(known)}{_nearest(name, known)}"
-        raise UsageError(f"no machine named {name!r}", where=shown, why=why, next="mllam-exps machine list")
+        raise UsageError(
+            f"no machine named {name!r}",
+            where=shown,
+            why=why,
+            next="mllam-exps machine list",
+        )
     origins = {key: f"{shown}:{line}" for key, line in lines.items()}
-    problems = _override(data, origins, environ.get("MLLAM_MACHINE_OPTIONS", ""), _stages(root))
+    problems = _override(
+        data, origins, environ.get("MLLAM_MACHINE_OPTIONS", ""), _stages(root)
+    )
     if venv := environ.get("MLLAM_VENV_PATH"):
-        problems += _put(data, origins, ["environment", "venv"], venv, "MLLAM_VENV_PATH")
+        problems += _put(
+            data, origins, ["environment", "venv"], venv, "MLLAM_VENV_PATH"
+        )
     settings, found = _check(data, origins, shown, root)
     if settings is None or problems or found:
         raise Problems(problems=problems + found)
     given = {key: getattr(settings, key) for key in settings.model_fields_set}
-    return Machine(name=name, file=file if file.is_file() else None, origins=origins, **given)
+    return Machine(
+        name=name, file=file if file.is_file() else None, origins=origins, **given
+    )
 
 
-def gone(root: Path, what: str = "the repository has moved, or was deleted") -> UsageError:
+def gone(
+    root: Path, what: str = "the repository has moved, or was deleted"
+) -> UsageError:
     """Return the error for a repository that is no longer where an experiment of it was submitted from."""
     way_out = f'type where it is now: ln -s "$PWD" {shlex.quote(str(root))}, or submit its experiments again there'
     return UsageError(what, str(root), "there is no DVC repository", way_out)
@@ -153,7 +203,9 @@ def picked(root: Path, environ: Mapping[str, str], hostname: str) -> str:
     for file in sorted((root / FOLDER).glob("*.yaml")):
         data, _ = read_yaml(file, f"{FOLDER}/{file.name}")
         patterns = data.get("hosts")
-        if isinstance(patterns, list) and any(fnmatch(host, str(p).lower()) for p in patterns for host in own):
+        if isinstance(patterns, list) and any(
+            fnmatch(host, str(p).lower()) for p in patterns for host in own
+        ):
             return file.stem
     return BUILT_IN
 
@@ -161,8 +213,9 @@ def picked(root: Path, environ: Mapping[str, str], hostname: str) -> str:
 def read_yaml(file: Path, shown: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Read a YAML mapping, with the line of each dotted key.
 
-    Stricter than YAML, and without its surprises: a key that stands twice is refused; ``1:30:00`` is no
-    number of base 60; ``no`` and ``on`` are text, and so is every number that is no integer (``1.10``).
+    Stricter than YAML, and without its surprises: a key that stands twice is refused;
+    ``1:30:00`` is no number of base 60; ``no`` and ``on`` are text, and so is every
+    number that is no integer (``1.10``).
 
     Parameters
     ----------
@@ -174,16 +227,23 @@ def read_yaml(file: Path, shown: str) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         node = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
-        raise unreadable.refusal(shown, file.read_text(encoding="utf-8"), error) from None
+        raise unreadable.refusal(
+            shown, file.read_text(encoding="utf-8"), error
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise UsageError("can't be read as YAML", shown, " ".join(str(why).split())) from None
+        raise UsageError(
+            "can't be read as YAML", shown, " ".join(str(why).split())
+        ) from None
     lines: dict[str, int] = {}
     if node is None:
         return {}, lines
     data = _construct(node, "", lines, shown)
     if not isinstance(data, dict):
-        raise UsageError("must be a mapping of keys to values", where=f"{shown}:{node.start_mark.line + 1}")
+        raise UsageError(
+            "must be a mapping of keys to values",
+            where=f"{shown}:{node.start_mark.line + 1}",
+        )
     return data, lines
 
 
@@ -193,12 +253,20 @@ def _construct(node: Any, key: str, lines: dict[str, int], shown: str) -> Any:
         raise UsageError("is nested too deeply", where=f"{where}: {key[:40]}…")
     if isinstance(node, yaml.ScalarNode):
         if not node.tag.startswith("tag:yaml.org,2002:"):
-            raise UsageError(f"has a tag that nothing here reads: {node.tag}", where=f"{where}: {key}")
+            raise UsageError(
+                f"has a tag that nothing here reads: {node.tag}",
+                where=f"{where}: {key}",
+            )
         if node.style:
             return node.value
-        return _PLAIN_WORDS.get(node.value, int(node.value) if _INT.fullmatch(node.value) else node.value)
+        return _PLAIN_WORDS.get(
+            node.value, int(node.value) if _INT.fullmatch(node.value) else node.value
+        )
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(child, f"{key}.{index}", lines, shown) for index, child in enumerate(node.value)]
+        return [
+            _construct(child, f"{key}.{index}", lines, shown)
+            for index, child in enumerate(node.value)
+        ]
     data: dict[str, Any] = {}
     for name_node, child in node.value:
         line = name_node.start_mark.line + 1
@@ -207,13 +275,18 @@ def _construct(node: Any, key: str, lines: dict[str, int], shown: str) -> Any:
             raise UsageError("a key must be a word", where=f"{shown}:{line}")
         dotted = f"{key}.{name}" if key else name
         if name in data:
-            raise UsageError(f"stands twice, first in line {lines[dotted]}", where=f"{shown}:{line}: {dotted}")
+            raise UsageError(
+                f"stands twice, first in line {lines[dotted]}",
+                where=f"{shown}:{line}: {dotted}",
+            )
         lines[dotted] = line
         data[name] = _construct(child, dotted, lines, shown)
     return data
 
 
-def _override(data: dict[str, Any], origins: dict[str, str], options: str, stages: set[str]) -> list[MllamError]:
+def _override(
+    data: dict[str, Any], origins: dict[str, str], options: str, stages: set[str]
+) -> list[MllamError]:
     """Put the values of MLLAM_MACHINE_OPTIONS into the data of a file."""
     source = "MLLAM_MACHINE_OPTIONS"
     try:
@@ -232,7 +305,9 @@ def _override(data: dict[str, Any], origins: dict[str, str], options: str, stage
             if path[0] not in known:
                 near = _nearest(path[0], [*Settings.model_fields, *known])
                 why = f"no key of a machine, and no stage{near}"
-                problems.append(UsageError("is unknown", where=f"{source}: {dotted}", why=why))
+                problems.append(
+                    UsageError("is unknown", where=f"{source}: {dotted}", why=why)
+                )
                 continue
             path = ["resources", *path]
         problems += _put(data, origins, path, _value(text, path[-1]), source)
@@ -251,19 +326,39 @@ def _value(text: str, name: str) -> object:
 
 
 def _put(
-    data: dict[str, Any], origins: dict[str, str], path: list[str], value: object, source: str
+    data: dict[str, Any],
+    origins: dict[str, str],
+    path: list[str],
+    value: object,
+    source: str,
 ) -> list[MllamError]:
     """Set one value, and note where it comes from."""
     dotted = ".".join(path)
-    if isinstance(value, dict) or path in _SECTIONS or (path[0] == "resources" and len(path) == 2):
-        return [UsageError("takes no single value", where=f"{source}: {dotted}", why="it has keys of its own")]
+    if (
+        isinstance(value, dict)
+        or path in _SECTIONS
+        or (path[0] == "resources" and len(path) == 2)
+    ):
+        return [
+            UsageError(
+                "takes no single value",
+                where=f"{source}: {dotted}",
+                why="it has keys of its own",
+            )
+        ]
     inner = data
     for name in path[:-1]:
         if inner.get(name) is None:
             inner[name] = {}
         inner = inner[name]
         if not isinstance(inner, dict):
-            return [UsageError("has no keys of its own", where=f"{source}: {dotted}", why=f"{name} is a value")]
+            return [
+                UsageError(
+                    "has no keys of its own",
+                    where=f"{source}: {dotted}",
+                    why=f"{name} is a value",
+                )
+            ]
     inner[path[-1]] = value
     origins[dotted] = source
     return []
@@ -272,7 +367,10 @@ def _put(
 def _stages(root: Path) -> set[str]:
     """Return the names of stages that resources may be given for."""
     try:
-        data = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+        data = yaml.load(
+            (root / "dvc.yaml").read_text(encoding="utf-8"),
+            Loader=_LOADER,  # noqa: S506
+        )
         return {*STAGES, *map(str, data["stages"])}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         # A dvc.yaml that can't be read is told of by those who need it.
@@ -285,21 +383,28 @@ def _check(
     """Check the whole of a machine; return what is wrong, a problem a line."""
     problems: list[MllamError] = []
     known = {*_stages(root), "default"}
-    # Other names are welcome, as the file may serve several repositories; one that is nearly right is not.
+    # Other names are welcome, as the file may serve several repositories; one that is
+    # nearly right is not.
     for stage in data["resources"] if isinstance(data.get("resources"), dict) else ():
         if stage not in known and (near := _nearest(stage, known)):
             where = _place(f"resources.{stage}", origins, shown)
-            problems.append(UsageError("is no stage of dvc.yaml", where=where, why=near[2:]))
+            problems.append(
+                UsageError("is no stage of dvc.yaml", where=where, why=near[2:])
+            )
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        return None, problems + [_told(dict(one), origins, shown) for one in error.errors()]
+        return None, problems + [
+            _told(dict(one), origins, shown) for one in error.errors()
+        ]
     for stage, resources in settings.resources.items():
         try:
             resources.over(settings.resources.get("default", Resources()))
         except ValidationError as error:
             where = _place(f"resources.{stage}", origins, shown)
-            problems += [UsageError(_reason(dict(one)), where=where) for one in error.errors()]
+            problems += [
+                UsageError(_reason(dict(one)), where=where) for one in error.errors()
+            ]
     return settings, problems
 
 
@@ -321,17 +426,26 @@ def _told(error: dict[str, Any], origins: Mapping[str, str], shown: str) -> Usag
         near = _nearest(parts[-1], model.model_fields) if model else ""
         return UsageError("is unknown", where=where, why=f"no key of that name{near}")
     if error["type"] == "literal_error":
-        near = _nearest(str(error["input"]), re.findall(r"'([^']+)'", error["ctx"]["expected"]))
-        return UsageError(f"must be {error['ctx']['expected']}, not {error['input']!r}{near}", where=where)
+        near = _nearest(
+            str(error["input"]), re.findall(r"'([^']+)'", error["ctx"]["expected"])
+        )
+        return UsageError(
+            f"must be {error['ctx']['expected']}, not {error['input']!r}{near}",
+            where=where,
+        )
     if error["type"] == "missing":
-        return UsageError("is missing", where=where, why="every machine needs it: local or slurm")
+        return UsageError(
+            "is missing", where=where, why="every machine needs it: local or slurm"
+        )
     return UsageError(_reason(error), where=where)
 
 
 def _reason(error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    given = "" if isinstance(error["input"], dict | list) else f", not {error['input']!r}"
+    given = (
+        "" if isinstance(error["input"], dict | list) else f", not {error['input']!r}"
+    )
     return str(error["msg"]).replace("Input should be", "must be") + given
 
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mllam_exps.machines import values as check
 from mllam_exps.machines.values import OPTIONS
@@ -16,20 +24,35 @@ Text = Annotated[str, AfterValidator(check.plain)]
 Word = Annotated[str, AfterValidator(check.word)]
 AbsolutePath = Annotated[Path, BeforeValidator(check.absolute)]
 OptionValue = Annotated[str | int | bool | None, BeforeValidator(check.option_value)]
-VariableValue = Annotated[str, BeforeValidator(check.variable_value, json_schema_input_type=str | int | float)]
+VariableValue = Annotated[
+    str, BeforeValidator(check.variable_value, json_schema_input_type=str | int | float)
+]
 TextOrNumber = WithJsonSchema({"type": ["string", "integer"]})
 MayBeEmpty = BeforeValidator(check.empty_mapping)
 MayBeEmptyList = BeforeValidator(check.empty_list)
 Count = Annotated[int, Field(ge=1, strict=True)]
 MailType = Literal[
-    "ALL", "BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT", "TIME_LIMIT_50", "TIME_LIMIT_80", "TIME_LIMIT_90"
+    "ALL",
+    "BEGIN",
+    "END",
+    "FAIL",
+    "REQUEUE",
+    "TIME_LIMIT",
+    "TIME_LIMIT_50",
+    "TIME_LIMIT_80",
+    "TIME_LIMIT_90",
 ]
 
 
 class Model(BaseModel):
     """Unchangeable, and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        coerce_numbers_to_str=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class Mail(Model):
@@ -50,7 +73,10 @@ class Resources(Model):
     """Account that pays (`--account`)."""
     qos: Word | None = None
     """Quality of service (`--qos`)."""
-    time: Annotated[str | None, BeforeValidator(check.time_limit, json_schema_input_type=str | int | None)] = None
+    time: Annotated[
+        str | None,
+        BeforeValidator(check.time_limit, json_schema_input_type=str | int | None),
+    ] = None
     """Time limit (`--time`): D-HH:MM:SS, H:MM:SS, or minutes. The next job goes on from a checkpoint."""
     cpus: Count | None = None
     """CPUs for each task (`--cpus-per-task`)."""
@@ -64,15 +90,22 @@ class Resources(Model):
     """Whole nodes for this job alone (`--exclusive`)."""
     mail: Mail | None = None
     """Mail about the job."""
-    sbatch: Annotated[dict[Annotated[str, AfterValidator(check.sbatch_option)], OptionValue], MayBeEmpty] = {}
+    sbatch: Annotated[
+        dict[Annotated[str, AfterValidator(check.sbatch_option)], OptionValue],
+        MayBeEmpty,
+    ] = {}
     """Further long options of sbatch, e.g. `constraint: a100`; true is the bare option, false none."""
-    srun: Annotated[dict[Annotated[str, AfterValidator(check.srun_option)], OptionValue], MayBeEmpty] = {}
+    srun: Annotated[
+        dict[Annotated[str, AfterValidator(check.srun_option)], OptionValue], MayBeEmpty
+    ] = {}
     """Further long options of the srun that starts the program: `kill-on-bad-exit: 1`, `cpu-bind: cores`."""
 
     @model_validator(mode="after")
     def _one_way_for_gpus(self) -> Resources:
         if self.gpus and self.gres and "gpu" in self.gres:
-            raise ValueError("`gpus` and `gres` both ask for GPUs: set one of them to null")
+            raise ValueError(
+                "`gpus` and `gres` both ask for GPUs: set one of them to null"
+            )
         return self
 
     @property
@@ -82,7 +115,10 @@ class Resources(Model):
 
     def over(self, default: Resources) -> Resources:
         """Return these resources on top of a default; what is null here is taken away."""
-        ours, theirs = self.model_dump(exclude_unset=True), default.model_dump(exclude_unset=True)
+        ours, theirs = (
+            self.model_dump(exclude_unset=True),
+            default.model_dump(exclude_unset=True),
+        )
         for key in ("sbatch", "srun"):
             if key in ours and key in theirs:
                 ours[key] = theirs[key] | ours[key]
@@ -90,18 +126,30 @@ class Resources(Model):
 
     def for_keeping_books(self) -> Resources:
         """Return what a job needs that computes nothing, as far as these are its defaults: one core, no GPU."""
-        modest: dict[str, Any] = {"cpus": 1, "gpus": None, "gres": None, "exclusive": None}
+        modest: dict[str, Any] = {
+            "cpus": 1,
+            "gpus": None,
+            "gres": None,
+            "exclusive": None,
+        }
         if (self.time_seconds or 0) > BOOKS_SECONDS:
             modest["time"] = BOOKS_SECONDS // 60
-        if self.memory and check.megabytes(self.memory) not in range(1, BOOKS_MEGABYTES):
+        if self.memory and check.megabytes(self.memory) not in range(
+            1, BOOKS_MEGABYTES
+        ):
             modest["memory"] = f"{BOOKS_MEGABYTES}M"
         return Resources.model_validate(self.model_dump(exclude_unset=True) | modest)
 
     def arguments(self) -> list[str]:
         """Return these resources as options of sbatch, one `--name=value` each."""
-        values: dict[str, OptionValue] = {option: getattr(self, key) for key, option in OPTIONS.items()}
+        values: dict[str, OptionValue] = {
+            option: getattr(self, key) for key, option in OPTIONS.items()
+        }
         if self.mail:
-            values |= {"mail-user": self.mail.user, "mail-type": ",".join(self.mail.types)}
+            values |= {
+                "mail-user": self.mail.user,
+                "mail-type": ",".join(self.mail.types),
+            }
         return as_arguments(values | self.sbatch)
 
     def srun_arguments(self) -> list[str]:
@@ -117,15 +165,23 @@ BOOKS_MEGABYTES = 1024
 class Environment(Model):
     """What is made ready before a stage's program starts, in this order."""
 
-    modules: Annotated[tuple[Annotated[str, AfterValidator(check.module)], ...], MayBeEmptyList] = ()
+    modules: Annotated[
+        tuple[Annotated[str, AfterValidator(check.module)], ...], MayBeEmptyList
+    ] = ()
     """Modules to load, in this order."""
     source: Annotated[
-        tuple[Text, ...], BeforeValidator(check.one_or_more, json_schema_input_type=str | list[str] | None)
+        tuple[Text, ...],
+        BeforeValidator(
+            check.one_or_more, json_schema_input_type=str | list[str] | None
+        ),
     ] = ()
     """Bash scripts to source: one or a list; from the machines/ folder, or absolute."""
     venv: AbsolutePath | None = None
     """Virtual environment of the stages' programs; MLLAM_VENV_PATH goes first; null is the running one."""
-    variables: Annotated[dict[Annotated[str, AfterValidator(check.variable_name)], VariableValue], MayBeEmpty] = {}
+    variables: Annotated[
+        dict[Annotated[str, AfterValidator(check.variable_name)], VariableValue],
+        MayBeEmpty,
+    ] = {}
     """Environment variables. No secrets."""
 
 
@@ -144,7 +200,10 @@ class Notify(Model):
     """Who is told when a submitted experiment has ended, and how. Mail by Slurm: `mail` in `resources.save`."""
 
     command: Annotated[
-        tuple[Text, ...], BeforeValidator(check.one_or_more, json_schema_input_type=str | list[str] | None)
+        tuple[Text, ...],
+        BeforeValidator(
+            check.one_or_more, json_schema_input_type=str | list[str] | None
+        ),
     ] = ()
     """A command, word by word: it gets the experiment as JSON on its standard input."""
     webhook_file: Text | None = None
@@ -168,7 +227,11 @@ class Settings(Model):
     working_directory: AbsolutePath | None = None
     """A folder, seen by all nodes, in which attempts work; null is the run's own directory in the store."""
     resources: Annotated[
-        dict[Annotated[str, AfterValidator(check.stage)], Annotated[Resources, MayBeEmpty]], MayBeEmpty
+        dict[
+            Annotated[str, AfterValidator(check.stage)],
+            Annotated[Resources, MayBeEmpty],
+        ],
+        MayBeEmpty,
     ] = {}
     """What jobs ask for: `default` for all stages, and by stage what differs; null takes a default away."""
     environment: Annotated[Environment, MayBeEmpty] = Environment()
@@ -194,7 +257,10 @@ def as_arguments(options: Mapping[str, OptionValue]) -> list[str]:
 
 def schema_text() -> str:
     """Return the JSON schema of machine files, as machines/schema.json holds it for editors."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Settings.model_json_schema(),
+    }
     _allow_nothing(schema)
     return json.dumps(schema, indent=1) + "\n"
 

@@ -10,17 +10,29 @@ from pathlib import Path
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHELL = re.compile(r"[`$;<>\\\"']")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)")
+_TIME = re.compile(
+    r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d)"
+)
 _URL_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
-_SECRET_WORDS = {"PASSWORD", "PASSWD", "PASSPHRASE", "SECRET", "TOKEN", "CREDENTIAL", "CREDENTIALS", "APIKEY"}
+_SECRET_WORDS = {
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "SECRET",
+    "TOKEN",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "APIKEY",
+}
 _NO_SECRETS = (
     "secrets don't belong in a file that git keeps and Slurm writes into its spool; use MLflow's credentials "
     "file (~/.mlflow/credentials), or `source` a script of your own with mode 0600"
 )
 _OWN_PREFIXES = ("MLLAM_", "SLURM_", "SBATCH_", "SRUN_", "DVC_")
 
-# Fields of `Resources` that are one option of sbatch each: arguments and refusals both come from here.
+# Fields of `Resources` that are one option of sbatch each: arguments and refusals both
+# come from here.
 OPTIONS = {
     "partition": "partition",
     "account": "account",
@@ -34,12 +46,18 @@ OPTIONS = {
 }
 _TASKS = "the tasks come from the parameters: set `num_nodes` and `devices` in data/training_params.yaml"
 _LOGS = "every attempt has its own log; set `paths.logs` for the folder where you look first"
-_RECORD = "mllam-exps reads the job's id from sbatch, and follows the job by its own record"
+_RECORD = (
+    "mllam-exps reads the job's id from sbatch, and follows the job by its own record"
+)
 _AGAIN = "mllam-exps starts the next attempt itself, from the newest checkpoint"
 _BY_KEY = {option: f"use the key `{key}`" for key, option in OPTIONS.items()}
-# Shared by sbatch and srun: what decides how many tasks run, and where their output goes.
+# Shared by sbatch and srun: what decides how many tasks run, and where their output
+# goes.
 _OWNED = {
-    **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-gpu"), _TASKS),
+    **dict.fromkeys(
+        ("nodes", "ntasks", "ntasks-per-node", "ntasks-per-core", "ntasks-per-gpu"),
+        _TASKS,
+    ),
     **dict.fromkeys(("ntasks-per-socket", "tasks-per-node"), _TASKS),
     **dict.fromkeys(("output", "error", "open-mode"), _LOGS),
     "job-name": "the name finds the job again when sbatch fails half-way; it holds the stage and the run",
@@ -63,7 +81,9 @@ _SBATCH_OWNED = {
     "export-file": "set `environment.variables`",
     "get-user-env": "set `environment`: modules, source, venv, variables",
     **dict.fromkeys(("parsable", "quiet", "verbose", "wait"), _RECORD),
-    **dict.fromkeys(("clusters", "cluster"), "jobs are asked after on this cluster only"),
+    **dict.fromkeys(
+        ("clusters", "cluster"), "jobs are asked after on this cluster only"
+    ),
     **dict.fromkeys(("mail-user", "mail-type"), "use the key `mail`"),
     "gpus": "use the key `gpus`, which counts for each node",
 }
@@ -72,7 +92,10 @@ _SRUN_OWNED = {
     "cpus-per-task": "use the key `cpus`",
     "time": "use the key `time`",
     "gres": "use the key `gres`",
-    **dict.fromkeys(("jobid", "multi-prog", "pty", "no-allocate"), "srun starts the stage's program in this job"),
+    **dict.fromkeys(
+        ("jobid", "multi-prog", "pty", "no-allocate"),
+        "srun starts the stage's program in this job",
+    ),
 }
 
 
@@ -83,7 +106,9 @@ def plain(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError("holds a line break or another control character")
     if bad := _SHELL.search(text):
-        raise ValueError(f"holds {bad[0]!r}: values are taken as they stand, no shell expands them")
+        raise ValueError(
+            f"holds {bad[0]!r}: values are taken as they stand, no shell expands them"
+        )
     return text
 
 
@@ -133,12 +158,22 @@ def seconds(time: str | int) -> int:
         days, hours = int(match["days"] or 0), int(match["hours"])
         if match["days"] and hours > 23:
             raise ValueError(f"{text!r} has more than 23 hours beside its days")
-        total = ((days * 24 + hours) * 60 + int(match["minutes"])) * 60 + int(match["seconds"])
+        total = ((days * 24 + hours) * 60 + int(match["minutes"])) * 60 + int(
+            match["seconds"]
+        )
     else:
-        short = " (Slurm would read it as minutes:seconds)" if re.fullmatch(r"\d+:\d+", text) else ""
-        raise ValueError(f"{text!r} is no time limit{short}; write D-HH:MM:SS, H:MM:SS, or minutes")
+        short = (
+            " (Slurm would read it as minutes:seconds)"
+            if re.fullmatch(r"\d+:\d+", text)
+            else ""
+        )
+        raise ValueError(
+            f"{text!r} is no time limit{short}; write D-HH:MM:SS, H:MM:SS, or minutes"
+        )
     if total <= 0:
-        raise ValueError("must be more than zero; leave the key out for the partition's own limit")
+        raise ValueError(
+            "must be more than zero; leave the key out for the partition's own limit"
+        )
     return total
 
 
@@ -153,7 +188,9 @@ def time_limit(value: object) -> object:
 def memory(text: str) -> str:
     """Check an amount of memory as sbatch reads it."""
     if not re.fullmatch(r"\d+[KMGT]?", text):
-        raise ValueError(f"{text!r} is no amount of memory; write e.g. 64G, or 0 for all that the node has")
+        raise ValueError(
+            f"{text!r} is no amount of memory; write e.g. 64G, or 0 for all that the node has"
+        )
     return text
 
 
@@ -179,13 +216,18 @@ def stage(text: str) -> str:
 
 def _option(text: str, owned: Mapping[str, str]) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]*", text):
-        raise ValueError("is no long option; write it without dashes in front, e.g. `constraint`")
+        raise ValueError(
+            "is no long option; write it without dashes in front, e.g. `constraint`"
+        )
     if text in owned:
         raise ValueError(f"is not for the file to set: {owned[text]}")
-    # sbatch and srun take any beginning of an option for the option itself: --wra is --wrap.
+    # sbatch and srun take any beginning of an option for the option itself: --wra is
+    # --wrap.
     for name in sorted(owned):
         if name.startswith(text):
-            raise ValueError(f"would be read as `{name}`, which is not for the file to set: {owned[name]}")
+            raise ValueError(
+                f"would be read as `{name}`, which is not for the file to set: {owned[name]}"
+            )
     return text
 
 
@@ -202,7 +244,9 @@ def srun_option(text: str) -> str:
 def option_value(value: object) -> object:
     """Check the value of an option."""
     if value is not None and not isinstance(value, str | int):
-        raise ValueError("must be text, a number, true (the bare option) or false (not given)")
+        raise ValueError(
+            "must be text, a number, true (the bare option) or false (not given)"
+        )
     return plain(value) if isinstance(value, str) else value
 
 
@@ -219,7 +263,9 @@ def variable_name(text: str) -> str:
         raise ValueError("is made from modules, source and venv: use those")
     if text.startswith(_OWN_PREFIXES):
         owner = text.partition("_")[0]
-        raise ValueError(f"is not for the file to set: {owner}_… belongs to the program of that name")
+        raise ValueError(
+            f"is not for the file to set: {owner}_… belongs to the program of that name"
+        )
     return text
 
 
@@ -234,7 +280,9 @@ def variable_value(value: object) -> object:
     if _CONTROL.search(str(value)):
         raise ValueError("holds a line break or another control character")
     if bad := re.search(r"[`$]", str(value)):
-        raise ValueError(f"holds {bad[0]!r}, which nothing would expand here; set it in a script named by `source`")
+        raise ValueError(
+            f"holds {bad[0]!r}, which nothing would expand here; set it in a script named by `source`"
+        )
     if _URL_PASSWORD.search(str(value)):
         raise ValueError(f"holds a password: {_NO_SECRETS}")
     return str(value)

@@ -30,8 +30,9 @@ class Workspace:
     root : Path
         Where ``dvc.yaml`` is.
     origin : Path
-        The repository that the user works in: the root itself, unless this is one of DVC's temporary workspaces.
-        Machine files, logs and the tracking database are the origin's.
+        The repository that the user works in: the root itself, unless this is one of
+        DVC's temporary workspaces. Machine files, logs and the tracking database are
+        the origin's.
     experiment : str
         Name of the DVC experiment; ``workspace`` outside `dvc exp run`.
     commit : str
@@ -44,7 +45,9 @@ class Workspace:
     commit: str
 
     @classmethod
-    def here(cls, environ: Mapping[str, str] | None = None, directory: Path | None = None) -> Workspace:
+    def here(
+        cls, environ: Mapping[str, str] | None = None, directory: Path | None = None
+    ) -> Workspace:
         """Return the workspace that contains `directory`, by default the current one.
 
         Raises
@@ -54,7 +57,9 @@ class Workspace:
         """
         environ = os.environ if environ is None else environ
         start = (directory or Path.cwd()).resolve()
-        root = next((d for d in (start, *start.parents) if (d / "dvc.yaml").is_file()), None)
+        root = next(
+            (d for d in (start, *start.parents) if (d / "dvc.yaml").is_file()), None
+        )
         if root is None:
             raise UsageError(
                 "no dvc.yaml here or above",
@@ -65,14 +70,16 @@ class Workspace:
             root=root,
             origin=origin_root(root, environ),
             experiment=environ.get("DVC_EXP_NAME") or "workspace",
-            commit=environ.get("DVC_EXP_BASELINE_REV") or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
+            commit=environ.get("DVC_EXP_BASELINE_REV")
+            or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
         )
 
     def store_directory(self, machine: Machine, repo: Repo) -> Path:
         """Return where the run store is: what the machine file says, else beside the objects of DVC's cache.
 
-        Beside the cache it is on the cache's file system, so that outputs get there as hard links; whoever shares the
-        cache shares the store; and every temporary workspace of a repository finds the same one.
+        Beside the cache it is on the cache's file system, so that outputs get there as
+        hard links; whoever shares the cache shares the store; and every temporary
+        workspace of a repository finds the same one.
         """
         if machine.paths.run_store is not None:
             return machine.paths.run_store
@@ -85,15 +92,20 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
     Parameters
     ----------
     root : Path
-        The user's checkout, one of DVC's temporary ones, or a clone made for an experiment.
+        The user's checkout, one of DVC's temporary ones, or a clone made for an
+        experiment.
     environ : mapping
-        ``MLLAM_EXPS_ORIGIN`` there, or ``mllam-exps.origin`` in its git configuration, names a clone's origin.
+        ``MLLAM_EXPS_ORIGIN`` there, or ``mllam-exps.origin`` in its git configuration,
+        names a clone's origin.
     """
     root = root.resolve()
-    told = environ.get("MLLAM_EXPS_ORIGIN") or ask_git(root, "config", "--get", "mllam-exps.origin")
+    told = environ.get("MLLAM_EXPS_ORIGIN") or ask_git(
+        root, "config", "--get", "mllam-exps.origin"
+    )
     if told:
         return Path(told).resolve()
-    # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs: only an ancestor counts.
+    # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs:
+    # only an ancestor counts.
     if dvc_root := environ.get("DVC_ROOT"):
         origin = Path(dvc_root).resolve()
         if root.is_relative_to(origin) and (origin / ".dvc").is_dir():
@@ -112,15 +124,19 @@ def typed(root: Path, path: str) -> str:
 def leftovers(root: Path, since: float | None = None) -> list[str]:
     """Say in words what a killed `dvc exp run` left behind in a workspace.
 
-    DVC 3.67 detaches HEAD while an experiment runs in the workspace, and puts it back at the end. Killed in between it
-    leaves HEAD detached, for good, and its own refs; the next `dvc exp run` works, but no commit reaches a branch.
+    DVC 3.67 detaches HEAD while an experiment runs in the workspace, and puts it back
+    at the end. Killed in between it leaves HEAD detached, for good, and its own refs;
+    the next `dvc exp run` works, but no commit reaches a branch.
 
     Parameters
     ----------
     since : float, optional
-        When the `dvc exp run` that works here now was started; without it none does. What it did itself is no leftover.
+        When the `dvc exp run` that works here now was started; without it none does.
+        What it did itself is no leftover.
     """
-    if ask_git(root, "symbolic-ref", "-q", "HEAD") or not ask_git(root, "for-each-ref", "refs/exps/exec/"):
+    if ask_git(root, "symbolic-ref", "-q", "HEAD") or not ask_git(
+        root, "for-each-ref", "refs/exps/exec/"
+    ):
         return []
     if since is None and _dvc_works_in(root):
         return []
@@ -128,14 +144,18 @@ def leftovers(root: Path, since: float | None = None) -> list[str]:
     # git's reflog has whole seconds.
     if not branch or (since is not None and detached >= since - 1.0):
         return []
-    return [f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"]
+    return [
+        f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"
+    ]
 
 
 def _dvc_works_in(root: Path) -> bool:
     """Tell whether a `dvc` command of this host has this directory as its own."""
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(root) and any(Path(word).name == "dvc" for word in process.cmdline()[:4]):
+            if process.cwd() == str(root) and any(
+                Path(word).name == "dvc" for word in process.cmdline()[:4]
+            ):
                 return True
         except (psutil.Error, OSError):
             continue
@@ -144,9 +164,13 @@ def _dvc_works_in(root: Path) -> bool:
 
 def _last_detachment(root: Path) -> tuple[float, str]:
     """Return when HEAD last left a branch, and which; an empty name if it never did."""
-    for line in ask_git(root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD").splitlines():
+    for line in ask_git(
+        root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD"
+    ).splitlines():
         selector, _, message = line.partition("\t")
         match = re.match(r"checkout: moving from (\S+) to [0-9a-f]{40}", message)
-        if match and ask_git(root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"):
+        if match and ask_git(
+            root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"
+        ):
             return float(selector.removeprefix("HEAD@{").removesuffix("}")), match[1]
     return 0.0, ""

@@ -44,7 +44,9 @@ def check_environment(machine: Machine, origin: Path) -> None:
     for script in machine.environment.source:
         path = origin / machine_files.FOLDER / Path(script).expanduser()
         if not path.is_file():
-            raise UsageError("there is no such script", str(path), "environment.source names it")
+            raise UsageError(
+                "there is no such script", str(path), "environment.source names it"
+            )
     if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
         raise UsageError(
             "no command sbatch on this host",
@@ -65,7 +67,9 @@ def check_environment(machine: Machine, origin: Path) -> None:
             tempfile.TemporaryFile(dir=machine.paths.run_store).close()
         except OSError as error:
             where = f"{machine.origin('paths.run_store')}: {machine.paths.run_store}"
-            raise UsageError("the run store cannot be written", where, reasons.of_os_error(error)) from error
+            raise UsageError(
+                "the run store cannot be written", where, reasons.of_os_error(error)
+            ) from error
     # An address with a password in it is refused here, not after a run was claimed.
     tracking.environment(origin, {**os.environ, **environment.variables(machine)})
 
@@ -93,7 +97,9 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     from mllam_exps.stages.neural_lam.data import dataset_checks, named_paths
 
     parameters = params.load(workspace.root)
-    problems = param_checks.check(workspace.root, parameters, _arguments(environment.python(machine)))
+    problems = param_checks.check(
+        workspace.root, parameters, _arguments(environment.python(machine))
+    )
     problems += dataset_checks.check(parameters)
     problems += named_paths.check(parameters.files[file_names.DATASTORE])
     if problems:
@@ -108,7 +114,9 @@ def _arguments(python: Path) -> Arguments:
     return arguments.known(python)
 
 
-def check_jobs(workspace: Workspace, machine: Machine, others: Iterable[str] = ()) -> list[str]:
+def check_jobs(
+    workspace: Workspace, machine: Machine, others: Iterable[str] = ()
+) -> list[str]:
     """Ask the scheduler whether it would take the stages' jobs, before the first of them waits in its queue.
 
     Parameters
@@ -129,14 +137,22 @@ def check_jobs(workspace: Workspace, machine: Machine, others: Iterable[str] = (
     from mllam_exps import stages
     from mllam_exps.attempts import job_request
 
-    # Only what dvc.yaml runs: a site may refuse what a stage that is not there would ask for.
+    # Only what dvc.yaml runs: a site may refuse what a stage that is not there would
+    # ask for.
     ours = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
     names = [*(name for name in ours if name in stages.all_names()), *others]
     notes = carried.left_behind(os.environ) if machine.scheduler == "slurm" else []
     try:
-        told = list(job_request.objections(workspace, machine, params.load(workspace.root), names))
+        told = list(
+            job_request.objections(
+                workspace, machine, params.load(workspace.root), names
+            )
+        )
     except Uncertain as doubt:
-        return [*notes, f"{machine.scheduler} could not be asked whether it would take the jobs: {doubt}"]
+        return [
+            *notes,
+            f"{machine.scheduler} could not be asked whether it would take the jobs: {doubt}",
+        ]
     problems: list[MllamError] = [
         UsageError(
             "the scheduler would refuse its job",
@@ -149,16 +165,29 @@ def check_jobs(workspace: Workspace, machine: Machine, others: Iterable[str] = (
     ]
     if problems:
         raise Problems(problems=problems)
-    return [*notes, *(f"{stage}: its job will have to wait: {objection.why}" for stage, objection in told)]
+    return [
+        *notes,
+        *(
+            f"{stage}: its job will have to wait: {objection.why}"
+            for stage, objection in told
+        ),
+    ]
 
 
 def kind_of_jobs(workspace: Workspace) -> str:
     """Return what tells the jobs of one experiment from those of another, to a scheduler: nodes and devices."""
     parameters = params.load(workspace.root)
-    return str([(parameters.nodes(stage), parameters.devices(stage)) for stage in ("train", "evaluate")])
+    return str(
+        [
+            (parameters.nodes(stage), parameters.devices(stage))
+            for stage in ("train", "evaluate")
+        ]
+    )
 
 
-def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input]) -> list[str]:
+def check_sources(
+    workspace: Workspace, machine: Machine, inputs: Iterable[Input]
+) -> list[str]:
     """Look into the source archives of the dataset, in the stages' environment: the login node's may lack xarray.
 
     Parameters
@@ -181,12 +210,20 @@ def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input
         "origin": str(workspace.origin),
         "deps": [source.path for source in inputs],
         "made": [source.path for source in inputs if source.run],
-        "added": [source.path for source in inputs if source.tracked and not source.run],
+        "added": [
+            source.path for source in inputs if source.tracked and not source.run
+        ],
     }
-    answer = _ask(workspace, machine, "source_checks", str(workspace.root), json.dumps(known))
+    answer = _ask(
+        workspace, machine, "source_checks", str(workspace.root), json.dumps(known)
+    )
     if isinstance(answer, str):
-        raise UsageError("the source archives do not give what it asks for", DATASTORE, answer)
-    problems: list[MllamError] = [UsageError(**problem) for problem in answer["problems"]]
+        raise UsageError(
+            "the source archives do not give what it asks for", DATASTORE, answer
+        )
+    problems: list[MllamError] = [
+        UsageError(**problem) for problem in answer["problems"]
+    ]
     if problems:
         raise Problems(problems=problems)
     notes: list[str] = answer["notes"]
@@ -195,7 +232,13 @@ def check_sources(workspace: Workspace, machine: Machine, inputs: Iterable[Input
 
 def _ask(workspace: Workspace, machine: Machine, module: str, *words: str) -> Any:
     """Run a module of ours in the stages' environment; return the JSON of its last line, or what it said instead."""
-    asked = [str(environment.python(machine)), "-P", "-m", f"mllam_exps.stages.neural_lam.data.{module}", *words]
+    asked = [
+        str(environment.python(machine)),
+        "-P",
+        "-m",
+        f"mllam_exps.stages.neural_lam.data.{module}",
+        *words,
+    ]
     done = subprocess.run(
         environment.wrap(machine, workspace.origin, asked),
         cwd=workspace.root,
@@ -207,7 +250,9 @@ def _ask(workspace: Workspace, machine: Machine, module: str, *words: str) -> An
     try:
         return json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
-        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
+            -1
+        ]
 
 
 _PROJECTIONS: set[str] = set()
@@ -241,15 +286,23 @@ def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str
 
     parameters = params.load(workspace.root)
     datastore = parameters.files[DATASTORE]
-    prefix = environment.wrap(machine, workspace.origin, [str(environment.python(machine)), "-P"])
+    prefix = environment.wrap(
+        machine, workspace.origin, [str(environment.python(machine)), "-P"]
+    )
     modules = archives.modules(datastore, workspace.root)
     programs = versions.of_environment(prefix, workspace.root, modules)
     check_programs(machine, programs)
     declared = parameters.files["params.yaml"].get("archives") or {}
-    found, notes = archives.identities(datastore, declared, archives.last_known(workspace.root))
+    found, notes = archives.identities(
+        datastore, declared, archives.last_known(workspace.root)
+    )
     for module in modules:
-        # Among the archives, which dvc.yaml tracks as a whole: what a dataset is made by, beside what it is made of.
-        found[f"{versions.MODULE}{module}"] = {"path": module, "version": programs.pop(f"{versions.MODULE}{module}")}
+        # Among the archives, which dvc.yaml tracks as a whole: what a dataset is made
+        # by, beside what it is made of.
+        found[f"{versions.MODULE}{module}"] = {
+            "path": module,
+            "version": programs.pop(f"{versions.MODULE}{module}"),
+        }
     recipes = {name: stages.get(name).recipe for name in sorted(stages.all_names())}
     return versions.content(programs, recipes, found), notes
 

@@ -15,8 +15,8 @@ REDIRECTIONS = {">", ">>", ">|", ">&", "&>", "&>>", "<>"}
 def named(commands: Iterable[str], folder: Path) -> list[Path]:
     """Return the files that commands name, and that are there, each once.
 
-    Commands are the shell's to read: a name that it would put together (``$FILE``, ``*.py``) is not found here, nor is
-    one behind a ``cd``.
+    Commands are the shell's to read: a name that it would put together (``$FILE``,
+    ``*.py``) is not found here, nor is one behind a ``cd``.
 
     Parameters
     ----------
@@ -26,7 +26,9 @@ def named(commands: Iterable[str], folder: Path) -> list[Path]:
         Where they are called.
     """
     found = (folder / name for command in commands for name in _names(_words(command)))
-    return [Path(os.path.normpath(path)) for path in dict.fromkeys(found) if path.is_file()]
+    return [
+        Path(os.path.normpath(path)) for path in dict.fromkeys(found) if path.is_file()
+    ]
 
 
 def _words(command: str) -> list[str]:

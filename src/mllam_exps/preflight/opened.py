@@ -18,11 +18,15 @@ from mllam_exps.runs.store import RunStore
 
 def _current_versions(workspace: Workspace, machine: Machine) -> Mapping[str, Any]:
     """Return the versions of the programs as they are now, as a mapping."""
-    found: Mapping[str, Any] = yaml.safe_load(checks.versions_text(workspace, machine)[0])
+    found: Mapping[str, Any] = yaml.safe_load(
+        checks.versions_text(workspace, machine)[0]
+    )
     return found
 
 
-def open_pipeline(workspace: Workspace, machine: Machine, **options: Any) -> tuple[Pipeline, Any]:
+def open_pipeline(
+    workspace: Workspace, machine: Machine, **options: Any
+) -> tuple[Pipeline, Any]:
     """Return the workspace's pipeline and run store."""
     repo = open_repo(workspace.root)
     store = RunStore(workspace.store_directory(machine, repo))

@@ -13,7 +13,14 @@ from mllam_exps import stages
 from mllam_exps.base import git
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import index
-from mllam_exps.dvc.index import always_runs, is_bookkeeping, is_elsewhere, is_ours, is_plain, makers
+from mllam_exps.dvc.index import (
+    always_runs,
+    is_bookkeeping,
+    is_elsewhere,
+    is_ours,
+    is_plain,
+    makers,
+)
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE
@@ -44,21 +51,28 @@ class StageChecks:
     def _untracked(self) -> list[str]:
         return clones.untracked(self.root)
 
-    def definitions(self, pipeline: Pipeline, asked: Iterable[str]) -> dict[str, RunDefinition]:
+    def definitions(
+        self, pipeline: Pipeline, asked: Iterable[str]
+    ) -> dict[str, RunDefinition]:
         """Return what defines the runs of all stages asked for, but for those that make no result.
 
         Raises
         ------
         Problems
-            With what is wrong with any of them: no job can run it, or its inputs are missing.
+            With what is wrong with any of them: no job can run it, or its inputs are
+            missing.
         """
         found: dict[str, RunDefinition] = {}
         problems: list[MllamError] = []
         for stage in asked:
             problems += _problems(lambda: self._check(pipeline, stage))  # noqa: B023 - called at once
             if not is_bookkeeping(pipeline.dvc_stage(stage)):
-                problems += _problems(lambda: found.update({stage: pipeline.definition(stage)}))  # noqa: B023
-        told = {str(problem): problem for problem in problems}  # a stage behind another one needs its definition, too
+                problems += _problems(
+                    lambda: found.update({stage: pipeline.definition(stage)})  # noqa: B023
+                )
+        told = {
+            str(problem): problem for problem in problems
+        }  # a stage behind another one needs its definition, too
         if told:
             raise Problems(problems=list(told.values()))
         return found
@@ -73,29 +87,54 @@ class StageChecks:
         """
         found = pipeline.dvc_stage(stage)
         if is_elsewhere(found):
-            raise UsageError("stages of other dvc.yaml files are not submitted", stage, next="dvc exp run")
+            raise UsageError(
+                "stages of other dvc.yaml files are not submitted",
+                stage,
+                next="dvc exp run",
+            )
         if stage == SAVE:
             what = "is what the last job of every experiment is called"
-            raise UsageError(what, f"dvc.yaml: {stage}", next="give the stage another name")
+            raise UsageError(
+                what, f"dvc.yaml: {stage}", next="give the stage another name"
+            )
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
-            raise UsageError("is frozen", f"dvc.yaml: {stage}", why, f"dvc unfreeze {stage}, or dvc exp run")
+            raise UsageError(
+                "is frozen",
+                f"dvc.yaml: {stage}",
+                why,
+                f"dvc unfreeze {stage}, or dvc exp run",
+            )
         if is_ours(found) and not is_plain(found):
             why = "its job would run something else than DVC does"
             way_out = f"have its cmd be `mllam-exps run {stage}`, and put what else it does into a stage of its own"
-            raise UsageError("calls `mllam-exps run` beside other things", f"dvc.yaml: {stage}", why, way_out)
+            raise UsageError(
+                "calls `mllam-exps run` beside other things",
+                f"dvc.yaml: {stage}",
+                why,
+                way_out,
+            )
         if is_ours(found):
             _ = is_bookkeeping(found) or stages.get(stage)
             return
         if kept := next((out for out in found.outs if out.persist), None):
             what = f"keeps what an earlier run left in {kept.def_path} (persist: true)"
             why = "its result is then not that of its inputs, and no run can be known by these"
-            raise UsageError(what, f"dvc.yaml: {stage}", why, f"dvc exp run, or take persist away from {kept.def_path}")
+            raise UsageError(
+                what,
+                f"dvc.yaml: {stage}",
+                why,
+                f"dvc exp run, or take persist away from {kept.def_path}",
+            )
         self._check_named(pipeline, stage)
         if self._untracked and not _is_known(pipeline, stage):
-            self.note(f"the job of {stage} does not have files that git does not track: {', '.join(self._untracked)}")
+            self.note(
+                f"the job of {stage} does not have files that git does not track: {', '.join(self._untracked)}"
+            )
         if always_runs(found):
-            self.note(f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs")
+            self.note(
+                f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs"
+            )
 
     def _check_named(self, pipeline: Pipeline, stage: str) -> None:
         """Refuse a command that names a file which its job would not find; note one whose content does not count.
@@ -134,14 +173,24 @@ class StageChecks:
         if lost:
             raise Problems(problems=lost)
 
-    def _not_tracked(self, pipeline: Pipeline, stage: str, path: str) -> list[MllamError]:
+    def _not_tracked(
+        self, pipeline: Pipeline, stage: str, path: str
+    ) -> list[MllamError]:
         """Say of a file that is here and not in the clone what becomes of it."""
         if _is_known(pipeline, stage):
             return []
-        if git.run_git(self.root, "check-ignore", "--quiet", "--", path).returncode == 0:
-            self.note(f"{stage} names {path}, which git ignores: its job does not have it")
+        if (
+            git.run_git(self.root, "check-ignore", "--quiet", "--", path).returncode
+            == 0
+        ):
+            self.note(
+                f"{stage} names {path}, which git ignores: its job does not have it"
+            )
             return []
-        what, why = f"its command names {path}, which git does not track", "its job would not have that file"
+        what, why = (
+            f"its command names {path}, which git does not track",
+            "its job would not have that file",
+        )
         typed = workspace.typed(self.root, path)
         way_out = f"git add {typed}, then submit again; if the command makes it, name it in outs instead"
         return [UsageError(what, f"dvc.yaml: {stage}", why, way_out)]
@@ -169,35 +218,60 @@ def _is_known(pipeline: Pipeline, stage: str) -> bool:
 def refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None:
     """Refuse an input that leads, through a link, to what a stage makes: its content now is not what it will be.
 
-    DVC (3.67) compares paths as they are written, and does not know either that the one stage needs the other.
+    DVC (3.67) compares paths as they are written, and does not know either that the one
+    stage needs the other.
 
     Raises
     ------
     UsageError
         Naming both.
     """
-    root, own = os.path.realpath(repo.root_dir), os.path.join(os.path.realpath(repo.root_dir), path)  # noqa: PTH118
+    root, own = (
+        os.path.realpath(repo.root_dir),
+        os.path.join(os.path.realpath(repo.root_dir), path),  # noqa: PTH118
+    )
     for file in sorted(files):
-        if file.startswith(f"{root}/") and file != own and not file.startswith(f"{own}/"):
+        if (
+            file.startswith(f"{root}/")
+            and file != own
+            and not file.startswith(f"{own}/")
+        ):
             real = Path(file).relative_to(root).as_posix()
             if made := makers(repo.index).of(str(Path(repo.root_dir, real))):
                 stage = index.stage_name(made[0][0])
                 what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
                 way_out = f"name {real} in deps, instead of the link"
-                raise UsageError(what, "dvc.yaml", "nobody could tell that the one needs the other", way_out)
+                raise UsageError(
+                    what,
+                    "dvc.yaml",
+                    "nobody could tell that the one needs the other",
+                    way_out,
+                )
 
 
 def not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:
     """Say why an input that is there is not in what git would submit."""
-    real, root = original.resolve(), original.parents[len(Path(path).parts) - 1].resolve()
+    real, root = (
+        original.resolve(),
+        original.parents[len(Path(path).parts) - 1].resolve(),
+    )
     typed = workspace.typed(root, path)
     if place.is_symlink() and real.is_relative_to(root):
         what = f"the input {path} is a link to {real.relative_to(root)}, which git does not track"
-        return UsageError(what, "dvc.yaml", next=f"name {real.relative_to(root)} in deps, instead of the link")
+        return UsageError(
+            what,
+            "dvc.yaml",
+            next=f"name {real.relative_to(root)} in deps, instead of the link",
+        )
     if place.is_symlink():
         what = f"the input {path} is a link that leads out of the repository by a relative path"
         why = "what is submitted runs in another folder, where it leads nowhere"
         way_out = f"ln -sfn {shlex.quote(str(original.resolve()))} {typed}"
         return UsageError(what, "dvc.yaml", why, way_out)
     why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
-    return UsageError(f"the input {path} is not tracked", "dvc.yaml", why, f"git add {typed}, or dvc add it")
+    return UsageError(
+        f"the input {path} is not tracked",
+        "dvc.yaml",
+        why,
+        f"git add {typed}, or dvc add it",
+    )

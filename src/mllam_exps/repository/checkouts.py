@@ -1,8 +1,9 @@
 """A checkout of git's, looked at and laid out elsewhere: the same bytes, the same commits, submodules included.
 
-What tracked files hold is read in the checkout itself, and by git with that repository's own settings. So whatever
-stands between a file and what git keeps of it (filters, line ends, git-lfs) is what it is there, and no program that
-smudges is called again.
+What tracked files hold is read in the checkout itself, and by git with that
+repository's own settings. So whatever stands between a file and what git keeps of it
+(filters, line ends, git-lfs) is what it is there, and no program that smudges is called
+again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import GitFailed, git, run_git, shown
 
 SETTINGS = (
-    # Times of inodes change when links to them are made: no reason to read the files again.
+    # Times of inodes change when links to them are made: no reason to read the files
+    # again.
     "core.trustctime=false",
     "core.checkStat=minimal",
 )
@@ -29,7 +31,8 @@ _WHOLE = (
     "core.sparseCheckout=false",
     "index.sparse=false",
     "core.splitIndex=false",
-    # It asks whether line ends would survive a round trip, and refuses; nothing here makes that trip.
+    # It asks whether line ends would survive a round trip, and refuses; nothing here
+    # makes that trip.
     "core.safecrlf=false",
 )
 _BROUGHT = r"^(filter\..*|core\.(autocrlf|eol|filemode|symlinks|ignorecase|attributesfile|excludesfile))$"
@@ -51,11 +54,12 @@ class Checkout:
     content : str
         A commit, or the baseline itself, with what the tracked files hold now.
     index, indexed : bytes, int
-        git's index of that content, with the times and sizes of these files, and when it was written: what was written
-        later than that, or at that moment, is read again.
+        git's index of that content, with the times and sizes of these files, and when
+        it was written: what was written later than that, or at that moment, is read
+        again.
     passed_over : tuple of str
-        Files that git was told not to look at (``skip-worktree``, ``assume-unchanged``, a sparse checkout): what counts
-        is what git keeps of them.
+        Files that git was told not to look at (``skip-worktree``, ``assume-unchanged``,
+        a sparse checkout): what counts is what git keeps of them.
     submodules : dict of Checkout
         Those that are checked out, by path.
     """
@@ -73,7 +77,8 @@ class Checkout:
 class Elsewhere:
     """The git of one checkout, at work on files that lie elsewhere, with an index of their own.
 
-    Its settings, filters and objects are the checkout's; nothing that lies beside the files is executed.
+    Its settings, filters and objects are the checkout's; nothing that lies beside the
+    files is executed.
 
     Parameters
     ----------
@@ -82,7 +87,8 @@ class Elsewhere:
     git_dir : str
         The checkout's repository.
     copied : bool
-        Whether the files are copies of those that the index describes, with their times.
+        Whether the files are copies of those that the index describes, with their
+        times.
     """
 
     files: Path
@@ -93,7 +99,9 @@ class Elsewhere:
     @classmethod
     def of(cls, top: Path, files: Path, index: Path) -> Elsewhere:
         """Take the git of the checkout at `top`, once git has said that it trusts whoever owns that."""
-        return cls(files, index, git(top, "rev-parse", "--absolute-git-dir"), files != top)
+        return cls(
+            files, index, git(top, "rev-parse", "--absolute-git-dir"), files != top
+        )
 
     def git(self, *arguments: str, input: str | None = None, below: str = "") -> str:
         """Return the output of a git command, in a folder of the files.
@@ -104,7 +112,11 @@ class Elsewhere:
             With the line in which git says why.
         """
         where = self.files / below
-        environ = {"GIT_DIR": self.git_dir, "GIT_WORK_TREE": str(self.files), "GIT_INDEX_FILE": str(self.index)}
+        environ = {
+            "GIT_DIR": self.git_dir,
+            "GIT_WORK_TREE": str(self.files),
+            "GIT_INDEX_FILE": str(self.index),
+        }
         settings = [*_WHOLE, *(SETTINGS if self.copied else ())]
         words = [word for setting in settings for word in ("-c", setting)]
         return git(where, *words, *arguments, input=input, environ=environ)
@@ -112,7 +124,9 @@ class Elsewhere:
     def submodules(self) -> list[str]:
         """Return where the index has submodules."""
         lines = _split(self.git("ls-files", "--stage", "-z"))
-        return [line.partition("\t")[2] for line in lines if line.startswith(_SUBMODULE)]
+        return [
+            line.partition("\t")[2] for line in lines if line.startswith(_SUBMODULE)
+        ]
 
 
 def look(top: Path) -> Checkout:
@@ -121,29 +135,49 @@ def look(top: Path) -> Checkout:
     Raises
     ------
     UsageError
-        If git has no commit to start from, or what the files hold could not be recorded.
+        If git has no commit to start from, or what the files hold could not be
+        recorded.
     """
     try:
         baseline = git(top, "rev-parse", "--verify", "-q", "HEAD^{commit}")
     except GitFailed:
-        raise UsageError("has no commit yet", str(top), next='git add -A; git commit -m "Begin"') from None
-    unmerged = git(top, "ls-files", "--unmerged", "-z").partition("\t")[2].partition("\0")[0]
+        raise UsageError(
+            "has no commit yet", str(top), next='git add -A; git commit -m "Begin"'
+        ) from None
+    unmerged = (
+        git(top, "ls-files", "--unmerged", "-z").partition("\t")[2].partition("\0")[0]
+    )
     if unmerged:
-        raise UsageError("is not merged", str(top / shown(unmerged)), next=f"git status; git add {shown(unmerged)}")
+        raise UsageError(
+            "is not merged",
+            str(top / shown(unmerged)),
+            next=f"git status; git add {shown(unmerged)}",
+        )
     try:
         with tempfile.TemporaryDirectory(prefix="mllam-exps-") as folder:
             return _look(top, baseline, Path(folder) / "index")
     except GitFailed as error:
-        raise UsageError("git cannot tell its state", str(top), error.why, "git status; git add --update") from error
+        raise UsageError(
+            "git cannot tell its state",
+            str(top),
+            error.why,
+            "git status; git add --update",
+        ) from error
 
 
 def _look(top: Path, baseline: str, index: Path) -> Checkout:
-    # With its time: what was written later than that, or at that moment, git reads again.
+    # With its time: what was written later than that, or at that moment, git reads
+    # again.
     shutil.copy2(top / git(top, "rev-parse", "--git-path", "index"), index)
     here = Elsewhere.of(top, top, index)
-    # Changed, removed and (`git add`, `git add -N`) new files: what `git commit --all` would take.
+    # Changed, removed and (`git add`, `git add -N`) new files: what `git commit --all`
+    # would take.
     here.git("add", "--update")
-    passed_over = [line[2:] for line in _split(here.git("ls-files", "-v", "-z")) if line[0] == "S" or line[0].islower()]
+    passed_over = [
+        line[2:]
+        for line in _split(here.git("ls-files", "-v", "-z"))
+        if line[0] == "S" or line[0].islower()
+    ]
     for mark in ("--no-skip-worktree", "--no-assume-unchanged") if passed_over else ():
         # Of two marks in one command git (2.39) sets the first.
         here.git("update-index", mark, "-z", "--stdin", input=_join(passed_over))
@@ -159,13 +193,25 @@ def _look(top: Path, baseline: str, index: Path) -> Checkout:
                     "an experiment records which commit of it is checked out, and nothing else",
                     f"git -C {path} commit --all, or git -C {path} stash",
                 )
-            here.git("update-index", "--cacheinfo", f"{_SUBMODULE},{inner.baseline},{path}")
+            here.git(
+                "update-index", "--cacheinfo", f"{_SUBMODULE},{inner.baseline},{path}"
+            )
     tree = here.git("write-tree")
     content = baseline
     if tree != here.git("rev-parse", f"{baseline}^{{tree}}"):
-        content = here.git("commit-tree", tree, "-p", baseline, "-m", "What is not committed yet")
+        content = here.git(
+            "commit-tree", tree, "-p", baseline, "-m", "What is not committed yet"
+        )
     indexed = index.stat().st_mtime_ns
-    return Checkout(top, baseline, content, index.read_bytes(), indexed, tuple(passed_over), submodules)
+    return Checkout(
+        top,
+        baseline,
+        content,
+        index.read_bytes(),
+        indexed,
+        tuple(passed_over),
+        submodules,
+    )
 
 
 def hidden_changes(checkout: Checkout) -> list[str]:
@@ -189,17 +235,36 @@ def lay_out(checkout: Checkout, target: Path) -> None:
         If a file was changed since it was looked at.
     """
     git(target.parent, "init", "--quiet", "--template=", "--", str(target))
-    for setting in (*SETTINGS, "core.logAllRefUpdates=false", "gc.auto=0", *_own_settings(checkout.top)):
+    for setting in (
+        *SETTINGS,
+        "core.logAllRefUpdates=false",
+        "gc.auto=0",
+        *_own_settings(checkout.top),
+    ):
         git(target, "config", *setting.split("=", 1))
-    # One state: one small pack, whatever the repository's size. HEAD is the baseline, the files hold the content.
+    # One state: one small pack, whatever the repository's size. HEAD is the baseline,
+    # the files hold the content.
     commits = list(dict.fromkeys([checkout.baseline, checkout.content]))
     objects = git(checkout.top, "rev-list", "--objects", "--no-walk", *commits)
-    # git (2.39) writes a pack into its own folder and renames it: that has to be on the clone's file system.
+    # git (2.39) writes a pack into its own folder and renames it: that has to be on the
+    # clone's file system.
     place = target / ".git" / "objects"
-    own = git(checkout.top, "rev-parse", "--path-format=absolute", "--git-path", "objects")
+    own = git(
+        checkout.top, "rev-parse", "--path-format=absolute", "--git-path", "objects"
+    )
     quoted = own.replace("\\", "\\\\").replace('"', '\\"')
-    environ = {"GIT_OBJECT_DIRECTORY": str(place), "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
-    git(checkout.top, "pack-objects", "--quiet", str(place / "pack" / "pack"), input=f"{objects}\n", environ=environ)
+    environ = {
+        "GIT_OBJECT_DIRECTORY": str(place),
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"',
+    }
+    git(
+        checkout.top,
+        "pack-objects",
+        "--quiet",
+        str(place / "pack" / "pack"),
+        input=f"{objects}\n",
+        environ=environ,
+    )
     (target / ".git" / "shallow").write_text(f"{checkout.baseline}\n", encoding="ascii")
     git(target, "update-ref", "--no-deref", "HEAD", checkout.baseline)
     index = target / ".git" / "index"
@@ -210,18 +275,32 @@ def lay_out(checkout: Checkout, target: Path) -> None:
         if path not in passed_over:
             _copy(checkout.top / path, target / path)
     if passed_over:
-        there.git("checkout-index", "-f", "-u", "-z", "--stdin", input=_join(checkout.passed_over))
+        there.git(
+            "checkout-index",
+            "-f",
+            "-u",
+            "-z",
+            "--stdin",
+            input=_join(checkout.passed_over),
+        )
     # The copies have the files' times: only what was changed since is read.
-    for path in _split(there.git("diff-files", "--name-only", "--ignore-submodules=all", "-z"))[:1]:
+    for path in _split(
+        there.git("diff-files", "--name-only", "--ignore-submodules=all", "-z")
+    )[:1]:
         where = str(checkout.top / shown(path))
-        raise UsageError("it was edited while it was being submitted", where, next="submit it again")
+        raise UsageError(
+            "it was edited while it was being submitted", where, next="submit it again"
+        )
     for path, inner in checkout.submodules.items():
         lay_out(inner, target / path)
 
 
 def _own_settings(top: Path) -> list[str]:
-    done = run_git(top, "config", "--local", "--includes", "--get-regexp", "-z", _BROUGHT)
-    # "filter.lfs.clean", a line's end, its value; nothing where there is no such setting
+    done = run_git(
+        top, "config", "--local", "--includes", "--get-regexp", "-z", _BROUGHT
+    )
+    # "filter.lfs.clean", a line's end, its value; nothing where there is no such
+    # setting
     return ["=".join(setting.split("\n", 1)) for setting in _split(done.stdout)]
 
 

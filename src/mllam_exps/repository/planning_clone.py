@@ -41,7 +41,10 @@ class Base:
         files : frozenset of str
             The real paths of its files, when it was looked at.
         """
-        return any(file in files or Path(file).is_relative_to(place.resolve()) for file in self._touched)
+        return any(
+            file in files or Path(file).is_relative_to(place.resolve())
+            for file in self._touched
+        )
 
     @contextlib.contextmanager
     def changed(
@@ -55,7 +58,11 @@ class Base:
         before = {file: file.read_bytes() if file.is_file() else None for file in files}
         try:
             apply(self.root, overrides, hydra, inside)
-            changed = (file for file, content in before.items() if file.is_file() and file.read_bytes() != content)
+            changed = (
+                file
+                for file, content in before.items()
+                if file.is_file() and file.read_bytes() != content
+            )
             self._touched = frozenset(map(str, changed))
             if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):
                 self.repo._reset()
@@ -63,6 +70,8 @@ class Base:
         finally:
             self._touched = frozenset()
             for file, content in before.items():
-                file.unlink(missing_ok=True)  # its content may be a copy's by now: large files are hard links
+                file.unlink(
+                    missing_ok=True
+                )  # its content may be a copy's by now: large files are hard links
                 if content is not None:
                     file.write_bytes(content)

@@ -1,8 +1,9 @@
 """Who asked for a run without having been submitted: experiments of `dvc exp run`, and the workspace of `dvc repro`.
 
-A submitted experiment names its runs. One that `dvc exp run` ran is known to DVC alone, which says nothing of it before
-it is saved, and attempts name only those that started them. So a run keeps a note of each that asked for it, whether it
-was started, attached to, or known: ``asked/<digest of repository and name>.json``.
+A submitted experiment names its runs. One that `dvc exp run` ran is known to DVC alone,
+which says nothing of it before it is saved, and attempts name only those that started
+them. So a run keeps a note of each that asked for it, whether it was started, attached
+to, or known: ``asked/<digest of repository and name>.json``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Asker:
     name : str
         Of the experiment; ``workspace`` for what `dvc repro` ran.
     origin : str
-        The DVC repository; empty where only the attempt's own record tells, which names none.
+        The DVC repository; empty where only the attempt's own record tells, which names
+        none.
     at : float
         When it asked last, by the file system's clock.
     """
@@ -42,11 +44,17 @@ class Asker:
 
 def note(run: Run, name: str, origin: Path) -> None:
     """Write down that an experiment, or the workspace, asks for a run."""
-    identity = hashlib.sha256(f"{origin}\0{name}".encode(errors="surrogateescape")).hexdigest()[:32]
+    identity = hashlib.sha256(
+        f"{origin}\0{name}".encode(errors="surrogateescape")
+    ).hexdigest()[:32]
     # Whoever cannot write this is not shown by `status`; nothing else hangs on it.
     with contextlib.suppress(OSError):
         folder = records.folder(run.directory / FOLDER)
-        records.replace(folder / f"{identity}.json", {"experiment": name, "origin": str(origin)}, flush=False)
+        records.replace(
+            folder / f"{identity}.json",
+            {"experiment": name, "origin": str(origin)},
+            flush=False,
+        )
 
 
 def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
@@ -55,7 +63,8 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
     Parameters
     ----------
     submitted : container of str
-        Names of the submitted experiments that have the run: attempts that carry these names are theirs.
+        Names of the submitted experiments that have the run: attempts that carry these
+        names are theirs.
     """
     noted: set[str] = set()
     for name in records.entries(run.directory / FOLDER):
@@ -64,13 +73,20 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
             continue
         if record := records.read(path, shape={"experiment": text, "origin": text}):
             noted.add(record["experiment"])
-            yield Asker(record["experiment"], record["origin"], records.changed_at(path))
+            yield Asker(
+                record["experiment"], record["origin"], records.changed_at(path)
+            )
     # Runs of earlier versions have no notes.
     newest: dict[str, Asker] = {}
     for attempt in run.attempts():
         claim = attempt.claim or {}
         asked = str(claim.get("experiment") or "")
-        if asked and asked not in noted and asked not in submitted and not _was_submitted(run, claim.get("workspace")):
+        if (
+            asked
+            and asked not in noted
+            and asked not in submitted
+            and not _was_submitted(run, claim.get("workspace"))
+        ):
             newest[asked] = Asker(asked, "", attempt.claimed_at)
     yield from newest.values()
 
@@ -78,9 +94,13 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
 def of_last_attempt(run: Run) -> str:
     """Return the name under which a run was tried last."""
     attempt = run.last_attempt()
-    return str(((attempt.claim or {}) if attempt else {}).get("experiment") or WORKSPACE)
+    return str(
+        ((attempt.claim or {}) if attempt else {}).get("experiment") or WORKSPACE
+    )
 
 
 def _was_submitted(run: Run, workspace: object) -> bool:
     """Tell whether an attempt was claimed in the clone of a submitted experiment, which may have been deleted since."""
-    return isinstance(workspace, str) and Path(workspace).is_relative_to(run.store / "experiments")
+    return isinstance(workspace, str) and Path(workspace).is_relative_to(
+        run.store / "experiments"
+    )

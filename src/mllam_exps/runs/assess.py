@@ -49,7 +49,12 @@ class RunState(StrEnum):
     @property
     def living(self) -> bool:
         """Whether an attempt may still write: a driver waits for it and starts none beside it."""
-        return self in {RunState.STARTING, RunState.PENDING, RunState.RUNNING, RunState.UNKNOWN}
+        return self in {
+            RunState.STARTING,
+            RunState.PENDING,
+            RunState.RUNNING,
+            RunState.UNKNOWN,
+        }
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,11 @@ def _of_attempt(last: Attempt, scheduler: Schedulers) -> Assessment:
         return ended
     claim = last.claim
     if claim is None:
-        return Assessment(RunState.LOST, "its claim cannot be read any more: nobody can tell who works on it", last)
+        return Assessment(
+            RunState.LOST,
+            "its claim cannot be read any more: nobody can tell who works on it",
+            last,
+        )
     if last.is_gone:
         why = f"the directory of attempt {last.number} is gone: it was deleted, or purged from its file system"
         return _being_started(last, claim) or Assessment(RunState.LOST, why, last)
@@ -114,7 +123,9 @@ def _of_job(last: Attempt, claim: dict[str, Any], scheduler: Schedulers) -> Asse
     try:
         job = verdicts.job_of(last, asked)
     except Uncertain as doubt:
-        return _being_started(last, claim) or Assessment(RunState.UNKNOWN, _said(last, str(doubt)), last)
+        return _being_started(last, claim) or Assessment(
+            RunState.UNKNOWN, _said(last, str(doubt)), last
+        )
     if job is None and last.started is not None:
         return _ended_without_a_word(last, verdicts.NOBODY_KNOWS)
     if job is None:
@@ -135,7 +146,9 @@ def _damaged(damage: records.Trouble, last: Attempt | None) -> Assessment:
     """Judge a run whose result is written down, and cannot be used: it is made again when somebody asks for it."""
     if damage.hidden:
         return Assessment(RunState.UNKNOWN, str(damage), last)
-    return Assessment(RunState.LOST, f"its result is damaged: {damage.path.name} {damage.why}", last)
+    return Assessment(
+        RunState.LOST, f"its result is damaged: {damage.path.name} {damage.why}", last
+    )
 
 
 def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
@@ -150,8 +163,9 @@ def _ended(attempt: Attempt, scheduler: Schedulers) -> Assessment | None:
     if end["outcome"] == Outcome.CANCELLED:
         state = RunState.CANCELLED
     elif attempt.started:
-        # Slurm's time limit comes as a signal, its memory limit as a killed program, and from a lost node (22.05) srun
-        # comes back with exit code 0 and nothing made: the scheduler knows what was behind it.
+        # Slurm's time limit comes as a signal, its memory limit as a killed program,
+        # and from a lost node (22.05) srun comes back with exit code 0 and nothing
+        # made: the scheduler knows what was behind it.
         verdict = verdicts.ask(attempt, scheduler)
         if verdict.phase is JobPhase.CANCELLED:
             reason, state = with_evidence(verdict), RunState.CANCELLED
@@ -168,9 +182,16 @@ def _ended_well(attempt: Attempt) -> Assessment:
     records.look_afresh(attempt.run.directory)
     if attempt.run.result is not None:
         return Assessment(RunState.DONE, attempt=attempt)
-    damaged = records.read(attempt.run.directory / f"damaged-{attempt.number}.json", shape={"why": records.text})
+    damaged = records.read(
+        attempt.run.directory / f"damaged-{attempt.number}.json",
+        shape={"why": records.text},
+    )
     if damaged is not None:
-        return Assessment(RunState.FAILED, f"its result was damaged, and set aside: {damaged['why']}", attempt)
+        return Assessment(
+            RunState.FAILED,
+            f"its result was damaged, and set aside: {damaged['why']}",
+            attempt,
+        )
     verdict = verdicts.known(attempt)
     if verdict is not None and verdict.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
         return Assessment(RunState.FAILED, contradiction(verdict), attempt)
@@ -196,7 +217,8 @@ def _being_started(attempt: Attempt, claim: dict[str, Any]) -> Assessment | None
     if alive and not attempt.is_claimed_by_its_owner(submitter.pid):
         alive = False  # somebody else's process: whoever wrote the claim has named it
     if alive is None:
-        # A time in the future, which anybody can give a file of theirs, is no sign of life.
+        # A time in the future, which anybody can give a file of theirs, is no sign of
+        # life.
         alive = abs(attempt.run.now() - attempt.claimed_at) < CLAIM_PATIENCE
     if not alive:
         return None
@@ -206,7 +228,12 @@ def _being_started(attempt: Attempt, claim: dict[str, Any]) -> Assessment | None
 
 def _never_started(attempt: Attempt) -> Assessment:
     why = "whoever was about to start it is gone"
-    return Assessment(RunState.LOST, f"it was never started: {_said(attempt, why)}", attempt, untried=True)
+    return Assessment(
+        RunState.LOST,
+        f"it was never started: {_said(attempt, why)}",
+        attempt,
+        untried=True,
+    )
 
 
 def _said(attempt: Attempt, otherwise: str) -> str:
@@ -219,31 +246,56 @@ def _ended_without_a_word(attempt: Attempt, state: JobState) -> Assessment:
     silent = silent_seconds(attempt)
     lives = silent is not None and silent < HEARTBEAT_PATIENCE
     if state.phase is JobPhase.FORGOTTEN and lives:
-        return Assessment(RunState.RUNNING, f"{state.reason}, but it gives signs of life", attempt)
+        return Assessment(
+            RunState.RUNNING, f"{state.reason}, but it gives signs of life", attempt
+        )
     if state.phase in {JobPhase.CANCELLED, JobPhase.FAILED}:
         if verdicts.known(attempt) is None:
             verdicts.keep(attempt, state)
         when = "" if attempt.started else ", before it started"
-        kind = RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
-        if kind is RunState.CANCELLED and not attempt.cancel_requested and not attempt.started:
+        kind = (
+            RunState.CANCELLED if state.phase is JobPhase.CANCELLED else RunState.FAILED
+        )
+        if (
+            kind is RunState.CANCELLED
+            and not attempt.cancel_requested
+            and not attempt.started
+        ):
             if runs := unmade(attempt):
                 return Assessment(kind, _not_made(runs[0]), attempt, untried=True)
             if run := _badly_ended(attempt):
-                # Its result was there; what came after that in its job, the saving of an experiment say, went wrong.
+                # Its result was there; what came after that in its job, the saving of
+                # an experiment say, went wrong.
                 why = f"not started: the job of {run.stage}, which it needs, did not end well, though it was made"
                 return Assessment(kind, why, attempt, untried=True)
-        why = "" if attempt.started or kind is RunState.CANCELLED else reasons.of_environment(attempt.log)
+        why = (
+            ""
+            if attempt.started or kind is RunState.CANCELLED
+            else reasons.of_environment(attempt.log)
+        )
         if full := reasons.of_store(state.reason, attempt.directory):
             why = f"{full} ({state.told})"
         return Assessment(kind, why or f"{state.reason}{when} ({state.told})", attempt)
-    never = state.phase is JobPhase.FORGOTTEN and not attempt.started and not attempt.cancel_requested
+    never = (
+        state.phase is JobPhase.FORGOTTEN
+        and not attempt.started
+        and not attempt.cancel_requested
+    )
     if never and (runs := unmade(attempt)):
         return Assessment(RunState.CANCELLED, _not_made(runs[0]), attempt, untried=True)
     said = f": {with_evidence(state)}" if state.reason or state.told else ""
-    what = "ended without a word of its own (killed, or its host went down)" if attempt.started else "never started"
+    what = (
+        "ended without a word of its own (killed, or its host went down)"
+        if attempt.started
+        else "never started"
+    )
     why = "" if attempt.started else reasons.of_environment(attempt.log)
     # A process on this host leaves no exit code.
-    if not attempt.started and not why and (full := reasons.full_disks([attempt.directory])):
+    if (
+        not attempt.started
+        and not why
+        and (full := reasons.full_disks([attempt.directory]))
+    ):
         said = f"{said}: the disk of the run store is full ({full})"
     return Assessment(RunState.LOST, why or f"the attempt {what}{said}", attempt)
 
@@ -255,21 +307,30 @@ def _not_made(run: Run) -> str:
 def unmade(attempt: Attempt) -> list[Run]:
     """Return the runs without a result whose outputs an attempt was to wait for when it was submitted.
 
-    Where it never started and one of them failed, Slurm cancels its job at once (``--kill-on-invalid-dep``).
+    Where it never started and one of them failed, Slurm cancels its job at once
+    (``--kill-on-invalid-dep``).
     """
     return [run for run in _to_come(attempt) if run.result is None]
 
 
 def _to_come(attempt: Attempt) -> list[Run]:
-    record = records.read(attempt.directory / "spec.json", shape={"to_come": records.dict_of(is_key)})
-    return [RunStore(attempt.run.store).run(key) for key in (record or {"to_come": {}})["to_come"].values()]
+    record = records.read(
+        attempt.directory / "spec.json", shape={"to_come": records.dict_of(is_key)}
+    )
+    return [
+        RunStore(attempt.run.store).run(key)
+        for key in (record or {"to_come": {}})["to_come"].values()
+    ]
 
 
 def _badly_ended(attempt: Attempt) -> Run | None:
     """Return a run that an attempt was to wait for whose job Slurm does not call a success."""
     for run in _to_come(attempt):
         last = run.last_attempt()
-        if last is not None and verdicts.ask(last).phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
+        if last is not None and verdicts.ask(last).phase in {
+            JobPhase.FAILED,
+            JobPhase.CANCELLED,
+        }:
             return run
     return None
 
@@ -277,13 +338,22 @@ def _badly_ended(attempt: Attempt) -> Run | None:
 def _living(attempt: Attempt, state: JobState) -> Assessment:
     # squeue's answer may be older than the attempt's own record of its start.
     if state.phase is JobPhase.PENDING and attempt.started is None:
-        reason = f"asked to stop; {state.reason}" if attempt.cancel_requested else state.reason
+        reason = (
+            f"asked to stop; {state.reason}"
+            if attempt.cancel_requested
+            else state.reason
+        )
         return Assessment(RunState.PENDING, reason, attempt, hopeless=state.hopeless)
     if state.phase is JobPhase.PENDING:
         return Assessment(RunState.RUNNING, "", attempt)
     if state.phase is JobPhase.RUNNING:
-        # Slurm 22.05 says so until the time limit of a job whose slurmstepd and processes were killed.
-        silent = silent_seconds(attempt) if attempt.started and state.reason != "suspended" else None
+        # Slurm 22.05 says so until the time limit of a job whose slurmstepd and
+        # processes were killed.
+        silent = (
+            silent_seconds(attempt)
+            if attempt.started and state.reason != "suspended"
+            else None
+        )
         if silent is None or silent < SILENCE_SECONDS:
             return Assessment(RunState.RUNNING, state.reason, attempt)
         why = f"it is said to run, but nothing has been heard of it for {silent / 60:.0f} min"
@@ -292,7 +362,9 @@ def _living(attempt: Attempt, state: JobState) -> Assessment:
     if silent is not None and silent < HEARTBEAT_PATIENCE:
         return Assessment(RunState.RUNNING, "", attempt)
     since = "ever" if silent is None else f"for {silent:.0f} s"
-    return Assessment(RunState.UNKNOWN, f"{state.reason}; no sign of life {since}", attempt)
+    return Assessment(
+        RunState.UNKNOWN, f"{state.reason}; no sign of life {since}", attempt
+    )
 
 
 def silent_seconds(attempt: Attempt) -> float | None:

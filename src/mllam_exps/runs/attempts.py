@@ -77,19 +77,28 @@ class Attempt:
             self.directory.mkdir(ownership.OWN)
         except FileExistsError:
             # Its claim was lost, to a purge of old files, say.
-            aside = self.directory.with_name(f"{self.number}-before-{uuid.uuid4().hex[:8]}")
+            aside = self.directory.with_name(
+                f"{self.number}-before-{uuid.uuid4().hex[:8]}"
+            )
             try:
                 self.directory.rename(aside)
             except OSError as error:
-                place, why = str(self.directory), f"it belongs to {ownership.owner_of(self.directory)}"
-                raise MllamError("is in the way", place, why, "start it again: it takes another") from error
+                place, why = (
+                    str(self.directory),
+                    f"it belongs to {ownership.owner_of(self.directory)}",
+                )
+                raise MllamError(
+                    "is in the way", place, why, "start it again: it takes another"
+                ) from error
             self.directory.mkdir(ownership.OWN)
 
     def remove_elsewhere(self) -> None:
         """Remove what it has on another file system: a link there is followed only if nobody else can have made it."""
         if ownership.is_ours_alone(self.directory):
             for folder in (self.work, self.tree, self.scratch):
-                if folder.is_symlink() and not folder.resolve().is_relative_to(self.directory.resolve()):
+                if folder.is_symlink() and not folder.resolve().is_relative_to(
+                    self.directory.resolve()
+                ):
                     shutil.rmtree(folder.resolve(), ignore_errors=True)
 
     def tidy(self) -> None:
@@ -138,7 +147,9 @@ class Attempt:
         try:
             return os.lstat(self._claim).st_uid == os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - no place of ours
         except OSError:
-            return True  # no such file system, or it has ended just now: nothing is known
+            return (
+                True  # no such file system, or it has ended just now: nothing is known
+            )
 
     @property
     def _claim(self) -> Path:
@@ -147,7 +158,10 @@ class Attempt:
     @property
     def hidden(self) -> Trouble | None:
         """Why nobody can tell from here how it is: its records are others' to read, or a newer version's."""
-        for path, shape in ((self._claim, shapes.CLAIMED), (self.directory / "end.json", shapes.END)):
+        for path, shape in (
+            (self._claim, shapes.CLAIMED),
+            (self.directory / "end.json", shapes.END),
+        ):
             found = records.look(path, shape=shape)
             if isinstance(found, Trouble) and found.hidden:
                 return found
@@ -187,7 +201,12 @@ class Attempt:
     def job(self) -> dict[str, Any] | None:
         """What the scheduler answered, once it did."""
         scheduler = (self.claim or {}).get("scheduler")
-        return records.read(self.directory / "job.json", shape=shapes.JOBS.get(str(scheduler))) or None
+        return (
+            records.read(
+                self.directory / "job.json", shape=shapes.JOBS.get(str(scheduler))
+            )
+            or None
+        )
 
     @property
     def started(self) -> dict[str, Any] | None:
@@ -233,13 +252,19 @@ class Attempt:
             If it is a colleague's.
         """
         try:
-            records.replace(self.directory / "cancel.json", by.to_record() | {"time": time.time()})
+            records.replace(
+                self.directory / "cancel.json", by.to_record() | {"time": time.time()}
+            )
         except PermissionError as error:
             owner = ownership.owner_of(self.directory)
             why = f"it is {owner}'s, and nobody else can stop it"
-            raise MllamError("cannot be stopped", str(self.directory), why, f"ask {owner}") from error
+            raise MllamError(
+                "cannot be stopped", str(self.directory), why, f"ask {owner}"
+            ) from error
         except FileNotFoundError as error:
-            raise MllamError("cannot be asked to stop", str(self.directory), "its directory is gone") from error
+            raise MllamError(
+                "cannot be asked to stop", str(self.directory), "its directory is gone"
+            ) from error
 
     @property
     def cancel_requested(self) -> bool:
@@ -252,9 +277,14 @@ class Attempt:
         Raises
         ------
         MllamError
-            If the directory, or what is read there, is another user's, or others may write to it.
+            If the directory, or what is read there, is another user's, or others may
+            write to it.
         """
         way_out = f"ask {ownership.owner_of(self.directory)} what that is; mllam-exps retry or submit starts another"
-        for place in (self.directory, self.directory / "spec.json", self.directory / "job.sh"):
+        for place in (
+            self.directory,
+            self.directory / "spec.json",
+            self.directory / "job.sh",
+        ):
             if place.name != "job.sh" or os.path.lexists(place):
                 ownership.check(place, way_out)

@@ -29,30 +29,40 @@ def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
         made = attempt.work / path
         if made.is_symlink() and not made.exists():
             why = f"its target is {made.readlink()}"
-            raise CheckFailed(f"the output {path} is a link that leads nowhere", str(made), why)
+            raise CheckFailed(
+                f"the output {path} is a link that leads nowhere", str(made), why
+            )
         if not made.exists():
-            raise CheckFailed(f"the stage did not make its output {path}", where=str(made))
+            raise CheckFailed(
+                f"the stage did not make its output {path}", where=str(made)
+            )
 
 
-def freeze(attempt: Attempt, paths: Iterable[str], ignored: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+def freeze(
+    attempt: Attempt, paths: Iterable[str], ignored: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Move the outputs out of reach of the program, make them read-only, and hash them.
 
-    Links become what they point to, as in DVC's cache: their targets go with the work directory.
+    Links become what they point to, as in DVC's cache: their targets go with the work
+    directory.
 
     Parameters
     ----------
     ignored : sequence of str
-        Patterns of the repository's ``.dvcignore``: such files in folders are no outputs, and are removed.
+        Patterns of the repository's ``.dvcignore``: such files in folders are no
+        outputs, and are removed.
 
     Returns
     -------
     dict
-        For each output its digest, size in bytes and number of files, as ``result.json`` has them.
+        For each output its digest, size in bytes and number of files, as
+        ``result.json`` has them.
 
     Raises
     ------
     CheckFailed
-        If an output is, or contains, what has no content: a link that leads nowhere, a pipe.
+        If an output is, or contains, what has no content: a link that leads nowhere, a
+        pipe.
     """
     outs = list(paths)
     # All of them before any is moved: one may point into another.
@@ -62,12 +72,15 @@ def freeze(attempt: Attempt, paths: Iterable[str], ignored: Sequence[str] = ()) 
     for path in outs:
         made, frozen = attempt.work / path, attempt.outputs / path
         frozen.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made, frozen)  # a rename, unless the attempt worked on another file system
+        shutil.move(
+            made, frozen
+        )  # a rename, unless the attempt worked on another file system
         is_executable = executable(frozen) if frozen.is_file() else {}
         for file in frozen.rglob("*") if frozen.is_dir() else [frozen]:
             if file.is_file():
                 file.chmod(READ_ONLY)
-        # An object of DVC's cache is not executable: `spread` and DVC make copies of it so.
+        # An object of DVC's cache is not executable: `spread` and DVC make copies of it
+        # so.
         manifest[path] = describe(frozen) | is_executable
     records.replace(attempt.directory / "manifest.json", manifest)
     return {path: _summary(described) for path, described in manifest.items()}
@@ -82,17 +95,21 @@ def _summary(described: Described) -> dict[str, Any]:
 def _resolve(made: Path, path: str, ignored: Sequence[str]) -> None:
     """Make an output what DVC (3.67) sees of it: content, and no links.
 
-    DVC hashes what a link to a file points to. A link to a folder that lies in an output it leaves out.
+    DVC hashes what a link to a file points to. A link to a folder that lies in an
+    output it leaves out.
     """
     target = made.resolve()
     if made.is_symlink() and target.is_dir():
         if made.parent.resolve().is_relative_to(target):
-            raise CheckFailed(f"the output {path} is a link to a folder that it lies in", str(made))
+            raise CheckFailed(
+                f"the output {path} is a link to a folder that it lies in", str(made)
+            )
         for file in target.rglob("*"):
             if not file.is_dir():
                 regular(file)
         made.unlink()
-        # Links in it are seen from where they lie: they are followed while that is copied.
+        # Links in it are seen from where they lie: they are followed while that is
+        # copied.
         shutil.copytree(target, made, ignore=_links_to_folders)
     elif made.is_symlink():
         regular(made)
@@ -113,14 +130,21 @@ def _resolve(made: Path, path: str, ignored: Sequence[str]) -> None:
 
 
 def _links_to_folders(folder: str, names: list[str]) -> set[str]:
-    found = {name for name in names if (path := Path(folder, name)).is_symlink() and path.is_dir()}
+    found = {
+        name
+        for name in names
+        if (path := Path(folder, name)).is_symlink() and path.is_dir()
+    }
     for name in sorted(found):
         _say_left_out(Path(folder, name))
     return found
 
 
 def _say_left_out(link: Path) -> None:
-    print(f"note: {link.name}, in an output, is a link to a folder, and left out: DVC does the same", flush=True)
+    print(
+        f"note: {link.name}, in an output, is a link to a folder, and left out: DVC does the same",
+        flush=True,
+    )
 
 
 def _drop(made: Path, path: str, ignored: Sequence[str]) -> None:
@@ -130,5 +154,7 @@ def _drop(made: Path, path: str, ignored: Sequence[str]) -> None:
 
     spec = PathSpec.from_lines("gitwildmatch", ignored)
     for file in sorted(made.rglob("*"), reverse=True):
-        if (file.is_symlink() or not file.is_dir()) and spec.match_file(f"{path}/{file.relative_to(made).as_posix()}"):
+        if (file.is_symlink() or not file.is_dir()) and spec.match_file(
+            f"{path}/{file.relative_to(made).as_posix()}"
+        ):
             file.unlink()

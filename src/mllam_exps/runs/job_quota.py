@@ -40,12 +40,17 @@ class Room:
             return not self.full
         if self._used is None:
             try:
-                self._used = [name for name in self._scheduler.names() if _OURS.search(name)]
+                self._used = [
+                    name for name in self._scheduler.names() if _OURS.search(name)
+                ]
             except Uncertain as doubt:
-                self.full = f"the scheduler does not say how many jobs there are: {doubt}"
+                self.full = (
+                    f"the scheduler does not say how many jobs there are: {doubt}"
+                )
                 return False
         if len(self._used) >= self._limit:
-            # Jobs of all this user's repositories count: they share the host, or the limits of the cluster.
+            # Jobs of all this user's repositories count: they share the host, or the
+            # limits of the cluster.
             self.full = f"{self._limit} of your jobs at once (max_jobs in the machine file), and there {self._told()}"
         return not self.full
 
@@ -56,7 +61,9 @@ class Room:
     def _told(self) -> str:
         """Name the jobs that take the room, by experiment and stage."""
         names = sorted(unquote(name.rpartition("-")[0]) for name in self._used or [])
-        told = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        told = ", ".join(names[:_NAMED]) + (
+            f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        )
         return f"{'is' if len(names) == 1 else 'are'} {told}"
 
     def close(self, why: str) -> None:

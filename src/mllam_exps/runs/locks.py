@@ -1,6 +1,7 @@
 """Locks by which one user's processes keep from submitting, cancelling, cleaning or saving at the same moment.
 
-Nothing is lost without them, where a file system has none: claims in the run store are made by one only.
+Nothing is lost without them, where a file system has none: claims in the run store are
+made by one only.
 """
 
 from __future__ import annotations

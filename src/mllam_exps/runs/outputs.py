@@ -4,14 +4,17 @@
 2. `freezing.freeze` renames it to the attempt's ``outputs/``, makes its files read-only and hashes them, once. From
    here on the run store holds the files.
 3. `publish` gives each file a second name, in DVC's cache (a hard link: no bytes are copied; where the cache is on
-   another file system it is a copy), and has DVC link the output into the workspace from there.
+   another file system it is a copy), and has DVC link the output into the workspace
+   from there.
 4. DVC commits: it finds every hash in its state and every object in its cache, and copies nothing.
 
-`dvc gc` may remove the second name: the first remains, and publishing again restores it. A driver or a DVC killed at
-any point loses nothing: each step can be done again, by anybody.
+`dvc gc` may remove the second name: the first remains, and publishing again restores
+it. A driver or a DVC killed at any point loses nothing: each step can be done again, by
+anybody.
 
-Before an output is given to anybody it is compared with what was made (`hold_to_what_was_made`). A result that is
-damaged is set aside: it is made again when it is asked for.
+Before an output is given to anybody it is compared with what was made
+(`hold_to_what_was_made`). A result that is damaged is set aside: it is made again when
+it is asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +30,14 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.identity.content import Difference, differences, digest_of_folder, files_of, is_quick, part_of
+from mllam_exps.identity.content import (
+    Difference,
+    differences,
+    digest_of_folder,
+    files_of,
+    is_quick,
+    part_of,
+)
 from mllam_exps.runs.freezing import READ_ONLY
 
 if TYPE_CHECKING:
@@ -52,13 +62,15 @@ class Damaged(MllamError):
 def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     """Lay an output out as DVC would: folders of one's own, with files of one's own in them.
 
-    A command may be root, or change a file's mode: what it writes into a hard link is written into what everybody
-    shares. So files are copies, unless DVC's own ``cache.type`` asks for links.
+    A command may be root, or change a file's mode: what it writes into a hard link is
+    written into what everybody shares. So files are copies, unless DVC's own
+    ``cache.type`` asks for links.
 
     Parameters
     ----------
     links : sequence of str
-        DVC's ``cache.type``: the ways in which to do that, in the order in which they are tried.
+        DVC's ``cache.type``: the ways in which to do that, in the order in which they
+        are tried.
     """
     from dvc_objects.fs.generic import transfer
     from dvc_objects.fs.local import localfs
@@ -66,7 +78,9 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     described = description(run, path)
     assert described is not None
     manifest = read_manifest(run)
-    whole = next((out for out in manifest if path == out or path.startswith(f"{out}/")), path)
+    whole = next(
+        (out for out in manifest if path == out or path.startswith(f"{out}/")), path
+    )
     made = result_attempt(run).outputs / path
     if described["files"] is not None:
         target.mkdir(parents=True, exist_ok=True)
@@ -77,8 +91,13 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         sources.append(str(file))
         places.append(str(place))
-    # A hard link cannot be where the file is a colleague's (the kernel protects it) or on another file system.
-    ways = ["copy"] if is_executable else [*(way for way in links if way != "copy"), "copy"]
+    # A hard link cannot be where the file is a colleague's (the kernel protects it) or
+    # on another file system.
+    ways = (
+        ["copy"]
+        if is_executable
+        else [*(way for way in links if way != "copy"), "copy"]
+    )
     transfer(localfs, sources, localfs, places, links=ways)
     if is_executable:
         target.chmod(READ_ONLY | EXECUTABLE)
@@ -126,7 +145,9 @@ def result_attempt(run: Run) -> Attempt:
 
 def reject(run: Run, attempt: Attempt) -> None:
     """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
-    run.put_aside(f"result-rejected-{attempt.number}.json", lambda: _is_of(run, attempt.number))
+    run.put_aside(
+        f"result-rejected-{attempt.number}.json", lambda: _is_of(run, attempt.number)
+    )
 
 
 def _is_of(run: Run, number: int) -> bool:
@@ -134,24 +155,39 @@ def _is_of(run: Run, number: int) -> bool:
 
 
 def damage(
-    run: Run, *, thorough: bool = False, tell: Callable[[int], None] = lambda _bytes: None
+    run: Run,
+    *,
+    thorough: bool = False,
+    tell: Callable[[int], None] = lambda _bytes: None,
 ) -> Iterator[Difference]:
     """Yield what is wrong with the files of a finished run.
 
     Parameters
     ----------
     thorough : bool
-        Read all files. Otherwise those of large outputs are read only where they were touched.
+        Read all files. Otherwise those of large outputs are read only where they were
+        touched.
     tell : callable
         Is told the size of each file that was looked at.
     """
-    result, attempt, manifest = run.result or {"outputs": {}}, result_attempt(run), read_manifest(run)
+    result, attempt, manifest = (
+        run.result or {"outputs": {}},
+        result_attempt(run),
+        read_manifest(run),
+    )
     for path, output in result["outputs"].items():
         if manifest.get(path, {}).get("digest") != output["digest"]:
-            yield Difference(attempt.directory / MANIFEST, f"does not tell what {path} held")
+            yield Difference(
+                attempt.directory / MANIFEST, f"does not tell what {path} held"
+            )
             return
     for path, described in manifest.items():
-        yield from differences(files_of(attempt.outputs / path, described), thorough=thorough, frozen=True, tell=tell)
+        yield from differences(
+            files_of(attempt.outputs / path, described),
+            thorough=thorough,
+            frozen=True,
+            tell=tell,
+        )
 
 
 def holds_more(run: Run, path: str) -> bool:
@@ -160,12 +196,18 @@ def holds_more(run: Run, path: str) -> bool:
     known = files_of(place, described) if described else {}
     for folder, _, names in os.walk(place):
         # On NFS `.nfs…` is the name of a removed file that somebody still reads.
-        if any(Path(folder, name) not in known for name in names if not name.startswith(".nfs")):
+        if any(
+            Path(folder, name) not in known
+            for name in names
+            if not name.startswith(".nfs")
+        ):
             return True
     return False
 
 
-def hold_to_what_was_made(run: Run, wanted: Callable[[str], str | None] = lambda _path: None) -> None:
+def hold_to_what_was_made(
+    run: Run, wanted: Callable[[str], str | None] = lambda _path: None
+) -> None:
     """Refuse a result that is damaged, or was made from other inputs than are wanted, having set it aside.
 
     Parameters
@@ -188,7 +230,10 @@ def hold_to_what_was_made(run: Run, wanted: Callable[[str], str | None] = lambda
     if found := list(damage(run)):
         raise set_aside(run, found)
     outputs = result_attempt(run).outputs
-    if not all(is_quick(files_of(outputs / path, one)) for path, one in read_manifest(run).items()):
+    if not all(
+        is_quick(files_of(outputs / path, one))
+        for path, one in read_manifest(run).items()
+    ):
         _looked_at[known] = time.monotonic()
 
 
@@ -197,20 +242,25 @@ def _lately(known: tuple[str, str]) -> bool:
 
 
 def another(
-    read: Mapping[str, Mapping[str, Any]], wanted: Callable[[str], str | None], store: Path | None = None
+    read: Mapping[str, Mapping[str, Any]],
+    wanted: Callable[[str], str | None],
+    store: Path | None = None,
 ) -> str | None:
     """Return the first input that is another now than when a result was made from it; None where all are the same.
 
-    A run is known by the keys of its inputs, and not every program makes the same twice.
+    A run is known by the keys of its inputs, and not every program makes the same
+    twice.
 
     Parameters
     ----------
     read : mapping
         As ``result.json`` has it: ``run`` and ``md5`` of each input, by path.
     wanted : callable
-        Returns the digest that whoever asks has for a path; None where they know of none.
+        Returns the digest that whoever asks has for a path; None where they know of
+        none.
     store : Path or None
-        The run store: what is there counts for an input of which whoever asks knows nothing.
+        The run store: what is there counts for an input of which whoever asks knows
+        nothing.
     """
     from mllam_exps.runs.store import RunStore
 
@@ -223,10 +273,16 @@ def another(
     return None
 
 
-def made_from_another(run: Run, wanted: Callable[[str], str | None] = lambda _path: None) -> Difference | None:
+def made_from_another(
+    run: Run, wanted: Callable[[str], str | None] = lambda _path: None
+) -> Difference | None:
     """Tell whether a result was made from another input than is `wanted`, or than the run store has now."""
     path = another((run.result or {}).get("inputs") or {}, wanted, run.store)
-    return Difference(run.directory, f"was made from another {path} than there is now") if path else None
+    return (
+        Difference(run.directory, f"was made from another {path} than there is now")
+        if path
+        else None
+    )
 
 
 def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
@@ -242,10 +298,18 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
     if len(found) > 1:
         what += f" (and {len(found) - 1} more of its files)"
     if not first.certain or result is None:
-        return Damaged(what, str(first.path), next="make it readable, or ask its owner to")
-    if not (first.path == run.directory or first.path.is_relative_to(result_attempt(run).directory)):
-        # Reading takes minutes: somebody else has set it aside since, and it was made again.
-        return Damaged(what, str(first.path), next="start it again: it was made again meanwhile")
+        return Damaged(
+            what, str(first.path), next="make it readable, or ask its owner to"
+        )
+    if not (
+        first.path == run.directory
+        or first.path.is_relative_to(result_attempt(run).directory)
+    ):
+        # Reading takes minutes: somebody else has set it aside since, and it was made
+        # again.
+        return Damaged(
+            what, str(first.path), next="start it again: it was made again meanwhile"
+        )
     record = result | {"why": f"{first.path}: {what}", "time": time.time()}
     try:
         # First the reason: who is killed behind this has changed nothing that counts.
@@ -254,8 +318,17 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
         run.put_aside(name, lambda: _is_of(run, int(result["attempt"])))
     except OSError as error:
         why = f"and it cannot be set aside ({error.strerror})"
-        return Damaged(what, str(first.path), why, f"have its owner, {_owner(run)}, type mllam-exps verify")
-    return Damaged(what, str(first.path), next=next or "start it again: it was set aside, and is made again")
+        return Damaged(
+            what,
+            str(first.path),
+            why,
+            f"have its owner, {_owner(run)}, type mllam-exps verify",
+        )
+    return Damaged(
+        what,
+        str(first.path),
+        next=next or "start it again: it was set aside, and is made again",
+    )
 
 
 def _owner(run: Run) -> str:
@@ -275,19 +348,27 @@ def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
     """
     root = Path(repo.root_dir)
     outs = {Path(out.fs_path).relative_to(root).as_posix(): out for out in stage.outs}
-    manifest = hand_over(Cache.of(repo), run, root, {path: bool(out.use_cache) for path, out in outs.items()})
+    manifest = hand_over(
+        Cache.of(repo),
+        run,
+        root,
+        {path: bool(out.use_cache) for path, out in outs.items()},
+    )
     for path, out in outs.items():
         if out.use_cache:
             _into_workspace(repo, out, manifest[path]["digest"])
 
 
-def hand_over(cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]) -> dict[str, Any]:
+def hand_over(
+    cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]
+) -> dict[str, Any]:
     """Put a finished run's outputs into DVC's cache, and what git keeps into the workspace.
 
     Parameters
     ----------
     outs : mapping
-        By path, seen from the workspace's root: whether DVC's cache holds it, else git does.
+        By path, seen from the workspace's root: whether DVC's cache holds it, else git
+        does.
 
     Returns
     -------
@@ -335,12 +416,19 @@ def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
 
 def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
     """Give every file of an output its second name, in DVC's cache; what is damaged there is replaced."""
-    objects = {str(known["md5"]): (path, known) for path, known in files_of(frozen, described).items()}
+    objects = {
+        str(known["md5"]): (path, known)
+        for path, known in files_of(frozen, described).items()
+    }
     if not _lately(known := (cache.directory, described["digest"])):
-        cache.drop_damaged({digest: int(file["size"]) for digest, (_, file) in objects.items()})
+        cache.drop_damaged(
+            {digest: int(file["size"]) for digest, (_, file) in objects.items()}
+        )
         if not is_quick(files_of(frozen, described)):
             _looked_at[known] = time.monotonic()
-    missing = {digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)}
+    missing = {
+        digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)
+    }
     if missing:
         cache.add(missing)
     if described["files"] is not None:
@@ -383,6 +471,11 @@ def check_out(repo: Repo, digest: str, target: Path) -> bool:
     except (FileNotFoundError, ObjectFormatError, CheckoutError):
         return False
     except LinkError as error:
-        # It says "No possible cache link types for '{path}'." (3.67), whatever the reason.
-        raise (error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))) from None
+        # It says "No possible cache link types for '{path}'." (3.67), whatever the
+        # reason.
+        raise (
+            error.__cause__
+            if isinstance(error.__cause__, OSError)
+            else OSError(str(error))
+        ) from None
     return True

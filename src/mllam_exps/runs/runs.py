@@ -74,7 +74,9 @@ class Run:
         except MllamError as error:
             # An earlier version made keys in another way: nobody can tell any more.
             if record.get("key_format") == KEY_FORMAT:
-                records.tell(Trouble(path, f"{error.what}, and is not believed: {error.why}"))
+                records.tell(
+                    Trouble(path, f"{error.what}, and is not believed: {error.why}")
+                )
             return None
         return record
 
@@ -93,7 +95,11 @@ class Run:
         """Say what is missing of a result that is written down."""
         if self.directory.parent.name != "runs":
             # The saving of an experiment: its result is a commit.
-            return None if result.get("commit") else Trouble(self.directory / "result.json", "names no commit")
+            return (
+                None
+                if result.get("commit")
+                else Trouble(self.directory / "result.json", "names no commit")
+            )
         attempt = Attempt(self, result["attempt"])
         if os.path.isfile(attempt.directory / "manifest.json"):  # noqa: PTH113 - Path raises where it may not look
             return None
@@ -104,7 +110,9 @@ class Run:
         if isinstance(found, Trouble):
             return found
         what = "which is gone" if attempt.is_gone else "whose manifest.json is gone"
-        return Trouble(self.directory / "result.json", f"names attempt {attempt.number}, {what}")
+        return Trouble(
+            self.directory / "result.json", f"names attempt {attempt.number}, {what}"
+        )
 
     @property
     def damage(self) -> Trouble | None:
@@ -132,7 +140,9 @@ class Run:
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts, oldest first."""
-        claims = filter(None, map(_CLAIM.fullmatch, records.entries(self.directory / "attempts")))
+        claims = filter(
+            None, map(_CLAIM.fullmatch, records.entries(self.directory / "attempts"))
+        )
         return [Attempt(self, n) for n in sorted(int(claim[1]) for claim in claims)]
 
     def last_attempt(self) -> Attempt | None:
@@ -146,15 +156,22 @@ class Run:
         return last.number + 1 if last else 1
 
     def claim(
-        self, number: int, *, scheduler: str, experiment: str, workspace: Path, working_directory: Path | None
+        self,
+        number: int,
+        *,
+        scheduler: str,
+        experiment: str,
+        workspace: Path,
+        working_directory: Path | None,
     ) -> Attempt | None:
         """Claim attempt `number`; None if somebody else did.
 
-        With a `working_directory` (a faster file system, say) the attempt works there, and its directory in the store
-        points to it.
+        With a `working_directory` (a faster file system, say) the attempt works there,
+        and its directory in the store points to it.
 
-        The job name is written down before anything is submitted, so that a job whose submitter died, or whose
-        submission "failed" although the job runs, is found by its name.
+        The job name is written down before anything is submitted, so that a job whose
+        submitter died, or whose submission "failed" although the job runs, is found by
+        its name.
         """
         claim = {
             "number": number,
@@ -172,11 +189,17 @@ class Run:
             return None
         self._set_damage_aside(number)
         attempt._make_directory()
-        for folder, mode in ((attempt.work, ownership.PRIVATE), (attempt.scratch, ownership.OWN)):
+        for folder, mode in (
+            (attempt.work, ownership.PRIVATE),
+            (attempt.scratch, ownership.OWN),
+        ):
             if working_directory is None:
                 folder.mkdir(mode)
             else:
-                elsewhere = working_directory / f"{self.key}-{number}-{uuid.uuid4().hex[:8]}-{folder.name}"
+                elsewhere = (
+                    working_directory
+                    / f"{self.key}-{number}-{uuid.uuid4().hex[:8]}-{folder.name}"
+                )
                 working_directory.mkdir(parents=True, exist_ok=True)
                 elsewhere.mkdir(mode)
                 folder.symlink_to(elsewhere)
@@ -186,13 +209,16 @@ class Run:
         """Put a result aside that is none: attempt `number` makes it again, and is what counts from now on."""
         if self.damage is not None and self.result is None:
             with contextlib.suppress(OSError):
-                self.put_aside(f"result-damaged-before-{number}.json", lambda: self.result is None)
+                self.put_aside(
+                    f"result-damaged-before-{number}.json", lambda: self.result is None
+                )
 
     def put_aside(self, name: str, is_meant: Callable[[], bool]) -> bool:
         """Rename what stands in ``result.json``, and return whether it was what is meant.
 
-        Another may have put that aside since somebody looked, and the run was made again: that result comes back. A
-        process that is killed here leaves the one file under the one name or the other, whole.
+        Another may have put that aside since somebody looked, and the run was made
+        again: that result comes back. A process that is killed here leaves the one file
+        under the one name or the other, whole.
 
         Parameters
         ----------
@@ -216,7 +242,9 @@ class Run:
 
     def set_aside(self) -> None:
         """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
-        self.put_aside(f"result-until-attempt-{self.next_number - 1}.json", lambda: True)
+        self.put_aside(
+            f"result-until-attempt-{self.next_number - 1}.json", lambda: True
+        )
         for attempt in self.attempts():
             # Through a directory that others write to, we could be led anywhere.
             if attempt.end is not None and ownership.is_ours_alone(attempt.directory):
@@ -224,25 +252,34 @@ class Run:
 
     def wait_here(self, identity: ProcessIdentity) -> Waiter:
         """Register a driver that waits for this run."""
-        return Waiter(self.directory / "waiters" / f"{identity.host}.{identity.pid}.json", identity)
+        return Waiter(
+            self.directory / "waiters" / f"{identity.host}.{identity.pid}.json",
+            identity,
+        )
 
     def other_waiters(self, identity: ProcessIdentity) -> list[ProcessIdentity]:
         """Return the drivers, other than `identity`, that wait for this run.
 
-        One on another host cannot be seen from here. It counts while its record is fresh: drivers rewrite theirs each
-        minute, so an older one is left over.
+        One on another host cannot be seen from here. It counts while its record is
+        fresh: drivers rewrite theirs each minute, so an older one is left over.
         """
         waiters = []
         for name in records.entries(self.directory / "waiters"):
             path = self.directory / "waiters" / name
-            record = records.read(path, shape=shapes.PROCESS) if name.endswith(".json") and name[0] != "." else None
+            record = (
+                records.read(path, shape=shapes.PROCESS)
+                if name.endswith(".json") and name[0] != "."
+                else None
+            )
             if record is None:
                 continue
             other = ProcessIdentity.from_record(record)
             alive = other.alive()
             if alive is None:
                 # By the file system's clock: those of hosts differ.
-                alive = self.now() - records.changed_at(path) < 3 * Waiter.REFRESH_SECONDS
+                alive = (
+                    self.now() - records.changed_at(path) < 3 * Waiter.REFRESH_SECONDS
+                )
             if alive and other != identity:
                 waiters.append(other)
         return waiters
@@ -260,8 +297,13 @@ class Waiter:
 
     def refresh(self) -> None:
         """Say that we still wait, for hosts that cannot see our process."""
-        if time.monotonic() - self.refreshed > self.REFRESH_SECONDS or not self.refreshed:
-            records.replace(self.path, self.identity.to_record() | {"seen": time.time()})
+        if (
+            time.monotonic() - self.refreshed > self.REFRESH_SECONDS
+            or not self.refreshed
+        ):
+            records.replace(
+                self.path, self.identity.to_record() | {"seen": time.time()}
+            )
             self.refreshed = time.monotonic()
 
     def __enter__(self) -> Waiter:

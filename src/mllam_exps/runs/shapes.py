@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from mllam_exps.base.records import Kind, Shape, count, dict_of, flag, list_of, maybe, number, of_shape, text
+from mllam_exps.base.records import (
+    Kind,
+    Shape,
+    count,
+    dict_of,
+    flag,
+    list_of,
+    maybe,
+    number,
+    of_shape,
+    text,
+)
 from mllam_exps.identity.listings import LISTED, is_digest
 from mllam_exps.identity.run_keys import is_key
 
@@ -18,9 +29,18 @@ CLAIMED: Shape = {
     "workspace": maybe(text),
 }
 END: Shape = {"outcome": text, "reason": text, "time": maybe(number), "by": maybe(text)}
-OUTPUT: Shape = {"digest": is_digest, "size": maybe(number), "files": maybe(count), "isexec": maybe(flag)}
+OUTPUT: Shape = {
+    "digest": is_digest,
+    "size": maybe(number),
+    "files": maybe(count),
+    "isexec": maybe(flag),
+}
 FILE: Shape = LISTED | {"size": maybe(number)}
-DESCRIBED: Shape = {"digest": is_digest, "size": maybe(number), "files": maybe(list_of(of_shape(FILE)))}
+DESCRIBED: Shape = {
+    "digest": is_digest,
+    "size": maybe(number),
+    "files": maybe(list_of(of_shape(FILE))),
+}
 READ: Shape = {"run": maybe(is_key), "md5": is_digest}
 RESULT: Shape = {
     "inputs": maybe(dict_of(of_shape(READ))),

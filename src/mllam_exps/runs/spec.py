@@ -8,7 +8,16 @@ from typing import Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.records import Shape, count, dict_of, flag, list_of, maybe, number, text
+from mllam_exps.base.records import (
+    Shape,
+    count,
+    dict_of,
+    flag,
+    list_of,
+    maybe,
+    number,
+    text,
+)
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import is_key
 from mllam_exps.runs.attempts import Attempt
@@ -45,23 +54,27 @@ class Spec:
     Parameters
     ----------
     machine, origin, experiment, commit : str
-        Where it was asked for: the machine's name, the user's repository, the DVC experiment and its parent commit.
+        Where it was asked for: the machine's name, the user's repository, the DVC
+        experiment and its parent commit.
     versions : dict
         Of the programs, by which the run is defined: the attempt is held to them.
     environment : dict
         Variables for the program, beyond those of the machine.
     launch : list of str
-        What stands before the program, so that it runs on all nodes and tasks of the job.
+        What stands before the program, so that it runs on all nodes and tasks of the
+        job.
     nodes, devices : int
         Nodes, and processes on each.
     time_limit : float, optional
         Seconds, where the scheduler does not keep them itself.
     slots : int, optional
-        How many attempts may run at once on a host, where the scheduler does not count them itself.
+        How many attempts may run at once on a host, where the scheduler does not count
+        them itself.
     smoke : bool
         Whether one batch and one epoch are enough.
     to_come : dict of str
-        Inputs that were yet to be made when it was submitted, by path: the keys of the runs that make them.
+        Inputs that were yet to be made when it was submitted, by path: the keys of the
+        runs that make them.
     news : bool
         Whether the machine file named somebody to tell of the experiment's end.
     ignored : list of str
@@ -69,7 +82,8 @@ class Spec:
     links : list of str
         DVC's ``cache.type``: how what is yet to come is laid out.
     definition : mapping
-        What defines the run, as the submitter's own repository says; empty for the saving of an experiment.
+        What defines the run, as the submitter's own repository says; empty for the
+        saving of an experiment.
     """
 
     machine: str
@@ -112,13 +126,29 @@ class Spec:
         Raises
         ------
         MllamError
-            Where that cannot be read, is another attempt's, or may have been written by somebody else.
+            Where that cannot be read, is another attempt's, or may have been written by
+            somebody else.
         """
         attempt.check_ours()
         found = records.look(attempt.directory / FILE, shape=_SHAPE)
-        place, way_out = str(attempt.directory / FILE), "mllam-exps retry, submit or dvc exp run starts another attempt"
+        place, way_out = (
+            str(attempt.directory / FILE),
+            "mllam-exps retry, submit or dvc exp run starts another attempt",
+        )
         if not isinstance(found, dict):
-            raise MllamError("this attempt cannot be started", place, found.why if found else "it is gone", way_out)
+            raise MllamError(
+                "this attempt cannot be started",
+                place,
+                found.why if found else "it is gone",
+                way_out,
+            )
         if (found["run"], found["number"]) != (attempt.run.key, attempt.number):
-            raise MllamError("this attempt cannot be started", place, "it is another attempt's", way_out)
-        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+            raise MllamError(
+                "this attempt cannot be started",
+                place,
+                "it is another attempt's",
+                way_out,
+            )
+        return cls(
+            **{name: found[name] for name in cls.__dataclass_fields__ if name in found}
+        )

@@ -10,7 +10,14 @@ from mllam_exps import schedulers
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.schedulers import Job, JobPhase, JobState, Scheduler, Schedulers, Uncertain
+from mllam_exps.schedulers import (
+    Job,
+    JobPhase,
+    JobState,
+    Scheduler,
+    Schedulers,
+    Uncertain,
+)
 
 _VERDICT: records.Shape = {
     "phase": lambda value: isinstance(value, str) and value in JobPhase.__members__,
@@ -40,7 +47,11 @@ def job_of(attempt: Attempt, scheduler: Scheduler) -> Job | None:
     """
     if record := attempt.job:
         return scheduler.job(record)
-    return scheduler.find(attempt.claim["job_name"], attempt.claimed_at) if attempt.claim else None
+    return (
+        scheduler.find(attempt.claim["job_name"], attempt.claimed_at)
+        if attempt.claim
+        else None
+    )
 
 
 def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
@@ -57,14 +68,24 @@ def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
     try:
         asked = scheduler(claim["scheduler"], attempt.run.store)
         job = job_of(attempt, asked)
-    except (Uncertain, MllamError) as doubt:  # or a scheduler that this version does not know
+    except (
+        Uncertain,
+        MllamError,
+    ) as doubt:  # or a scheduler that this version does not know
         return JobState(JobPhase.UNKNOWN, str(doubt))
     if job is None:
         return NOBODY_KNOWS
     state = asked.verdict(job)
-    if state.phase is JobPhase.FORGOTTEN and claim.get("uid", os.getuid()) != os.getuid() and attempt.started is None:
+    if (
+        state.phase is JobPhase.FORGOTTEN
+        and claim.get("uid", os.getuid()) != os.getuid()
+        and attempt.started is None
+    ):
         # Sites may hide jobs from other users (PrivateData=jobs).
-        return JobState(JobPhase.UNKNOWN, f"{job.label} is a colleague's: forgotten, or hidden from you")
+        return JobState(
+            JobPhase.UNKNOWN,
+            f"{job.label} is a colleague's: forgotten, or hidden from you",
+        )
     if state.phase.ended:
         keep(attempt, state)
     return state
@@ -72,6 +93,13 @@ def ask(attempt: Attempt, scheduler: Schedulers = schedulers.get) -> JobState:
 
 def keep(attempt: Attempt, state: JobState) -> None:
     """Write a word down, where we may: the directory is its submitter's, and may be gone."""
-    record = {"phase": state.phase.name, "reason": state.reason, "told": state.told, "plain": state.plain}
+    record = {
+        "phase": state.phase.name,
+        "reason": state.reason,
+        "told": state.told,
+        "plain": state.plain,
+    }
     with contextlib.suppress(OSError):
-        records.replace(attempt.directory / "verdict.json", record | {"time": time.time()})
+        records.replace(
+            attempt.directory / "verdict.json", record | {"time": time.time()}
+        )

@@ -45,7 +45,10 @@ def get(name: str, shared: Path) -> Scheduler:
         from mllam_exps.schedulers.slurm.shared_squeue import Queue
 
         return SlurmScheduler(Queue.of_user(shared))
-    raise UsageError(f"there is no scheduler {name!r} in this version", next="pip install --upgrade mllam-exps")
+    raise UsageError(
+        f"there is no scheduler {name!r} in this version",
+        next="pip install --upgrade mllam-exps",
+    )
 
 
 Schedulers = Callable[[str, Path], Scheduler]

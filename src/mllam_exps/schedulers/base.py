@@ -1,8 +1,9 @@
 """The contract of a scheduler.
 
-A scheduler knows nothing of DVC, of stages or of the run store. It starts a command that outlives its submitter, says
-what became of it when asked, and stops it. A scheduler that cannot tell says so (`JobPhase.UNKNOWN`): that is never
-turned into success or failure by whoever asked.
+A scheduler knows nothing of DVC, of stages or of the run store. It starts a command
+that outlives its submitter, says what became of it when asked, and stops it. A
+scheduler that cannot tell says so (`JobPhase.UNKNOWN`): that is never turned into
+success or failure by whoever asked.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class JobState:
     hopeless : bool
         It is pending, and will never run as it is.
     plain : bool
-        It failed as its command failed, with its exit code: the scheduler adds nothing to what the command says.
+        It failed as its command failed, with its exit code: the scheduler adds nothing
+        to what the command says.
     """
 
     phase: JobPhase
@@ -77,10 +79,11 @@ class JobRequest:
     name : str
         Unique name, written down by the submitter before it submits.
     argv : list of str
-        The command, wrapped in the machine's environment: for a scheduler that starts processes.
+        The command, wrapped in the machine's environment: for a scheduler that starts
+        processes.
     command, prologue : list of str
-        The command itself, and the lines of bash that make the machine's environment ready: for one that takes
-        a script.
+        The command itself, and the lines of bash that make the machine's environment
+        ready: for one that takes a script.
     directory : Path
         Where it is started; the attempt's own, where the scheduler may leave files.
     log : Path
@@ -198,7 +201,8 @@ class Scheduler(Protocol):
         Parameters
         ----------
         written : float
-            When the name was written down, before the submission; by the clock of the run store's file system.
+            When the name was written down, before the submission; by the clock of the
+            run store's file system.
 
         Returns
         -------

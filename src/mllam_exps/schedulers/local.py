@@ -37,9 +37,19 @@ class LocalScheduler:
 
     def script(self, request: JobRequest) -> str:
         """Return the lines that make the environment ready, and the command."""
-        start = [f"cd {shlex.quote(str(request.directory))} || exit", f"exec {shlex.join(request.command)}"]
+        start = [
+            f"cd {shlex.quote(str(request.directory))} || exit",
+            f"exec {shlex.join(request.command)}",
+        ]
         return "\n".join(
-            ["#!/bin/bash", f"# {' '.join(request.comment.splitlines())}", *request.prologue, "", *start, ""]
+            [
+                "#!/bin/bash",
+                f"# {' '.join(request.comment.splitlines())}",
+                *request.prologue,
+                "",
+                *start,
+                "",
+            ]
         )
 
     def objection(self, request: JobRequest) -> None:
@@ -72,7 +82,10 @@ class LocalScheduler:
         """Find the process by the name in its environment."""
         for process in psutil.process_iter():
             try:
-                if process.environ().get(NAME_VARIABLE) == name and os.getsid(process.pid) == process.pid:
+                if (
+                    process.environ().get(NAME_VARIABLE) == name
+                    and os.getsid(process.pid) == process.pid
+                ):
                     return self.job(ProcessIdentity.of(process.pid).to_record())
             except (psutil.Error, OSError):
                 continue
@@ -92,7 +105,11 @@ class LocalScheduler:
         for process in psutil.process_iter():
             try:
                 name = process.environ().get(NAME_VARIABLE)
-                if name and process.uids().real == os.getuid() and os.getsid(process.pid) == process.pid:
+                if (
+                    name
+                    and process.uids().real == os.getuid()
+                    and os.getsid(process.pid) == process.pid
+                ):
                     found.append(name)
             except (psutil.Error, OSError):
                 continue
@@ -110,8 +127,15 @@ class LocalScheduler:
         """Say whether the process lives. A process on another host cannot be seen from here."""
         alive = ProcessIdentity.from_record(job.record).alive()
         if alive is None:
-            return JobState(JobPhase.UNKNOWN, f"it runs on {job.record['host']}, which cannot be asked from here")
-        return JobState(JobPhase.RUNNING) if alive else JobState(JobPhase.GONE, f"{job.label} is gone")
+            return JobState(
+                JobPhase.UNKNOWN,
+                f"it runs on {job.record['host']}, which cannot be asked from here",
+            )
+        return (
+            JobState(JobPhase.RUNNING)
+            if alive
+            else JobState(JobPhase.GONE, f"{job.label} is gone")
+        )
 
     def verdict(self, job: Job) -> JobState:
         """Say whether the process lives: nobody keeps its exit code. One on another host counts as gone."""

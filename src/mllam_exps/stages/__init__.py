@@ -1,6 +1,7 @@
 """The stages: ours, one to a module, and those that installed packages add; imported when asked for.
 
-A package adds a stage under the entry-point group ``mllam_exps.stages``: an object that keeps the contract in `base`.
+A package adds a stage under the entry-point group ``mllam_exps.stages``: an object that
+keeps the contract in `base`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def get(name: str) -> Stage:
     """
     name = name.split("@", maxsplit=1)[0]
     if name in NAMES:
-        stage: Stage = importlib.import_module(f"mllam_exps.stages.neural_lam.{name}").STAGE
+        stage: Stage = importlib.import_module(
+            f"mllam_exps.stages.neural_lam.{name}"
+        ).STAGE
         return stage
     if name in _added():
         added: Stage = _added()[name].load()
@@ -84,6 +87,8 @@ def all_names() -> set[str]:
 @functools.cache
 def _added() -> dict[str, EntryPoint]:
     """Return the stages of other packages; looking for them reads the metadata of all that is installed."""
-    from importlib.metadata import entry_points  # a tenth of what a job imports, and ours do without
+    from importlib.metadata import (
+        entry_points,
+    )  # a tenth of what a job imports, and ours do without
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

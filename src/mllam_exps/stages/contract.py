@@ -1,8 +1,9 @@
 """The contract of a stage: its command, its check, what it publishes.
 
-A stage knows nothing of schedulers and nothing of DVC. It is handed a *work directory* that looks like the
-experiment's repository (``params.yaml``, ``data/…``, upstream outputs; all inputs read-only links or copies), runs its
-program there, and leaves its declared outputs at the paths that ``dvc.yaml`` gives them.
+A stage knows nothing of schedulers and nothing of DVC. It is handed a *work directory*
+that looks like the experiment's repository (``params.yaml``, ``data/…``, upstream
+outputs; all inputs read-only links or copies), runs its program there, and leaves its
+declared outputs at the paths that ``dvc.yaml`` gives them.
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ class StageContext:
     Parameters
     ----------
     work : Path
-        The attempt's own directory, laid out as the repository; the program's working directory.
+        The attempt's own directory, laid out as the repository; the program's working
+        directory.
     scratch : Path
-        Beside ``work``, the attempt's own as well: what the program writes that is no output (neural-lam's run
-        directory, progress, temporary files). The newest checkpoints are looked for here.
+        Beside ``work``, the attempt's own as well: what the program writes that is no
+        output (neural-lam's run directory, progress, temporary files). The newest
+        checkpoints are looked for here.
     params : Mapping
-        The parameter files of the experiment, ``{"params.yaml": {...}, "data/training_params.yaml": {...}}``.
+        The parameter files of the experiment, ``{"params.yaml": {...},
+        "data/training_params.yaml": {...}}``.
     experiment : str
         Name of the DVC experiment, for labels only.
     resume_from : Path or None
-        What `Stage.carry` returned: a checkpoint of an earlier attempt, copied into ``scratch``; beside it lies what
-        belongs to it.
+        What `Stage.carry` returned: a checkpoint of an earlier attempt, copied into
+        ``scratch``; beside it lies what belongs to it.
     smoke : bool
         One batch and one epoch: for `mllam-exps smoke`.
     nodes, devices : int
-        Nodes, and tasks on each node, that the program is started with (from the parameters).
+        Nodes, and tasks on each node, that the program is started with (from the
+        parameters).
     environment : Mapping
-        The environment variables that the program is started with, the tracking server's address among them.
+        The environment variables that the program is started with, the tracking
+        server's address among them.
     """
 
     work: Path
@@ -60,8 +66,8 @@ class Stage(Protocol):
     def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what counts for the result of the values that ``dvc.yaml`` tracks of a parameter file.
 
-        Two sets of values that give the same here give the same result: one run serves both. A stage without this
-        method takes each value as it is.
+        Two sets of values that give the same here give the same result: one run serves
+        both. A stage without this method takes each value as it is.
         """
 
     def inputs(self, context: StageContext) -> None:
@@ -96,5 +102,6 @@ class Stage(Protocol):
         Returns
         -------
         Path or None
-            What becomes ``context.resume_from``; None where there is nothing to go on from.
+            What becomes ``context.resume_from``; None where there is nothing to go on
+            from.
         """

@@ -39,7 +39,14 @@ class Shell(WithoutCheckpoints):
 
     def command(self, context: StageContext) -> list[str]:
         """Return the program that hands the commands to a shell."""
-        return ["python", "-m", "mllam_exps.stages.programs.shell", self.name, self.folder, *self.commands]
+        return [
+            "python",
+            "-m",
+            "mllam_exps.stages.programs.shell",
+            self.name,
+            self.folder,
+            *self.commands,
+        ]
 
     def check(self, context: StageContext) -> None:
         """Prove nothing more than that its outputs are there: nobody knows what they should be."""

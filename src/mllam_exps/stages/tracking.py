@@ -1,7 +1,7 @@
 """Tracking with MLflow or Weights & Biases: where it goes, what labels it, and that many at once lose nothing.
 
-neural-lam logs its own trainings and evaluations; `neural_lam.preparation` tracks what it has no part in. Importing
-this imports neither client: MLflow alone takes 2.4 s.
+neural-lam logs its own trainings and evaluations; `neural_lam.preparation` tracks what
+it has no part in. Importing this imports neither client: MLflow alone takes 2.4 s.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ _LABELS = {
 }
 
 
-def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT) -> dict[str, str]:
+def environment(
+    origin: Path, environ: Mapping[str, str], project: str = PROJECT
+) -> dict[str, str]:
     """Return the variables that tell MLflow and wandb where to log; none of them is a secret.
 
     Parameters
@@ -51,17 +53,21 @@ def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT
     origin : Path
         The repository in which the user works.
     environ : mapping
-        The user's: a `MLFLOW_TRACKING_URI` there wins over the database in the repository.
+        The user's: a `MLFLOW_TRACKING_URI` there wins over the database in the
+        repository.
     project : str
         What the runs are listed under.
 
     Raises
     ------
     UsageError
-        When the user's address carries a password, which would end up in records and job scripts.
+        When the user's address carries a password, which would end up in records and
+        job scripts.
     """
     uri = environ.get(URI) or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///"):  # relative to the repository, not to each program's own folder
+    if uri.startswith(
+        "sqlite:///"
+    ):  # relative to the repository, not to each program's own folder
         uri = f"sqlite:///{origin.resolve() / uri.removeprefix('sqlite:///')}"
     if urlsplit(uri).password:
         raise UsageError(
@@ -71,11 +77,14 @@ def environment(origin: Path, environ: Mapping[str, str], project: str = PROJECT
         )
     return {
         URI: uri,
-        # neural-lam 0.7 starts an MLflow run on each rank; only rank zero's names its experiment itself.
+        # neural-lam 0.7 starts an MLflow run on each rank; only rank zero's names its
+        # experiment itself.
         "MLFLOW_EXPERIMENT_NAME": project,
         # MLflow 3 reports its use over the network, which compute nodes do not have.
         "MLFLOW_DISABLE_TELEMETRY": environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
-        "WANDB_DIR": environ.get("WANDB_DIR", str(origin.resolve())),  # wandb makes `wandb/` in it
+        "WANDB_DIR": environ.get(
+            "WANDB_DIR", str(origin.resolve())
+        ),  # wandb makes `wandb/` in it
     }
 
 
@@ -87,16 +96,18 @@ def public(uri: str) -> str:
 def reachable(uri: str, timeout: float = 5.0) -> str:
     """Return why an MLflow address cannot be used, in one line; empty when it may be.
 
-    Cheap, without MLflow: a connection, or for a database file whether it can be written. MLflow itself tries
-    an absent server for minutes. Whether a server's certificate and our credentials are good, only MLflow's client
-    knows, as only that has the site's settings for it: `prepare` asks with it.
+    Cheap, without MLflow: a connection, or for a database file whether it can be
+    written. MLflow itself tries an absent server for minutes. Whether a server's
+    certificate and our credentials are good, only MLflow's client knows, as only that
+    has the site's settings for it: `prepare` asks with it.
     """
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
         file = _database(uri)
         blocked = file if file.exists() else file.parent
         return "" if os.access(blocked, os.W_OK) else f"{blocked} cannot be written"
-    # A folder, or a name such as `databricks` that only MLflow knows; or a host that is reached by a proxy.
+    # A folder, or a name such as `databricks` that only MLflow knows; or a host that is
+    # reached by a proxy.
     if not parts.hostname or _by_proxy(parts.scheme, parts.hostname):
         return ""
     known = {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433}
@@ -110,11 +121,14 @@ def reachable(uri: str, timeout: float = 5.0) -> str:
 
 def _by_proxy(scheme: str, host: str) -> bool:
     proxies = urllib.request.getproxies()
-    return ("all" in proxies or scheme in proxies) and not urllib.request.proxy_bypass(host)
+    return ("all" in proxies or scheme in proxies) and not urllib.request.proxy_bypass(
+        host
+    )
 
 
 _CREDENTIALS = "put the right ones into ~/.mlflow/credentials, mode 0600"
-# What MLflow 3.17 says with requests 2.34: the pattern, what that means, and the way out.
+# What MLflow 3.17 says with requests 2.34: the pattern, what that means, and the way
+# out.
 _ANSWERS = (
     (
         re.compile(r"certificate verify failed: ([^('\"]*)"),
@@ -131,11 +145,23 @@ _ANSWERS = (
         "the proxy does not answer: {}",
         "mend https_proxy, or name the server in no_proxy",
     ),
-    (re.compile(r"error code (401|403)\b"), "the server refuses our credentials ({})", _CREDENTIALS),
+    (
+        re.compile(r"error code (401|403)\b"),
+        "the server refuses our credentials ({})",
+        _CREDENTIALS,
+    ),
     (re.compile(r"error code (\d+) != 200"), "the server answers {}", ""),
     (re.compile(r"too many (\d+) error responses"), "the server answers {}", ""),
-    (re.compile(r"(not in a valid JSON format)"), "what answers there is no MLflow server", ""),
-    (re.compile(r"timed out.*?timeout=(\d+)"), "the server does not answer within {} s", ""),
+    (
+        re.compile(r"(not in a valid JSON format)"),
+        "what answers there is no MLflow server",
+        "",
+    ),
+    (
+        re.compile(r"timed out.*?timeout=(\d+)"),
+        "the server does not answer within {} s",
+        "",
+    ),
     (re.compile(r"\[Errno -?\d+\] ([\w ]+)"), "the server does not answer: {}", ""),
 )
 
@@ -157,8 +183,8 @@ def prepare(
 ) -> None:
     """Make sure that the place to log to is there, before any number of programs log to it at once.
 
-    MLflow (3.17) makes its database without a lock: of 16 programs that did so at once, all 16 failed. And of
-    those that make the same experiment at once, all but one fail.
+    MLflow (3.17) makes its database without a lock: of 16 programs that did so at once,
+    all 16 failed. And of those that make the same experiment at once, all but one fail.
 
     Parameters
     ----------
@@ -184,7 +210,8 @@ def prepare(
     if why := reachable(uri):
         hint = "start the server, or set logger: wandb in params.yaml"
         raise MllamError(why, URI, next=hint if not uri.startswith("sqlite:") else "")
-    # The address comes by the environment: a command line is there for everyone to read.
+    # The address comes by the environment: a command line is there for everyone to
+    # read.
     command = [
         *python,
         "-m",
@@ -193,15 +220,29 @@ def prepare(
         project,
         str(origin.resolve() / "mlartifacts"),
     ]
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20", **environ}
+    patience = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        **environ,
+    }
     try:
         done = subprocess.run(
-            command, cwd=origin, env=patience, capture_output=True, text=True, timeout=timeout, check=False
+            command,
+            cwd=origin,
+            env=patience,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MllamError("MLflow cannot be made ready", public(uri), str(error)) from error
+        raise MllamError(
+            "MLflow cannot be made ready", public(uri), str(error)
+        ) from error
     if done.returncode:
-        told = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        told = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
+            -1
+        ]
         why, _, way_out = told.partition(_ARROW)
         raise MllamError("MLflow cannot be made ready", public(uri), why, way_out)
 
@@ -209,9 +250,10 @@ def prepare(
 def patient() -> None:
     """Make this process wait long for a busy database file, where MLflow gives up after 20 s and loses values.
 
-    SQLite lets one program write at a time, in no order, and MLflow (3.17) sets that wait in each session: on a
-    slow disk, 7 of 16 programs that logged at once ended with "database is locked". To be called in each program
-    that logs; harmless when repeated, and with other kinds of address.
+    SQLite lets one program write at a time, in no order, and MLflow (3.17) sets that
+    wait in each session: on a slow disk, 7 of 16 programs that logged at once ended
+    with "database is locked". To be called in each program that logs; harmless when
+    repeated, and with other kinds of address.
     """
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
@@ -221,7 +263,12 @@ def patient() -> None:
 
 
 def _longer(  # noqa: PLR0917  # SQLAlchemy's signature
-    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool
+    connection: Any,
+    cursor: Any,
+    statement: str,
+    parameters: Any,
+    context: Any,
+    many: bool,
 ) -> tuple[str, Any]:
     if statement.startswith("PRAGMA busy_timeout"):
         statement = f"PRAGMA busy_timeout = {_PATIENCE * 1000};"
@@ -231,7 +278,8 @@ def _longer(  # noqa: PLR0917  # SQLAlchemy's signature
 def wandb_folder(run: Path, origin: Path) -> None:
     """Let wandb's files of a run land in ``wandb/`` of the user's repository, where `wandb sync` finds them.
 
-    neural-lam 0.7 hands wandb the run's own folder, which beats `WANDB_DIR`; so that folder gets a link.
+    neural-lam 0.7 hands wandb the run's own folder, which beats `WANDB_DIR`; so that
+    folder gets a link.
     """
     home = origin.resolve() / "wandb"
     home.mkdir(exist_ok=True)
@@ -242,7 +290,11 @@ def wandb_folder(run: Path, origin: Path) -> None:
 
 def labels(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a tracking run belongs to: stage, experiment, commit, machine, job, run key."""
-    return {name: environ[variable] for name, variable in _LABELS.items() if environ.get(variable)}
+    return {
+        name: environ[variable]
+        for name, variable in _LABELS.items()
+        if environ.get(variable)
+    }
 
 
 def label(logger: Any, path: Path) -> str | None:
@@ -253,7 +305,8 @@ def label(logger: Any, path: Path) -> str | None:
     logger : Logger
         Lightning's; other than MLflow's and wandb's are left alone.
     path : Path
-        Where the id is noted; one found there is of the attempt resumed from: the label ``resumes``.
+        Where the id is noted; one found there is of the attempt resumed from: the label
+        ``resumes``.
 
     Returns
     -------
@@ -271,12 +324,16 @@ def label(logger: Any, path: Path) -> str | None:
             # MLflow finds none by itself: an attempt's folder is no repository.
             given["mlflow.source.git.commit"] = commit
         run = str(logger.run_id)
-        logger.experiment.log_batch(run, tags=[RunTag(name, value) for name, value in given.items()])
+        logger.experiment.log_batch(
+            run, tags=[RunTag(name, value) for name, value in given.items()]
+        )
         path.write_text(json.dumps({"logger": "mlflow", "run": run}))
         return run
     if "WandbLogger" in kinds:
         logger.experiment.config.update({"mllam_exps": given}, allow_val_change=True)
-        path.write_text(json.dumps({"logger": "wandb", "run": str(logger.experiment.id)}))
+        path.write_text(
+            json.dumps({"logger": "wandb", "run": str(logger.experiment.id)})
+        )
     return None
 
 
@@ -291,8 +348,15 @@ def label_of_rank(parent: str, rank: int) -> None:
     if active := mlflow.active_run():
         run = mlflow.get_run(active.info.run_id)  # named since it was started
         name = f"{run.info.run_name} rank {rank}"
-        tags = {"mlflow.parentRunId": parent, "mlflow.runName": name, "rank": str(rank), **labels(os.environ)}
-        mlflow.MlflowClient().log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+        tags = {
+            "mlflow.parentRunId": parent,
+            "mlflow.runName": name,
+            "rank": str(rank),
+            **labels(os.environ),
+        }
+        mlflow.MlflowClient().log_batch(
+            run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()]
+        )
 
 
 def _noted(path: Path) -> str | None:
@@ -312,8 +376,11 @@ def _ready(uri: str, project: str) -> bool:
         return False
     asked = "SELECT name FROM experiments WHERE lifecycle_stage = 'active' OR experiment_id = 0"
     try:
-        # The experiment 0, "Default", is the last thing that MLflow adds to a new database.
-        with contextlib.closing(sqlite3.connect(_database(uri), timeout=20)) as database:
+        # The experiment 0, "Default", is the last thing that MLflow adds to a new
+        # database.
+        with contextlib.closing(
+            sqlite3.connect(_database(uri), timeout=20)
+        ) as database:
             return {"Default", project} <= {name for (name,) in database.execute(asked)}
     except sqlite3.Error:
         return False
@@ -326,7 +393,9 @@ def _make(project: str, artifacts: str) -> None:
     with contextlib.ExitStack() as held:
         if local:
             lock = held.enter_context(Path(f"{_database(uri)}.lock").open("w"))
-            with contextlib.suppress(OSError):  # a file system without locks: as unsafe as MLflow is by itself
+            with contextlib.suppress(
+                OSError
+            ):  # a file system without locks: as unsafe as MLflow is by itself
                 fcntl.flock(lock, fcntl.LOCK_EX)
         if _ready(uri, project):
             return
@@ -334,7 +403,8 @@ def _make(project: str, artifacts: str) -> None:
 
         patient()
         client = MlflowClient()
-        # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's folder, soon gone.
+        # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's
+        # folder, soon gone.
         place = str(Path(artifacts) / quote(project, safe="")) if local else None
         _make_experiment(client, project, place)
 
@@ -349,7 +419,8 @@ def _make_experiment(client: Any, project: str, place: str | None) -> None:
             known = client.get_experiment_by_name(project)
             if known is None:
                 raise
-    # MLflow 3.17 finds one that was deleted by its name, too, and makes no other of that name.
+    # MLflow 3.17 finds one that was deleted by its name, too, and makes no other of
+    # that name.
     if known is not None and known.lifecycle_stage != "active":
         restore = f"mlflow experiments restore --experiment-id {known.experiment_id}"
         raise MllamError(
@@ -362,7 +433,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make ready what `MLFLOW_TRACKING_URI` names: ``prepare PROJECT ARTIFACTS``, called by `prepare`."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if len(given) != 3 or given[0] != "prepare":
-        print("usage: python -m mllam_exps.stages.tracking prepare PROJECT ARTIFACTS", file=sys.stderr)
+        print(
+            "usage: python -m mllam_exps.stages.tracking prepare PROJECT ARTIFACTS",
+            file=sys.stderr,
+        )
         return 2
     try:
         _make(given[1], given[2])
@@ -371,7 +445,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         why, way_out = explain(str(error))
-        print(f"{why or type(error).__name__}{_ARROW if way_out else ''}{way_out}", file=sys.stderr)
+        print(
+            f"{why or type(error).__name__}{_ARROW if way_out else ''}{way_out}",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -1,7 +1,8 @@
 """Exact versions of every program that makes the numbers: the content of ``version.mllam.txt``.
 
-Versions are read from the installed packages' own records, never by importing them: torch alone takes 2 s.
-``python -m mllam_exps.stages.versions --json`` tells those of the environment whose Python runs it.
+Versions are read from the installed packages' own records, never by importing them:
+torch alone takes 2 s. ``python -m mllam_exps.stages.versions --json`` tells those of
+the environment whose Python runs it.
 """
 
 from __future__ import annotations
@@ -51,13 +52,26 @@ PROGRAMS = (
 )
 """The programs whose versions are written down, beside Python itself."""
 
-# Import names of the programs that people develop themselves, and may put in front of the installed ones.
+# Import names of the programs that people develop themselves, and may put in front of
+# the installed ones.
 _DEVELOPED = {
     "mllam-data-prep": "mllam_data_prep",
     "neural-lam": "neural_lam",
     "weather-model-graphs": "weather_model_graphs",
 }
-_SOURCES = {".py", ".pyx", ".c", ".cc", ".cpp", ".cu", ".h", ".json", ".toml", ".yaml", ".yml"}
+_SOURCES = {
+    ".py",
+    ".pyx",
+    ".c",
+    ".cc",
+    ".cpp",
+    ".cu",
+    ".h",
+    ".json",
+    ".toml",
+    ".yaml",
+    ".yml",
+}
 _HEADER = """\
 # Exact versions of every program that makes the numbers, written by the stage mllam_version; do not edit.
 # Which of them count for which stage stands in dvc.yaml.
@@ -76,13 +90,16 @@ def installed(names: Sequence[str] = PROGRAMS) -> dict[str, str]:
     Returns
     -------
     dict
-        Version by name, sorted, with ``python``; `ABSENT` where a program is not installed.
+        Version by name, sorted, with ``python``; `ABSENT` where a program is not
+        installed.
     """
     found = {name: _version(name) for name in names}
     return dict(sorted({"python": platform.python_version(), **found}.items()))
 
 
-def of_environment(python: Sequence[str], cwd: Path | None = None, modules: Sequence[str] = ()) -> dict[str, str]:
+def of_environment(
+    python: Sequence[str], cwd: Path | None = None, modules: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the exact versions in the environment in which the stages run.
 
     Parameters
@@ -92,7 +109,8 @@ def of_environment(python: Sequence[str], cwd: Path | None = None, modules: Sequ
     cwd : Path, optional
         Where to run it; programs lying there would hide the installed ones.
     modules : sequence of str
-        Modules of other programs, whose versions are told as well, under their names with `MODULE` in front.
+        Modules of other programs, whose versions are told as well, under their names
+        with `MODULE` in front.
 
     Raises
     ------
@@ -100,35 +118,51 @@ def of_environment(python: Sequence[str], cwd: Path | None = None, modules: Sequ
         When that Python cannot be started, or `mllam_exps` is not installed there.
     """
     command = [*python, "-m", "mllam_exps.stages.versions", "--json", *modules]
-    # What stands before it makes the environment ready: a page of bash, for machines with modules.
-    python_itself = next((word for word in python if word.endswith("python")), python[0])
+    # What stands before it makes the environment ready: a page of bash, for machines
+    # with modules.
+    python_itself = next(
+        (word for word in python if word.endswith("python")), python[0]
+    )
     shown = f"{python_itself} -m mllam_exps.stages.versions --json"
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError("cannot ask the stages' environment for its versions", shown, str(error)) from error
-    # A module system or an activation script may print lines of its own: ours is the last.
+        raise UsageError(
+            "cannot ask the stages' environment for its versions", shown, str(error)
+        ) from error
+    # A module system or an activation script may print lines of its own: ours is the
+    # last.
     lines = done.stdout.strip().splitlines()
     try:
         found = json.loads(lines[-1]) if done.returncode == 0 else None
     except (IndexError, json.JSONDecodeError):
         found = None
     if not isinstance(found, dict):
-        # A script may say on either stream what is wrong; ours says on the second where that was.
+        # A script may say on either stream what is wrong; ours says on the second where
+        # that was.
         if why := reasons.environment_failure(reasons.clean(done.stdout + done.stderr)):
-            way_out = "mllam-exps machine show: `environment` names the modules and scripts"
-            raise UsageError("no program can be started on this machine", why=why, next=way_out)
+            way_out = (
+                "mllam-exps machine show: `environment` names the modules and scripts"
+            )
+            raise UsageError(
+                "no program can be started on this machine", why=why, next=way_out
+            )
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()
         why = told[-1] if told else f"exit code {done.returncode}"
         hint = f"install mllam-exps there: {python_itself} -m pip install mllam-exps"
-        raise UsageError("the stages' environment does not tell its versions", shown, why, hint)
+        raise UsageError(
+            "the stages' environment does not tell its versions", shown, why, hint
+        )
     return {str(name): str(version) for name, version in found.items()}
 
 
 def of_module(name: str) -> str:
     """Return the program, and its exact version, that a module comes from; `ABSENT` where there is none.
 
-    One that no installed program names, found by PYTHONPATH for one, is known by the digest of its source.
+    One that no installed program names, found by PYTHONPATH for one, is known by the
+    digest of its source.
     """
     if owners := metadata.packages_distributions().get(name):
         return ", ".join(f"{owner} {_version(owner)}" for owner in sorted(set(owners)))
@@ -137,11 +171,17 @@ def of_module(name: str) -> str:
         return ABSENT
     place = Path(spec.origin)
     return (
-        f"d{_digest(place.parent, {place.name})}" if not spec.submodule_search_locations else _source_mark(place.parent)
+        f"d{_digest(place.parent, {place.name})}"
+        if not spec.submodule_search_locations
+        else _source_mark(place.parent)
     )
 
 
-def content(programs: Mapping[str, str], recipes: Mapping[str, int], archives: Mapping[str, Mapping[str, Any]]) -> str:
+def content(
+    programs: Mapping[str, str],
+    recipes: Mapping[str, int],
+    archives: Mapping[str, Mapping[str, Any]],
+) -> str:
     """Return the text of ``version.mllam.txt``: the same bytes for the same versions.
 
     Parameters
@@ -160,7 +200,9 @@ def content(programs: Mapping[str, str], recipes: Mapping[str, int], archives: M
         "mllam-exps": dict(recipes),
         "archives": {name: dict(archive) for name, archive in archives.items()},
     }
-    return _HEADER + yaml.safe_dump(everything, sort_keys=True, allow_unicode=True, width=1000)
+    return _HEADER + yaml.safe_dump(
+        everything, sort_keys=True, allow_unicode=True, width=1000
+    )
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -215,25 +257,34 @@ def _version(name: str) -> str:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return ABSENT
-    # Not `distribution.version`: that parses the whole record, README included; 60 ms for these programs.
-    recorded = re.search(r"^Version: *(\S+)", distribution.read_text("METADATA") or "", re.MULTILINE)
+    # Not `distribution.version`: that parses the whole record, README included; 60 ms
+    # for these programs.
+    recorded = re.search(
+        r"^Version: *(\S+)", distribution.read_text("METADATA") or "", re.MULTILINE
+    )
     version = recorded[1] if recorded else distribution.version
     if name == "torch":
-        # torch/version.py has the build: PyPI's CUDA wheels leave it out of their metadata.
+        # torch/version.py has the build: PyPI's CUDA wheels leave it out of their
+        # metadata.
         text = _text(Path(str(distribution.locate_file("torch/version.py"))))
-        if told := re.search(r"^__version__ *(?::[^=]*)?= *['\"]([^'\"]+)['\"]", text, re.MULTILINE):
+        if told := re.search(
+            r"^__version__ *(?::[^=]*)?= *['\"]([^'\"]+)['\"]", text, re.MULTILINE
+        ):
             version = told[1]
     mark = _development_mark(name, distribution)
     if not mark:
         return version
-    # An editable install's recorded version may name the commit of the day on which it was installed.
+    # An editable install's recorded version may name the commit of the day on which it
+    # was installed.
     version = re.sub(r"\+g[0-9a-f]+(\.d[0-9a-f]+)?$", "", version)
     return f"{version}{'.' if '+' in version else '+'}{mark}"
 
 
 def _development_mark(name: str, distribution: metadata.Distribution) -> str:
     """Return what tells a development install from the release of the same number; empty for a release."""
-    direct: dict[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
+    direct: dict[str, Any] = json.loads(
+        distribution.read_text("direct_url.json") or "{}"
+    )
     if commit := direct.get("vcs_info", {}).get("commit_id"):
         return f"g{commit[:12]}"
     if shadow := _shadow(name, distribution, direct):
@@ -242,12 +293,19 @@ def _development_mark(name: str, distribution: metadata.Distribution) -> str:
         return ""
     if direct["dir_info"].get("editable"):
         return _source_mark(Path(unquote(urlparse(direct["url"]).path)))
-    # Installed once from a folder that may have changed since: what counts is what was installed.
-    record = sorted(line for line in (distribution.read_text("RECORD") or "").splitlines() if ".py,sha256=" in line)
+    # Installed once from a folder that may have changed since: what counts is what was
+    # installed.
+    record = sorted(
+        line
+        for line in (distribution.read_text("RECORD") or "").splitlines()
+        if ".py,sha256=" in line
+    )
     return "d" + hashlib.sha256("\n".join(record).encode()).hexdigest()[:8]
 
 
-def _shadow(name: str, distribution: metadata.Distribution, direct: Mapping[str, Any]) -> Path | None:
+def _shadow(
+    name: str, distribution: metadata.Distribution, direct: Mapping[str, Any]
+) -> Path | None:
     """Return the folder that hides the installed package, by PYTHONPATH for one; None as a rule."""
     module = _DEVELOPED.get(name)
     spec = importlib.util.find_spec(module) if module else None
@@ -264,9 +322,26 @@ def _source_mark(folder: Path) -> str:
     # A folder that git ignores, inside some other repository, is no checkout.
     if commit is None or not _git(folder, "ls-files", "--", "."):
         return "d" + _digest(folder, _sources(folder))
-    # File names and contents, not the text of a diff: that depends on everyone's own git configuration.
-    changed = _git(folder, "diff", "HEAD", "--name-only", "--no-renames", "--relative", "-z", "--", ".") or ""
-    untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".") or ""
+    # File names and contents, not the text of a diff: that depends on everyone's own
+    # git configuration.
+    changed = (
+        _git(
+            folder,
+            "diff",
+            "HEAD",
+            "--name-only",
+            "--no-renames",
+            "--relative",
+            "-z",
+            "--",
+            ".",
+        )
+        or ""
+    )
+    untracked = (
+        _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".")
+        or ""
+    )
     files = {file for file in changed.split("\0") if file}
     files |= {file for file in untracked.split("\0") if Path(file).suffix in _SOURCES}
     return f"g{commit.strip()[:12]}" + (f".d{_digest(folder, files)}" if files else "")
@@ -276,7 +351,8 @@ def _sources(folder: Path) -> set[str]:
     return {
         str(file.relative_to(folder))
         for file in folder.rglob("*")
-        if file.suffix in _SOURCES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix in _SOURCES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     }
 
 
@@ -290,9 +366,19 @@ def _digest(folder: Path, files: set[str]) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # GIT_* names another repository in a hook. A colleague's checkout is imported, so it may be read as well.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "--no-optional-locks"]
+    # GIT_* names another repository in a hook. A colleague's checkout is imported, so
+    # it may be read as well.
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-c",
+        "core.fsmonitor=false",
+        "--no-optional-locks",
+    ]
     try:
         done = subprocess.run(
             [*command, "-C", str(folder), *arguments],
@@ -303,7 +389,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
+    return (
+        done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
+    )
 
 
 def _text(path: Path) -> str:

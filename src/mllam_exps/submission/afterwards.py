@@ -1,6 +1,7 @@
 """What a job does once its attempt has ended: it saves what is ready, and submits what waits in the run store.
 
-Nothing of it is the attempt's own, and nothing that goes wrong here changes how that ended.
+Nothing of it is the attempt's own, and nothing that goes wrong here changes how that
+ended.
 """
 
 from __future__ import annotations
@@ -26,20 +27,29 @@ def go_on(supervisor: Supervisor) -> None:
     try:
         if supervisor.scheduler().chains and attempt.run.result is not None:
             by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {attempt.run.key}"
-            machine, stopped = supervisor.spec.machine, lambda: supervisor.stopped is not None
+            machine, stopped = (
+                supervisor.spec.machine,
+                lambda: supervisor.stopped is not None,
+            )
             early_save.save_ready(store, attempt.run, machine, by, stopped)
     except Exception as error:
         print(f"what is ready could not be saved from here: {error}", flush=True)
-    # An experiment's last job makes room for others; and where no job waits for this one, nobody else may come.
+    # An experiment's last job makes room for others; and where no job waits for this
+    # one, nobody else may come.
     if attempt.run.stage == SAVE or attempt.alone.exists():
         _submit_what_waits(store)
 
 
 def _submit_what_waits(store: RunStore) -> None:
-    from mllam_exps.submission import backlog  # which needs half a second of imports, and mostly nothing waits
+    from mllam_exps.submission import (
+        backlog,
+    )  # which needs half a second of imports, and mostly nothing waits
 
     backlog.forget_settings()
     try:
         backlog.dispatch(store, wait=True)
     except Exception as error:
-        print(f"what waits in the run store could not be gone on with: {error}", flush=True)
+        print(
+            f"what waits in the run store could not be gone on with: {error}",
+            flush=True,
+        )

@@ -1,7 +1,8 @@
 """Submits what waits in the store: experiments that did not fit when they were submitted, or whose submitter died.
 
-Nobody waits for it. On Slurm the last job of each experiment calls it when it ends, and so does each command of the
-user's. On a scheduler whose jobs cannot wait for one another, one process on the host does, as long as there is work.
+Nobody waits for it. On Slurm the last job of each experiment calls it when it ends, and
+so does each command of the user's. On a scheduler whose jobs cannot wait for one
+another, one process on the host does, as long as there is work.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def waiting(store: RunStore) -> list[Experiment]:
     """Return this user's experiments that nobody is at work to finish, oldest first."""
     found = [e for e in experiments.unsaved(store) if e.is_mine]
     states = {e.identity: assess(e.saving).state for e in found}
-    return [e for e in found if not (states[e.identity].settled or states[e.identity].living)]
+    return [
+        e
+        for e in found
+        if not (states[e.identity].settled or states[e.identity].living)
+    ]
 
 
 def dispatch(store: RunStore, *, wait: bool = False) -> int:
@@ -51,7 +56,8 @@ def dispatch(store: RunStore, *, wait: bool = False) -> int:
     Parameters
     ----------
     wait : bool
-        Whether to wait for another process that is at it: it may have seen no room that is there now.
+        Whether to wait for another process that is at it: it may have seen no room that
+        is there now.
 
     Returns
     -------
@@ -85,7 +91,8 @@ def _scheduler(experiment: Experiment) -> str:
 
 def _advance(found: list[Experiment]) -> bool:
     """Advance each of them; tell whether there is any for which that will be of use again."""
-    # Half a second of imports: every last job calls `dispatch`, and mostly nothing waits.
+    # Half a second of imports: every last job calls `dispatch`, and mostly nothing
+    # waits.
     from mllam_exps.runs.job_quota import Room
     from mllam_exps.submission.job_chain import machine_of
 
@@ -97,14 +104,27 @@ def _advance(found: list[Experiment]) -> bool:
             place = (experiment.origin, experiment.machine)
             if place not in rooms:
                 machine = machine_of(experiment)
-                rooms[place] = machine, Room(machine, schedulers.get(machine.scheduler, experiment.store.directory))
+                rooms[place] = (
+                    machine,
+                    Room(
+                        machine,
+                        schedulers.get(machine.scheduler, experiment.store.directory),
+                    ),
+                )
             hope = _advance_one(experiment, *rooms[place]) or hope
         except Exception as error:
-            # Whatever is wrong with one keeps neither the others nor the command that looks from going on.
-            told = str(error) if isinstance(error, MllamError | OSError) else f"{type(error).__name__}: {error}"
+            # Whatever is wrong with one keeps neither the others nor the command that
+            # looks from going on.
+            told = (
+                str(error)
+                if isinstance(error, MllamError | OSError)
+                else f"{type(error).__name__}: {error}"
+            )
             trouble.setdefault(told, []).append(experiment.name)
     for told, names in trouble.items():
-        some = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        some = ", ".join(names[:NAMED]) + (
+            f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        )
         warn(f"{some} cannot be gone on with: {told}")
     return hope
 
@@ -138,11 +158,21 @@ def ensure_watcher(store: RunStore) -> None:
         if free is None:
             return
     log = records.open_file(
-        store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log",
+        os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     )
-    command = [sys.executable, "-P", "-m", "mllam_exps.submission.backlog", str(store.directory)]
-    # A job that ends may be what starts it: under that job's name it would count as that job for as long as it lives.
-    environ = {name: value for name, value in os.environ.items() if name != NAME_VARIABLE}
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mllam_exps.submission.backlog",
+        str(store.directory),
+    ]
+    # A job that ends may be what starts it: under that job's name it would count as
+    # that job for as long as it lives.
+    environ = {
+        name: value for name, value in os.environ.items() if name != NAME_VARIABLE
+    }
     with os.fdopen(log, "ab") as file:
         subprocess.Popen(
             command,
@@ -169,18 +199,28 @@ def main(arguments: list[str]) -> int:
             return 0
         changed = time.monotonic()
         before: list[str] = []
-        while found := [e for e in waiting(store) if not schedulers.get(_scheduler(e), store.directory).chains]:
+        while found := [
+            e
+            for e in waiting(store)
+            if not schedulers.get(_scheduler(e), store.directory).chains
+        ]:
             if not _advance(found):
                 return 1
             # What takes long is looked at seldom: it costs a tenth of its time at most.
             if (now := _what_is(found)) != before:
                 before, changed = now, time.monotonic()
-            time.sleep(min(LONGEST_PERIOD, max(PERIOD, (time.monotonic() - changed) / 10)))
+            time.sleep(
+                min(LONGEST_PERIOD, max(PERIOD, (time.monotonic() - changed) / 10))
+            )
     return 0
 
 
 def _what_is(found: list[Experiment]) -> list[str]:
-    return [f"{run.key} {run.next_number} {run.result is None}" for e in found for run in e.runs.values()]
+    return [
+        f"{run.key} {run.next_number} {run.result is None}"
+        for e in found
+        for run in e.runs.values()
+    ]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What may be deleted from a run store, and what each of it takes.
 
-An experiment that failed or was cancelled may go, and so may one that was saved, if nothing in its repository has it
-any more. Its runs go with it, unless another experiment, a living run or a waiting command needs them, or a
-``dvc.lock`` of any commit names what they made. Runs that `dvc exp run` made stay, unless they have no result.
+An experiment that failed or was cancelled may go, and so may one that was saved, if
+nothing in its repository has it any more. Its runs go with it, unless another
+experiment, a living run or a waiting command needs them, or a ``dvc.lock`` of any
+commit names what they made. Runs that `dvc exp run` made stay, unless they have no
+result.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Candidate:
     what, why : str
         For people.
     size : int
-        Bytes that become free: files with other names elsewhere (DVC's cache) do not count.
+        Bytes that become free: files with other names elsewhere (DVC's cache) do not
+        count.
     age : float
         Seconds since something last happened to it.
     run : Run
@@ -92,21 +95,39 @@ def candidates(
                 experiment.directory, f"experiment {experiment.name}", why, _size(experiment.directory), age,
                 experiment.saving,
             )  # fmt: skip
-    needed = {step.key for e in everything if e not in going for step in e.steps} | _read_by_living(store)
+    needed = {
+        step.key for e in everything if e not in going for step in e.steps
+    } | _read_by_living(store)
     kept = _digests_in_git(Path(origin))
     concerned = {step.key for e in going for step in e.steps}
     hidden = {path.name for path in unreadable}
     for run in store.runs():
-        if run.key in needed or (names and run.key not in concerned) or hidden & {*run.wanted}:
+        if (
+            run.key in needed
+            or (names and run.key not in concerned)
+            or hidden & {*run.wanted}
+        ):
             continue
         now = assess(run)
-        if now.state.living or run.other_waiters(ProcessIdentity.of()) or not _is_mine(run):
+        if (
+            now.state.living
+            or run.other_waiters(ProcessIdentity.of())
+            or not _is_mine(run)
+        ):
             continue
-        if now.state is RunState.DONE and (failed or run.key not in concerned or _digests(run) & kept):
+        if now.state is RunState.DONE and (
+            failed or run.key not in concerned or _digests(run) & kept
+        ):
             continue
         if (age := _age(run)) >= older_than:
-            why = "nothing needs it" if now.state is RunState.DONE else f"{now.state}, no result"
-            yield Candidate(run.directory, f"run {run.key}", why, _size(run.directory), age, run)
+            why = (
+                "nothing needs it"
+                if now.state is RunState.DONE
+                else f"{now.state}, no result"
+            )
+            yield Candidate(
+                run.directory, f"run {run.key}", why, _size(run.directory), age, run
+            )
     if not (names or failed):
         yield from _leftovers(store, max(older_than, LEFT_BEHIND))
 
@@ -123,23 +144,44 @@ def _is_gone(origin: str, *, named: bool) -> bool:
     return not os.path.lexists(place) and (named or place.parent.is_dir())
 
 
-def _damaged(unreadable: list[Path], names: list[str], older_than: float) -> Iterator[Candidate]:
+def _damaged(
+    unreadable: list[Path], names: list[str], older_than: float
+) -> Iterator[Candidate]:
     """Yield this user's experiments whose record is damaged, so that nobody can do anything with them."""
     for directory in unreadable:
         found = records.look(directory / "run.json")
         if isinstance(found, records.Trouble) and found.hidden:
             continue
         run = Run(directory)
-        if _is_mine(run) and (not names or directory.name in names) and (age := _age(run)) >= older_than:
+        if (
+            _is_mine(run)
+            and (not names or directory.name in names)
+            and (age := _age(run)) >= older_than
+        ):
             why = "its run.json is damaged" if found else "its run.json is gone"
-            yield Candidate(directory, f"experiment {directory.name}", why, _size(directory), age, run)
+            yield Candidate(
+                directory,
+                f"experiment {directory.name}",
+                why,
+                _size(directory),
+                age,
+                run,
+            )
 
 
 def _read_by_living(store: RunStore) -> set[str]:
     """Return the runs whose outputs others read just now, or are about to."""
     me = ProcessIdentity.of()
-    living = (run for run in store.runs() if run.result is None and (assess(run).state.living or run.other_waiters(me)))
-    inputs = [i for run in living for i in ((run.definition or {}).get("inputs") or {}).values()]
+    living = (
+        run
+        for run in store.runs()
+        if run.result is None and (assess(run).state.living or run.other_waiters(me))
+    )
+    inputs = [
+        i
+        for run in living
+        for i in ((run.definition or {}).get("inputs") or {}).values()
+    ]
     return {str(i["run"]) for i in inputs if isinstance(i, dict) and i.get("run")}
 
 
@@ -156,48 +198,76 @@ def _leftovers(store: RunStore, older_than: float) -> Iterator[Candidate]:
             run, age = Run(path), time.time() - os.lstat(path).st_mtime
             if age <= older_than:
                 continue
-            yield Candidate(path, path.name, "left behind by a command that was killed", _size(path), age, run)
+            yield Candidate(
+                path,
+                path.name,
+                "left behind by a command that was killed",
+                _size(path),
+                age,
+                run,
+            )
 
 
 def delete(candidate: Candidate) -> bool:
     """Delete it, unless it has come to life since it was looked at."""
-    if assess(candidate.run).state.living or candidate.run.other_waiters(ProcessIdentity.of()):
+    if assess(candidate.run).state.living or candidate.run.other_waiters(
+        ProcessIdentity.of()
+    ):
         return False
     for attempt in candidate.run.attempts():
         attempt.remove_elsewhere()
     # git holds what the clone borrows, where it can still be asked.
-    if candidate.run.stage == SAVE and (experiment := experiments.read(candidate.directory)):
+    if candidate.run.stage == SAVE and (
+        experiment := experiments.read(candidate.directory)
+    ):
         clones.release(Path(experiment.origin), experiment.identity)
     # Out of sight in one step: nobody finds half of it.
     gone = candidate.directory
     if not gone.name.startswith(".gone-"):
-        gone = candidate.directory.with_name(f".gone-{candidate.directory.name}-{uuid.uuid4().hex[:6]}")
+        gone = candidate.directory.with_name(
+            f".gone-{candidate.directory.name}-{uuid.uuid4().hex[:6]}"
+        )
         candidate.directory.rename(gone)
     # What colleagues' attempts left there is theirs to remove: their `clean` finds it.
     shutil.rmtree(gone, ignore_errors=True)
     return True
 
 
-def _why(experiment: Experiment, everything: list[Experiment], here: Path, *, failed: bool) -> str:
+def _why(
+    experiment: Experiment, everything: list[Experiment], here: Path, *, failed: bool
+) -> str:
     """Return why an experiment may go; nothing where it may not."""
     state = assess(experiment.saving).state
     gone = _is_gone(experiment.origin, named=True)
-    if any(assess(run).state.living for run in experiment.runs.values()) and state is not RunState.DONE:
+    if (
+        any(assess(run).state.living for run in experiment.runs.values())
+        and state is not RunState.DONE
+    ):
         return ""
     if state.stopped:
         return str(state)
     if gone and not failed and not (state.living or _has(here, experiment)):
         return f"its repository {experiment.origin} is gone"
     if state is RunState.DONE and not failed and not is_in_git(experiment):
-        newer = [e for e in everything if e.place == experiment.place and e.created > experiment.created]
-        return f"replaced by a newer {experiment.name}" if newer else f"removed from {experiment.origin}"
+        newer = [
+            e
+            for e in everything
+            if e.place == experiment.place and e.created > experiment.created
+        ]
+        return (
+            f"replaced by a newer {experiment.name}"
+            if newer
+            else f"removed from {experiment.origin}"
+        )
     return ""
 
 
 def is_in_git(experiment: Experiment) -> bool:
     """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
     origin = Path(experiment.origin)
-    return _has(origin, experiment) or not origin.exists()  # of one that is not there nobody can say
+    return (
+        _has(origin, experiment) or not origin.exists()
+    )  # of one that is not there nobody can say
 
 
 def _has(repository: Path, experiment: Experiment) -> bool:
@@ -213,16 +283,29 @@ def _has(repository: Path, experiment: Experiment) -> bool:
 
 def _digests_in_git(origin: Path) -> set[str]:
     """Return the hashes that any ``dvc.lock`` of the repository's commits, or its workspace, names."""
-    texts = [path.read_text(encoding="utf-8", errors="replace") for path in [origin / "dvc.lock"] if path.exists()]
-    commits = git(origin, "log", "--all", "--full-history", "--format=%H", "--", "dvc.lock").split()
+    texts = [
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in [origin / "dvc.lock"]
+        if path.exists()
+    ]
+    commits = git(
+        origin, "log", "--all", "--full-history", "--format=%H", "--", "dvc.lock"
+    ).split()
     if commits:
         names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
         texts.append(git(origin, "cat-file", "--batch", input=names))
-    return {digest for text in texts for digest in re.findall(r"\b[0-9a-f]{32}(?:\.dir)?", text)}
+    return {
+        digest
+        for text in texts
+        for digest in re.findall(r"\b[0-9a-f]{32}(?:\.dir)?", text)
+    }
 
 
 def _digests(run: Run) -> set[str]:
-    return {str(output["digest"]) for output in (run.result or {"outputs": {}})["outputs"].values()}
+    return {
+        str(output["digest"])
+        for output in (run.result or {"outputs": {}})["outputs"].values()
+    }
 
 
 def _is_mine(run: Run) -> bool:
@@ -234,7 +317,10 @@ def _is_mine(run: Run) -> bool:
 
 def _holds_mine(directory: Path) -> bool:
     """Tell whether a directory, or an attempt's in it, is this user's."""
-    attempts = [directory / "attempts" / name for name in records.entries(directory / "attempts")]
+    attempts = [
+        directory / "attempts" / name
+        for name in records.entries(directory / "attempts")
+    ]
     return any(_is_mine(Run(place)) for place in (directory, *attempts))
 
 
@@ -242,7 +328,11 @@ def _age(run: Run) -> float:
     times = [os.lstat(run.directory).st_mtime]
     for attempt in run.attempts():
         times.append(attempt.claimed_at)
-        times += [float(record["time"]) for record in (attempt.end, attempt.started) if record and record.get("time")]
+        times += [
+            float(record["time"])
+            for record in (attempt.end, attempt.started)
+            if record and record.get("time")
+        ]
     return time.time() - max(times)
 
 

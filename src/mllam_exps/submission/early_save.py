@@ -1,7 +1,8 @@
 """Saves experiments whose results are all there, from a job that has just made the last of them.
 
-So nobody waits for Slurm to start another job, and one process saves all that are ready. Each experiment's own
-last job is then taken back. Where that of its last stage was killed, or had no time, that job does it.
+So nobody waits for Slurm to start another job, and one process saves all that are
+ready. Each experiment's own last job is then taken back. Where that of its last stage
+was killed, or had no time, that job does it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ QUEUEING = 5.0
 LOOK_AGAIN = 0.2
 
 
-def save_ready(store: RunStore, run: Run, machine: str, by: str, stopped: Callable[[], bool]) -> None:
+def save_ready(
+    store: RunStore, run: Run, machine: str, by: str, stopped: Callable[[], bool]
+) -> None:
     """Save what is ready, or wait for somebody on this host who is at it.
 
     Parameters
@@ -46,7 +49,8 @@ def save_ready(store: RunStore, run: Run, machine: str, by: str, stopped: Callab
     stopped : callable
         Tells whether to stop before the next one.
     """
-    # All others are looked at only where there is something to save: most jobs are no experiment's last.
+    # All others are looked at only where there is something to save: most jobs are no
+    # experiment's last.
     if not (ours := [e.saving for e in _those_ready(_wanting(store, run), machine)]):
         return
     until = time.monotonic() + QUEUEING
@@ -55,8 +59,13 @@ def save_ready(store: RunStore, run: Run, machine: str, by: str, stopped: Callab
             if mine:
                 _save_all(store, machine, by, stopped)
                 return
-        # Slurm starts an experiment's last job soon after this one has ended, if nobody has taken it back by then.
-        if stopped() or time.monotonic() > until or not any(_is_waited_for(saving) for saving in ours):
+        # Slurm starts an experiment's last job soon after this one has ended, if nobody
+        # has taken it back by then.
+        if (
+            stopped()
+            or time.monotonic() > until
+            or not any(_is_waited_for(saving) for saving in ours)
+        ):
             return
         time.sleep(LOOK_AGAIN)
 
@@ -65,7 +74,9 @@ def _is_waited_for(saving: Run) -> bool:
     return (attempt := saving.last_attempt()) is not None and attempt.end is None
 
 
-def _save_all(store: RunStore, machine: str, by: str, stopped: Callable[[], bool]) -> None:
+def _save_all(
+    store: RunStore, machine: str, by: str, stopped: Callable[[], bool]
+) -> None:
     """Save all that is ready, and what has become so meanwhile, and take back the jobs that were to do it."""
     until = time.monotonic() + PATIENCE
 
@@ -73,13 +84,19 @@ def _save_all(store: RunStore, machine: str, by: str, stopped: Callable[[], bool
         return stopped() or time.monotonic() > until
 
     seen: set[str] = set()
-    while found := [e for e in _those_ready(experiments.unsaved(store), machine) if e.identity not in seen]:
+    while found := [
+        e
+        for e in _those_ready(experiments.unsaved(store), machine)
+        if e.identity not in seen
+    ]:
         seen |= {e.identity for e in found}
         if done := list(_save_each(found, enough)):
             _take_back(store, done, f"saved by {by}")
 
 
-def _save_each(found: list[Experiment], enough: Callable[[], bool]) -> Iterator[tuple[Experiment, Attempt]]:
+def _save_each(
+    found: list[Experiment], enough: Callable[[], bool]
+) -> Iterator[tuple[Experiment, Attempt]]:
     """Save one after the other, as long as there is time; yield what was saved, with the attempt that was to do it."""
     for experiment in found:
         if enough():
@@ -97,7 +114,9 @@ def _save_each(found: list[Experiment], enough: Callable[[], bool]) -> Iterator[
         tell()
 
 
-def _teller(experiment: Experiment, attempt: Attempt | None) -> Callable[[], None] | None:
+def _teller(
+    experiment: Experiment, attempt: Attempt | None
+) -> Callable[[], None] | None:
     """Return what tells people that an experiment is saved; None where its own job has to: mail is that job's."""
     if attempt is None or not Spec.read(attempt).news:
         return lambda: None
@@ -125,14 +144,22 @@ def save(experiment: Experiment, number: int) -> bool:
     return True
 
 
-def one_on_this_host(store: RunStore, *, wait: bool = False) -> AbstractContextManager[IO[str] | None]:
+def one_on_this_host(
+    store: RunStore, *, wait: bool = False
+) -> AbstractContextManager[IO[str] | None]:
     """Keep a host from saving many experiments at the same time: git's and DVC's files have locks of their own."""
     return lock(store, f"saver-{socket.gethostname()}", wait=wait)
 
 
 def _wanting(store: RunStore, run: Run) -> Iterator[Experiment]:
-    places = [experiments.folder(store) / identity for identity in run.wanted if is_key(identity)]
-    return filter(None, (experiments.read(place) for place in places if Run(place).result is None))
+    places = [
+        experiments.folder(store) / identity
+        for identity in run.wanted
+        if is_key(identity)
+    ]
+    return filter(
+        None, (experiments.read(place) for place in places if Run(place).result is None)
+    )
 
 
 def _those_ready(found: Iterable[Experiment], machine: str) -> list[Experiment]:
@@ -150,27 +177,46 @@ def _those_ready(found: Iterable[Experiment], machine: str) -> list[Experiment]:
 def _waiting(experiment: Experiment) -> Attempt | None:
     """Return the attempt at saving it whose job has not started, or waits on this host until we are done."""
     attempt = experiment.saving.last_attempt()
-    if attempt is None or attempt.job is None or attempt.end is not None or attempt.cancel_requested:
+    if (
+        attempt is None
+        or attempt.job is None
+        or attempt.end is not None
+        or attempt.cancel_requested
+    ):
         return None
-    elsewhere = attempt.started is not None and attempt.started["host"] != socket.gethostname()
+    elsewhere = (
+        attempt.started is not None and attempt.started["host"] != socket.gethostname()
+    )
     return None if elsewhere else attempt
 
 
-def _take_back(store: RunStore, done: list[tuple[Experiment, Attempt]], why: str) -> None:
+def _take_back(
+    store: RunStore, done: list[tuple[Experiment, Attempt]], why: str
+) -> None:
     """Take back jobs that have nothing left to do, unless they are to submit what waits in the store."""
     from mllam_exps.submission import backlog
 
-    # Submissions hold this lock: none can come to wait for jobs that are taken back here.
+    # Submissions hold this lock: none can come to wait for jobs that are taken back
+    # here.
     with lock(store, "dispatch") as mine:
         if mine is None or backlog.waiting(store):
             return
         for experiment, attempt in done:
             if (record := attempt.job) is None or attempt.started is not None:
                 continue
-            end = {"outcome": Outcome.SUCCEEDED, "reason": why, "time": time.time(), "by": why}
+            end = {
+                "outcome": Outcome.SUCCEEDED,
+                "reason": why,
+                "time": time.time(),
+                "by": why,
+            }
             records.replace(attempt.directory / "end.json", end)
-            scheduler = schedulers.get((attempt.claim or {})["scheduler"], store.directory)
+            scheduler = schedulers.get(
+                (attempt.claim or {})["scheduler"], store.directory
+            )
             try:
                 scheduler.cancel(scheduler.job(record))
             except MllamError as error:
-                say(f"the last job of {experiment.name} has nothing to do any more: {error}")
+                say(
+                    f"the last job of {experiment.name} has nothing to do any more: {error}"
+                )

@@ -2,13 +2,14 @@
 
 Layout of ``<store>/experiments/save-<32 hexadecimal digits>/``::
 
-    run.json      the experiment: its name, where it came from, its stages with their run keys
-    clone/        the repository as it was when the experiment was submitted, with its parameters
-    attempts/     tries at saving it: each waits for the stages' jobs, as any other attempt of a run (`store`)
-    result.json   the commit that holds it, once it is saved
-    waits.json    why a stage that could be submitted was not
+    run.json      the experiment: its name, where it came from, its stages with their
+    run keys clone/        the repository as it was when the experiment was submitted,
+    with its parameters attempts/     tries at saving it: each waits for the stages'
+    jobs, as any other attempt of a run (`store`) result.json   the commit that holds
+    it, once it is saved waits.json    why a stage that could be submitted was not
 
-What is known of an experiment is what is known of its runs and of its saving; nothing is written down twice.
+What is known of an experiment is what is known of its runs and of its saving; nothing
+is written down twice.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ from typing import Any
 
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.records import Shape, Trouble, count, dict_of, list_of, maybe, number, of_shape, text
+from mllam_exps.base.records import (
+    Shape,
+    Trouble,
+    count,
+    dict_of,
+    list_of,
+    maybe,
+    number,
+    of_shape,
+    text,
+)
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs.assess import assess
@@ -79,7 +90,8 @@ class Step:
     needs : tuple of str
         The keys of the runs whose outputs it reads.
     known : dict
-        Its outputs by path (digest, size, number of files), where DVC knows them and the run store does not.
+        Its outputs by path (digest, size, number of files), where DVC knows them and
+        the run store does not.
     read : dict
         The digests of what these were made from, by path.
     """
@@ -124,7 +136,8 @@ class Experiment:
     sources : dict
         Digest, size and number of files of the inputs that no stage makes.
     stages : tuple of str
-        All stages that were asked for, in order: those of `steps`, and those that only check and write down versions.
+        All stages that were asked for, in order: those of `steps`, and those that only
+        check and write down versions.
     edited : tuple of str
         Tracked files with changes that were not committed.
     settings : dict
@@ -181,7 +194,8 @@ class Experiment:
     @property
     def origin_is_there(self) -> bool:
         """Whether the DVC repository that it was submitted from is still where it was."""
-        # An attempt that began before the repository was moved may have made folders of it again, but no such file.
+        # An attempt that began before the repository was moved may have made folders of
+        # it again, but no such file.
         return (Path(self.origin) / ".dvc" / "config").is_file()
 
     @property
@@ -224,10 +238,20 @@ class Experiment:
         """
         if not self.is_mine:
             what = f"is {self.user}'s: nobody goes on for another"
-            raise MllamError(what, self.name, next="mllam-exps submit the same: what is done is shared")
+            raise MllamError(
+                what,
+                self.name,
+                next="mllam-exps submit the same: what is done is shared",
+            )
         way_out = f"chmod -R go-w {shlex.quote(str(self.directory))} if nobody else has written there; "
         way_out += f"or mllam-exps clean {self.identity}, and submit it again"
-        for place in (self.directory, self.directory / "run.json", self.clone, self.clone / ".git", self.root):
+        for place in (
+            self.directory,
+            self.directory / "run.json",
+            self.clone,
+            self.clone / ".git",
+            self.root,
+        ):
             if os.path.lexists(place):
                 ownership.check(place, way_out)
 
@@ -239,7 +263,11 @@ class Experiment:
     @cached_property
     def runs(self) -> dict[str, Run]:
         """Its runs by stage, those that are in the run store's hands."""
-        return {step.stage: self.store.run(step.key) for step in self.steps if not step.known}
+        return {
+            step.stage: self.store.run(step.key)
+            for step in self.steps
+            if not step.known
+        }
 
     def key_of(self, stage: str) -> str:
         """Return the run key of a stage."""
@@ -250,7 +278,10 @@ class Experiment:
         for step in self.steps:
             if path in step.known:
                 return str(step.known[path]["digest"])
-        found = ((run.result or {}).get("outputs", {}).get(path) for run in self.runs.values())
+        found = (
+            (run.result or {}).get("outputs", {}).get(path)
+            for run in self.runs.values()
+        )
         return next((str(output["digest"]) for output in found if output), None)
 
     def is_known(self, key: str) -> bool:
@@ -265,18 +296,28 @@ class Experiment:
     @property
     def waits(self) -> str:
         """Why something of it that could be submitted was not, when that was tried last."""
-        return str((records.read(self.directory / "waits.json", shape={"why": text}) or {}).get("why", ""))
+        return str(
+            (
+                records.read(self.directory / "waits.json", shape={"why": text}) or {}
+            ).get("why", "")
+        )
 
     def note_waits(self, why: str) -> None:
         """Write that down, for whoever asks; nothing is decided by it."""
         if why and why != self.waits:
-            records.replace(self.directory / "waits.json", {"why": why, "time": time.time()}, flush=False)
+            records.replace(
+                self.directory / "waits.json",
+                {"why": why, "time": time.time()},
+                flush=False,
+            )
         elif not why:
             (self.directory / "waits.json").unlink(missing_ok=True)
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the store keeps."""
-        return {"key": self.identity, "stage": SAVE} | asdict(self) | {"directory": None}
+        return (
+            {"key": self.identity, "stage": SAVE} | asdict(self) | {"directory": None}
+        )
 
     def write(self, built: Path) -> bool:
         """Move what was built elsewhere in the store to its place; False if somebody was first."""
@@ -305,7 +346,12 @@ class Experiment:
         """
         if why := ownership.objection(self.directory):
             what = "what stands in the place of this experiment cannot be read"
-            raise MllamError(what, str(self.directory), f"it {why}", "submit it under another name: -n NAME")
+            raise MllamError(
+                what,
+                str(self.directory),
+                f"it {why}",
+                "submit it under another name: -n NAME",
+            )
         records.replace(self.directory / "run.json", self.to_record())
         self.renew_clone(built)
 
@@ -332,9 +378,12 @@ def folder(store: RunStore) -> Path:
 def building_site(store: RunStore) -> Path:
     """Return a new directory to build an experiment in: on the right file system, and nothing that is looked at.
 
-    Its clone is for nobody else's eyes: git executes what a repository's configuration says.
+    Its clone is for nobody else's eyes: git executes what a repository's configuration
+    says.
     """
-    site = records.folder(folder(store) / f".new-{uuid.uuid4().hex[:12]}", ownership.OWN)
+    site = records.folder(
+        folder(store) / f".new-{uuid.uuid4().hex[:12]}", ownership.OWN
+    )
     (site / "clone").mkdir(ownership.PRIVATE)
     return site
 
@@ -344,9 +393,19 @@ def read(directory: Path) -> Experiment | None:
     record = records.read(directory / "run.json", shape=_EXPERIMENT)
     if record is None:
         return None
-    known = {name: record[name] for name in Experiment.__dataclass_fields__ if record.get(name) is not None}
+    known = {
+        name: record[name]
+        for name in Experiment.__dataclass_fields__
+        if record.get(name) is not None
+    }
     steps = tuple(
-        Step(s["stage"], s["key"], tuple(s["needs"]), s.get("known") or {}, s.get("read") or {})
+        Step(
+            s["stage"],
+            s["key"],
+            tuple(s["needs"]),
+            s.get("known") or {},
+            s.get("read") or {},
+        )
         for s in record["steps"]
     )
     lists = {name: tuple(record.get(name) or ()) for name in ("stages", "edited")}
@@ -355,7 +414,11 @@ def read(directory: Path) -> Experiment | None:
 
 def unreadable(store: RunStore) -> list[Path]:
     """Return the directories of experiments that nobody can tell anything of from here."""
-    return [path for path in _places(store) if not isinstance(records.look(path / "run.json", shape=_EXPERIMENT), dict)]
+    return [
+        path
+        for path in _places(store)
+        if not isinstance(records.look(path / "run.json", shape=_EXPERIMENT), dict)
+    ]
 
 
 def of_store(store: RunStore) -> Iterator[Experiment]:
@@ -371,11 +434,19 @@ def unsaved(store: RunStore) -> Iterator[Experiment]:
 def waiting_for(run: Run) -> list[Experiment]:
     """Return the experiments at work that need a run."""
     found = unsaved(RunStore(run.store))
-    return [e for e in found if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled]
+    return [
+        e
+        for e in found
+        if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled
+    ]
 
 
 def _places(store: RunStore) -> Iterator[Path]:
-    names = (name for name in records.entries(folder(store)) if name.startswith(f"{SAVE}-") and is_key(name))
+    names = (
+        name
+        for name in records.entries(folder(store))
+        if name.startswith(f"{SAVE}-") and is_key(name)
+    )
     return (folder(store) / name for name in names)
 
 
@@ -384,12 +455,16 @@ def _read_all(places: Iterable[Path]) -> Iterator[Experiment]:
     for place in places:
         if (experiment := read(place)) is not None:
             found.append(experiment)
-        elif not os.path.lexists(place / "run.json") and os.access(place, os.R_OK | os.X_OK):
+        elif not os.path.lexists(place / "run.json") and os.access(
+            place, os.R_OK | os.X_OK
+        ):
             records.tell(Trouble(place, "is an experiment without its run.json"))
     yield from sorted(found, key=lambda e: (e.created, e.name))
 
 
-def call_off(experiment: Experiment, why: str, outcome: Outcome = Outcome.CANCELLED) -> bool:
+def call_off(
+    experiment: Experiment, why: str, outcome: Outcome = Outcome.CANCELLED
+) -> bool:
     """Write down the end of an experiment of which nothing is at work; False if somebody goes on with it."""
     saving = experiment.saving
     attempt = saving.claim(

@@ -1,8 +1,9 @@
 """An experiment's stages as jobs, one behind the other, and its saving behind them all.
 
-A run belongs to nobody: experiments share it, and so its job. What an experiment has of its own is the job that saves
-it, which starts when the others have ended, however they did. `advance` does whatever can be done now, and may be
-called at any time, by anybody, as often as they like: what is done is found, what runs is attached to, what fits is
+A run belongs to nobody: experiments share it, and so its job. What an experiment has of
+its own is the job that saves it, which starts when the others have ended, however they
+did. `advance` does whatever can be done now, and may be called at any time, by anybody,
+as often as they like: what is done is found, what runs is attached to, what fits is
 submitted, the rest waits in the store.
 """
 
@@ -89,13 +90,24 @@ class Standing:
     @property
     def failure(self) -> tuple[str, Assessment] | None:
         """The stage that stopped it: the first that failed by itself, not because of another."""
-        stopped = [(stage, now) for stage, now in self.states.items() if now.state.stopped]
-        return next((one for one in stopped if not one[1].untried), stopped[0] if stopped else None)
+        stopped = [
+            (stage, now) for stage, now in self.states.items() if now.state.stopped
+        ]
+        return next(
+            (one for one in stopped if not one[1].untried),
+            stopped[0] if stopped else None,
+        )
 
 
 def look(experiment: Experiment) -> Standing:
     """Say how an experiment stands, and change nothing."""
-    return Standing({step.stage: assess(experiment.store.run(step.key)) for step in experiment.steps if not step.known})
+    return Standing(
+        {
+            step.stage: assess(experiment.store.run(step.key))
+            for step in experiment.steps
+            if not step.known
+        }
+    )
 
 
 def environ_of(experiment: Experiment) -> dict[str, str]:
@@ -110,18 +122,23 @@ def machine_of(experiment: Experiment) -> Machine:
     Raises
     ------
     MllamError
-        If there is none, the origin has moved, or the experiment is not this user's own word.
+        If there is none, the origin has moved, or the experiment is not this user's own
+        word.
     """
     experiment.check_ours()
     if not experiment.origin_is_there:
         why = f"the repository of {experiment.name} has moved, or was deleted"
         raise machine_files.gone(Path(experiment.origin), why)
-    return machine_files.load(Path(experiment.origin), experiment.machine, environ_of(experiment))
+    return machine_files.load(
+        Path(experiment.origin), experiment.machine, environ_of(experiment)
+    )
 
 
 def workspace_of(experiment: Experiment) -> Workspace:
     """Return the workspace that an experiment's clone is."""
-    return Workspace(experiment.root, Path(experiment.origin), experiment.name, experiment.baseline)
+    return Workspace(
+        experiment.root, Path(experiment.origin), experiment.name, experiment.baseline
+    )
 
 
 def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
@@ -135,24 +152,36 @@ def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
 def pipeline_of(experiment: Experiment) -> Pipeline:
     """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
     if not experiment.root.is_dir():
-        raise MllamError("its clone is gone", str(experiment.clone), next=experiment.again)
+        raise MllamError(
+            "its clone is gone", str(experiment.clone), next=experiment.again
+        )
     experiment.check_ours()
     in_store = outputs.known_digests(experiment.store)
-    # It goes on with what DVC knew when it was submitted, whatever else the run store has by now.
+    # It goes on with what DVC knew when it was submitted, whatever else the run store
+    # has by now.
     return Pipeline(
         open_repo(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
         lambda key, path: None if experiment.is_known(key) else in_store(key, path),
         as_it_lies=False,
         content=lambda path: str(experiment.sources[path]["digest"]),
-        known_to_dvc={s.stage: Answer(dict(s.known), dict(s.read)) for s in experiment.steps if s.known},
+        known_to_dvc={
+            s.stage: Answer(dict(s.known), dict(s.read))
+            for s in experiment.steps
+            if s.known
+        },
     )
 
 
 def give_up_all(standings: Iterable[Standing]) -> None:
     """Give up what is prepared and will not be submitted: else others would wait for it."""
-    for prepared in (one for standing in standings for one in standing.prepared.values()):
-        give_up(prepared.attempt, NoRoom("it was not submitted", why="the submission ended before"))
+    for prepared in (
+        one for standing in standings for one in standing.prepared.values()
+    ):
+        give_up(
+            prepared.attempt,
+            NoRoom("it was not submitted", why="the submission ended before"),
+        )
 
 
 @dataclass
@@ -164,8 +193,8 @@ class Chain:
     experiment, machine, room
         What, where, and how much of it at once.
     repo, definitions
-        A repository with the same cache, and what defines each stage's run, where they are known already; else the
-        clone is opened when something is to be submitted.
+        A repository with the same cache, and what defines each stage's run, where they
+        are known already; else the clone is opened when something is to be submitted.
     """
 
     experiment: Experiment
@@ -176,7 +205,9 @@ class Chain:
 
     def __post_init__(self) -> None:
         self.environ = environ_of(self.experiment)
-        self.scheduler = schedulers.get(self.machine.scheduler, self.experiment.store.directory)
+        self.scheduler = schedulers.get(
+            self.machine.scheduler, self.experiment.store.directory
+        )
 
     def advance(self, *, again: bool) -> Standing:
         """Submit what can be submitted now.
@@ -184,7 +215,8 @@ class Chain:
         Parameters
         ----------
         again : bool
-            Whether what has failed is tried once more; else it is the end of the experiment.
+            Whether what has failed is tried once more; else it is the end of the
+            experiment.
         """
         standing = self.prepare(again=again)
         self.send(standing)
@@ -230,7 +262,10 @@ class Chain:
         except outputs.Damaged as damaged:
             if run.result is not None:
                 raise
-            print(f"note: {damaged.where}: {damaged.what}; it is made again", file=sys.stderr)
+            print(
+                f"note: {damaged.where}: {damaged.what}; it is made again",
+                file=sys.stderr,
+            )
             return assess(run)
         return now
 
@@ -241,11 +276,18 @@ class Chain:
         return again and now.state.stopped
 
     def _prepare(
-        self, step: Step, now: Assessment, made: set[str], to_come: set[str], standing: Standing
+        self,
+        step: Step,
+        now: Assessment,
+        made: set[str],
+        to_come: set[str],
+        standing: Standing,
     ) -> Assessment:
         """Claim a stage's next attempt, unless its inputs cannot be waited for, or there is no room."""
         missing = [need for need in step.needs if need not in made]
-        if missing and not (self.scheduler.chains and all(need in to_come for need in missing)):
+        if missing and not (
+            self.scheduler.chains and all(need in to_come for need in missing)
+        ):
             return now
         if not self.room.look():
             standing.waits = self.room.full
@@ -254,17 +296,28 @@ class Chain:
         repo, definition = self._definition(step.stage)
         if definition.key != step.key:
             why = f"its run key is {definition.key} now, not {step.key}"
-            what, where = "the experiment's clone was changed", str(self.experiment.root)
+            what, where = (
+                "the experiment's clone was changed",
+                str(self.experiment.root),
+            )
             raise MllamError(what, where, why, self.experiment.again)
         run.begin(definition.to_record())
-        starter = Starter(workspace_of(self.experiment), self.machine, repo, self.experiment.store, self.environ)
+        starter = Starter(
+            workspace_of(self.experiment),
+            self.machine,
+            repo,
+            self.experiment.store,
+            self.environ,
+        )
         number = now.attempt.number + 1 if now.attempt else 1
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
         if prepared is None:
             return assess(run)
         self.room.take(str((prepared.attempt.claim or {}).get("job_name", "")))
         standing.prepared[step] = prepared
-        return Assessment(RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt)
+        return Assessment(
+            RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt
+        )
 
     def _wish(self, now: Assessment) -> Assessment:
         """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
@@ -301,16 +354,26 @@ class Chain:
         only : set of str
             Keys of runs; the others are left for another call.
         """
-        for step in [step for step in standing.prepared if only is None or step.key in only]:
+        for step in [
+            step for step in standing.prepared if only is None or step.key in only
+        ]:
             prepared = standing.prepared.pop(step)
             if not self._send(step, prepared, standing):
                 give_up(
-                    prepared.attempt, NoRoom("it was not submitted", why=self.room.full or "its inputs have no job")
+                    prepared.attempt,
+                    NoRoom(
+                        "it was not submitted",
+                        why=self.room.full or "its inputs have no job",
+                    ),
                 )
                 standing.states[step.stage] = assess(prepared.attempt.run)
         for stage, now in standing.states.items():
             key = self.experiment.key_of(stage)
-            if now.state.living and key not in standing.jobs and (job := self._job(now.attempt)) is not None:
+            if (
+                now.state.living
+                and key not in standing.jobs
+                and (job := self._job(now.attempt)) is not None
+            ):
                 standing.jobs[key] = job
 
     def _send(self, step: Step, prepared: Prepared, standing: Standing) -> bool:
@@ -334,7 +397,8 @@ class Chain:
             return False
         standing.started[step.stage] = prepared.attempt
         if job is None:
-            # Submit nothing more where the scheduler did not answer: each try would wait for it, and be in doubt.
+            # Submit nothing more where the scheduler did not answer: each try would
+            # wait for it, and be in doubt.
             doubt = (prepared.attempt.uncertain or {}).get("why", "")
             self.room.close(f"{doubt}; the next command goes on, once it answers")
             standing.waits = self.room.full
@@ -346,12 +410,18 @@ class Chain:
         if self.repo is None:
             pipeline = pipeline_of(self.experiment)
             self.repo = pipeline.repo
-            self.definitions = {step.stage: pipeline.definition(step.stage) for step in self.experiment.steps}
+            self.definitions = {
+                step.stage: pipeline.definition(step.stage)
+                for step in self.experiment.steps
+            }
         return self.repo, self.definitions[stage]
 
     def _job(self, attempt: Attempt | None) -> Job | None:
         """Return the job of an attempt, where jobs of this machine can wait for it."""
-        if attempt is None or (attempt.claim or {}).get("scheduler") != self.scheduler.name:
+        if (
+            attempt is None
+            or (attempt.claim or {}).get("scheduler") != self.scheduler.name
+        ):
             return None
         try:
             return verdicts.job_of(attempt, self.scheduler)
@@ -361,7 +431,8 @@ class Chain:
     def follow(self, standing: Standing) -> Attempt | None:
         """Have the experiment saved when its jobs have ended, unless a living attempt at that waits for them.
 
-        One that wakes up too early sees what is still to come, and is followed by the next.
+        One that wakes up too early sees what is still to come, and is followed by the
+        next.
         """
         self.experiment.note_waits(standing.waits)
         saving = self.experiment.saving
@@ -370,16 +441,23 @@ class Chain:
         if now.state.living or now.state is RunState.DONE:
             return None
         if now.state is RunState.LOST and self._is_lost_again():
-            experiments.call_off(self.experiment, f"saving it died {TRIES} times: {now.reason}", Outcome.FAILED)
+            experiments.call_off(
+                self.experiment,
+                f"saving it died {TRIES} times: {now.reason}",
+                Outcome.FAILED,
+            )
             return None
         if not over and not (standing.jobs and self.scheduler.chains):
             if now.state in {RunState.FAILED, RunState.CANCELLED}:
                 # It is one that waits again: whoever looks next goes on with it.
-                self._claim_for_later(saving, standing.waits or "its stages are at work")
+                self._claim_for_later(
+                    saving, standing.waits or "its stages are at work"
+                )
             return None
         attempt = self.start_saving(() if over else tuple(standing.jobs.values()))
         if attempt is None and self.room.shut:
-            # One job of each experiment at least has to see to it that what waits is submitted.
+            # One job of each experiment at least has to see to it that what waits is
+            # submitted.
             for state in standing.states.values():
                 if state.state.living and state.attempt is not None:
                     # A colleague's own commands see to what is behind their job.
@@ -398,7 +476,11 @@ class Chain:
         number = saving.next_number
         name = self.experiment.name
         attempt = saving.claim(
-            number, scheduler=self.scheduler.name, experiment=name, workspace=workspace.root, working_directory=None
+            number,
+            scheduler=self.scheduler.name,
+            experiment=name,
+            workspace=workspace.root,
+            working_directory=None,
         )
         if attempt is None:
             return None
@@ -417,8 +499,18 @@ class Chain:
                 environ=self.environ,
             )
             origin, commit = self.experiment.origin, self.experiment.baseline
-            news = self.machine.notify.anybody or bool(self.machine.resources_for(SAVE).mail)
-            Spec(self.machine.name, origin, name, commit, versions={}, environment={}, news=news).write(attempt)
+            news = self.machine.notify.anybody or bool(
+                self.machine.resources_for(SAVE).mail
+            )
+            Spec(
+                self.machine.name,
+                origin,
+                name,
+                commit,
+                versions={},
+                environment={},
+                news=news,
+            ).write(attempt)
             Prepared(attempt, request, self.scheduler).submit(after)
         except NoRoom as refused:
             self.room.close(f"{refused.what} ({refused.why})")

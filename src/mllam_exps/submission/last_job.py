@@ -1,6 +1,7 @@
 """What the last job of an experiment does: it saves it, or writes down what stopped it, and lets others go.
 
-It starts when the stages' jobs have ended, however they did: a job that was killed has no word to say.
+It starts when the stages' jobs have ended, however they did: a job that was killed has
+no word to say.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ ENDS_PATIENCE = 20.0
 def _silent(run: Run) -> Attempt | None:
     """Return the attempt that is said to wait or work, and has not said that it ended."""
     now = assess(run)
-    if now.state not in {RunState.PENDING, RunState.RUNNING} or now.attempt is None or now.attempt.end is not None:
+    if (
+        now.state not in {RunState.PENDING, RunState.RUNNING}
+        or now.attempt is None
+        or now.attempt.end is not None
+    ):
         return None
     return now.attempt
 
@@ -56,7 +61,9 @@ class Finisher(Supervisor):
         if not all(run.result is not None for run in self.experiment.runs.values()):
             self._advance()
         with early_save.one_on_this_host(self.experiment.store, wait=True):
-            self._saved_before = not early_save.save(self.experiment, self.attempt.number)
+            self._saved_before = not early_save.save(
+                self.experiment, self.attempt.number
+            )
 
     def _advance(self) -> None:
         """See to what the experiment lacks, and come back only where that is nothing.
@@ -71,7 +78,11 @@ class Finisher(Supervisor):
         from mllam_exps.submission.job_chain import Chain, machine_of
 
         experiment, machine = self.experiment, machine_of(self.experiment)
-        chain = Chain(experiment, machine, Room(machine, get(machine.scheduler, experiment.store.directory)))
+        chain = Chain(
+            experiment,
+            machine,
+            Room(machine, get(machine.scheduler, experiment.store.directory)),
+        )
         self._hear_of_the_ends()
         with lock(experiment.store, "dispatch", wait=True):
             self._raise_if_stopped()  # it may have been cancelled meanwhile
@@ -83,22 +94,33 @@ class Finisher(Supervisor):
             why = now.reason.partition("\n")[0] or str(now.state)
             way_out = f"mllam-exps retry {experiment.name}"
             if now.state is RunState.CANCELLED:
-                raise Stopped(Outcome.CANCELLED, f"{stage} was cancelled\n  → {way_out}")
+                raise Stopped(
+                    Outcome.CANCELLED, f"{stage} was cancelled\n  → {way_out}"
+                )
             raise MllamError(f"{stage} {now.state}", why=why, next=way_out)
         self._go_on(chain, standing)
 
     def _hear_of_the_ends(self) -> None:
         """Wait for Slurm's word on jobs that ended without one of their own, and on those behind a failed one.
 
-        Those are taken back at the moment when this one starts. squeue's last answer may call all of them living, and
-        another saving behind them would start at once, again and again.
+        Those are taken back at the moment when this one starts. squeue's last answer
+        may call all of them living, and another saving behind them would start at once,
+        again and again.
         """
         until = time.monotonic() + ENDS_PATIENCE
-        while silent := [attempt for run in self.experiment.runs.values() if (attempt := _silent(run)) is not None]:
+        while silent := [
+            attempt
+            for run in self.experiment.runs.values()
+            if (attempt := _silent(run)) is not None
+        ]:
             if time.monotonic() > until:
                 break
             living = [a for a in silent if not verdicts.ask(a).phase.ended]
-            if not any(not assess(run).state.living for attempt in living for run in unmade(attempt)):
+            if not any(
+                not assess(run).state.living
+                for attempt in living
+                for run in unmade(attempt)
+            ):
                 break
             self._raise_if_stopped()
             time.sleep(0.5)
@@ -112,7 +134,10 @@ class Finisher(Supervisor):
 
     def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
         outcome, reason = super()._outcome(reserve)
-        if outcome is not Outcome.SUCCEEDED and self.experiment.saving.result is not None:
+        if (
+            outcome is not Outcome.SUCCEEDED
+            and self.experiment.saving.result is not None
+        ):
             return Outcome.SUPERSEDED, "another experiment's last job has saved it"
         if self._saved_before:
             return outcome, "another job has saved it"
@@ -127,7 +152,10 @@ class Finisher(Supervisor):
         from mllam_exps.submission.job_chain import machine_of
 
         try:
-            notify.tell(self.experiment, machine_of(self.experiment), str(outcome), reason)
+            notify.tell(
+                self.experiment, machine_of(self.experiment), str(outcome), reason
+            )
         except Exception as error:
-            # Nothing that people are told with may keep the record of the end from being written.
+            # Nothing that people are told with may keep the record of the end from
+            # being written.
             print(f"warning: nobody was told: {type(error).__name__}", flush=True)

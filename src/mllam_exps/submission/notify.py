@@ -54,7 +54,15 @@ def tell(experiment: Experiment, machine: Machine, outcome: str, reason: str) ->
 def _run(command: list[str], text: str, directory: Path) -> str:
     environ = environment.child_environment(os.environ)
     try:
-        done = subprocess.run(command, cwd=directory, env=environ, input=text, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env=environ,
+            input=text,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"notify.command: {error}"
     return f"notify.command: exit code {done.returncode}" if done.returncode else ""
@@ -64,16 +72,25 @@ def _post(file: Path, text: str) -> str:
     """Post to the URL in a file; what the file says is a secret, and in no message."""
     try:
         if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            return f"notify.webhook_file: {file} may be read by others; chmod 600 {file}"
+            return (
+                f"notify.webhook_file: {file} may be read by others; chmod 600 {file}"
+            )
         url = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         return f"notify.webhook_file: {error.strerror}: {file}"
     if not url.startswith(("https://", "http://")):
         return f"notify.webhook_file: {file} holds no URL"
-    request = urllib.request.Request(url, text.encode(), {"Content-Type": "application/json"})  # noqa: S310
+    request = urllib.request.Request(  # noqa: S310
+        url, text.encode(), {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310 - checked above
             return ""
-    except (urllib.error.URLError, OSError, ValueError, http.client.HTTPException) as error:
+    except (
+        urllib.error.URLError,
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+    ) as error:
         # Not what they say: some quote the URL.
         return f"notify.webhook_file: {type(error).__name__}"

@@ -1,6 +1,7 @@
 """Plans experiments before anything is submitted: each one's clone, parameters, stages and run keys.
 
-Everything that can be refused is refused here, for all of them, and nothing is left behind.
+Everything that can be refused is refused here, for all of them, and nothing is left
+behind.
 """
 
 from __future__ import annotations
@@ -83,9 +84,11 @@ class Planner:
     message : str
         For the experiments' commits.
     force : bool
-        Whether results are made again although they are known, and names of other experiments taken over.
+        Whether results are made again although they are known, and names of other
+        experiments taken over.
     inside : Path
-        Where it is typed, seen from the repository's root: what is proposed has to mean the same there.
+        Where it is typed, seen from the repository's root: what is proposed has to mean
+        the same there.
     """
 
     workspace: Workspace
@@ -106,7 +109,9 @@ class Planner:
         self.state = clones.state(self.workspace.root)
         self.notes: list[str] = []
         for file in checkouts.hidden_changes(self.state.checkout):
-            self._note(f"{file} was changed, but git is told to overlook that: experiments take it as it is committed")
+            self._note(
+                f"{file} was changed, but git is told to overlook that: experiments take it as it is committed"
+            )
         self._there = list(experiments.of_store(self.store))
 
     def __enter__(self) -> Planner:
@@ -140,7 +145,11 @@ class Planner:
 
     def _names_in_use(self) -> dict[str, Experiment | None]:
         """Return the names that experiments of this baseline have, submitted or not."""
-        mine = {e.name: e for e in self._there if (e.origin, e.baseline) == (self._origin, self.state.baseline)}
+        mine = {
+            e.name: e
+            for e in self._there
+            if (e.origin, e.baseline) == (self._origin, self.state.baseline)
+        }
         return dict.fromkeys(self._in_git) | mine
 
     @cached_property
@@ -159,9 +168,13 @@ class Planner:
         """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
         site = experiments.building_site(self.store)
         self._sites.append(site)
-        hydra = self.repo.config.get("hydra", {})  # of the repository: a clone has no config.local
+        hydra = self.repo.config.get(
+            "hydra", {}
+        )  # of the repository: a clone has no config.local
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
-            here = Workspace(root, self.workspace.origin, variant.name or "new", self.state.baseline)
+            here = Workspace(
+                root, self.workspace.origin, variant.name or "new", self.state.baseline
+            )
             checks.check_parameters(here, self.machine)
             versions = self._versions_of(here)
             (root / checks.CHECKED_FILE).parent.mkdir(exist_ok=True)
@@ -175,8 +188,17 @@ class Planner:
             asked = self._asked(pipeline)
             definitions = self._checks.definitions(pipeline, asked)
             steps = tuple(self._step(pipeline, stage) for stage in definitions)
-            added = (i.path for d in definitions.values() for i in d.inputs if i.tracked and not i.run)
-            found |= {path: described for path in added if (described := pipeline.source(path))}
+            added = (
+                i.path
+                for d in definitions.values()
+                for i in d.inputs
+                if i.tracked and not i.run
+            )
+            found |= {
+                path: described
+                for path in added
+                if (described := pipeline.source(path))
+            }
             clones.copy(self.base.clone, site / "clone")
             lockfile.draft(pipeline, asked, found).write(site / "clone")
         identity = experiments.identity(
@@ -228,13 +250,18 @@ class Planner:
         given = self.repo.config.get("cache", {})
         settings = {"dir": str(self.repo.cache.local_cache_dir)}
         if types := given.get("type"):
-            settings["type"] = ",".join(types) if isinstance(types, list) else str(types)
-        return settings | {key: str(given[key]) for key in ("shared",) if given.get(key)}
+            settings["type"] = (
+                ",".join(types) if isinstance(types, list) else str(types)
+            )
+        return settings | {
+            key: str(given[key]) for key in ("shared",) if given.get(key)
+        }
 
     def _versions_of(self, here: Workspace) -> str:
         """Return ``version.mllam.txt``; asked for once for each set of archives."""
         content = "".join(
-            (here.root / file).read_text(encoding="utf-8") for file in ("params.yaml", "data/datastore.yaml")
+            (here.root / file).read_text(encoding="utf-8")
+            for file in ("params.yaml", "data/datastore.yaml")
         )
         if content not in self._versions:
             self._versions[content], notes = checks.versions_text(here, self.machine)
@@ -248,17 +275,27 @@ class Planner:
         if given not in taken:
             return given
         other = taken[given]
-        # Whoever repeats a command means the same; the workspace may have become another since.
+        # Whoever repeats a command means the same; the workspace may have become
+        # another since.
         why = ""
         if other is not None and other.overrides == variant.overrides:
             why = "with the same parameters set, but files of the workspace have changed since: git status"
         if other is not None and not assess(other.saving).state.settled:
             way_out = f"another name, or mllam-exps cancel {given} first"
-            raise UsageError("is the name of another experiment, which is at work", f"-n {given}", why, way_out)
+            raise UsageError(
+                "is the name of another experiment, which is at work",
+                f"-n {given}",
+                why,
+                way_out,
+            )
         if other is not None and given not in self._in_git:
             return given  # it failed, or was cancelled: the newer one is shown under the name
         if not self.force:
-            what = "of another experiment that was submitted" if other else "of an experiment that starts here"
+            what = (
+                "of another experiment that was submitted"
+                if other
+                else "of an experiment that starts here"
+            )
             way_out = "another name, or --force: it takes its place, and every stage is made again"
             raise UsageError(f"is the name {what}", f"-n {given}", why, way_out)
         return given
@@ -269,25 +306,43 @@ class Planner:
         Raises
         ------
         UsageError
-            If a name was taken, or a result that is to be made again is needed by an experiment that is at work.
+            If a name was taken, or a result that is to be made again is needed by an
+            experiment that is at work.
         """
         mine = {plan.experiment.identity for plan in plans}
         places = {plan.experiment.place for plan in plans}
-        keys = {step.key for plan in plans for step in plan.experiment.steps if not step.known}
+        keys = {
+            step.key
+            for plan in plans
+            for step in plan.experiment.steps
+            if not step.known
+        }
         for other in experiments.of_store(self.store):
             taken = other.place in places
-            needed = sorted(keys & {step.key for step in other.steps}) if self.force else []
+            needed = (
+                sorted(keys & {step.key for step in other.steps}) if self.force else []
+            )
             same = other.identity in mine and not self.force
             if same or not (taken or needed) or assess(other.saving).state.settled:
                 continue
             if other.identity in mine:
-                why, way_out = "it is about to read what would be made again", f"mllam-exps cancel {other.name} first"
-                raise UsageError(f"experiment {other.name} is at work", "--force", why, way_out)
+                why, way_out = (
+                    "it is about to read what would be made again",
+                    f"mllam-exps cancel {other.name} first",
+                )
+                raise UsageError(
+                    f"experiment {other.name} is at work", "--force", why, way_out
+                )
             if taken:
                 what = "was submitted a moment ago, with other parameters"
                 raise UsageError(what, f"-n {other.name}", next="another name")
             why = f"experiment {other.name}, which is at work, needs {needed[0]}"
-            raise UsageError("cannot be made again now", "--force", why, f"wait, or mllam-exps cancel {other.name}")
+            raise UsageError(
+                "cannot be made again now",
+                "--force",
+                why,
+                f"wait, or mllam-exps cancel {other.name}",
+            )
 
     def _pipeline(self, repo: Repo, found: dict[str, Any]) -> Pipeline:
         """Open the pipeline of the base clone, as it is for one experiment.
@@ -304,7 +359,9 @@ class Planner:
             known = self._sources.get(path)
             if known is None or self.base.touches(place, known.depends_on):
                 if not place.exists() and (self.workspace.root / path).exists():
-                    raise submittable.not_in_the_clone(path, place, self.workspace.root / path)
+                    raise submittable.not_in_the_clone(
+                        path, place, self.workspace.root / path
+                    )
                 known = sources.content_of(repo, place)
                 submittable.refuse_links_to_outputs(repo, path, known.depends_on)
                 if not self.base.touches(place, known.depends_on):
@@ -314,7 +371,9 @@ class Planner:
 
         return Pipeline(
             repo,
-            lambda: params.read_yaml(Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE),
+            lambda: params.read_yaml(
+                Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE
+            ),
             outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,
@@ -330,7 +389,10 @@ class Planner:
             If there is none of that name.
         """
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
-        wanted = set(self.targets or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage))))
+        wanted = set(
+            self.targets
+            or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage)))
+        )
         if not wanted:
             raise self._no_stages()
         for target in self.targets:
@@ -344,10 +406,20 @@ class Planner:
 
     def _no_stages(self) -> UsageError:
         if self.repo.scm.is_ignored(str(self.workspace.root / "dvc.yaml")):
-            # Even where git tracks it: DVC (3.67) leaves it out when it looks for stages.
-            why, way_out = "git ignores it, and so DVC does not read it", "git check-ignore -v --no-index dvc.yaml"
-            return UsageError("has no stages", "dvc.yaml", why, f"{way_out} names the rule to remove")
-        return UsageError("has no stages", "dvc.yaml", next="mllam-exps init DIRECTORY has one to start from")
+            # Even where git tracks it: DVC (3.67) leaves it out when it looks for
+            # stages.
+            why, way_out = (
+                "git ignores it, and so DVC does not read it",
+                "git check-ignore -v --no-index dvc.yaml",
+            )
+            return UsageError(
+                "has no stages", "dvc.yaml", why, f"{way_out} names the rule to remove"
+            )
+        return UsageError(
+            "has no stages",
+            "dvc.yaml",
+            next="mllam-exps init DIRECTORY has one to start from",
+        )
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -369,7 +441,11 @@ class Planner:
         UsageError
             Naming them.
         """
-        used = {path for stage in pipeline.stage_names for path in pipeline.added_inputs(stage)}
+        used = {
+            path
+            for stage in pipeline.stage_names
+            for path in pipeline.added_inputs(stage)
+        }
         for stage in self.repo.index.stages:
             for out in stage.outs if stage.is_data_source else ():
                 path = Path(out.fs_path).relative_to(self.repo.root_dir).as_posix()
@@ -381,8 +457,16 @@ class Planner:
 
 def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:
     """Return what is wrong with some experiments, each thing once, and those of many as their number."""
-    told = {str(problem): problem for problems in refused[:TOLD] for problem in problems}
-    more = sum(1 for problems in refused[TOLD:] if not {str(problem) for problem in problems} <= told.keys())
+    told = {
+        str(problem): problem for problems in refused[:TOLD] for problem in problems
+    }
+    more = sum(
+        1
+        for problems in refused[TOLD:]
+        if not {str(problem) for problem in problems} <= told.keys()
+    )
     if more:
-        told[""] = UsageError(f"… and {more} more of these experiments are refused, each for a value of its own")
+        told[""] = UsageError(
+            f"… and {more} more of these experiments are refused, each for a value of its own"
+        )
     return list(told.values())

@@ -1,8 +1,9 @@
 """Saves a submitted experiment as a DVC experiment: ``dvc.lock``, and one commit, where it came from.
 
-`dvc exp save` cannot: in a clone DVC (3.67) leaves out metrics, plots and ``.gitignore`` files, and hashes every output
-again. Here nothing is hashed, copied or linked but what git keeps: the run store knows the hashes, and its files are
-given their names in DVC's cache. DVC itself is not started, in any job.
+`dvc exp save` cannot: in a clone DVC (3.67) leaves out metrics, plots and
+``.gitignore`` files, and hashes every output again. Here nothing is hashed, copied or
+linked but what git keeps: the run store knows the hashes, and its files are given their
+names in DVC's cache. DVC itself is not started, in any job.
 """
 
 from __future__ import annotations
@@ -55,16 +56,28 @@ def save(experiment: Experiment) -> str:
     draft = lockfile.read(experiment.clone)
     if changed := next(draft.changed(experiment.root), None):
         where = str(experiment.root / changed)
-        raise MllamError("the experiment's clone was changed", where, next=experiment.again)
+        raise MllamError(
+            "the experiment's clone was changed", where, next=experiment.again
+        )
     made = collect(experiment, draft)
     kept = _kept(experiment.root, draft)
-    described = functools.partial(_describe, experiment.root, draft.cache, experiment.sources | made)
+    described = functools.partial(
+        _describe, experiment.root, draft.cache, experiment.sources | made
+    )
     _hold_together(experiment, described)
-    lockfile.write(experiment.root, {name: stage.complete(described) for name, stage in draft.stages.items()})
+    lockfile.write(
+        experiment.root,
+        {name: stage.complete(described) for name, stage in draft.stages.items()},
+    )
     tree = _write_tree(experiment, kept)
-    message = experiment.message or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
+    message = (
+        experiment.message
+        or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
+    )
     who = {
-        f"GIT_{role}_{what}": ask_git(experiment.clone, "config", f"user.{what.lower()}")
+        f"GIT_{role}_{what}": ask_git(
+            experiment.clone, "config", f"user.{what.lower()}"
+        )
         for role in ("AUTHOR", "COMMITTER")
         for what in ("NAME", "EMAIL")
     }
@@ -86,7 +99,9 @@ def _refuse_without_baseline(experiment: Experiment) -> None:
         return
     what = f"the commit that {experiment.name} starts from, {baseline[:8]}, is gone from its repository"
     why = f"{clones.KEPT}/{experiment.identity}, which kept it, was deleted, and `git gc` collected it"
-    raise MllamError(what, experiment.origin, why, f"{experiment.again}; what is done is known")
+    raise MllamError(
+        what, experiment.origin, why, f"{experiment.again}; what is done is known"
+    )
 
 
 def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
@@ -101,28 +116,34 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
     known = {step.stage: step.known for step in experiment.steps if step.known}
     for name, stage in draft.stages.items():
         if name in experiment.runs:
-            made |= _hand_over(experiment, draft.cache, experiment.runs[name], stage.made)
+            made |= _hand_over(
+                experiment, draft.cache, experiment.runs[name], stage.made
+            )
         elif name in known:
             _from_cache(draft.cache, experiment.root, stage.made, known[name])
             made |= known[name]
         else:
-            # Those that only check, and write down versions, were done when the experiment was planned.
+            # Those that only check, and write down versions, were done when the
+            # experiment was planned.
             made |= {path: describe(experiment.root / path) for path in stage.made}
     return made
 
 
-def _hold_together(experiment: Experiment, described: Callable[[str], Mapping[str, Any]]) -> None:
+def _hold_together(
+    experiment: Experiment, described: Callable[[str], Mapping[str, Any]]
+) -> None:
     """Refuse results that were not made from one another: not every program makes the same twice.
 
-    A run is known by the keys of its inputs. One of these may have been made again since, or be known to DVC with
-    another content than the run store had.
+    A run is known by the keys of its inputs. One of these may have been made again
+    since, or be known to DVC with another content than the run store had.
 
     Raises
     ------
     outputs.Damaged
         Naming the result, which is set aside.
     MllamError
-        If it is one that DVC knows: submitted again, the experiment takes no such result.
+        If it is one that DVC knows: submitted again, the experiment takes no such
+        result.
     """
 
     def has(path: str) -> str:
@@ -134,13 +155,16 @@ def _hold_together(experiment: Experiment, described: Callable[[str], Mapping[st
     refuse_what_dvc_made_from_another(experiment, has)
 
 
-def refuse_what_dvc_made_from_another(experiment: Experiment, has: Callable[[str], str | None]) -> None:
+def refuse_what_dvc_made_from_another(
+    experiment: Experiment, has: Callable[[str], str | None]
+) -> None:
     """Refuse a result that DVC knew at submission, if an input of it was made again since, and became another.
 
     Parameters
     ----------
     has : callable
-        Returns the digest of what the experiment has now at a path, where that is known.
+        Returns the digest of what the experiment has now at a path, where that is
+        known.
 
     Raises
     ------
@@ -148,13 +172,21 @@ def refuse_what_dvc_made_from_another(experiment: Experiment, has: Callable[[str
         Naming both; submitted again, the experiment takes no such result.
     """
     for step in experiment.steps:
-        read = {path: {"run": None, "md5": digest} for path, digest in step.read.items()} if step.known else {}
+        read = (
+            {path: {"run": None, "md5": digest} for path, digest in step.read.items()}
+            if step.known
+            else {}
+        )
         if path := outputs.another(read, has):
             what = f"the result of {step.stage} that DVC knows was made from another {path} than there is now"
-            raise MllamError(what, experiment.name, f"{path} was made again since", experiment.again)
+            raise MllamError(
+                what, experiment.name, f"{path} was made again since", experiment.again
+            )
 
 
-def _hand_over(experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str, bool]) -> dict[str, Any]:
+def _hand_over(
+    experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str, bool]
+) -> dict[str, Any]:
     for attempt in range(TRIES):
         try:
             return outputs.hand_over(cache, run, experiment.root, outs)
@@ -169,7 +201,9 @@ def _hand_over(experiment: Experiment, cache: Cache, run: Run, outs: Mapping[str
     raise AssertionError
 
 
-def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mapping[str, Any]) -> None:
+def _from_cache(
+    cache: Cache, root: Path, outs: Mapping[str, bool], known: Mapping[str, Any]
+) -> None:
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
     for path, cached in outs.items():
         target, digest = root / path, str(known[path]["digest"])
@@ -179,7 +213,9 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
         if not cache.holds(digest):
             what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
             raise MllamError(
-                what, str(cache.path(digest)), next="dvc pull, then mllam-exps retry, or submit the experiment again"
+                what,
+                str(cache.path(digest)),
+                next="dvc pull, then mllam-exps retry, or submit the experiment again",
             )
         if not cached:
             if target.is_dir() and not target.is_symlink():
@@ -188,34 +224,58 @@ def _from_cache(cache: Cache, root: Path, outs: Mapping[str, bool], known: Mappi
             cache.copy(digest, target)
 
 
-def _describe(root: Path, cache: Cache, made: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+def _describe(
+    root: Path, cache: Cache, made: Mapping[str, Any], path: str
+) -> Mapping[str, Any]:
     """Describe an input or an output; what nobody has described is small, and hashed."""
-    found = made.get(path) or _part(path, cache, made) or _around(root, path, cache, made)
+    found = (
+        made.get(path) or _part(path, cache, made) or _around(root, path, cache, made)
+    )
     if found is not None:
         return found
     if not (root / path).exists():
-        raise MllamError("an input of the experiment is missing", str(root / path), next="submit the experiment again")
+        raise MllamError(
+            "an input of the experiment is missing",
+            str(root / path),
+            next="submit the experiment again",
+        )
     return describe(root / path)
 
 
 def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
     """Describe a file or folder inside an output."""
     for whole, described in made.items():
-        if not path.startswith(f"{whole}/") or not str(described["digest"]).endswith(".dir"):
+        if not path.startswith(f"{whole}/") or not str(described["digest"]).endswith(
+            ".dir"
+        ):
             continue
         inside = path.removeprefix(f"{whole}/")
         files = {f["relpath"]: f for f in _files(cache, described)}
         if inside in files:
             digest = files[inside]["md5"]
-            return {"digest": digest, "size": _size(cache, files[inside]), "files": None}
-        below = [f | {"relpath": r[len(inside) + 1 :]} for r, f in files.items() if r.startswith(f"{inside}/")]
+            return {
+                "digest": digest,
+                "size": _size(cache, files[inside]),
+                "files": None,
+            }
+        below = [
+            f | {"relpath": r[len(inside) + 1 :]}
+            for r, f in files.items()
+            if r.startswith(f"{inside}/")
+        ]
         if below:
             sizes = [_size(cache, file) for file in below]
-            return {"digest": digest_of_folder(below)[0], "size": sum(sizes), "files": below}
+            return {
+                "digest": digest_of_folder(below)[0],
+                "size": sum(sizes),
+                "files": below,
+            }
     return None
 
 
-def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
+def _around(
+    root: Path, path: str, cache: Cache, made: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Describe a folder that has outputs in it, beside what git keeps there."""
     files: dict[str, dict[str, Any]] = {}
     for whole, described in made.items():
@@ -223,7 +283,10 @@ def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dic
             continue
         inside = whole.removeprefix(f"{path}/")
         if str(described["digest"]).endswith(".dir"):
-            files |= {f"{inside}/{f['relpath']}": f | {"size": _size(cache, f)} for f in _files(cache, described)}
+            files |= {
+                f"{inside}/{f['relpath']}": f | {"size": _size(cache, f)}
+                for f in _files(cache, described)
+            }
         else:
             files[inside] = {"md5": described["digest"], "size": described["size"]}
     if not files:
@@ -234,9 +297,15 @@ def _around(root: Path, path: str, cache: Cache, made: Mapping[str, Any]) -> dic
         return not patterns.match_file(file.relative_to(root).as_posix())
 
     beside = describe(root / path, counts)["files"] if (root / path).is_dir() else []
-    every = {f["relpath"]: f for f in beside} | {name: f | {"relpath": name} for name, f in files.items()}
+    every = {f["relpath"]: f for f in beside} | {
+        name: f | {"relpath": name} for name, f in files.items()
+    }
     digest = digest_of_folder(every.values())[0]
-    return {"digest": digest, "size": sum(int(f["size"]) for f in every.values()), "files": list(every.values())}
+    return {
+        "digest": digest,
+        "size": sum(int(f["size"]) for f in every.values()),
+        "files": list(every.values()),
+    }
 
 
 def _files(cache: Cache, described: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -244,24 +313,34 @@ def _files(cache: Cache, described: Mapping[str, Any]) -> list[dict[str, Any]]:
     files = described.get("files")
     if isinstance(files, list):
         return files
-    listed: list[dict[str, Any]] = json.loads(cache.path(str(described["digest"])).read_bytes())
+    listed: list[dict[str, Any]] = json.loads(
+        cache.path(str(described["digest"])).read_bytes()
+    )
     return listed
 
 
 def _size(cache: Cache, file: Mapping[str, Any]) -> int:
-    return int(file["size"]) if "size" in file else cache.path(file["md5"]).stat().st_size
+    return (
+        int(file["size"]) if "size" in file else cache.path(file["md5"]).stat().st_size
+    )
 
 
 def _kept(root: Path, draft: Draft) -> list[str]:
     """Return the files that belong into the commit although git may ignore them; what the cache holds is ignored."""
-    outs = {path: cached for stage in draft.stages.values() for path, cached in stage.made.items()}
+    outs = {
+        path: cached
+        for stage in draft.stages.values()
+        for path, cached in stage.made.items()
+    }
     in_cache = [path for path, cached in outs.items() if cached]
     ignored = ignored_by_git(root, in_cache)
     for path in in_cache:
         if path not in ignored:
             _ignore(root / path)
     lists = {(Path(path).parent / ".gitignore").as_posix() for path in in_cache}
-    return sorted({lockfile.FILE, *lists, *(path for path, cached in outs.items() if not cached)})
+    return sorted(
+        {lockfile.FILE, *lists, *(path for path, cached in outs.items() if not cached)}
+    )
 
 
 def _ignore(output: Path) -> None:
@@ -281,27 +360,50 @@ def _ignore(output: Path) -> None:
 def _write_tree(experiment: Experiment, files: list[str]) -> str:
     """Return the git tree of what tracked files hold, and `files`, in the repository that the experiment came from.
 
-    It is that repository's git which reads the clone's files: with its settings and filters, and so to what it would
-    commit itself.
+    It is that repository's git which reads the clone's files: with its settings and
+    filters, and so to what it would commit itself.
     """
     there = [file for file in files if (experiment.root / file).exists()]
-    # In an index of our own: one who was killed at this leaves a lock that nobody takes away.
-    with tempfile.TemporaryDirectory(prefix="saving-", dir=experiment.clone / ".git") as folder:
+    # In an index of our own: one who was killed at this leaves a lock that nobody takes
+    # away.
+    with tempfile.TemporaryDirectory(
+        prefix="saving-", dir=experiment.clone / ".git"
+    ) as folder:
         index = Path(folder) / "index"
         shutil.copy2(experiment.clone / ".git" / "index", index)
         clone = Elsewhere.of(Path(experiment.origin), experiment.clone, index)
-        # Submodules stay as they are. git would ask that which lies in the clone, with settings of its own.
-        clone.git("add", "--update", "--", ":/", *(f":(top,exclude,literal){path}" for path in clone.submodules()))
+        # Submodules stay as they are. git would ask that which lies in the clone, with
+        # settings of its own.
+        clone.git(
+            "add",
+            "--update",
+            "--",
+            ":/",
+            *(f":(top,exclude,literal){path}" for path in clone.submodules()),
+        )
         # What the user's own rules ignore stays out, as it does with `dvc exp run`.
         ignored = ignored_by_git(experiment.root, there)
         wanted = [file for file in there if file not in ignored]
-        clone.git("add", "--force", "--", *wanted, *experiment.overrides, below=experiment.prefix)
+        clone.git(
+            "add",
+            "--force",
+            "--",
+            *wanted,
+            *experiment.overrides,
+            below=experiment.prefix,
+        )
         return clone.git("write-tree")
 
 
 def ignored_by_git(root: Path, files: list[str]) -> set[str]:
     """Return which of these files git ignores."""
-    done = run_git(root, "check-ignore", "--stdin", "-z", input="".join(f"{file}\0" for file in files))
+    done = run_git(
+        root,
+        "check-ignore",
+        "--stdin",
+        "-z",
+        input="".join(f"{file}\0" for file in files),
+    )
     return set(filter(None, done.stdout.split("\0")))
 
 
@@ -317,7 +419,8 @@ def _name(experiment: Experiment, commit: str) -> str:
     for attempt in range(TRIES):
         taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
         try:
-            # It is replaced at once, or not at all; without an old value it must not exist.
+            # It is replaced at once, or not at all; without an old value it must not
+            # exist.
             git(origin, "update-ref", ref, commit, experiment.replaces if taken else "")
         except MllamError as error:
             taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)

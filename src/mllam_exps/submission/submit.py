@@ -64,7 +64,13 @@ class Submitted:
             return "known"
         if stage in self.standing.started:
             return "submitted"
-        return "attached" if now.state.living else "waits" if now.state is RunState.NEW else str(now.state)
+        return (
+            "attached"
+            if now.state.living
+            else "waits"
+            if now.state is RunState.NEW
+            else str(now.state)
+        )
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record for programs."""
@@ -75,7 +81,12 @@ class Submitted:
             "state": str(self.saving.state),
             "waits": self.standing.waits,
             "stages": [
-                {"stage": step.stage, "key": step.key, "state": self.word(step.stage), "job": self._job(step.key)}
+                {
+                    "stage": step.stage,
+                    "key": step.key,
+                    "state": self.word(step.stage),
+                    "job": self._job(step.key),
+                }
                 for step in self.experiment.steps
             ],
         }
@@ -107,14 +118,23 @@ class Submission:
     def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
         entered, new = [], []
-        in_git = overrides.saved_in_git(self.workspace.root, plans[0].experiment.baseline) if plans else {}
+        in_git = (
+            overrides.saved_in_git(self.workspace.root, plans[0].experiment.baseline)
+            if plans
+            else {}
+        )
         _retire(self.store, plans)
         for plan in plans:
             commit = in_git.get(plan.experiment.name, "")
             saved = plan.experiment.saving.result is not None
             replaces = commit if self.force or saved else ""
             # A damaged result may have been set aside since it was saved.
-            if not self.force and commit and saved and all(run.result for run in plan.experiment.runs.values()):
+            if (
+                not self.force
+                and commit
+                and saved
+                and all(run.result for run in plan.experiment.runs.values())
+            ):
                 entered.append((plan.experiment, plan))
                 continue
             if not plan.experiment.directory.exists():
@@ -122,8 +142,12 @@ class Submission:
             entered.append((_enter(plan, force=self.force, replaces=replaces), plan))
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         room = Room(self.machine, scheduler)
-        chains = [Chain(experiment, self.machine, room, self.repo, plan.definitions) for experiment, plan in entered]
-        # All is laid out before the first job starts: on a busy host their own work would slow down ours.
+        chains = [
+            Chain(experiment, self.machine, room, self.repo, plan.definitions)
+            for experiment, plan in entered
+        ]
+        # All is laid out before the first job starts: on a busy host their own work
+        # would slow down ours.
         try:
             standings = self._prepare(chains)
         except BaseException:
@@ -137,7 +161,10 @@ class Submission:
             raise
         self._wait_for_others(chains, standings)
         states = [assess(chain.experiment.saving) for chain in chains]
-        return [Submitted(c.experiment, s, now) for c, s, now in zip(chains, standings, states, strict=True)]
+        return [
+            Submitted(c.experiment, s, now)
+            for c, s, now in zip(chains, standings, states, strict=True)
+        ]
 
     def _prepare(self, chains: Sequence[Chain]) -> list[Standing]:
         standings: list[Standing] = []
@@ -168,8 +195,13 @@ class Submission:
         for chain, standing in zip(chains, standings, strict=True):
             chain.send(standing, shared)
         both = zip(chains, standings, strict=True)
-        unsaved = [(c, s) for c, s in both if assess(c.experiment.saving).state is not RunState.DONE]
-        # The first by itself: where the cluster takes few jobs, one experiment at least has its last, which goes on.
+        unsaved = [
+            (c, s)
+            for c, s in both
+            if assess(c.experiment.saving).state is not RunState.DONE
+        ]
+        # The first by itself: where the cluster takes few jobs, one experiment at least
+        # has its last, which goes on.
         for one in unsaved[:1]:
             send(one)
         # sbatch spends most of its time waiting.
@@ -177,10 +209,14 @@ class Submission:
             for _ in pool.map(send, unsaved[1:]):
                 pass
 
-    def _wait_for_others(self, chains: Sequence[Chain], standings: list[Standing]) -> None:
+    def _wait_for_others(
+        self, chains: Sequence[Chain], standings: list[Standing]
+    ) -> None:
         """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
         until = time.monotonic() + OTHERS_PATIENCE
-        while time.monotonic() < until and any(standing.others for standing in standings):
+        while time.monotonic() < until and any(
+            standing.others for standing in standings
+        ):
             time.sleep(0.5)
             for number, chain in enumerate(chains):
                 if standings[number].others:
@@ -212,7 +248,9 @@ def submit(
     """
     workspace = Workspace.here()
     if workspace.root != workspace.origin:
-        raise UsageError("experiments are submitted from a repository of yours", str(workspace.root))
+        raise UsageError(
+            "experiments are submitted from a repository of yours", str(workspace.root)
+        )
     machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
     checks.check_environment(machine, workspace.origin)
     inside = Path.cwd().resolve().relative_to(workspace.root)
@@ -222,14 +260,19 @@ def submit(
     repo = open_repo(workspace.root)
     store = RunStore(workspace.store_directory(machine, repo))
     command = ["mllam-exps", *sys.argv[1:]]
-    with Planner(workspace, machine, repo, store, stages, command, message, force, inside) as planner:
+    with Planner(
+        workspace, machine, repo, store, stages, command, message, force, inside
+    ) as planner:
         plans = planner.plan(variants)
         check(planner, plans)
         for note in planner.notes:
             warn(f"note: {note}")
         if dry_run:
             planner.check_again(plans)
-            return [Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving)) for p in plans]
+            return [
+                Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving))
+                for p in plans
+            ]
         with lock(store, "dispatch", wait=True):
             planner.check_again(plans)
             submitted = Submission(workspace, machine, store, repo, force).submit(plans)
@@ -241,7 +284,11 @@ def _foresee(plan: Plan, force: bool) -> Standing:
     """Return how an experiment would stand: what failed is tried again, with `force` what is done is made again."""
     standing = look(plan.experiment)
     states = standing.states
-    due = [stage for stage, now in states.items() if now.state.stopped or (force and now.state is RunState.DONE)]
+    due = [
+        stage
+        for stage, now in states.items()
+        if now.state.stopped or (force and now.state is RunState.DONE)
+    ]
     states |= dict.fromkeys(due, Assessment(RunState.NEW))
     return standing
 
@@ -257,7 +304,8 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
     Raises
     ------
     MllamError
-        With what is wrong. What is worth knowing, and stops nothing, is added to the planner's notes.
+        With what is wrong. What is worth knowing, and stops nothing, is added to the
+        planner's notes.
     """
     machine = planner.machine
     looked_at: set[str] = set()
@@ -268,8 +316,16 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
         kind = checks.kind_of_jobs(here)
         if kind not in kinds:
             kinds.add(kind)
-            others = [stage for stage, definition in plan.definitions.items() if definition.commands]
-            planner.notes += [n for n in checks.check_jobs(here, machine, others) if n not in planner.notes]
+            others = [
+                stage
+                for stage, definition in plan.definitions.items()
+                if definition.commands
+            ]
+            planner.notes += [
+                n
+                for n in checks.check_jobs(here, machine, others)
+                if n not in planner.notes
+            ]
         for step in plan.experiment.steps:
             run = planner.store.run(step.key)
             known = (step.known or run.result is not None) and not known_too
@@ -277,7 +333,11 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
                 continue
             looked_at.add(step.key)
             inputs = plan.definitions[step.stage].inputs
-            planner.notes += [n for n in checks.check_sources(here, machine, inputs) if n not in planner.notes]
+            planner.notes += [
+                n
+                for n in checks.check_sources(here, machine, inputs)
+                if n not in planner.notes
+            ]
 
 
 def _retire(store: RunStore, plans: Sequence[Plan]) -> None:
@@ -307,17 +367,25 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         return experiment
     living = assess(saving).state.living
     if saving.result is None and not living:
-        # Of the same state. Of the old one something may be gone: a scratch file system is purged by files.
+        # Of the same state. Of the old one something may be gone: a scratch file system
+        # is purged by files.
         experiment.renew_clone(plan.site)
     if not living:
         # DVC's cache lost what it had when it was submitted first.
-        records.replace(experiment.directory / "run.json", replace(there, steps=experiment.steps).to_record())
+        records.replace(
+            experiment.directory / "run.json",
+            replace(there, steps=experiment.steps).to_record(),
+        )
         _want(experiment)
     if force or saving.result is not None:
-        # Made again; or removed from its repository since it was saved, or lacking a result that was damaged.
+        # Made again; or removed from its repository since it was saved, or lacking a
+        # result that was damaged.
         clones.keep(Path(experiment.origin), experiment.identity, plan.content)
         if not experiment.clone.is_dir():
             (plan.site / "clone").rename(experiment.clone)
         saving.set_aside()
-        records.replace(experiment.directory / "run.json", replace(experiment, replaces=replaces).to_record())
+        records.replace(
+            experiment.directory / "run.json",
+            replace(experiment, replaces=replaces).to_record(),
+        )
     return experiment

@@ -91,7 +91,12 @@ class Verifier:
     def size(self, runs: Iterable[Run]) -> int:
         """Return how many bytes the results of runs have."""
         results = (run.result for run in runs)
-        return sum(int(out.get("size") or 0) for result in results if result for out in result["outputs"].values())
+        return sum(
+            int(out.get("size") or 0)
+            for result in results
+            if result
+            for out in result["outputs"].values()
+        )
 
     def verify(self, runs: Iterable[Run]) -> Verification:
         """Read all that runs have made."""
@@ -106,7 +111,9 @@ class Verifier:
         """Read what an experiment has of DVC's cache alone: results that DVC knew when it was submitted."""
         for step in experiment.steps:
             for path, known in step.known.items():
-                self._verify_objects(self.store.run(step.key), path, str(known["digest"]))
+                self._verify_objects(
+                    self.store.run(step.key), path, str(known["digest"])
+                )
 
     def _verify_result(self, run: Run) -> None:
         damaged = list(outputs.damage(run, thorough=True, tell=self._count))
@@ -119,7 +126,13 @@ class Verifier:
             error = outputs.set_aside(run, damaged)
         done = "set aside" if run.result is None else error.why or "left as it is"
         for difference in damaged:
-            self._note(run, difference, IN_STORE, done, error.next if run.result is not None else "")
+            self._note(
+                run,
+                difference,
+                IN_STORE,
+                done,
+                error.next if run.result is not None else "",
+            )
 
     def _verify_cache(self, run: Run) -> None:
         """Read the objects of a run's outputs that are files of their own; of a result that was set aside, too."""
@@ -133,29 +146,55 @@ class Verifier:
 
     def _kept(self, run: Run, path: str) -> bool:
         """Tell whether an output is one that DVC's cache keeps, and not git."""
-        return bool(((run.definition or {}).get("outputs") or {}).get(path, {}).get("cached"))
+        return bool(
+            ((run.definition or {}).get("outputs") or {}).get(path, {}).get("cached")
+        )
 
     def _refuse_missing(self, run: Run, digest: str) -> None:
         """Note what DVC's cache lacks and the run store cannot give back, as somebody set the result aside."""
         for one in self.cache.objects(digest):
             if not self.cache.holds(one) and one not in self._missed:
                 self._missed.add(one)
-                self._note(run, Difference(self.cache.path(one), "is gone"), IN_CACHE, "removed", "dvc pull")
+                self._note(
+                    run,
+                    Difference(self.cache.path(one), "is gone"),
+                    IN_CACHE,
+                    "removed",
+                    "dvc pull",
+                )
 
     def _files_of_the_store(self, run: Run) -> set[tuple[int, int]]:
         """Return the files of a good result: the same ones are not read again under their second name."""
         if run.result is None:
             return set()
         made, manifest = outputs.result_attempt(run).outputs, outputs.read_manifest(run)
-        places = (place for path, one in manifest.items() for place in files_of(made / path, one))
-        return {(found.st_dev, found.st_ino) for found in (place.stat() for place in places)}
+        places = (
+            place
+            for path, one in manifest.items()
+            for place in files_of(made / path, one)
+        )
+        return {
+            (found.st_dev, found.st_ino) for found in (place.stat() for place in places)
+        }
 
-    def _verify_objects(self, run: Run, path: str, digest: str, same: Iterable[tuple[int, int]] = frozenset()) -> None:
+    def _verify_objects(
+        self,
+        run: Run,
+        path: str,
+        digest: str,
+        same: Iterable[tuple[int, int]] = frozenset(),
+    ) -> None:
         # First the list of a folder's files, which names the others.
         for sizes in ({digest: None}, self.cache.objects(digest)):
-            unseen = {one: size for one, size in sizes.items() if one not in self._seen and not self._is_in(one, same)}
+            unseen = {
+                one: size
+                for one, size in sizes.items()
+                if one not in self._seen and not self._is_in(one, same)
+            }
             self._seen |= unseen.keys()
-            for difference in list(self.cache.damage(unseen, thorough=True, tell=self._count)):
+            for difference in list(
+                self.cache.damage(unseen, thorough=True, tell=self._count)
+            ):
                 self._mend(run, path, difference)
 
     def _is_in(self, digest: str, same: Iterable[tuple[int, int]]) -> bool:
@@ -175,25 +214,49 @@ class Verifier:
                 difference.path.unlink(missing_ok=True)
                 done = "removed"
             except OSError as error:
-                done, way_out = f"it cannot be removed ({error.strerror})", "have its owner type mllam-exps verify"
+                done, way_out = (
+                    f"it cannot be removed ({error.strerror})",
+                    "have its owner type mllam-exps verify",
+                )
         made = outputs.description(run, path)
         if done == "removed" and made is not None:
             try:
-                outputs.into_cache(self.cache, outputs.result_attempt(run).outputs / path, made)
+                outputs.into_cache(
+                    self.cache, outputs.result_attempt(run).outputs / path, made
+                )
                 done, way_out = "replaced from the run store", ""
             except (MllamError, OSError) as error:
                 done = f"removed, and not replaced: {error}"
         self._missed.add(difference.path.parent.name + difference.path.name)
         self._note(run, difference, IN_CACHE, done, way_out)
 
-    def _note(self, run: Run, difference: Difference, place: str, done: str, way_out: str) -> None:
-        needing = [one for one in self._everything if any(step.key == run.key for step in one.steps)]
+    def _note(
+        self, run: Run, difference: Difference, place: str, done: str, way_out: str
+    ) -> None:
+        needing = [
+            one
+            for one in self._everything
+            if any(step.key == run.key for step in one.steps)
+        ]
         names = sorted({one.name for one in needing}) or sorted({*_asked_for_by(run)})
         if done in {"set aside", "removed"}:
-            way_out = _way_out(needing, names) if done == "set aside" else f"{way_out}, or {_way_out(needing, names)}"
+            way_out = (
+                _way_out(needing, names)
+                if done == "set aside"
+                else f"{way_out}, or {_way_out(needing, names)}"
+            )
         stage = run.stage
         self.found.damaged.append(
-            Damage(str(difference.path), difference.what, place, run.key, stage, names, done, way_out)
+            Damage(
+                str(difference.path),
+                difference.what,
+                place,
+                run.key,
+                stage,
+                names,
+                done,
+                way_out,
+            )
         )
 
     def _count(self, size: int) -> None:
@@ -204,11 +267,16 @@ class Verifier:
 
 def _way_out(needing: list[Experiment], names: list[str]) -> str:
     """Return what makes a result again that was set aside."""
-    unsaved = [one.name for one in needing if one.is_mine and assess(one.saving).state is not RunState.DONE]
+    unsaved = [
+        one.name
+        for one in needing
+        if one.is_mine and assess(one.saving).state is not RunState.DONE
+    ]
     if unsaved:
         return f"mllam-exps retry {' '.join(sorted(set(unsaved)))}"
     if names:
-        # DVC (3.67) applies the rest where its cache lacks something, says so, and exits with 255.
+        # DVC (3.67) applies the rest where its cache lacks something, says so, and
+        # exits with 255.
         return f"dvc exp apply {names[-1]}; dvc repro makes again what is missing"
     return "dvc exp run, or mllam-exps submit: what needs it makes it again"
 
@@ -216,7 +284,9 @@ def _way_out(needing: list[Experiment], names: list[str]) -> str:
 def _set_aside_last(run: Run) -> dict[str, Any] | None:
     """Return the record of the newest result of a run that was set aside."""
     for attempt in reversed(run.attempts()):
-        if record := records.read(run.directory / f"damaged-{attempt.number}.json", shape=shapes.RESULT):
+        if record := records.read(
+            run.directory / f"damaged-{attempt.number}.json", shape=shapes.RESULT
+        ):
             return record
     return None
 

@@ -40,18 +40,27 @@ class Here:
     def open(cls) -> Here:
         """Open the workspace that contains the current directory."""
         workspace = Workspace.here()
-        return cls(workspace, machine_files.pick(workspace.origin, os.environ, socket.gethostname()))
+        return cls(
+            workspace,
+            machine_files.pick(workspace.origin, os.environ, socket.gethostname()),
+        )
 
     @cached_property
     def store(self) -> RunStore:
         """The run store; where it is, DVC's configuration says, whatever is wrong with dvc.yaml."""
         if self.machine.paths.run_store is not None:
             return RunStore(self.machine.paths.run_store)
-        return RunStore(self.workspace.store_directory(self.machine, open_repo(self.workspace.root, check=False)))
+        return RunStore(
+            self.workspace.store_directory(
+                self.machine, open_repo(self.workspace.root, check=False)
+            )
+        )
 
     def dispatch(self) -> None:
         """Submit what waits in the store and fits now: each command that looks at experiments does."""
-        store = self.store  # where that cannot be found, there is nothing to look at either
+        store = (
+            self.store
+        )  # where that cannot be found, there is nothing to look at either
         try:
             backlog.dispatch(store)
         except (MllamError, OSError) as error:
@@ -67,14 +76,24 @@ class Here:
 
     def experiment(self, name: str) -> Experiment | None:
         """Return the submitted experiment of that name: of this repository, else of another one; the newest."""
-        found = [e for e in experiments.of_store(self.store) if name in {e.name, e.identity}]
-        return max(found, key=lambda e: (e.origin == str(self.workspace.origin), e.created), default=None)
+        found = [
+            e for e in experiments.of_store(self.store) if name in {e.name, e.identity}
+        ]
+        return max(
+            found,
+            key=lambda e: (e.origin == str(self.workspace.origin), e.created),
+            default=None,
+        )
 
     def matching(self, name: str) -> list[Experiment]:
         """Return the submitted experiments whose names fit a pattern, the newest of each name."""
         if not any(sign in name for sign in "*?["):
             return [found] if (found := self.experiment(name)) else []
-        mine = [e for e in experiments.of_store(self.store) if e.origin == str(self.workspace.origin)]
+        mine = [
+            e
+            for e in experiments.of_store(self.store)
+            if e.origin == str(self.workspace.origin)
+        ]
         newest = {e.name: e for e in mine if fnmatchcase(e.name, name)}
         return list(newest.values())
 
@@ -90,7 +109,9 @@ class Here:
             return found
         raise self.unknown(name)
 
-    def unknown(self, name: str, stages: Iterable[str] = (), *, kind: str = "") -> UsageError:
+    def unknown(
+        self, name: str, stages: Iterable[str] = (), *, kind: str = ""
+    ) -> UsageError:
         """Return what is said of a name that nothing has: each command says it in the same words.
 
         Parameters
@@ -100,7 +121,11 @@ class Here:
         kind : str
             What else the command takes: "stage" or "run".
         """
-        mine = [e for e in experiments.of_store(self.store) if e.origin == str(self.workspace.origin)]
+        mine = [
+            e
+            for e in experiments.of_store(self.store)
+            if e.origin == str(self.workspace.origin)
+        ]
         submitted = list(dict.fromkeys(e.name for e in reversed(mine)))
         others = [one.name for one in saved.experiments_of(self.workspace.origin)]
         known = list(dict.fromkeys([*submitted, *others, *stages]))
@@ -113,19 +138,26 @@ class Here:
         if near := difflib.get_close_matches(name, known, 1):
             return UsageError(what, next=f"did you mean {near[0]}?")
         if not known:
-            return UsageError(what, why="there is none in this repository", next="mllam-exps status --all")
+            return UsageError(
+                what,
+                why="there is none in this repository",
+                next="mllam-exps status --all",
+            )
         told = ", ".join(known[:NAMED]) + (", …" if len(known) > NAMED else "")
         return UsageError(what, why=f"there are {told}", next="mllam-exps status --all")
 
     def is_of_here(self, asker: askers.Asker) -> bool:
         """Tell whether somebody asked from this repository; in a store of its own everybody did, wherever it lay."""
         origin = self.workspace.origin
-        return asker.origin in {"", str(origin)} or self.store.directory.is_relative_to(origin)
+        return asker.origin in {"", str(origin)} or self.store.directory.is_relative_to(
+            origin
+        )
 
     def asked_for_by(self, name: str) -> dict[str, Run]:
         """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
 
-        They are those that it asked for, and of a saved one those that made what it holds: DVC may have known them.
+        They are those that it asked for, and of a saved one those that made what it
+        holds: DVC may have known them.
         """
         origin = self.workspace.origin
         commit = saved.commit_of(origin, name)
@@ -133,7 +165,11 @@ class Here:
         asked: dict[str, float] = {}
         for run in self.store.runs():
             for asker in askers.of(run):
-                if asker.name == name and self.is_of_here(asker) and asked.get(run.stage, 0.0) <= asker.at:
+                if (
+                    asker.name == name
+                    and self.is_of_here(asker)
+                    and asked.get(run.stage, 0.0) <= asker.at
+                ):
                     asked[run.stage] = asker.at
                     found[run.stage] = run
         return found
@@ -152,18 +188,31 @@ class Here:
                 return runs[0]
             if own := self.asked_for_by(stage_or_key):
                 what = f"{stage_or_key} was not submitted: `dvc exp run` ran it; name its run"
-                raise UsageError(what, why=", ".join(r.key for r in own.values()), next="mllam-exps status")
+                raise UsageError(
+                    what,
+                    why=", ".join(r.key for r in own.values()),
+                    next="mllam-exps status",
+                )
             if not runs:
                 raise self.unknown(stage_or_key, kind="run")
             told = ", ".join(run.key for run in runs[:2])
-            raise UsageError(f"{len(runs)} runs' keys begin with {stage_or_key}", why=f"{told}, …", next="name one")
+            raise UsageError(
+                f"{len(runs)} runs' keys begin with {stage_or_key}",
+                why=f"{told}, …",
+                next="name one",
+            )
         if stage_or_key not in self.pipeline.stage_names:
             raise self.unknown(stage_or_key, self.pipeline.stage_names, kind="stage")
         run = self.store.run(self.pipeline.definition(stage_or_key).key)
         if run.definition is not None:
             return run
-        # With other parameters by now, the newest run of that stage is the one that people ask for.
+        # With other parameters by now, the newest run of that stage is the one that
+        # people ask for.
         runs = [r for r in self.store.runs() if r.stage == stage_or_key]
         if not runs:
-            raise UsageError(f"{stage_or_key} has never run", where=str(self.store.directory), next="dvc exp run")
+            raise UsageError(
+                f"{stage_or_key} has never run",
+                where=str(self.store.directory),
+                next="dvc exp run",
+            )
         return max(runs, key=lambda r: r.begun_at)

@@ -57,7 +57,9 @@ class Cell:
             "started": attempt.started_at if attempt and attempt.started else None,
             "ended": attempt.ended_at if attempt and end else None,
             "elapsed": self.elapsed,
-            "progress": attempt.progress if attempt and now.state is RunState.RUNNING else None,
+            "progress": attempt.progress
+            if attempt and now.state is RunState.RUNNING
+            else None,
             "log": str(attempt.log) if attempt else None,
         }
 
@@ -74,7 +76,11 @@ class Cell:
             word = "not run" if over else "waits"
         if self.now.state is RunState.RUNNING and self.now.attempt is not None:
             told = describe(self.now).partition(" (")[0]
-            word = told if (self.now.attempt.progress or {}).get("done") is not None else "running"
+            word = (
+                told
+                if (self.now.attempt.progress or {}).get("done") is not None
+                else "running"
+            )
         if self.tries > 1 and self.now.state is not RunState.DONE:
             word = f"{word} (try {self.tries})"
         return word
@@ -91,9 +97,15 @@ class Cell:
     def job(self) -> str | None:
         """The job, as its scheduler calls it."""
         attempt = self.now.attempt
-        if attempt is None or not (record := attempt.job) or not (claim := attempt.claim):
+        if (
+            attempt is None
+            or not (record := attempt.job)
+            or not (claim := attempt.claim)
+        ):
             return None
-        with contextlib.suppress(MllamError):  # a scheduler that this version does not know
+        with contextlib.suppress(
+            MllamError
+        ):  # a scheduler that this version does not know
             return schedulers.get(claim["scheduler"], self.run.store).job(record).label
         return None
 
@@ -115,8 +127,12 @@ class Cell:
         ended = attempt.end is not None
         if not ended and not self.now.state.living:
             return None
-        # No clock of a host: that of the node where it started may be minutes off from the one here.
-        return max(0.0, (attempt.ended_at if ended else attempt.heard_of_at) - attempt.started_at)
+        # No clock of a host: that of the node where it started may be minutes off from
+        # the one here.
+        return max(
+            0.0,
+            (attempt.ended_at if ended else attempt.heard_of_at) - attempt.started_at,
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +152,8 @@ class Row:
     removed : bool
         Whether it was saved, and its repository has it no more.
     older : bool
-        Whether a later submission of this repository has its name: who names it means that one.
+        Whether a later submission of this repository has its name: who names it means
+        that one.
     asked_at : float
         When it last asked for a run, or was saved, if it was not submitted.
     commit : str
@@ -161,9 +178,17 @@ class Row:
     def state(self) -> RunState:
         """The state of the whole."""
         states = [cell.now.state for cell in self.cells.values()]
-        if self.saving is not None and (self.saving.now.state is RunState.DONE or not states):
+        if self.saving is not None and (
+            self.saving.now.state is RunState.DONE or not states
+        ):
             return self.saving.now.state
-        for first in (RunState.RUNNING, RunState.UNKNOWN, RunState.STARTING, RunState.FAILED, RunState.LOST):
+        for first in (
+            RunState.RUNNING,
+            RunState.UNKNOWN,
+            RunState.STARTING,
+            RunState.FAILED,
+            RunState.LOST,
+        ):
             if first in states:
                 return first
         if self.saving is not None and self.saving.now.state.stopped:
@@ -179,7 +204,9 @@ class Row:
     def over(self) -> bool:
         """Whether nothing is to come by itself."""
         if self.saving is not None:
-            return self.saving.now.state.settled and not any(c.now.state.living for c in self.cells.values())
+            return self.saving.now.state.settled and not any(
+                c.now.state.living for c in self.cells.values()
+            )
         return not any(cell.now.state.living for cell in self.cells.values())
 
     @property
@@ -197,7 +224,11 @@ class Row:
     @property
     def waits(self) -> str:
         """Why something of it that could be submitted was not; empty where nothing waits."""
-        if self.experiment is None or self.over or not any(c.now.state is RunState.NEW for c in self.cells.values()):
+        if (
+            self.experiment is None
+            or self.over
+            or not any(c.now.state is RunState.NEW for c in self.cells.values())
+        ):
             return ""
         return self.experiment.waits
 
@@ -206,15 +237,24 @@ class Row:
         """When something last happened to it."""
         cells = [*self.cells.values(), *([self.saving] if self.saving else [])]
         attempts = [cell.now.attempt for cell in cells if cell.now.attempt is not None]
-        times = [time for attempt in attempts for time in (attempt.ended_at, attempt.claimed_at) if time]
+        times = [
+            time
+            for attempt in attempts
+            for time in (attempt.ended_at, attempt.claimed_at)
+            if time
+        ]
         times += [self.asked_at] if self.asked_at else []
-        return max(times, default=self.experiment.created if self.experiment else self.asked_at)
+        return max(
+            times, default=self.experiment.created if self.experiment else self.asked_at
+        )
 
     def word(self, stage: str) -> str:
         """Return the state of a stage in the word that people read; empty where it has no such stage."""
         if (cell := self.cells.get(stage)) is not None:
             return cell.word(over=self.over)
-        known = self.experiment is not None and any(step.stage == stage for step in self.experiment.steps)
+        known = self.experiment is not None and any(
+            step.stage == stage for step in self.experiment.steps
+        )
         return "known" if known else ""
 
     @property
@@ -226,13 +266,24 @@ class Row:
             return "removed"
         if self.saving.now.state is RunState.DONE:
             return str((self.experiment.saving.result or {}).get("commit", ""))[:7]
-        started = self.saving.now.attempt is not None and self.saving.now.attempt.started is not None
-        return "being saved" if started and self.saving.now.state is RunState.RUNNING else ""
+        started = (
+            self.saving.now.attempt is not None
+            and self.saving.now.attempt.started is not None
+        )
+        return (
+            "being saved"
+            if started and self.saving.now.state is RunState.RUNNING
+            else ""
+        )
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
         submitted = self.experiment
-        commit = (submitted.saving.result or {}).get("commit") if submitted else self.commit or None
+        commit = (
+            (submitted.saving.result or {}).get("commit")
+            if submitted
+            else self.commit or None
+        )
         return {
             "name": self.name,
             "state": str(self.state),
@@ -257,7 +308,8 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     names : list of str
         Names, or patterns with ``*``; or stages; none is all.
     everything : bool
-        Those that were finished long ago, and those of other repositories of the store, too.
+        Those that were finished long ago, and those of other repositories of the store,
+        too.
     """
     states: dict[str, Assessment] = {}
 
@@ -275,33 +327,63 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
         if everything or experiment.origin == str(here.workspace.origin):
             newest[experiment.origin, experiment.name] = experiment
             cells = {stage: cell(run) for stage, run in experiment.runs.items()}
-            rows.append(Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving))))
+            rows.append(
+                Row(
+                    experiment.name,
+                    cells,
+                    experiment,
+                    Cell(experiment.saving, assess(experiment.saving)),
+                )
+            )
     for number, row in enumerate(rows):
-        if row.experiment and newest[row.experiment.origin, row.name] is not row.experiment:
+        if (
+            row.experiment
+            and newest[row.experiment.origin, row.name] is not row.experiment
+        ):
             rows[number] = replace(row, older=True)
     if not everything:
         places = {row.experiment.place: row for row in rows if row.experiment}
-        rows = [row for row in rows if row.experiment and not _is_history(row, places[row.experiment.place])]
+        rows = [
+            row
+            for row in rows
+            if row.experiment and not _is_history(row, places[row.experiment.place])
+        ]
     in_git = saved.experiments_of(here.workspace.origin)
     others = _not_submitted(here, submitted, cell, everything=everything)
-    rows += _with_commits(here, others, in_git, [row for row in rows if row.experiment], cell)
+    rows += _with_commits(
+        here, others, in_git, [row for row in rows if row.experiment], cell
+    )
     if names:
-        rows = [row for row in rows if any(fnmatchcase(row.name, name) for name in names)] or _of_stages(rows, names)
+        rows = [
+            row for row in rows if any(fnmatchcase(row.name, name) for name in names)
+        ] or _of_stages(rows, names)
     if not everything:
         since = time.time() - RECENT_SECONDS
-        rows = [row for row in rows if not (row.over and row.state is RunState.DONE) or row.last_change >= since]
+        rows = [
+            row
+            for row in rows
+            if not (row.over and row.state is RunState.DONE) or row.last_change >= since
+        ]
     refs = {one.commit for one in in_git}
     order = stages_in_order(rows)
     for number, row in enumerate(rows):
         cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
         rows[number] = replace(row, cells=cells, removed=_is_removed(row, here, refs))
-    return sorted(rows, key=lambda row: row.experiment.created if row.experiment else row.last_change)
+    return sorted(
+        rows,
+        key=lambda row: row.experiment.created if row.experiment else row.last_change,
+    )
 
 
 def of_experiment(experiment: Experiment) -> Row:
     """Return what is known of one submitted experiment."""
     cells = {stage: Cell(run, assess(run)) for stage, run in experiment.runs.items()}
-    return Row(experiment.name, cells, experiment, Cell(experiment.saving, assess(experiment.saving)))
+    return Row(
+        experiment.name,
+        cells,
+        experiment,
+        Cell(experiment.saving, assess(experiment.saving)),
+    )
 
 
 def _is_history(row: Row, newest: Row) -> bool:
@@ -310,7 +392,11 @@ def _is_history(row: Row, newest: Row) -> bool:
 
 
 def _not_submitted(
-    here: Here, submitted: Mapping[str, Collection[str]], cell: Callable[[Run], Cell], *, everything: bool
+    here: Here,
+    submitted: Mapping[str, Collection[str]],
+    cell: Callable[[Run], Cell],
+    *,
+    everything: bool,
 ) -> list[Row]:
     """Return what `dvc exp run` ran, and the workspace: each with all runs that it asked for, shared or not.
 
@@ -325,7 +411,9 @@ def _not_submitted(
     for run in here.store.runs():
         names = submitted.get(run.key, ())
         who = list(askers.of(run, names))
-        if not who and not names:  # it was submitted, and the experiment has been deleted since
+        if (
+            not who and not names
+        ):  # it was submitted, and the experiment has been deleted since
             who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
         smoke = " (smoke)" if (run.definition or {}).get("smoke") else ""
         for asker in who:
@@ -342,15 +430,27 @@ def _not_submitted(
 
 
 def _with_commits(
-    here: Here, rows: list[Row], in_git: list[Saved], submitted: list[Row], cell: Callable[[Run], Cell]
+    here: Here,
+    rows: list[Row],
+    in_git: list[Saved],
+    submitted: list[Row],
+    cell: Callable[[Run], Cell],
 ) -> list[Row]:
     """Return what was not submitted, with what git has of it; and what `dvc exp run` saved without asking for a run.
 
-    DVC (3.67) takes from its own cache what it knows, and calls no stage's command then.
+    DVC (3.67) takes from its own cache what it knows, and calls no stage's command
+    then.
     """
-    ours = {(row.experiment.saving.result or {}).get("commit") for row in submitted if row.experiment}
+    ours = {
+        (row.experiment.saving.result or {}).get("commit")
+        for row in submitted
+        if row.experiment
+    }
     newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
-    found = [replace(row, commit=newest.pop(row.name).commit) if row.name in newest else row for row in rows]
+    found = [
+        replace(row, commit=newest.pop(row.name).commit) if row.name in newest else row
+        for row in rows
+    ]
     results = Results.of(here.store) if newest else Results({})
     for one in newest.values():
         if runs := results.held_by(here.workspace.origin, one.commit):
@@ -362,14 +462,17 @@ def _with_commits(
 def stages_in_order(rows: Iterable[Row]) -> list[str]:
     """Return the stages of all rows, each behind those whose outputs it reads; what is left open, as they come.
 
-    Experiments of several repositories may stand in one table, so no single dvc.yaml says the order.
+    Experiments of several repositories may stand in one table, so no single dvc.yaml
+    says the order.
     """
     needs: dict[str, list[str]] = {}
     shown: set[str] = set()
     for row in rows:
         shown.update(row.cells)
         if row.experiment is not None:
-            found: dict[str, Iterable[str]] = {step.stage: step.needs for step in row.experiment.steps}
+            found: dict[str, Iterable[str]] = {
+                step.stage: step.needs for step in row.experiment.steps
+            }
         else:
             found = {stage: _needs(cell.run) for stage, cell in row.cells.items()}
         for stage, keys in found.items():
@@ -406,5 +509,8 @@ def _is_removed(row: Row, here: Here, refs: Collection[str]) -> bool:
 
 def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:
     """Return the experiments with nothing but these stages."""
-    found = [replace(row, cells={s: cell for s, cell in row.cells.items() if s in stages}) for row in rows]
+    found = [
+        replace(row, cells={s: cell for s, cell in row.cells.items() if s in stages})
+        for row in rows
+    ]
     return [row for row in found if row.cells]

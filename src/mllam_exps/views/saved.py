@@ -36,7 +36,8 @@ def experiments_of(root: Path) -> list[Saved]:
     found = []
     for line in refs.splitlines():
         commit, at, ref = line.split(" ", 2)
-        # refs/exps/<2 digits>/<38 digits>/<name>, as DVC (3.67) names its experiments; refs/exps/exec is its own.
+        # refs/exps/<2 digits>/<38 digits>/<name>, as DVC (3.67) names its experiments;
+        # refs/exps/exec is its own.
         if len(parts := ref.split("/", 4)) == 5:
             found.append(Saved(commit, parts[4], float(at)))
     return found
@@ -75,7 +76,10 @@ class Results:
 
         try:
             lock = yaml.safe_load(ask_git(root, "show", f"{commit}:./dvc.lock")) or {}
-            held = {stage: _digests(entry) for stage, entry in lock.get("stages", {}).items()}
+            held = {
+                stage: _digests(entry)
+                for stage, entry in lock.get("stages", {}).items()
+            }
         except (yaml.YAMLError, AttributeError, KeyError, TypeError):
             return {}
         found: dict[str, Run] = {}

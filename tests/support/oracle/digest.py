@@ -1,7 +1,8 @@
 """The program of every stage: ``python digest.py [--in PATH]… [--param FILE:KEY]… [--out PATH]…``.
 
-What it writes is a digest of all that it read, of its own arguments, and of the output's name. An output that ends in
-a slash is a folder of three files. It is copied into the repositories that it works in, and knows nothing of them.
+What it writes is a digest of all that it read, of its own arguments, and of the
+output's name. An output that ends in a slash is a folder of three files. It is copied
+into the repositories that it works in, and knows nothing of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def of_path(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     if not path.is_dir():
         raise SystemExit(f"no input {path}")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != ".gitignore")
+    files = sorted(
+        file for file in path.rglob("*") if file.is_file() and file.name != ".gitignore"
+    )
     listed = [[file.relative_to(path).as_posix(), of_path(file)] for file in files]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
@@ -46,14 +49,20 @@ def main(arguments: list[str], folder: Path = Path()) -> None:
     parser = argparse.ArgumentParser()
     for name in ("in", "param", "out"):
         parser.add_argument(f"--{name}", action="append", default=[])
-    parser.add_argument("--nonce", action="store_true", help="make something else each time")
+    parser.add_argument(
+        "--nonce", action="store_true", help="make something else each time"
+    )
     given = vars(parser.parse_args(arguments))
     read = [[path, of_path(folder / path)] for path in given["in"]]
     values = [[name, value(folder, *name.split(":"))] for name in given["param"]]
-    told = json.dumps([arguments, read, values, os.urandom(8).hex() if given["nonce"] else ""])
+    told = json.dumps(
+        [arguments, read, values, os.urandom(8).hex() if given["nonce"] else ""]
+    )
     for out in given["out"]:
         path = folder / out
-        names = ["one.txt", "sub/two.txt", "sub/three.json"] if out.endswith("/") else [""]
+        names = (
+            ["one.txt", "sub/two.txt", "sub/three.json"] if out.endswith("/") else [""]
+        )
         for name in names:
             place = path / name if name else path
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Everything in one process: stages that DVC runs, jobs, and the programs in them; some ten times as quick.
 
-The scheduler runs its jobs one after the other, when the submitter has let go. What is left out: processes, signals,
-the flushing of files to disk.
+The scheduler runs its jobs one after the other, when the submitter has let go. What is
+left out: processes, signals, the flushing of files to disk.
 """
 
 from __future__ import annotations
@@ -51,11 +51,24 @@ class AtOnce(LocalScheduler):
 
     def current(self) -> Job:
         """Return the job that is being run."""
-        return self.job({"number": next(n for n, phase in self.states.items() if phase is JobPhase.RUNNING)})
+        return self.job(
+            {
+                "number": next(
+                    n for n, phase in self.states.items() if phase is JobPhase.RUNNING
+                )
+            }
+        )
 
     def find(self, name: str, written: float) -> Job | None:
         """Find a job by its name."""
-        return next((self.job({"number": n}) for n, request in self.waiting if request.name == name), None)
+        return next(
+            (
+                self.job({"number": n})
+                for n, request in self.waiting
+                if request.name == name
+            ),
+            None,
+        )
 
     def names(self) -> list[str]:
         """Return the names of jobs that wait."""
@@ -63,7 +76,9 @@ class AtOnce(LocalScheduler):
 
     def state(self, job: Job) -> JobState:
         """Say where a job is."""
-        return JobState(self.states.get(job.record.get("number", 0), JobPhase.FORGOTTEN))
+        return JobState(
+            self.states.get(job.record.get("number", 0), JobPhase.FORGOTTEN)
+        )
 
     verdict = state
 
@@ -78,11 +93,17 @@ class AtOnce(LocalScheduler):
             if self.states[number] is not JobPhase.PENDING:
                 continue
             before = [self.states[job.record["number"]] for job in request.after]
-            if request.after_success and any(phase is not JobPhase.SUCCEEDED for phase in before):
+            if request.after_success and any(
+                phase is not JobPhase.SUCCEEDED for phase in before
+            ):
                 self.states[number] = JobPhase.CANCELLED
                 continue
             self.states[number] = JobPhase.RUNNING
-            with request.log.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            with (
+                request.log.open("a") as log,
+                contextlib.redirect_stdout(log),
+                contextlib.redirect_stderr(log),
+            ):
                 code = attempt.main(request.command[-2:])
             self.states[number] = JobPhase.FAILED if code else JobPhase.SUCCEEDED
 
@@ -121,7 +142,10 @@ def _run_for_dvc(_executable: str, cmd: str, **options: Any) -> None:
 @contextlib.contextmanager
 def in_one_process() -> Iterator[AtOnce]:
     """Have everything run in this process; the scheduler is returned."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    handlers = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
     umask = os.umask(0o022)
     scheduler = AtOnce()
     schedulers.get.cache_clear()

@@ -11,11 +11,36 @@ from typing import Any
 
 import tomlkit
 
-SOURCES = ["a.txt", "b.txt", "plain/c.txt", "folder/d.txt", "folder/deep/e f.txt", "folder/deep/g.txt", "sub/h.txt"]
+SOURCES = [
+    "a.txt",
+    "b.txt",
+    "plain/c.txt",
+    "folder/d.txt",
+    "folder/deep/e f.txt",
+    "folder/deep/g.txt",
+    "sub/h.txt",
+]
 FILES = ["own.yaml", "sub/own.yml", "own.json", "own.toml"]
 KEYS = ["x", "num_workers", "size", "nfiles", "deep.key", "deep.md5", "null", "größe"]
 YAML_VALUES = [
-    *("1", "2", "1.0", "1e-3", "0.001", "012", "12", "true", "'true'", "yes", "no", "null", "~", "'1'", "'null'", "''"),
+    *(
+        "1",
+        "2",
+        "1.0",
+        "1e-3",
+        "0.001",
+        "012",
+        "12",
+        "true",
+        "'true'",
+        "yes",
+        "no",
+        "null",
+        "~",
+        "'1'",
+        "'null'",
+        "''",
+    ),
     *(
         "1:30:00",
         ".nan",
@@ -32,7 +57,23 @@ YAML_VALUES = [
     ),
     *("|\n  two\n  lines", "0o12", "0x1F", "1_000", "'#'", '"a: b"', "[[], {}]"),
 ]
-PLAIN_VALUES: list[Any] = [0, 1, 1.0, 2, True, False, "", "1", "yes", 1e-3, [1, 2], [1, 2.0], {"a": 1}, {"a": 1.0}, "é"]
+PLAIN_VALUES: list[Any] = [
+    0,
+    1,
+    1.0,
+    2,
+    True,
+    False,
+    "",
+    "1",
+    "yes",
+    1e-3,
+    [1, 2],
+    [1, 2.0],
+    {"a": 1},
+    {"a": 1.0},
+    "é",
+]
 
 
 @dataclass
@@ -51,8 +92,13 @@ class Stage:
     @property
     def made(self) -> list[str]:
         """What it makes, seen from the repository's root."""
-        found = [f"{self.wdir}/{out}" if self.wdir != "." else out for out in [*self.outs, self.metric]]
-        return [out.replace("${item.k}", k) for out in found for k in self.matrix or [""]]
+        found = [
+            f"{self.wdir}/{out}" if self.wdir != "." else out
+            for out in [*self.outs, self.metric]
+        ]
+        return [
+            out.replace("${item.k}", k) for out in found for k in self.matrix or [""]
+        ]
 
     def to_yaml(self) -> dict[str, Any]:
         """Return its entry in ``dvc.yaml``."""
@@ -67,20 +113,38 @@ class Stage:
         for param in self.params:
             name, _, key = param.partition(":")
             files.setdefault(f"{up}{name}", []).append(key)
-        entry: dict[str, Any] = {"cmd": command, "deps": [f"{up}{dep}".rstrip("/") for dep in self.deps]}
+        entry: dict[str, Any] = {
+            "cmd": command,
+            "deps": [f"{up}{dep}".rstrip("/") for dep in self.deps],
+        }
         entry |= {"wdir": self.wdir} if up else {}
-        entry |= {"params": [{name: keys} for name, keys in files.items()]} if files else {}
-        entry |= {"outs": [out.rstrip("/") for out in self.outs], "metrics": [{self.metric: {"cache": False}}]}
+        entry |= (
+            {"params": [{name: keys} for name, keys in files.items()]} if files else {}
+        )
+        entry |= {
+            "outs": [out.rstrip("/") for out in self.outs],
+            "metrics": [{self.metric: {"cache": False}}],
+        }
         return {"matrix": {"k": self.matrix}} | entry if self.matrix else entry
 
 
 def stages(rng: random.Random) -> list[Stage]:
     """Return a pipeline in which each stage reads some of what is there before it."""
     found: list[Stage] = []
-    there = ["a.txt", "b.txt", "folder", "folder/deep/g.txt", "folder/deep", "plain", "sub/h.txt"]
+    there = [
+        "a.txt",
+        "b.txt",
+        "folder",
+        "folder/deep/g.txt",
+        "folder/deep",
+        "plain",
+        "sub/h.txt",
+    ]
     for number in range(rng.randint(2, 4)):
         name = rng.choice(["s{}", "make-{}", "größe{}", "S_{}x"]).format(number)
-        outs = [rng.choice(["out{}.txt", "made{}/", "nest{}/below/o.txt"]).format(number)]
+        outs = [
+            rng.choice(["out{}.txt", "made{}/", "nest{}/below/o.txt"]).format(number)
+        ]
         if rng.random() < 0.3:
             outs.append(f"more{number}.bin")
         matrix = rng.choice([[], [], [], ["p", "q"]])
@@ -91,10 +155,14 @@ def stages(rng: random.Random) -> list[Stage]:
         parts = [f"{out}sub/two.txt" for out in made if out.endswith("/")] + [
             f"{out}sub" for out in made if out.endswith("/")
         ]
-        deps = rng.sample(there, rng.randint(1, 2)) + (rng.sample(made, min(len(made), rng.randint(1, 2))))
+        deps = rng.sample(there, rng.randint(1, 2)) + (
+            rng.sample(made, min(len(made), rng.randint(1, 2)))
+        )
         if parts and rng.random() < 0.4:
             deps.append(rng.choice(parts))
-        params = [f"{rng.choice(FILES)}:{rng.choice(KEYS)}" for _ in range(rng.randint(0, 2))]
+        params = [
+            f"{rng.choice(FILES)}:{rng.choice(KEYS)}" for _ in range(rng.randint(0, 2))
+        ]
         wdir = rng.choice([".", ".", "sub"])
         found.append(
             Stage(
@@ -116,12 +184,20 @@ def parameter_file(rng: random.Random, file: str) -> str:
     if file.endswith((".json", ".toml")):
         values = {key: rng.choice(PLAIN_VALUES) for key in KEYS}
         nested = {key: value for key, value in values.items() if "." not in key}
-        nested["deep"] = {key.split(".")[1]: value for key, value in values.items() if "." in key}
+        nested["deep"] = {
+            key.split(".")[1]: value for key, value in values.items() if "." in key
+        }
         if file.endswith(".json"):
             return json.dumps(nested, ensure_ascii=False) + "\n"
         return tomlkit.dumps(nested)
-    lines = [f"{_quoted(key)}: {rng.choice(YAML_VALUES)}" for key in KEYS if "." not in key]
-    deep = [f"  {key.split('.')[1]}: {rng.choice(YAML_VALUES[:-8])}" for key in KEYS if "." in key]
+    lines = [
+        f"{_quoted(key)}: {rng.choice(YAML_VALUES)}" for key in KEYS if "." not in key
+    ]
+    deep = [
+        f"  {key.split('.')[1]}: {rng.choice(YAML_VALUES[:-8])}"
+        for key in KEYS
+        if "." in key
+    ]
     return "\n".join([*lines, "deep:", *deep]) + "\n"
 
 
@@ -142,7 +218,9 @@ def write(root: Path, rng: random.Random, pipeline: list[Stage]) -> None:
 def write_pipeline(root: Path, pipeline: list[Stage]) -> None:
     """Write ``dvc.yaml``; JSON is YAML."""
     entries = {"stages": {stage.name: stage.to_yaml() for stage in pipeline}}
-    (root / "dvc.yaml").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (root / "dvc.yaml").write_text(
+        json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def text(rng: random.Random) -> str:

@@ -21,7 +21,11 @@ from support.oracle import digest
 
 def check_out(repository: Path, commit: str, target: Path) -> None:
     """Write the files of a commit."""
-    done = subprocess.run(["git", "-C", str(repository), "archive", commit], capture_output=True, check=True)
+    done = subprocess.run(
+        ["git", "-C", str(repository), "archive", commit],
+        capture_output=True,
+        check=True,
+    )
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(target, filter="tar")
 
@@ -39,16 +43,21 @@ def expanded(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def outs_of(stage: dict[str, Any]) -> dict[str, bool]:
     """Return a stage's outputs as ``dvc.yaml`` names them: whether DVC's cache holds them."""
-    return dict.fromkeys(stage["outs"], True) | {name: False for metric in stage["metrics"] for name in metric}
+    return dict.fromkeys(stage["outs"], True) | {
+        name: False for metric in stage["metrics"] for name in metric
+    }
 
 
-def make(root: Path, stages: dict[str, dict[str, Any]], given: Callable[[str], bool]) -> None:
+def make(
+    root: Path, stages: dict[str, dict[str, Any]], given: Callable[[str], bool]
+) -> None:
     """Make all outputs anew, in a checkout.
 
     Parameters
     ----------
     given : callable
-        Lays out what was saved of a stage that makes something else each time; False where nothing was.
+        Lays out what was saved of a stage that makes something else each time; False
+        where nothing was.
     """
     for stage in stages.values():
         for out in outs_of(stage):
@@ -68,7 +77,9 @@ def make(root: Path, stages: dict[str, dict[str, Any]], given: Callable[[str], b
                 del left[name]
                 break
         else:
-            raise AssertionError(f"the test's own pipeline cannot be run: {sorted(left)}")
+            raise AssertionError(
+                f"the test's own pipeline cannot be run: {sorted(left)}"
+            )
 
 
 def md5(path: Path) -> str:
@@ -76,9 +87,16 @@ def md5(path: Path) -> str:
     if path.is_file():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     files = sorted(f for f in path.rglob("*") if f.is_file())
-    listing = [{"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in files]
+    listing = [
+        {"md5": md5(f), "relpath": f.relative_to(path).as_posix()} for f in files
+    ]
     listing.sort(key=lambda f: f["relpath"])
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    return (
+        hashlib.md5(
+            json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False
+        ).hexdigest()
+        + ".dir"
+    )
 
 
 def asked_for(stages: dict[str, dict[str, Any]], target: str) -> set[str]:
@@ -88,8 +106,16 @@ def asked_for(stages: dict[str, dict[str, Any]], target: str) -> set[str]:
     places = {name: _places(stage, outs_of(stage)) for name, stage in stages.items()}
     asked = {name for name in stages if name.partition("@")[0] == target}
     while True:
-        read = {path for name in asked for path in _places(stages[name], stages[name]["deps"])}
-        more = {name for name, made in places.items() if any(_touch(m, path) for m in made for path in read)}
+        read = {
+            path
+            for name in asked
+            for path in _places(stages[name], stages[name]["deps"])
+        }
+        more = {
+            name
+            for name, made in places.items()
+            if any(_touch(m, path) for m in made for path in read)
+        }
         if more <= asked:
             return asked
         asked |= more
@@ -103,7 +129,14 @@ def _touch(one: str, other: str) -> bool:
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
-def falsehoods(repository: Path, commit: str, target: str, cache: Path, scratch: Path, lost: Set[str]) -> Iterator[str]:
+def falsehoods(
+    repository: Path,
+    commit: str,
+    target: str,
+    cache: Path,
+    scratch: Path,
+    lost: Set[str],
+) -> Iterator[str]:
     """Yield what is not true of a saved experiment.
 
     Parameters
@@ -120,8 +153,12 @@ def falsehoods(repository: Path, commit: str, target: str, cache: Path, scratch:
     saved, true = scratch / "saved", scratch / "true"
     check_out(repository, commit, saved)
     shutil.copytree(saved, true, symlinks=True)
-    stages = expanded(YAML(typ="safe").load((saved / "dvc.yaml").read_text(encoding="utf-8")))
-    locked = YAML(typ="safe").load((saved / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    stages = expanded(
+        YAML(typ="safe").load((saved / "dvc.yaml").read_text(encoding="utf-8"))
+    )
+    locked = YAML(typ="safe").load((saved / "dvc.lock").read_text(encoding="utf-8"))[
+        "stages"
+    ]
 
     def given(name: str) -> bool:
         entry, folder = locked.get(name), stages[name].get("wdir", ".")
@@ -151,7 +188,9 @@ def falsehoods(repository: Path, commit: str, target: str, cache: Path, scratch:
         for path, cached in outs_of(stage).items():
             if cached:
                 yield from _cached(cache, outs[path], f"{name}: {path}", lost)
-            elif (saved / folder / path).read_bytes() != (true / folder / path).read_bytes():
+            elif (saved / folder / path).read_bytes() != (
+                true / folder / path
+            ).read_bytes():
                 yield f"{name}: {path} is not what its files give"
         for file, values in entry.get("params", {}).items():
             for key, value in values.items():
@@ -165,7 +204,10 @@ def _lay_out(cache: Path, found: str, place: Path) -> bool:
     if not held.is_file():
         return False
     if found.endswith(".dir"):
-        return all(_lay_out(cache, file["md5"], place / file["relpath"]) for file in json.loads(held.read_bytes()))
+        return all(
+            _lay_out(cache, file["md5"], place / file["relpath"])
+            for file in json.loads(held.read_bytes())
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(held, place)
     return True
@@ -178,7 +220,9 @@ def _cached(cache: Path, found: str, what: str, lost: Set[str]) -> Iterator[str]
         return
     if not place.is_file():
         yield f"{what} is not in the cache"
-    elif hashlib.md5(place.read_bytes(), usedforsecurity=False).hexdigest() != found.removesuffix(".dir"):
+    elif hashlib.md5(
+        place.read_bytes(), usedforsecurity=False
+    ).hexdigest() != found.removesuffix(".dir"):
         yield f"{what}: its object in the cache is damaged"
     elif found.endswith(".dir"):
         for file in json.loads(place.read_bytes()):

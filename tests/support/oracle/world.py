@@ -16,7 +16,13 @@ from support.oracle import digest, pipelines, truth
 from support.oracle.pipelines import FILES, SOURCES, Stage
 
 ROOT = Path(__file__).parents[3]
-NEEDED = ["params.yaml", *(f"data/{n}.yaml" for n in ("config", "datastore", "training_params", "evaluate_params"))]
+NEEDED = [
+    "params.yaml",
+    *(
+        f"data/{n}.yaml"
+        for n in ("config", "datastore", "training_params", "evaluate_params")
+    ),
+]
 SETTABLE = ["5", "5.0", "true", "null", "text", "1e-3", "[1,2]", "{a:1}"]
 
 
@@ -31,7 +37,8 @@ class World:
     rng : random.Random
         What is done hangs on it alone.
     dvc, ours : callable
-        Run a command of DVC's, or ours, in the current directory; return its exit code and what it printed.
+        Run a command of DVC's, or ours, in the current directory; return its exit code
+        and what it printed.
     work : callable
         Lets submitted experiments come to their end.
     """
@@ -65,8 +72,12 @@ class World:
 
     def git(self, *words: str) -> str:
         """Run git here."""
-        done = subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"git {' '.join(words)}: {done.stderr}\n{self.told}"
+        done = subprocess.run(
+            ["git", *words], cwd=self.root, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (
+            f"git {' '.join(words)}: {done.stderr}\n{self.told}"
+        )
         return done.stdout
 
     @contextlib.contextmanager
@@ -119,7 +130,9 @@ class World:
     def edit_parameters(self) -> None:
         """Write a parameter file anew."""
         file = self.rng.choice(FILES)
-        (self.root / file).write_text(pipelines.parameter_file(self.rng, file), encoding="utf-8")
+        (self.root / file).write_text(
+            pipelines.parameter_file(self.rng, file), encoding="utf-8"
+        )
         self.done.append(f"write {file}")
 
     def edit_pipeline(self) -> None:
@@ -131,7 +144,9 @@ class World:
 
     def lose(self) -> None:
         """Remove an object of DVC's cache."""
-        share = self.rng.random()  # drawn in any case: what is drawn must not hang on what lies there
+        share = (
+            self.rng.random()
+        )  # drawn in any case: what is drawn must not hang on what lies there
         if objects := sorted((self.root / ".dvc/cache/files/md5").glob("*/*")):
             lost = objects[int(share * len(objects))]
             lost.unlink()
@@ -142,15 +157,26 @@ class World:
         """Return options that set parameters."""
         found = []
         for _ in range(self.rng.choice([0, 1, 1, 2])):
-            key = self.rng.choice([k for k in pipelines.KEYS if k not in {"null", "größe"}])
-            found += ["-S", f"{self.rng.choice(FILES[:3])}:{key}={self.rng.choice(SETTABLE)}"]
+            key = self.rng.choice(
+                [k for k in pipelines.KEYS if k not in {"null", "größe"}]
+            )
+            found += [
+                "-S",
+                f"{self.rng.choice(FILES[:3])}:{key}={self.rng.choice(SETTABLE)}",
+            ]
         return found
 
     def reproduce(self) -> None:
         """Run some of it with DVC, in the workspace or elsewhere."""
         stage = self.rng.choice(self.pipeline).name
         how = self.rng.choice(
-            [["repro"], ["repro", stage], ["repro", "-s", stage], ["exp", "run"], ["exp", "run", stage]]
+            [
+                ["repro"],
+                ["repro", stage],
+                ["repro", "-s", stage],
+                ["exp", "run"],
+                ["exp", "run", stage],
+            ]
         )
         self.run_dvc(*how, *(self.settings() if how[0] == "exp" else []))
 
@@ -185,11 +211,17 @@ class World:
         target = self.rng.choice(self.pipeline).name if self.rng.random() < 0.1 else ""
         before = self.git("for-each-ref", "--format=%(refname)", "refs/exps")
         with self.inside():
-            code, said, error = self.ours("submit", "--json", *filter(None, [target]), "-n", name, *words)
-        self.done.append(f"mllam-exps submit {target} -n {name} {' '.join(words)}  # exit code {code}")
+            code, said, error = self.ours(
+                "submit", "--json", *filter(None, [target]), "-n", name, *words
+            )
+        self.done.append(
+            f"mllam-exps submit {target} -n {name} {' '.join(words)}  # exit code {code}"
+        )
         if code:
             assert code == 2 and "→" in said + error, f"{self.told}\n{said}\n{error}"
-            assert before == self.git("for-each-ref", "--format=%(refname)", "refs/exps"), self.told
+            assert before == self.git(
+                "for-each-ref", "--format=%(refname)", "refs/exps"
+            ), self.told
             self.refused += 1
             self.done.append(f"# {(said + error).strip()}")
             return
@@ -198,7 +230,9 @@ class World:
         for one in (submitted["name"] for submitted in json.loads(said)):
             if not any(ref.endswith(f"/{one}") for ref in refs):
                 with self.inside():
-                    raise AssertionError(f"{one} is stuck:\n{self.told}\n{said}\n{self.ours('status')[1]}")
+                    raise AssertionError(
+                        f"{one} is stuck:\n{self.told}\n{said}\n{self.ours('status')[1]}"
+                    )
             self.submitted.append((self.root, one, target))
 
     def move(self) -> None:
@@ -206,7 +240,9 @@ class World:
         self.commit()
         other = self.root.with_name(f"clone{self.count}-{len(self.done)}")
         self.git("clone", "-q", str(self.root), str(other))
-        (other / ".dvc/config.local").write_text(f"[cache]\n    dir = {self.root / '.dvc/cache'}\n")
+        (other / ".dvc/config.local").write_text(
+            f"[cache]\n    dir = {self.root / '.dvc/cache'}\n"
+        )
         if (local := self.root / ".dvc/config.local").exists():
             shutil.copy(local, other / ".dvc/config.local")
         self.root = other
@@ -236,6 +272,8 @@ class World:
             ).stdout.split()
             ref = next(ref for ref in refs if ref.endswith(f"/{name}"))
             cache = self.first / ".dvc/cache"
-            for what in truth.falsehoods(root, ref, target, cache, scratch / str(number), self.lost):
+            for what in truth.falsehoods(
+                root, ref, target, cache, scratch / str(number), self.lost
+            ):
                 found.append(f"{name}: {what}")
         return found

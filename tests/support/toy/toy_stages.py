@@ -1,7 +1,7 @@
 """Two stages whose programs take no neural-lam: what the driver, the store and DVC do with a run does not depend on it.
 
-Their parameters stand in ``toy.yaml``: ``make: {size, seconds, mark}``, ``grow: {epochs, seconds, do, at}``; `do` is
-what goes wrong, in epoch `at`.
+Their parameters stand in ``toy.yaml``: ``make: {size, seconds, mark}``, ``grow:
+{epochs, seconds, do, at}``; `do` is what goes wrong, in epoch `at`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ def grow(params: dict, scratch: Path, resume: Path | None) -> None:
             go_wrong(wanted["do"])
         state["epochs"] += 1
         records.replace(scratch / "state.json", state)
-        records.replace(scratch / "progress.json", {"text": f"epoch {state['epochs']}/{wanted['epochs']}"})
+        records.replace(
+            scratch / "progress.json",
+            {"text": f"epoch {state['epochs']}/{wanted['epochs']}"},
+        )
         print(f"epoch {state['epochs']} done", flush=True)
     Path("grown").mkdir()
     Path("grown/state.json").write_text(json.dumps(state))

@@ -15,8 +15,8 @@ SRUN = ("srun", "--unbuffered", "--label", "--kill-on-bad-exit=1")
 def render(request: JobRequest) -> str:
     """Return the script.
 
-    Every option stands in it: ``sbatch`` is given none on its command line, and no variable ``SBATCH_…``, which would
-    go before these lines.
+    Every option stands in it: ``sbatch`` is given none on its command line, and no
+    variable ``SBATCH_…``, which would go before these lines.
     """
     comment = request.comment.replace("\n", " ")
     return "\n".join(
@@ -39,7 +39,8 @@ def options(request: JobRequest) -> Iterator[str]:
     yield f"--job-name={request.name}"
     yield f"--output={_file_name(str(request.log))}"
     yield "--open-mode=append"
-    # A new try is a new attempt with a number of its own: Slurm's would write beside a first one that lives on.
+    # A new try is a new attempt with a number of its own: Slurm's would write beside a
+    # first one that lives on.
     yield "--no-requeue"
     yield "--export=ALL"
     yield f"--nodes={request.nodes}"
@@ -47,7 +48,8 @@ def options(request: JobRequest) -> Iterator[str]:
     if request.after:
         kind = "afterok" if request.after_success else "afterany"
         yield f"--dependency={kind}:{':'.join(str(job.record['id']) for job in request.after)}"
-        # Else it would wait for ever (22.05: DependencyNeverSatisfied) for a job that has failed.
+        # Else it would wait for ever (22.05: DependencyNeverSatisfied) for a job that
+        # has failed.
         yield "--kill-on-invalid-dep=yes"
     yield from request.resources.arguments()
 
@@ -66,7 +68,8 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _file_name(path: str) -> str:
     """Return a path as Slurm takes it for the name of a file.
 
-    Slurm 22.05 replaces %j and the like, and %% by %; where there is a backslash it strips one, and replaces nothing.
+    Slurm 22.05 replaces %j and the like, and %% by %; where there is a backslash it
+    strips one, and replaces nothing.
     """
     return path.replace("\\", "\\\\") if "\\" in path else path.replace("%", "%%")
 
@@ -74,7 +77,8 @@ def _file_name(path: str) -> str:
 def quoted(option: str) -> str:
     """Return an option as a ``#SBATCH`` line takes it.
 
-    Slurm 22.05 splits these lines itself, at white space, with quotes and backslashes; a ``#`` begins a comment.
+    Slurm 22.05 splits these lines itself, at white space, with quotes and backslashes;
+    a ``#`` begins a comment.
     """
     if re.fullmatch(r"[\w@%+=:,./\[\]*-]+", option):
         return option

@@ -1,9 +1,10 @@
 """Calls of Slurm's programs, and who is to blame where they get no answer.
 
-A program of Slurm 22.05 tries for 9 s while slurmctld is down, for 10 s where it hangs, and ``scontrol show job`` and
-``sbatch --test-only`` for twice as long; where munged hangs, for 50 s. A command of ours calls many of them. So the
-controller is asked first whether it answers, with ``scontrol ping``, which waits for nothing that it works at; what
-comes of that holds for all calls of the next seconds.
+A program of Slurm 22.05 tries for 9 s while slurmctld is down, for 10 s where it hangs,
+and ``scontrol show job`` and ``sbatch --test-only`` for twice as long; where munged
+hangs, for 50 s. A command of ours calls many of them. So the controller is asked first
+whether it answers, with ``scontrol ping``, which waits for nothing that it works at;
+what comes of that holds for all calls of the next seconds.
 """
 
 from __future__ import annotations
@@ -27,21 +28,28 @@ ACCOUNTING = 4.0
 UP_FOR, DOWN_FOR, ACCOUNTING_DOWN_FOR = 5.0, 10.0, 30.0
 """Seconds for which it holds that the controller answers, that it does not, and that slurmdbd does not."""
 
-# 22.05: sbatch says "Batch job submission failed: Unable to contact slurm controller (connect failure)" after
-# MessageTimeout, "Socket timed out on send/recv operation" where the job may run all the same, and others alike.
+# 22.05: sbatch says "Batch job submission failed: Unable to contact slurm controller
+# (connect failure)" after MessageTimeout, "Socket timed out on send/recv operation"
+# where the job may run all the same, and others alike.
 _NO_ANSWER = re.compile(
     r"timed out|unable to contact|connect(ion)? (failure|refused|reset)|zero bytes|communication|try again|temporarily",
     re.IGNORECASE,
 )
-# 22.05: "AssocMaxSubmitJobLimit" and the like, with "Job violates accounting/QOS policy (job submit limit, user's size
-# and/or time limits)", which is also said of what is too large for ever; MaxJobCount: "Slurm temporarily unable to
-# accept job", and at last "Resource temporarily unavailable".
-NO_ROOM = re.compile(r"\w*Max(?:Submit)?Jobs?\w*|temporarily unable to accept|Resource temporarily unavail")
-# 22.05, without a configuration: "s_p_parse_file: cannot stat file …" for a minute, or "resolve_ctls_from_dns_srv:
-# res_nsearch error: Unknown host".
-_NO_CLUSTER = re.compile(r"s_p_parse_file|resolve_ctls_from_dns_srv|Could not establish a configuration source")
-# 22.05: "squeue: error: Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory
-# (Did you start munged?)"; at the end stands "slurm_load_jobs error: Protocol authentication error".
+# 22.05: "AssocMaxSubmitJobLimit" and the like, with "Job violates accounting/QOS policy
+# (job submit limit, user's size and/or time limits)", which is also said of what is too
+# large for ever; MaxJobCount: "Slurm temporarily unable to accept job", and at last
+# "Resource temporarily unavailable".
+NO_ROOM = re.compile(
+    r"\w*Max(?:Submit)?Jobs?\w*|temporarily unable to accept|Resource temporarily unavail"
+)
+# 22.05, without a configuration: "s_p_parse_file: cannot stat file …" for a minute, or
+# "resolve_ctls_from_dns_srv: res_nsearch error: Unknown host".
+_NO_CLUSTER = re.compile(
+    r"s_p_parse_file|resolve_ctls_from_dns_srv|Could not establish a configuration source"
+)
+# 22.05: "squeue: error: Munge encode failed: Failed to access
+# "/run/munge/munge.socket.2": No such file or directory (Did you start munged?)"; at
+# the end stands "slurm_load_jobs error: Protocol authentication error".
 _MUNGE = re.compile(r"Munge encode failed: (.*)")
 
 
@@ -87,10 +95,11 @@ def _ping() -> str:
     try:
         done = _run(["scontrol", "ping"], PING)
     except subprocess.TimeoutExpired:
-        # 22.05: a stopped slurmctld takes connections and answers nothing; a stopped munged lets its clients wait.
+        # 22.05: a stopped slurmctld takes connections and answers nothing; a stopped
+        # munged lets its clients wait.
         return f"slurmctld gave no answer within {PING:.0f} s (it hangs, or munged on this host does)"
-    # 22.05: "Slurmctld(primary) at host is DOWN", at once, also where munged is down: that stands on stderr. With a
-    # backup each has a line.
+    # 22.05: "Slurmctld(primary) at host is DOWN", at once, also where munged is down:
+    # that stands on stderr. With a backup each has a line.
     if " is UP" in done.stdout:
         return ""
     if _is_silence(done.stderr):
@@ -99,7 +108,10 @@ def _ping() -> str:
 
 
 def call(
-    command: list[str], environ: dict[str, str] | None = None, input: str = "", patience: float = 0.0
+    command: list[str],
+    environ: dict[str, str] | None = None,
+    input: str = "",
+    patience: float = 0.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program that asks the controller.
 
@@ -125,9 +137,12 @@ def call(
     try:
         done = _run(command, patience, environ, input)
     except subprocess.TimeoutExpired:
-        raise NotAnswered(f"{command[0]} gave no answer within {patience:.0f} s") from None
+        raise NotAnswered(
+            f"{command[0]} gave no answer within {patience:.0f} s"
+        ) from None
     if done.returncode != 0 and _is_silence(done.stderr):
-        # One that is busy lets some questions time out, and answers others: it is asked anew.
+        # One that is busy lets some questions time out, and answers others: it is asked
+        # anew.
         _controller.known_until = 0.0
         raise NotAnswered(blame(done.stderr))
     return done
@@ -152,12 +167,17 @@ def account(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _run(
-    command: list[str], patience: float, environ: dict[str, str] | None = None, input: str = ""
+    command: list[str],
+    patience: float,
+    environ: dict[str, str] | None = None,
+    input: str = "",
 ) -> subprocess.CompletedProcess[str]:
     try:
         done = subprocess.run(
             command,
-            env=environ if environ is not None else batch_script.environment(os.environ),
+            env=environ
+            if environ is not None
+            else batch_script.environment(os.environ),
             input=input,
             capture_output=True,
             encoding="utf-8",
@@ -168,16 +188,26 @@ def _run(
     except FileNotFoundError:
         why = "the machine file says `scheduler: slurm`"
         way_out = "log in to a host of the cluster"
-        raise UsageError(f"no command {command[0]} on this host", why=why, next=way_out) from None
+        raise UsageError(
+            f"no command {command[0]} on this host", why=why, next=way_out
+        ) from None
     if done.returncode != 0 and _NO_CLUSTER.search(done.stderr):
         way_out = "export SLURM_CONF=…, or log in to a host of the cluster"
         why = last_line(done.stderr)
-        raise MllamError("Slurm finds no configuration on this host", command[0], why, way_out, Exit.USAGE)
+        raise MllamError(
+            "Slurm finds no configuration on this host",
+            command[0],
+            why,
+            way_out,
+            Exit.USAGE,
+        )
     return done
 
 
 def _is_silence(said: str) -> bool:
-    return bool(_MUNGE.search(said) or (_NO_ANSWER.search(said) and not NO_ROOM.search(said)))
+    return bool(
+        _MUNGE.search(said) or (_NO_ANSWER.search(said) and not NO_ROOM.search(said))
+    )
 
 
 def blame(said: str) -> str:

@@ -1,6 +1,7 @@
 """What it means that ``sbatch --test-only`` refuses a job: sbatch itself would, or it would queue it.
 
-Tried on Slurm 22.05.8, each job with both (cons_tres, EnforcePartLimits=NO, limits enforced by slurmdbd):
+Tried on Slurm 22.05.8, each job with both (cons_tres, EnforcePartLimits=NO, limits
+enforced by slurmdbd):
 
 | what is asked for                        | ``--test-only``                                   | ``sbatch``          |
 |------------------------------------------|---------------------------------------------------|---------------------|
@@ -20,8 +21,9 @@ Tried on Slurm 22.05.8, each job with both (cons_tres, EnforcePartLimits=NO, lim
 | beyond MaxWall or MaxTRESPerJob          | "to start at …"                                   | …PerJobLimit        |
 | dependency on a job that never was       | "to start at …"                                   | runs                |
 
-So one answer is ambiguous, and the partition's nodes, as sinfo knows them, decide what it means: where they are large
-enough, and not all of them can be used, the job waits for them.
+So one answer is ambiguous, and the partition's nodes, as sinfo knows them, decide what
+it means: where they are large enough, and not all of them can be used, the job waits
+for them.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ _AMBIGUOUS = (
     "Required node not available",
 )
 _USABLE = {"allocated", "completing", "idle", "mixed", "planned"}
-# Behind a state (22.05): ~ powered off, # powering up, ! and % powering down, - planned, + some jobs completing. The
-# others make a node unusable: * does not answer, $ maintenance, @ and ^ reboot.
+# Behind a state (22.05): ~ powered off, # powering up, ! and % powering down, -
+# planned, + some jobs completing. The others make a node unusable: * does not answer, $
+# maintenance, @ and ^ reboot.
 _HARMLESS = "~#!%-+"
 _PATIENCE = 5.0
 
@@ -74,7 +77,9 @@ def judge(why: str, said: str, request: JobRequest) -> Objection:
         All that was said on standard error.
     """
     if full := calls.NO_ROOM.search(said):
-        return Objection(f"Slurm takes no more jobs of yours for now ({full[0]})", final=False)
+        return Objection(
+            f"Slurm takes no more jobs of yours for now ({full[0]})", final=False
+        )
     if not why.startswith(_AMBIGUOUS):
         return Objection(why, final=True)
     nodes = list(_nodes(request.resources.partition or ""))
@@ -83,13 +88,17 @@ def judge(why: str, said: str, request: JobRequest) -> Objection:
     if nodes and all(node.usable for node in nodes):
         return Objection(why, final=True)
     states = Counter(node.state for node in nodes if not node.usable)
-    told = ", ".join(f"{number} {state}" for state, number in states.items()) or "sinfo does not tell their states"
+    told = (
+        ", ".join(f"{number} {state}" for state, number in states.items())
+        or "sinfo does not tell their states"
+    )
     return Objection(f"{why} (nodes: {told})", final=False)
 
 
 def _nodes(partition: str) -> Iterator[Node]:
     """Yield the nodes of some partitions, or of the default one, whatever their states; none if sinfo does not tell."""
-    # sinfo (22.05) takes one of the two; partitions that are named are shown although they are hidden.
+    # sinfo (22.05) takes one of the two; partitions that are named are shown although
+    # they are hidden.
     which = f"--partition={partition}" if partition else "--all"
     command = ["sinfo", which, "--Node", "--noheader", "--format=mllam|%P|%c|%m|%T"]
     try:
@@ -98,10 +107,20 @@ def _nodes(partition: str) -> Iterator[Node]:
         return
     for line in done.stdout.splitlines():
         mark, *fields = line.split("|")
-        # A star marks the default partition; a plus (22.05) stands behind the least of several sizes.
-        if mark == "mllam" and len(fields) == 4 and (partition or fields[0].endswith("*")):
+        # A star marks the default partition; a plus (22.05) stands behind the least of
+        # several sizes.
+        if (
+            mark == "mllam"
+            and len(fields) == 4
+            and (partition or fields[0].endswith("*"))
+        ):
             name, cpus, megabytes, state = fields
-            yield Node(name.rstrip("*"), int(cpus.rstrip("+")), int(megabytes.rstrip("+")), state)
+            yield Node(
+                name.rstrip("*"),
+                int(cpus.rstrip("+")),
+                int(megabytes.rstrip("+")),
+                state,
+            )
 
 
 def _too_much(request: JobRequest, nodes: list[Node]) -> str:
@@ -111,9 +130,16 @@ def _too_much(request: JobRequest, nodes: list[Node]) -> str:
         partitions.setdefault(node.partition, []).append(node)
     told = ""
     for name, own in partitions.items():
-        cpus, megabytes = max(node.cpus for node in own), max(node.megabytes for node in own)
+        cpus, megabytes = (
+            max(node.cpus for node in own),
+            max(node.megabytes for node in own),
+        )
         asked_cpus = request.tasks * (request.resources.cpus or 1)
-        asked_memory = values.megabytes(request.resources.memory) if request.resources.memory else 0
+        asked_memory = (
+            values.megabytes(request.resources.memory)
+            if request.resources.memory
+            else 0
+        )
         if request.nodes > len(own):
             told = f"it asks for {request.nodes} nodes; partition {name} has {len(own)}"
         elif asked_cpus > cpus:

@@ -15,10 +15,25 @@ from typing import Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import Exit, MllamError
-from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState, NoRoom, Objection, SilentError, Uncertain
+from mllam_exps.schedulers.base import (
+    Job,
+    JobPhase,
+    JobRequest,
+    JobState,
+    NoRoom,
+    Objection,
+    SilentError,
+    Uncertain,
+)
 from mllam_exps.schedulers.slurm import batch_script, calls, refusals, states
 from mllam_exps.schedulers.slurm.calls import NotAnswered, NotAsked
-from mllam_exps.schedulers.slurm.shared_squeue import HEADER, MARK, Entry, Queue, Silence
+from mllam_exps.schedulers.slurm.shared_squeue import (
+    HEADER,
+    MARK,
+    Entry,
+    Queue,
+    Silence,
+)
 
 PATIENCE = calls.PATIENCE
 ASK_AGAIN = 10.0
@@ -26,13 +41,16 @@ LIST_PATIENCE = 5.0
 """Seconds that a list of one's own jobs may take: without it nothing is submitted for now, and nothing is lost."""
 SCRIPT = "job.sh"
 
-# 22.05: "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", and
-# with --test-only "allocation failure: …". What is wrong in particular may stand in a line before.
+# 22.05: "sbatch: error: Batch job submission failed: Invalid account or
+# account/partition combination specified", and with --test-only "allocation failure:
+# …". What is wrong in particular may stand in a line before.
 _FAILED = re.compile(r"(?:Batch job submission failed|allocation failure): (.*)")
 _REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
-# --parsable: "123", or "123;cluster". A site's wrapper may print lines of its own, or leave the option out: "Submitted
-# batch job 123 on cluster a".
-_ACCEPTED = re.compile(r"^\s*(?:Submitted batch job )?(\d+)(?:;\S*| on cluster \S+)?\s*$", re.MULTILINE)
+# --parsable: "123", or "123;cluster". A site's wrapper may print lines of its own, or
+# leave the option out: "Submitted batch job 123 on cluster a".
+_ACCEPTED = re.compile(
+    r"^\s*(?:Submitted batch job )?(\d+)(?:;\S*| on cluster \S+)?\s*$", re.MULTILINE
+)
 _UNKNOWN_JOB = "Invalid job id"
 _FIELD = re.compile(r"(\w+)=(\S*)")
 
@@ -61,11 +79,14 @@ class SlurmScheduler:
     def inside(self) -> dict[str, str]:
         """Return where the processes of several nodes meet, where the first node's name is no host's.
 
-        Lightning takes the name, and processes that cannot resolve it wait for half an hour. Slurm itself reaches nodes
-        by their NodeAddr. We run on the first node.
+        Lightning takes the name, and processes that cannot resolve it wait for half an
+        hour. Slurm itself reaches nodes by their NodeAddr. We run on the first node.
         """
         node = os.environ.get("SLURMD_NODENAME", "")
-        if "MASTER_ADDR" in os.environ or os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1":
+        if (
+            "MASTER_ADDR" in os.environ
+            or os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1"
+        ):
             return {}
         with contextlib.suppress(OSError):
             socket.getaddrinfo(node, None)
@@ -84,13 +105,17 @@ class SlurmScheduler:
         """Ask ``sbatch --test-only``, which submits nothing."""
         environ = batch_script.environment(request.environment)
         try:
-            done = calls.call(["sbatch", "--test-only"], environ, input=self.script(request))
+            done = calls.call(
+                ["sbatch", "--test-only"], environ, input=self.script(request)
+            )
         except NotAnswered as silence:
             raise Uncertain(str(silence)) from None
         # Wrappers of sbatch have been seen to lose its exit code.
         if done.returncode == 0 and not _FAILED.search(done.stderr):
             return None
-        return refusals.judge(_refusal(done).removeprefix("allocation failure: "), done.stderr, request)
+        return refusals.judge(
+            _refusal(done).removeprefix("allocation failure: "), done.stderr, request
+        )
 
     def submit(self, request: JobRequest) -> Job:
         """Write the batch script into the attempt's directory, and submit it."""
@@ -104,29 +129,46 @@ class SlurmScheduler:
         except MllamError as error:
             if "SLURM_JOB_ID" not in os.environ or isinstance(error, NoRoom):
                 raise
-            # Sites forbid sbatch on their nodes, each with words of its own: that says nothing of this job.
-            raise NoRoom("sbatch takes no job from inside a job", why=error.why or error.what) from error
+            # Sites forbid sbatch on their nodes, each with words of its own: that says
+            # nothing of this job.
+            raise NoRoom(
+                "sbatch takes no job from inside a job", why=error.why or error.what
+            ) from error
 
     def _submit(self, request: JobRequest, script: Path) -> Job:
         try:
             done = calls.call(
-                ["sbatch", "--parsable", str(script)], batch_script.environment(request.environment), patience=PATIENCE
+                ["sbatch", "--parsable", str(script)],
+                batch_script.environment(request.environment),
+                patience=PATIENCE,
             )
         except NotAsked as silence:
             raise NoRoom(
-                f"Slurm takes no job now: {silence}", next="the next command goes on, once it answers"
+                f"Slurm takes no job now: {silence}",
+                next="the next command goes on, once it answers",
             ) from None
         except NotAnswered as silence:
             raise Uncertain(str(silence)) from None
         if accepted := _ACCEPTED.findall(done.stdout):
             return self._job(accepted[-1], request.name, self.queue.clock(), script)
         if full := calls.NO_ROOM.search(done.stderr):
-            raise NoRoom("Slurm takes no more jobs of yours for now", why=full[0], next="wait until some have ended")
+            raise NoRoom(
+                "Slurm takes no more jobs of yours for now",
+                why=full[0],
+                next="wait until some have ended",
+            )
         if _FAILED.search(done.stderr) or (done.returncode > 0 and done.stderr.strip()):
-            raise MllamError("sbatch refused the job", str(script), _refusal(done), "mllam-exps machine show")
+            raise MllamError(
+                "sbatch refused the job",
+                str(script),
+                _refusal(done),
+                "mllam-exps machine show",
+            )
         return self._unnamed(request, script, done)
 
-    def _unnamed(self, request: JobRequest, script: Path, done: subprocess.CompletedProcess[str]) -> Job:
+    def _unnamed(
+        self, request: JobRequest, script: Path, done: subprocess.CompletedProcess[str]
+    ) -> Job:
         """Return the job that sbatch gave no id of, by its name."""
         with contextlib.suppress(Uncertain):
             for job_id, name in self._listed("%A|%j"):
@@ -143,7 +185,8 @@ class SlurmScheduler:
         for entry in answer.jobs.values():
             if entry.name == name:
                 return self._job(entry.job_id, name, answer.asked)
-        # A submitter that was killed may leave its sbatch behind, which then waits for the controller.
+        # A submitter that was killed may leave its sbatch behind, which then waits for
+        # the controller.
         if answer.asked < written + PATIENCE + ASK_AGAIN:
             raise Uncertain("looking for its job by its name")
         return None
@@ -164,7 +207,9 @@ class SlurmScheduler:
         """Ask squeue for this user's jobs now; yield their columns."""
         which = ["--all", f"--user={os.getuid()}"]
         try:
-            done = calls.call(["squeue", *which, f"--format={MARK}|{columns}"], patience=LIST_PATIENCE)
+            done = calls.call(
+                ["squeue", *which, f"--format={MARK}|{columns}"], patience=LIST_PATIENCE
+            )
         except NotAnswered as silence:
             raise Uncertain(str(silence)) from None
         lines = done.stdout.splitlines()
@@ -178,9 +223,13 @@ class SlurmScheduler:
         """Return the job with the recorded id."""
         return Job(record, f"job {record['id']}")
 
-    def _job(self, job_id: str, name: str, submitted: float, script: Path | str = "") -> Job:
+    def _job(
+        self, job_id: str, name: str, submitted: float, script: Path | str = ""
+    ) -> Job:
         """Return a job; an answer to a question that was put before it was `submitted` need not know it."""
-        return self.job({"id": job_id, "name": name, "submitted": submitted, "script": str(script)})
+        return self.job(
+            {"id": job_id, "name": name, "submitted": submitted, "script": str(script)}
+        )
 
     def current(self) -> Job:
         """Return the job of this process, as Slurm's variables name it.
@@ -202,13 +251,16 @@ class SlurmScheduler:
         if isinstance(answer, Silence):
             return _silence(answer)
         entry = answer.jobs.get(job_id)
-        # A controller that lost its state counts from the beginning again: an id may be another job's by now.
+        # A controller that lost its state counts from the beginning again: an id may be
+        # another job's by now.
         if entry is not None and entry.name == job.record["name"]:
             return _of_entry(entry)
         if answer.asked < job.record["submitted"]:
             return JobState(JobPhase.PENDING, "submitted")
         asked, state = self._verdicts.get(job_id, (0.0, None))
-        if state is None or (not state.phase.ended and time.monotonic() - asked > ASK_AGAIN):
+        if state is None or (
+            not state.phase.ended and time.monotonic() - asked > ASK_AGAIN
+        ):
             state = self.verdict(job)
             self._verdicts[job_id] = (time.monotonic(), state)
         return state
@@ -221,7 +273,10 @@ class SlurmScheduler:
             if done.returncode == 0 and _is_ours(job, done.stdout):
                 return _of_controller(done.stdout, job_id)
             if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr + done.stdout:
-                return JobState(JobPhase.UNKNOWN, f"scontrol: {calls.blame(done.stderr) or done.returncode}")
+                return JobState(
+                    JobPhase.UNKNOWN,
+                    f"scontrol: {calls.blame(done.stderr) or done.returncode}",
+                )
             return _of_accounting(job_id, name)
         except NotAnswered as silence:
             return JobState(JobPhase.UNKNOWN, str(silence))
@@ -230,7 +285,11 @@ class SlurmScheduler:
 
     def _is_in_queue(self, job: Job) -> bool:
         answer = self.queue.read()
-        entry = None if isinstance(answer, Silence) else answer.jobs.get(str(job.record["id"]))
+        entry = (
+            None
+            if isinstance(answer, Silence)
+            else answer.jobs.get(str(job.record["id"]))
+        )
         return entry is not None and entry.name == job.record["name"]
 
     def cancel(self, job: Job) -> None:
@@ -238,11 +297,16 @@ class SlurmScheduler:
         # An id that nobody knows as ours may be another job's by now.
         if not self._is_in_queue(job) and self.verdict(job).phase is JobPhase.FORGOTTEN:
             return
-        what, way_out = f"could not cancel {job.label}", f"scancel {job.record['id']}, once Slurm answers"
+        what, way_out = (
+            f"could not cancel {job.label}",
+            f"scancel {job.record['id']}, once Slurm answers",
+        )
         try:
             done = calls.call(["scancel", str(job.record["id"])])
         except NotAnswered as silence:
-            raise SilentError(what, why=str(silence), next=way_out, exit=Exit.UNKNOWN) from None
+            raise SilentError(
+                what, why=str(silence), next=way_out, exit=Exit.UNKNOWN
+            ) from None
         if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
             why = calls.last_line(done.stderr)
             raise MllamError(what, why=why, next=f"scancel {job.record['id']}")
@@ -251,22 +315,32 @@ class SlurmScheduler:
 def _is_ours(job: Job, shown: str) -> bool:
     """Return whether scontrol shows our job, by its name, or its script: people and plugins rename jobs."""
     script = job.record.get("script")
-    return f" JobName={job.record['name']} " in shown or bool(script and f" Command={script} " in shown)
+    return f" JobName={job.record['name']} " in shown or bool(
+        script and f" Command={script} " in shown
+    )
 
 
 def _refusal(done: subprocess.CompletedProcess[str]) -> str:
     """Return why sbatch refused a job: its first complaint, as the last is often general."""
     refused = _REFUSED.search(done.stderr)
-    return refused[1] if refused else calls.last_line(done.stderr) or f"exit code {done.returncode}"
+    return (
+        refused[1]
+        if refused
+        else calls.last_line(done.stderr) or f"exit code {done.returncode}"
+    )
 
 
 def _silence(answer: Silence) -> JobState:
-    return JobState(JobPhase.UNKNOWN, f"Slurm has not answered since {answer.since}: {answer.why}")
+    return JobState(
+        JobPhase.UNKNOWN, f"Slurm has not answered since {answer.since}: {answer.why}"
+    )
 
 
 def _of_entry(entry: Entry) -> JobState:
     where = f"on {entry.nodes}" if entry.nodes else ""
-    state = states.of_state(entry.state, job_id=entry.job_id, reason=entry.reason, nodes=entry.nodes)
+    state = states.of_state(
+        entry.state, job_id=entry.job_id, reason=entry.reason, nodes=entry.nodes
+    )
     if state.phase is JobPhase.RUNNING and not state.reason:
         return JobState(state.phase, where, state.told)
     return state
@@ -275,7 +349,8 @@ def _of_entry(entry: Entry) -> JobState:
 def _of_controller(text: str, job_id: str) -> JobState:
     """Read ``scontrol --oneliner show job``: ``JobId=7 JobName=… UserId=… JobState=TIMEOUT … NodeList=n1``.
 
-    Only what follows the name is read, and the first of each field: names, comments and paths may hold anything.
+    Only what follows the name is read, and the first of each field: names, comments and
+    paths may hold anything.
     """
     found: dict[str, str] = {}
     for name, value in _FIELD.findall(text.rpartition(" UserId=")[2]):
@@ -295,19 +370,32 @@ def _of_accounting(job_id: str, name: str) -> JobState:
     fields = "State,ExitCode,NodeList,JobName"
     done = calls.account(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
     rows = [line.split("|", 3) for line in done.stdout.splitlines()]
-    # 22.05: the accounting may learn a job's end a second or two before its name, and says "allocation" until then.
+    # 22.05: the accounting may learn a job's end a second or two before its name, and
+    # says "allocation" until then.
     ours = [row for row in rows if len(row) == 4 and row[3] in {name, "allocation"}]
     if done.returncode == 0 and ours:
         state, exit_code, nodes, _ = ours[-1]
         if state == "CANCELLED":
-            # 22.05: one that somebody cancelled is "CANCELLED by 1000". This is said of jobs of a controller that lost
-            # its state, and of one that was taken back because a job which it depended on failed.
-            return JobState(JobPhase.FORGOTTEN, "Slurm lost its job, or took it back: nobody cancelled it")
+            # 22.05: one that somebody cancelled is "CANCELLED by 1000". This is said of
+            # jobs of a controller that lost its state, and of one that was taken back
+            # because a job which it depended on failed.
+            return JobState(
+                JobPhase.FORGOTTEN,
+                "Slurm lost its job, or took it back: nobody cancelled it",
+            )
         nodes = "" if nodes == "None assigned" else nodes
         answer = states.of_state(state, job_id=job_id, exit_code=exit_code, nodes=nodes)
-        # slurmdbd may not have been told yet that the job ended: the controller knows no living job of that id.
-        return answer if answer.phase.ended else JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
-    # Without slurmdbd: "Slurm accounting storage is disabled", exit code 1. One that does not answer may know more.
+        # slurmdbd may not have been told yet that the job ended: the controller knows
+        # no living job of that id.
+        return (
+            answer
+            if answer.phase.ended
+            else JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
+        )
+    # Without slurmdbd: "Slurm accounting storage is disabled", exit code 1. One that
+    # does not answer may know more.
     if done.returncode == 0 or "disabled" in done.stderr:
         return JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
-    return JobState(JobPhase.UNKNOWN, f"slurmdbd does not answer: {calls.last_line(done.stderr)}")
+    return JobState(
+        JobPhase.UNKNOWN, f"slurmdbd does not answer: {calls.last_line(done.stderr)}"
+    )

@@ -1,8 +1,9 @@
 """One ``squeue`` for everybody who waits: its answer lies in a file that all drivers of a user share.
 
-However many drivers wait, on however many hosts: a new question is asked when the last one is `PERIOD` old, by whoever
-first claims it. Claims are files that only one can create; ages are differences between times that the file system
-itself has given, so that clocks of hosts do not matter.
+However many drivers wait, on however many hosts: a new question is asked when the last
+one is `PERIOD` old, by whoever first claims it. Claims are files that only one can
+create; ages are differences between times that the file system itself has given, so
+that clocks of hosts do not matter.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ CLAIM_LIFE = PATIENCE + 15.0
 POLITE = calls.PING + 0.5
 """Seconds that a driver itself waits for squeue; it looks after its run meanwhile."""
 MARK = "mllam"
-# %A: that of an array's or a heterogeneous job's part is a plain number, too. No column has a width, so none is cut.
+# %A: that of an array's or a heterogeneous job's part is a plain number, too. No column
+# has a width, so none is cut.
 FORMAT = f"{MARK}|%A|%T|%r|%M|%N|%j"
 HEADER = f"{MARK}|JOBID|"
 """How squeue (22.05) begins the first line. Sites' own lines stand before it, or after; without it, squeue has not
@@ -42,9 +44,15 @@ answered, whatever its exit code: that there are no jobs is no small thing to sa
 _ANSWER: records.Shape = {
     "number": records.count,
     "asked": records.number,
-    "jobs": records.list_of(lambda job: records.list_of(records.text)(job) and len(job) == 6),
+    "jobs": records.list_of(
+        lambda job: records.list_of(records.text)(job) and len(job) == 6
+    ),
 }
-_FAILURE: records.Shape = {"number": records.count, "why": records.text, "since": records.text}
+_FAILURE: records.Shape = {
+    "number": records.count,
+    "why": records.text,
+    "since": records.text,
+}
 
 
 @dataclass(frozen=True)
@@ -114,14 +122,23 @@ class Queue:
 
         What colleagues may have written there is nobody's answer.
         """
-        for folder in (shared / "slurm" / str(os.getuid()), Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}")):
+        for folder in (
+            shared / "slurm" / str(os.getuid()),
+            Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}"),
+        ):
             with contextlib.suppress(OSError):
-                if ownership.is_ours_alone(records.folder(folder, ownership.OWN)) and os.access(folder, os.W_OK):
+                if ownership.is_ours_alone(
+                    records.folder(folder, ownership.OWN)
+                ) and os.access(folder, os.W_OK):
                     return cls(folder, outage=calls.outage)
         try:
-            return cls(Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=calls.outage)
+            return cls(
+                Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=calls.outage
+            )
         except OSError:
-            return cls(shared / "slurm" / str(os.getuid()), outage=calls.outage)  # nothing can be written at all
+            return cls(
+                shared / "slurm" / str(os.getuid()), outage=calls.outage
+            )  # nothing can be written at all
 
     def read(self) -> Answer | Silence:
         """Return the newest answer, asking where it is time to."""
@@ -135,7 +152,8 @@ class Queue:
             self._unshared = None
             found = self._look_together()
         except OSError:
-            # The disk is full, or for reading only: whoever looks can look all the same.
+            # The disk is full, or for reading only: whoever looks can look all the
+            # same.
             self._look_again = time.monotonic() + PERIOD
             return self._ask_alone()
         return self._unshared or found
@@ -145,19 +163,27 @@ class Queue:
         why, jobs = self._said(IMPATIENCE)
         if why:
             return Silence(why, time.strftime("%H:%M:%S"))
-        return Answer(0, asked, {job_id: Entry(job_id, *rest) for job_id, *rest in jobs})
+        return Answer(
+            0, asked, {job_id: Entry(job_id, *rest) for job_id, *rest in jobs}
+        )
 
     def _look_together(self) -> Answer | Silence:
         now = self.clock()
         record, asked = self._stored(), max(self._claims(), default=0)
-        done = max(int((record or {}).get("number", 0)), int((self._failure() or {}).get("number", 0)))
+        done = max(
+            int((record or {}).get("number", 0)),
+            int((self._failure() or {}).get("number", 0)),
+        )
         age = now - self._time_of(asked)
         if asked > done and age < CLAIM_LIFE:
             # Somebody asks at this moment; look again soon.
             self._look_again = time.monotonic() + 1.0
         elif asked and age < PERIOD:
             self._look_again = time.monotonic() + min(PERIOD - age, 2.0)
-        elif records.create(self.folder / f"{asked + 1}.question", {"host": socket.gethostname(), "pid": os.getpid()}):
+        elif records.create(
+            self.folder / f"{asked + 1}.question",
+            {"host": socket.gethostname(), "pid": os.getpid()},
+        ):
             # Nobody's eyes leave his run because squeue hangs.
             asking = threading.Thread(target=self._ask, args=(asked + 1,), daemon=True)
             asking.start()
@@ -194,10 +220,19 @@ class Queue:
         why, jobs = self._said(PATIENCE)
         try:
             if why:
-                since = (self._failure() or {}).get("since") or time.strftime("%H:%M:%S")
-                records.replace(self.folder / "failure.json", {"number": number, "why": why, "since": since})
+                since = (self._failure() or {}).get("since") or time.strftime(
+                    "%H:%M:%S"
+                )
+                records.replace(
+                    self.folder / "failure.json",
+                    {"number": number, "why": why, "since": since},
+                )
             else:
-                record = {"number": number, "asked": self._time_of(number), "jobs": jobs}
+                record = {
+                    "number": number,
+                    "asked": self._time_of(number),
+                    "jobs": jobs,
+                }
                 records.replace(self.folder / "answer.json", record)
                 (self.folder / "failure.json").unlink(missing_ok=True)
             for old in self._claims():
@@ -205,7 +240,11 @@ class Queue:
                     (self.folder / f"{old}.question").unlink(missing_ok=True)
         except OSError:
             jobs_by_id = {job_id: Entry(job_id, *rest) for job_id, *rest in jobs}
-            self._unshared = Silence(why, time.strftime("%H:%M:%S")) if why else Answer(number, asked, jobs_by_id)
+            self._unshared = (
+                Silence(why, time.strftime("%H:%M:%S"))
+                if why
+                else Answer(number, asked, jobs_by_id)
+            )
 
     def _jobs(self, patience: float) -> list[list[str]]:
         """Run squeue, and return the fields of each job.
@@ -215,16 +254,24 @@ class Queue:
         MllamError
             If it did not answer.
         """
-        # --all: else squeue (22.05) hides one's own jobs in partitions that are hidden, or closed by now.
+        # --all: else squeue (22.05) hides one's own jobs in partitions that are hidden,
+        # or closed by now.
         which = ("--all", f"--user={os.getuid()}", "--states=all")
         command = [*self.command, *which, f"--format={FORMAT}"]
         # Without the caller's SQUEUE_PARTITION and the like, which would hide jobs.
         environ = batch_script.environment(os.environ)
-        done = subprocess.run(command, env=environ, capture_output=True, timeout=patience, check=False)
-        said, error = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+        done = subprocess.run(
+            command, env=environ, capture_output=True, timeout=patience, check=False
+        )
+        said, error = (
+            text.decode("utf-8", "replace") for text in (done.stdout, done.stderr)
+        )
         lines = said.split("\n")
         if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
-            raise MllamError(calls.blame(error) or f"squeue gave no list of jobs (exit code {done.returncode})")
+            raise MllamError(
+                calls.blame(error)
+                or f"squeue gave no list of jobs (exit code {done.returncode})"
+            )
         # A line break in the name of any job of the user's makes a line of its own.
         rows = [line.split("|", 6)[1:] for line in lines if line.startswith(f"{MARK}|")]
         return [row for row in rows if len(row) == 6 and row[0].isdigit()]
@@ -236,7 +283,11 @@ class Queue:
         return records.read(self.folder / "failure.json", shape=_FAILURE)
 
     def _claims(self) -> list[int]:
-        return [int(path.stem) for path in self.folder.glob("*.question") if path.stem.isdigit()]
+        return [
+            int(path.stem)
+            for path in self.folder.glob("*.question")
+            if path.stem.isdigit()
+        ]
 
     def _time_of(self, number: int) -> float:
         try:

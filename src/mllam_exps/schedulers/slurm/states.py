@@ -1,6 +1,7 @@
 """What Slurm's words for states and reasons mean. Pure; each interpretation with the version that was seen.
 
-The words are those of ``squeue``, ``scontrol show job`` and ``sacct``, of Slurm 22.05 unless said otherwise.
+The words are those of ``squeue``, ``scontrol show job`` and ``sacct``, of Slurm 22.05
+unless said otherwise.
 """
 
 from __future__ import annotations
@@ -9,9 +10,26 @@ import re
 
 from mllam_exps.schedulers.base import JobPhase, JobState
 
-_PENDING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-# COMPLETING: its processes are being ended, or its epilogue runs. Not over yet: its exit code may not be known.
-_RUNNING = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+_PENDING = {
+    "PENDING",
+    "CONFIGURING",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "REQUEUE_FED",
+    "RESV_DEL_HOLD",
+    "SPECIAL_EXIT",
+}
+# COMPLETING: its processes are being ended, or its epilogue runs. Not over yet: its
+# exit code may not be known.
+_RUNNING = {
+    "RUNNING",
+    "COMPLETING",
+    "RESIZING",
+    "SIGNALING",
+    "STAGE_OUT",
+    "STOPPED",
+    "SUSPENDED",
+}
 
 _ENDED = {
     "TIMEOUT": "it reached its time limit",
@@ -52,7 +70,8 @@ _NEVER = {
     "DependencyNeverSatisfied": "a job that it depends on failed",
     "InvalidAccount": "its account is not valid",
     "InvalidQOS": "its quality of service is not valid",
-    # Slurm 22.05 says so of a job that asks for more time, or nodes, than its partition has; sbatch accepted it.
+    # Slurm 22.05 says so of a job that asks for more time, or nodes, than its partition
+    # has; sbatch accepted it.
     "PartitionConfig": "it asks for more time or nodes than its partition allows",
     "PartitionNodeLimit": "it asks for more nodes, or more of a node, than its partition has",
     "PartitionTimeLimit": "it asks for more time than its partition allows",
@@ -61,9 +80,13 @@ _NEVER = {
     "ReservationDeleted": "its reservation was deleted",
 }
 
-# 22.05 has sentences, too: "Job's account not permitted to use this partition (short allows foo not root)".
-_NOT_PERMITTED = re.compile(r"Job's (account|QOS) not permitted to use this partition.*")
-# AssocGrpCPUMinutesLimit, QOSMaxJobsPerUserLimit …: about 90 of them, and more in each version.
+# 22.05 has sentences, too: "Job's account not permitted to use this partition (short
+# allows foo not root)".
+_NOT_PERMITTED = re.compile(
+    r"Job's (account|QOS) not permitted to use this partition.*"
+)
+# AssocGrpCPUMinutesLimit, QOSMaxJobsPerUserLimit …: about 90 of them, and more in each
+# version.
 _LIMIT = re.compile(r"(?P<owner>Assoc|QOS)(?P<what>\w+?)(Limit)?")
 _PER_JOB = re.compile(r"PerJob|MaxWallDuration|PerNode\b")
 
@@ -84,22 +107,34 @@ def of_pending(reason: str, job_id: str) -> JobState:
     # squeue writes "launch failed requeued held", scontrol the same with underscores.
     word = word if word in _WAITS else word.replace("_", " ")
     if word in _NEVER:
-        return JobState(JobPhase.PENDING, f"will never run: {_NEVER[word]}", reason, hopeless=True)
+        return JobState(
+            JobPhase.PENDING, f"will never run: {_NEVER[word]}", reason, hopeless=True
+        )
     if word in _WAITS:
         text = _WAITS[word].format(id=job_id)
         return JobState(JobPhase.PENDING, f"{text} ({more})" if more else text, reason)
     if refused := _NOT_PERMITTED.fullmatch(reason.replace("_", " ")):
-        return JobState(JobPhase.PENDING, f"will never run: {refused[0]}", reason, hopeless=True)
+        return JobState(
+            JobPhase.PENDING, f"will never run: {refused[0]}", reason, hopeless=True
+        )
     if limit := _LIMIT.fullmatch(word):
         owner = "account" if limit["owner"] == "Assoc" else "quality-of-service"
-        # A limit on one job does not go away; one on all jobs of an account does when others end.
+        # A limit on one job does not go away; one on all jobs of an account does when
+        # others end.
         if _PER_JOB.search(word):
-            return JobState(JobPhase.PENDING, f"will never run: beyond the {owner} limit {word}", reason, hopeless=True)
+            return JobState(
+                JobPhase.PENDING,
+                f"will never run: beyond the {owner} limit {word}",
+                reason,
+                hopeless=True,
+            )
         return JobState(JobPhase.PENDING, f"{owner} limit reached: {word}", reason)
     return JobState(JobPhase.PENDING, f"waiting: {reason}", reason)
 
 
-def of_state(word: str, *, job_id: str, reason: str = "", exit_code: str = "", nodes: str = "") -> JobState:
+def of_state(
+    word: str, *, job_id: str, reason: str = "", exit_code: str = "", nodes: str = ""
+) -> JobState:
     """Return what a state means.
 
     Parameters
@@ -112,24 +147,41 @@ def of_state(word: str, *, job_id: str, reason: str = "", exit_code: str = "", n
     state, _, by = word.partition(" by ")
     # sacct cuts a long state short, with a plus.
     state = state.strip().removesuffix("+")
-    told = " ".join(part for part in (word.strip(), exit_code, f"on {nodes}" if nodes else "") if part)
+    told = " ".join(
+        part
+        for part in (word.strip(), exit_code, f"on {nodes}" if nodes else "")
+        if part
+    )
     if state in _PENDING:
         pending = of_pending(reason or "None", job_id)
-        return JobState(pending.phase, pending.reason, f"{told} {reason}".strip(), pending.hopeless)
+        return JobState(
+            pending.phase, pending.reason, f"{told} {reason}".strip(), pending.hopeless
+        )
     if state in _RUNNING:
-        return JobState(JobPhase.RUNNING, "suspended" if state in {"SUSPENDED", "STOPPED"} else "", told)
+        return JobState(
+            JobPhase.RUNNING,
+            "suspended" if state in {"SUSPENDED", "STOPPED"} else "",
+            told,
+        )
     if state == "COMPLETED":
         if exit_code in {"", "0:0"}:
             return JobState(JobPhase.SUCCEEDED, "", told)
         return JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
     if state.startswith("CANCELLED"):
-        return JobState(JobPhase.CANCELLED, f"cancelled by {_user(by)}" if by else "cancelled", told)
+        return JobState(
+            JobPhase.CANCELLED, f"cancelled by {_user(by)}" if by else "cancelled", told
+        )
     if state == "FAILED":
-        # 22.05 calls a batch script that was killed by a signal `JobLaunchFailure 0:9`; `0:53` is a real one, where
-        # the log could not be opened, say.
+        # 22.05 calls a batch script that was killed by a signal `JobLaunchFailure 0:9`;
+        # `0:53` is a real one, where the log could not be opened, say.
         signalled = exit_code.startswith("0:") and exit_code not in {"0:0", "0:53"}
         plain = signalled or reason in {"", "None", "NonZeroExitCode"}
-        return JobState(JobPhase.FAILED, _exit(exit_code) if plain else f"Slurm says {reason}", told, plain=plain)
+        return JobState(
+            JobPhase.FAILED,
+            _exit(exit_code) if plain else f"Slurm says {reason}",
+            told,
+            plain=plain,
+        )
     if state in _ENDED:
         return JobState(JobPhase.FAILED, _ENDED[state], told)
     # A word that no version had so far: nothing follows from it.

@@ -1,8 +1,9 @@
 """What Lightning calls inside a training or evaluation of ours: progress, losses, the stop at NaN, labels.
 
-Lightning (2.6 seen) adds the callbacks that `factory` returns to every Trainer of every process in an
-environment where mllam-exps is installed. Outside our runs there are none. They keep no state in checkpoints,
-so a checkpoint made with them loads without them, and the other way round.
+Lightning (2.6 seen) adds the callbacks that `factory` returns to every Trainer of every
+process in an environment where mllam-exps is installed. Outside our runs there are
+none. They keep no state in checkpoints, so a checkpoint made with them loads without
+them, and the other way round.
 """
 
 from __future__ import annotations
@@ -51,8 +52,14 @@ def factory() -> list[Callback]:
         from mllam_exps.stages.tracking import patient
 
         patient()
-    # The order matters: a loss that is not finite is not written down, nor saved, as Lightning saves last.
-    return [StopAtNaN(), Losses(folder / "epochs.csv"), Progress(folder / "progress.json"), Labels(folder)]
+    # The order matters: a loss that is not finite is not written down, nor saved, as
+    # Lightning saves last.
+    return [
+        StopAtNaN(),
+        Losses(folder / "epochs.csv"),
+        Progress(folder / "progress.json"),
+        Labels(folder),
+    ]
 
 
 class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by mypy
@@ -61,9 +68,9 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
     Parameters
     ----------
     path : Path
-        The file. ``done`` counts finished epochs of ``total`` (batches in an evaluation), ``text`` names the
-        one that is worked on, ``batch`` of ``batches`` tells how far that is; ``seconds_left`` is None until
-        it can be known.
+        The file. ``done`` counts finished epochs of ``total`` (batches in an
+        evaluation), ``text`` names the one that is worked on, ``batch`` of ``batches``
+        tells how far that is; ``seconds_left`` is None until it can be known.
     interval : float
         Seconds between two writes.
     """
@@ -81,14 +88,24 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
         self._began, self._first = time.monotonic(), None
         self._fit(trainer, 0, now=True)
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Tell the batch."""
-        if self._first is None:  # the first batch warms up: the rate is taken from the second on
+        if (
+            self._first is None
+        ):  # the first batch warms up: the rate is taken from the second on
             self._first = (batch_idx + 1, time.monotonic())
         self._fit(trainer, batch_idx + 1)
 
     def on_validation_batch_end(  # noqa: PLR0917  # Lightning's signature
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Any,
+        module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Show that it is alive, in a long validation."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -97,10 +114,18 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         """Learn how long an epoch takes, validation included."""
         self._epochs = [*self._epochs, time.monotonic() - self._began][-5:]
-        self._fit(trainer, _count(trainer.num_training_batches) or 0, ended=True, now=True)
+        self._fit(
+            trainer, _count(trainer.num_training_batches) or 0, ended=True, now=True
+        )
 
     def on_test_batch_end(  # noqa: PLR0917  # Lightning's signature
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Any,
+        module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Tell the batch of an evaluation."""
         total = _count(trainer.num_test_batches)
@@ -109,11 +134,22 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
             self._first = (done, time.monotonic())
         left = None
         if total and done > self._first[0]:
-            left = (time.monotonic() - self._first[1]) / (done - self._first[0]) * (total - done)
-        told = {"text": _of("batch", done, total), "done": done, "total": total, "seconds_left": left}
+            left = (
+                (time.monotonic() - self._first[1])
+                / (done - self._first[0])
+                * (total - done)
+            )
+        told = {
+            "text": _of("batch", done, total),
+            "done": done,
+            "total": total,
+            "seconds_left": left,
+        }
         self._write(trainer, told, done == total)
 
-    def _fit(self, trainer: Any, batch: int, ended: bool = False, now: bool = False) -> None:
+    def _fit(
+        self, trainer: Any, batch: int, ended: bool = False, now: bool = False
+    ) -> None:
         total = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
         batches = _count(trainer.num_training_batches)
         told = {
@@ -126,24 +162,37 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
         }
         epoch = self._epoch_takes(batch, batches)
         if total and batches and epoch is not None:
-            told["seconds_left"] = max(0.0, epoch * (total - trainer.current_epoch - batch / batches))
+            told["seconds_left"] = max(
+                0.0, epoch * (total - trainer.current_epoch - batch / batches)
+            )
         self._write(trainer, told, now)
 
     def _epoch_takes(self, batch: int, batches: int | None) -> float | None:
         if self._epochs:
             return sum(self._epochs) / len(self._epochs)
         if self._first and batches and batch > self._first[0]:
-            return (time.monotonic() - self._first[1]) / (batch - self._first[0]) * batches
+            return (
+                (time.monotonic() - self._first[1]) / (batch - self._first[0]) * batches
+            )
         return None
 
     def _write(self, trainer: Any, told: Mapping[str, Any], now: bool = False) -> None:
         moment = time.monotonic()
-        if not trainer.is_global_zero or (moment - self._written < self.interval and not now):
+        if not trainer.is_global_zero or (
+            moment - self._written < self.interval and not now
+        ):
             return
         self._written = moment
         left = told["seconds_left"]
-        with contextlib.suppress(OSError):  # a full disk ends a training at its checkpoint, not here
-            _replace(self.path, json.dumps({**told, "seconds_left": None if left is None else round(left, 1)}))
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk ends a training at its checkpoint, not here
+            _replace(
+                self.path,
+                json.dumps(
+                    {**told, "seconds_left": None if left is None else round(left, 1)}
+                ),
+            )
 
 
 class Losses(Callback):  # type: ignore[misc]
@@ -163,7 +212,11 @@ class Losses(Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Keep the rows of the epochs that are done."""
         if trainer.is_global_zero:
-            self._rows = {n: row for n, row in _rows(self.path).items() if n <= trainer.current_epoch}
+            self._rows = {
+                n: row
+                for n, row in _rows(self.path).items()
+                if n <= trainer.current_epoch
+            }
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Remember the validation loss until its epoch ends."""
@@ -186,30 +239,38 @@ class Losses(Callback):  # type: ignore[misc]
         try:
             _replace(self.path, text.getvalue())
         except OSError as error:
-            warnings.warn(f"the losses of epoch {number} could not be written: {error}", stacklevel=1)
+            warnings.warn(
+                f"the losses of epoch {number} could not be written: {error}",
+                stacklevel=1,
+            )
 
 
 class StopAtNaN(Callback):  # type: ignore[misc]
     """Stop at a loss or a weight that is not finite, before a checkpoint of it is written.
 
-    Looking at a loss makes the host wait for the GPU. So losses are kept where they are, and looked at
-    together every `CHECK_EVERY` batches and after the epoch's last, before its validation; the message still
-    names the batch. (neural-lam 0.7 logs each step, which waits anyway; this adds no wait of its own.)
+    Looking at a loss makes the host wait for the GPU. So losses are kept where they
+    are, and looked at together every `CHECK_EVERY` batches and after the epoch's last,
+    before its validation; the message still names the batch. (neural-lam 0.7 logs each
+    step, which waits anyway; this adds no wait of its own.)
 
-    Every rank takes part in each look, and all of them stop together: one that stopped alone would leave the
-    others waiting in a collective until its timeout.
+    Every rank takes part in each look, and all of them stop together: one that stopped
+    alone would leave the others waiting in a collective until its timeout.
     """
 
     def __init__(self, every: int = CHECK_EVERY) -> None:
         self.every = every
         self._losses: list[tuple[int, Any]] = []
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Keep the batch's loss, and look from time to time."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if loss is not None:
             self._losses.append((batch_idx, loss.detach()))
-        if (batch_idx + 1) % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
+        if (
+            batch_idx + 1
+        ) % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
             self._look(trainer)
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
@@ -217,20 +278,32 @@ class StopAtNaN(Callback):  # type: ignore[misc]
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         loss = _metric(trainer, _VALIDATION)
-        told = f"the validation loss is {loss}" if loss is not None and not math.isfinite(loss) else ""
+        told = (
+            f"the validation loss is {loss}"
+            if loss is not None and not math.isfinite(loss)
+            else ""
+        )
         self._stop(trainer, told, f"epoch {trainer.current_epoch + 1}")
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         """Look at the rest of the losses, and at the weights, which become ``last.ckpt`` in a moment."""
-        # Lightning (2.6) reduces the epoch's metrics over the ranks when they are first asked for, and on rank zero
-        # its progress bar just did: the others have to meet it there before they take part in a look.
+        # Lightning (2.6) reduces the epoch's metrics over the ranks when they are first
+        # asked for, and on rank zero its progress bar just did: the others have to meet
+        # it there before they take part in a look.
         _metric(trainer, _TRAIN)
         self._look(trainer)
         import torch
 
-        # A last batch with a finite loss and an infinite gradient shows in the weights only. One wait.
-        floats = [weight.detach() for weight in module.parameters() if weight.is_floating_point() and weight.numel()]
-        finite = not floats or bool(torch.stack([torch.isfinite(weight).all() for weight in floats]).all())
+        # A last batch with a finite loss and an infinite gradient shows in the weights
+        # only. One wait.
+        floats = [
+            weight.detach()
+            for weight in module.parameters()
+            if weight.is_floating_point() and weight.numel()
+        ]
+        finite = not floats or bool(
+            torch.stack([torch.isfinite(weight).all() for weight in floats]).all()
+        )
         told = "" if finite else "the weights are not finite"
         self._stop(trainer, told, f"end of epoch {trainer.current_epoch + 1}")
 
@@ -240,10 +313,15 @@ class StopAtNaN(Callback):  # type: ignore[misc]
         losses, self._losses = self._losses, []
         told, where = "", f"epoch {trainer.current_epoch + 1}"
         if losses:
-            values = torch.stack([loss.float().mean() for _, loss in losses]).tolist()  # the one wait for the GPU
+            values = torch.stack(
+                [loss.float().mean() for _, loss in losses]
+            ).tolist()  # the one wait for the GPU
             for (index, _), value in zip(losses, values, strict=True):
                 if not math.isfinite(value):
-                    told, where = f"the training loss is {value}", f"{where}, batch {index + 1}"
+                    told, where = (
+                        f"the training loss is {value}",
+                        f"{where}, batch {index + 1}",
+                    )
                     break
         self._stop(trainer, told, where)
 
@@ -263,7 +341,8 @@ class Labels(Callback):  # type: ignore[misc]
     Parameters
     ----------
     scratch : Path
-        ``tracking.json`` there names the tracking run; one found there is that of the attempt resumed from.
+        ``tracking.json`` there names the tracking run; one found there is that of the
+        attempt resumed from.
     """
 
     def __init__(self, scratch: Path) -> None:
@@ -279,14 +358,24 @@ class Labels(Callback):  # type: ignore[misc]
             if logger is not None and trainer.is_global_zero:
                 run = label(logger, self.path)
         except Exception as error:  # the clients raise their own kinds
-            warnings.warn(f"the tracking run could not be labelled: {type(error).__name__}: {error}", stacklevel=1)
-        # neural-lam 0.7 starts an MLflow run on every rank: the others become children of the first's.
+            warnings.warn(
+                f"the tracking run could not be labelled: {type(error).__name__}: {error}",
+                stacklevel=1,
+            )
+        # neural-lam 0.7 starts an MLflow run on every rank: the others become children
+        # of the first's.
         run = trainer.strategy.broadcast(run)
         try:
-            if run is not None and not trainer.is_global_zero and "mlflow" in sys.modules:
+            if (
+                run is not None
+                and not trainer.is_global_zero
+                and "mlflow" in sys.modules
+            ):
                 label_of_rank(str(run), trainer.global_rank)
         except Exception as error:
-            warnings.warn(f"the run of this rank could not be labelled: {error}", stacklevel=1)
+            warnings.warn(
+                f"the run of this rank could not be labelled: {error}", stacklevel=1
+            )
 
 
 def _metric(trainer: Any, names: tuple[str, ...]) -> float | None:
@@ -314,7 +403,10 @@ def _count(batches: Any) -> int | None:
 def _rows(path: Path) -> dict[int, dict[str, str]]:
     try:
         with path.open(newline="") as file:
-            return {int(row["epoch"]): {name: row[name] for name in COLUMNS} for row in csv.DictReader(file)}
+            return {
+                int(row["epoch"]): {name: row[name] for name in COLUMNS}
+                for row in csv.DictReader(file)
+            }
     except (OSError, KeyError, ValueError):  # nothing there, or nothing of ours
         return {}
 

@@ -1,9 +1,10 @@
 """Checkpoints: found, carried from one attempt to the next, and proved, never running code that they contain.
 
 neural-lam 0.7.0 with Lightning 2.6.6 leaves three kinds in an attempt's scratch:
-``<run>/checkpoints/last.ckpt`` at each epoch's end, ``<run>/checkpoints/min_val_loss.ckpt`` at each best
-validation, and ``<run>/hpc_ckpt_<n>.ckpt`` when a SIGUSR1 reaches it
-(`scancel --signal=USR1`; we ask Slurm for none).
+``<run>/checkpoints/last.ckpt`` at each epoch's end,
+``<run>/checkpoints/min_val_loss.ckpt`` at each best validation, and
+``<run>/hpc_ckpt_<n>.ckpt`` when a SIGUSR1 reaches it (`scancel --signal=USR1`; we ask
+Slurm for none).
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Checkpoint:
     Parameters
     ----------
     epochs : int
-        Epochs that were trained when it was saved (Lightning counts from 0 and saves within the epoch).
+        Epochs that were trained when it was saved (Lightning counts from 0 and saves
+        within the epoch).
     step : int
         Optimiser steps so far.
     best_loss : float or None
@@ -64,21 +66,35 @@ def whole(path: Path) -> bool:
 
 def find(scratch: Path) -> list[Path]:
     """Return the whole checkpoints below a folder from which training could go on, newest first."""
-    found = {path for pattern in (LAST, ON_SIGNAL) for path in scratch.rglob(pattern) if whole(path)}
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True)
+    found = {
+        path
+        for pattern in (LAST, ON_SIGNAL)
+        for path in scratch.rglob(pattern)
+        if whole(path)
+    }
+    return sorted(
+        found, key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True
+    )
 
 
 def companions(checkpoint: Path) -> Iterator[Path]:
     """Yield what travels with a checkpoint: best and last one so far, the losses, the tracking run's name.
 
-    They lie beside it if it was carried before, or else where neural-lam and our callbacks keep them.
+    They lie beside it if it was carried before, or else where neural-lam and our
+    callbacks keep them.
     """
     folder = checkpoint.parent
     run = folder.parent if folder.name == "checkpoints" else folder
     for name in (LAST, BEST, *IN_SCRATCH):
-        folders = (folder, run.parent) if name in IN_SCRATCH else (folder, folder / "checkpoints")
+        folders = (
+            (folder, run.parent)
+            if name in IN_SCRATCH
+            else (folder, folder / "checkpoints")
+        )
         for path in (place / name for place in folders):
-            if path != checkpoint and (path.is_file() if name in IN_SCRATCH else whole(path)):
+            if path != checkpoint and (
+                path.is_file() if name in IN_SCRATCH else whole(path)
+            ):
                 yield path
                 break
 
@@ -89,7 +105,8 @@ def carry(earlier: Path, scratch: Path) -> Path | None:
     Parameters
     ----------
     earlier, scratch : Path
-        Scratch folders of the two attempts. The earlier one may still be written to: it does not matter.
+        Scratch folders of the two attempts. The earlier one may still be written to: it
+        does not matter.
 
     Returns
     -------
@@ -100,8 +117,8 @@ def carry(earlier: Path, scratch: Path) -> Path | None:
     for checkpoint in find(earlier):
         directory.mkdir(parents=True, exist_ok=True)
         for path in (*companions(checkpoint), checkpoint):
-            # Times are kept: by them the newest is found. Copied, not linked: what one attempt does to its
-            # files must not reach another's.
+            # Times are kept: by them the newest is found. Copied, not linked: what one
+            # attempt does to its files must not reach another's.
             shutil.copy2(path, directory / path.name)
         if whole(directory / checkpoint.name):
             return directory / checkpoint.name
@@ -111,8 +128,8 @@ def carry(earlier: Path, scratch: Path) -> Path | None:
 def allow_globals() -> None:
     """Name to torch the classes of plain data that neural-lam's checkpoints contain; it refuses all others.
 
-    Without this neural-lam 0.7.0 cannot load its own checkpoints with torch ≥ 2.6. All of them only hold
-    data.
+    Without this neural-lam 0.7.0 cannot load its own checkpoints with torch ≥ 2.6. All
+    of them only hold data.
     """
     import argparse
 
@@ -120,7 +137,9 @@ def allow_globals() -> None:
     from neural_lam import config
 
     classes = [
-        thing for thing in vars(config).values() if isinstance(thing, type) and thing.__module__ == config.__name__
+        thing
+        for thing in vars(config).values()
+        if isinstance(thing, type) and thing.__module__ == config.__name__
     ]
     plain = [thing for thing in classes if hasattr(thing, "__dataclass_fields__")]
     torch.serialization.add_safe_globals([argparse.Namespace, *plain])
@@ -129,13 +148,18 @@ def allow_globals() -> None:
 def stand_ins(path: Path) -> list[tuple[type, str]]:
     """Return empty classes in place of the plain data that a checkpoint contains, so that torch can read it.
 
-    Importing neural-lam takes ten seconds and 600 MB, and nothing of its settings is needed to prove a
-    checkpoint. Names from anywhere else get no stand-in: torch refuses them.
+    Importing neural-lam takes ten seconds and 600 MB, and nothing of its settings is
+    needed to prove a checkpoint. Names from anywhere else get no stand-in: torch
+    refuses them.
     """
     import torch
 
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    ours = [name for name in names if name == "argparse.Namespace" or name.startswith("neural_lam.config.")]
+    ours = [
+        name
+        for name in names
+        if name == "argparse.Namespace" or name.startswith("neural_lam.config.")
+    ]
     return [(type(name.rpartition(".")[2], (), {}), name) for name in ours]
 
 
@@ -145,7 +169,8 @@ def load(path: Path) -> dict[str, Any]:
     Raises
     ------
     CheckFailed
-        If it is missing, cut off, or contains anything but tensors and known plain data.
+        If it is missing, cut off, or contains anything but tensors and known plain
+        data.
     """
     import pickle
 
@@ -159,11 +184,22 @@ def load(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(stand_ins(path)):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        reason = next(
+            (
+                line
+                for line in str(error).splitlines()
+                if "GLOBAL" in line or "Unsupported" in line
+            ),
+            "",
+        )
         why = reason.strip() or "it contains more than weights and settings"
-        raise CheckFailed("the checkpoint was refused unread", where=str(path), why=why) from error
+        raise CheckFailed(
+            "the checkpoint was refused unread", where=str(path), why=why
+        ) from error
     except Exception as error:
-        raise CheckFailed("the checkpoint does not load", where=str(path), why=_first_line(error)) from error
+        raise CheckFailed(
+            "the checkpoint does not load", where=str(path), why=_first_line(error)
+        ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckFailed("the file holds no model", where=str(path))
     return content
@@ -178,9 +214,15 @@ def describe(path: Path, content: Mapping[str, Any] | None = None) -> Checkpoint
         If it does not load, or is no checkpoint of a training.
     """
     content = load(path) if content is None else content
-    if not isinstance(content.get("epoch"), int) or not isinstance(content.get("global_step"), int):
-        raise CheckFailed("the checkpoint does not say how far training had come", where=str(path))
-    return Checkpoint(path, content["epoch"] + 1, content["global_step"], best_loss(content))
+    if not isinstance(content.get("epoch"), int) or not isinstance(
+        content.get("global_step"), int
+    ):
+        raise CheckFailed(
+            "the checkpoint does not say how far training had come", where=str(path)
+        )
+    return Checkpoint(
+        path, content["epoch"] + 1, content["global_step"], best_loss(content)
+    )
 
 
 def best_loss(content: Mapping[str, Any]) -> float | None:
@@ -203,12 +245,18 @@ def check_weights(path: Path, content: Mapping[str, Any]) -> None:
     """
     import torch
 
-    weights = {name: value for name, value in content["state_dict"].items() if isinstance(value, torch.Tensor)}
+    weights = {
+        name: value
+        for name, value in content["state_dict"].items()
+        if isinstance(value, torch.Tensor)
+    }
     if not weights:
         raise CheckFailed("the checkpoint has no weights", where=str(path))
     for name, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckFailed(f"the weight {name} is not finite", where=str(path), next=NOT_FINITE)
+            raise CheckFailed(
+                f"the weight {name} is not finite", where=str(path), next=NOT_FINITE
+            )
 
 
 def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
@@ -230,9 +278,15 @@ def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
     check_weights(path, content)
     found = describe(path, content)
     if epochs is not None and found.epochs != epochs:
-        raise CheckFailed(f"trained {found.epochs} epochs, {epochs} were asked for", where=str(path))
+        raise CheckFailed(
+            f"trained {found.epochs} epochs, {epochs} were asked for", where=str(path)
+        )
     if found.best_loss is not None and not math.isfinite(found.best_loss):
-        raise CheckFailed(f"the lowest validation loss is {found.best_loss}", where=str(path), next=NOT_FINITE)
+        raise CheckFailed(
+            f"the lowest validation loss is {found.best_loss}",
+            where=str(path),
+            next=NOT_FINITE,
+        )
     return found
 
 

@@ -30,9 +30,15 @@ class NeuralLamParameters:
 
         if file not in {file_names.PARAMS, file_names.TRAINING, file_names.EVALUATION}:
             return values
-        counts = {name: value for name, value in values.items() if value is not None and name not in SPEED}
+        counts = {
+            name: value
+            for name, value in values.items()
+            if value is not None and name not in SPEED
+        }
         return {
-            name: int(value) if isinstance(value, float) and value.is_integer() else value
+            name: int(value)
+            if isinstance(value, float) and value.is_integer()
+            else value
             for name, value in counts.items()
         }
 
@@ -65,7 +71,8 @@ def label(context: StageContext) -> str:
 def need(context: StageContext, path: str, made_by: str = "") -> Path:
     """Return the place of an input, refusing a missing one.
 
-    neural-lam 0.7.0 makes a missing dataset by itself, in every process at once: it must not come to that.
+    neural-lam 0.7.0 makes a missing dataset by itself, in every process at once: it
+    must not come to that.
 
     Parameters
     ----------

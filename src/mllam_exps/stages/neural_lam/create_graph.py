@@ -8,7 +8,12 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Stage, StageContext
-from mllam_exps.stages.neural_lam.common import NeuralLamParameters, WithoutCheckpoints, need, parameters
+from mllam_exps.stages.neural_lam.common import (
+    NeuralLamParameters,
+    WithoutCheckpoints,
+    need,
+    parameters,
+)
 
 GRAPHS = "data/graph"
 EDGES = ("g2m", "m2g", "m2m")
@@ -31,7 +36,9 @@ def load_tensors(path: Path) -> list[Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckFailed("the file does not load", where=str(path), why=reason) from error
+        raise CheckFailed(
+            "the file does not load", where=str(path), why=reason
+        ) from error
     tensors = content if isinstance(content, list) else [content]
     if not tensors or not all(isinstance(tensor, torch.Tensor) for tensor in tensors):
         raise CheckFailed("the file holds no tensors", where=str(path))
@@ -48,17 +55,33 @@ def check_edges(directory: Path, name: str) -> int:
     """
     import torch
 
-    index, features = (load_tensors(directory / f"{name}_{kind}.pt") for kind in ("edge_index", "features"))
+    index, features = (
+        load_tensors(directory / f"{name}_{kind}.pt")
+        for kind in ("edge_index", "features")
+    )
     if len(index) != len(features):
-        raise CheckFailed(f"{name}: edges of {len(index)} levels, features of {len(features)}", where=str(directory))
+        raise CheckFailed(
+            f"{name}: edges of {len(index)} levels, features of {len(features)}",
+            where=str(directory),
+        )
     for level, (edges, values) in enumerate(zip(index, features, strict=True)):
-        where = f"{directory / name}, level {level}" if len(index) > 1 else str(directory / name)
+        where = (
+            f"{directory / name}, level {level}"
+            if len(index) > 1
+            else str(directory / name)
+        )
         if edges.ndim != 2 or edges.shape[0] != 2 or not edges.shape[1]:
-            raise CheckFailed(f"no edges: their index has the shape {tuple(edges.shape)}", where=where)
+            raise CheckFailed(
+                f"no edges: their index has the shape {tuple(edges.shape)}", where=where
+            )
         if int(edges.min()) < 0:
-            raise CheckFailed("an edge begins or ends at a node before the first", where=where)
+            raise CheckFailed(
+                "an edge begins or ends at a node before the first", where=where
+            )
         if len(values) != edges.shape[1]:
-            raise CheckFailed(f"{edges.shape[1]} edges, but features of {len(values)}", where=where)
+            raise CheckFailed(
+                f"{edges.shape[1]} edges, but features of {len(values)}", where=where
+            )
         if not bool(torch.isfinite(values).all()):
             raise CheckFailed("the features of an edge are not finite", where=where)
     return len(index)
@@ -86,12 +109,17 @@ def check_graph(directory: Path, graph: Mapping[str, Any]) -> None:
     mesh = load_tensors(directory / "mesh_features.pt")
     for level, nodes in enumerate(mesh):
         if not len(nodes) or not bool(torch.isfinite(nodes).all()):
-            raise CheckFailed(f"level {level} of the mesh is empty or not finite", where=str(directory))
+            raise CheckFailed(
+                f"level {level} of the mesh is empty or not finite",
+                where=str(directory),
+            )
     levels = {name: check_edges(directory, name) for name in EDGES}
     check_levels(directory, graph, len(mesh), levels["m2m"])
 
 
-def check_levels(directory: Path, graph: Mapping[str, Any], nodes: int, edges: int) -> None:
+def check_levels(
+    directory: Path, graph: Mapping[str, Any], nodes: int, edges: int
+) -> None:
     """Refuse another number of levels than asked for; the edges between them are checked as well.
 
     Raises
@@ -100,20 +128,28 @@ def check_levels(directory: Path, graph: Mapping[str, Any], nodes: int, edges: i
         With the number to ask for instead.
     """
     if nodes != edges:
-        raise CheckFailed(f"nodes of {nodes} levels, edges of {edges}", where=str(directory))
+        raise CheckFailed(
+            f"nodes of {nodes} levels, edges of {edges}", where=str(directory)
+        )
     if graph.get("archetype") != "hierarchical":
         if edges != 1:
-            raise CheckFailed(f"{edges} levels in a graph that is not hierarchical", where=str(directory))
+            raise CheckFailed(
+                f"{edges} levels in a graph that is not hierarchical",
+                where=str(directory),
+            )
         return
     asked = graph.get("max_num_levels")
     if edges < 2:
         why = "the grid is too small for the distance of the mesh's nodes"
         raise CheckFailed(
-            "a hierarchical graph of one level", "params.yaml: graph", why, "lower graph.mesh_node_distance"
+            "a hierarchical graph of one level",
+            "params.yaml: graph",
+            why,
+            "lower graph.mesh_node_distance",
         )
     if asked is not None and edges != asked:
-        # "max" is what weather-model-graphs calls it; a model of other depth than was written down is a
-        # surprise.
+        # "max" is what weather-model-graphs calls it; a model of other depth than was
+        # written down is a surprise.
         raise CheckFailed(
             f"the graph has {edges} levels, {asked} were asked for",
             where="params.yaml: graph.max_num_levels",
@@ -122,7 +158,10 @@ def check_levels(directory: Path, graph: Mapping[str, Any], nodes: int, edges: i
         )
     for name in EDGES_BETWEEN_LEVELS:
         if check_edges(directory, name) != edges - 1:
-            raise CheckFailed(f"{name}: not {edges - 1} sets of edges for {edges} levels", where=str(directory))
+            raise CheckFailed(
+                f"{name}: not {edges - 1} sets of edges for {edges} levels",
+                where=str(directory),
+            )
 
 
 class CreateGraph(NeuralLamParameters, WithoutCheckpoints):

@@ -10,7 +10,13 @@ from typing import Any
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Stage, StageContext
 from mllam_exps.stages.neural_lam import checkpoints, scores
-from mllam_exps.stages.neural_lam.common import NeuralLamParameters, WithoutCheckpoints, label, need, parameters
+from mllam_exps.stages.neural_lam.common import (
+    NeuralLamParameters,
+    WithoutCheckpoints,
+    label,
+    need,
+    parameters,
+)
 from mllam_exps.stages.neural_lam.prepare_dataset import DATASET
 from mllam_exps.stages.neural_lam.programs.pictures import FOLDER
 from mllam_exps.stages.neural_lam.train import MODELS, graph_input
@@ -44,7 +50,11 @@ def sampling(context: StageContext) -> scores.Sampling:
         return known[key].default if given is None else given
 
     # A smoke test evaluates the first batch, of which each process has one.
-    limit = int(value("batch_size")) * context.nodes * context.devices if context.smoke else None
+    limit = (
+        int(value("batch_size")) * context.nodes * context.devices
+        if context.smoke
+        else None
+    )
     return scores.Sampling(
         split=str(told["eval"]),
         steps=int(value("ar_steps_eval")),
@@ -71,7 +81,9 @@ def check_pictures(directory: Path, variables: list[str]) -> None:
             if file.read(8) != b"\x89PNG\r\n\x1a\n":
                 raise CheckFailed("the picture is no PNG", where=str(path))
     if len(found) < len(variables):
-        raise CheckFailed(f"{len(found)} pictures of {len(variables)} variables", where=str(directory))
+        raise CheckFailed(
+            f"{len(found)} pictures of {len(variables)} variables", where=str(directory)
+        )
 
 
 class Evaluate(NeuralLamParameters, WithoutCheckpoints):
@@ -88,7 +100,11 @@ class Evaluate(NeuralLamParameters, WithoutCheckpoints):
         graph_input(context)
         path = checkpoint(context)
         if not checkpoints.whole(need(context, path, made_by="train")):
-            raise CheckFailed("the checkpoint is cut off or no checkpoint", where=path, next="dvc checkout")
+            raise CheckFailed(
+                "the checkpoint is cut off or no checkpoint",
+                where=path,
+                next="dvc checkout",
+            )
 
     def command(self, context: StageContext) -> list[str]:
         """Return neural-lam's evaluation, in a folder of this attempt's own."""
@@ -102,7 +118,14 @@ class Evaluate(NeuralLamParameters, WithoutCheckpoints):
             f"--logger_run_name={run_directory(context).name}",
             f"--load={checkpoint(context)}",
         ]
-        return ["python", "-m", "mllam_exps.stages.neural_lam.programs.neural_lam", "evaluate", *given, *ours]
+        return [
+            "python",
+            "-m",
+            "mllam_exps.stages.neural_lam.programs.neural_lam",
+            "evaluate",
+            *given,
+            *ours,
+        ]
 
     def finish(self, context: StageContext) -> None:
         """Bring neural-lam's files and the pictures to their places, and score persistence beside them."""
@@ -117,7 +140,9 @@ class Evaluate(NeuralLamParameters, WithoutCheckpoints):
         forecasts.mkdir(parents=True, exist_ok=True)
         for path in sorted((context.scratch / FOLDER).glob("*.png")):
             shutil.copyfile(path, forecasts / path.name)
-        rmse, mae = (scores.read_matrix(made / f"test_{name}.csv") for name in ("rmse", "mae"))
+        rmse, mae = (
+            scores.read_matrix(made / f"test_{name}.csv") for name in ("rmse", "mae")
+        )
         dataset = self._dataset(context)
         try:
             found = scores.combine(dataset, sampling(context), rmse, mae)
@@ -125,7 +150,9 @@ class Evaluate(NeuralLamParameters, WithoutCheckpoints):
             dataset.close()
         scores.write_csv(context.work / SCORES, found)
         (context.work / METRICS).parent.mkdir(parents=True, exist_ok=True)
-        (context.work / METRICS).write_text(json.dumps(scores.summary(found), indent=2) + "\n")
+        (context.work / METRICS).write_text(
+            json.dumps(scores.summary(found), indent=2) + "\n"
+        )
 
     def check(self, context: StageContext) -> None:
         """Prove the scores: every variable, every lead time, all finite; and that examples were drawn."""

@@ -50,19 +50,25 @@ def preparation(config: Path, output: Path, interval: float = 5.0) -> Iterator[N
                 mlflow.end_run(status)
 
 
-def _begin(config: Path, output: Path, stop: threading.Event, interval: float) -> threading.Thread:
+def _begin(
+    config: Path, output: Path, stop: threading.Event, interval: float
+) -> threading.Thread:
     """Start the run, log the configuration and return the started thread that logs the size."""
     uri = os.environ.get(URI, "")
     if not uri or (why := reachable(uri)):
         raise MllamError(f"{URI} is not set" if not uri else why)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a lost server does not hold up the work
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
+    )  # a lost server does not hold up the work
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     import mlflow
     import yaml
 
     patient()
     name = f"prepare-{os.environ.get('MLLAM_EXPS_EXPERIMENT', 'workspace')}"
-    run = mlflow.start_run(run_name=name, tags=labels(os.environ), log_system_metrics=True)
+    run = mlflow.start_run(
+        run_name=name, tags=labels(os.environ), log_system_metrics=True
+    )
     client, identity = mlflow.MlflowClient(), run.info.run_id
     with _warned():
         mlflow.log_artifact(str(config))
@@ -73,7 +79,12 @@ def _begin(config: Path, output: Path, stop: threading.Event, interval: float) -
         while not told:
             told = stop.wait(interval)  # the last look comes after the end
             with _warned():
-                client.log_metric(identity, "output_bytes", _size(output), step=round(time.monotonic() - began))
+                client.log_metric(
+                    identity,
+                    "output_bytes",
+                    _size(output),
+                    step=round(time.monotonic() - began),
+                )
 
     thread = threading.Thread(target=watch, name="output size", daemon=True)
     thread.start()
@@ -85,7 +96,11 @@ def _parameters(config: Any, prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in config.items() if isinstance(config, Mapping) else ():
         name = re.sub(r"[^\w\-./ ]", "_", f"{prefix}{key}")[:250]
-        flat |= _parameters(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)[:6000]}
+        flat |= (
+            _parameters(value, f"{name}.")
+            if isinstance(value, Mapping)
+            else {name: str(value)[:6000]}
+        )
     return flat
 
 
@@ -108,4 +123,8 @@ def _warned() -> Iterator[None]:
 
 def _warn(error: Exception) -> None:
     why = (str(error).strip() or type(error).__name__).splitlines()[0]
-    print(f"warning: data preparation is not tracked: {public(why)}", file=sys.stderr, flush=True)
+    print(
+        f"warning: data preparation is not tracked: {public(why)}",
+        file=sys.stderr,
+        flush=True,
+    )

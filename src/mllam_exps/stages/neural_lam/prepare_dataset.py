@@ -7,7 +7,11 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Stage, StageContext
-from mllam_exps.stages.neural_lam.common import NeuralLamParameters, WithoutCheckpoints, need
+from mllam_exps.stages.neural_lam.common import (
+    NeuralLamParameters,
+    WithoutCheckpoints,
+    need,
+)
 from mllam_exps.stages.neural_lam.data import zarr_check
 from mllam_exps.stages.neural_lam.data.named_paths import is_remote
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
@@ -36,12 +40,19 @@ class PrepareDataset(NeuralLamParameters, WithoutCheckpoints):
         for path in sources(context.params[DATASTORE]):
             if not is_remote(path) and not (context.work / path).exists():
                 raise CheckFailed(
-                    "the source data are missing", where=path, why=f"{DATASTORE} names them", next="dvc checkout"
+                    "the source data are missing",
+                    where=path,
+                    why=f"{DATASTORE} names them",
+                    next="dvc checkout",
                 )
 
     def command(self, context: StageContext) -> list[str]:
         """Return mllam-data-prep, within the allocation."""
-        track = ["--track"] if context.params["params.yaml"].get("logger") == "mlflow" else []
+        track = (
+            ["--track"]
+            if context.params["params.yaml"].get("logger") == "mlflow"
+            else []
+        )
         program = "mllam_exps.stages.neural_lam.programs.mllam_data_prep"
         return ["python", "-m", program, DATASTORE, "-o", DATASET, *track]
 

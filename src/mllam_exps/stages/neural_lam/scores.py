@@ -1,8 +1,8 @@
 """Scores of a forecast beside those of persistence: the forecast that nothing changes.
 
-neural-lam writes RMSE and MAE by lead time and variable; the same of persistence is computed here from the
-dataset, over the same initial times, the same interior of the grid, and averaged in the same order, so that
-the two can be compared.
+neural-lam writes RMSE and MAE by lead time and variable; the same of persistence is
+computed here from the dataset, over the same initial times, the same interior of the
+grid, and averaged in the same order, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.neural_lam.data.zarr_check import BOUNDARY_POINTS, splits, time_dimension
+from mllam_exps.stages.neural_lam.data.zarr_check import (
+    BOUNDARY_POINTS,
+    splits,
+    time_dimension,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +47,11 @@ class Score:
     @property
     def gain(self) -> float:
         """How much lower the RMSE is than that of persistence, 1 being a perfect forecast."""
-        return 1 - self.rmse / self.persistence_rmse if self.persistence_rmse else float(not self.rmse)
+        return (
+            1 - self.rmse / self.persistence_rmse
+            if self.persistence_rmse
+            else float(not self.rmse)
+        )
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ class Sampling:
     steps : int
         Steps of each forecast (``ar_steps_eval``).
     past, future : int
-        Width of the forcing window (``num_past_forcing_steps``, ``num_future_forcing_steps``).
+        Width of the forcing window (``num_past_forcing_steps``,
+        ``num_future_forcing_steps``).
     limit : int, optional
         No more than the first so many forecasts.
     single_member : bool
@@ -106,9 +115,10 @@ def persistence(dataset: Any, sampling: Sampling) -> tuple[Array, Array]:
     Returns
     -------
     rmse, mae : ndarray
-        By step and variable, in the variables' units. neural-lam takes the root of the mean over forecasts of
-        the mean over grid points, of normalised values, and undoes the normalisation: the same number.
-        On several devices Lightning hands out some forecasts twice, to give each as many; neural-lam counts both.
+        By step and variable, in the variables' units. neural-lam takes the root of the
+        mean over forecasts of the mean over grid points, of normalised values, and
+        undoes the normalisation: the same number. On several devices Lightning hands
+        out some forecasts twice, to give each as many; neural-lam counts both.
 
     Raises
     ------
@@ -126,7 +136,9 @@ def persistence(dataset: Any, sampling: Sampling) -> tuple[Array, Array]:
         absolute = absolute + np.mean(np.abs(error), axis=1)
         count += 1
     if not count:
-        raise CheckFailed(f"split {sampling.split!r} is too short for a forecast of {sampling.steps} steps")
+        raise CheckFailed(
+            f"split {sampling.split!r} is too short for a forecast of {sampling.steps} steps"
+        )
     return np.sqrt(squared / count), absolute / count
 
 
@@ -142,11 +154,17 @@ def forecasts(dataset: Any, sampling: Sampling) -> Iterator[tuple[Array, Array]]
     for member in members:
         one = state if member is None else state.isel(ensemble_member=member)
         if dimension == "time":
-            yield from _of_series(states(one, "time", inside), one.sizes["time"], sampling)
+            yield from _of_series(
+                states(one, "time", inside), one.sizes["time"], sampling
+            )
             continue
         # A dataset of forecasts: each gives one sample, from its own beginning.
-        for number in range(one.sizes["analysis_time"] if sampling.limit is None else sampling.limit):
-            run = states(one.isel(analysis_time=number), "elapsed_forecast_duration", inside)
+        for number in range(
+            one.sizes["analysis_time"] if sampling.limit is None else sampling.limit
+        ):
+            run = states(
+                one.isel(analysis_time=number), "elapsed_forecast_duration", inside
+            )
             series = list(run)[sampling.first : sampling.first + sampling.steps + 1]
             yield series[0], _stack(series[1:])
 
@@ -155,10 +173,16 @@ def states(state: Any, dimension: str, inside: NDArray[np.bool_]) -> Iterator[Ar
     """Yield the interior of each state in turn, reading a few at a time: a year does not fit into memory."""
     ordered = state.transpose(dimension, "grid_index", "state_feature")
     for begin in range(0, ordered.sizes[dimension], BLOCK):
-        yield from ordered.isel({dimension: slice(begin, begin + BLOCK)}).values[:, inside].astype("float64")
+        yield from (
+            ordered.isel({dimension: slice(begin, begin + BLOCK)})
+            .values[:, inside]
+            .astype("float64")
+        )
 
 
-def _of_series(series: Iterator[Array], times: int, sampling: Sampling) -> Iterator[tuple[Array, Array]]:
+def _of_series(
+    series: Iterator[Array], times: int, sampling: Sampling
+) -> Iterator[tuple[Array, Array]]:
     window: deque[Array] = deque(maxlen=sampling.steps + 1)
     last = sampling.first + sampling.count(times)
     for index, state in enumerate(series):
@@ -178,7 +202,9 @@ def step_hours(dataset: Any) -> float:
     """Return the length of a step in hours."""
     import numpy as np
 
-    times = dataset["time" if "time" in dataset["state"].dims else "elapsed_forecast_duration"].values
+    times = dataset[
+        "time" if "time" in dataset["state"].dims else "elapsed_forecast_duration"
+    ].values
     return float((times[1] - times[0]) / np.timedelta64(1, "h"))
 
 
@@ -195,7 +221,9 @@ def read_matrix(path: Path) -> Array:
     try:
         return np.loadtxt(path, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
-        raise CheckFailed("neural-lam left no readable scores", where=str(path), why=str(error)) from error
+        raise CheckFailed(
+            "neural-lam left no readable scores", where=str(path), why=str(error)
+        ) from error
 
 
 def combine(dataset: Any, sampling: Sampling, rmse: Array, mae: Array) -> list[Score]:
@@ -231,9 +259,13 @@ def write_csv(path: Path, scores: Iterable[Score]) -> None:
     """Write ``plots/scores.csv``; whole hours without a decimal point, as they are axis labels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Score)], lineterminator="\n")
+        writer = csv.DictWriter(
+            file, [field.name for field in fields(Score)], lineterminator="\n"
+        )
         writer.writeheader()
-        writer.writerows({**asdict(score), "lead_hours": f"{score.lead_hours:g}"} for score in scores)
+        writer.writerows(
+            {**asdict(score), "lead_hours": f"{score.lead_hours:g}"} for score in scores
+        )
 
 
 def read_csv(path: Path) -> list[Score]:
@@ -248,14 +280,25 @@ def read_csv(path: Path) -> list[Score]:
     try:
         with path.open(newline="") as file:
             return [
-                Score(row["variable"], row["units"], *(float(row[name]) for name in numbers))
+                Score(
+                    row["variable"],
+                    row["units"],
+                    *(float(row[name]) for name in numbers),
+                )
                 for row in csv.DictReader(file)
             ]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckFailed("there are no readable scores", where=str(path), why=str(error)) from error
+        raise CheckFailed(
+            "there are no readable scores", where=str(path), why=str(error)
+        ) from error
 
 
-def check(scores: list[Score], variables: Iterable[str], leads: Iterable[float], where: str = "") -> None:
+def check(
+    scores: list[Score],
+    variables: Iterable[str],
+    leads: Iterable[float],
+    where: str = "",
+) -> None:
     """Refuse scores that are not complete or not finite.
 
     Raises
@@ -277,24 +320,33 @@ def check(scores: list[Score], variables: Iterable[str], leads: Iterable[float],
                     next="look for missing values in data/datastore.zarr, or train again with a lower lr",
                 )
     if len(scores) != len(wanted):
-        raise CheckFailed(f"{len(scores)} scores, {len(wanted)} were expected", where=where)
+        raise CheckFailed(
+            f"{len(scores)} scores, {len(wanted)} were expected", where=where
+        )
 
 
 def summary(scores: list[Score]) -> dict[str, Any]:
     """Return the few numbers by which experiments are compared: ``metrics/evaluate.json``.
 
-    `dvc exp show` makes a column of each number, so there are three a variable: RMSE and MAE at the longest
-    lead time, and the gain over persistence as the mean of all lead times; with the mean of all variables, a
-    single number for sweeps. All lead times are in ``plots/scores.csv``.
+    `dvc exp show` makes a column of each number, so there are three a variable: RMSE
+    and MAE at the longest lead time, and the gain over persistence as the mean of all
+    lead times; with the mean of all variables, a single number for sweeps. All lead
+    times are in ``plots/scores.csv``.
     """
     variables = list(dict.fromkeys(score.variable for score in scores))
     longest = max(score.lead_hours for score in scores)
     lead = f"{longest:02g}h"
     at_end = {score.variable: score for score in scores if score.lead_hours == longest}
-    gains = {name: [score.gain for score in scores if score.variable == name] for name in variables}
+    gains = {
+        name: [score.gain for score in scores if score.variable == name]
+        for name in variables
+    }
     gain = {name: round(sum(values) / len(values), 6) for name, values in gains.items()}
     return {
         "rmse": {name: {lead: at_end[name].rmse} for name in variables},
         "mae": {name: {lead: at_end[name].mae} for name in variables},
-        "gain_over_persistence": {**gain, "mean": round(sum(gain.values()) / len(gain), 6)},
+        "gain_over_persistence": {
+            **gain,
+            "mean": round(sum(gain.values()) / len(gain), 6),
+        },
     }

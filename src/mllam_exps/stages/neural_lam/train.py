@@ -13,7 +13,12 @@ from typing import Any
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Stage, StageContext
 from mllam_exps.stages.neural_lam import checkpoints
-from mllam_exps.stages.neural_lam.common import NeuralLamParameters, label, need, parameters
+from mllam_exps.stages.neural_lam.common import (
+    NeuralLamParameters,
+    label,
+    need,
+    parameters,
+)
 
 MODELS = "saved_models"
 METRICS = "metrics/train.json"
@@ -33,7 +38,11 @@ def graph_input(context: StageContext) -> None:
     CheckFailed
         With the command that makes it.
     """
-    need(context, f"data/graph/{context.params['params.yaml']['graph']['name']}", made_by="create_graph")
+    need(
+        context,
+        f"data/graph/{context.params['params.yaml']['graph']['name']}",
+        made_by="create_graph",
+    )
 
 
 def value_of(context: StageContext, key: str) -> int:
@@ -65,13 +74,23 @@ def read_losses(path: Path) -> list[dict[str, float | None]]:
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return [{name: float(row[name]) if row[name] else None for name in checkpoints.COLUMNS} for row in rows]
+        return [
+            {
+                name: float(row[name]) if row[name] else None
+                for name in checkpoints.COLUMNS
+            }
+            for row in rows
+        ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise CheckFailed("there are no readable losses by epoch", where=str(path), why=why) from error
+        raise CheckFailed(
+            "there are no readable losses by epoch", where=str(path), why=why
+        ) from error
 
 
-def check_losses(losses: list[dict[str, float | None]], epochs: int, every: int = 1, where: str = "") -> None:
+def check_losses(
+    losses: list[dict[str, float | None]], epochs: int, every: int = 1, where: str = ""
+) -> None:
     """Refuse losses that lack an epoch or a validation, or are not finite.
 
     Parameters
@@ -90,9 +109,14 @@ def check_losses(losses: list[dict[str, float | None]], epochs: int, every: int 
     """
     numbers = [row["epoch"] for row in losses]
     if numbers != list(range(1, epochs + 1)):
-        missing = sorted(set(range(1, epochs + 1)) - {int(number) for number in numbers if number is not None})
+        missing = sorted(
+            set(range(1, epochs + 1))
+            - {int(number) for number in numbers if number is not None}
+        )
         what = (
-            f"the loss of epoch {missing[0]} is missing" if missing else "the losses are not those of each epoch once"
+            f"the loss of epoch {missing[0]} is missing"
+            if missing
+            else "the losses are not those of each epoch once"
         )
         raise CheckFailed(what, where=where, why=f"{epochs} epochs were asked for")
     for epoch, row in enumerate(losses, start=1):
@@ -100,23 +124,34 @@ def check_losses(losses: list[dict[str, float | None]], epochs: int, every: int 
         for name in wanted:
             value = row[name]
             if value is None:
-                raise CheckFailed(f"the {name} loss of epoch {epoch} is missing", where=where)
+                raise CheckFailed(
+                    f"the {name} loss of epoch {epoch} is missing", where=where
+                )
             if not math.isfinite(value):
                 what = f"the {name} loss of epoch {epoch} is {value}"
                 raise CheckFailed(what, where=where, next=checkpoints.NOT_FINITE)
 
 
-def metrics(losses: list[dict[str, float | None]], best: checkpoints.Checkpoint | None) -> dict[str, Any]:
+def metrics(
+    losses: list[dict[str, float | None]], best: checkpoints.Checkpoint | None
+) -> dict[str, Any]:
     """Return the training's metrics; what there is not is left out, as JSON has no NaN."""
     last = losses[-1] if losses else {}
     found: dict[str, Any] = {
         "epochs": len(losses),
         "train_loss": last.get("train"),
-        "val_loss": next((row["validation"] for row in reversed(losses) if row["validation"] is not None), None),
+        "val_loss": next(
+            (
+                row["validation"]
+                for row in reversed(losses)
+                if row["validation"] is not None
+            ),
+            None,
+        ),
     }
     if best is not None:
-        # From the checkpoint itself, as an attempt may have died between writing it and the epoch's line of
-        # losses.
+        # From the checkpoint itself, as an attempt may have died between writing it and
+        # the epoch's line of losses.
         found |= {"best_val_loss": best.best_loss, "best_epoch": best.epochs}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -131,7 +166,9 @@ def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
     """
     for name, value in found.items():
         if not math.isfinite(value):
-            raise CheckFailed(f"{name} is {value}", where=where, next=checkpoints.NOT_FINITE)
+            raise CheckFailed(
+                f"{name} is {value}", where=where, next=checkpoints.NOT_FINITE
+            )
 
 
 class Train(NeuralLamParameters):
@@ -159,11 +196,19 @@ class Train(NeuralLamParameters):
             f"--logger_run_name={run_directory(context).name}",
         ]
         if context.resume_from is not None:
-            # With --restore_opt the optimiser goes on as well; epochs are counted on in any case.
+            # With --restore_opt the optimiser goes on as well; epochs are counted on in
+            # any case.
             ours += [f"--load={context.resume_from}", "--restore_opt"]
         if context.smoke:
             ours += ["--epochs=1", "--val_interval=1", "--num_sanity_val_steps=0"]
-        return ["python", "-m", "mllam_exps.stages.neural_lam.programs.neural_lam", "train", *given, *ours]
+        return [
+            "python",
+            "-m",
+            "mllam_exps.stages.neural_lam.programs.neural_lam",
+            "train",
+            *given,
+            *ours,
+        ]
 
     def finish(self, context: StageContext) -> None:
         """Bring checkpoints, losses and metrics to their places."""
@@ -175,7 +220,9 @@ class Train(NeuralLamParameters):
                 shutil.copyfile(made, models / name)
         losses = context.scratch / checkpoints.LOSSES
         best = models / checkpoints.BEST
-        found = metrics(read_losses(losses), checkpoints.describe(best) if best.is_file() else None)
+        found = metrics(
+            read_losses(losses), checkpoints.describe(best) if best.is_file() else None
+        )
         for path in (METRICS, LOSSES):
             (context.work / path).parent.mkdir(parents=True, exist_ok=True)
         (context.work / METRICS).write_text(json.dumps(found, indent=2) + "\n")

@@ -1,8 +1,9 @@
 """Ends a program whose attempt is over, or has lost the run, wherever the program runs.
 
-The attempt's own process ends its program when the run is taken from it. On a cluster the program's processes are
-children of Slurm's daemons on several nodes: where those daemons die, nobody would end them. So each of them looks
-itself, at two files of the run store.
+The attempt's own process ends its program when the run is taken from it. On a cluster
+the program's processes are children of Slurm's daemons on several nodes: where those
+daemons die, nobody would end them. So each of them looks itself, at two files of the
+run store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Runs the commands of a stage that is not ours: ``python -m mllam_exps.stages.programs.shell STAGE FOLDER COMMAND…``.
 
-As DVC (3.67) does: each command in a shell of its own, the user's, without its startup files; the first that fails is
-the end. Whatever they leave running ends with them, and with this process: what is made is hashed when they are done,
-and nobody may write to it after that.
+As DVC (3.67) does: each command in a shell of its own, the user's, without its startup
+files; the first that fails is the end. Whatever they leave running ends with them, and
+with this process: what is made is hashed when they are done, and nobody may write to it
+after that.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ from mllam_exps.stages.programs import fence
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 10.0
-_WITHOUT_STARTUP_FILES = {"bash": ["--noprofile", "--norc"], "zsh": ["--no-rcs"], "fish": ["--no-config"]}
+_WITHOUT_STARTUP_FILES = {
+    "bash": ["--noprofile", "--norc"],
+    "zsh": ["--no-rcs"],
+    "fish": ["--no-config"],
+}
 
 
 class Told(Exception):
@@ -36,7 +41,8 @@ def main(stage: str, folder: str, *commands: str) -> int:
     # What a command leaves behind becomes a child of ours, in whatever session it is.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGTERM, _tell)
-    # Whoever started us asked the kernel to kill us when it dies: then our children would go on.
+    # Whoever started us asked the kernel to kill us when it dies: then our children
+    # would go on.
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     fence.guard(_give_up)
     try:
@@ -49,9 +55,12 @@ def main(stage: str, folder: str, *commands: str) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ended = _end_children(signal.SIGKILL, GRACE_SECONDS)
     if not code and not ended:
-        # A process that waits for a file system that does not answer, say: SIGKILL reaches it when that does.
+        # A process that waits for a file system that does not answer, say: SIGKILL
+        # reaches it when that does.
         left = ", ".join(str(child.pid) for child in psutil.Process().children())
-        print(f"error: the commands left processes running that cannot be ended ({left}); they may still write")
+        print(
+            f"error: the commands left processes running that cannot be ended ({left}); they may still write"
+        )
         return 1
     return code
 
@@ -64,12 +73,17 @@ def _run_each(stage: str, folder: str, commands: tuple[str, ...]) -> int:
     shell = os.environ.get("SHELL") or "/bin/sh"
     options = _WITHOUT_STARTUP_FILES.get(Path(shell).name, [])
     environ = os.environ | {"DVC_ROOT": str(Path.cwd()), "DVC_STAGE": stage}
-    for ours, theirs in (("MLLAM_EXPS_EXPERIMENT", "DVC_EXP_NAME"), ("MLLAM_EXPS_COMMIT", "DVC_EXP_BASELINE_REV")):
+    for ours, theirs in (
+        ("MLLAM_EXPS_EXPERIMENT", "DVC_EXP_NAME"),
+        ("MLLAM_EXPS_COMMIT", "DVC_EXP_BASELINE_REV"),
+    ):
         if value := os.environ.get(ours):
             environ[theirs] = value
     for command in commands:
         print(">", command, flush=True)
-        code = subprocess.Popen([shell, *options, "-c", command], cwd=folder, env=environ).wait()
+        code = subprocess.Popen(
+            [shell, *options, "-c", command], cwd=folder, env=environ
+        ).wait()
         if code:
             return code if code > 0 else 128 - code
     return 0
@@ -100,8 +114,9 @@ def _end_children(number: signal.Signals, patience: float) -> bool:
 def _has_children() -> bool:
     """Tell whether any child is left, asking those that have ended how they did.
 
-    The kernel knows: whatever a child leaves behind is ours before that child counts as ended. A list of processes can
-    miss one that was forked while the list was being made.
+    The kernel knows: whatever a child leaves behind is ours before that child counts as
+    ended. A list of processes can miss one that was forked while the list was being
+    made.
     """
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

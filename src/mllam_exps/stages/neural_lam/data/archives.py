@@ -1,7 +1,7 @@
 """The identity of the archives that lie outside the repository, and of what else no dependency of DVC tells.
 
-Nobody hashes ten terabytes: an archive is known by its path, the digest of its consolidated metadata, and the version
-that the experiment declares for it.
+Nobody hashes ten terabytes: an archive is known by its path, the digest of its
+consolidated metadata, and the version that the experiment declares for it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def identities(
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the identity of every source archive that lies outside the repository.
 
-    An archive in the repository is the stage's dependency: DVC hashes those. One that cannot be reached has not changed
-    by that: it keeps the digest that was known of it, as long as its path and its declared version are the same.
+    An archive in the repository is the stage's dependency: DVC hashes those. One that
+    cannot be reached has not changed by that: it keeps the digest that was known of it,
+    as long as its path and its declared version are the same.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def identities(
     Returns
     -------
     dict
-        ``{name: {"path", "metadata", "version"}}``; ``metadata`` is None where it was never read.
+        ``{name: {"path", "metadata", "version"}}``; ``metadata`` is None where it was
+        never read.
     list of str
         One line for each archive whose metadata could not be read, with the reason.
     """
@@ -55,14 +57,26 @@ def identities(
     inputs = sorted((datastore.get("inputs") or {}).items())
     paths = {name: str((given or {}).get("path", "")) for name, given in inputs}
     outside = sorted({path for path in paths.values() if _outside(path)})
-    with ThreadPoolExecutor(max(1, len(outside))) as pool:  # hosts that do not answer are waited for at once
-        digests = dict(zip(outside, pool.map(lambda path: _metadata_digest(path, timeout), outside), strict=True))
+    with ThreadPoolExecutor(
+        max(1, len(outside))
+    ) as pool:  # hosts that do not answer are waited for at once
+        digests = dict(
+            zip(
+                outside,
+                pool.map(lambda path: _metadata_digest(path, timeout), outside),
+                strict=True,
+            )
+        )
     for name, path in paths.items():
         if path not in digests:
             continue
         digest, why = digests[path]
         version = declared.get(name)
-        entry = {"path": path, "metadata": digest, "version": None if version is None else str(version)}
+        entry = {
+            "path": path,
+            "metadata": digest,
+            "version": None if version is None else str(version),
+        }
         found[name] = entry
         if digest is not None:
             continue
@@ -73,28 +87,38 @@ def identities(
             told = f"it counts by path and declared version ({version})"
         else:
             told = f"it counts by its path alone; declare a version: params.yaml: archives.{name}"
-        notes.append(f"archive {name}: the metadata of {path} cannot be read ({why}); {told}")
+        notes.append(
+            f"archive {name}: the metadata of {path} cannot be read ({why}); {told}"
+        )
     return found, notes
 
 
 def modules(datastore: Mapping[str, Any], root: Path) -> list[str]:
     """Return the modules whose functions derive variables, and which neither mllam-data-prep nor the repository has.
 
-    mllam-data-prep's version counts by itself, and what the repository has is a dependency of the stage.
+    mllam-data-prep's version counts by itself, and what the repository has is a
+    dependency of the stage.
     """
     found: set[str] = set()
     for _, source in inputs_of(datastore):
         for derived in section(source, "derived_variables").values():
             function = derived.get("function") if isinstance(derived, Mapping) else None
             found.add(str(function).partition(".")[0] if function else "")
-    own = {name for name in found if (root / f"{name}.py").exists() or (root / name).is_dir()}
-    return sorted(name for name in found - own - {"mllam_data_prep"} if name.isidentifier())
+    own = {
+        name
+        for name in found
+        if (root / f"{name}.py").exists() or (root / name).is_dir()
+    }
+    return sorted(
+        name for name in found - own - {"mllam_data_prep"} if name.isidentifier()
+    )
 
 
 def last_known(root: Path) -> dict[str, Any]:
     """Return what was last found of the archives: in ``version.mllam.txt``, or in ``dvc.lock``.
 
-    DVC removes ``version.mllam.txt`` before the stage that writes it; ``dvc.lock`` tells what the dataset was made of.
+    DVC removes ``version.mllam.txt`` before the stage that writes it; ``dvc.lock``
+    tells what the dataset was made of.
     """
     found: dict[str, Any] = {}
     for name, keys in _RECORDS.items():
@@ -112,26 +136,38 @@ def last_known(root: Path) -> dict[str, Any]:
 
 _RECORDS = {
     "version.mllam.txt": ("archives",),
-    "dvc.lock": ("stages", "prepare_dataset", "params", "version.mllam.txt", "archives"),
+    "dvc.lock": (
+        "stages",
+        "prepare_dataset",
+        "params",
+        "version.mllam.txt",
+        "archives",
+    ),
 }
 
 
 def why_not_reached(path: str, timeout: float = SECONDS) -> str:
     """Return why a remote archive cannot be reached; empty where its host answers that there is nothing."""
-    answers = [_read_or_why(path, name, timeout) for name in (".zmetadata", "zarr.json")]
+    answers = [
+        _read_or_why(path, name, timeout) for name in (".zmetadata", "zarr.json")
+    ]
     return next((why for data, why in answers if data is None and why), "")
 
 
 def _earlier(known: Any, entry: Mapping[str, Any]) -> str | None:
     """Return the digest that was known of an archive, if it is the same one in all else."""
-    if not isinstance(known, Mapping) or any(known.get(key) != entry[key] for key in ("path", "version")):
+    if not isinstance(known, Mapping) or any(
+        known.get(key) != entry[key] for key in ("path", "version")
+    ):
         return None
     digest = known.get("metadata")
     return digest if isinstance(digest, str) else None
 
 
 def _outside(path: str) -> bool:
-    return bool(path) and ("://" in path or "::" in path or os.path.normpath(path).startswith(("/", "../")))
+    return bool(path) and (
+        "://" in path or "::" in path or os.path.normpath(path).startswith(("/", "../"))
+    )
 
 
 def _metadata_digest(path: str, timeout: float) -> tuple[str | None, str]:
@@ -153,12 +189,15 @@ def _read_or_why(path: str, name: str, timeout: float) -> tuple[bytes | None, st
     try:
         return _read(path, name, timeout), ""
     except FileNotFoundError as error:
-        # To fsspec (2026.9) an archive out of reach is one that is not there; what made it say so tells.
+        # To fsspec (2026.9) an archive out of reach is one that is not there; what made
+        # it say so tells.
         cause = error.__cause__ or error.__context__
         return None, _told(cause) if _is_out_of_reach(cause) else ""
     except TimeoutError:
         return None, f"no answer within {timeout:g} s"
-    except Exception as error:  # whatever a remote file system raises: said, and not known
+    except (
+        Exception
+    ) as error:  # whatever a remote file system raises: said, and not known
         return None, _told(error)
 
 
@@ -195,7 +234,8 @@ def _read(path: str, name: str, timeout: float) -> bytes:
         except Exception as error:
             found.append(error)
 
-    # fsspec's file systems have no timeout in common. A daemon thread can be left behind at the end of the process.
+    # fsspec's file systems have no timeout in common. A daemon thread can be left
+    # behind at the end of the process.
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     thread.join(timeout)

@@ -1,7 +1,8 @@
 """Checks of ``data/datastore.yaml``, from the file alone.
 
-What neural-lam and mllam-data-prep would find out after hours, or never, is found before anything starts. The archives
-that it names are looked at by `mllam_exps.stages.neural_lam.data.source_checks`.
+What neural-lam and mllam-data-prep would find out after hours, or never, is found
+before anything starts. The archives that it names are looked at by
+`mllam_exps.stages.neural_lam.data.source_checks`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class Note(MllamError):
 def state_features(datastore: Mapping[str, Any]) -> list[frozenset[str]] | None:
     """Return the names of the state variables that ``data/datastore.yaml`` makes, in neural-lam's order.
 
-    A name that holds a level is ``z500`` or ``z500.0``, as the archive has its levels: each variable is a set
-    of possible names. None where the archive must be opened to know.
+    A name that holds a level is ``z500`` or ``z500.0``, as the archive has its levels:
+    each variable is a set of possible names. None where the archive must be opened to
+    know.
     """
     names: list[frozenset[str]] = []
     for _, source in inputs_of(datastore):
@@ -54,14 +56,25 @@ def state_features(datastore: Mapping[str, Any]) -> list[frozenset[str]] | None:
         for variable in [*chosen, *derived]:
             levels: Any = [None]
             if dims:
-                selection = chosen.get(variable) if isinstance(chosen, Mapping) else None
+                selection = (
+                    chosen.get(variable) if isinstance(chosen, Mapping) else None
+                )
                 levels = section(selection, dims[0]).get("values")
             if not isinstance(levels, list):
                 return None
             for level in levels:
-                forms = [level, float(level), int(level)] if is_number(level) and level % 1 == 0 else [level]
+                forms = (
+                    [level, float(level), int(level)]
+                    if is_number(level) and level % 1 == 0
+                    else [level]
+                )
                 try:
-                    names.append(frozenset(form.format(var_name=variable, **dict.fromkeys(dims, f)) for f in forms))
+                    names.append(
+                        frozenset(
+                            form.format(var_name=variable, **dict.fromkeys(dims, f))
+                            for f in forms
+                        )
+                    )
                 except (KeyError, IndexError, ValueError):
                     return None
     return names
@@ -69,38 +82,59 @@ def state_features(datastore: Mapping[str, Any]) -> list[frozenset[str]] | None:
 
 def check(parameters: Parameters) -> list[MllamError]:
     """Return every problem of ``data/datastore.yaml`` that can be known without opening any data."""
-    return [found for found in _look_at_datastore(parameters.files[DATASTORE]) if not isinstance(found, Note)]
+    return [
+        found
+        for found in _look_at_datastore(parameters.files[DATASTORE])
+        if not isinstance(found, Note)
+    ]
 
 
 def notes(parameters: Parameters) -> list[Note]:
     """Return what a user should be told of ``data/datastore.yaml`` although it is allowed."""
-    return [found for found in _look_at_datastore(parameters.files[DATASTORE]) if isinstance(found, Note)]
+    return [
+        found
+        for found in _look_at_datastore(parameters.files[DATASTORE])
+        if isinstance(found, Note)
+    ]
 
 
 def _look_at_datastore(datastore: Mapping[str, Any]) -> list[MllamError]:
     if not section(datastore, "inputs"):
         return [problem("inputs", "must name the archives to read")]
-    problems = [found for name, source in inputs_of(datastore) for found in _check_input(name, source, datastore)]
+    problems = [
+        found
+        for name, source in inputs_of(datastore)
+        for found in _check_input(name, source, datastore)
+    ]
     variables = section(section(datastore, "output"), "variables")
-    for category, dims in {"state": ("time", "grid_index"), "static": ("grid_index",)}.items():
+    for category, dims in {
+        "state": ("time", "grid_index"),
+        "static": ("grid_index",),
+    }.items():
         wanted = [*dims, f"{category}_feature"]
         given = variables.get(category)
         if not isinstance(given, list) or set(map(str, given)) != set(wanted):
             what = f"neural-lam needs it, with the dimensions {', '.join(wanted)}"
             problems.append(problem(f"output.variables.{category}", what))
-    problems += _check_ranges(section(datastore, "output")) + _check_chunks(section(datastore, "output"))
+    problems += _check_ranges(section(datastore, "output")) + _check_chunks(
+        section(datastore, "output")
+    )
     projection = section(section(datastore, "extra"), "projection")
     if not {"class_name", "kwargs"} <= projection.keys():
         what = "neural-lam draws no map without its class_name and kwargs"
         problems.append(problem("extra.projection", what))
     missing = section(datastore, "extra").get("missing_values")
-    if missing is not None and not (isinstance(missing, list) and all(isinstance(name, str) for name in missing)):
+    if missing is not None and not (
+        isinstance(missing, list) and all(isinstance(name, str) for name in missing)
+    ):
         what = "must be a list of the variables that may hold missing values, such as [sst]"
         problems.append(problem("extra.missing_values", what))
     return problems + _check_splits(datastore)
 
 
-def _check_input(name: str, source: Mapping[str, Any], datastore: Mapping[str, Any]) -> list[MllamError]:
+def _check_input(
+    name: str, source: Mapping[str, Any], datastore: Mapping[str, Any]
+) -> list[MllamError]:
     problems: list[MllamError] = []
     target = str(source.get("target_output_variable"))
     outputs = section(section(datastore, "output"), "variables")
@@ -114,7 +148,9 @@ def _check_input(name: str, source: Mapping[str, Any], datastore: Mapping[str, A
     grid = section(mapping, "grid_index").get("dims")
     if "grid_index" in mapping and grid != ["x", "y"]:
         problems.append(_other_grid(f"inputs.{name}.dim_mapping", grid))
-    return problems + _check_zones(f"inputs.{name}.coord_ranges", section(source, "coord_ranges"))
+    return problems + _check_zones(
+        f"inputs.{name}.coord_ranges", section(source, "coord_ranges")
+    )
 
 
 def _other_grid(where: str, grid: Any) -> MllamError:
@@ -124,9 +160,20 @@ def _other_grid(where: str, grid: Any) -> MllamError:
     if set(names) == {"x", "y"} or len(names) != 2:
         return problem(f"{where}.grid_index.dims", what)
     # The dimension of degrees east, of eastings or of columns is x.
-    eastward = next((n for n in names if n.lower().startswith(("lon", "x", "rlon", "west", "east", "i"))), names[0])
+    eastward = next(
+        (
+            n
+            for n in names
+            if n.lower().startswith(("lon", "x", "rlon", "west", "east", "i"))
+        ),
+        names[0],
+    )
     northward = names[1 - names.index(eastward)]
-    lines = [f"{new}: {{method: rename, dim: {old}}}" for new, old in (("x", eastward), ("y", northward)) if new != old]
+    lines = [
+        f"{new}: {{method: rename, dim: {old}}}"
+        for new, old in (("x", eastward), ("y", northward))
+        if new != old
+    ]
     way_out = f"above grid_index write {' and '.join(f'`{line}`' for line in lines)}, then dims: [x, y] in grid_index"
     return UsageError(what, f"{DATASTORE}: {where}.grid_index.dims", next=way_out)
 
@@ -154,21 +201,39 @@ def _zoned(value: Any) -> str:
 
 def _check_ranges(output: Mapping[str, Any]) -> list[MllamError]:
     """Refuse a range that would select nothing: mllam-data-prep 0.7 takes it after the stacking, where x is no more."""
-    dims = {str(dim) for given in section(output, "variables").values() if isinstance(given, list) for dim in given}
+    dims = {
+        str(dim)
+        for given in section(output, "variables").values()
+        if isinstance(given, list)
+        for dim in given
+    }
     what = "is ignored by mllam-data-prep, no output has that dimension: select in inputs.<name>.coord_ranges"
     ranges = section(output, "coord_ranges")
-    problems = [problem(f"output.coord_ranges.{dim}", what) for dim in ranges if dims and dim not in dims]
+    problems = [
+        problem(f"output.coord_ranges.{dim}", what)
+        for dim in ranges
+        if dims and dim not in dims
+    ]
     return problems + _check_zones("output.coord_ranges", ranges)
 
 
 def _check_chunks(output: Mapping[str, Any]) -> list[MllamError]:
-    dims = {str(dim) for given in section(output, "variables").values() if isinstance(given, list) for dim in given}
+    dims = {
+        str(dim)
+        for given in section(output, "variables").values()
+        if isinstance(given, list)
+        for dim in given
+    }
     problems: list[MllamError] = []
     for dim, size in section(output, "chunking").items():
         if dims and dim not in dims:
             what = f"is ignored by mllam-data-prep, no output has that dimension{did_you_mean(str(dim), dims)}"
             problems.append(problem(f"output.chunking.{dim}", what))
-        elif not isinstance(size, int) or isinstance(size, bool) or (size < 1 and size != -1):
+        elif (
+            not isinstance(size, int)
+            or isinstance(size, bool)
+            or (size < 1 and size != -1)
+        ):
             what = f"must be a whole number of 1 or more, or -1 for one chunk of all, not {size!r}"
             problems.append(problem(f"output.chunking.{dim}", what))
     return problems
@@ -180,7 +245,11 @@ def _check_splits(datastore: Mapping[str, Any]) -> list[MllamError]:
     splits = section(splitting, "splits")
     problems: list[MllamError] = []
     if splitting.get("dim") != "time":
-        problems.append(problem("output.splitting.dim", "must be time: neural-lam splits nothing else"))
+        problems.append(
+            problem(
+                "output.splitting.dim", "must be time: neural-lam splits nothing else"
+            )
+        )
     for name in SPLITS:
         if name not in splits:
             what = "is missing: neural-lam needs train, val and test"
@@ -188,7 +257,12 @@ def _check_splits(datastore: Mapping[str, Any]) -> list[MllamError]:
     bounds = section(section(output, "coord_ranges"), "time")
     for key in ("start", "end"):
         if isinstance(bounds.get(key), datetime.date):
-            problems.append(problem(f"output.coord_ranges.time.{key}", "must be text: write it in quotes"))
+            problems.append(
+                problem(
+                    f"output.coord_ranges.time.{key}",
+                    "must be text: write it in quotes",
+                )
+            )
     zones = _check_zones(SPLITTING, splits)
     for name in splits:
         split = section(splits, name)
@@ -199,25 +273,39 @@ def _check_splits(datastore: Mapping[str, Any]) -> list[MllamError]:
         elif start >= last_of(split["end"]):
             what = f"starts at {split['start']}, which is not before its end, {split['end']}"
             problems.append(problem(f"{SPLITTING}.{name}", what))
-        elif (start < (time_of(bounds.get("start")) or start)) or (end > (time_of(bounds.get("end")) or end)):
+        elif (start < (time_of(bounds.get("start")) or start)) or (
+            end > (time_of(bounds.get("end")) or end)
+        ):
             what = f"{split['start']} to {split['end']} reaches beyond output.coord_ranges.time"
             what += f", {bounds.get('start')} to {bounds.get('end')}"
             problems.append(problem(f"{SPLITTING}.{name}", what))
-    return problems + zones + _overlaps(_spans(datastore)) + _check_statistics(section(splits, "train"))
+    return (
+        problems
+        + zones
+        + _overlaps(_spans(datastore))
+        + _check_statistics(section(splits, "train"))
+    )
 
 
-def _spans(datastore: Mapping[str, Any]) -> dict[str, tuple[datetime.datetime, datetime.datetime]]:
+def _spans(
+    datastore: Mapping[str, Any],
+) -> dict[str, tuple[datetime.datetime, datetime.datetime]]:
     """Return first and last time of each split that is well formed."""
     splits = section(section(section(datastore, "output"), "splitting"), "splits")
     spans: dict[str, tuple[datetime.datetime, datetime.datetime]] = {}
     for name in splits:
-        start, end = time_of(section(splits, name).get("start")), section(splits, name).get("end")
+        start, end = (
+            time_of(section(splits, name).get("start")),
+            section(splits, name).get("end"),
+        )
         if start and time_of(end) and start < last_of(end):
             spans[name] = (start, last_of(end))
     return spans
 
 
-def _overlaps(spans: Mapping[str, tuple[datetime.datetime, datetime.datetime]]) -> list[MllamError]:
+def _overlaps(
+    spans: Mapping[str, tuple[datetime.datetime, datetime.datetime]],
+) -> list[MllamError]:
     problems: list[MllamError] = []
     ordered = sorted(spans.items(), key=lambda item: item[1])
     for (one, (_, end)), (other, (start, _)) in itertools.pairwise(ordered):
@@ -231,7 +319,9 @@ def _overlaps(spans: Mapping[str, tuple[datetime.datetime, datetime.datetime]]) 
     return problems
 
 
-def check_lengths(datastore: Mapping[str, Any], needed: Mapping[str, int]) -> list[MllamError]:
+def check_lengths(
+    datastore: Mapping[str, Any], needed: Mapping[str, int]
+) -> list[MllamError]:
     """Refuse splits too short for one sample; only where the file itself gives the time step.
 
     Parameters
@@ -261,20 +351,35 @@ def too_short(name: str, count: int, needed: Mapping[str, int]) -> list[MllamErr
         "train": "ar_steps_train in data/training_params.yaml",
         "test": "ar_steps_eval in data/evaluate_params.yaml",
     }.get(name, "ar_steps_eval")
-    return [problem(f"{SPLITTING}.{name}", f"{what} or lower {rollout}, or num_future_forcing_steps")]
+    return [
+        problem(
+            f"{SPLITTING}.{name}",
+            f"{what} or lower {rollout}, or num_future_forcing_steps",
+        )
+    ]
 
 
 def _check_statistics(train: Mapping[str, Any]) -> list[MllamError]:
     key = f"{SPLITTING}.train.compute_statistics"
     statistics = section(train, "compute_statistics")
     ops, dims = list(statistics.get("ops") or []), list(statistics.get("dims") or [])
-    if missing := [op for op in ("mean", "std", "diff_mean", "diff_std") if op not in ops]:
-        return [problem(f"{key}.ops", f"lacks {', '.join(missing)}: neural-lam normalises by them")]
+    if missing := [
+        op for op in ("mean", "std", "diff_mean", "diff_std") if op not in ops
+    ]:
+        return [
+            problem(
+                f"{key}.ops",
+                f"lacks {', '.join(missing)}: neural-lam normalises by them",
+            )
+        ]
     if set(map(str, dims)) != {"grid_index", "time"}:
         what = "must be grid_index and time: neural-lam wants one number a variable"
         return [problem(f"{key}.dims", what)]
-    # calc_stats replaces the dataset by its differences at each diff_ operation, for all that follow.
-    if max(ops.index("mean"), ops.index("std")) > min(ops.index("diff_mean"), ops.index("diff_std")):
+    # calc_stats replaces the dataset by its differences at each diff_ operation, for
+    # all that follow.
+    if max(ops.index("mean"), ops.index("std")) > min(
+        ops.index("diff_mean"), ops.index("diff_std")
+    ):
         what = "mean and std must stand before diff_…, or mllam-data-prep takes them of the differences"
         return [problem(f"{key}.ops", what)]
     if ops.index("diff_mean") < ops.index("diff_std"):
@@ -311,7 +416,9 @@ def time_of(value: Any) -> datetime.datetime | None:
         found = datetime.datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return found.astimezone(datetime.UTC).replace(tzinfo=None) if found.tzinfo else found
+    return (
+        found.astimezone(datetime.UTC).replace(tzinfo=None) if found.tzinfo else found
+    )
 
 
 def last_of(value: Any) -> datetime.datetime:
@@ -327,4 +434,7 @@ def _duration(value: Any) -> datetime.timedelta | None:
     if not match:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds) or None
+    return (
+        datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        or None
+    )

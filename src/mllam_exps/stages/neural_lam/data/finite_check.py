@@ -12,7 +12,9 @@ from mllam_exps.base.errors import CheckFailed
 CATEGORIES = ("state", "forcing", "static")
 
 
-def check_finite(path: Path, splits: Mapping[str, tuple[str, str]], allowed: Collection[str] = ()) -> None:
+def check_finite(
+    path: Path, splits: Mapping[str, tuple[str, str]], allowed: Collection[str] = ()
+) -> None:
     """Refuse a dataset with missing or infinite values, in other variables than those that may have them.
 
     Parameters
@@ -41,7 +43,9 @@ def check_finite(path: Path, splits: Mapping[str, tuple[str, str]], allowed: Col
     )
 
 
-def count(path: Path, splits: Mapping[str, tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def count(
+    path: Path, splits: Mapping[str, tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
     """Yield each variable that holds what is not finite, with a line that tells how much of it each split has."""
     import numpy as np
     import xarray as xr
@@ -52,12 +56,20 @@ def count(path: Path, splits: Mapping[str, tuple[str, str]]) -> Iterator[tuple[s
         for category in CATEGORIES:
             if category in dataset:
                 field = dataset[category]
-                kept = [dim for dim in field.dims if dim in {time_of(field), f"{category}_feature"}]
-                bad[category] = (~np.isfinite(field)).sum([dim for dim in field.dims if dim not in kept])
+                kept = [
+                    dim
+                    for dim in field.dims
+                    if dim in {time_of(field), f"{category}_feature"}
+                ]
+                bad[category] = (~np.isfinite(field)).sum(
+                    [dim for dim in field.dims if dim not in kept]
+                )
         for category, numbers in xr.Dataset(bad).compute().items():
             points = dataset[category].size // numbers.size
             for name in numbers[f"{category}_feature"].values:
-                if found := told(numbers.sel({f"{category}_feature": name}), points, splits):
+                if found := told(
+                    numbers.sel({f"{category}_feature": name}), points, splits
+                ):
                     yield str(name), f"{name} of {category}, {found}"
 
 
@@ -80,5 +92,7 @@ def told(numbers: Any, points: int, splits: Mapping[str, tuple[str, str]]) -> st
         if len(times):
             first = np.datetime_as_string(times[0], unit="m")
             many = f"{int(own.sum())} of {own.size * points} in {split}"
-            parts.append(f"{many} ({len(times)} of {own.size} times, the first {first})")
+            parts.append(
+                f"{many} ({len(times)} of {own.size} times, the first {first})"
+            )
     return ", ".join(parts)  # what lies between the splits is read by nobody

@@ -7,7 +7,11 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.spelling import did_you_mean
-from mllam_exps.stages.neural_lam.data.dataset_checks import SPLITTING, problem, too_short
+from mllam_exps.stages.neural_lam.data.dataset_checks import (
+    SPLITTING,
+    problem,
+    too_short,
+)
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 
 
@@ -22,17 +26,27 @@ def check(made: Any, config: Any, needed: Mapping[str, int]) -> list[MllamError]
     needed : Mapping
         The time steps that neural-lam must find in each split.
     """
-    return [*_check_splits(made, config, needed), *_check_names(made, config.extra or {})]
+    return [
+        *_check_splits(made, config, needed),
+        *_check_names(made, config.extra or {}),
+    ]
 
 
-def _check_splits(made: Any, config: Any, needed: Mapping[str, int]) -> list[MllamError]:
+def _check_splits(
+    made: Any, config: Any, needed: Mapping[str, int]
+) -> list[MllamError]:
     """Select each split as neural-lam does."""
     problems: list[MllamError] = []
     for split, span in config.output.splitting.splits.items():
         try:
             count = made["state"].sel(time=slice(span.start, span.end)).sizes["time"]
         except (KeyError, ValueError, TypeError) as error:
-            problems.append(problem(f"{SPLITTING}.{split}", f"{span.start} to {span.end} selects nothing: {error}"))
+            problems.append(
+                problem(
+                    f"{SPLITTING}.{split}",
+                    f"{span.start} to {span.end} selects nothing: {error}",
+                )
+            )
         else:
             problems += too_short(split, count, needed)
     return problems
@@ -49,9 +63,19 @@ def _check_names(made: Any, extra: Mapping[str, Any]) -> list[MllamError]:
         everything |= set(names)
         for name in sorted({name for name in names if names.count(name) > 1}):
             sources = made[f"{category}_feature_source_dataset"].values.tolist()
-            inputs = " and ".join(source for source, other in zip(sources, names, strict=True) if other == name)
+            inputs = " and ".join(
+                source
+                for source, other in zip(sources, names, strict=True)
+                if other == name
+            )
             what = f"{category} gets two variables called {name}, from {inputs}"
-            problems.append(UsageError(what, f"{DATASTORE}: inputs", next="give each input another name_format"))
+            problems.append(
+                UsageError(
+                    what,
+                    f"{DATASTORE}: inputs",
+                    next="give each input another name_format",
+                )
+            )
     for name in set(extra.get("missing_values") or []) - everything:
         what = f"the dataset has no variable {name}{did_you_mean(name, everything)}"
         problems.append(problem("extra.missing_values", what))

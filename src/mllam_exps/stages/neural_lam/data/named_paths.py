@@ -26,7 +26,9 @@ def named(datastore: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def interior_of(datastore: Mapping[str, Any]) -> list[str]:
     """Return the configuration of the dataset by which this one is cropped: none or one."""
-    path = section(section(datastore, "output"), "domain_cropping").get("interior_dataset_config_path")
+    path = section(section(datastore, "output"), "domain_cropping").get(
+        "interior_dataset_config_path"
+    )
     return [path] if isinstance(path, str) else []
 
 
@@ -38,14 +40,26 @@ def check(datastore: Mapping[str, Any], file: str = DATASTORE) -> list[MllamErro
         written_out = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 - an unknown ~user stays as it is
         if path.startswith("~") or "$" in path:
             # xarray expands ~, for each user another one, and no variable.
-            way_out = f"write it out: {written_out}" if "$" not in written_out else "write the path out"
-            problems.append(UsageError(f"{path} is another place for everybody", where, next=way_out))
+            way_out = (
+                f"write it out: {written_out}"
+                if "$" not in written_out
+                else "write the path out"
+            )
+            problems.append(
+                UsageError(
+                    f"{path} is another place for everybody", where, next=way_out
+                )
+            )
         elif not is_remote(path) and _inside(path) is None:
             what = f"{path} lies outside the repository: link it into it, or write an absolute path"
             problems.append(UsageError(what, where))
         elif key == CROPPING and not is_inside(path):
-            what = f"{path} lies outside the repository, and its content would not count"
-            problems.append(UsageError(what, where, next="copy it into data/, and write that path"))
+            what = (
+                f"{path} lies outside the repository, and its content would not count"
+            )
+            problems.append(
+                UsageError(what, where, next="copy it into data/, and write that path")
+            )
     return problems
 
 
@@ -62,11 +76,13 @@ def check_dependencies(
     datastore : Mapping
         ``data/datastore.yaml``, or another file of mllam-data-prep.
     deps : collection of str
-        Of the stage ``prepare_dataset`` in ``dvc.yaml``; a folder stands for all that is in it.
+        Of the stage ``prepare_dataset`` in ``dvc.yaml``; a folder stands for all that
+        is in it.
     file : str
         Where it stands.
     exists : callable
-        Whether a path of the repository is there: what is not is missing, and to declare it would not help.
+        Whether a path of the repository is there: what is not is missing, and to
+        declare it would not help.
     """
     problems: list[MllamError] = []
     for key, path in named(datastore):
@@ -78,7 +94,11 @@ def check_dependencies(
 def no_dependency(where: str, path: str) -> MllamError:
     """Return what is wrong with a file of the repository that nobody declared, with the line that does."""
     what = f"{path} is no dependency of prepare_dataset: its content would not count, and no run would find it"
-    return UsageError(what, where, next=f"add the line `- {path}` to deps of prepare_dataset in dvc.yaml")
+    return UsageError(
+        what,
+        where,
+        next=f"add the line `- {path}` to deps of prepare_dataset in dvc.yaml",
+    )
 
 
 def is_covered(path: str, deps: Collection[str]) -> bool:
@@ -95,7 +115,9 @@ def is_remote(path: str) -> bool:
 
 def is_inside(path: str) -> bool:
     """Tell whether a path lies within the repository."""
-    return not is_remote(path) and not posixpath.isabs(path) and _inside(path) is not None
+    return (
+        not is_remote(path) and not posixpath.isabs(path) and _inside(path) is not None
+    )
 
 
 def _inside(path: str) -> str | None:

@@ -1,8 +1,9 @@
 """mllam-data-prep makes the dataset without its fields: what it would refuse after an hour, it refuses at once.
 
-Its own ``create_dataset`` runs, on archives whose coordinates are real and whose fields are zeros that nobody computes.
-So nothing of what it accepts is written a second time here: schema versions, functions of derived variables and their
-arguments, units, dimensions, ranges, statistics.
+Its own ``create_dataset`` runs, on archives whose coordinates are real and whose fields
+are zeros that nobody computes. So nothing of what it accepts is written a second time
+here: schema versions, functions of derived variables and their arguments, units,
+dimensions, ranges, statistics.
 """
 
 from __future__ import annotations
@@ -41,8 +42,11 @@ def rehearse(config: Any, archives: Mapping[str, Any]) -> Any:
         A `Note` where it could not be tried.
     """
     making = importlib.import_module("mllam_data_prep.create_dataset")
-    # One chunk stands for all: a graph of a million chunks takes minutes to write. What is no size is left as it is.
-    chunking = {dim: -1 if size > 0 else size for dim, size in config.output.chunking.items()}
+    # One chunk stands for all: a graph of a million chunks takes minutes to write. What
+    # is no size is left as it is.
+    chunking = {
+        dim: -1 if size > 0 else size for dim, size in config.output.chunking.items()
+    }
     output = dataclasses.replace(config.output, chunking=chunking, domain_cropping=None)
     rehearsed = dataclasses.replace(config, output=output)
     steps = _Steps(config, archives)
@@ -53,7 +57,9 @@ def rehearse(config: Any, archives: Mapping[str, Any]) -> Any:
         except _ComputesAtOnce:
             what = "its function computes when it is called, on fields too large to try that here"
             return Note(what, f"data/datastore.yaml: {steps.where}")
-        except Exception as error:  # whatever mllam-data-prep raises, it refuses the file
+        except (
+            Exception
+        ) as error:  # whatever mllam-data-prep raises, it refuses the file
             return problem(steps.where or "schema_version", steps.told(error))
 
 
@@ -76,14 +82,24 @@ class _Steps:
         """Put ourselves between mllam-data-prep and its own functions; it (0.7) finds them in this one module."""
         ours: dict[str, Callable[..., Any]] = {
             "load_input_dataset": self._load,
-            "extract_variable": self._step(making, "extract_variable", "inputs.{name}.variables"),
+            "extract_variable": self._step(
+                making, "extract_variable", "inputs.{name}.variables"
+            ),
             "derive_variable": self._derive(making.derive_variable),
-            "_check_dataset_attributes": self._step(making, "_check_dataset_attributes", "inputs.{name}.attributes"),
-            "map_dims_and_variables": self._step(making, "map_dims_and_variables", "inputs.{name}.dim_mapping"),
-            "select_by_kwargs": self._step(making, "select_by_kwargs", "output.coord_ranges"),
+            "_check_dataset_attributes": self._step(
+                making, "_check_dataset_attributes", "inputs.{name}.attributes"
+            ),
+            "map_dims_and_variables": self._step(
+                making, "map_dims_and_variables", "inputs.{name}.dim_mapping"
+            ),
+            "select_by_kwargs": self._step(
+                making, "select_by_kwargs", "output.coord_ranges"
+            ),
             "_merge_dataarrays_by_target": self._merge(making),
             "chunk_dataset": self._step(making, "chunk_dataset", "output.chunking"),
-            "calc_stats": self._step(making, "calc_stats", f"{SPLITTING}.train.compute_statistics"),
+            "calc_stats": self._step(
+                making, "calc_stats", f"{SPLITTING}.train.compute_statistics"
+            ),
         }
         with contextlib.ExitStack() as stack:
             for name, function in ours.items():
@@ -100,7 +116,9 @@ class _Steps:
             return "its function must be written as module.function"
         if isinstance(error, NotImplementedError):
             return f"mllam-data-prep knows no {in_one_line(error)}"
-        if isinstance(error, AttributeError) and (near := did_you_mean(error.name or "", dir(error.obj))):
+        if isinstance(error, AttributeError) and (
+            near := did_you_mean(error.name or "", dir(error.obj))
+        ):
             return f"{in_one_line(error)}{near}"
         return in_one_line(error)
 
@@ -125,10 +143,23 @@ class _Steps:
     def _derive(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def derive(**kwargs: Any) -> Any:
             derived = self.config.inputs[self.name].derived_variables
-            variable = next((name for name, wanted in derived.items() if wanted is kwargs["derived_variable"]), "")
-            before, self.where = self.where, f"inputs.{self.name}.derived_variables.{variable}"
+            variable = next(
+                (
+                    name
+                    for name, wanted in derived.items()
+                    if wanted is kwargs["derived_variable"]
+                ),
+                "",
+            )
+            before, self.where = (
+                self.where,
+                f"inputs.{self.name}.derived_variables.{variable}",
+            )
             fields = kwargs["ds"]
-            large = max((fields[name].size for name in fields.data_vars), default=0) > _LARGE
+            large = (
+                max((fields[name].size for name in fields.data_vars), default=0)
+                > _LARGE
+            )
             with _no_computing() if large else contextlib.nullcontext():
                 result = function(**kwargs)
             self.where = before
@@ -153,7 +184,8 @@ def _hold_together(one: Any, other: Any) -> None:
     """Refuse inputs of one output that lie elsewhere: mllam-data-prep (0.7) fills what one lacks with NaN, silently."""
     feature = one.attrs.get("variables_mapping_dim")
     names = [part.attrs.get("source_dataset", "another input") for part in (one, other)]
-    # Of coordinates that are no dimension, neural-lam asks for the same x and y; a height may be another.
+    # Of coordinates that are no dimension, neural-lam asks for the same x and y; a
+    # height may be another.
     for name in dict.fromkeys([*one.dims, *other.dims, "x", "y"]):
         if name == feature:
             continue
@@ -162,7 +194,9 @@ def _hold_together(one: Any, other: Any) -> None:
             same = bool(one[name].equals(other[name]))
         if not same:
             what = f"{names[1]} has another {name} than {names[0]}, with which it is joined"
-            raise ValueError(f"{what}: mllam-data-prep would fill what one of them lacks with missing values")
+            raise ValueError(
+                f"{what}: mllam-data-prep would fill what one of them lacks with missing values"
+            )
 
 
 def without_fields(archive: Any) -> Any:
@@ -170,10 +204,15 @@ def without_fields(archive: Any) -> Any:
     import dask.array
 
     zeros = {
-        name: (field.dims, dask.array.zeros(field.shape, dtype=field.dtype, chunks=-1), field.attrs)
+        name: (
+            field.dims,
+            dask.array.zeros(field.shape, dtype=field.dtype, chunks=-1),
+            field.attrs,
+        )
         for name, field in archive.data_vars.items()
     }
-    # As xarray.open_zarr gives them to mllam-data-prep: coordinates that are no index are read when they are needed.
+    # As xarray.open_zarr gives them to mllam-data-prep: coordinates that are no index
+    # are read when they are needed.
     return archive.assign(zeros).chunk()
 
 
@@ -204,8 +243,8 @@ def _silent() -> Iterator[None]:
 def importable(root: Path) -> Iterator[set[Path]]:
     """Let modules of the repository be imported, as the stage does; collects the files of those that were.
 
-    Last in the path, so that no folder of the repository hides an installed program; and without `__pycache__`, which
-    would be a change of a folder that is a dependency.
+    Last in the path, so that no folder of the repository hides an installed program;
+    and without `__pycache__`, which would be a change of a folder that is a dependency.
     """
     before = set(sys.modules)
     used: set[Path] = set()
@@ -220,7 +259,11 @@ def importable(root: Path) -> Iterator[set[Path]]:
             if name.startswith("mllam_exps."):
                 continue
             file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).is_relative_to(root) and not Path(file).is_relative_to(sys.prefix):
+            if (
+                file
+                and Path(file).is_relative_to(root)
+                and not Path(file).is_relative_to(sys.prefix)
+            ):
                 used.add(Path(file).relative_to(root))
 
 
@@ -232,7 +275,9 @@ def in_one_line(error: BaseException) -> str:
     if missing := getattr(error, "missing_fields", None):
         return f"{owner} lacks {', '.join(missing)}"
     # The text of a KeyError is what repr makes of it.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = (
+        str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    )
     lines = text.strip().splitlines()
     line = " ".join(lines[0].split()) if lines else type(error).__name__
     return f"{line[:297]}…" if len(line) > 300 else line

@@ -1,9 +1,10 @@
 """Proves a dataset: every chunk is on disk, the splits are there, its values and their statistics are finite.
 
-A chunk that is not on disk reads as its fill value, without a word: a hole. Our program therefore has zarr
-write every chunk, also those that hold nothing but the fill value, and here every missing or empty chunk file
-is refused. Datasets made otherwise (by ``python -m mllam_data_prep`` itself) may lack such chunks
-legitimately; they are refused too, as nobody could tell the difference afterwards.
+A chunk that is not on disk reads as its fill value, without a word: a hole. Our program
+therefore has zarr write every chunk, also those that hold nothing but the fill value,
+and here every missing or empty chunk file is refused. Datasets made otherwise (by
+``python -m mllam_data_prep`` itself) may lack such chunks legitimately; they are
+refused too, as nobody could tell the difference afterwards.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def check_dataset(path: Path, config: Mapping[str, Any] | None = None) -> None:
     path : Path
         The zarr that mllam-data-prep wrote.
     config : Mapping, optional
-        Its configuration (``data/datastore.yaml``); with it, the number of times is checked too.
+        Its configuration (``data/datastore.yaml``); with it, the number of times is
+        checked too.
 
     Raises
     ------
@@ -57,7 +59,8 @@ def open_dataset(path: Path) -> Any:
     Raises
     ------
     CheckFailed
-        If it is not there, or was not written to its end: the consolidated metadata come last.
+        If it is not there, or was not written to its end: the consolidated metadata
+        come last.
     """
     import xarray as xr
 
@@ -67,7 +70,9 @@ def open_dataset(path: Path) -> Any:
         return xr.open_zarr(path, consolidated=True, chunks=None)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckFailed("the dataset does not open", where=str(path), why=reason) from error
+        raise CheckFailed(
+            "the dataset does not open", where=str(path), why=reason
+        ) from error
 
 
 def arrays(path: Path) -> Iterator[tuple[str, Any]]:
@@ -82,7 +87,9 @@ def expected_chunks(array: Any) -> Iterator[str]:
     """Yield the key of every file that an array should have: of its shards, or else its chunks."""
     shape: tuple[int, ...] = array.shape
     pieces: tuple[int, ...] = getattr(array, "shards", None) or array.chunks
-    counts = [math.ceil(length / piece) for length, piece in zip(shape, pieces, strict=True)]
+    counts = [
+        math.ceil(length / piece) for length, piece in zip(shape, pieces, strict=True)
+    ]
     for place in itertools.product(*map(range, counts)):
         yield array.metadata.encode_chunk_key(place)
 
@@ -117,13 +124,20 @@ def check_chunks(path: Path) -> None:
         missing = [key for key in wanted if not found.get(key)]
         if missing:
             what = f"array {name!r} lacks {len(missing)} of its {len(wanted)} chunks, the first {missing[0]!r}"
-            raise CheckFailed(what, where=str(path), why="they would be read as missing values, silently")
+            raise CheckFailed(
+                what,
+                where=str(path),
+                why="they would be read as missing values, silently",
+            )
 
 
 def splits(dataset: Any) -> dict[str, tuple[str, str]]:
     """Return first and last time of each split, as they are written."""
     names = [str(name) for name in dataset["split_name"].values]
-    return {name: (str(start), str(end)) for name, (start, end) in zip(names, dataset["splits"].values, strict=True)}
+    return {
+        name: (str(start), str(end))
+        for name, (start, end) in zip(names, dataset["splits"].values, strict=True)
+    }
 
 
 def time_dimension(dataset: Any) -> str:
@@ -149,7 +163,9 @@ def check_splits(dataset: Any, path: Path) -> None:
             raise CheckFailed(f"the dataset has no split {name!r}", where=str(path))
         start, end = found[name]
         if not len(times[times.slice_indexer(start, end)]):
-            raise CheckFailed(f"split {name!r} ({start} to {end}) holds no time", where=str(path))
+            raise CheckFailed(
+                f"split {name!r} ({start} to {end}) holds no time", where=str(path)
+            )
 
 
 def expected_times(config: Mapping[str, Any]) -> int | None:
@@ -161,7 +177,9 @@ def expected_times(config: Mapping[str, Any]) -> int | None:
     if not all(limits.get(key) is not None for key in ("start", "end", "step")):
         return None
     step = pd.Timedelta(limits["step"])
-    return int((pd.Timestamp(limits["end"]) - pd.Timestamp(limits["start"])) // step) + 1
+    return (
+        int((pd.Timestamp(limits["end"]) - pd.Timestamp(limits["start"])) // step) + 1
+    )
 
 
 def check_times(dataset: Any, path: Path, config: Mapping[str, Any]) -> None:
@@ -177,11 +195,15 @@ def check_times(dataset: Any, path: Path, config: Mapping[str, Any]) -> None:
     times = dataset[time_dimension(dataset)].values
     expected = expected_times(config)
     if expected is not None and len(times) != expected:
-        raise CheckFailed(f"the dataset has {len(times)} times, {expected} were asked for", where=str(path))
+        raise CheckFailed(
+            f"the dataset has {len(times)} times, {expected} were asked for",
+            where=str(path),
+        )
     steps = np.diff(times)
     uneven = np.flatnonzero(steps != steps[0]) if len(steps) else np.array([])
     if len(uneven):
-        # A forecast is made step by step: Neural-LAM takes the first step as that of all.
+        # A forecast is made step by step: Neural-LAM takes the first step as that of
+        # all.
         gap = np.datetime_as_string(times[int(uneven[0])], unit="m")
         raise CheckFailed(f"the time step changes after {gap}", where=str(path))
 
@@ -206,11 +228,17 @@ def check_statistics(dataset: Any, path: Path) -> None:
     for kind in STATISTICS:
         key = f"state__train__{kind}"
         if key not in dataset:
-            raise CheckFailed(f"the dataset has no {key!r}", where=str(path), why="training needs it")
+            raise CheckFailed(
+                f"the dataset has no {key!r}", where=str(path), why="training needs it"
+            )
         values = np.atleast_1d(dataset[key].values)
         for place, (name, value) in enumerate(zip(names, values, strict=True)):
             if not np.isfinite(value):
-                raise CheckFailed(f"{key} of {name} is {value}", where=str(path), why="neural-lam scales by it")
+                raise CheckFailed(
+                    f"{key} of {name} is {value}",
+                    where=str(path),
+                    why="neural-lam scales by it",
+                )
             if value <= 0 and kind.endswith("std"):
                 raise _constant(dataset, path, place, kind)
 
@@ -219,8 +247,14 @@ def _constant(dataset: Any, path: Path, place: int, kind: str) -> CheckFailed:
     """Say of a variable without spread what that means, and what to do with it."""
     name = str(dataset["state_feature"].values[place])
     source = dataset.get("state_feature_source_dataset")
-    place_in_file = f"inputs.{source.values[place]}" if source is not None else "its input"
-    same = "never changes from one time to the next" if kind == "diff_std" else "has one value everywhere, at all times"
+    place_in_file = (
+        f"inputs.{source.values[place]}" if source is not None else "its input"
+    )
+    same = (
+        "never changes from one time to the next"
+        if kind == "diff_std"
+        else "has one value everywhere, at all times"
+    )
     return CheckFailed(
         f"{name} {same} of the split train (state__train__{kind} is 0.0)",
         where=str(path),
@@ -239,13 +273,24 @@ def check_interior(dataset: Any, path: Path) -> None:
     """
     import numpy as np
 
-    sides = [len(np.unique(dataset[name].values)) for name in ("x", "y") if name in dataset.variables]
+    sides = [
+        len(np.unique(dataset[name].values))
+        for name in ("x", "y")
+        if name in dataset.variables
+    ]
     if sides and min(sides) <= 2 * BOUNDARY_POINTS:
         size = "×".join(map(str, sides))
         why = f"Neural-LAM takes {BOUNDARY_POINTS} points at each side as boundary"
-        raise CheckFailed(f"a grid of {size} points leaves no interior", where=str(path), why=why)
+        raise CheckFailed(
+            f"a grid of {size} points leaves no interior", where=str(path), why=why
+        )
     points = dataset.sizes.get("grid_index")
     if len(sides) == 2 and points is not None and points != sides[0] * sides[1]:
         what = f"its {points} points are no whole grid of {sides[0]}×{sides[1]}"
         why = "neural-lam works on whole grids"
-        raise CheckFailed(what, str(path), why, "leave output.domain_cropping out of data/datastore.yaml")
+        raise CheckFailed(
+            what,
+            str(path),
+            why,
+            "leave output.domain_cropping out of data/datastore.yaml",
+        )

@@ -1,8 +1,10 @@
 """The arguments of the installed neural-lam, as data: nothing is checked against a list kept by hand.
 
-They come from neural-lam's own parsers. Importing those costs ten seconds and 600 MB, so it is done once for
-each version, in a process of its own, and remembered; for released versions the result ships with us:
-``python -m mllam_exps.stages.neural_lam.parameters.arguments``, into ``known_arguments/neural-lam-VERSION.json``.
+They come from neural-lam's own parsers. Importing those costs ten seconds and 600 MB,
+so it is done once for each version, in a process of its own, and remembered; for
+released versions the result ships with us: ``python -m
+mllam_exps.stages.neural_lam.parameters.arguments``, into
+``known_arguments/neural-lam-VERSION.json``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.base.spelling import did_you_mean
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_ARTICLE = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}
+_ARTICLE = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+}
 _EXTRACTION_SECONDS = 300  # a cold file system on a login node; it takes ten where torch is in the page cache
 
 
@@ -65,7 +72,9 @@ class Argument:
         if isinstance(value, list) and not self.many:
             return f"must be {_ARTICLE[self.type]}, not a list"
         if value == [] and self.default != []:
-            return "must not be an empty list: leave the key out for neural-lam's default"
+            return (
+                "must not be an empty list: leave the key out for neural-lam's default"
+            )
         for item in value if isinstance(value, list) else [value]:
             if problem := self._problem_of_one(item):
                 return problem
@@ -91,8 +100,11 @@ class Argument:
         if self.type == "bool":
             return [self.flag]
         items = value if isinstance(value, list) else [value]
-        words = [str(float(item)) if self.type == "float" else str(item) for item in items]
-        # `--key=value` because a value that begins with '-' would otherwise be read as an option.
+        words = [
+            str(float(item)) if self.type == "float" else str(item) for item in items
+        ]
+        # `--key=value` because a value that begins with '-' would otherwise be read as
+        # an option.
         return [self.flag, *words] if self.many else [f"{self.flag}={words[0]}"]
 
 
@@ -107,7 +119,8 @@ class Arguments:
     sources : str
         Digest of the source files that the rest was taken from.
     train, graph : Mapping
-        Arguments of ``neural_lam.train_model`` and ``neural_lam.create_graph_with_wmg``, by name.
+        Arguments of ``neural_lam.train_model`` and
+        ``neural_lam.create_graph_with_wmg``, by name.
     hierarchical : tuple of str
         The models that need a hierarchical graph; all others need one that is not.
     config : Mapping
@@ -127,7 +140,8 @@ class Arguments:
         data = json.loads(text)
         for program in ("train", "graph"):
             data[program] = {
-                item["name"]: Argument(**{**item, "choices": tuple(item["choices"])}) for item in data[program]
+                item["name"]: Argument(**{**item, "choices": tuple(item["choices"])})
+                for item in data[program]
             }
         data["hierarchical"] = tuple(data["hierarchical"])
         data["config"] = {name: tuple(keys) for name, keys in data["config"].items()}
@@ -136,7 +150,10 @@ class Arguments:
     def to_json(self) -> str:
         """Write as JSON, one form for cache and package."""
         data = asdict(self)
-        data |= {"train": list(data["train"].values()), "graph": list(data["graph"].values())}
+        data |= {
+            "train": list(data["train"].values()),
+            "graph": list(data["graph"].values()),
+        }
         return json.dumps(data, indent=1) + "\n"
 
 
@@ -167,7 +184,9 @@ def known(python: str | Path = sys.executable) -> Arguments:
     if shipped and here.sources in ("", shipped.sources):
         return shipped
     tag = f"+{here.sources[:12]}" if here.sources else ""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllam-exps"
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllam-exps"
+    )
     path = cache / f"neural-lam-{here.version}{tag}.json"
     cached = _read(path)
     if cached:
@@ -180,7 +199,8 @@ def known(python: str | Path = sys.executable) -> Arguments:
 def installed(python: str | Path = sys.executable) -> Installed:
     """Return the version of neural-lam in an interpreter's environment, without importing it."""
     found: dict[str, str]
-    # An environment's `python`, `python3` and `python3.11` are one; its link to the base's is what makes it one.
+    # An environment's `python`, `python3` and `python3.11` are one; its link to the
+    # base's is what makes it one.
     if Path(python).absolute().parent == Path(sys.executable).absolute().parent:
         found = _installed_here()
     else:
@@ -196,7 +216,9 @@ def installed(python: str | Path = sys.executable) -> Installed:
 
 def extract(python: str | Path = sys.executable) -> Arguments:
     """Ask neural-lam's own code, in a process of its own, what it can be told (ten seconds, 600 MB)."""
-    answer = _ask(python, _needs_hierarchical_graph, _extract_here, seconds=_EXTRACTION_SECONDS)
+    answer = _ask(
+        python, _needs_hierarchical_graph, _extract_here, seconds=_EXTRACTION_SECONDS
+    )
     return Arguments.from_json(json.dumps(answer))
 
 
@@ -207,7 +229,8 @@ def _is_a(item: Any, kind: str) -> bool:
         return isinstance(item, int)
     if kind == "str":
         return isinstance(item, str)
-    # PyYAML reads `1e-3` as text, because YAML 1.1 wants a dot in a number: it is one all the same.
+    # PyYAML reads `1e-3` as text, because YAML 1.1 wants a dot in a number: it is one
+    # all the same.
     if isinstance(item, str):
         return bool(_NUMBER.fullmatch(item))
     return isinstance(item, int | float) and math.isfinite(item)
@@ -227,7 +250,9 @@ def _write(path: Path, text: str) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False, encoding="utf-8"
+        ) as file:
             file.write(text)
         Path(file.name).replace(path)
     except OSError:
@@ -236,7 +261,8 @@ def _write(path: Path, text: str) -> None:
 
 def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
     """Call the last of some functions of this module in an interpreter that may not have this package."""
-    # The working directory must not be importable: a folder `neural_lam` in it would stand first.
+    # The working directory must not be importable: a folder `neural_lam` in it would
+    # stand first.
     code = "import json, sys\nfrom typing import Any\nsys.path[:] = [p for p in sys.path if p]\n"
     code += "\n".join(inspect.getsource(function) for function in functions)
     code += f"\nprint('\\n' + json.dumps({functions[-1].__name__}()))"
@@ -253,9 +279,13 @@ def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
     except (IndexError, ValueError) as error:
         raise UsageError("is no Python that answers", str(python)) from error
     except OSError as error:
-        raise UsageError("cannot be run", str(python), error.strerror or str(error)) from error
+        raise UsageError(
+            "cannot be run", str(python), error.strerror or str(error)
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise UsageError(f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)) from error
+        raise UsageError(
+            f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)
+        ) from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no message"])[-1]
         raise UsageError(
@@ -279,15 +309,32 @@ def _installed_here() -> dict[str, str]:
         distribution = importlib.metadata.distribution("neural-lam")
     except importlib.metadata.PackageNotFoundError:
         return {}
-    # pip writes direct_url.json for what does not come from an index: checkouts, git revisions, local files.
+    # pip writes direct_url.json for what does not come from an index: checkouts, git
+    # revisions, local files.
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     if not origin:
         return {"version": distribution.version, "sources": ""}
     folder = pathlib.Path(str(distribution.locate_file("neural_lam")))
     if origin.get("dir_info", {}).get("editable"):
-        checkout = pathlib.Path(urllib.parse.unquote(urllib.parse.urlparse(origin["url"]).path))
-        folder = next((f for f in (checkout / "neural_lam", checkout / "src" / "neural_lam") if f.is_dir()), folder)
-    names = ("train_model", "create_graph_with_wmg", "config", "gnn_layers", "metrics", "models/__init__")
+        checkout = pathlib.Path(
+            urllib.parse.unquote(urllib.parse.urlparse(origin["url"]).path)
+        )
+        folder = next(
+            (
+                f
+                for f in (checkout / "neural_lam", checkout / "src" / "neural_lam")
+                if f.is_dir()
+            ),
+            folder,
+        )
+    names = (
+        "train_model",
+        "create_graph_with_wmg",
+        "config",
+        "gnn_layers",
+        "metrics",
+        "models/__init__",
+    )
     digest = hashlib.sha256()
     for path in (folder / f"{name}.py" for name in names):
         digest.update(path.read_bytes() if path.exists() else b"")
@@ -302,7 +349,8 @@ def _needs_hierarchical_graph(model: Any) -> bool:
         return True
     if not hasattr(model, "check_graph_type"):
         return False
-    # The probabilistic models have another base class: they refuse a wrong graph in this method.
+    # The probabilistic models have another base class: they refuse a wrong graph in
+    # this method.
     blank = model.__new__(model)
     blank.__dict__["hierarchical"] = False
     try:
@@ -336,7 +384,14 @@ def _extract_here() -> dict[str, Any]:
     argparse.ArgumentParser.parse_args = stop  # type: ignore[method-assign,assignment]
     import neural_lam
     from lightning_fabric.plugins.precision import precision as lightning
-    from neural_lam import config, create_graph_with_wmg, gnn_layers, metrics, models, train_model
+    from neural_lam import (
+        config,
+        create_graph_with_wmg,
+        gnn_layers,
+        metrics,
+        models,
+        train_model,
+    )
 
     for main in (train_model.main, create_graph_with_wmg.cli):
         try:
@@ -345,8 +400,14 @@ def _extract_here() -> dict[str, Any]:
             continue
 
     # Where the parser lists no choices, the code that uses the value has them.
-    tree = ast.parse(textwrap.dedent(inspect.getsource(gnn_layers.InteractionNet.__init__)))
-    refusals = [node for node in ast.walk(tree) if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.NotIn)]
+    tree = ast.parse(
+        textwrap.dedent(inspect.getsource(gnn_layers.InteractionNet.__init__))
+    )
+    refusals = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.NotIn)
+    ]
     aggregations = [
         ast.literal_eval(node.comparators[0])
         for node in refusals
@@ -360,28 +421,48 @@ def _extract_here() -> dict[str, Any]:
     }
 
     def describe(action: Any) -> dict[str, Any]:
-        flag = isinstance(action, argparse._StoreTrueAction | argparse._StoreFalseAction)
+        flag = isinstance(
+            action, argparse._StoreTrueAction | argparse._StoreFalseAction
+        )
         return {
             "name": action.dest,
             "flag": action.option_strings[-1],
             "type": "bool" if flag else (action.type or str).__name__,
             "many": action.nargs in ("+", "*"),
-            "choices": [str(choice) for choice in action.choices or hidden.get(action.dest, [])],
+            "choices": [
+                str(choice) for choice in action.choices or hidden.get(action.dest, [])
+            ],
             "default": action.default,
             "required": action.required,
             "help": " ".join((action.help or "").split()),
         }
 
-    programs = [[describe(a) for a in parser._actions if a.dest != "help"] for parser in parsers]
-    names = ("train_model", "create_graph_with_wmg", "config", "gnn_layers", "metrics", "models/__init__")
+    programs = [
+        [describe(a) for a in parser._actions if a.dest != "help"] for parser in parsers
+    ]
+    names = (
+        "train_model",
+        "create_graph_with_wmg",
+        "config",
+        "gnn_layers",
+        "metrics",
+        "models/__init__",
+    )
     folder = pathlib.Path(neural_lam.__file__).parent
-    sources = b"".join(p.read_bytes() if p.exists() else b"" for p in (folder / f"{name}.py" for name in names))
+    sources = b"".join(
+        p.read_bytes() if p.exists() else b""
+        for p in (folder / f"{name}.py" for name in names)
+    )
     return {
         "version": importlib.metadata.version("neural-lam"),
         "sources": hashlib.sha256(sources).hexdigest(),
         "train": programs[0],
         "graph": programs[1],
-        "hierarchical": [name for name, model in models.MODELS.items() if _needs_hierarchical_graph(model)],
+        "hierarchical": [
+            name
+            for name, model in models.MODELS.items()
+            if _needs_hierarchical_graph(model)
+        ],
         "config": {
             name: [field.name for field in dataclasses.fields(thing)]
             for name, thing in vars(config).items()
@@ -391,4 +472,6 @@ def _extract_here() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(extract(sys.argv[1] if len(sys.argv) > 1 else sys.executable).to_json())
+    sys.stdout.write(
+        extract(sys.argv[1] if len(sys.argv) > 1 else sys.executable).to_json()
+    )

@@ -8,7 +8,11 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.spelling import did_you_mean
-from mllam_exps.stages.neural_lam.data.dataset_checks import is_number, section, state_features
+from mllam_exps.stages.neural_lam.data.dataset_checks import (
+    is_number,
+    section,
+    state_features,
+)
 from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE
 
 
@@ -29,24 +33,41 @@ def check_config(
     clamping = section(training, "output_clamping")
     problems = [
         *_unknown_keys(config, classes["NeuralLAMConfig"], ""),
-        *_unknown_keys(section(config, "datastore"), classes["DatastoreSelection"], "datastore."),
+        *_unknown_keys(
+            section(config, "datastore"), classes["DatastoreSelection"], "datastore."
+        ),
         *_unknown_keys(training, classes["TrainingConfig"], "training."),
-        *_unknown_keys(clamping, classes["OutputClamping"], "training.output_clamping."),
+        *_unknown_keys(
+            clamping, classes["OutputClamping"], "training.output_clamping."
+        ),
     ]
     selected = section(config, "datastore")
     if selected.get("kind") != "mdp":
-        problems.append(_config("datastore.kind", f"must be mdp, not {selected.get('kind')!r}"))
+        problems.append(
+            _config("datastore.kind", f"must be mdp, not {selected.get('kind')!r}")
+        )
     path = str(selected.get("config_path"))
     if posixpath.normpath(posixpath.join("data", path)) != DATASTORE:
-        problems.append(_config("datastore.config_path", f"must be datastore.yaml, beside this file, not {path!r}"))
+        problems.append(
+            _config(
+                "datastore.config_path",
+                f"must be datastore.yaml, beside this file, not {path!r}",
+            )
+        )
     features = state_features(datastore)
     if weighting is not None:
         problems += _check_weighting(weighting, features, classes)
     for bound in ("lower", "upper"):
-        problems += _check_features(section(clamping, bound), features, f"training.output_clamping.{bound}")
+        problems += _check_features(
+            section(clamping, bound), features, f"training.output_clamping.{bound}"
+        )
     lower, upper = section(clamping, "lower"), section(clamping, "upper")
     for name in lower.keys() & upper.keys():
-        if is_number(lower[name]) and is_number(upper[name]) and lower[name] >= upper[name]:
+        if (
+            is_number(lower[name])
+            and is_number(upper[name])
+            and lower[name] >= upper[name]
+        ):
             what = f"must be below upper: {upper[name]}, not {lower[name]}"
             problems.append(_config(f"training.output_clamping.lower.{name}", what))
     return problems
@@ -57,18 +78,29 @@ def _check_weighting(
 ) -> list[MllamError]:
     where = "training.state_feature_weighting"
     right = [name for name in classes if name.endswith("Weighting")]
-    chosen = weighting.get("__config_class__") if isinstance(weighting, Mapping) else None
+    chosen = (
+        weighting.get("__config_class__") if isinstance(weighting, Mapping) else None
+    )
     if chosen not in right:
         near = did_you_mean(chosen, right) if chosen else ""
-        return [_config(f"{where}.__config_class__", f"must be one of {', '.join(right)}, not {chosen!r}{near}")]
-    problems = _unknown_keys(weighting, [*classes[chosen], "__config_class__"], f"{where}.")
+        return [
+            _config(
+                f"{where}.__config_class__",
+                f"must be one of {', '.join(right)}, not {chosen!r}{near}",
+            )
+        ]
+    problems = _unknown_keys(
+        weighting, [*classes[chosen], "__config_class__"], f"{where}."
+    )
     if "weights" not in classes[chosen]:
         return problems
     weights = section(weighting, "weights")
     problems += _check_features(weights, features, f"{where}.weights")
     for name, weight in weights.items():
         if is_number(weight) and weight < 0:
-            problems.append(_config(f"{where}.weights.{name}", f"must be 0 or more, not {weight}"))
+            problems.append(
+                _config(f"{where}.weights.{name}", f"must be 0 or more, not {weight}")
+            )
     missing = [min(names) for names in features or [] if not names & weights.keys()]
     if missing:
         what = f"must weigh every state variable, and lacks {', '.join(missing)}"
@@ -76,20 +108,32 @@ def _check_weighting(
     return problems
 
 
-def _check_features(values: Mapping[str, Any], features: list[frozenset[str]] | None, where: str) -> list[MllamError]:
+def _check_features(
+    values: Mapping[str, Any], features: list[frozenset[str]] | None, where: str
+) -> list[MllamError]:
     problems: list[MllamError] = []
     known = set().union(*features) if features else set()
     for name, value in values.items():
         if features is not None and name not in known:
-            what = f"{DATASTORE} makes no such state variable{did_you_mean(name, known)}"
+            what = (
+                f"{DATASTORE} makes no such state variable{did_you_mean(name, known)}"
+            )
             problems.append(_config(f"{where}.{name}", what))
         elif not is_number(value):
-            problems.append(_config(f"{where}.{name}", f"must be a number, not {value!r}"))
+            problems.append(
+                _config(f"{where}.{name}", f"must be a number, not {value!r}")
+            )
     return problems
 
 
-def _unknown_keys(values: Mapping[str, Any], right: Collection[str], prefix: str) -> list[MllamError]:
-    return [_config(f"{prefix}{key}", f"unknown key{did_you_mean(key, right)}") for key in values if key not in right]
+def _unknown_keys(
+    values: Mapping[str, Any], right: Collection[str], prefix: str
+) -> list[MllamError]:
+    return [
+        _config(f"{prefix}{key}", f"unknown key{did_you_mean(key, right)}")
+        for key in values
+        if key not in right
+    ]
 
 
 def _config(key: str, what: str) -> MllamError:

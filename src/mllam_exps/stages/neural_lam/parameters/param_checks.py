@@ -10,7 +10,13 @@ from typing import Any
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.spelling import did_you_mean
 from mllam_exps.stages.neural_lam.data import dataset_checks
-from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE, EVALUATION, PARAMS, TRAINING
+from mllam_exps.stages.neural_lam.file_names import (
+    CONFIG,
+    DATASTORE,
+    EVALUATION,
+    PARAMS,
+    TRAINING,
+)
 from mllam_exps.stages.neural_lam.parameters import config_checks
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
 from mllam_exps.stages.neural_lam.parameters.params import (
@@ -44,20 +50,40 @@ _NOT_IN_TRAINING = (
         "checkpoint": f"stands in {EVALUATION}",
     }
 )
-# What may differ in evaluation. A key of a newer neural-lam counts as describing the model until it is here.
+# What may differ in evaluation. A key of a newer neural-lam counts as describing the
+# model until it is here.
 _EVALUATION_KEYS = frozenset(
     (
-        *("eval", "ar_steps_eval", "batch_size", "num_workers", "num_nodes", "devices", "precision"),
+        *(
+            "eval",
+            "ar_steps_eval",
+            "batch_size",
+            "num_workers",
+            "num_nodes",
+            "devices",
+            "precision",
+        ),
         *("load_single_member", "n_example_pred", "create_gif", "wandb_id"),
         *("val_steps_to_log", "metrics_watch", VARIABLE_LEADS),
     )
 )
 _TRAINING_ONLY = frozenset(
-    ("epochs", "lr", "val_interval", "ar_steps_train", "train_steps_to_log", "num_sanity_val_steps")
+    (
+        "epochs",
+        "lr",
+        "val_interval",
+        "ar_steps_train",
+        "train_steps_to_log",
+        "num_sanity_val_steps",
+    )
 )
 _AT_LEAST = {
-    **dict.fromkeys(("epochs", "batch_size", "val_interval", "ar_steps_train", "ar_steps_eval"), 1),
-    **dict.fromkeys(("hidden_dim", "processor_layers", "num_nodes", "devices", "max_num_levels"), 1),
+    **dict.fromkeys(
+        ("epochs", "batch_size", "val_interval", "ar_steps_train", "ar_steps_eval"), 1
+    ),
+    **dict.fromkeys(
+        ("hidden_dim", "processor_layers", "num_nodes", "devices", "max_num_levels"), 1
+    ),
     **dict.fromkeys(("seed", "hidden_layers", "num_workers", "n_example_pred"), 0),
     **dict.fromkeys(("num_past_forcing_steps", "num_future_forcing_steps"), 0),
     "num_sanity_val_steps": -1,  # Lightning: all of them
@@ -72,7 +98,8 @@ _GRAPH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[MllamError]:
     """Return every problem of the parameters, and of ``data/config.yaml``, without opening any data.
 
-    `mllam_exps.stages.neural_lam.data.dataset_checks.check` is the same for ``data/datastore.yaml``.
+    `mllam_exps.stages.neural_lam.data.dataset_checks.check` is the same for
+    ``data/datastore.yaml``.
 
     Parameters
     ----------
@@ -80,7 +107,8 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
         The repository.
     parameters : Parameters
     arguments : Arguments
-        What the installed neural-lam can be told, from `mllam_exps.stages.neural_lam.parameters.arguments.known`.
+        What the installed neural-lam can be told, from
+        `mllam_exps.stages.neural_lam.parameters.arguments.known`.
     """
     checks = _Checks(parameters, arguments)
     checks.params()
@@ -103,14 +131,18 @@ class _Checks:
         self.arguments = arguments
         self.problems: list[MllamError] = []
         self.wrong: set[str] = set()
-        devices = Argument("devices", "", "int", default=1)  # ours, and not neural-lam's list of device numbers
+        devices = Argument(
+            "devices", "", "int", default=1
+        )  # ours, and not neural-lam's list of device numbers
         self.train_arguments = {**arguments.train, "devices": devices}
 
     def refuse(self, file: str, key: str, what: str) -> None:
         self.problems.append(UsageError(what, f"{file}: {key}"))
         self.wrong.add(key)
 
-    def unknown(self, file: str, key: Any, right: Collection[str], prefix: str = "") -> None:
+    def unknown(
+        self, file: str, key: Any, right: Collection[str], prefix: str = ""
+    ) -> None:
         self.refuse(file, f"{prefix}{key}", f"unknown key{did_you_mean(key, right)}")
 
     def value(self, file: str, key: str, argument: Argument, value: Any) -> None:
@@ -138,7 +170,11 @@ class _Checks:
 
     def graph(self, graph: Any) -> None:
         """Check ``params.yaml``'s ``graph``."""
-        right = {key: argument for key, argument in self.arguments.graph.items() if key != "config_path"}
+        right = {
+            key: argument
+            for key, argument in self.arguments.graph.items()
+            if key != "config_path"
+        }
         if not isinstance(graph, Mapping):
             return self.refuse(PARAMS, "graph", f"must hold {', '.join(right)}")
         for key, value in graph.items():
@@ -158,15 +194,25 @@ class _Checks:
             )
         factor = whole(graph.get("level_refinement_factor"), 3)
         if archetype == "graphcast" and factor % 2 == 0:
-            self.refuse(PARAMS, "graph.level_refinement_factor", f"must be odd for a graphcast graph, not {factor}")
+            self.refuse(
+                PARAMS,
+                "graph.level_refinement_factor",
+                f"must be odd for a graphcast graph, not {factor}",
+            )
         if archetype == "hierarchical" and graph.get("max_num_levels") == 1:
-            self.refuse(PARAMS, "graph.max_num_levels", "a hierarchical graph has two levels or more")
+            self.refuse(
+                PARAMS,
+                "graph.max_num_levels",
+                "a hierarchical graph has two levels or more",
+            )
         return None
 
     def archives(self, archives: Any) -> None:
         """Check ``params.yaml``'s ``archives``: a version declared for an input of the dataset."""
         if not isinstance(archives, Mapping):
-            return self.refuse(PARAMS, "archives", "must hold lines of `input: version`")
+            return self.refuse(
+                PARAMS, "archives", "must hold lines of `input: version`"
+            )
         inputs = self.parameters.files[DATASTORE].get("inputs")
         names = [str(name) for name in inputs] if isinstance(inputs, Mapping) else []
         for name, version in archives.items():
@@ -175,7 +221,11 @@ class _Checks:
                 self.refuse(PARAMS, f"archives.{name}", why)
             if not isinstance(version, str) or not version:
                 # 1.10 would be read as 1.1, and 2025-12-01 as a date.
-                self.refuse(PARAMS, f"archives.{name}", f'must be text: write it in quotes, "{version}"')
+                self.refuse(
+                    PARAMS,
+                    f"archives.{name}",
+                    f'must be text: write it in quotes, "{version}"',
+                )
         return None
 
     def training(self) -> None:
@@ -183,7 +233,9 @@ class _Checks:
         right = [key for key in self.train_arguments if key not in _NOT_IN_TRAINING]
         for key, value in self.parameters.files[TRAINING].items():
             if key in _NOT_IN_TRAINING:
-                self.refuse(TRAINING, key, f"does not belong here: {_NOT_IN_TRAINING[key]}")
+                self.refuse(
+                    TRAINING, key, f"does not belong here: {_NOT_IN_TRAINING[key]}"
+                )
             elif key not in right:
                 self.unknown(TRAINING, key, right)
             elif key != VARIABLE_LEADS:
@@ -194,15 +246,21 @@ class _Checks:
         self.wandb(TRAINING)
         loss = training.get("loss", self.arguments.train["loss"].default)
         if training.get("output_std") is True and loss not in _LOSSES_OF_A_SPREAD:
-            # neural-lam 0.7 trains it all the same: mse never sees the forecast standard deviation, and wmse, which
-            # divides by it, makes it grow without end.
+            # neural-lam 0.7 trains it all the same: mse never sees the forecast
+            # standard deviation, and wmse, which divides by it, makes it grow without
+            # end.
             losses = " or ".join(_LOSSES_OF_A_SPREAD)
             self.refuse(TRAINING, "output_std", f"needs loss: {losses}, not {loss}")
         epochs, interval = (
-            whole(training.get(key), self.arguments.train[key].default) for key in ("epochs", "val_interval")
+            whole(training.get(key), self.arguments.train[key].default)
+            for key in ("epochs", "val_interval")
         )
         wrong = {"epochs", "val_interval"} & self.wrong
-        if interval > epochs and not wrong and self.parameters.checkpoint == "min_val_loss":
+        if (
+            interval > epochs
+            and not wrong
+            and self.parameters.checkpoint == "min_val_loss"
+        ):
             what = f"{interval} lies beyond epochs: {epochs}, so training never writes the checkpoint"
             way_out = f"min_val_loss that {EVALUATION} asks for: lower it, or set checkpoint: last there"
             self.refuse(TRAINING, "val_interval", f"{what} {way_out}")
@@ -210,24 +268,42 @@ class _Checks:
     def evaluation(self) -> None:
         """Check ``data/evaluate_params.yaml``, by itself and on top of training's."""
         own = self.parameters.files[EVALUATION]
-        right = {key: value for key, value in self.train_arguments.items() if key in _EVALUATION_KEYS}
+        right = {
+            key: value
+            for key, value in self.train_arguments.items()
+            if key in _EVALUATION_KEYS
+        }
         right["checkpoint"] = CHECKPOINT
         for key, value in own.items():
             if key in right:
                 if key != VARIABLE_LEADS:
                     self.value(EVALUATION, key, right[key], value)
             elif key in _IN_PARAMS | _OURS:
-                self.refuse(EVALUATION, key, f"does not belong here: {(_IN_PARAMS | _OURS)[key]}")
+                self.refuse(
+                    EVALUATION,
+                    key,
+                    f"does not belong here: {(_IN_PARAMS | _OURS)[key]}",
+                )
             elif key in _TRAINING_ONLY:
-                self.refuse(EVALUATION, key, f"says nothing about an evaluation: it stands in {TRAINING}")
+                self.refuse(
+                    EVALUATION,
+                    key,
+                    f"says nothing about an evaluation: it stands in {TRAINING}",
+                )
             elif key in self.arguments.train:
                 self.refuse(EVALUATION, key, f"describe the model once, in {TRAINING}")
             else:
                 self.unknown(EVALUATION, key, right)
         if own.get("eval") is None:
-            self.refuse(EVALUATION, "eval", "is missing: say which split to evaluate, val or test")
+            self.refuse(
+                EVALUATION,
+                "eval",
+                "is missing: say which split to evaluate, val or test",
+            )
         merged = self.parameters.evaluation
-        metrics = {"test_rmse", "test_mae"} | ({"test_output_std"} if merged.get("output_std") is True else set())
+        metrics = {"test_rmse", "test_mae"} | (
+            {"test_output_std"} if merged.get("output_std") is True else set()
+        )
         self.watched(EVALUATION, merged, metrics)
         self.wandb(EVALUATION)
 
@@ -238,44 +314,85 @@ class _Checks:
         last = whole(values.get(limit), self.arguments.train[limit].default)
         if {key, limit} & self.wrong:
             return
-        beyond = [step for step in (steps if isinstance(steps, list) else [steps]) if not 1 <= step <= last]
+        beyond = [
+            step
+            for step in (steps if isinstance(steps, list) else [steps])
+            if not 1 <= step <= last
+        ]
         if beyond:
-            origin = f"{steps} as in {TRAINING}" if key in values else f"not given, so neural-lam's {default}"
-            origin = "" if self.parameters.files[file].get(key) is not None else f"{origin}: "
+            origin = (
+                f"{steps} as in {TRAINING}"
+                if key in values
+                else f"not given, so neural-lam's {default}"
+            )
+            origin = (
+                ""
+                if self.parameters.files[file].get(key) is not None
+                else f"{origin}: "
+            )
             steps_beyond = ", ".join(map(str, beyond))
-            self.refuse(file, key, f"{origin}{steps_beyond} must lie between 1 and {limit}: {last}")
+            self.refuse(
+                file,
+                key,
+                f"{origin}{steps_beyond} must lie between 1 and {limit}: {last}",
+            )
 
     def watched(self, file: str, values: Mapping[str, Any], metrics: set[str]) -> None:
         """Check what is logged of validation or evaluation."""
-        own = {key: value for key, value in self.parameters.files[file].items() if value is not None}
-        # What evaluation only inherits was checked with training's values, unless its rollout is another.
+        own = {
+            key: value
+            for key, value in self.parameters.files[file].items()
+            if value is not None
+        }
+        # What evaluation only inherits was checked with training's values, unless its
+        # rollout is another.
         if file == TRAINING or own.keys() & {"ar_steps_eval", "val_steps_to_log"}:
             self.steps(file, values, "val_steps_to_log", "ar_steps_eval")
         names = own.get("metrics_watch") or []
         for name in names if isinstance(names, list) else [names]:
             if isinstance(name, str) and name not in metrics:
                 known = ", ".join(sorted(metrics))
-                self.refuse(file, "metrics_watch", f"neural-lam would ignore {name}: it knows {known} here")
-        if VARIABLE_LEADS not in values or not own.keys() & {"ar_steps_eval", VARIABLE_LEADS}:
+                self.refuse(
+                    file,
+                    "metrics_watch",
+                    f"neural-lam would ignore {name}: it knows {known} here",
+                )
+        if VARIABLE_LEADS not in values or not own.keys() & {
+            "ar_steps_eval",
+            VARIABLE_LEADS,
+        }:
             return
         if problem := self.variable_leads(leads(values[VARIABLE_LEADS]), values):
             self.refuse(file, VARIABLE_LEADS, problem)
         elif leads(own.get(VARIABLE_LEADS)) and not names:
             known = " or ".join(sorted(metrics))
-            self.refuse(file, VARIABLE_LEADS, f"nothing comes of it without metrics_watch, such as {known}")
+            self.refuse(
+                file,
+                VARIABLE_LEADS,
+                f"nothing comes of it without metrics_watch, such as {known}",
+            )
 
     def wandb(self, file: str) -> None:
         """Refuse a run of Weights & Biases where something else keeps the log."""
         logger = self.parameters.files[PARAMS].get("logger")
-        if self.parameters.files[file].get("wandb_id") is not None and logger != "wandb":
-            self.refuse(file, "wandb_id", f"means nothing to {PARAMS}'s logger: {logger}")
+        if (
+            self.parameters.files[file].get("wandb_id") is not None
+            and logger != "wandb"
+        ):
+            self.refuse(
+                file, "wandb_id", f"means nothing to {PARAMS}'s logger: {logger}"
+            )
 
-    def variable_leads(self, leads: Mapping[Any, Any] | None, values: Mapping[str, Any]) -> str:
+    def variable_leads(
+        self, leads: Mapping[Any, Any] | None, values: Mapping[str, Any]
+    ) -> str:
         """Say what is wrong with the lead times to log of single variables."""
         example = "must be lines of `number of the state variable: [steps]`, such as 0: [1, 4]"
         if leads is None:
             return example
-        last = whole(values.get("ar_steps_eval"), self.arguments.train["ar_steps_eval"].default)
+        last = whole(
+            values.get("ar_steps_eval"), self.arguments.train["ar_steps_eval"].default
+        )
         features = dataset_checks.state_features(self.parameters.files[DATASTORE])
         for variable, steps in leads.items():
             if not str(variable).isdecimal() or not isinstance(steps, list):
@@ -284,19 +401,31 @@ class _Checks:
                 many = f"{DATASTORE} makes {len(features)}, counted from 0"
                 return f"there is no state variable {variable}: {many}"
             if any(not 1 <= whole(step, 0) <= last for step in steps):
-                return f"{variable}: {steps} must lie between 1 and ar_steps_eval: {last}"
+                return (
+                    f"{variable}: {steps} must lie between 1 and ar_steps_eval: {last}"
+                )
         return ""
 
     def graph_fits_model(self) -> None:
         """Refuse a model that cannot use the graph."""
         graph = self.parameters.files[PARAMS].get("graph")
         archetype = graph.get("archetype") if isinstance(graph, Mapping) else None
-        model = self.parameters.training.get("model", self.arguments.train["model"].default)
+        model = self.parameters.training.get(
+            "model", self.arguments.train["model"].default
+        )
         if archetype is None or {"model", "graph.archetype"} & self.wrong:
             return
-        if (needs := model in self.arguments.hierarchical) != (archetype == "hierarchical"):
-            kind = "a hierarchical graph" if needs else "a graph that is not hierarchical"
-            self.refuse(TRAINING, "model", f"{model} needs {kind}, and {PARAMS} has graph.archetype: {archetype}")
+        if (needs := model in self.arguments.hierarchical) != (
+            archetype == "hierarchical"
+        ):
+            kind = (
+                "a hierarchical graph" if needs else "a graph that is not hierarchical"
+            )
+            self.refuse(
+                TRAINING,
+                "model",
+                f"{model} needs {kind}, and {PARAMS} has graph.archetype: {archetype}",
+            )
 
 
 def _limits(name: str, value: Any) -> str:
@@ -305,4 +434,8 @@ def _limits(name: str, value: Any) -> str:
         return f"must be {_AT_LEAST[name]} or more, not {value}"
     if name in _ABOVE_ZERO and float(value) <= 0:
         return f"must be greater than 0, not {value}"
-    return f"must be {_MAX_SEED} or less, not {value}" if name == "seed" and value > _MAX_SEED else ""
+    return (
+        f"must be {_MAX_SEED} or less, not {value}"
+        if name == "seed" and value > _MAX_SEED
+        else ""
+    )

@@ -1,7 +1,8 @@
 """The parameter files: read, and turned into arguments of the programs that read them.
 
-Everything that defines a result stands once. Evaluation takes training's values and overlays its own few;
-whatever describes the model is therefore refused in ``data/evaluate_params.yaml``.
+Everything that defines a result stands once. Evaluation takes training's values and
+overlays its own few; whatever describes the model is therefore refused in
+``data/evaluate_params.yaml``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,18 @@ except ImportError:
 
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.stages.neural_lam.file_names import EVALUATION, FILES, PARAMS, READ_BY_PROGRAMS, TRAINING
+from mllam_exps.stages.neural_lam.file_names import (
+    EVALUATION,
+    FILES,
+    PARAMS,
+    READ_BY_PROGRAMS,
+    TRAINING,
+)
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
 
-CHECKPOINT = Argument("checkpoint", "", "str", choices=("min_val_loss", "last"), default="min_val_loss")
+CHECKPOINT = Argument(
+    "checkpoint", "", "str", choices=("min_val_loss", "last"), default="min_val_loss"
+)
 VARIABLE_LEADS = "var_leads_metrics_watch"
 
 
@@ -47,16 +56,25 @@ class Parameters:
     @property
     def training(self) -> dict[str, Any]:
         """What training is told; a key that is null counts as not given."""
-        return {key: value for key, value in self.files[TRAINING].items() if value is not None}
+        return {
+            key: value
+            for key, value in self.files[TRAINING].items()
+            if value is not None
+        }
 
     @property
     def evaluation(self) -> dict[str, Any]:
         """What evaluation is told: training's values, overlaid by its own."""
         inherited = self.training
-        # Training watches val_…, evaluation test_…: no name is good for both. And each logs a run of its own.
+        # Training watches val_…, evaluation test_…: no name is good for both. And each
+        # logs a run of its own.
         for key in ("metrics_watch", "wandb_id"):
             inherited.pop(key, None)
-        return inherited | {key: value for key, value in self.files[EVALUATION].items() if value is not None}
+        return inherited | {
+            key: value
+            for key, value in self.files[EVALUATION].items()
+            if value is not None
+        }
 
     @property
     def checkpoint(self) -> str:
@@ -80,12 +98,19 @@ class Parameters:
 class _Loader(SafeLoader):
     """PyYAML, as the programs use it, but with duplicate keys refused."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if (
+                isinstance(key, yaml.ScalarNode)
+                and key.tag != "tag:yaml.org,2002:merge"
+            ):
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"{key.value} stands twice", problem_mark=key.start_mark)
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key.value} stands twice", problem_mark=key.start_mark
+                    )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -94,8 +119,9 @@ class _Loader(SafeLoader):
 def _parsed(text: str, *, by_programs: bool) -> bytes:
     """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it.
 
-    Two dialects: PyYAML reads YAML 1.1, DVC (3.67) reads YAML 1.2, where `1e-3` is a number and `yes` is text. What we
-    read ourselves has to mean to us what DVC compares, or one value would stand for two results.
+    Two dialects: PyYAML reads YAML 1.1, DVC (3.67) reads YAML 1.2, where `1e-3` is a
+    number and `yes` is text. What we read ourselves has to mean to us what DVC
+    compares, or one value would stand for two results.
     """
     if by_programs:
         return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
@@ -138,12 +164,24 @@ def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
     """
     name = name or str(path)
     try:
-        value = pickle.loads(_parsed(path.read_text(encoding="utf-8"), by_programs=name in READ_BY_PROGRAMS))  # noqa: S301 - our own, of a moment ago
+        value = pickle.loads(  # noqa: S301
+            _parsed(
+                path.read_text(encoding="utf-8"), by_programs=name in READ_BY_PROGRAMS
+            )
+        )
     except FileNotFoundError as error:
         raise UsageError("there is no such file", name) from error
     except (yaml.MarkedYAMLError, MarkedYAMLError) as error:
-        raise unreadable.refusal(name, path.read_text(encoding="utf-8"), error) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, YAMLError, ValueError) as error:
+        raise unreadable.refusal(
+            name, path.read_text(encoding="utf-8"), error
+        ) from error
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        YAMLError,
+        ValueError,
+    ) as error:
         raise UsageError("cannot be read", name, str(error).splitlines()[0]) from error
     if value is None:
         return {}
@@ -165,17 +203,34 @@ def evaluation_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
 def graph_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
     """Return the arguments of ``neural_lam.create_graph_with_wmg``, less ``--config_path``."""
     graph = parameters.files[PARAMS]["graph"]
-    return [word for key, value in graph.items() for word in arguments.graph[key].argv(value)]
+    return [
+        word
+        for key, value in graph.items()
+        for word in arguments.graph[key].argv(value)
+    ]
 
 
-def _argv(parameters: Parameters, arguments: Arguments, values: Mapping[str, Any]) -> list[str]:
+def _argv(
+    parameters: Parameters, arguments: Arguments, values: Mapping[str, Any]
+) -> list[str]:
     params = parameters.files[PARAMS]
-    given = {key: params[key] for key in ("seed", "logger", "logger_project")} | {"graph": params["graph"]["name"]}
-    # Devices are the scheduler's business: the stage passes what its launcher gives each process.
-    given |= {key: value for key, value in values.items() if key not in ("devices", "checkpoint")}
+    given = {key: params[key] for key in ("seed", "logger", "logger_project")} | {
+        "graph": params["graph"]["name"]
+    }
+    # Devices are the scheduler's business: the stage passes what its launcher gives
+    # each process.
+    given |= {
+        key: value
+        for key, value in values.items()
+        if key not in ("devices", "checkpoint")
+    }
     if steps := leads(given.pop(VARIABLE_LEADS, None)):
         given[VARIABLE_LEADS] = json.dumps(steps)
-    return [word for key, value in given.items() for word in arguments.train[key].argv(value)]
+    return [
+        word
+        for key, value in given.items()
+        for word in arguments.train[key].argv(value)
+    ]
 
 
 def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]:
@@ -187,7 +242,9 @@ def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]
             whole(values.get(name), arguments.train[name].default)
             for name in ("num_past_forcing_steps", "num_future_forcing_steps", key)
         )
-        return max(2, past) + ahead + future  # as WeatherDataset.__len__ counts, with forcing or without
+        return (
+            max(2, past) + ahead + future
+        )  # as WeatherDataset.__len__ counts, with forcing or without
 
     needed = {
         "train": window(training, "ar_steps_train"),
@@ -212,4 +269,6 @@ def leads(value: Any) -> Mapping[Any, Any] | None:
 
 def whole(value: Any, otherwise: int) -> int:
     """Return a whole number as it is, anything else as `otherwise`."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+    return (
+        value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+    )

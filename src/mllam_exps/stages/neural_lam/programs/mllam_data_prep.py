@@ -1,7 +1,8 @@
 """mllam-data-prep within its allocation: run as a module, with ``CONFIG -o ZARR``.
 
-mllam-data-prep 0.7.0 counts the node's cores, not the allocation's, and says nothing of how far it is. Here
-dask's threads are as many as this process may use, and the bytes written so far go to ``progress.json``.
+mllam-data-prep 0.7.0 counts the node's cores, not the allocation's, and says nothing of
+how far it is. Here dask's threads are as many as this process may use, and the bytes
+written so far go to ``progress.json``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ INTERVAL_S = 1.0
 def cores() -> int:
     """Return how many cores this process may use: Slurm's word first, then the affinity, then the node's."""
     told = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
     return min(int(told), usable) if told.isdigit() and int(told) > 0 else usable
 
 
@@ -53,14 +58,19 @@ def readable(count: float) -> str:
 def report(output: Path, scratch: Path, stop: threading.Event) -> None:
     """Tell how much is written, until told to stop; a failure to tell never harms the work.
 
-    Walking a folder of 100,000 files takes a while on a shared file system, so the pause grows with the walk.
+    Walking a folder of 100,000 files takes a while on a shared file system, so the
+    pause grows with the walk.
     """
     target = scratch / "progress.json"
     pause = INTERVAL_S
     while not stop.wait(pause):
         begun = time.monotonic()
         written, files = size(output)
-        text = f"{readable(written)} written in {files} files" if files else "reading the sources"
+        text = (
+            f"{readable(written)} written in {files} files"
+            if files
+            else "reading the sources"
+        )
         temporary = target.with_suffix(".json.new")
         try:
             temporary.write_text(json.dumps({"text": text}))
@@ -78,26 +88,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--track", action="store_true", help="log to MLflow")
     options = parser.parse_args(arguments)
     fence.guard()
-    # zarr 3.1.6 leaves chunks out that hold nothing but the fill value: then a hole cannot be told from a
-    # calm sea. With every chunk written, a chunk that is not there is a loss, and the stage's check can say
-    # so.
+    # zarr 3.1.6 leaves chunks out that hold nothing but the fill value: then a hole
+    # cannot be told from a calm sea. With every chunk written, a chunk that is not
+    # there is a loss, and the stage's check can say so.
     os.environ["ZARR_ARRAY__WRITE_EMPTY_CHUNKS"] = "True"
 
     import dask
     from mllam_data_prep.create_dataset import create_dataset_zarr
 
-    # Derived variables may name functions of the repository's own modules, which lie here as dependencies of the stage.
-    # Last, so that they hide no installed program; without __pycache__, which would be a change of an input.
+    # Derived variables may name functions of the repository's own modules, which lie
+    # here as dependencies of the stage. Last, so that they hide no installed program;
+    # without __pycache__, which would be a change of an input.
     sys.dont_write_bytecode = True
     sys.path.append(str(Path.cwd()))
     dask.config.set(scheduler="threads", num_workers=cores())
     stop = threading.Event()
     scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
     if scratch:
-        threading.Thread(target=report, args=(options.output, Path(scratch), stop), daemon=True).start()
+        threading.Thread(
+            target=report, args=(options.output, Path(scratch), stop), daemon=True
+        ).start()
     print(f"mllam-data-prep on {cores()} cores", flush=True)
     try:
-        with preparation(options.config, options.output) if options.track else contextlib.nullcontext():
+        with (
+            preparation(options.config, options.output)
+            if options.track
+            else contextlib.nullcontext()
+        ):
             create_dataset_zarr(fp_config=options.config, fp_zarr=options.output)
     finally:
         stop.set()

@@ -10,7 +10,8 @@ The arguments are neural-lam's own. Around its 0.7.0:
 - What it would read again for every sample or map is read once, where it is small.
 - The example forecasts that it draws are kept as PNG.
 
-Several processes of one training run this same program (DDP over Slurm, or started by Lightning).
+Several processes of one training run this same program (DDP over Slurm, or started by
+Lightning).
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def set_environment() -> None:
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["MPLBACKEND"] = "Agg"
-    # matplotlib writes the time of day into a PDF otherwise: the same scores would be another file each time.
+    # matplotlib writes the time of day into a PDF otherwise: the same scores would be
+    # another file each time.
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
-    # Lightning 2.6 takes its Trainer's defaults from PL_TRAINER_*; what neural-lam passes itself goes before.
+    # Lightning 2.6 takes its Trainer's defaults from PL_TRAINER_*; what neural-lam
+    # passes itself goes before.
     if not sys.stdout.isatty():
         os.environ.setdefault("PL_TRAINER_ENABLE_PROGRESS_BAR", "False")
     if os.environ.get("MLLAM_EXPS_SMOKE") == "1":
@@ -93,18 +96,21 @@ def main(arguments: list[str] | None = None) -> None:
     if task == "train":
         go_on_from(options)
     else:
-        relocate_best(None)  # nothing is saved here; Lightning would warn that the folder is another one
+        relocate_best(
+            None
+        )  # nothing is saved here; Lightning would warn that the folder is another one
         pictures.keep(options.ar_steps_eval)
-    # `main` is decorated with loguru's catch, which swallows; should a later neural-lam drop it, call it as
-    # it is.
+    # `main` is decorated with loguru's catch, which swallows; should a later neural-lam
+    # drop it, call it as it is.
     getattr(train_model.main, "__wrapped__", train_model.main)(rest)
 
 
 def leave_new_memory_alone() -> None:
     """Spare the filling of every new tensor.
 
-    With ``deterministic=True``, which neural-lam passes, torch 2.13 writes NaN into all memory that it allocates, to
-    show reads of it before a write: 15% of the example's step on a CPU. Results are the same to the bit.
+    With ``deterministic=True``, which neural-lam passes, torch 2.13 writes NaN into all
+    memory that it allocates, to show reads of it before a write: 15% of the example's
+    step on a CPU. Results are the same to the bit.
     """
     import torch
 
@@ -114,9 +120,10 @@ def leave_new_memory_alone() -> None:
 def read_once(options: argparse.Namespace) -> None:
     """Keep the boundary mask, and the samples of a small dataset, in memory.
 
-    neural-lam 0.7.0 makes every sample anew in each epoch, through dask and xarray: a third of an epoch of the example.
-    It works out the mask from the whole dataset for every map: half of a small evaluation. The numbers are the same.
-    With ``num_workers``, other processes read, each from the files.
+    neural-lam 0.7.0 makes every sample anew in each epoch, through dask and xarray: a
+    third of an epoch of the example. It works out the mask from the whole dataset for
+    every map: half of a small evaluation. The numbers are the same. With
+    ``num_workers``, other processes read, each from the files.
     """
     from neural_lam.datastore.mdp import MDPDatastore
     from neural_lam.weather_dataset import WeatherDataset
@@ -149,14 +156,17 @@ def make_loggers_ready(options: argparse.Namespace) -> None:
     if options.logger == "mlflow":
         tracking.patient()
     elif "WANDB_DIR" in os.environ:
-        tracking.wandb_folder(options.runs_root / options.logger_run_name, Path(os.environ["WANDB_DIR"]))
+        tracking.wandb_folder(
+            options.runs_root / options.logger_run_name, Path(os.environ["WANDB_DIR"])
+        )
 
 
 def use_devices(count: int) -> None:
     """Give Lightning the number of devices on each node.
 
-    neural-lam 0.7.0 takes "auto", which is every GPU that it can see, or a list of GPU numbers, which a CPU
-    does not have. A number is right for both, and under Slurm Lightning compares it with the tasks on a node.
+    neural-lam 0.7.0 takes "auto", which is every GPU that it can see, or a list of GPU
+    numbers, which a CPU does not have. A number is right for both, and under Slurm
+    Lightning compares it with the tasks on a node.
     """
     import pytorch_lightning as pl
 
@@ -172,14 +182,16 @@ def use_devices(count: int) -> None:
 def save_in_one_step() -> None:
     """Make a killed save leave the checkpoint before it, whole.
 
-    Lightning 2.6.6 writes into the temporary folder (fsspec's transaction) and moves: where that is another
-    file system, as ``/tmp`` of a compute node is, the move copies onto the old checkpoint, and a kill leaves
-    half of the new one.
+    Lightning 2.6.6 writes into the temporary folder (fsspec's transaction) and moves:
+    where that is another file system, as ``/tmp`` of a compute node is, the move copies
+    onto the old checkpoint, and a kill leaves half of the new one.
     """
     import torch
     from lightning_fabric.plugins.io import TorchCheckpointIO
 
-    def save_checkpoint(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
@@ -198,15 +210,17 @@ def save_in_one_step() -> None:
 def go_on_from(options: argparse.Namespace) -> None:
     """Bring what lies beside ``--load``'s checkpoint, the best one and the losses, and keep them counting.
 
-    Lightning 2.6.6 remembers the best checkpoint by its path, and forgets it where the folder is another one:
-    the first validation after a resumption would then replace a better checkpoint.
+    Lightning 2.6.6 remembers the best checkpoint by its path, and forgets it where the
+    folder is another one: the first validation after a resumption would then replace a
+    better checkpoint.
     """
     if options.load is None:
         return
     directory = Path(options.runs_root) / options.logger_run_name / "checkpoints"
     best = options.load.with_name(checkpoints.BEST)
-    # The best checkpoint's own word: the attempt may have died between writing it and the last one, which
-    # then lags. Every rank reads the same file, and so decides alike later on.
+    # The best checkpoint's own word: the attempt may have died between writing it and
+    # the last one, which then lags. Every rank reads the same file, and so decides
+    # alike later on.
     loss = checkpoints.describe(best).best_loss if checkpoints.whole(best) else None
     if options.load.parent.resolve() != directory.resolve() and is_first_process():
         directory.mkdir(parents=True, exist_ok=True)
@@ -226,7 +240,8 @@ def bring(path: Path, directory: Path) -> None:
     if target.exists():
         return
     try:
-        # Safe, as all who write these files replace them; the checkpoints of large models are many gigabytes.
+        # Safe, as all who write these files replace them; the checkpoints of large
+        # models are many gigabytes.
         os.link(path, target)
     except OSError:
         shutil.copy2(path, target)
@@ -240,13 +255,26 @@ def relocate_best(loss: float | None) -> None:
     restore = ModelCheckpoint.load_state_dict
 
     def load_state_dict(self: Any, state_dict: dict[str, Any]) -> None:
-        state = {**state_dict, "dirpath": self.dirpath, "best_k_models": {}, "best_model_score": None}
+        state = {
+            **state_dict,
+            "dirpath": self.dirpath,
+            "best_k_models": {},
+            "best_model_score": None,
+        }
         name = checkpoints.BEST if self.monitor else checkpoints.LAST
         here = os.path.join(self.dirpath, name)  # noqa: PTH118  (Lightning compares text)
         if self.monitor and loss is not None:
             score = torch.tensor(loss)
-            state |= {"best_k_models": {here: score}, "best_model_score": score, "kth_value": score}
-            state |= {"best_model_path": here, "kth_best_model_path": here, "current_score": score}
+            state |= {
+                "best_k_models": {here: score},
+                "best_model_score": score,
+                "kth_value": score,
+            }
+            state |= {
+                "best_model_path": here,
+                "kth_best_model_path": here,
+                "current_score": score,
+            }
         elif self.monitor:
             state |= {"best_model_path": "", "kth_best_model_path": ""}
         else:

@@ -20,9 +20,9 @@ DPI = 80
 def draw_without_downloading() -> None:
     """Make Cartopy draw Natural Earth's lines from files that are here, or nothing where there are none.
 
-    neural-lam's maps ask for ``coastlines("50m")`` and borders. Cartopy 0.26 downloads what it lacks while it
-    draws, and on a compute node the attempt to connect can hang for minutes before it raises. Another
-    resolution is better than none.
+    neural-lam's maps ask for ``coastlines("50m")`` and borders. Cartopy 0.26 downloads
+    what it lacks while it draws, and on a compute node the attempt to connect can hang
+    for minutes before it raises. Another resolution is better than none.
     """
     from cartopy.feature import NaturalEarthFeature
 
@@ -31,7 +31,11 @@ def draw_without_downloading() -> None:
 
     def from_files(self: Any) -> Iterator[Any]:
         scale = next(
-            (s for s in (self.scale, "50m", "110m", "10m") if has_shapefile(self.category, self.name, s)),
+            (
+                s
+                for s in (self.scale, "50m", "110m", "10m")
+                if has_shapefile(self.category, self.name, s)
+            ),
             None,
         )
         if scale is None:
@@ -53,8 +57,15 @@ def has_shapefile(category: str, name: str, resolution: str) -> bool:
     import cartopy
     from cartopy.io import Downloader
 
-    place = {"config": cartopy.config, "category": category, "name": name, "resolution": resolution}
-    downloader = Downloader.from_config(("shapefiles", "natural_earth", resolution, category, name))
+    place = {
+        "config": cartopy.config,
+        "category": category,
+        "name": name,
+        "resolution": resolution,
+    }
+    downloader = Downloader.from_config(
+        ("shapefiles", "natural_earth", resolution, category, name)
+    )
     paths = (downloader.pre_downloaded_path(place), downloader.target_path(place))
     return any(path is not None and path.exists() for path in paths)
 
@@ -62,8 +73,9 @@ def has_shapefile(category: str, name: str, resolution: str) -> bool:
 def keep(steps_of_forecast: int) -> None:
     """Keep the example forecasts as PNG: neural-lam hands its figures to the logger, which keeps no file.
 
-    First, middle and last step of each example only; all of them go to the tracking server. Drawing a map takes a
-    second or two, so a figure that is drawn for the logger anyway is not drawn again.
+    First, middle and last step of each example only; all of them go to the tracking
+    server. Drawing a map takes a second or two, so a figure that is drawn for the
+    logger anyway is not drawn again.
     """
     scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
     if not scratch or not is_first_process():
@@ -82,7 +94,9 @@ def keep(steps_of_forecast: int) -> None:
         mend_colour_bar(figure)
         step = re.search(r"\bt=(\d+)\b", str(kwargs.get("title")))
         if step and int(step[1]) in steps and len(wanted) < MAX_PICTURES:
-            wanted[figure] = directory / picture_name(kwargs["datastore"], kwargs["da_prediction"], int(step[1]))
+            wanted[figure] = directory / picture_name(
+                kwargs["datastore"], kwargs["da_prediction"], int(step[1])
+            )
         return figure
 
     def save_and_keep(figure: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
@@ -105,12 +119,14 @@ def keep(steps_of_forecast: int) -> None:
 def mend_colour_bar(figure: Any) -> None:
     """Let the colour bar show the field's values.
 
-    neural-lam 0.7 takes the first collection of the axes for the field. With Cartopy 0.26 that is the coastline, and
-    the bar would run from 0 to 1.
+    neural-lam 0.7 takes the first collection of the axes for the field. With Cartopy
+    0.26 that is the coastline, and the bar would run from 0 to 1.
     """
     from matplotlib.collections import QuadMesh
 
-    fields = [c for axes in figure.axes for c in axes.collections if isinstance(c, QuadMesh)]
+    fields = [
+        c for axes in figure.axes for c in axes.collections if isinstance(c, QuadMesh)
+    ]
     bars = [axes._colorbar for axes in figure.axes if getattr(axes, "_colorbar", None)]
     for bar in bars:
         if fields and not isinstance(bar.mappable, QuadMesh):

@@ -17,10 +17,18 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import PARAMETER_FILES, ROOT, Experiment, eventually, make_repository
 from slurm_cluster import on, start_cluster
+from support.experiment import (
+    PARAMETER_FILES,
+    ROOT,
+    Experiment,
+    eventually,
+    make_repository,
+)
 
-SCALES, RATES = (int(number) for number in os.environ.get("SWEEP_MANY", "10x50").split("x"))
+SCALES, RATES = (
+    int(number) for number in os.environ.get("SWEEP_MANY", "10x50").split("x")
+)
 """How many values of the first stage's parameter, which experiments share, and of the second's."""
 
 PREPARE = """
@@ -71,7 +79,9 @@ def small(tmp_path: Path, environ: dict[str, str]) -> Experiment:
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest, small: Experiment, tmp_path: Path) -> Iterator[Experiment]:
+def machine(
+    request: pytest.FixtureRequest, small: Experiment, tmp_path: Path
+) -> Iterator[Experiment]:
     """The repository, on one kind of machine."""
     if request.param == "slurm":
         for cluster in start_cluster(tmp_path / "cluster"):
@@ -86,7 +96,10 @@ def false_of(small: Experiment, ref: str) -> list[str]:
     def saved(path: str) -> str:
         return small.ok("git", "show", f"{ref}:{path}", stderr=subprocess.DEVNULL)
 
-    params, locked = yaml.safe_load(saved("sweep.yaml")), yaml.safe_load(saved("dvc.lock"))["stages"]
+    params, locked = (
+        yaml.safe_load(saved("sweep.yaml")),
+        yaml.safe_load(saved("dvc.lock"))["stages"],
+    )
     total = params["scale"] * sum(int(line) for line in saved("data.txt").split())
     score = total * 1000 + params["rate"]
     made = {
@@ -98,15 +111,27 @@ def false_of(small: Experiment, ref: str) -> list[str]:
     if json.loads(saved("score.json")) != {"score": score}:
         found.append(f"{params}: {saved('score.json')}")
     for stage, entry in locked.items():
-        if any(entry["params"]["sweep.yaml"][key] != params[key] for key in PIPELINE[stage]["params"][0]["sweep.yaml"]):
+        if any(
+            entry["params"]["sweep.yaml"][key] != params[key]
+            for key in PIPELINE[stage]["params"][0]["sweep.yaml"]
+        ):
             found.append(f"{params}: dvc.lock has {entry['params']} for {stage}")
         for out in entry["outs"]:
             held = small.root / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
-            if out["md5"] != hashlib.md5(made[out["path"]].encode(), usedforsecurity=False).hexdigest():
+            if (
+                out["md5"]
+                != hashlib.md5(
+                    made[out["path"]].encode(), usedforsecurity=False
+                ).hexdigest()
+            ):
                 found.append(f"{params}: dvc.lock has another {out['path']}")
             elif out["path"] != "score.json" and held.read_text() != made[out["path"]]:
                 found.append(f"{params}: the cache has another {out['path']}")
-    return found + ([] if locked.keys() == PIPELINE.keys() else [f"{params}: dvc.lock has {list(locked)}"])
+    return found + (
+        []
+        if locked.keys() == PIPELINE.keys()
+        else [f"{params}: dvc.lock has {list(locked)}"]
+    )
 
 
 def left_of(root: Path) -> list[list[str]]:
@@ -115,7 +140,9 @@ def left_of(root: Path) -> list[list[str]]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            if process.pid != os.getpid() and any(str(root) in word for word in [*words, process.cwd()]):
+            if process.pid != os.getpid() and any(
+                str(root) in word for word in [*words, process.cwd()]
+            ):
                 found.append(words)
         except psutil.Error:
             continue
@@ -124,20 +151,33 @@ def left_of(root: Path) -> list[list[str]]:
 
 @pytest.mark.long
 @pytest.mark.timeout(2 * 3600)
-@pytest.mark.parametrize("machine", ["local", pytest.param("slurm", marks=pytest.mark.slurm)], indirect=True)
+@pytest.mark.parametrize(
+    "machine", ["local", pytest.param("slurm", marks=pytest.mark.slurm)], indirect=True
+)
 def test_five_hundred_experiments_are_all_right(machine: Experiment):
     begun, wanted = time.monotonic(), SCALES * RATES
-    sweep = f"sweep.yaml:scale=range(1,{SCALES + 1})", f"sweep.yaml:rate=range(1,{RATES + 1})"
-    machine.ok("mllam-exps", "submit", "-n", "s", "-S", sweep[0], "-S", sweep[1], timeout=1200)
+    sweep = (
+        f"sweep.yaml:scale=range(1,{SCALES + 1})",
+        f"sweep.yaml:rate=range(1,{RATES + 1})",
+    )
+    machine.ok(
+        "mllam-exps", "submit", "-n", "s", "-S", sweep[0], "-S", sweep[1], timeout=1200
+    )
     submitted = time.monotonic()
     results = machine.store.parent
-    eventually(lambda: len(list(results.glob("experiments/*/result.json"))) == wanted, 6000, f"{wanted} are saved")
+    eventually(
+        lambda: len(list(results.glob("experiments/*/result.json"))) == wanted,
+        6000,
+        f"{wanted} are saved",
+    )
     saved = time.monotonic()
     refs = machine.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
     params = {machine.ok("git", "show", f"{ref}:sweep.yaml") for ref in refs}
     assert len(params) == len(refs) == wanted, "each has parameters of its own"
     assert not [what for ref in refs for what in false_of(machine, ref)]
-    assert {row["state"] for row in json.loads(machine.ok("mllam-exps", "status", "--json"))} == {"done"}
+    assert {
+        row["state"] for row in json.loads(machine.ok("mllam-exps", "status", "--json"))
+    } == {"done"}
     assert len(machine.runs("prepare")) == SCALES, "what they share was made once"
     assert len(list(machine.store.glob("*/attempts/1.json"))) == SCALES + wanted
     assert not list(machine.store.glob("*/attempts/2.json"))
