@@ -17,7 +17,6 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from slurm_cluster import on, start_cluster
 from support.experiment import (
     PARAMETER_FILES,
     ROOT,
@@ -25,6 +24,7 @@ from support.experiment import (
     eventually,
     make_repository,
 )
+from support.slurm_cluster import on, start_cluster
 
 SCALES, RATES = (
     int(number) for number in os.environ.get("SWEEP_MANY", "10x50").split("x")
