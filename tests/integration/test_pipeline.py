@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from support.experiment import PARAMETER_FILES, ROOT, Experiment
@@ -352,3 +353,14 @@ def test_a_link_to_what_git_does_not_track_says_what_to_name(tmp_path: Path):
         )
     )
     assert "name data/big.bin in deps, instead of the link" in told
+
+
+def test_what_is_gone_from_the_cache_is_not_known_any_more(made: Experiment):
+    def known() -> bool:
+        pipeline = Pipeline.open(made.root, lambda: {"numpy": np.__version__})
+        return bool(pipeline.known_to_dvc("make"))
+
+    assert known()
+    for held in (made.root / ".dvc/cache/files/md5").rglob("*.dir"):
+        held.unlink()
+    assert not known()

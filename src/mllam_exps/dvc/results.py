@@ -9,8 +9,8 @@ what is there now. DVC's own objects are not asked: the hashes in them come from
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import same
 
 if TYPE_CHECKING:
+    from dvc.repo import Repo
+
     from mllam_exps.dvc.pipeline import Pipeline
 
 Known = dict[str, dict[str, Any]]
@@ -249,7 +251,7 @@ def _is_there(pipeline: Pipeline, stage: Any, entry: Entry) -> bool:
     """Tell whether every output is in DVC's cache, or, where git keeps it, in the checkout."""
     kept_by_git = {out.def_path for out in stage.outs if not out.use_cache}
     for out in entry["outs"]:
-        if _in_cache(pipeline.repo.cache.local, out["md5"]):
+        if _in_cache(pipeline.repo, out["md5"]):
             continue
         path = Path(stage.wdir) / out["path"]
         if (
@@ -261,9 +263,22 @@ def _is_there(pipeline: Pipeline, stage: Any, entry: Entry) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=64)
-def _in_cache(cache: Any, digest: str) -> bool:
-    """Tell whether a file, or all of a folder, is in the cache."""
+_held: weakref.WeakKeyDictionary[Repo, dict[str, bool]] = weakref.WeakKeyDictionary()
+
+
+def _in_cache(repo: Repo, digest: str) -> bool:
+    """Tell whether a file, or all of a folder, is in the cache; looked up once for an opened repository.
+
+    DVC's cache objects (3.67) of the same folder are equal: remembered by them, an answer
+    would outlive the object that it is about.
+    """
+    known = _held.setdefault(repo, {})
+    if digest not in known:
+        known[digest] = _is_held(repo.cache.local, digest)
+    return known[digest]
+
+
+def _is_held(cache: Any, digest: str) -> bool:
     if not cache.exists(digest):
         return False
     if not digest.endswith(".dir"):
