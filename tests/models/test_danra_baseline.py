@@ -11,8 +11,12 @@ import pytest
 import yaml
 
 from mllam_exps.machines.machine_files import load
-from mllam_exps.stages.neural_lam.data import dataset_checks
-from mllam_exps.stages.neural_lam.parameters import arguments, param_checks, params
+from mllam_exps.stages.neural_lam.parameters import (
+    arguments,
+    dataset_checks,
+    param_checks,
+    params,
+)
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "danra-baseline"

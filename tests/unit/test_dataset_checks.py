@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from mllam_exps.stages.neural_lam.data import dataset_checks, named_paths, source_checks
-from mllam_exps.stages.neural_lam.data.dataset_checks import Note
+from mllam_exps.stages.neural_lam.data import named_paths, source_checks
 from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE
-from mllam_exps.stages.neural_lam.parameters import config_checks, params
+from mllam_exps.stages.neural_lam.parameters import (
+    config_checks,
+    dataset_checks,
+    params,
+)
+from mllam_exps.stages.neural_lam.parameters.dataset_checks import Note
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 ROOT = Path(__file__).parents[2]

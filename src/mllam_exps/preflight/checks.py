@@ -94,7 +94,8 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     Problems
         With one line for each thing that is wrong.
     """
-    from mllam_exps.stages.neural_lam.data import dataset_checks, named_paths
+    from mllam_exps.stages.neural_lam.data import named_paths
+    from mllam_exps.stages.neural_lam.parameters import dataset_checks
 
     parameters = params.load(workspace.root)
     problems = param_checks.check(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.stages.neural_lam.data.dataset_checks import SPLITTING, problem, time_of
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
+from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
+    SPLITTING,
+    problem,
+    time_of,
+)
 
 _SHOWN = 3
 """Times that a message names; a gap of a month has a thousand."""

@@ -20,7 +20,11 @@ from typing import Any
 from unittest import mock
 
 from mllam_exps.base.spelling import did_you_mean
-from mllam_exps.stages.neural_lam.data.dataset_checks import SPLITTING, Note, problem
+from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
+    SPLITTING,
+    Note,
+    problem,
+)
 
 _LARGE = 50_000_000
 """Points of a field above which a function that computes at once is not tried."""

@@ -28,14 +28,14 @@ from mllam_exps.stages.neural_lam.data import (
     named_paths,
     rehearsal,
 )
-from mllam_exps.stages.neural_lam.data.dataset_checks import (
+from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
+from mllam_exps.stages.neural_lam.file_names import DATASTORE
+from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
     BOUNDARY,
     Note,
     notes,
     problem,
 )
-from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
-from mllam_exps.stages.neural_lam.file_names import DATASTORE
 
 if TYPE_CHECKING:
     from mllam_exps.stages.neural_lam.parameters.params import Parameters

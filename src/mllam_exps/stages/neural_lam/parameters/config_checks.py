@@ -8,12 +8,12 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.spelling import did_you_mean
-from mllam_exps.stages.neural_lam.data.dataset_checks import (
+from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE
+from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
     is_number,
     section,
     state_features,
 )
-from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE
 
 
 def check_config(

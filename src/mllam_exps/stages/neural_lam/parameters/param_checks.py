@@ -9,7 +9,6 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.spelling import did_you_mean
-from mllam_exps.stages.neural_lam.data import dataset_checks
 from mllam_exps.stages.neural_lam.file_names import (
     CONFIG,
     DATASTORE,
@@ -17,7 +16,7 @@ from mllam_exps.stages.neural_lam.file_names import (
     PARAMS,
     TRAINING,
 )
-from mllam_exps.stages.neural_lam.parameters import config_checks
+from mllam_exps.stages.neural_lam.parameters import config_checks, dataset_checks
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
 from mllam_exps.stages.neural_lam.parameters.params import (
     CHECKPOINT,
@@ -98,7 +97,7 @@ _GRAPH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[MllamError]:
     """Return every problem of the parameters, and of ``data/config.yaml``, without opening any data.
 
-    `mllam_exps.stages.neural_lam.data.dataset_checks.check` is the same for
+    `mllam_exps.stages.neural_lam.parameters.dataset_checks.check` is the same for
     ``data/datastore.yaml``.
 
     Parameters
