@@ -13,14 +13,16 @@ BIN := $(abspath $(VENV))/bin
 IN_VENV := PATH="$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS)
 
-.PHONY: help run smoke test test-long test-slurm slurm-up slurm-down lint lock clean
+.PHONY: help run smoke test test-unit test-long test-slurm test-minimums coverage slurm-up slurm-down lint docs lock clean
 
 help:
 	@echo "make run        the example experiment, end to end, in about five minutes"
 	@echo "make smoke      the whole pipeline on one batch and one epoch, in one to two minutes"
-	@echo "make test       the tests; make test-long: those that take minutes, too"
+	@echo "make test       the tests; make test-unit: those of pure code, in seconds; make test-long: those that take minutes, too"
+	@echo "make coverage   the tests, and which lines they run; make test-minimums: with the oldest versions that pyproject.toml allows"
 	@echo "make slurm-up   a private Slurm cluster of four nodes on this machine, for trials; make slurm-down: its end"
 	@echo "make lint       ruff, mypy, and who imports whom"
+	@echo "make docs       the documentation as a site, in site/"
 	@echo "make clean      remove the environment"
 	@echo "make lock       write the lock files anew from pyproject.toml"
 
@@ -34,16 +36,41 @@ smoke: $(VENV)/.installed
 	$(IN_VENV) mllam-exps smoke
 
 # A file's tests stay together: they share what is made once for them.
-PYTEST := $(IN_VENV) python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+WORKERS := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(IN_VENV) python -m pytest $(WORKERS) --durations=10
+TESTS ?= tests
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m "not long"
+
+test-unit: $(VENV)/.installed-dev
+	$(IN_VENV) python -m pytest -n 2 tests/unit --durations=10
 
 test-long: $(VENV)/.installed-dev
 	$(PYTEST)
 
 test-slurm: $(VENV)/.installed-dev
 	$(PYTEST) -m "slurm and not long"
+
+# Of a part: make coverage TESTS=tests/unit
+coverage: $(VENV)/.installed-dev
+	rm -f .coverage .coverage.*
+	-$(IN_VENV) coverage run -m pytest $(WORKERS) -m "not long" $(TESTS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage html -q
+	$(BIN)/coverage report
+
+# What a login node needs, in the oldest versions that pyproject.toml allows; no model programs.
+MINIMUMS := $(VENV)-minimums
+
+test-minimums: $(MINIMUMS)/.installed
+	PATH="$(abspath $(MINIMUMS))/bin:$$PATH" python -m pytest $(WORKERS) tests/unit $(addprefix tests/integration/test_,pipeline.py submit.py lockfile.py)
+
+$(MINIMUMS)/.installed: pyproject.toml tools/minimums.py
+	@$(PYTHON) -m venv --clear $(MINIMUMS)
+	@$(PYTHON) tools/minimums.py | tee $(MINIMUMS)/minimums.txt
+	@$(MINIMUMS)/bin/python -m pip install --disable-pip-version-check -q -r $(MINIMUMS)/minimums.txt -e .
+	@touch $@
 
 slurm-up:
 	@$(PYTHON) tools/slurm up $(if $(ACCOUNTING),--accounting) $(if $(PREEMPTION),--preemption)
@@ -56,6 +83,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q --strict
+	@echo "site/index.html"
 
 # torch first and by itself: that is where a CPU or a CUDA build is chosen.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -77,4 +108,4 @@ lock:
 	$(PYTHON) tools/lock.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(MINIMUMS) site htmlcov .coverage .coverage.*
