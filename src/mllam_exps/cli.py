@@ -280,6 +280,32 @@ def retry(
     report.retry(names or [], failed=failed)
 
 
+@app.command(short_help="Submit what waits in the run store, if it fits now.")
+def advance(
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            "-w",
+            help="Again and again, until nothing waits any more.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit what waits in the run store, and fits now.
+
+    That is what `max_jobs` or the cluster had no room for, and what a submitter left
+    behind that was killed.
+    The jobs do so when they end; this is for sites whose nodes may not submit, and for
+    cron. It prints nothing but warnings where it is not typed on a terminal. Exit
+    codes: 0 nothing waits any more, 1 something cannot be gone on with, 3 the scheduler
+    could not be asked, 75 something still waits.
+    """
+    from mllam_exps.commands import advance as report
+
+    report.advance(watch=watch, as_json=as_json)
+
+
 @app.command(short_help="Delete failed experiments, and what nothing needs.")
 def clean(
     names: Annotated[

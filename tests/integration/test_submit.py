@@ -204,7 +204,7 @@ def test_no_more_at_once_than_the_machine_allows(made: Experiment):
     assert {found[f"s-{number}"]["state"] for number in range(1, 5)} == {"done"}
 
 
-def test_a_watcher_that_was_killed_is_replaced_by_the_next_command(made: Experiment):
+def test_a_watcher_that_was_killed_is_replaced_by_advance(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
     made.set("toy.yaml", grow__epochs=10)
     submit(made, "-n", "w", "-S", "toy.yaml:grow.seconds=0.2,0.21")
@@ -220,7 +220,9 @@ def test_a_watcher_that_was_killed_is_replaced_by_the_next_command(made: Experim
         "what runs is done",
     )
     time.sleep(1)
+    assert rows(made)["w-2"]["needs_advance"]
     assert made.starts() == 1, "nobody goes on"
+    assert made.command("mllam-exps", "advance").returncode in {0, 75}
     assert {
         row["state"] for row in settled(made, "w-1", "w-2").values() if row["user"]
     } == {"done"}

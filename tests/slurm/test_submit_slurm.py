@@ -272,7 +272,7 @@ def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(
         said = made.ok(
             "mllam-exps", "submit", "-n", "during", "-S", "toy.yaml:grow.epochs=2,3"
         )
-        assert "the next command goes on" in " ".join(said.split())
+        assert "mllam-exps advance goes on" in " ".join(said.split())
     finally:
         cluster.start("slurmctld")
     cluster.wait()

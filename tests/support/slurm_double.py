@@ -24,6 +24,8 @@ from pathlib import Path
 PROGRAMS = ("sbatch", "squeue", "scontrol", "sacct", "scancel", "sinfo", "srun")
 LIVING = ("PENDING", "RUNNING", "COMPLETING")
 KILL_WAIT = 4
+DEPENDENCY = "Dependency"
+"""Why a job with a dependency pends here, for good: what Slurm makes of one is for the real one."""
 PROGRAM = "#!{} -SE\nimport sys\nsys.path.insert(0, {!r})\nfrom slurm_double import main\nmain({!r})\n"
 
 
@@ -61,7 +63,7 @@ class Double:
         """Let the pending jobs start, and those that come."""
         self.pend("")
         for job in jobs(self.folder):
-            if job["state"] == "PENDING":
+            if job["state"] == "PENDING" and job["reason"] != DEPENDENCY:
                 start(self.folder, job["id"])
 
     def end(
@@ -291,6 +293,7 @@ def sbatch(folder: Path, argv: list[str]) -> None:
         line[8:] for line in lines[: lines.index("")] if line.startswith("#SBATCH ")
     ]
     known = "job-name output open-mode no-requeue export nodes ntasks-per-node cpus-per-task mem time partition hold"
+    known += " dependency kill-on-invalid-dep"
     asked, _ = parse(
         "sbatch",
         [word for line in head for word in shlex.split(line, comments=True)],
@@ -308,6 +311,8 @@ def sbatch(folder: Path, argv: list[str]) -> None:
         )
     name, nodes = asked.get("job-name", "sbatch"), int(asked.get("nodes", 1))
     held = "JobHeldUser" if "hold" in asked else (folder / "orders/pend").read_text()
+    if "dependency" in asked:
+        held = DEPENDENCY
     if "test-only" in given and (refused := folder / "orders/refuse").exists():
         fail(refused.read_text())
     if "test-only" in given:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -299,3 +300,13 @@ def test_an_experiment_has_failed_though_its_saving_waits(
         saving=runs["save"].run, runs={"grow": runs["grow"].run}
     )
     assert retry._has_failed(experiment) is failed
+
+
+def test_what_only_advance_goes_on_with_is_told():
+    found = row("lr-1", RunState.NEW)
+    experiment: Any = SimpleNamespace(waits="no room")
+    saving = Cell(found.cells["grow"].run, Assessment(RunState.NEW))
+    waits = Row("lr-1", found.cells, experiment, saving)
+    assert proposed([waits]) == []
+    alone = replace(waits, needs_advance=True)
+    assert proposed([alone]) == ["mllam-exps advance"]

@@ -14,6 +14,7 @@ from mllam_exps.attempts.stopping import (
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.terminal import say, warn
+from mllam_exps.commands import advance
 from mllam_exps.runs.assess import RunState, assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.locks import lock
@@ -37,7 +38,7 @@ def cancel(names: list[str], *, force: bool) -> None:
             _cancel_run(here, here.find(name), force=force)
     if submitted:
         _cancel_experiments(here, submitted, force=force)
-    here.dispatch()  # what was cancelled has made room
+    advance.after(here.store)  # what was cancelled has made room
 
 
 def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
@@ -199,7 +200,7 @@ def _ask(run: Run, me: ProcessIdentity, silence: list[SilentError]) -> list[Atte
 
 
 def _note_the_end(experiment: Experiment) -> None:
-    """Write down that it was cancelled, where nothing of it was at work: else the next command would submit it."""
+    """Write down that it was cancelled, where nothing of it was at work: else `advance` would submit it."""
     for _ in range(TRIES):
         now = assess(experiment.saving).state
         if now in {RunState.DONE, RunState.CANCELLED} or (

@@ -10,6 +10,7 @@ from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
+from mllam_exps.commands import advance
 from mllam_exps.runs.assess import RunState, assess
 from mllam_exps.runs.locks import lock
 from mllam_exps.submission import cleaning
@@ -104,7 +105,8 @@ def clean(
         f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}",
         file=sys.stderr if as_json else sys.stdout,
     )
-    here.dispatch()  # others found the lock taken meanwhile, and left to us what waits
+    # Others found the lock taken meanwhile, and left to us what waits.
+    advance.after(here.store)
 
 
 def _is_in_use(experiment: Experiment) -> bool:

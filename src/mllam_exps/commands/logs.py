@@ -34,7 +34,6 @@ def show(
         Which of the experiment's stages; else the one that is worth looking at.
     """
     here = Here.open()
-    here.dispatch()
     experiment = here.experiment(name)
     if experiment is not None and stage is None and follow:
         _follow_all(experiment, lines)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mllam_exps import schedulers
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
+from mllam_exps.commands import advance
 from mllam_exps.commands.status import APPLIED
 from mllam_exps.dvc import lockfile
 from mllam_exps.machines import machine_files
@@ -54,7 +55,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             say(f"{experiment.name}: {_retry(experiment, rooms)}")
-    here.dispatch()
+    advance.after(here.store)
 
 
 def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
@@ -180,6 +181,8 @@ def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
     mine = Chain(experiment, machine, rooms.setdefault(place, Room(machine, scheduler)))
     try:
         standing = mine.advance(again=True)
+        for note in standing.notes:
+            warn(f"note: {note}")
         mine.follow(standing)
     except MllamError as error:
         return str(error)

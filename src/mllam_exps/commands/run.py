@@ -9,6 +9,7 @@ import socket
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.processes import caller
 from mllam_exps.base.terminal import warn
+from mllam_exps.commands import advance
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
@@ -16,7 +17,7 @@ from mllam_exps.machines.workspace import Workspace, leftovers
 from mllam_exps.preflight import checks
 from mllam_exps.preflight.opened import open_pipeline
 from mllam_exps.runs.runs import Run
-from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission import experiments
 
 
 def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
@@ -118,7 +119,7 @@ def _run_in_store(
             workspace, machine, pipeline.definition(stage).inputs
         ):
             warn(f"note: {note}")
-    backlog.dispatch(store)
+    advance.after(store)
     driver = Driver(
         workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by
     )

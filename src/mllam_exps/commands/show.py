@@ -32,7 +32,6 @@ from mllam_exps.views.rows import Cell, Row, of_experiment
 def show(name: str, *, as_json: bool) -> None:
     """Print it; of one that `dvc exp run` ran, what its runs tell."""
     here = Here.open()
-    here.dispatch()
     commit = saved.commit_of(here.workspace.origin, name)
     if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
         row = Row(

@@ -57,7 +57,6 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         If there is none of these names, or something that was watched failed.
     """
     here = Here.open()
-    here.dispatch()
     if as_json:
         print(
             json.dumps(
@@ -73,10 +72,11 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         return
     console = terminal.console()
     rows = _rows(here, names, everything=everything)
+    told: set[str] = set()
     while watch and not all(row.over or row.stuck for row in rows):
         # Nobody looks: what counts is when it is over.
+        told = _tell_once(rows, told)
         time.sleep(REFRESH_SECONDS)
-        here.dispatch()
         rows = _rows(here, names, everything=everything)
     if not rows:
         warn(_nothing(here))
@@ -87,6 +87,16 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         say(_left_out(len(rows) - len(shown)))
     if watch:
         _tell_end(rows)
+
+
+def _tell_once(rows: list[Row], told: set[str]) -> set[str]:
+    """Tell whoever waits for a script that something waits for `advance`; return the names that were told."""
+    names = {row.name for row in rows if row.needs_advance}
+    if new := sorted(names - told):
+        warn(
+            f"note: {_named(new)}: nothing at work will submit what waits\n  → mllam-exps advance"
+        )
+    return told | names
 
 
 def _nothing(here: Here) -> str:
@@ -187,7 +197,6 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
             if all(row.over or row.stuck for row in rows):
                 return rows
             time.sleep(REFRESH_SECONDS)
-            here.dispatch()
             rows = gather(here, names, everything=everything)
 
 
@@ -374,8 +383,11 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
             )
         elif now.state is RunState.NEW and told and not row.waits:
             yield now.state, f"{stage} waits: {told}", ""
-    if row.waits:
-        yield RunState.NEW, f"waits in the run store: {row.waits}", ""
+    if row.waits or row.needs_advance:
+        why = f": {row.waits}" if row.waits else ""
+        nobody = ", and nothing at work will submit it" if row.needs_advance else ""
+        way_out = "mllam-exps advance" if row.needs_advance else ""
+        yield RunState.NEW, f"waits in the run store{nobody}{why}", way_out
     if row.saving is None or stopped:
         return
     now = row.saving.now

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mllam_exps.base import terminal
-from mllam_exps.base.terminal import say
+from mllam_exps.base.terminal import say, warn
+from mllam_exps.commands import advance
 from mllam_exps.runs.assess import RunState
 from mllam_exps.submission import submit as submitting
 from mllam_exps.submission.submit import Submitted
@@ -36,7 +37,10 @@ def submit(
         message=message,
         force=force,
         dry_run=dry_run,
+        tell=lambda note: warn(f"note: {note}"),
     )
+    if submitted and not dry_run:
+        advance.after(submitted[0].experiment.store)
     if as_json:
         records = [one.to_record() for one in submitted]
         for stage in (

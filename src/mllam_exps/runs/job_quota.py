@@ -35,7 +35,7 @@ class Room:
         if not self._asked:
             self._asked = True
             if down := self._scheduler.outage():
-                self.close(f"{down}; the next command goes on, once it answers")
+                self.close(f"{down}; mllam-exps advance goes on, once it answers")
         if self.full or not self._limit:
             return not self.full
         if self._used is None:

@@ -31,3 +31,22 @@ def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] 
             yield file
         else:
             yield file
+
+
+def is_held(store: RunStore, begins: str) -> bool:
+    """Tell whether a process of this user's holds a lock whose name begins so, and make nothing.
+
+    It may be on another host. Where nobody can tell, somebody may hold it.
+    """
+    folder = store.directory / "locks"
+    for name in records.entries(folder):
+        if not (name.startswith(begins) and name.endswith(f".{os.getuid()}")):
+            continue
+        try:
+            with os.fdopen(records.open_file(folder / name), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            continue
+        except OSError:  # BlockingIOError; or a file system without locks
+            return True
+    return False

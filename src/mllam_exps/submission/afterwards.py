@@ -41,13 +41,13 @@ def go_on(supervisor: Supervisor) -> None:
 
 
 def _submit_what_waits(store: RunStore) -> None:
-    from mllam_exps.submission import (
-        backlog,
-    )  # which needs half a second of imports, and mostly nothing waits
+    # Half a second of imports, and mostly nothing waits.
+    from mllam_exps.submission import backlog
 
     backlog.forget_settings()
     try:
-        backlog.dispatch(store, wait=True)
+        for warning in backlog.dispatch(store, wait=True).warnings:
+            print(warning, flush=True)
     except Exception as error:
         print(
             f"what waits in the run store could not be gone on with: {error}",

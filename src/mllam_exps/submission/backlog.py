@@ -1,8 +1,9 @@
 """Submits what waits in the store: experiments that did not fit when they were submitted, or whose submitter died.
 
-Nobody waits for it. On Slurm the last job of each experiment calls it when it ends, and
-so does each command of the user's. On a scheduler whose jobs cannot wait for one
-another, one process on the host does, as long as there is work.
+On Slurm the last job of each experiment does so when it ends. On a scheduler whose jobs
+cannot wait for one another, one process on the host does, as long as there is work. The
+commands that submit or make room do, too, and `mllam-exps advance`. Commands that only
+read do not.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from mllam_exps import schedulers
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.terminal import warn
+from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import carried
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.runs.assess import assess
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import is_held, lock
+from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.submission import experiments
@@ -33,52 +37,119 @@ from mllam_exps.submission.experiments import Experiment
 if TYPE_CHECKING:
     from mllam_exps.runs.job_quota import Room
 
+WATCHER = "watcher-"
+"""How the lock is called that the watching process of a host holds."""
+A_MOMENT = 0.05
 PERIOD = 0.5
 LONGEST_PERIOD = 5.0
 NAMED = 3
 """Experiments that a message names; it counts the others."""
 
 
+@dataclass
+class Advance:
+    """What became of the experiments that waited.
+
+    Parameters
+    ----------
+    submitted : dict
+        The stages whose jobs were submitted, by the name of their experiment; `save` is
+        the job that saves it.
+    refused : dict
+        The names of experiments that cannot be gone on with, by the reason.
+    unreachable : dict
+        The names of those whose scheduler could not be asked, by the reason.
+    left : list of Experiment
+        Those that still wait.
+    """
+
+    submitted: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    unreachable: dict[str, list[str]] = field(default_factory=dict)
+    left: list[Experiment] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence for each reason why some cannot be gone on with."""
+        return [
+            f"{named(names)} cannot be gone on with: {why}"
+            for why, names in self.refused.items()
+        ]
+
+
+def named(names: list[str]) -> str:
+    """Name some experiments, and count the others."""
+    told = ", ".join(names[:NAMED])
+    more = len(names) - NAMED
+    return f"{told} and {more} more" if more > 0 else told
+
+
 def waiting(store: RunStore) -> list[Experiment]:
     """Return this user's experiments that nobody is at work to finish, oldest first."""
-    found = [e for e in experiments.unsaved(store) if e.is_mine]
-    states = {e.identity: assess(e.saving).state for e in found}
-    return [
-        e
-        for e in found
-        if not (states[e.identity].settled or states[e.identity].living)
-    ]
+    found = []
+    for experiment in experiments.unsaved(store):
+        if experiment.is_mine:
+            state = assess(experiment.saving).state
+            if not (state.settled or state.living):
+                found.append(experiment)
+    return found
 
 
-def dispatch(store: RunStore, *, wait: bool = False) -> int:
+def left_alone(store: RunStore) -> list[Experiment]:
+    """Return the experiments that wait, and that no job and no process will go on with by itself.
+
+    The jobs that save experiments submit what waits when they end, and so does a
+    stage's job that was told to (`Attempt.alone`).
+    """
+    found = []
+    for experiment in experiments.unsaved(store):
+        if not experiment.is_mine:
+            continue
+        saving = assess(experiment.saving).state
+        if saving.living or any(map(_submits_at_its_end, experiment.runs.values())):
+            return []
+        if not saving.settled:
+            found.append(experiment)
+    if found and is_held(store, WATCHER):
+        return list(filter(_chains, found))
+    return found
+
+
+def _submits_at_its_end(run: Run) -> bool:
+    """Tell whether a run's job submits what waits when it ends."""
+    attempt = run.last_attempt()
+    return attempt is not None and attempt.alone.exists() and assess(run).state.living
+
+
+def dispatch(store: RunStore, *, wait: bool = False) -> Advance:
     """Submit what fits now of what waits, and see to it that what cannot wait by itself is waited for.
 
     Parameters
     ----------
     wait : bool
-        Whether to wait for another process that is at it: it may have seen no room that
-        is there now.
-
-    Returns
-    -------
-    int
-        How many of this user's experiments still wait.
+        Wait for the lock: its holder may have counted the jobs before one of them ended.
     """
+    done = Advance()
     if not waiting(store):
-        return 0
+        return done
     with lock(store, "dispatch", wait=wait) as mine:
         if mine:
-            _advance(waiting(store))
-    left = waiting(store)
-    if any(not schedulers.get(_scheduler(e), store.directory).chains for e in left):
+            _advance(waiting(store), done)
+    done.left = waiting(store)
+    if any(not _chains(experiment) for experiment in done.left):
         ensure_watcher(store)
-    return len(left)
+    return done
 
 
 def forget_settings() -> None:
     """Let the variables of the experiment that this process works for count for no other one."""
     for name in carried.SETTINGS:
         os.environ.pop(name, None)
+
+
+def _chains(experiment: Experiment) -> bool:
+    """Tell whether an experiment's jobs can wait for one another by themselves."""
+    return schedulers.get(_scheduler(experiment), experiment.store.directory).chains
 
 
 def _scheduler(experiment: Experiment) -> str:
@@ -89,64 +160,75 @@ def _scheduler(experiment: Experiment) -> str:
     return "slurm"
 
 
-def _advance(found: list[Experiment]) -> bool:
+def _advance(found: Iterable[Experiment], done: Advance) -> bool:
     """Advance each of them; tell whether there is any for which that will be of use again."""
-    # Half a second of imports: every last job calls `dispatch`, and mostly nothing
-    # waits.
-    from mllam_exps.runs.job_quota import Room
-    from mllam_exps.submission.job_chain import machine_of
-
-    rooms: dict[tuple[str, str], tuple[Machine, Room]] = {}
+    places: dict[tuple[str, str], _Place] = {}
     hope = False
-    trouble: dict[str, list[str]] = {}
     for experiment in found:
         try:
-            place = (experiment.origin, experiment.machine)
-            if place not in rooms:
-                machine = machine_of(experiment)
-                rooms[place] = (
-                    machine,
-                    Room(
-                        machine,
-                        schedulers.get(machine.scheduler, experiment.store.directory),
-                    ),
-                )
-            hope = _advance_one(experiment, *rooms[place]) or hope
+            # Each repository has machine files of its own: two of them may call
+            # different machines by one name.
+            name = experiment.origin, experiment.machine
+            if name not in places:
+                places[name] = _Place.of(experiment)
+            hope = _advance_one(experiment, places[name], done) or hope
+        except (MllamError, OSError) as error:
+            done.refused.setdefault(str(error), []).append(experiment.name)
         except Exception as error:
-            # Whatever is wrong with one keeps neither the others nor the command that
-            # looks from going on.
-            told = (
-                str(error)
-                if isinstance(error, MllamError | OSError)
-                else f"{type(error).__name__}: {error}"
-            )
-            trouble.setdefault(told, []).append(experiment.name)
-    for told, names in trouble.items():
-        some = ", ".join(names[:NAMED]) + (
-            f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        )
-        warn(f"{some} cannot be gone on with: {told}")
+            # Whatever is wrong with one keeps neither the others nor the command from
+            # going on.
+            why = f"{type(error).__name__}: {error}"
+            done.refused.setdefault(why, []).append(experiment.name)
     return hope
 
 
-def _advance_one(experiment: Experiment, machine: Machine, room: Room) -> bool:
+@dataclass(frozen=True)
+class _Place:
+    """A machine, how many jobs may still be submitted there, and why it cannot be asked."""
+
+    machine: Machine
+    room: Room
+    unreachable: str
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> _Place:
+        """Look at the machine of an experiment."""
+        # Half a second of imports: every last job calls `dispatch`, and mostly nothing
+        # waits.
+        from mllam_exps.runs.job_quota import Room
+        from mllam_exps.submission.job_chain import machine_of
+
+        machine = machine_of(experiment)
+        scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
+        why = ""
+        if scheduler.chains and shutil.which("sbatch") is None:
+            why = "this host has no sbatch: it is none of the cluster's"
+        elif not scheduler.answers():
+            why = scheduler.outage() or "the scheduler does not answer"
+        return cls(machine, Room(machine, scheduler), why)
+
+
+def _advance_one(experiment: Experiment, place: _Place, done: Advance) -> bool:
     """Submit what fits of one experiment; tell whether that may be of use again."""
     from mllam_exps.submission.job_chain import Chain
 
-    if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
-        return False  # a host that is none of the cluster's
-    if not schedulers.get(machine.scheduler, experiment.store.directory).answers():
+    if place.unreachable:
+        done.unreachable.setdefault(place.unreachable, []).append(experiment.name)
         return False
     begun = any(run.last_attempt() is not None for run in experiment.runs.values())
-    if not room.look() and not begun:
-        experiment.note_waits(room.full)
+    if not place.room.look() and not begun:
+        experiment.note_waits(place.room.full)
         return True
     # It may have been cancelled, or gone on with, while others were advanced.
     now = assess(experiment.saving).state
     if now.settled or now.living:
         return True
-    chain = Chain(experiment, machine, room)
-    chain.follow(chain.advance(again=False))
+    chain = Chain(experiment, place.machine, place.room)
+    standing = chain.advance(again=False)
+    saving = chain.follow(standing)
+    stages = [*standing.started, *([SAVE] if saving else [])]
+    if stages:
+        done.submitted[experiment.name] = stages
     return True
 
 
@@ -154,8 +236,8 @@ def ensure_watcher(store: RunStore) -> None:
     """Start the process that submits what waits, unless it is there."""
     from mllam_exps.machines import environment
 
-    with lock(store, _watcher()) as free:
-        if free is None:
+    with _watch(store) as mine:
+        if mine is None:
             return
     log = records.open_file(
         store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log",
@@ -186,7 +268,20 @@ def ensure_watcher(store: RunStore) -> None:
 
 
 def _watcher() -> str:
-    return f"watcher-{socket.gethostname()}"
+    return f"{WATCHER}{socket.gethostname()}"
+
+
+@contextlib.contextmanager
+def _watch(store: RunStore) -> Iterator[IO[str] | None]:
+    """Hold the lock of the watching process on this host; None where another process has it."""
+    with lock(store, _watcher()) as mine:
+        if mine is not None:
+            yield mine
+            return
+    # `left_alone` holds it, too, for the moment of its look.
+    time.sleep(A_MOMENT)
+    with lock(store, _watcher()) as mine:
+        yield mine
 
 
 def main(arguments: list[str]) -> int:
@@ -194,24 +289,23 @@ def main(arguments: list[str]) -> int:
     records.keep_others_out()
     forget_settings()
     store = RunStore(Path(arguments[0]))
-    with lock(store, _watcher()) as mine:
+    with _watch(store) as mine:
         if mine is None:
             return 0
         changed = time.monotonic()
         before: list[str] = []
-        while found := [
-            e
-            for e in waiting(store)
-            if not schedulers.get(_scheduler(e), store.directory).chains
-        ]:
-            if not _advance(found):
+        while found := [e for e in waiting(store) if not _chains(e)]:
+            done = Advance()
+            hope = _advance(found, done)
+            for warning in done.warnings:
+                print(warning, flush=True)
+            if not hope:
                 return 1
             # What takes long is looked at seldom: it costs a tenth of its time at most.
             if (now := _what_is(found)) != before:
                 before, changed = now, time.monotonic()
-            time.sleep(
-                min(LONGEST_PERIOD, max(PERIOD, (time.monotonic() - changed) / 10))
-            )
+            pause = max(PERIOD, (time.monotonic() - changed) / 10)
+            time.sleep(min(LONGEST_PERIOD, pause))
     return 0
 
 

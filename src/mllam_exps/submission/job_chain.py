@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -68,6 +67,8 @@ class Standing:
         The keys of runs that another process is about to submit.
     waits : str
         Why something that could be submitted was not.
+    notes : list of str
+        What is worth knowing, and stops nothing.
     """
 
     states: dict[str, Assessment] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Standing:
     prepared: dict[Step, Prepared] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
     waits: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -241,7 +243,7 @@ class Chain:
                 continue
             now = assess(self.experiment.store.run(step.key))
             if again and now.state is RunState.DONE:
-                now = self._hold_to_what_was_made(now, step)
+                now = self._hold_to_what_was_made(now, step, standing)
             if self._is_due(now, again):
                 before, now = now, self._prepare(step, now, made, to_come, standing)
                 if now is before and now.state is not RunState.NEW and not now.untried:
@@ -254,7 +256,9 @@ class Chain:
                 standing.others.add(step.key)
             standing.states[step.stage] = now
 
-    def _hold_to_what_was_made(self, now: Assessment, step: Step) -> Assessment:
+    def _hold_to_what_was_made(
+        self, now: Assessment, step: Step, standing: Standing
+    ) -> Assessment:
         """Take a damaged result as none, where somebody has asked for it: it is made again."""
         run = self.experiment.store.run(step.key)
         try:
@@ -262,10 +266,7 @@ class Chain:
         except outputs.Damaged as damaged:
             if run.result is not None:
                 raise
-            print(
-                f"note: {damaged.where}: {damaged.what}; it is made again",
-                file=sys.stderr,
-            )
+            standing.notes.append(f"{damaged.where}: {damaged.what}; it is made again")
             return assess(run)
         return now
 
@@ -400,7 +401,7 @@ class Chain:
             # Submit nothing more where the scheduler did not answer: each try would
             # wait for it, and be in doubt.
             doubt = (prepared.attempt.uncertain or {}).get("why", "")
-            self.room.close(f"{doubt}; the next command goes on, once it answers")
+            self.room.close(f"{doubt}; mllam-exps advance goes on, once it answers")
             standing.waits = self.room.full
         else:
             standing.jobs[step.key] = job

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 from mllam_exps import schedulers
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.terminal import warn
 from mllam_exps.dvc import overrides
 from mllam_exps.dvc.index import open_repo
 from mllam_exps.machines import machine_files
@@ -29,7 +28,7 @@ from mllam_exps.runs.assess import Assessment, RunState, assess
 from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import Chain, Standing, give_up_all, look
 from mllam_exps.submission.planning import Plan, Planner
@@ -106,6 +105,8 @@ class Submission:
         Where it is typed, where it runs, the run store, DVC's repository.
     force : bool
         Make known results again.
+    tell : callable
+        Is given what is worth knowing, and stops nothing.
     """
 
     workspace: Workspace
@@ -113,6 +114,7 @@ class Submission:
     store: RunStore
     repo: Any
     force: bool
+    tell: Callable[[str], None]
     _made_again: set[str] = field(default_factory=set)
 
     def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
@@ -176,6 +178,8 @@ class Submission:
                 if self.force:
                     self._set_results_aside(chain.experiment)
                 standings.append(chain.prepare(again=True))
+                for note in standings[-1].notes:
+                    self.tell(note)
         except BaseException:
             give_up_all(standings)
             raise
@@ -238,8 +242,14 @@ def submit(
     message: str,
     force: bool,
     dry_run: bool,
+    tell: Callable[[str], None],
 ) -> list[Submitted]:
     """Submit the experiments that the options mean.
+
+    Parameters
+    ----------
+    tell : callable
+        Is given what is worth knowing, and stops nothing.
 
     Raises
     ------
@@ -266,7 +276,7 @@ def submit(
         plans = planner.plan(variants)
         check(planner, plans)
         for note in planner.notes:
-            warn(f"note: {note}")
+            tell(note)
         if dry_run:
             planner.check_again(plans)
             return [
@@ -275,9 +285,8 @@ def submit(
             ]
         with lock(store, "dispatch", wait=True):
             planner.check_again(plans)
-            submitted = Submission(workspace, machine, store, repo, force).submit(plans)
-    backlog.dispatch(store)
-    return submitted
+            submission = Submission(workspace, machine, store, repo, force, tell)
+            return submission.submit(plans)
 
 
 def _foresee(plan: Plan, force: bool) -> Standing:

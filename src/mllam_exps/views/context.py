@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.base.terminal import warn
+from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.index import open_repo
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.machines import machine_files
@@ -21,7 +20,7 @@ from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views import saved
 
@@ -55,17 +54,6 @@ class Here:
                 self.machine, open_repo(self.workspace.root, check=False)
             )
         )
-
-    def dispatch(self) -> None:
-        """Submit what waits in the store and fits now: each command that looks at experiments does."""
-        store = (
-            self.store
-        )  # where that cannot be found, there is nothing to look at either
-        try:
-            backlog.dispatch(store)
-        except (MllamError, OSError) as error:
-            # Whoever wants to look can look, on a full disk, too.
-            warn(f"note: what waits in the run store cannot be gone on with: {error}")
 
     @cached_property
     def pipeline(self) -> Pipeline:

@@ -16,7 +16,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.runs import askers
 from mllam_exps.runs.assess import Assessment, RunState, assess
 from mllam_exps.runs.runs import Run
-from mllam_exps.submission import experiments
+from mllam_exps.submission import backlog, experiments
 from mllam_exps.submission.cleaning import is_in_git
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views import saved
@@ -158,6 +158,9 @@ class Row:
         When it last asked for a run, or was saved, if it was not submitted.
     commit : str
         What `dvc exp run` saved it as, if it was not submitted.
+    needs_advance : bool
+        Whether something of it waits in the run store, and nothing at work will submit
+        it.
     """
 
     name: str
@@ -168,6 +171,7 @@ class Row:
     older: bool = False
     asked_at: float = 0.0
     commit: str = ""
+    needs_advance: bool = False
 
     @property
     def called(self) -> str:
@@ -295,6 +299,7 @@ class Row:
             "commit": commit,
             "removed": self.removed,
             "waits": self.waits,
+            "needs_advance": self.needs_advance,
             "stages": [cell.to_record() for cell in self.cells.values()],
             "saving": self.saving.to_record() if self.saving else None,
         }
@@ -365,10 +370,17 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
             if not (row.over and row.state is RunState.DONE) or row.last_change >= since
         ]
     refs = {one.commit for one in in_git}
+    left = {experiment.identity for experiment in backlog.left_alone(here.store)}
     order = stages_in_order(rows)
     for number, row in enumerate(rows):
         cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
-        rows[number] = replace(row, cells=cells, removed=_is_removed(row, here, refs))
+        rows[number] = replace(
+            row,
+            cells=cells,
+            removed=_is_removed(row, here, refs),
+            needs_advance=row.experiment is not None
+            and row.experiment.identity in left,
+        )
     return sorted(
         rows,
         key=lambda row: row.experiment.created if row.experiment else row.last_change,

@@ -1,0 +1,110 @@
+"""``mllam-exps advance``: goes on with what waits in the run store."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from mllam_exps.base.errors import Exit, MllamError
+from mllam_exps.base.terminal import say, warn
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import backlog
+from mllam_exps.submission.backlog import Advance, named
+from mllam_exps.views.context import Here
+
+PERIOD = 10.0
+"""Seconds from one look to the next with `--watch`."""
+
+
+def advance(*, watch: bool, as_json: bool) -> None:
+    """Submit what waits and fits; with `watch` again and again, until nothing waits.
+
+    It prints nothing but warnings where it is not typed on a terminal: cron sends what
+    is printed as mail.
+
+    Raises
+    ------
+    MllamError
+        If something still waits: the exit code tells why.
+    """
+    store = Here.open().store
+    while True:
+        done = backlog.dispatch(store, wait=True)
+        if as_json:
+            print(json.dumps(_record(done)), flush=True)
+        elif sys.stdout.isatty():
+            _tell(done)
+        if not (watch and _may_go_on(done)):
+            break
+        time.sleep(PERIOD)
+    _tell_end(done, quiet=as_json or not sys.stdout.isatty())
+
+
+def after(store: RunStore) -> None:
+    """Submit what waits and fits after a command that submitted something, or made room."""
+    try:
+        done = backlog.dispatch(store)
+    except (MllamError, OSError) as error:
+        # On a full disk, say: what was asked for is done all the same.
+        warn(f"note: what waits in the run store cannot be gone on with: {error}")
+        return
+    for warning in done.warnings:
+        warn(warning)
+
+
+def _may_go_on(done: Advance) -> bool:
+    """Tell whether another look may find something to submit."""
+    refused = {name for names in done.refused.values() for name in names}
+    return any(experiment.name not in refused for experiment in done.left)
+
+
+def _record(done: Advance) -> dict[str, Any]:
+    """Return what became of what waited, JSON-able."""
+    refusals = [
+        {"names": names, "why": why}
+        for reasons in (done.refused, done.unreachable)
+        for why, names in reasons.items()
+    ]
+    left = [{"name": e.name, "why": e.waits} for e in done.left]
+    return {"submitted": done.submitted, "waits": left, "refused": refusals}
+
+
+def _tell(done: Advance) -> None:
+    """Say on a terminal what was submitted, and what still waits."""
+    for name, stages in done.submitted.items():
+        say(f"{name}: {', '.join(stages)} submitted")
+    if not done.left:
+        say("nothing waits in the run store")
+        return
+    for experiment in done.left:
+        say(f"{experiment.name} waits: {experiment.waits or 'its stages are at work'}")
+
+
+def _tell_end(done: Advance, *, quiet: bool) -> None:
+    """Let the exit code say whether something still waits.
+
+    Raises
+    ------
+    MllamError
+        If it does.
+    """
+    if done.refused:
+        *others, last = done.warnings
+        for warning in others:
+            warn(f"error: {warning}")
+        raise MllamError(last)
+    if done.unreachable:
+        why, names = next(iter(done.unreachable.items()))
+        what = f"{named(names)} cannot be gone on with now"
+        raise MllamError(what, why=why, exit=Exit.UNKNOWN)
+    if done.left:
+        names = [experiment.name for experiment in done.left]
+        if quiet:
+            raise SystemExit(int(Exit.DETACHED))
+        raise MllamError(
+            f"{named(names)} still {'waits' if len(names) == 1 else 'wait'}",
+            next="mllam-exps advance --watch, or again later",
+            exit=Exit.DETACHED,
+        )

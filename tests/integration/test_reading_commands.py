@@ -1,0 +1,118 @@
+"""Commands that read change nothing in the run store, and submit nothing; `advance` does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support.experiment import Experiment
+from support.slurm_cluster import on, write_machine
+from support.slurm_double import Double
+from support.submissions import submit
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.commands import logs, scores, show, status, verify, why
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> Iterator[Double]:
+    double = Double(tmp_path / "double")
+    yield double
+    double.down()
+
+
+@pytest.fixture
+def waiting(
+    double: Double, made: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> Experiment:
+    """Two experiments: one whose jobs are pending, and one that would fit by now, but was not submitted."""
+    made.environ["PATH"] = f"{double.bin}{os.pathsep}{made.environ['PATH']}"
+    toy = on(double, made, max_jobs=1)
+    double.pend("Priority")
+    submit(toy, "-n", "lr", "-S", "toy.yaml:grow.seconds=0.1,0.2")
+    write_machine(toy, max_jobs=3)
+    for name, value in toy.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(toy.root)
+    return toy
+
+
+def snapshot(toy: Experiment, double: Double) -> dict[str, object]:
+    """Return every file of the run store with its content, and the scheduler's jobs."""
+    found: dict[str, object] = {}
+    for folder in (toy.store.parent, double.folder / "jobs"):
+        for path in folder.rglob("*"):
+            name = str(path.relative_to(folder.parent))
+            # squeue's last answer, which all processes of a user share.
+            if "/queue" not in name and path.is_file():
+                found[name] = (path.read_bytes(), path.stat().st_mtime_ns)
+    return found
+
+
+def changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """Return the names of what was made, removed or written."""
+    return [
+        name
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watch for three rounds."""
+    rounds = iter(range(3))
+
+    def pause(_seconds: float) -> None:
+        if next(rounds, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=pause))
+    with contextlib.suppress(KeyboardInterrupt):
+        status.show([], everything=False, as_json=False, watch=True)
+
+
+def nothing_printed() -> None:
+    with contextlib.suppress(UsageError):
+        logs.show("lr-1", None, follow=False, number=None, lines=None)
+
+
+def no_scores() -> None:
+    with contextlib.suppress(UsageError):
+        scores.show(as_json=False)
+
+
+READING: dict[str, Callable[[], object]] = {
+    "status": lambda: status.show([], everything=False, as_json=False, watch=False),
+    "status --all --json": lambda: status.show(
+        [], everything=True, as_json=True, watch=False
+    ),
+    "show lr-2": lambda: show.show("lr-2", as_json=False),
+    "show lr-2 --json": lambda: show.show("lr-2", as_json=True),
+    "logs lr-1": nothing_printed,
+    "why grow": lambda: why.show("grow", as_json=True),
+    "scores": no_scores,
+    "verify": lambda: verify.verify([], as_json=True),
+}
+
+
+def test_commands_that_read_change_nothing_and_submit_nothing(
+    waiting: Experiment, double: Double, monkeypatch: pytest.MonkeyPatch
+):
+    before = snapshot(waiting, double)
+    for name, command in READING.items():
+        command()
+        assert changed(before, snapshot(waiting, double)) == [], name
+    watched(monkeypatch)
+    assert changed(before, snapshot(waiting, double)) == [], "status --watch"
+    # It fits by now, and none of these has submitted it.
+    said = json.loads(waiting.ok("mllam-exps", "advance", "--json"))
+    assert said == {"submitted": {"lr-2": ["grow", "save"]}, "waits": [], "refused": []}
+    after = snapshot(waiting, double)
+    assert any(name.startswith("jobs/") for name in changed(before, after))
+    assert waiting.ok("mllam-exps", "advance", "--watch") == "", "cron would send it"
+    assert changed(after, snapshot(waiting, double)) == [], "nothing waits any more"

@@ -1,0 +1,116 @@
+"""What waits in the run store, and whether anybody goes on with it by himself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.commands import advance
+from mllam_exps.runs.assess import Assessment, RunState
+from mllam_exps.runs.locks import is_held, lock
+from mllam_exps.runs.store import RunStore
+from mllam_exps.submission import backlog
+from mllam_exps.submission.backlog import Advance
+
+
+def experiment(name: str, state: RunState, *, submits: bool = False) -> Any:
+    """Return an experiment whose saving is in a state, one of whose jobs submits what waits when it ends, or not."""
+    attempt = SimpleNamespace(alone=SimpleNamespace(exists=lambda: submits))
+    run = SimpleNamespace(
+        state=RunState.RUNNING if submits else RunState.NEW,
+        last_attempt=lambda: attempt,
+    )
+    return SimpleNamespace(
+        name=name,
+        is_mine=True,
+        saving=SimpleNamespace(state=state),
+        runs={"grow": run},
+        waits="no room",
+    )
+
+
+@pytest.fixture
+def in_store(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The unsaved experiments of every store; all their jobs can wait for one another."""
+    found: list[Any] = []
+    monkeypatch.setattr(backlog.experiments, "unsaved", lambda _: iter(found))
+    monkeypatch.setattr(backlog, "assess", lambda run: Assessment(run.state))
+    monkeypatch.setattr(backlog, "_chains", lambda one: one.name != "local")
+    return found
+
+
+CASES = [
+    ([], []),
+    ([("a", RunState.NEW)], ["a"]),
+    ([("a", RunState.LOST), ("b", RunState.FAILED)], ["a"]),
+    ([("a", RunState.NEW), ("b", RunState.PENDING)], []),
+    ([("a", RunState.NEW), ("b", RunState.UNKNOWN)], []),
+]
+
+
+@pytest.mark.parametrize(("there", "alone"), CASES)
+def test_what_nobody_goes_on_with(
+    in_store: list[Any],
+    tmp_path: Path,
+    there: list[tuple[str, RunState]],
+    alone: list[str],
+):
+    in_store += [experiment(name, state) for name, state in there]
+    assert [e.name for e in backlog.left_alone(RunStore(tmp_path))] == alone
+
+
+def test_a_job_that_was_told_to_goes_on(in_store: list[Any], tmp_path: Path):
+    in_store.append(experiment("a", RunState.NEW, submits=True))
+    assert backlog.left_alone(RunStore(tmp_path)) == []
+
+
+def test_the_process_that_watches_goes_on_with_what_cannot_wait_by_itself(
+    in_store: list[Any], tmp_path: Path
+):
+    in_store += [experiment("local", RunState.NEW), experiment("a", RunState.NEW)]
+    store = RunStore(tmp_path)
+    assert [e.name for e in backlog.left_alone(store)] == ["local", "a"]
+    # Of another host, say.
+    with lock(store, "watcher-elsewhere"):
+        assert [e.name for e in backlog.left_alone(store)] == ["a"]
+    assert not is_held(store, backlog.WATCHER)
+
+
+def test_looking_for_a_lock_makes_nothing(tmp_path: Path):
+    assert not is_held(RunStore(tmp_path / "store"), backlog.WATCHER)
+    assert not list(tmp_path.iterdir())
+
+
+def end_of(done: Advance) -> int:
+    """Return the exit code of `advance`."""
+    try:
+        advance._tell_end(done, quiet=True)
+    except MllamError as error:
+        return int(error.exit)
+    except SystemExit as left:
+        return int(str(left.code))
+    return 0
+
+
+def test_the_exit_code_says_whether_something_still_waits():
+    waits = experiment("a", RunState.NEW)
+    refused = {"its repository has moved": ["a", "b", "c", "d"]}
+    assert end_of(Advance(submitted={"a": ["grow"]})) == 0
+    assert end_of(Advance(left=[waits])) == 75
+    assert end_of(Advance(left=[waits], unreachable={"Slurm is away": ["a"]})) == 3
+    assert end_of(Advance(left=[waits], refused=refused)) == 1
+    [warning] = Advance(refused=refused).warnings
+    assert warning == (
+        "a, b, c and 1 more cannot be gone on with: its repository has moved"
+    )
+
+
+def test_watching_ends_where_all_that_is_left_cannot_be_gone_on_with():
+    left = [experiment("a", RunState.NEW), experiment("b", RunState.NEW)]
+    assert advance._may_go_on(Advance(left=left, refused={"why": ["a"]}))
+    assert not advance._may_go_on(Advance(left=left, refused={"why": ["a", "b"]}))
+    assert not advance._may_go_on(Advance())
