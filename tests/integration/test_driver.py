@@ -549,7 +549,9 @@ def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experimen
             working_directory=None,
         )
         assert attempt is not None
-        workdir.lay_out(pipeline.repo, made.root, store, attempt, definition, FILES)
+        workdir.lay_out(
+            pipeline.repository, made.root, store, attempt, definition, FILES
+        )
 
     laid_out(1)
     shutil.copy(made.root / "toy.yaml", made.root / "before.yaml")

@@ -10,7 +10,7 @@ from support.experiment import Experiment
 
 from mllam_exps.attempts import workdir
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.dvc import lockfile
+from mllam_exps.dvc import lockfile, parameter_files
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.lockfile import Draft
 from mllam_exps.dvc.pipeline import Pipeline
@@ -147,12 +147,12 @@ def test_parameter_files_are_read_as_dvc_reads_them(experiment: Experiment):
     assert values["params.yaml"]["lr"] == 1e-5
     assert values["all.yaml"]["yes"] == "on"
     for file, read in values.items():
-        assert workdir._holds(experiment.root / file, read), file
-        assert not workdir._holds(
+        assert parameter_files.holds(experiment.root / file, read), file
+        assert not parameter_files.holds(
             experiment.root / file, {**read, next(iter(read)): "other"}
         ), file
     (experiment.root / "more.toml").write_text("at = [1.5, 'y']\n")
-    assert not workdir._holds(experiment.root / "more.toml", values["more.toml"])
+    assert not parameter_files.holds(experiment.root / "more.toml", values["more.toml"])
     (experiment.root / "all.yaml").write_text("when: 2020-01-01\n")
     with pytest.raises(
         UsageError, match=r"all\.yaml: when: holds a date, which DVC cannot track"

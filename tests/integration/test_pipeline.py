@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,8 @@ import yaml
 from support.experiment import PARAMETER_FILES, ROOT, Experiment
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import index, sources
+from mllam_exps.dvc import sources
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.preflight import submittable
@@ -292,8 +291,8 @@ def test_the_file_of_versions_may_be_an_input(experiment: Experiment):
 def test_a_command_that_does_more_is_told_from_ours(
     command: str | list[str], ours: bool, plain: bool
 ):
-    stage: Any = SimpleNamespace(name="train", cmd=command)
-    assert (index.is_ours(stage), index.is_plain(stage)) == (ours, plain)
+    stage = StageEntry("train", command, "/")
+    assert (stage.is_ours, stage.is_plain) == (ours, plain)
 
 
 def test_an_input_that_leads_through_a_link_to_an_output_is_refused(
@@ -314,8 +313,8 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(
     (root / "one.txt").symlink_to("real/own.txt")
 
     def look(path: str) -> None:
-        files = sources.content_of(pipeline.repo, root / path).depends_on
-        submittable.refuse_links_to_outputs(pipeline.repo, path, files)
+        files = sources.content_of(pipeline.repository, root / path).depends_on
+        submittable.refuse_links_to_outputs(pipeline.repository, path, files)
 
     for path in ("a.txt", "one.txt", "through/own.txt"):
         look(path)

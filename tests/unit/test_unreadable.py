@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import index, overrides
+from mllam_exps.dvc import overrides, parameter_files
 
 BROKEN = {
     "toy.yaml": ("grow:\n  epochs: 3\n  at: }\n", "toy.yaml:3:7: "),
@@ -23,7 +23,7 @@ def test_a_parameter_file(tmp_path: Path, name: str):
     (tmp_path / name).write_text(text)
     (tmp_path / "dvc.yaml").write_text("stages: {}")
     with pytest.raises(UsageError) as read:
-        index.read_parameter_file(tmp_path / name)
+        parameter_files.read(tmp_path / name)
     assert str(read.value).startswith(str(tmp_path / where))
     assert "}`" in read.value.why, "the line itself is shown"
     with pytest.raises(UsageError) as set_:

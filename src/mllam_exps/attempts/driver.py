@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts.launch import Starter
@@ -166,7 +165,7 @@ class Driver:
                     f"attempt {number} {now.state}{why}; starting attempt {number + 1}"
                 )
             starter = Starter(
-                self.workspace, self.machine, self.pipeline.repo, self.store
+                self.workspace, self.machine, self.pipeline.repository, self.store
             )
             try:
                 started = self._when_there_is_room(
@@ -296,7 +295,7 @@ class Driver:
         display.show("publishing its outputs")
         with self._workspace_lock():
             self._leave_if_abandoned()
-            outputs.publish(self.pipeline.repo, run, self.pipeline.dvc_stage(stage))
+            outputs.publish(self.pipeline.repository, run, self.pipeline.stage(stage))
         attempt = outputs.result_attempt(run)
         verb = (
             f"done in attempt {attempt.number}, {_time_taken(attempt)}"
@@ -308,7 +307,7 @@ class Driver:
 
     @contextlib.contextmanager
     def _workspace_lock(self) -> Iterator[None]:
-        path = Path(self.pipeline.repo.tmp_dir) / "mllam-exps.lock"
+        path = self.pipeline.repository.temporary_directory / "mllam-exps.lock"
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -320,7 +319,7 @@ class Driver:
         and fails the stage if it can't have it. Nothing would be lost, the next `dvc
         exp run` collects; but here we have all the time of the world.
         """
-        lock = Path(self.pipeline.repo.tmp_dir) / "lock"
+        lock = self.pipeline.repository.temporary_directory / "lock"
         while lock.exists():
             with contextlib.suppress(OSError), lock.open("r+") as file:
                 try:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.attempts import job_request, workdir
 from mllam_exps.base import reasons, records
 from mllam_exps.base.errors import MllamError
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
@@ -29,9 +30,6 @@ from mllam_exps.stages.neural_lam import file_names
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-
 
 @dataclass(frozen=True)
 class Starter:
@@ -39,7 +37,7 @@ class Starter:
 
     workspace: Workspace
     machine: Machine
-    repo: Repo
+    repo: Repository
     store: RunStore
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -156,7 +154,7 @@ class Starter:
             launch=scheduler.launch(request),
             to_come=to_come,
             ignored=workdir.ignored(self.workspace.root),
-            links=workdir.links_of(self.repo),
+            links=self.repo.cache_types,
             definition=definition.to_record(),
         )
 

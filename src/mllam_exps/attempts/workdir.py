@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.attempts import inputs
 from mllam_exps.base.errors import CheckFailed, MllamError
-from mllam_exps.dvc import lockfile
-from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc import lockfile, parameter_files
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import describe, marked
-from mllam_exps.identity.definition import VERSIONS_FILE, Input, same
+from mllam_exps.identity.definition import VERSIONS_FILE, Input
 from mllam_exps.repository import clones
 from mllam_exps.runs import outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from dvc.repo import Repo
 
     from mllam_exps.identity.definition import RunDefinition
     from mllam_exps.runs.attempts import Attempt
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def lay_out(  # noqa: PLR0917 - who, where, and what
-    repo: Repo,
+    repo: Repository,
     root: Path,
     store: RunStore,
     attempt: Attempt,
@@ -74,7 +72,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
             os.utime(attempt.work / file, (0, 0))
     to_come: dict[str, str] = {}
     laid: dict[str, Any] = {}
-    links = links_of(repo) if definition.commands else None
+    links = repo.cache_types if definition.commands else None
     for source in definition.inputs:
         target = attempt.work / source.path
         found = _from_store(store, source, target, links)
@@ -96,11 +94,6 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     return to_come
 
 
-def links_of(repo: Repo) -> list[str]:
-    """Return DVC's ``cache.type``: how it lays out what its cache holds. Where nobody has set it, by copies (3.67)."""
-    return [str(way) for way in repo.cache.local.cache_types]
-
-
 def take(
     store: RunStore,
     attempt: Attempt,
@@ -118,7 +111,7 @@ def take(
     definition : mapping
         What defines the attempt's run.
     links : sequence of str
-        From `links_of`.
+        DVC's ``cache.type``.
 
     Raises
     ------
@@ -168,7 +161,8 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
     changed = [
         file
         for file, values in definition.values.items()
-        if file != VERSIONS_FILE and not _holds(attempt.work / file, values)
+        if file != VERSIONS_FILE
+        and not parameter_files.holds(attempt.work / file, values)
     ]
     if changed:
         raise MllamError(
@@ -176,19 +170,6 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
             where=changed[0],
             next="start it again",
         )
-
-
-def _holds(file: Path, values: Mapping[str, Any]) -> bool:
-    """Tell whether a parameter file says what DVC read from it: values by (dotted) name, or all that stands in it."""
-    from dvc.dependency.param import read_param_file
-    from dvc.exceptions import DvcException
-    from dvc_objects.fs.local import localfs
-
-    try:
-        found = read_param_file(localfs, str(file), list(values), flatten=True)
-        return same(found, values) or same(read_param_file(localfs, str(file)), values)
-    except (DvcException, OSError, ValueError):
-        return False
 
 
 def ignored(root: Path) -> list[str]:
@@ -202,13 +183,11 @@ def ignored(root: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _describe(repo: Repo, work: Path, path: str) -> dict[str, Any]:
+def _describe(repo: Repository, work: Path, path: str) -> dict[str, Any]:
     """Describe what DVC sees: what ``.dvcignore`` names does not count."""
 
     def counts(file: Path) -> bool:
-        return not repo.dvcignore.is_ignored_file(
-            str(Path(repo.root_dir, file.relative_to(work)))
-        )
+        return not repo.ignores(file.relative_to(work).as_posix())
 
     return describe(work / path, counts)
 
@@ -241,18 +220,18 @@ def _from_store(
     return marked(target, found)
 
 
-def _from_cache(repo: Repo, source: Input, target: Path) -> dict[str, Any] | None:
+def _from_cache(repo: Repository, source: Input, target: Path) -> dict[str, Any] | None:
     """Lay out what DVC's cache has of an input, and describe it; None where it lacks any of it."""
     # DVC's run cache keeps what stages make for git, too: metrics, say.
     kept = source.tracked or source.run
     if (
         not kept
         or source.digest is None
-        or not outputs.check_out(repo, source.digest, target)
+        or not repo.cache.check_out(source.digest, target)
     ):
         return None
-    cache = Cache.of(repo)
-    return marked(target, cache.describe(source.digest)) | {"cache": cache.directory}
+    described = marked(target, repo.cache.describe(source.digest))
+    return described | {"cache": repo.cache.directory}
 
 
 def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) -> None:

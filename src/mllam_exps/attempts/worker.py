@@ -30,7 +30,7 @@ from mllam_exps.attempts.supervisor import (
 from mllam_exps.base import ownership, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.dvc import index
+from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.runs import freezing
 from mllam_exps.runs.assess import silent_seconds
@@ -237,7 +237,7 @@ class Worker(Supervisor):
         files = dict(params.load(self.attempt.work).files)
         for file in definition.params if not definition.commands else ():
             if file not in file_names.FILES and file != VERSIONS_FILE:
-                files[file] = index.read_parameter_file(self.attempt.work / file)
+                files[file] = parameter_files.read(self.attempt.work / file)
         return StageContext(
             work=self.attempt.work,
             scratch=self.attempt.scratch,

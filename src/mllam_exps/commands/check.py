@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.dvc.index import open_repo
 from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import leftovers
 from mllam_exps.preflight import checks
@@ -20,8 +20,8 @@ def show() -> None:
     here = Here.open()
     workspace, machine = here.workspace, here.machine
     checks.check_environment(machine, workspace.origin)
-    repo = open_repo(workspace.root)
-    store = RunStore(workspace.store_directory(machine, repo))
+    repo = Repository.open(workspace.root)
+    store = RunStore(workspace.store_directory(machine, repo.cache_directory))
     with Planner(workspace, machine, repo, store, (), [], "") as planner:
         [plan] = planner.plan([Variant({}, "")])
         submit.check(planner, [plan], known_too=True)

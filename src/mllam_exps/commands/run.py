@@ -80,11 +80,10 @@ def _run_in_store(
 ) -> None:
     from mllam_exps import stages
     from mllam_exps.attempts.driver import Driver
-    from mllam_exps.dvc.index import is_ours
 
     pipeline, store = open_pipeline(workspace, machine)
     if (
-        not is_ours(pipeline.dvc_stage(stage))
+        not pipeline.stage(stage).is_ours
         and stage.partition("@")[0] not in stages.all_names()
     ):
         what = (

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mllam_exps.base.errors import MllamError
-from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.index import open_repo
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.runs.runs import Run
 from mllam_exps.submission import experiments, verifying
 from mllam_exps.submission.experiments import Experiment
@@ -27,7 +26,7 @@ def verify(names: list[str], *, as_json: bool) -> None:
     """
     here = Here.open()
     chosen, runs = _chosen(here, names)
-    cache = Cache.of(open_repo(here.workspace.root))
+    cache = Repository.open(here.workspace.root).cache
     verifier = Verifier(here.store, cache)
     with _progress(verifier.size(runs)) as verifier.tell:
         found = verifier.verify(runs)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from mllam_exps import stages
-from mllam_exps.base.errors import Exit, MllamError
-from mllam_exps.dvc.index import always_runs, is_bookkeeping, stage_name
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.runs.assess import Assessment, RunState, assess
@@ -45,16 +42,14 @@ def show(stage: str, *, as_json: bool) -> None:
     before = [
         name
         for name, told in found.items()
-        if told and not always_runs(pipeline.dvc_stage(name))
+        if told and not pipeline.stage(name).always_runs
     ]
     definition = (
-        None
-        if is_bookkeeping(pipeline.dvc_stage(stage))
-        else pipeline.definition(stage)
+        None if pipeline.stage(stage).is_bookkeeping else pipeline.definition(stage)
     )
     # Of a stage that never ran DVC calls every input new and every output deleted.
     never = definition is not None and not any(
-        out.hash_info for out in pipeline.dvc_stage(stage).outs
+        out.digest for out in pipeline.stage(stage).outs
     )
     now = assess(here.store.run(definition.key)) if definition else None
     if as_json:
@@ -74,9 +69,7 @@ def show(stage: str, *, as_json: bool) -> None:
         )
         return
     if not changes and not before:
-        frozen = (
-            ", as it is frozen in dvc.yaml" if pipeline.dvc_stage(stage).frozen else ""
-        )
+        frozen = ", as it is frozen in dvc.yaml" if pipeline.stage(stage).frozen else ""
         print(f"{stage} is up to date: `dvc exp run` leaves it as it is{frozen}")
         return
     for change in [] if never else changes:
@@ -127,34 +120,25 @@ def _changes(pipeline: Pipeline, stage: str) -> dict[str, list[str]]:
     MllamError
         While another DVC command works on the stage.
     """
-    from dvc.lock import LockError
-
-    names = pipeline.in_order([stage])
-    try:
-        with pipeline.repo.lock:
-            return {
-                name: _changes_of(pipeline, pipeline.dvc_stage(name)) for name in names
-            }
-    except LockError as error:
-        what = "DVC is at work here: what is stale can be told when it has finished"
-        raise MllamError(what, next="mllam-exps status", exit=Exit.UNKNOWN) from error
+    told = pipeline.repository.status(pipeline.in_order([stage]))
+    return {
+        name: reasons_of(entries) + _changed_versions(pipeline, name)
+        for name, entries in told.items()
+    }
 
 
-def _changes_of(pipeline: Pipeline, stage: Any) -> list[str]:
-    found = reasons_of(stage.status(check_updates=True).get(stage.addressing, []))
-    for dep in (dep for dep in stage.deps if dep.hash_name == "params"):
-        if pipeline.relative(dep.fs_path) != VERSIONS_FILE:
+def _changed_versions(pipeline: Pipeline, stage: str) -> list[str]:
+    """Say which programs have another version: DVC reads their file as it is; `dvc exp run` first writes it anew."""
+    found: list[str] = []
+    for file in pipeline.stage(stage).params:
+        if pipeline.relative(file.path) != VERSIONS_FILE:
             continue
-        now = pipeline.definition(stage_name(stage)).versions
-        before: Mapping[str, Any] = (
-            dep.hash_info.value if dep.hash_info else None
-        ) or {}
-        # DVC reads the file of versions as it is; `dvc exp run` first writes it anew.
-        found += [
-            f"the version of {name} was {before.get(name, 'not asked for')}, and is {version} now"
-            for name, version in now.items()
-            if before.get(name) != version
-        ]
+        for name, version in pipeline.definition(stage).versions.items():
+            before = file.locked.get(name, "not asked for")
+            if before != version:
+                found.append(
+                    f"the version of {name} was {before}, and is {version} now"
+                )
     return found
 
 

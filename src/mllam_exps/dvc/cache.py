@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import list_of, of_shape
@@ -19,9 +19,6 @@ from mllam_exps.identity.content import (
     part_of,
 )
 from mllam_exps.identity.listings import LISTED
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,6 @@ class Cache:
     shared: str = ""
     opened: Any = field(default=None, compare=False, repr=False)
 
-    @classmethod
-    def of(cls, repo: Repo) -> Cache:
-        """Return the cache of a DVC repository."""
-        shared = repo.config.get("cache", {}).get("shared")
-        return cls(str(repo.cache.local_cache_dir), str(shared or ""), repo.cache.local)
-
     def path(self, digest: str) -> Path:
         """Return where DVC (3.67) keeps an object."""
         return Path(self.directory, "files", "md5", digest[:2], digest[2:])
@@ -56,6 +47,15 @@ class Cache:
     def holds(self, digest: str) -> bool:
         """Tell whether it has an object."""
         return self.path(digest).exists()
+
+    def holds_all(self, digest: str) -> bool:
+        """Tell whether it has a file, or all of a folder."""
+        if not self.holds(digest):
+            return False
+        if not digest.endswith(".dir"):
+            return True
+        listed = self.folder(digest)
+        return listed is not None and all(self.holds(file["md5"]) for file in listed)
 
     def folder(self, digest: str) -> list[dict[str, Any]] | None:
         """Return the files of a folder, as the cache lists them: ``md5`` and ``relpath``; None where it does not."""
@@ -194,6 +194,37 @@ class Cache:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path(file["md5"]), place)
 
+    def check_out(self, digest: str, target: Path) -> bool:
+        """Link a file or folder to `target`, as DVC's ``cache.type`` asks; False where the cache lacks any of it.
+
+        Raises
+        ------
+        MllamError
+            If something in it is damaged.
+        OSError
+            If there is no room for a copy, where links are impossible.
+        """
+        from dvc_data.hashfile import load
+        from dvc_data.hashfile.checkout import CheckoutError, LinkError, checkout
+        from dvc_data.hashfile.hash_info import HashInfo
+        from dvc_objects.errors import ObjectFormatError
+        from dvc_objects.fs.local import localfs
+
+        self.hold_to_its_name(digest, target.name)
+        try:
+            obj = load(self._objects, HashInfo("md5", digest))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            checkout(str(target), localfs, obj, self._objects, force=True)
+        except (FileNotFoundError, ObjectFormatError, CheckoutError):
+            return False
+        except LinkError as error:
+            # It says "No possible cache link types for '{path}'." (3.67), whatever the
+            # reason.
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise OSError(str(error)) from None
+        return True
+
     def add(self, files: Mapping[str, Path]) -> None:
         """Give files, by their hashes, a second name in it; they are copied where that is another file system."""
         from dvc_objects.fs.local import localfs
@@ -217,3 +248,20 @@ class Cache:
 
         place = str(Path(self.directory, "files", "md5"))
         return get_odb(localfs, place, shared=self.shared or None)
+
+
+def lay_out(
+    sources: Sequence[Path], places: Sequence[Path], ways: Sequence[str]
+) -> None:
+    """Lay files out as DVC does: each at its place, in the first of the ways that is possible there.
+
+    Parameters
+    ----------
+    ways : sequence of str
+        Some of ``reflink``, ``hardlink``, ``symlink``, ``copy``.
+    """
+    from dvc_objects.fs.generic import transfer
+    from dvc_objects.fs.local import localfs
+
+    starts, ends = [str(path) for path in sources], [str(path) for path in places]
+    transfer(localfs, starts, localfs, ends, links=list(ways))

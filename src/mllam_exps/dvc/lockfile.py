@@ -177,18 +177,17 @@ def draft(
         for path in sorted(files)
         if (pipeline.root / path).is_file()
     }
-    return Draft(Cache.of(pipeline.repo), drafts, frozen, pipeline.made())
+    return Draft(pipeline.repository.cache, drafts, frozen, pipeline.made())
 
 
 def _stage(pipeline: Pipeline, name: str) -> StageDraft:
-    stage = pipeline.dvc_stage(name)
-    deps = [dep for dep in stage.deps if dep.hash_name != "params"]
+    stage = pipeline.stage(name)
     return StageDraft(
-        folder=Path(stage.wdir).relative_to(pipeline.root).as_posix(),
+        folder=pipeline.relative(stage.wdir),
         cmd=stage.cmd,
-        deps=[str(dep.def_path) for dep in deps],
+        deps=[dep.name for dep in stage.deps],
         params=pipeline.parameters_of(name),
-        outs={str(out.def_path): bool(out.use_cache) for out in stage.outs},
+        outs={out.name: out.cached for out in stage.outs},
     )
 
 

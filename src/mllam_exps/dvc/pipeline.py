@@ -11,19 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mllam_exps import stages
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import index, results, sources
-from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.index import (
-    is_bookkeeping,
-    is_elsewhere,
-    is_ours,
-    open_repo,
-    stage_name,
-)
-from mllam_exps.dvc.results import Answer
+from mllam_exps.dvc import results, sources
+from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.results import Answer, Question
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import (
     VERSIONS_FILE,
@@ -32,11 +27,6 @@ from mllam_exps.identity.definition import (
     RunDefinition,
     plain,
 )
-
-if TYPE_CHECKING:
-    from dvc.output import Output as DvcOutput
-    from dvc.repo import Repo
-    from dvc.stage import Stage as DvcStage
 
 SHORTENED_IN_SMOKE = {"train", "evaluate"}
 """The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
@@ -63,9 +53,8 @@ class Pipeline:
 
     Parameters
     ----------
-    repo : dvc.repo.Repo
-        The opened repository. Opening takes no lock, so that this works inside a
-        stage's command.
+    repository : Repository
+        The opened repository.
     versions : callable
         Returns the content of ``version.mllam.txt`` as it would be written now; called
         at most once.
@@ -90,7 +79,7 @@ class Pipeline:
 
     def __init__(
         self,
-        repo: Repo,
+        repository: Repository,
         versions: Callable[[], Mapping[str, Any]],
         known_result: Callable[[str, str], str | None] = lambda _key, _path: None,
         *,
@@ -100,13 +89,13 @@ class Pipeline:
         content: Callable[[str], str] | None = None,
         known_to_dvc: Mapping[str, Answer] | None = None,
     ) -> None:
-        self.repo = repo
-        self.root = Path(repo.root_dir)
+        self.repository = repository
+        self.root = repository.root
         self.as_it_lies = as_it_lies
         self.ask_dvc = ask_dvc
         self.smoke = smoke
         self._content = content or (
-            lambda path: sources.content_of(repo, self.root / path).digest
+            lambda path: sources.content_of(repository, self.root / path).digest
         )
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
@@ -125,12 +114,12 @@ class Pipeline:
         UsageError
             If there is none, or ``dvc.yaml`` is not valid.
         """
-        return cls(open_repo(root), versions, **options)
+        return cls(Repository.open(root), versions, **options)
 
     @property
     def stage_names(self) -> list[str]:
         """The stages of ``dvc.yaml``, in order of writing."""
-        return [stage_name(s) for s in self.repo.index.stages if not s.is_data_source]
+        return list(self.repository.graph.stages)
 
     def in_order(self, names: Iterable[str] | None = None) -> list[str]:
         """Return the stages, by default all, and those that they need, each behind those whose outputs it reads."""
@@ -148,37 +137,22 @@ class Pipeline:
 
     def needs(self, name: str) -> list[str]:
         """Return the stages whose outputs a stage reads."""
-        makers = [
-            stage
-            for dep in self.dvc_stage(name).deps
-            for stage, _ in self._makers(dep.fs_path)
-        ]
-        return list(
-            dict.fromkeys(
-                stage_name(stage) for stage in makers if not stage.is_data_source
-            )
-        )
+        found: list[str] = []
+        for path in self.stage(name).reads:
+            for maker, _ in self._makers(path):
+                if not maker.is_added and maker.name not in found:
+                    found.append(maker.name)
+        return found
 
-    def dvc_stage(self, name: str) -> DvcStage:
-        """Return DVC's own object for a stage.
+    def stage(self, name: str) -> StageEntry:
+        """Return a stage as ``dvc.yaml`` has it.
 
         Raises
         ------
         UsageError
             If ``dvc.yaml`` has no such stage; the nearest one is named.
         """
-        for stage in self.repo.index.stages:
-            if not stage.is_data_source and stage_name(stage) == name:
-                return stage
-        import difflib
-
-        near = difflib.get_close_matches(name, self.stage_names, 1)
-        raise UsageError(
-            f"no stage {name!r} in dvc.yaml",
-            next=f"did you mean {near[0]}?"
-            if near
-            else f"its stages are: {', '.join(self.stage_names)}",
-        )
+        return self.repository.graph.stage(name)
 
     def versions(self) -> Mapping[str, Any]:
         """Return the versions of the programs as they are now."""
@@ -189,7 +163,7 @@ class Pipeline:
     def definition(self, name: str) -> RunDefinition:
         """Return what defines the result of stage `name` as the workspace is now."""
         if name not in self._definitions:
-            stage = self.dvc_stage(name)
+            stage = self.stage(name)
             values = self._values(stage)
             self._definitions[name] = RunDefinition(
                 stage=name,
@@ -199,17 +173,16 @@ class Pipeline:
                 },
                 inputs=self._all_inputs(stage),
                 outputs=tuple(
-                    Output(self.relative(o.fs_path), bool(o.use_cache))
-                    for o in stage.outs
+                    Output(self.relative(out.path), out.cached) for out in stage.outs
                 ),
                 smoke=self.smoke and name in SHORTENED_IN_SMOKE,
-                commands=() if is_ours(stage) else index.commands(stage),
+                commands=() if stage.is_ours else stage.commands,
                 folder=self.relative(stage.wdir),
                 values=values,
             )
         return self._definitions[name]
 
-    def _all_inputs(self, stage: DvcStage) -> tuple[Input, ...]:
+    def _all_inputs(self, stage: StageEntry) -> tuple[Input, ...]:
         """Return what a stage reads.
 
         Raises
@@ -220,17 +193,16 @@ class Pipeline:
         found: list[Input] = []
         problems: list[MllamError] = []
         for dep in stage.deps:
-            if dep.hash_name != "params":
-                try:
-                    found += self._inputs(dep)
-                except UsageError as problem:
-                    problems.append(_of_stage(problem, stage_name(stage)))
+            try:
+                found += self._inputs(dep)
+            except UsageError as problem:
+                problems.append(_of_stage(problem, stage.name))
         if problems:
             raise problems[0] if len(problems) == 1 else Problems(problems=problems)
         return tuple(found)
 
     def counting(
-        self, stage: DvcStage, file: str, values: Mapping[str, Any]
+        self, stage: StageEntry, file: str, values: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return what counts of the values that a stage tracks of a parameter file.
 
@@ -242,10 +214,8 @@ class Pipeline:
         UsageError
             If DVC cannot track a value.
         """
-        if is_ours(stage) and file != VERSIONS_FILE:
-            from mllam_exps import stages
-
-            values = stages.counting(stage_name(stage), file, values)
+        if stage.is_ours and file != VERSIONS_FILE:
+            values = stages.counting(stage.name, file, values)
         return {name: plain(value, f"{file}: {name}") for name, value in values.items()}
 
     def known_to_dvc(self, name: str) -> Mapping[str, Any]:
@@ -255,9 +225,44 @@ class Pipeline:
     def answer_of_dvc(self, name: str) -> Answer:
         """Return that, with what it was made from."""
         if name not in self._known_to_dvc:
-            found = results.known(self, name) if self.ask_dvc else None
+            found = self._ask_dvc(name) if self.ask_dvc else None
             self._known_to_dvc[name] = found or Answer({}, {})
         return self._known_to_dvc[name]
+
+    def _ask_dvc(self, name: str) -> Answer | None:
+        stage = self.stage(name)
+        if not results.may_be_known(stage):
+            return None
+        question = self._question(stage)
+        return results.known(self.repository, stage, question) if question else None
+
+    def _question(self, stage: StageEntry) -> Question | None:
+        """Return what a stage would do now; None where the hash of an input is not known yet.
+
+        The digests of its inputs come from the run store, or from what DVC knows of the
+        stages that make them.
+        """
+        inputs = self.definition(stage.name).inputs
+        digests = {i.path: i.digest or self.digest_of(i) for i in inputs}
+        deps: dict[str, str] = {}
+        for dep in stage.deps:
+            digest = digests.get(self.relative(dep.path))
+            if not digest:
+                # It is yet to be made, or a folder with other stages' outputs in it.
+                return None
+            deps[dep.name] = digest
+        files = {file.name: self.relative(file.path) for file in stage.params}
+
+        def counting(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
+            return self.counting(stage, files[file], values)
+
+        return Question(
+            stage.cmd,
+            deps,
+            self.parameters_of(stage.name),
+            tuple(sorted(out.name for out in stage.outs)),
+            counting,
+        )
 
     def digest_of(self, source: Input) -> str | None:
         """Return the digest that the run store knows for an input that a run makes, or None."""
@@ -267,41 +272,32 @@ class Pipeline:
         """Describe an input that was added with `dvc add`, or a part of one, by its ``.dvc`` file; else None."""
         place = self.root / path
         for stage, out in self._makers(str(place)):
-            whole = Path(out.fs_path)
-            if not stage.is_data_source or not out.hash_info:
+            if not stage.is_added or not out.digest:
                 continue
+            whole = Path(out.path)
             if whole == place:
-                return {
-                    "digest": out.hash_info.value,
-                    "size": out.meta.size,
-                    "files": out.meta.nfiles,
-                }
+                return {"digest": out.digest, "size": out.size, "files": out.files}
             if whole in place.parents:
-                return Cache.of(self.repo).part(
-                    out.hash_info.value, place.relative_to(whole).as_posix()
-                )
+                inside = place.relative_to(whole).as_posix()
+                return self.repository.cache.part(out.digest, inside)
         return None
 
     def made(self) -> list[str]:
         """Return what the stages of ``dvc.yaml`` make, but for what is written when an experiment is planned."""
-        stages = [
-            s
-            for s in self.repo.index.stages
-            if not (s.is_data_source or is_elsewhere(s) or is_bookkeeping(s))
-        ]
         return sorted(
-            self.relative(out.fs_path) for stage in stages for out in stage.outs
+            self.relative(out.path)
+            for stage in self.repository.graph.stages.values()
+            if not (stage.is_elsewhere or stage.is_bookkeeping)
+            for out in stage.outs
         )
 
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""
-        makers = [
-            found
-            for dep in self.dvc_stage(name).deps
-            for found in self._makers(dep.fs_path)
-        ]
         return [
-            self.relative(out.fs_path) for stage, out in makers if stage.is_data_source
+            self.relative(out.path)
+            for path in self.stage(name).reads
+            for stage, out in self._makers(path)
+            if stage.is_added
         ]
 
     def relative(self, path: str) -> str:
@@ -321,51 +317,58 @@ class Pipeline:
             way_out = "put it into the repository, or dvc add it there"
             raise UsageError(what, shown, "dvc.yaml names it", way_out) from None
 
-    def _values(self, stage: DvcStage) -> dict[str, dict[str, Any]]:
+    def _values(self, stage: StageEntry) -> dict[str, dict[str, Any]]:
+        """Return the values of the parameters that a stage tracks, by file and (dotted) name."""
         params: dict[str, dict[str, Any]] = {}
-        for dep in stage.deps:
-            if dep.hash_name != "params":
-                continue
-            file = self.relative(dep.fs_path)
-            read = params.setdefault(
-                file, {}
-            )  # the same file may be named twice: `own.yaml`, `./own.yaml`
+        for tracked in stage.params:
+            file = self.relative(tracked.path)
+            # The same file may be named twice: `own.yaml`, `./own.yaml`.
+            read = params.setdefault(file, {})
             if file == VERSIONS_FILE:
                 # The file is made by a stage: what it says is known only after that has
                 # run. A key counts what it would say, so that keys are known
                 # beforehand, and the attempt is held to it.
-                read |= self._tracked_versions(stage_name(stage), dep.params)
+                read |= self._tracked_versions(stage.name, tracked.keys)
             else:
-                self._refuse_made_parameters(stage_name(stage), dep, file)
-                if not Path(dep.fs_path).is_file():
-                    raise UsageError(
-                        "there is no such file",
-                        file,
-                        f"stage {stage_name(stage)} in dvc.yaml depends on it",
-                    )
-                read |= index.parameters(self.repo.index, dep, file)
-                missing = sorted(set(dep.params) - set(read))
-                if missing:
-                    raise UsageError(
-                        f"the key {missing[0]} is missing",
-                        where=file,
-                        why=f"stage {stage_name(stage)} in dvc.yaml depends on it",
-                        next=f"add it to {file}",
-                    )
+                self._refuse_made_parameters(stage.name, tracked, file)
+                read |= self._read_values(stage.name, tracked, file, read)
         return params
+
+    def _read_values(
+        self, stage: str, tracked: ParameterFile, file: str, others: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Read a parameter file.
+
+        Parameters
+        ----------
+        others : mapping
+            What was read of it under another name.
+
+        Raises
+        ------
+        UsageError
+            If the file, or a key in it, is missing.
+        """
+        why = f"stage {stage} in dvc.yaml depends on it"
+        if not Path(tracked.path).is_file():
+            raise UsageError("there is no such file", file, why)
+        found = self.repository.values_of(tracked)
+        if missing := sorted(set(tracked.keys) - set(found) - set(others)):
+            what = f"the key {missing[0]} is missing"
+            raise UsageError(what, file, why, f"add it to {file}")
+        return found
 
     def parameters_of(self, stage: str) -> dict[str, dict[str, Any]]:
         """Return the values of a stage's parameters as ``dvc.lock`` has them: by file, as ``dvc.yaml`` names it."""
         found, values = {}, self.definition(stage).values
-        for dep in self.dvc_stage(stage).deps:
-            if dep.hash_name == "params":
-                read = values[self.relative(dep.fs_path)]
-                found[str(dep.def_path)] = {
-                    name: read[name] for name in dep.params or read
-                }
+        for tracked in self.stage(stage).params:
+            read = values[self.relative(tracked.path)]
+            found[tracked.name] = {name: read[name] for name in tracked.keys or read}
         return found
 
-    def _refuse_made_parameters(self, stage: str, dep: Any, file: str) -> None:
+    def _refuse_made_parameters(
+        self, stage: str, tracked: ParameterFile, file: str
+    ) -> None:
         """Refuse parameters that are read before they are made, and so would be those of another experiment.
 
         Raises
@@ -373,7 +376,7 @@ class Pipeline:
         UsageError
             Naming who makes them.
         """
-        makers = [] if self.as_it_lies else self._makers(dep.fs_path)
+        makers = [] if self.as_it_lies else self._makers(tracked.path)
         for maker, out in makers:
             lies = self.root / file
             made = self._made(file, maker, out)
@@ -385,8 +388,8 @@ class Pipeline:
                 and md5_of_file(lies) == digest
             ):
                 continue  # it is what its stage makes of the files as they are
-            where, name = f"dvc.yaml: {stage}", stage_name(maker)
-            if maker.is_data_source:
+            where, name = f"dvc.yaml: {stage}", maker.name
+            if maker.is_added:
                 what, why = (
                     f"tracks parameters of {file}, which was added with `dvc add`",
                     "a clone lacks it",
@@ -406,7 +409,7 @@ class Pipeline:
                 f"name {file} in its deps instead of its params, or dvc exp run",
             )
 
-    def _tracked_versions(self, stage: str, names: list[str]) -> dict[str, Any]:
+    def _tracked_versions(self, stage: str, names: tuple[str, ...]) -> dict[str, Any]:
         if not names:
             return dict(self.versions())
         tracked = {}
@@ -421,77 +424,76 @@ class Pipeline:
                 ) from None
         return tracked
 
-    def _makers(self, path: str) -> list[tuple[DvcStage, DvcOutput]]:
+    def _makers(self, path: str) -> list[tuple[StageEntry, Out]]:
         """Return the stages, with their outputs, that `path` is, lies in, or contains."""
-        return index.makers(self.repo.index).of(path)
+        return self.repository.graph.makers(path)
 
-    def _inputs(self, dep: Any) -> Iterator[Input]:
+    def _inputs(self, dep: Dep) -> Iterator[Input]:
         """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
-        makers = self._makers(dep.fs_path)
+        makers = self._makers(dep.path)
         inside = [
             (stage, out)
             for stage, out in makers
-            if Path(dep.fs_path) in Path(out.fs_path).parents
+            if Path(dep.path) in Path(out.path).parents
         ]
         for stage, out in inside:
-            yield self._made(self.relative(out.fs_path), stage, out)
+            yield self._made(self.relative(out.path), stage, out)
         if inside:
             yield from self._beside(dep, inside)
         elif makers:
-            yield self._made(self.relative(dep.fs_path), *makers[0])
+            yield self._made(self.relative(dep.path), *makers[0])
         else:
-            path = self.relative(dep.fs_path)
+            path = self.relative(dep.path)
             yield Input(path, None, self._content(path), tracked=False)
 
     def _beside(
-        self, dep: Any, inside: list[tuple[DvcStage, DvcOutput]]
+        self, dep: Dep, inside: list[tuple[StageEntry, Out]]
     ) -> Iterator[Input]:
         """Yield the files of a folder that no stage makes, beside those that stages do."""
-        made = {Path(out.fs_path) for _, out in inside}
-        for file in (
-            sorted(sources.files_of(self.repo, Path(dep.fs_path))) if dep.exists else ()
-        ):
+        made = {Path(out.path) for _, out in inside}
+        if not os.path.lexists(dep.path):
+            return
+        for file in sorted(sources.files_of(self.repository, Path(dep.path))):
             path = Path(file)
             if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
                 yield Input(self.relative(file), None, md5_of_file(path), tracked=False)
 
-    def _made(self, path: str, stage: DvcStage, out: DvcOutput) -> Input:
+    def _made(self, path: str, stage: StageEntry, out: Out) -> Input:
         """Describe an input that a stage makes, or that was added with `dvc add`: an output, or a part of one."""
-        if is_bookkeeping(stage) and (self.root / path).is_file():
+        if stage.is_bookkeeping and (self.root / path).is_file():
             return Input(
                 path, None, md5_of_file(self.root / path), tracked=False
             )  # no run makes it
         lies = None
         if self.as_it_lies and (self.root / path).exists():
-            lies = sources.content_of(self.repo, self.root / path).digest
-        if stage.is_data_source:
+            lies = sources.content_of(self.repository, self.root / path).digest
+        if stage.is_added:
             # The hash in the .dvc file is the content; hashing terabytes again would
             # tell no more.
             digest = (
                 lies or (self.source(path) or {}).get("digest") or self._content(path)
             )
             return Input(path, None, digest, tracked=True)
-        key = self.definition(stage_name(stage)).key
+        key = self.definition(stage.name).key
         known = self._known_result(key, path)
         if lies is None:
             # What the run store has is asked when it is laid out: a result may be about
             # to be made again.
             by_dvc = None if known else self._known_digest_by_dvc(stage, path)
-            return Input(path, key, by_dvc, tracked=bool(out.use_cache))
+            return Input(path, key, by_dvc, tracked=out.cached)
         if lies == (known or self._known_digest_by_dvc(stage, path)):
-            return Input(path, key, lies, tracked=bool(out.use_cache))
+            return Input(path, key, lies, tracked=out.cached)
         # The stage would make something else of the files as they are: it counts as
         # what it is.
         return Input(path, None, lies, tracked=True)
 
-    def _known_digest_by_dvc(self, stage: DvcStage, path: str) -> str | None:
+    def _known_digest_by_dvc(self, stage: StageEntry, path: str) -> str | None:
         """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
-        for whole, described in self.known_to_dvc(stage_name(stage)).items():
+        for whole, described in self.known_to_dvc(stage.name).items():
             if path == whole:
                 return str(described["digest"])
             if path.startswith(f"{whole}/"):
-                found = Cache.of(self.repo).part(
-                    described["digest"], path.removeprefix(f"{whole}/")
-                )
+                inside = path.removeprefix(f"{whole}/")
+                found = self.repository.cache.part(described["digest"], inside)
                 return str(found["digest"]) if found else None
         return None

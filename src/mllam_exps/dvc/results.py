@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc.graph import StageEntry
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import same
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-
-    from mllam_exps.dvc.pipeline import Pipeline
 
 Known = dict[str, dict[str, Any]]
 """By output: its digest, size in bytes and number of files, as ``result.json`` has them."""
@@ -66,10 +62,9 @@ class Question:
         that name included, and so is not enough.
         """
         deps, outs = entry.get("deps") or [], entry.get("outs") or []
-        if any(
-            item.get("hash") != "md5" or not item.get("md5") for item in (*deps, *outs)
-        ):
-            return False
+        for item in (*deps, *outs):
+            if item.get("hash") != "md5" or not item.get("md5"):
+                return False
         return (
             entry.get("cmd") == self.cmd
             and {dep["path"]: dep["md5"] for dep in deps} == self.deps
@@ -154,36 +149,27 @@ class Answer:
     inputs: dict[str, str]
 
 
-def known(pipeline: Pipeline, name: str) -> Answer | None:
-    """Return the result of stage `name` as it is now, if DVC has it; nothing is checked out.
+def may_be_known(stage: StageEntry) -> bool:
+    """Tell whether DVC keeps results of a stage: it needs a command, something that it reads, and an output."""
+    return bool(stage.cmd and stage.reads and stage.outs and not stage.always_changed)
 
-    The digests of its inputs come from the run store, or from what DVC knows of the
-    stages that make them.
-    """
-    stage = pipeline.dvc_stage(name)
-    if (
-        stage.always_changed
-        or stage.is_callback
-        or not (stage.cmd and stage.deps and stage.outs)
-    ):
-        return None
-    question = _question(pipeline, name)
-    if question is None:
-        return None
-    for entry in _candidates(pipeline, name, question):
-        if question.is_answered_by(entry) and _is_there(pipeline, stage, entry):
-            read = {
-                pipeline.relative(dep.fs_path): question.deps.get(str(dep.def_path))
-                for dep in stage.deps
-            }
-            below = Path(stage.wdir).relative_to(pipeline.root)
-            made = {
+
+def known(
+    repository: Repository, stage: StageEntry, question: Question
+) -> Answer | None:
+    """Return the result that answers a question, if DVC has it; nothing is checked out."""
+    for entry in _candidates(repository, stage, question):
+        if question.is_answered_by(entry) and _is_there(repository, stage, entry):
+            below = Path(repository.relative(stage.wdir))
+            outputs = {
                 (below / out["path"]).as_posix(): _described(out)
                 for out in entry["outs"]
             }
-            return Answer(
-                made, {path: digest for path, digest in read.items() if digest}
-            )
+            inputs = {
+                repository.relative(dep.path): question.deps[dep.name]
+                for dep in stage.deps
+            }
+            return Answer(outputs, inputs)
     return None
 
 
@@ -196,62 +182,32 @@ def _described(out: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"isexec": True} if out.get("isexec") else {})
 
 
-def _question(pipeline: Pipeline, name: str) -> Question | None:
-    """Return what stage `name` would do now; None where the hash of an input is not known yet."""
-    stage, definition = pipeline.dvc_stage(name), pipeline.definition(name)
-    digests = {i.path: i.digest or pipeline.digest_of(i) for i in definition.inputs}
-    deps: dict[str, str] = {}
-    for dep in stage.deps:
-        path = pipeline.relative(dep.fs_path)
-        if dep.hash_name == "params":
-            continue
-        if digest := digests.get(path):
-            deps[str(dep.def_path)] = digest
-        else:
-            return None  # it is yet to be made, or a folder with other stages' outputs in it
-    files = {
-        str(dep.def_path): pipeline.relative(dep.fs_path)
-        for dep in stage.deps
-        if dep.hash_name == "params"
-    }
-
-    def counting(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        return pipeline.counting(stage, files[file], values)
-
-    params = pipeline.parameters_of(name)
-    return Question(
-        stage.cmd,
-        deps,
-        params,
-        tuple(sorted(str(out.def_path) for out in stage.outs)),
-        counting,
-    )
-
-
-def _candidates(pipeline: Pipeline, name: str, question: Question) -> Iterator[Entry]:
+def _candidates(
+    repository: Repository, stage: StageEntry, question: Question
+) -> Iterator[Entry]:
     from dvc.utils.serialize import load_yaml
 
     if not question.confuses_dvc:
-        with contextlib.suppress(
-            Exception
-        ):  # DVC has a class of its own for each way in which it can be broken
-            yield load_yaml(str(pipeline.root / "dvc.lock"))["stages"][name]
+        # DVC has a class of its own for each way in which a file can be broken.
+        with contextlib.suppress(Exception):
+            yield load_yaml(str(repository.root / "dvc.lock"))["stages"][stage.name]
     # An entry here is written by who ran the command, and never again: it has the
     # values of that time.
     key = question.run_cache_key()
-    folder = Path(pipeline.repo.stage_cache.cache_dir) / key[:2] / key
-    for entry in sorted(
+    folder = repository.run_cache_directory / key[:2] / key
+    newest_first = sorted(
         folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True
-    ):
+    )
+    for path in newest_first:
         with contextlib.suppress(Exception):
-            yield load_yaml(str(entry))
+            yield load_yaml(str(path))
 
 
-def _is_there(pipeline: Pipeline, stage: Any, entry: Entry) -> bool:
+def _is_there(repository: Repository, stage: StageEntry, entry: Entry) -> bool:
     """Tell whether every output is in DVC's cache, or, where git keeps it, in the checkout."""
-    kept_by_git = {out.def_path for out in stage.outs if not out.use_cache}
+    kept_by_git = {out.name for out in stage.outs if not out.cached}
     for out in entry["outs"]:
-        if _in_cache(pipeline.repo, out["md5"]):
+        if repository.holds(out["md5"]):
             continue
         path = Path(stage.wdir) / out["path"]
         if (
@@ -261,27 +217,3 @@ def _is_there(pipeline: Pipeline, stage: Any, entry: Entry) -> bool:
         ):
             return False
     return True
-
-
-_held: weakref.WeakKeyDictionary[Repo, dict[str, bool]] = weakref.WeakKeyDictionary()
-
-
-def _in_cache(repo: Repo, digest: str) -> bool:
-    """Tell whether a file, or all of a folder, is in the cache; looked up once for an opened repository.
-
-    DVC's cache objects (3.67) of the same folder are equal: remembered by them, an answer
-    would outlive the object that it is about.
-    """
-    known = _held.setdefault(repo, {})
-    if digest not in known:
-        known[digest] = _is_held(repo.cache.local, digest)
-    return known[digest]
-
-
-def _is_held(cache: Any, digest: str) -> bool:
-    if not cache.exists(digest):
-        return False
-    if not digest.endswith(".dir"):
-        return True
-    listed = json.loads(Path(cache.oid_to_path(digest)).read_bytes())
-    return all(cache.exists(file["md5"]) for file in listed)

@@ -14,13 +14,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import is_utf8
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 READ_EACH_TIME = 32 * 2**20
 """Bytes up to which files are read each time. DVC remembers hashes by inode, size and time; of a file that is written
@@ -57,7 +55,7 @@ class Content:
         return record | {"isexec": True} if self.isexec else record
 
 
-def content_of(repo: Repo, path: Path) -> Content:
+def content_of(repository: Repository, path: Path) -> Content:
     """Return what a file or folder of a checkout holds, as DVC counts it: less what ``.dvcignore`` names.
 
     Raises
@@ -71,11 +69,7 @@ def content_of(repo: Repo, path: Path) -> Content:
     """
     from dvc_data.hashfile.build import build
 
-    name = (
-        path.relative_to(repo.root_dir).as_posix()
-        if path.is_relative_to(repo.root_dir)
-        else str(path)
-    )
+    repo, name = repository.opened, repository.relative(path)
     if not path.exists():
         raise UsageError(
             f"the input {name} is missing", where="dvc.yaml", next=_way_out(path, name)
@@ -86,7 +80,7 @@ def content_of(repo: Repo, path: Path) -> Content:
             "dvc.yaml",
             next=f"dvc check-ignore -d {name}",
         )
-    files = list(files_of(repo, path))
+    files = list(files_of(repository, path))
     if not is_utf8("".join(files)):
         what, find = (
             f"a name in the input {name} is not UTF-8, which DVC needs",
@@ -128,7 +122,7 @@ def _way_out(path: Path, name: str) -> str:
     )
 
 
-def files_of(repo: Repo, path: Path) -> Iterator[str]:
+def files_of(repository: Repository, path: Path) -> Iterator[str]:
     """Yield a file, or all files of a folder that DVC counts.
 
     Raises
@@ -142,11 +136,7 @@ def files_of(repo: Repo, path: Path) -> Iterator[str]:
         yield str(path)
         return
     # As the user knows it: a clone lies where nobody looks.
-    where = (
-        path.relative_to(repo.root_dir).as_posix()
-        if path.is_relative_to(repo.root_dir)
-        else str(path)
-    )
+    repo, where = repository.opened, repository.relative(path)
     for folder, folders, files in repo.dvcignore.walk(repo.fs, str(path)):
         for inside in folders:
             if os.path.islink(os.path.join(folder, inside)):  # noqa: PTH114, PTH118

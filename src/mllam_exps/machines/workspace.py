@@ -16,8 +16,6 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git
 
 if TYPE_CHECKING:
-    from dvc.repo import Repo
-
     from mllam_exps.machines.machine_files import Machine
 
 
@@ -74,16 +72,21 @@ class Workspace:
             or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
         )
 
-    def store_directory(self, machine: Machine, repo: Repo) -> Path:
+    def store_directory(self, machine: Machine, cache: Path) -> Path:
         """Return where the run store is: what the machine file says, else beside the objects of DVC's cache.
 
         Beside the cache it is on the cache's file system, so that outputs get there as
         hard links; whoever shares the cache shares the store; and every temporary
         workspace of a repository finds the same one.
+
+        Parameters
+        ----------
+        cache : Path
+            Where DVC's cache is.
         """
         if machine.paths.run_store is not None:
             return machine.paths.run_store
-        return Path(repo.cache.local_cache_dir) / "mllam-exps"
+        return cache / "mllam-exps"
 
 
 def origin_root(root: Path, environ: Mapping[str, str]) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from mllam_exps.dvc.index import open_repo
 from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
@@ -28,7 +28,7 @@ def open_pipeline(
     workspace: Workspace, machine: Machine, **options: Any
 ) -> tuple[Pipeline, Any]:
     """Return the workspace's pipeline and run store."""
-    repo = open_repo(workspace.root)
-    store = RunStore(workspace.store_directory(machine, repo))
+    repo = Repository.open(workspace.root)
+    store = RunStore(workspace.store_directory(machine, repo.cache_directory))
     versions = lambda: _current_versions(workspace, machine)  # noqa: E731
     return Pipeline(repo, versions, outputs.known_digests(store), **options), store

@@ -7,29 +7,17 @@ import shlex
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mllam_exps import stages
 from mllam_exps.base import git
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import index
-from mllam_exps.dvc.index import (
-    always_runs,
-    is_bookkeeping,
-    is_elsewhere,
-    is_ours,
-    is_plain,
-    makers,
-)
 from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import workspace
 from mllam_exps.preflight import named_files
 from mllam_exps.repository import clones
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 
 class StageChecks:
@@ -66,7 +54,7 @@ class StageChecks:
         problems: list[MllamError] = []
         for stage in asked:
             problems += _problems(lambda: self._check(pipeline, stage))  # noqa: B023 - called at once
-            if not is_bookkeeping(pipeline.dvc_stage(stage)):
+            if not pipeline.stage(stage).is_bookkeeping:
                 problems += _problems(
                     lambda: found.update({stage: pipeline.definition(stage)})  # noqa: B023
                 )
@@ -85,8 +73,8 @@ class StageChecks:
         UsageError
             Naming it.
         """
-        found = pipeline.dvc_stage(stage)
-        if is_elsewhere(found):
+        found = pipeline.stage(stage)
+        if found.is_elsewhere:
             raise UsageError(
                 "stages of other dvc.yaml files are not submitted",
                 stage,
@@ -105,7 +93,7 @@ class StageChecks:
                 why,
                 f"dvc unfreeze {stage}, or dvc exp run",
             )
-        if is_ours(found) and not is_plain(found):
+        if found.is_ours and not found.is_plain:
             why = "its job would run something else than DVC does"
             way_out = f"have its cmd be `mllam-exps run {stage}`, and put what else it does into a stage of its own"
             raise UsageError(
@@ -114,24 +102,24 @@ class StageChecks:
                 why,
                 way_out,
             )
-        if is_ours(found):
-            _ = is_bookkeeping(found) or stages.get(stage)
+        if found.is_ours:
+            _ = found.is_bookkeeping or stages.get(stage)
             return
         if kept := next((out for out in found.outs if out.persist), None):
-            what = f"keeps what an earlier run left in {kept.def_path} (persist: true)"
+            what = f"keeps what an earlier run left in {kept.name} (persist: true)"
             why = "its result is then not that of its inputs, and no run can be known by these"
             raise UsageError(
                 what,
                 f"dvc.yaml: {stage}",
                 why,
-                f"dvc exp run, or take persist away from {kept.def_path}",
+                f"dvc exp run, or take persist away from {kept.name}",
             )
         self._check_named(pipeline, stage)
         if self._untracked and not _is_known(pipeline, stage):
             self.note(
                 f"the job of {stage} does not have files that git does not track: {', '.join(self._untracked)}"
             )
-        if always_runs(found):
+        if found.always_runs:
             self.note(
                 f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs"
             )
@@ -146,22 +134,22 @@ class StageChecks:
         UsageError
             Naming the file, and how git takes it in.
         """
-        found = pipeline.dvc_stage(stage)
+        found = pipeline.stage(stage)
         folder = self.root / pipeline.relative(found.wdir)
-        deps = {Path(dep.fs_path) for dep in found.deps}
+        deps = {Path(read) for read in found.reads}
 
         def is_dep(path: str) -> bool:
             return not deps.isdisjoint({Path(path), *Path(path).parents})
 
         lost: list[MllamError] = []
-        for file in named_files.named(index.commands(found), folder):
+        for file in named_files.named(found.commands, folder):
             if not file.is_relative_to(self.root):
                 continue
             path = file.relative_to(self.root).as_posix()
             place = str(pipeline.root / path)
-            if made := makers(pipeline.repo.index).of(place):
-                maker = index.stage_name(made[0][0])
-                if not (made[0][0].is_data_source or maker == stage or is_dep(place)):
+            if made := pipeline.repository.graph.makers(place):
+                maker = made[0][0].name
+                if not (made[0][0].is_added or maker == stage or is_dep(place)):
                     what = f"{stage} calls {path}, which stage {maker} makes, and which is not among its deps"
                     self.note(f"{what} in dvc.yaml: its job does not have it")
                 continue
@@ -215,7 +203,7 @@ def _is_known(pipeline: Pipeline, stage: str) -> bool:
         return False
 
 
-def refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None:
+def refuse_links_to_outputs(repo: Repository, path: str, files: Iterable[str]) -> None:
     """Refuse an input that leads, through a link, to what a stage makes: its content now is not what it will be.
 
     DVC (3.67) compares paths as they are written, and does not know either that the one
@@ -227,8 +215,8 @@ def refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None
         Naming both.
     """
     root, own = (
-        os.path.realpath(repo.root_dir),
-        os.path.join(os.path.realpath(repo.root_dir), path),  # noqa: PTH118
+        os.path.realpath(repo.root),
+        os.path.join(os.path.realpath(repo.root), path),  # noqa: PTH118
     )
     for file in sorted(files):
         if (
@@ -237,8 +225,8 @@ def refuse_links_to_outputs(repo: Repo, path: str, files: Iterable[str]) -> None
             and not file.startswith(f"{own}/")
         ):
             real = Path(file).relative_to(root).as_posix()
-            if made := makers(repo.index).of(str(Path(repo.root_dir, real))):
-                stage = index.stage_name(made[0][0])
+            if made := repo.graph.makers(str(repo.root / real)):
+                stage = made[0][0].name
                 what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
                 way_out = f"name {real} in deps, instead of the link"
                 raise UsageError(

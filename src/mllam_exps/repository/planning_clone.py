@@ -6,12 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps.dvc.overrides import Overrides, apply
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
+from mllam_exps.dvc.repository import Repository
 
 
 @dataclass
@@ -21,12 +19,12 @@ class Base:
     Parameters
     ----------
     clone, root, repo
-        The clone, the DVC repository in it, and DVC's object for that.
+        The clone, the root of the DVC repository in it, and that repository, opened.
     """
 
     clone: Path
     root: Path
-    repo: Repo
+    repo: Repository
 
     _touched: frozenset[str] = frozenset()
     """The real paths of the files that the parameters of an experiment have changed, at the moment."""
@@ -49,7 +47,7 @@ class Base:
     @contextlib.contextmanager
     def changed(
         self, overrides: Overrides, hydra: Mapping[str, Any], inside: Path = Path()
-    ) -> Iterator[tuple[Path, Repo]]:
+    ) -> Iterator[tuple[Path, Repository]]:
         """Give it the parameters of one experiment, for as long as that is planned; see `overrides.apply`."""
         if not overrides and not hydra.get("enabled"):
             yield self.root, self.repo
@@ -65,7 +63,7 @@ class Base:
             )
             self._touched = frozenset(map(str, changed))
             if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):
-                self.repo._reset()
+                self.repo.reset()
             yield self.root, self.repo
         finally:
             self._touched = frozenset()

@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.cache import Cache, lay_out
+from mllam_exps.dvc.graph import StageEntry
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import (
     Difference,
     differences,
@@ -41,9 +43,6 @@ from mllam_exps.identity.content import (
 from mllam_exps.runs.freezing import READ_ONLY
 
 if TYPE_CHECKING:
-    from dvc.repo import Repo
-    from dvc.stage import Stage as DvcStage
-
     from mllam_exps.runs.attempts import Attempt
     from mllam_exps.runs.runs import Run
     from mllam_exps.runs.store import RunStore
@@ -72,9 +71,6 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
         DVC's ``cache.type``: the ways in which to do that, in the order in which they
         are tried.
     """
-    from dvc_objects.fs.generic import transfer
-    from dvc_objects.fs.local import localfs
-
     described = description(run, path)
     assert described is not None
     manifest = read_manifest(run)
@@ -89,8 +85,8 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     for file in files_of(made, described):
         place = target if file == made else target / file.relative_to(made)
         place.parent.mkdir(parents=True, exist_ok=True)
-        sources.append(str(file))
-        places.append(str(place))
+        sources.append(file)
+        places.append(place)
     # A hard link cannot be where the file is a colleague's (the kernel protects it) or
     # on another file system.
     ways = (
@@ -98,7 +94,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
         if is_executable
         else [*(way for way in links if way != "copy"), "copy"]
     )
-    transfer(localfs, sources, localfs, places, links=ways)
+    lay_out(sources, places, ways)
     if is_executable:
         target.chmod(READ_ONLY | EXECUTABLE)
 
@@ -338,7 +334,7 @@ def _owner(run: Run) -> str:
         return "whoever that is"
 
 
-def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
+def publish(repository: Repository, run: Run, stage: StageEntry) -> None:
     """Put a finished run's outputs into DVC's cache and into the workspace.
 
     Raises
@@ -346,17 +342,12 @@ def publish(repo: Repo, run: Run, stage: DvcStage) -> None:
     Damaged
         If the store's own files are not what its record says.
     """
-    root = Path(repo.root_dir)
-    outs = {Path(out.fs_path).relative_to(root).as_posix(): out for out in stage.outs}
-    manifest = hand_over(
-        Cache.of(repo),
-        run,
-        root,
-        {path: bool(out.use_cache) for path, out in outs.items()},
-    )
+    outs = {repository.relative(out.path): out for out in stage.outs}
+    cached = {path: out.cached for path, out in outs.items()}
+    manifest = hand_over(repository.cache, run, repository.root, cached)
     for path, out in outs.items():
-        if out.use_cache:
-            _into_workspace(repo, out, manifest[path]["digest"])
+        if out.cached:
+            repository.link_output(stage.name, out.path, manifest[path]["digest"])
 
 
 def hand_over(
@@ -436,46 +427,3 @@ def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None
         cache.drop_damaged({digest: len(content)})
         if not cache.holds(digest):
             cache.add_listing(digest, content)
-
-
-def _into_workspace(repo: Repo, out: Any, digest: str) -> None:
-    """Have DVC link an output into the workspace, and remember its hash, so that its commit reads nothing."""
-    from dvc_data.hashfile.hash_info import HashInfo
-
-    out.hash_info, out.obj, out.files = HashInfo("md5", digest), None, None
-    Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
-    out.checkout(force=True)
-
-
-def check_out(repo: Repo, digest: str, target: Path) -> bool:
-    """Link an object of DVC's cache, file or folder, to `target`; False where the cache lacks any of it.
-
-    Raises
-    ------
-    MllamError
-        If something in it is damaged.
-    OSError
-        If there is no room for a copy, where links are impossible.
-    """
-    from dvc_data.hashfile import load
-    from dvc_data.hashfile.checkout import CheckoutError, LinkError, checkout
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_objects.errors import ObjectFormatError
-    from dvc_objects.fs.local import localfs
-
-    Cache.of(repo).hold_to_its_name(digest, target.name)
-    try:
-        obj = load(repo.cache.local, HashInfo("md5", digest))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        checkout(str(target), localfs, obj, repo.cache.local, force=True)
-    except (FileNotFoundError, ObjectFormatError, CheckoutError):
-        return False
-    except LinkError as error:
-        # It says "No possible cache link types for '{path}'." (3.67), whatever the
-        # reason.
-        raise (
-            error.__cause__
-            if isinstance(error.__cause__, OSError)
-            else OSError(str(error))
-        ) from None
-    return True

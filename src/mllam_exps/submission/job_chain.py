@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mllam_exps import schedulers
 from mllam_exps.attempts import job_request
@@ -23,8 +22,8 @@ from mllam_exps.attempts.launch import Prepared, Starter, give_up
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.dvc.index import open_repo
 from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Answer
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.identity.run_keys import SAVE
@@ -41,9 +40,6 @@ from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment, Step
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 TRIES = 3
 """How often a saving is begun by itself that dies without a word."""
@@ -162,7 +158,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     # It goes on with what DVC knew when it was submitted, whatever else the run store
     # has by now.
     return Pipeline(
-        open_repo(experiment.root, check=False),
+        Repository.open(experiment.root, check=False),
         lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
         lambda key, path: None if experiment.is_known(key) else in_store(key, path),
         as_it_lies=False,
@@ -202,7 +198,7 @@ class Chain:
     experiment: Experiment
     machine: Machine
     room: Room
-    repo: Repo | None = None
+    repo: Repository | None = None
     definitions: Mapping[str, RunDefinition] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -407,10 +403,10 @@ class Chain:
             standing.jobs[step.key] = job
         return True
 
-    def _definition(self, stage: str) -> tuple[Repo, RunDefinition]:
+    def _definition(self, stage: str) -> tuple[Repository, RunDefinition]:
         if self.repo is None:
             pipeline = pipeline_of(self.experiment)
-            self.repo = pipeline.repo
+            self.repo = pipeline.repository
             self.definitions = {
                 step.stage: pipeline.definition(step.stage)
                 for step in self.experiment.steps

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import lockfile, overrides, sources
-from mllam_exps.dvc.index import is_elsewhere, open_repo
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import carried, workspace
 from mllam_exps.machines.machine_files import Machine
@@ -34,9 +34,6 @@ from mllam_exps.runs.store import RunStore
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment, Step
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 TOLD = 3
 """How many experiments of a sweep are told in full when they are refused."""
@@ -93,7 +90,7 @@ class Planner:
 
     workspace: Workspace
     machine: Machine
-    repo: Repo
+    repo: Repository
     store: RunStore
     targets: Sequence[str]
     command: list[str]
@@ -168,9 +165,8 @@ class Planner:
         """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
         site = experiments.building_site(self.store)
         self._sites.append(site)
-        hydra = self.repo.config.get(
-            "hydra", {}
-        )  # of the repository: a clone has no config.local
+        # Of the repository: a clone has no config.local.
+        hydra = self.repo.settings("hydra")
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
             here = Workspace(
                 root, self.workspace.origin, variant.name or "new", self.state.baseline
@@ -243,12 +239,12 @@ class Planner:
         site = experiments.building_site(self.store)
         self._sites.append(site)
         root = clones.make(self.state, site / "clone", self._cache_settings())
-        return Base(site / "clone", root, open_repo(root, check=False))
+        return Base(site / "clone", root, Repository.open(root, check=False))
 
     def _cache_settings(self) -> dict[str, str]:
         """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
-        given = self.repo.config.get("cache", {})
-        settings = {"dir": str(self.repo.cache.local_cache_dir)}
+        given = self.repo.settings("cache")
+        settings = {"dir": str(self.repo.cache_directory)}
         if types := given.get("type"):
             settings["type"] = (
                 ",".join(types) if isinstance(types, list) else str(types)
@@ -344,7 +340,7 @@ class Planner:
                 f"wait, or mllam-exps cancel {other.name}",
             )
 
-    def _pipeline(self, repo: Repo, found: dict[str, Any]) -> Pipeline:
+    def _pipeline(self, repo: Repository, found: dict[str, Any]) -> Pipeline:
         """Open the pipeline of the base clone, as it is for one experiment.
 
         Parameters
@@ -355,7 +351,7 @@ class Planner:
 
         def content(path: str) -> str:
             # What the experiments have in common is read once.
-            place = Path(repo.root_dir, path)
+            place = repo.root / path
             known = self._sources.get(path)
             if known is None or self.base.touches(place, known.depends_on):
                 if not place.exists() and (self.workspace.root / path).exists():
@@ -371,9 +367,7 @@ class Planner:
 
         return Pipeline(
             repo,
-            lambda: params.read_yaml(
-                Path(repo.root_dir) / VERSIONS_FILE, VERSIONS_FILE
-            ),
+            lambda: params.read_yaml(repo.root / VERSIONS_FILE, VERSIONS_FILE),
             outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,
@@ -391,7 +385,7 @@ class Planner:
         graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
         wanted = set(
             self.targets
-            or (stage for stage in graph if not is_elsewhere(pipeline.dvc_stage(stage)))
+            or (stage for stage in graph if not pipeline.stage(stage).is_elsewhere)
         )
         if not wanted:
             raise self._no_stages()
@@ -399,13 +393,13 @@ class Planner:
             if group := {stage for stage in graph if stage.startswith(f"{target}@")}:
                 wanted = wanted - {target} | group
             else:
-                pipeline.dvc_stage(target)
+                pipeline.stage(target)
         while more := {need for stage in wanted for need in graph[stage]} - wanted:
             wanted |= more
         return [stage for stage in pipeline.in_order() if stage in wanted]
 
     def _no_stages(self) -> UsageError:
-        if self.repo.scm.is_ignored(str(self.workspace.root / "dvc.yaml")):
+        if self.repo.is_ignored_by_git("dvc.yaml"):
             # Even where git tracks it: DVC (3.67) leaves it out when it looks for
             # stages.
             why, way_out = (
@@ -446,13 +440,10 @@ class Planner:
             for stage in pipeline.stage_names
             for path in pipeline.added_inputs(stage)
         }
-        for stage in self.repo.index.stages:
-            for out in stage.outs if stage.is_data_source else ():
-                path = Path(out.fs_path).relative_to(self.repo.root_dir).as_posix()
-                if path in used and out.exists and out.changed_checksum():
-                    typed = workspace.typed(self.workspace.root, path)
-                    way_out = f"dvc add {typed}, or dvc checkout {typed}"
-                    raise UsageError("was changed since `dvc add`", path, next=way_out)
+        for path in self.repo.changed_since_added(used):
+            typed = workspace.typed(self.workspace.root, path)
+            way_out = f"dvc add {typed}, or dvc checkout {typed}"
+            raise UsageError("was changed since `dvc add`", path, next=way_out)
 
 
 def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:

@@ -18,7 +18,7 @@ from mllam_exps import schedulers
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import overrides
-from mllam_exps.dvc.index import open_repo
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
@@ -112,7 +112,7 @@ class Submission:
     workspace: Workspace
     machine: Machine
     store: RunStore
-    repo: Any
+    repo: Repository
     force: bool
     tell: Callable[[str], None]
     _made_again: set[str] = field(default_factory=set)
@@ -267,8 +267,8 @@ def submit(
     variants = overrides.variants(set_params, name, inside)
     for given in filter(None, (variant.name for variant in variants)):
         overrides.check_name(given)
-    repo = open_repo(workspace.root)
-    store = RunStore(workspace.store_directory(machine, repo))
+    repo = Repository.open(workspace.root)
+    store = RunStore(workspace.store_directory(machine, repo.cache_directory))
     command = ["mllam-exps", *sys.argv[1:]]
     with Planner(
         workspace, machine, repo, store, stages, command, message, force, inside

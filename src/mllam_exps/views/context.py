@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc.index import open_repo
 from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
@@ -49,11 +49,8 @@ class Here:
         """The run store; where it is, DVC's configuration says, whatever is wrong with dvc.yaml."""
         if self.machine.paths.run_store is not None:
             return RunStore(self.machine.paths.run_store)
-        return RunStore(
-            self.workspace.store_directory(
-                self.machine, open_repo(self.workspace.root, check=False)
-            )
-        )
+        cache = Repository.open(self.workspace.root, check=False).cache_directory
+        return RunStore(self.workspace.store_directory(self.machine, cache))
 
     @cached_property
     def pipeline(self) -> Pipeline:
