@@ -34,6 +34,14 @@ def owner_of(path: Path) -> str:
     return "nobody"
 
 
+def is_mine(path: Path) -> bool:
+    """Tell whether a file or folder is there, and this user's."""
+    try:
+        return os.lstat(path).st_uid == os.getuid()
+    except OSError:
+        return False
+
+
 def objection(path: Path) -> str:
     """Say why what is in a file or folder may not be this user's own words; nothing if only they can write there.
 

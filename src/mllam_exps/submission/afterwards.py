@@ -1,7 +1,8 @@
-"""What a job does once its attempt has ended: it saves what is ready, and submits what waits in the run store.
+"""What a job does once its attempt has ended.
 
-Nothing of it is the attempt's own, and nothing that goes wrong here changes how that
-ended.
+It saves the experiments that waited for just its result, and submits what waits in the
+run store. Nothing of it is the attempt's own, and nothing that goes wrong here changes
+how that ended.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import early_save
+from mllam_exps.submission.save import AfterResult
 
 
 def go_on(supervisor: Supervisor) -> None:
@@ -23,21 +24,27 @@ def go_on(supervisor: Supervisor) -> None:
         Of the attempt, which has ended.
     """
     attempt = supervisor.attempt
-    store = RunStore(attempt.run.store)
     try:
+        # An experiment's own last job is there where jobs can wait for one another.
         if supervisor.scheduler().chains and attempt.run.result is not None:
-            by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {attempt.run.key}"
-            machine, stopped = (
-                supervisor.spec.machine,
-                lambda: supervisor.stopped is not None,
-            )
-            early_save.save_ready(store, attempt.run, machine, by, stopped)
+            _save(supervisor)
     except Exception as error:
-        print(f"what is ready could not be saved from here: {error}", flush=True)
+        _log(f"what waited for this result could not be saved from here: {error}")
     # An experiment's last job makes room for others; and where no job waits for this
     # one, nobody else may come.
     if attempt.run.stage == SAVE or attempt.alone.exists():
-        _submit_what_waits(store)
+        _submit_what_waits(RunStore(attempt.run.store))
+
+
+def _save(supervisor: Supervisor) -> None:
+    run = supervisor.attempt.run
+    by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {run.key}"
+    machine = supervisor.spec.machine
+
+    def stopped() -> bool:
+        return supervisor.stopped is not None
+
+    AfterResult(run, machine, by, stopped, _log).save()
 
 
 def _submit_what_waits(store: RunStore) -> None:
@@ -47,9 +54,11 @@ def _submit_what_waits(store: RunStore) -> None:
     backlog.forget_settings()
     try:
         for warning in backlog.dispatch(store, wait=True).warnings:
-            print(warning, flush=True)
+            _log(warning)
     except Exception as error:
-        print(
-            f"what waits in the run store could not be gone on with: {error}",
-            flush=True,
-        )
+        _log(f"what waits in the run store could not be gone on with: {error}")
+
+
+def _log(line: str) -> None:
+    """Print a line to the job's own log."""
+    print(line, flush=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mllam_exps import schedulers
-from mllam_exps.base import records
+from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import carried
@@ -86,13 +86,18 @@ def named(names: list[str]) -> str:
 
 def waiting(store: RunStore) -> list[Experiment]:
     """Return this user's experiments that nobody is at work to finish, oldest first."""
-    found = []
-    for experiment in experiments.unsaved(store):
-        if experiment.is_mine:
-            state = assess(experiment.saving).state
-            if not (state.settled or state.living):
-                found.append(experiment)
-    return found
+
+    def is_no_matter(saving: Run) -> bool:
+        if not ownership.is_mine(saving.directory):
+            return True
+        state = assess(saving).state
+        return state.settled or state.living
+
+    return [
+        experiment
+        for experiment in experiments.unsaved(store, but=is_no_matter)
+        if experiment.is_mine
+    ]
 
 
 def left_alone(store: RunStore) -> list[Experiment]:

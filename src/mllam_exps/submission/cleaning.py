@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mllam_exps.base import records
+from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import git
 from mllam_exps.base.processes import ProcessIdentity
@@ -112,7 +112,7 @@ def candidates(
         if (
             now.state.living
             or run.other_waiters(ProcessIdentity.of())
-            or not _is_mine(run)
+            or not ownership.is_mine(run.directory)
         ):
             continue
         if now.state is RunState.DONE and (
@@ -154,7 +154,7 @@ def _damaged(
             continue
         run = Run(directory)
         if (
-            _is_mine(run)
+            ownership.is_mine(run.directory)
             and (not names or directory.name in names)
             and (age := _age(run)) >= older_than
         ):
@@ -308,20 +308,13 @@ def _digests(run: Run) -> set[str]:
     }
 
 
-def _is_mine(run: Run) -> bool:
-    try:
-        return os.lstat(run.directory).st_uid == os.getuid()
-    except OSError:
-        return False
-
-
 def _holds_mine(directory: Path) -> bool:
     """Tell whether a directory, or an attempt's in it, is this user's."""
     attempts = [
         directory / "attempts" / name
         for name in records.entries(directory / "attempts")
     ]
-    return any(_is_mine(Run(place)) for place in (directory, *attempts))
+    return any(ownership.is_mine(place) for place in (directory, *attempts))
 
 
 def _age(run: Run) -> float:

@@ -21,7 +21,7 @@ import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -426,9 +426,23 @@ def of_store(store: RunStore) -> Iterator[Experiment]:
     return _read_all(_places(store))
 
 
-def unsaved(store: RunStore) -> Iterator[Experiment]:
-    """Yield those that are not saved yet, oldest first; the others, by and by most of them, are not read."""
-    return _read_all(path for path in _places(store) if Run(path).result is None)
+def unsaved(
+    store: RunStore, but: Callable[[Run], bool] = lambda _: False
+) -> Iterator[Experiment]:
+    """Yield those that are not saved yet, oldest first; the others, by and by most of them, are not read.
+
+    Parameters
+    ----------
+    but : callable
+        Tells by its saving that an experiment is not wanted either, and need not be
+        read.
+    """
+    savings = (Run(path) for path in _places(store))
+    return _read_all(
+        saving.directory
+        for saving in savings
+        if saving.result is None and not but(saving)
+    )
 
 
 def waiting_for(run: Run) -> list[Experiment]:

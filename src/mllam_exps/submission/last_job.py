@@ -18,7 +18,7 @@ from mllam_exps.runs.attempts import Attempt, Outcome
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.runs import Run
 from mllam_exps.schedulers import get
-from mllam_exps.submission import early_save, experiments
+from mllam_exps.submission import experiments, save
 from mllam_exps.submission.experiments import Experiment
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ class Finisher(Supervisor):
     def _work(self) -> None:
         if not all(run.result is not None for run in self.experiment.runs.values()):
             self._advance()
-        with early_save.one_on_this_host(self.experiment.store, wait=True):
-            self._saved_before = not early_save.save(
-                self.experiment, self.attempt.number
-            )
+        with save.turn(self.experiment.store, wait=True):
+            self._saved_before = not save.save(self.experiment)
 
     def _advance(self) -> None:
         """See to what the experiment lacks, and come back only where that is nothing.
