@@ -139,16 +139,14 @@ def test_a_job_waits_for_one_that_saves_its_experiment(made: Experiment, cluster
     submit(made, "-n", "first", "-S", "toy.yaml:grow.seconds=0.01")
     settled(made, "first", seconds=60)
     [saving] = made.store.parent.glob("experiments/save-*/attempts/1")
+    [before] = made.runs("grow")
     [lock] = made.store.parent.glob("locks/saver-*")
     with lock.open("w") as busy:
         fcntl.flock(busy, fcntl.LOCK_EX)
         submit(made, "-n", "second", "-S", "toy.yaml:grow.seconds=0.02")
         [other] = {*made.store.parent.glob("experiments/save-*/attempts/1")} - {saving}
-        [result] = [
-            run / "result.json"
-            for run in made.runs("grow")
-            if not (run / "result.json").exists()
-        ]
+        [run] = {*made.runs("grow")} - {before}
+        result = run / "result.json"
         eventually(result.exists, 60, "the result")
         time.sleep(1.5)
         job = (records.read(result.parent / "attempts/1/job.json") or {})["id"]
