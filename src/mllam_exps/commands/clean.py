@@ -134,19 +134,14 @@ def _confirmed(found: list[Candidate]) -> bool:
 
 
 def _print_table(found: list[Candidate]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from mllam_exps.views import tables
 
-    table = Table()
-    table.add_column("what", overflow="fold")
-    table.add_column("why", overflow="fold")
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    for one in found:
-        table.add_row(
-            Text(one.what), Text(one.why), duration(one.age), _amount(one.size)
-        )
-    terminal.console().print(table)
+    items = [
+        tables.Item(one.what, one.why, duration(one.age), _amount(one.size))
+        for one in found
+    ]
+    console = terminal.console()
+    console.print(tables.of_items(items, console.width))
 
 
 def _amount(size: float) -> str:

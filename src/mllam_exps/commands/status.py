@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from mllam_exps.views.tables import Running, State
+
 COLOURS = {
     RunState.DONE: "green",
     RunState.RUNNING: "cyan",
@@ -81,7 +83,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     if not rows:
         warn(_nothing(here))
     shown = rows if everything or names else _newest(rows)
-    for part in render(shown):
+    for part in render(shown, console.width):
         console.print(part)
     if len(shown) < len(rows):
         say(_left_out(len(rows) - len(shown)))
@@ -212,9 +214,10 @@ def _frame(rows: list[Row], console: Console, note: str = "") -> Group:
     most = len(rows)
     while True:
         kept = {number for number, _ in by_use[:most]}
+        shown = [row for number, row in enumerate(rows) if number in kept]
         left_out = [_left_out(len(rows) - most)] if most < len(rows) else []
         group = Group(
-            *render(rows, [row for number, row in enumerate(rows) if number in kept]),
+            *render(rows, console.width, shown),
             *left_out,
             last,
         )
@@ -228,50 +231,41 @@ def _frame(rows: list[Row], console: Console, note: str = "") -> Group:
 
 
 def render(
-    rows: list[Row], in_table: list[Row] | None = None
+    rows: list[Row], width: int, in_table: list[Row] | None = None
 ) -> Iterator[RenderableType]:
     """Yield the tables and sentences; the first table may leave some out."""
     if rows:
-        yield _table(rows if in_table is None else in_table)
-    running = _running(rows)
+        yield _table(rows if in_table is None else in_table, width)
+    running = _running(rows, width)
     if running is not None:
         yield running
     yield from _sentences(rows)
 
 
-def _table(rows: list[Row]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
+def _table(rows: list[Row], width: int) -> Table:
+    from mllam_exps.views import tables
 
     stages = stages_in_order(rows)
-    generations = Counter(
-        name
-        for name, _ in {(r.name, r.experiment.baseline) for r in rows if r.experiment}
-    )
-    table = Table()
-    table.add_column("experiment", overflow="fold")
-    table.add_column("parameters", overflow="fold", max_width=40)
-    for stage in stages:
-        table.add_column(
-            Text(stage), overflow="fold"
-        )  # text alone would be read as rich's markup
-    table.add_column("saved", overflow="fold")
+    starts: dict[str, set[str]] = {}
     for row in rows:
-        changed = row.experiment.changed if row.experiment else ""
-        if row.experiment and generations[row.name] > 1:
-            changed = f"{changed}\nfrom {row.experiment.baseline[:7]}".strip()
-        cells = [_cell(row, stage) for stage in stages]
-        table.add_row(Text(row.name), Text(changed), *cells, _saved(row))
-    return table
+        if row.experiment:
+            starts.setdefault(row.name, set()).add(row.experiment.baseline)
+    lines = []
+    for row in rows:
+        parameters = row.experiment.changed if row.experiment else ()
+        if row.experiment and len(starts[row.name]) > 1:
+            parameters = (*parameters, f"from {row.experiment.baseline[:7]}")
+        states = tuple(_state(row, stage) for stage in stages if row.word(stage))
+        lines.append(tables.Line(row.name, parameters, states, _saved(row)))
+    return tables.of_experiments(lines, stages, width)
 
 
-def _cell(row: Row, stage: str) -> Text:
-    from rich.text import Text
+def _state(row: Row, stage: str) -> State:
+    from mllam_exps.views.tables import State
 
     cell = row.cells.get(stage)
-    return Text(
-        row.word(stage), style=COLOURS.get(cell.now.state, "") if cell else "green"
-    )
+    style = COLOURS.get(cell.now.state, "") if cell else "green"
+    return State(stage, row.word(stage), style)
 
 
 def _saved(row: Row) -> Text:
@@ -283,10 +277,9 @@ def _saved(row: Row) -> Text:
     )
 
 
-def _running(rows: list[Row]) -> Table | None:
+def _running(rows: list[Row], width: int) -> Table | None:
     """Return the table of what runs now; a run that experiments share stands once."""
-    from rich.table import Table
-    from rich.text import Text
+    from mllam_exps.views import tables
 
     found: dict[str, tuple[Cell, list[str]]] = {}
     for row in rows:
@@ -295,28 +288,29 @@ def _running(rows: list[Row]) -> Table | None:
                 found.setdefault(cell.run.key, (cell, []))[1].append(row.name)
     if not found:
         return None
-    table = Table(title="running now", title_justify="left")
-    for heading in ("stage", "for", "job", "node", "elapsed", "progress"):
-        table.add_column(heading, overflow="fold")
-    for cell, names in list(found.values())[:MOST_RUNNING]:
-        elapsed = duration(cell.elapsed) if cell.elapsed is not None else ""
-        progress = describe(cell.now)
-        told = (
-            progress.removesuffix(f" ({cell.now.reason})")
-            if cell.node and not cell.now.silent
-            else progress
-        )
-        table.add_row(
-            Text(cell.run.stage),
-            Text(_named(names)),
-            Text(cell.job or ""),
-            Text(cell.node or ""),
-            elapsed,
-            Text(told),
-        )
+    shown = list(found.values())[:MOST_RUNNING]
+    drawn = tables.of_running(
+        [_running_now(cell, names) for cell, names in shown], width
+    )
     if len(found) > MOST_RUNNING:
-        table.caption = f"and {len(found) - MOST_RUNNING} more"
-    return table
+        drawn.caption = f"and {len(found) - MOST_RUNNING} more"
+    return drawn
+
+
+def _running_now(cell: Cell, names: list[str]) -> Running:
+    from mllam_exps.views.tables import Running
+
+    progress = describe(cell.now)
+    if cell.node and not cell.now.silent:
+        progress = progress.removesuffix(f" ({cell.now.reason})")
+    return Running(
+        stage=cell.run.stage,
+        names=_named(names),
+        job=cell.job or "",
+        node=cell.node or "",
+        elapsed=duration(cell.elapsed) if cell.elapsed is not None else "",
+        progress=progress,
+    )
 
 
 def _sentences(rows: list[Row]) -> Iterator[Text]:

@@ -57,24 +57,24 @@ def submit(
 
 
 def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from mllam_exps.views import tables
+    from mllam_exps.views.tables import State
 
     stages = list(
         dict.fromkeys(step.stage for one in submitted for step in one.experiment.steps)
     )
-    table = Table()
-    for heading in ("experiment", "parameters", *stages):
-        table.add_column(
-            Text(heading), overflow="fold"
-        )  # text alone would be read as rich's markup
+    lines = []
     for one in submitted[:LONGEST]:
-        words = [one.word(stage) for stage in stages]
-        if dry_run:
-            words = ["would run" if word == "waits" else word for word in words]
-        cells = [Text(word, style=STYLES.get(word, "")) for word in words]
-        table.add_row(Text(one.experiment.name), Text(one.experiment.changed), *cells)
-    terminal.console().print(table)
+        states = []
+        for step in one.experiment.steps:
+            word = one.word(step.stage)
+            if dry_run and word == "waits":
+                word = "would run"
+            states.append(State(step.stage, word, STYLES.get(word, "")))
+        experiment = one.experiment
+        lines.append(tables.Line(experiment.name, experiment.changed, tuple(states)))
+    console = terminal.console()
+    console.print(tables.of_experiments(lines, stages, console.width))
     if len(submitted) > LONGEST:
         say(f"… and {len(submitted) - LONGEST} more")
 

@@ -256,9 +256,9 @@ class Experiment:
                 ownership.check(place, way_out)
 
     @property
-    def changed(self) -> str:
+    def changed(self) -> tuple[str, ...]:
         """The parameters that were set, as people say them."""
-        return " ".join(word for words in self.overrides.values() for word in words)
+        return tuple(word for words in self.overrides.values() for word in words)
 
     @cached_property
     def runs(self) -> dict[str, Run]:

@@ -30,7 +30,7 @@ def message(experiment: Experiment, outcome: str, reason: str) -> dict[str, Any]
         "experiment": experiment.name,
         "state": "failed" if failed else "done",
         "reason": told,
-        "parameters": experiment.changed,
+        "parameters": " ".join(experiment.changed),
         "repository": experiment.origin,
         "user": experiment.user,
     }

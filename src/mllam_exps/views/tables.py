@@ -1,0 +1,267 @@
+"""Tables that fit their window: where the wide one does not, another layout, and nothing is broken within a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import OverflowMethod
+
+PARAMETERS_WIDTH = 40
+"""How wide parameters become where there is room; a longer word is not broken."""
+
+
+SENTENCE_WIDTH = 20
+"""Below which a sentence becomes a tower of words."""
+
+
+@dataclass
+class Column:
+    """One column of a table.
+
+    Parameters
+    ----------
+    heading : str
+        Above it.
+    cells : list of Text
+        From the top.
+    wraps : bool
+        Whether a cell may take more lines than it has, broken between words.
+    sentences : bool
+        Whether they are sentences, which want some width.
+    right : bool
+        Whether it stands at the right.
+    widest : int, optional
+        How wide it becomes at most, if no word is wider.
+    """
+
+    heading: str
+    cells: list[Text] = field(default_factory=list)
+    wraps: bool = False
+    sentences: bool = False
+    right: bool = False
+    widest: int | None = None
+
+    @property
+    def least(self) -> int:
+        """How wide it is at least."""
+        texts = [Text(self.heading), *self.cells]
+        if self.wraps:
+            words = [word for text in texts for word in text.plain.split()]
+            longest = max((Text(word).cell_len for word in words), default=0)
+            return max(longest, SENTENCE_WIDTH if self.sentences else 0)
+        lines = [line for text in texts for line in text.split("\n")]
+        return max(line.cell_len for line in lines)
+
+
+def least_width(columns: Sequence[Column]) -> int:
+    """Return the width of a window that a table with these columns needs: a frame of one, and a space, around each."""
+    return sum(column.least for column in columns) + 3 * len(columns) + 1
+
+
+def table(columns: Sequence[Column], width: int, title: str | None = None) -> Table:
+    """Return a table; where it is too wide all the same, words are broken, and none is left out."""
+    drawn = Table(title=title, title_justify="left")
+    fits = least_width(columns) <= width
+    overflow: OverflowMethod = "fold"
+    for column in columns:
+        widest = column.widest and max(column.widest, column.least)
+        drawn.add_column(
+            Text(column.heading),  # text alone would be read as rich's markup
+            justify="right" if column.right else "left",
+            no_wrap=fits and not column.wraps,
+            overflow=overflow,
+            max_width=widest,
+        )
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        drawn.add_row(*cells)
+    return drawn
+
+
+@dataclass(frozen=True)
+class State:
+    """A stage of an experiment, or its saving, as people read it.
+
+    Parameters
+    ----------
+    stage, word, style
+        What, how it stands, and in which colour that is written.
+    """
+
+    stage: str
+    word: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An experiment, as people read it.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    parameters : tuple of str
+        Those that were set; and, below them, what else tells it from others.
+    states : tuple of State
+        Of its stages, in order.
+    saved : Text, optional
+        Whether it is saved.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    states: tuple[State, ...]
+    saved: Text | None = None
+
+
+def of_experiments(lines: Sequence[Line], stages: Sequence[str], width: int) -> Table:
+    """Return the table of experiments: with a column for each stage, where the window is wide enough.
+
+    Parameters
+    ----------
+    stages : sequence of str
+        All stages, in order.
+    width : int
+        Of the window.
+    """
+    wide = _with_columns(lines, stages)
+    columns = wide if least_width(wide) <= width else _in_sentences(lines, width)
+    return table(columns, width)
+
+
+def _with_columns(lines: Sequence[Line], stages: Sequence[str]) -> list[Column]:
+    names = Column("experiment", [Text(line.name) for line in lines])
+    parameters = Column(
+        "parameters",
+        [Text("\n".join(line.parameters)) for line in lines],
+        wraps=True,
+        widest=PARAMETERS_WIDTH,
+    )
+    columns = [names, parameters]
+    for stage in stages:
+        cells = []
+        for line in lines:
+            found = [state for state in line.states if state.stage == stage]
+            cells.append(Text(found[0].word, found[0].style) if found else Text())
+        columns.append(Column(stage, cells))
+    if any(line.saved is not None for line in lines):
+        saved = [line.saved or Text() for line in lines]
+        columns.append(Column("saved", saved))
+    return columns
+
+
+def _in_sentences(lines: Sequence[Line], width: int) -> list[Column]:
+    names, stands = Column("experiment"), Column("where it stands", wraps=True)
+    for line in lines:
+        below = [f"  {word}" for word in line.parameters]
+        told = "\n".join([line.name, *below])
+        if max(map(len, below), default=0) > width // 2:
+            told = told.replace(":", ":\n    ")  # behind the name of the file
+        names.cells.append(Text(told))
+        stands.cells.append(where_it_stands(line))
+    return [names, stands]
+
+
+def where_it_stands(line: Line) -> Text:
+    """Say how the stages stand, those with the same word together: "prepare, create_graph done; train running"."""
+    parts: list[Text] = []
+    together: list[str] = []
+    for number, state in enumerate(line.states):
+        together.append(state.stage)
+        following = line.states[number + 1 : number + 2]
+        if not following or following[0].word != state.word:
+            part = Text(f"{', '.join(together)} ")
+            parts.append(part.append(state.word, state.style))
+            together = []
+    if line.saved is not None and line.saved.plain:
+        word = line.saved.plain
+        told = word if " " in word or word == "removed" else f"saved as {word}"
+        parts.append(Text(told, line.saved.style))
+    return Text("; ").join(parts)
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs now, as people read it.
+
+    Parameters
+    ----------
+    stage, names : str
+        Of which stage, and for which experiments.
+    job, node, elapsed, progress : str
+        Its job, where it runs, how long, and how far it is.
+    """
+
+    stage: str
+    names: str
+    job: str
+    node: str
+    elapsed: str
+    progress: str
+
+
+def of_running(found: Sequence[Running], width: int) -> Table:
+    """Return the table of what runs now."""
+    columns = [
+        Column("stage", [Text(one.stage) for one in found]),
+        Column("for", [Text(one.names) for one in found], wraps=True),
+        Column("job", [Text(one.job) for one in found]),
+        Column("node", [Text(one.node) for one in found]),
+        Column("elapsed", [Text(one.elapsed) for one in found]),
+        Column(
+            "progress",
+            [Text(one.progress) for one in found],
+            wraps=True,
+            sentences=True,
+        ),
+    ]
+    if least_width(columns) > width:
+        what, where = Column("what", wraps=True), Column("where, how far", wraps=True)
+        for one in found:
+            what.cells.append(Text(f"{one.stage} for {one.names}"))
+            # A process of this host is called by its host, too.
+            node = f"on {one.node}" if one.node else ""
+            if one.job.endswith(node):
+                node = ""
+            told = [one.job, node, one.elapsed, one.progress]
+            where.cells.append(Text(", ".join(filter(None, told))))
+        columns = [what, where]
+    return table(columns, width, title="running now")
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that may be deleted, as people read it.
+
+    Parameters
+    ----------
+    what, why, age, size : str
+        What it is, why it may go, when something last happened to it, and how large it
+        is.
+    """
+
+    what: str
+    why: str
+    age: str
+    size: str
+
+
+def of_items(items: Sequence[Item], width: int) -> Table:
+    """Return the table of what may be deleted."""
+    last = [
+        Column("age", [Text(item.age) for item in items], right=True),
+        Column("size", [Text(item.size) for item in items], right=True),
+    ]
+    what = Column("what", [Text(item.what) for item in items])
+    why = Column("why", [Text(item.why) for item in items], wraps=True, sentences=True)
+    columns = [what, why, *last]
+    if least_width(columns) > width:
+        both = [Text(f"{item.what}\n  {item.why}") for item in items]
+        columns = [Column("what, and why", both, wraps=True), *last]
+    return table(columns, width)
