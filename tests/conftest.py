@@ -20,7 +20,6 @@ LONGEST = (
     "submit_repositories",
 )
 LONGEST += (
-    "submit_accounting",
     "driver",
     "stage_programs",
     "tracking",
@@ -37,11 +36,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy experiment of which nothing is done; copied for each test that begins with the first stage."""
+    home = tmp_path_factory.mktemp("toy")
+    return make_toy(home / "toy", environment(home / "home")).root
+
+
+@pytest.fixture(scope="session")
+def made_once(toy_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy experiment whose first stage is done; copied for each test that begins with the second."""
     home = tmp_path_factory.mktemp("made")
-    experiment = make_toy(
-        home / "toy", environment(home / "home") | {"PYTHONPATH": str(TOY)}
+    experiment = Experiment(
+        Path(shutil.copytree(toy_once, home / "toy", symlinks=True)),
+        environment(home / "home") | {"PYTHONPATH": str(TOY)},
     )
     experiment.ok("dvc", "repro", "make")
     experiment.ok("git", "add", "-A")
@@ -64,6 +71,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, environ: dict[str, str]) -> Experiment:
+def toy(toy_once: Path, tmp_path: Path, environ: dict[str, str]) -> Experiment:
     """A toy experiment of which nothing is done."""
-    return make_toy(tmp_path / "toy", environ)
+    return Experiment(
+        Path(shutil.copytree(toy_once, tmp_path / "toy", symlinks=True)), environ
+    )

@@ -16,12 +16,13 @@ import psutil
 import pytest
 from support.experiment import Experiment, eventually
 from support.slurm_cluster import (
+    ON_BOTH,
+    WITH_ACCOUNTING,
     epochs,
     job_of,
     jobs,
-    on,
     run_of,
-    start_cluster,
+    visit,
     wrap,
     write_machine,
 )
@@ -33,17 +34,10 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 GROW = ("mllam-exps", "run", "grow")
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A cluster of four nodes without accounting, as most clusters look to their users."""
-    yield from start_cluster(tmp_path_factory.mktemp("slurm") / "cluster")
-
-
 @pytest.fixture
 def toy(cluster: Any, made: Experiment) -> Iterator[Experiment]:
-    """A toy experiment on the cluster, its first stage done; its jobs are gone afterwards."""
-    yield on(cluster, made)
-    cluster.command("scancel", f"--user={os.getuid()}")
+    """A toy experiment on the cluster, its first stage done."""
+    yield from visit(cluster, made)
 
 
 def slow(toy: Experiment, seconds: float = 0.5, epochs: int = 8) -> None:
@@ -69,6 +63,7 @@ def grown(toy: Experiment) -> int:
     return int(json.loads((toy.root / "grown.json").read_text())["epochs"])
 
 
+@ON_BOTH
 def test_a_stage_is_a_job(toy: Experiment, cluster: Any):
     secret = "a-secret-that-must-not-travel"
     toy.environ |= {
@@ -122,6 +117,7 @@ def test_a_killed_driver_s_job_goes_on_and_is_attached_to_and_collected(
     assert grown(toy) == 24
 
 
+@ON_BOTH
 def test_cancelled_while_pending(toy: Experiment):
     write_machine(toy, default={"sbatch": {"hold": True}})
     driver = toy.start(*GROW)
@@ -150,6 +146,7 @@ def test_a_held_job_is_told_as_one(toy: Experiment):
     assert driver.returncode == 0, out
 
 
+@ON_BOTH
 def test_cancelled_while_running(toy: Experiment):
     slow(toy, 0.5, 40)
     driver = toy.start(*GROW)
@@ -179,6 +176,7 @@ def test_ctrl_c_cancels_the_job_and_the_next_goes_on(toy: Experiment, cluster: A
     assert grown(toy) == 20
 
 
+@ON_BOTH
 @pytest.mark.parametrize(
     ("how", "said"),
     [
@@ -204,6 +202,7 @@ def test_a_failure_is_told_and_never_published(
     assert not (run_of(toy) / "result.json").exists()
 
 
+@ON_BOTH
 def test_a_killed_step_is_a_failure(toy: Experiment):
     slow(toy, 0.5, 40)
     driver = toy.start(*GROW)
@@ -381,6 +380,7 @@ def test_a_squeue_that_fails_every_second_time(toy: Experiment):
     assert "done in attempt 1" in toy.ok(*GROW)
 
 
+@ON_BOTH
 def test_slurmctld_is_down_when_the_job_ends(toy: Experiment, cluster: Any):
     slow(toy, 0.5, 10)
     driver = toy.start(*GROW)
@@ -493,3 +493,38 @@ def test_a_purged_job_is_judged_by_its_record(toy: Experiment, cluster: Any):
     wrap(toy, "squeue", f'"$REAL" "$@" | grep -v "^{job}|"; true')
     assert "known: collected" in toy.ok(*GROW)
     assert read(run_of(toy), "1/verdict.json")["phase"] == "FORGOTTEN"
+
+
+@WITH_ACCOUNTING
+@pytest.mark.parametrize("how", ["done", "cancelled"])
+def test_accounting_remembers_a_purged_job(toy: Experiment, how: str):
+    slow(toy, 0.3, 6 if how == "done" else 100)
+    driver = toy.start(*GROW)
+    eventually(lambda: epochs(toy) >= 1, 60, "an epoch")
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.communicate()
+    job = job_of(toy)
+    if how == "cancelled":
+        toy.ok("scancel", job)
+    else:
+        eventually(lambda: bool(read(run_of(toy), "1/end.json")), 60, "the job's end")
+    word = "COMPLETED" if how == "done" else "CANCELLED"
+    eventually(
+        lambda: word in toy.ok("sacct", "-nXPj", job, "-o", "State"),
+        30,
+        "accounting knows",
+    )
+    # What a purge answers, without waiting for MinJobAge.
+    wrap(
+        toy,
+        "scontrol",
+        'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1',
+    )
+    wrap(toy, "squeue", f'"$REAL" "$@" | grep -v "^{job}|"; true')
+    if how == "done":
+        assert "known: collected" in toy.ok(*GROW)
+        assert read(run_of(toy), "1/verdict.json")["told"].startswith("COMPLETED")
+    else:
+        [found] = toy.status("grow")
+        assert found["state"] == "cancelled", found
+        assert "CANCELLED" in found["reason"]

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from support.experiment import Experiment
-from support.slurm_cluster import start_cluster
-from support.submissions import rows, settled, shown, submit
-from test_submit_slurm import made, started  # noqa: F401 - a fixture, on the cluster of this module
+from support.slurm_cluster import visit
+from support.submissions import rows, settled, shown, started, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -19,10 +18,10 @@ STEPS = (9, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(5400)])
 """Every so many points at which it could die are tried."""
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A cluster of four nodes."""
-    yield from start_cluster(tmp_path_factory.mktemp("slurm") / "cluster")
+@pytest.fixture
+def made(cluster: Any, made: Experiment) -> Iterator[Experiment]:
+    """A toy experiment on the cluster, its first stage done."""
+    yield from visit(cluster, made)
 
 
 KILLER = """
@@ -38,10 +37,10 @@ def counted(function):
         die_if_it_is_time()
         return done
     return call
-from mllam_exps import cli, records, starting, experiments
-from mllam_exps.schedulers import slurm_calls
+from mllam_exps import cli
+from mllam_exps.schedulers.slurm import calls
 os.link, os.rename, os.replace = counted(os.link), counted(os.rename), counted(os.replace)
-slurm_calls.call = counted(slurm_calls.call)
+calls.call = counted(calls.call)
 sys.argv[0] = "mllam-exps"
 cli.main()
 """
@@ -49,7 +48,7 @@ cli.main()
 
 @pytest.mark.parametrize("step", STEPS)
 def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
-    made: Experiment,  # noqa: F811
+    made: Experiment,
     cluster: Any,
     step: int,
 ):

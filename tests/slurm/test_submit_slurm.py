@@ -19,39 +19,30 @@ import psutil
 import pytest
 import yaml
 from support.experiment import Experiment, eventually
-from support.slurm_cluster import jobs, on, start_cluster, write_machine
-from support.submissions import rows, settled, shown, submit
+from support.slurm_cluster import (
+    ON_BOTH,
+    WITH_ACCOUNTING,
+    jobs,
+    visit,
+    write_machine,
+)
+from support.submissions import rows, settled, shown, started, submit
 
 from mllam_exps.base import records
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A cluster of four nodes."""
-    yield from start_cluster(tmp_path_factory.mktemp("slurm") / "cluster")
-
-
 @pytest.fixture
 def toy(cluster: Any, toy: Experiment) -> Iterator[Experiment]:
-    """A toy experiment on the cluster, nothing of it done; its jobs are gone afterwards."""
-    yield on(cluster, toy)
-    cluster.command("scancel", f"--user={os.getuid()}")
+    """A toy experiment on the cluster, nothing of it done."""
+    yield from visit(cluster, toy)
 
 
 @pytest.fixture
 def made(cluster: Any, made: Experiment) -> Iterator[Experiment]:
-    """A toy experiment on the cluster, its first stage done; its jobs are gone afterwards."""
-    yield on(cluster, made)
-    cluster.command("scancel", f"--user={os.getuid()}")
-
-
-def started(toy: Experiment) -> Counter[str]:
-    """Return how often each run was tried: how many of its attempts have started."""
-    return Counter(
-        path.parents[2].name for path in toy.store.glob("*/attempts/*/started.json")
-    )
+    """A toy experiment on the cluster, its first stage done."""
+    yield from visit(cluster, made)
 
 
 def ours(toy: Experiment) -> list[int]:
@@ -80,6 +71,7 @@ def job_id(toy: Experiment, stage: str) -> str:
     return str((records.read(run / "attempts/1/job.json") or {})["id"])
 
 
+@ON_BOTH
 def test_a_sweep_leaves_nothing_running_and_makes_everything_once(
     toy: Experiment, cluster: Any
 ):
@@ -164,6 +156,7 @@ def test_a_job_waits_for_one_that_saves_its_experiment(made: Experiment, cluster
     assert not (other / "started.json").exists()
 
 
+@ON_BOTH
 def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(
     made: Experiment, cluster: Any
 ):
@@ -523,4 +516,50 @@ def test_a_full_disk_under_the_store_loses_nothing(made: Experiment, tmp_path: P
             lambda: subprocess.run(["umount", str(disk)], check=False).returncode == 0,
             30,
             "unmounted",
+        )
+
+
+@WITH_ACCOUNTING
+@pytest.mark.parametrize("limit", [2, 3])
+def test_what_the_cluster_does_not_take_waits(
+    made: Experiment,
+    cluster: Any,
+    limit: int,
+):
+    user = os.environ.get("USER") or "root"
+    cluster.command(
+        "sacctmgr",
+        "--immediate",
+        "modify",
+        "user",
+        user,
+        "set",
+        f"MaxSubmitJobs={limit}",
+    )
+    known = ("scontrol", "show", "assoc_mgr", "flags=assoc", f"users={user}")
+    eventually(
+        lambda: f"MaxSubmitJobs={limit}(" in cluster.command(*known).stdout,
+        20,
+        "slurmctld knows the limit",
+    )
+    try:
+        said = made.ok(
+            *("mllam-exps", "submit", "-n", f"c{limit}"),
+            *("-S", f"toy.yaml:grow.seconds=0.{limit}1,0.{limit}2,0.{limit}3"),
+        )
+        assert "AssocMaxSubmitJobLimit" in said, said
+        names = [f"c{limit}-{n}" for n in (1, 2, 3)]
+        # Nobody looks: the last job of each submits what fits.
+        eventually(
+            lambda: len(list(made.store.parent.glob("experiments/*/result.json"))) == 3,
+            200,
+            "all are saved",
+        )
+        assert {settled(made, *names)[name]["state"] for name in names} == {"done"}
+        assert set(started(made).values()) == {1}
+        assert made.starts() == 3
+        assert {row["state"] for row in rows(made).values() if row["user"]} == {"done"}
+    finally:
+        cluster.command(
+            "sacctmgr", "--immediate", "modify", "user", user, "set", "MaxSubmitJobs=-1"
         )

@@ -125,6 +125,9 @@ def environment(home: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("DVC_", "MLLAM_", "GIT_", "MLFLOW_", "SLURM_", "XDG_"))
     }
+    # For `make test-minimums`: a light environment, whose stages run in one of their own.
+    if venv := os.environ.get("STAGES_VENV"):
+        inherited["MLLAM_VENV_PATH"] = venv
     (home / ".gitconfig").write_text(
         "[user]\n\tname = A Researcher\n\temail = researcher@example.org\n"
     )

@@ -24,6 +24,15 @@ MACHINE: dict[str, Any] = {
 }
 
 
+ON_BOTH = pytest.mark.parametrize(
+    "cluster", ["plain_cluster", "accounting_cluster"], indirect=True
+)
+"""A test that runs on a cluster with accounting as well as on one without."""
+WITH_ACCOUNTING = pytest.mark.parametrize(
+    "cluster", ["accounting_cluster"], indirect=True
+)
+
+
 def load_tool() -> ModuleType:
     """Import the package ``tools/slurm``, by a name that is nobody else's."""
     spec = importlib.util.spec_from_file_location(
@@ -59,6 +68,12 @@ def on(cluster: Any, experiment: Experiment, **machine: Any) -> Experiment:
     here = Experiment(experiment.root, environ)
     write_machine(here, **machine)
     return here
+
+
+def visit(cluster: Any, experiment: Experiment) -> Iterator[Experiment]:
+    """Let an experiment run on the cluster for a fixture; its jobs are gone afterwards."""
+    yield on(cluster, experiment)
+    cluster.command("scancel", f"--user={os.getuid()}")
 
 
 def write_machine(experiment: Experiment, **changes: Any) -> None:

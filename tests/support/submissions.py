@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 
 from support.experiment import Experiment, eventually
 
@@ -43,3 +44,10 @@ def shown(toy: Experiment) -> dict[str, dict]:
         if rev["rev"] != "workspace"
     ]
     return {one["name"]: one["revs"][-1]["data"] for one in found["experiments"] or []}
+
+
+def started(toy: Experiment) -> Counter[str]:
+    """Return how often each run was tried: how many of its attempts have started."""
+    return Counter(
+        path.parents[2].name for path in toy.store.glob("*/attempts/*/started.json")
+    )
