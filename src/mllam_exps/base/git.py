@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mllam_exps.base.errors import UsageError
@@ -38,20 +38,33 @@ def git(
     GitFailed
         With the line in which git says why.
     """
-    done: subprocess.CompletedProcess[str] = run_git(
-        directory, *arguments, input=input, environ=environ
-    )
+    done = run_git(directory, *arguments, input=input, environ=environ)
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        why = next((line.strip() for line in said if _WHY.search(line)), said[-1])
-        name = next(word for word in arguments if word != "-c" and "=" not in word)
-        # git (2.39) says that it cannot rename a file, say, and not why.
-        full = full_disks(
-            [directory, *(word for word in arguments if word.startswith("/"))]
-        )
-        reason = f"the disk is full: {full} ({shown(why)})" if full else shown(why)
-        raise GitFailed(f"git {name} failed", str(directory), reason)
+        raise _failure(directory, arguments, done)
     return done.stdout.rstrip("\n")
+
+
+def _failure(
+    directory: Path,
+    arguments: Sequence[str],
+    done: subprocess.CompletedProcess[str],
+) -> GitFailed:
+    """Return the error of a git command, with the line in which git says why."""
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    why = shown(_reason_in(said))
+    subcommand = next(word for word in arguments if word != "-c" and "=" not in word)
+    # git (2.39) says that it cannot rename a file, say, and not why.
+    paths = [word for word in arguments if word.startswith("/")]
+    if full := full_disks([directory, *paths]):
+        why = f"the disk is full: {full} ({why})"
+    return GitFailed(f"git {subcommand} failed", str(directory), why)
+
+
+def _reason_in(said: Sequence[str]) -> str:
+    for line in said:
+        if _WHY.search(line):
+            return line.strip()
+    return said[-1]
 
 
 def ask_git(root: Path, *arguments: str) -> str:

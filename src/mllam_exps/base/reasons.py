@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -25,6 +24,8 @@ _FULL = "the disk is full"
 _USED_UP = "the quota of the disk is used up"
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_OUR_NAME = "mllam-exps: "
+"""How the lines begin that the script prints which makes the environment ready."""
 _SAID_BEFORE = 5
 """Lines of a script's own that are told: Lmod takes several for one error."""
 # numpy 2 asks for the room before it writes, and then speaks with words of its own.
@@ -54,12 +55,16 @@ _WORKER_KILLED = re.compile(
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 _FATAL = re.compile(r"^Fatal Python error: (.*)")
 _FAULT_FRAME = re.compile(r'^\s+File "(.*)", line (\d+) in (\S+)$')
+_FAULT_LINES = 100
+_CPP_WHAT = "  what():  "
+"""What stands before the message of a C++ exception."""
 # Slurm 22.05, at the end of each task that failed: "srun: error: n2: task 1: Aborted"
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? (\S+): (.*)$")
 # torchrun 2.13, behind "Root Cause (first observed failure):"
 _ROOT_CAUSE = re.compile(r"Root Cause \(first observed failure\):")
 _ROOT_RANK = re.compile(r"^\s+rank\s+: (\d+)")
 _ROOT_CODE = re.compile(r"^\s+exitcode\s+: (-?\d+)")
+_ROOT_CAUSE_LINES = 7
 _SLURM = re.compile(r"^(srun|slurmstepd(-\S+)?): ")
 _COMMAND = "> "
 """What `programs.shell` puts before each command of a stage when it starts it."""
@@ -176,16 +181,13 @@ def environment_failure(lines: list[str]) -> str:
     What a module system or a sourced script said last is part of it: only they know
     what is wrong.
     """
-    ours = [
-        number for number, line in enumerate(lines) if line.startswith("mllam-exps: ")
-    ]
-    if not ours:
-        return ""
-    said = " / ".join(
-        line.strip() for line in lines[max(0, ours[-1] - _SAID_BEFORE) : ours[-1]]
-    )
-    step = lines[ours[-1]].removeprefix("mllam-exps: ")
-    return f"{step} (it said: {said})" if said else step
+    for number in reversed(range(len(lines))):
+        if lines[number].startswith(_OUR_NAME):
+            step = lines[number].removeprefix(_OUR_NAME)
+            before = lines[max(0, number - _SAID_BEFORE) : number]
+            said = " / ".join(line.strip() for line in before)
+            return f"{step} (it said: {said})" if said else step
+    return ""
 
 
 def of_store(reason: str, place: Path) -> str:
@@ -224,30 +226,53 @@ def _of_disk(lines: Sequence[str]) -> str:
 
 def _signal(code: int, lines: Sequence[str]) -> tuple[int | None, str]:
     """Return the signal that ended the program, and which of its tasks it was, where srun or torchrun tells."""
-    # A shell, and srun, tell a signal as 128 and its number.
-    number = (
-        -code if code < 0 else code - 128 if code - 128 in set(signal.Signals) else None
-    )
+    number = _signal_of_code(code)
     for line in lines:
-        if ended := _TASK_ENDED.match(line):
-            # The first that ended is the reason. srun ends the others, and may return
-            # their code.
-            words = {signal.strsignal(one): one for one in signal.Signals}
-            first = words.get(ended[3].removesuffix(" (core dumped)"))
-            if first is not None:
-                return first, f"task {ended[2]} on {ended[1]}"
-            return (None if number == signal.SIGTERM else number), ""
+        if task := _TASK_ENDED.match(line):
+            return _signal_of_task(task, number)
     for place, line in enumerate(lines):
         if _ROOT_CAUSE.search(line):
-            said = lines[place : place + 7]
-            rank = next(
-                (found[1] for one in said if (found := _ROOT_RANK.match(one))), "?"
-            )
-            exit_code = next(
-                (int(found[1]) for one in said if (found := _ROOT_CODE.match(one))), 1
-            )
-            return (-exit_code, f"rank {rank}") if exit_code < 0 else (None, "")
+            return _signal_of_root_cause(lines[place : place + _ROOT_CAUSE_LINES])
     return number, ""
+
+
+def _signal_of_code(code: int) -> int | None:
+    if code < 0:
+        return -code
+    # A shell, and srun, tell a signal as 128 and its number.
+    if code - 128 in set(signal.Signals):
+        return code - 128
+    return None
+
+
+def _signal_of_task(task: re.Match[str], number: int | None) -> tuple[int | None, str]:
+    """Return the signal that srun names for the first task that ended: that task is the reason.
+
+    srun ends the other tasks, and may return their exit code: then `number` is the
+    SIGTERM of srun's own.
+    """
+    description = task[3].removesuffix(" (core dumped)")
+    for known in signal.Signals:
+        if signal.strsignal(known) == description:
+            return known, f"task {task[2]} on {task[1]}"
+    if number == signal.SIGTERM:
+        return None, ""
+    return number, ""
+
+
+def _signal_of_root_cause(lines: Sequence[str]) -> tuple[int | None, str]:
+    """Return the signal, if any, of the process that torchrun names as the first that failed."""
+    exit_code = int(_first_match(_ROOT_CODE, lines, "1"))
+    if exit_code >= 0:
+        return None, ""
+    return -exit_code, f"rank {_first_match(_ROOT_RANK, lines, '?')}"
+
+
+def _first_match(pattern: re.Pattern[str], lines: Sequence[str], default: str) -> str:
+    for line in lines:
+        if match := pattern.match(line):
+            return match[1]
+    return default
 
 
 def _told_before(number: int, uncaught: Uncaught | None, lines: Sequence[str]) -> bool:
@@ -274,41 +299,52 @@ def _of_signal(number: int, where: str, lines: Sequence[str]) -> str:
 
 def _fault(lines: Sequence[str]) -> str:
     """Return where Python's faulthandler saw the fault: its innermost frame outside of libraries."""
-    for place, line in enumerate(lines):
-        if _FATAL.match(tracebacks.unmarked(line)[1]):
-            unmarked = [
-                tracebacks.unmarked(one)[1] for one in lines[place : place + 100]
-            ]
-            frames = [found for one in unmarked if (found := _FAULT_FRAME.match(one))]
-            own = [found for found in frames if "/lib/python" not in found[1]] or frames
-            return (
-                f"{own[0][3]}, {Path(own[0][1]).name} line {own[0][2]}" if own else ""
-            )
+    unmarked = [tracebacks.unmarked(line)[1] for line in lines]
+    for place, line in enumerate(unmarked):
+        if _FATAL.match(line):
+            return _innermost_frame(unmarked[place : place + _FAULT_LINES])
     return ""
 
 
+def _innermost_frame(lines: Sequence[str]) -> str:
+    frames = []
+    for line in lines:
+        if frame := _FAULT_FRAME.match(line):
+            frames.append(frame)
+    if not frames:
+        return ""
+    # The innermost frame stands first.
+    own = [frame for frame in frames if "/lib/python" not in frame[1]]
+    file, line_number, function = (own or frames)[0].groups()
+    return f"{function}, {Path(file).name} line {line_number}"
+
+
 def _of_exception(code: int, uncaught: Uncaught, lines: Sequence[str]) -> str:
-    said = uncaught.said
-    rank = f"rank {uncaught.voice}: " if uncaught.voice else ""
     if killed := _DASK_KILLED.search(uncaught.message):
-        why = (
-            "out of memory"
-            if any(_DASK_MEMORY.search(line) for line in lines)
-            else "out of memory, perhaps"
-        )
-        return f"{killed[2]} dask workers were killed at one task, {killed[1]}: {why}"
+        return _of_dask(killed, lines)
     if library := _LIBRARY.search(uncaught.message):
         return _missing(library[1])
-    if _GPU_MEMORY.search(said):
-        return f"out of memory of the GPU: {rank}{said}"
-    if _NO_MEMORY.search(said):
-        return f"out of memory: {rank}{said}"
+    rank = f"rank {uncaught.voice}: " if uncaught.voice else ""
+    said = f"{rank}{uncaught.said}"
+    if _GPU_MEMORY.search(uncaught.said):
+        return f"out of memory of the GPU: {said}"
+    if _NO_MEMORY.search(uncaught.said):
+        return f"out of memory: {said}"
     if _WORKER_KILLED.search(f"{uncaught.name}: {uncaught.message}"):
-        return f"a process that the program started was killed: out of memory, perhaps ({rank}{said})"
+        return f"a process that the program started was killed: out of memory, perhaps ({said})"
     if uncaught.name == "KeyboardInterrupt":
         return f"interrupted ({rank}KeyboardInterrupt)"
+    if 0 < code < 128:
+        return f"exit code {code}: {said}"
     # A process that a signal ended has no exit code of its own.
-    return f"exit code {code}: {rank}{said}" if 0 < code < 128 else f"{rank}{said}"
+    return said
+
+
+def _of_dask(killed: re.Match[str], lines: Sequence[str]) -> str:
+    why = "out of memory, perhaps"
+    if any(_DASK_MEMORY.search(line) for line in lines):
+        why = "out of memory"
+    return f"{killed[2]} dask workers were killed at one task, {killed[1]}: {why}"
 
 
 def _missing(library: str) -> str:
@@ -324,20 +360,12 @@ def _complained_since(uncaught: Uncaught, lines: Sequence[str]) -> bool:
 
 
 def _of_words(code: int, lines: Sequence[str]) -> str:
-    fatal = next(
-        (said for line in lines if _FATAL.match(said := tracebacks.unmarked(line)[1])),
-        "",
-    )
-    if fatal:
+    """Say why a program ended that left no traceback, and that no signal ended."""
+    if fatal := _fatal_error(lines):
         return f"exit code {code}: {fatal}"
+    if command := _silent_command(lines):
+        return f"`{command}` ended with exit code {code}, and said nothing"
     words = _last_words(lines)
-    # What came before the last of a stage's commands is not its reason.
-    begun = max(
-        (number for number, line in enumerate(lines) if line.startswith(_COMMAND)),
-        default=-1,
-    )
-    if begun >= 0 and not _last_words(lines[begun + 1 :]):
-        return f"`{lines[begun].removeprefix(_COMMAND)}` ended with exit code {code}, and said nothing"
     if not words:
         return f"the program ended with exit code {code}, and said nothing"
     if library := _LIBRARY.search(words):
@@ -347,25 +375,49 @@ def _of_words(code: int, lines: Sequence[str]) -> str:
     return f"the program ended with exit code {code}; its last line was: {words}"
 
 
+def _fatal_error(lines: Sequence[str]) -> str:
+    """Return the line in which Python says that it could not go on; nothing where there is none."""
+    for line in lines:
+        _, said = tracebacks.unmarked(line)
+        if _FATAL.match(said):
+            return said
+    return ""
+
+
+def _silent_command(lines: Sequence[str]) -> str:
+    """Return the last of a stage's commands, if it said nothing: what stands before it is not its reason."""
+    for number in reversed(range(len(lines))):
+        if lines[number].startswith(_COMMAND):
+            said_nothing = not _last_words(lines[number + 1 :])
+            return lines[number].removeprefix(_COMMAND) if said_nothing else ""
+    return ""
+
+
 def _last_words(lines: Sequence[str]) -> str:
     """Return the last line that the program itself said; what Slurm said where that is all."""
     unmarked = [tracebacks.unmarked(line)[1] for line in lines]
     own = [
         line for line in unmarked if not _SLURM.match(line) and not _NOISE.search(line)
     ]
-    what = [
-        line for line in unmarked if line.startswith("  what():  ")
-    ]  # a C++ exception's message
-    if own:
-        return f"{own[-1]}{what[-1].replace('  what():  ', ': ') if what else ''}"[
-            : tracebacks.LONGEST
-        ]
-    slurm = [
-        line
-        for line in unmarked
-        if _SLURM.match(line) and " error: " in line and not _TASK_ENDED.match(line)
-    ]
-    return slurm[0] if slurm else ""
+    if not own:
+        return _first_error_of_slurm(unmarked)
+    return f"{own[-1]}{_cpp_message(unmarked)}"[: tracebacks.LONGEST]
+
+
+def _cpp_message(lines: Sequence[str]) -> str:
+    """Return the message of the last C++ exception, behind a colon; nothing where there is none."""
+    for line in reversed(lines):
+        if line.startswith(_CPP_WHAT):
+            return f": {line.removeprefix(_CPP_WHAT)}"
+    return ""
+
+
+def _first_error_of_slurm(lines: Sequence[str]) -> str:
+    for line in lines:
+        is_error = _SLURM.match(line) and " error: " in line
+        if is_error and not _TASK_ENDED.match(line):
+            return line
+    return ""
 
 
 def of_os_error(error: OSError, place: Path | None = None) -> str:
@@ -398,23 +450,30 @@ def disk(path: Path) -> str:
         free = os.statvfs(mount)
     except OSError:
         return str(mount)
+    megabytes_free = free.f_bavail * free.f_frsize / 1e6
+    megabytes = free.f_blocks * free.f_frsize / 1e6
     # A file system may have room, and no number left for another file.
-    files = ", and for no further file" if free.f_files and not free.f_favail else ""
-    of = f"{free.f_bavail * free.f_frsize / 1e6:,.1f} of {free.f_blocks * free.f_frsize / 1e6:,.1f} MB free"
-    return f"{mount}, {of}{files}"
+    files = ", and for no further file" if _no_file_left(free) else ""
+    return f"{mount}, {megabytes_free:,.1f} of {megabytes:,.1f} MB free{files}"
 
 
 def full_disks(places: Iterable[Path | str]) -> str:
     """Name those disks, of some places, that are full at this moment."""
-    full = []
-    for mount in dict.fromkeys(_mount(Path(place)) for place in places):
-        with contextlib.suppress(OSError):
-            free = os.statvfs(mount)
-            if free.f_bavail * free.f_frsize < FULL_BYTES or (
-                free.f_files and not free.f_favail
-            ):
-                full.append(disk(mount))
-    return "; ".join(full)
+    mounts = dict.fromkeys(_mount(Path(place)) for place in places)
+    return "; ".join(disk(mount) for mount in mounts if _is_full(mount))
+
+
+def _is_full(mount: Path) -> bool:
+    try:
+        free = os.statvfs(mount)
+    except OSError:
+        return False
+    return free.f_bavail * free.f_frsize < FULL_BYTES or _no_file_left(free)
+
+
+def _no_file_left(free: os.statvfs_result) -> bool:
+    """Tell whether a file system has no number left for another file; some count none."""
+    return bool(free.f_files) and not free.f_favail
 
 
 def _mount(path: Path) -> Path:

@@ -5,8 +5,8 @@ POSIX file systems, network file systems included, do atomically: ``rename`` ove
 file, and ``link`` to a name that must not exist yet.
 
 A team writes to one store, with different versions of this program and different
-umasks; so whoever reads believes nothing. A record that is not what it should be counts
-as none: it is named once, and everything else goes on.
+umasks; so readers check each record. A record that is not what it should be counts as
+absent: readers name it once, and go on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import socket
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,19 @@ from mllam_exps.base.ownership import owner_of
 from mllam_exps.base.terminal import warn
 
 FORMAT = 1
-"""Of all records; raised when one that an older version would misunderstand is written. Those without one are older."""
+"""Of all records; raised for a record that older versions would misunderstand. Records without a format are older."""
 
 Kind = Callable[[Any], bool]
-"""Tells whether a value is what belongs into a field; of a field that is not there, None is asked."""
+"""Tells whether a value belongs into a field; of a field that is absent, the value is None."""
 Shape = Mapping[str, Kind]
 
 LARGEST = 1e12
-"""No time, count or size of ours is as large: what is would overflow somewhere."""
-
+"""No time, count or size of ours is as large; a larger number would overflow somewhere."""
 
 LARGEST_FILE = 2**29
 """Bytes; the manifest of a million files has some 200 MB. A larger file would fill the memory."""
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def text(value: Any) -> bool:
@@ -51,10 +52,10 @@ def text(value: Any) -> bool:
 
 def number(value: Any) -> bool:
     """Tell whether a value is a number that one can count with."""
+    if not isinstance(value, int | float):
+        return False
     # Of a whole number with hundreds of digits Python cannot make a float.
-    return (
-        isinstance(value, int | float) and abs(value) < LARGEST and math.isfinite(value)
-    )
+    return abs(value) < LARGEST and math.isfinite(value)
 
 
 def count(value: Any) -> bool:
@@ -147,9 +148,7 @@ def _write_temporary(
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         # Records are replaced, never changed: nobody else has to write to one.
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
-        )
+        descriptor = os.open(temporary, _NEW_FILE, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT} | dict(record), file, indent=1, sort_keys=True)
             file.write("\n")
@@ -173,7 +172,7 @@ def replace(path: Path, record: Mapping[str, Any], *, flush: bool = True) -> Non
     Parameters
     ----------
     flush : bool
-        Whether it has to outlive a power failure of the moment: what can be found out
+        Whether the record has to outlive a power failure. One that can be found out
         again need not.
     """
     _write_temporary(path, record, flush=flush).replace(path)
@@ -200,12 +199,9 @@ def create(path: Path, record: Mapping[str, Any]) -> bool:
 
 def _probe(directory: Path) -> float:
     """Change a directory, and return the time of that by the clock of its file system."""
-    probe = (
-        directory / f".look-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    )
-    descriptor = os.open(
-        probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
-    )
+    host = socket.gethostname()
+    probe = directory / f".look-{host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    descriptor = os.open(probe, _NEW_FILE, 0o644)
     try:
         return os.fstat(descriptor).st_mtime
     finally:
@@ -245,11 +241,11 @@ def read(
     `shape` says, cannot be read or comes from a newer version counts as none, and is
     told.
     """
-    found = look(path, *required, shape=shape)
-    if isinstance(found, Trouble):
-        tell(found)
+    record = look(path, *required, shape=shape)
+    if isinstance(record, Trouble):
+        tell(record)
         return None
-    return found
+    return record
 
 
 def look(
@@ -262,38 +258,51 @@ def look(
         return None
     except OSError as error:
         return Trouble(path, *_cannot_be_read(error))
-    try:
-        record = json.loads(content.decode("utf-8"), parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return Trouble(path, "is damaged: it holds no JSON")
-    if not isinstance(record, dict):
-        return Trouble(path, "is damaged: it holds no JSON object")
-    if isinstance(record.get("format"), int):
-        # An output of that name, in a manifest, is something else.
-        found = record.pop("format")
-        if found > FORMAT:
-            return Trouble(
-                path,
-                "was written by a newer version of mllam-exps: update this one",
-                hidden=True,
-            )
-    if wrong := next(
-        (f"it has no `{name}`" for name in required if name not in record), ""
-    ):
-        return Trouble(path, f"is damaged: {wrong}")
-    if wrong := _misfit(record, shape or {}):
+    record = _decoded(content)
+    if isinstance(record, str):
+        return Trouble(path, f"is damaged: {record}")
+    if _take_format(record) > FORMAT:
+        newer = "was written by a newer version of mllam-exps: update this one"
+        return Trouble(path, newer, hidden=True)
+    wrong = _lacking(record, required) or _misfit(record, shape or {})
+    if wrong:
         return Trouble(path, f"is damaged: {wrong}")
     return record
 
 
+def _decoded(content: bytes) -> dict[str, Any] | str:
+    """Return the JSON object in a file's content; where there is none, what is wrong."""
+    try:
+        record = json.loads(content.decode("utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return "it holds no JSON"
+    return record if isinstance(record, dict) else "it holds no JSON object"
+
+
+def _take_format(record: dict[str, Any]) -> int:
+    """Take the format out of a record, and return it; 0 of a record of before there were formats."""
+    written_in = record.get("format")
+    # An output of that name, in a manifest, is something else.
+    if not isinstance(written_in, int):
+        return 0
+    del record["format"]
+    return written_in
+
+
+def _lacking(record: Mapping[str, Any], required: Sequence[str]) -> str:
+    for name in required:
+        if name not in record:
+            return f"it has no `{name}`"
+    return ""
+
+
 def _misfit(record: Mapping[str, Any], shape: Shape) -> str:
     for name, kind in shape.items():
-        if not kind(record.get(name)):
-            return (
-                f"its `{name}` is not what belongs there"
-                if name in record
-                else f"it has no `{name}`"
-            )
+        if kind(record.get(name)):
+            continue
+        if name not in record:
+            return f"it has no `{name}`"
+        return f"its `{name}` is not what belongs there"
     return ""
 
 
@@ -338,12 +347,10 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
 def read_own_bytes(path: Path) -> bytes:
     """Return what a regular file holds, unless it is too large for a record; see `open_file`."""
     with os.fdopen(open_file(path), "rb") as file:
-        content = (
-            file.read(LARGEST_FILE + 1)
-            if os.fstat(file.fileno()).st_size <= LARGEST_FILE
-            else None
-        )
-    if content is None or len(content) > LARGEST_FILE:
+        too_large = os.fstat(file.fileno()).st_size > LARGEST_FILE
+        content = b"" if too_large else file.read(LARGEST_FILE + 1)
+    # It may have grown since its size was asked for.
+    if too_large or len(content) > LARGEST_FILE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
 

@@ -28,8 +28,7 @@ _WAY_OUT = "  → "
 _FILE = re.compile(r'^\s+File "(.*)", line (\d+)')
 _FRAME = " \t│╭╰>❱└"
 _LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL"}
-# The margin of an exception group: "  | ", "    +-+---------------- 1
-# ----------------".
+# The margin of an exception group: "  | ", or "    +-+---------------- 1 ------".
 _MARGIN = re.compile(r"^\s+[|+]")
 _IN_MARGIN = re.compile(r"^\s+[|+] ?")
 _SUB_EXCEPTIONS = re.compile(r"\(\d+ sub-exceptions?\)$")
@@ -63,8 +62,6 @@ class Uncaught:
         The exception that it was raised from, or the first in a group.
     ends : bool
         Whether it ended the program: those of threads and destructors do not.
-    chained : bool
-        Whether it was raised from another.
     way_out : str
         What one of our own errors says should be done.
     """
@@ -75,7 +72,6 @@ class Uncaught:
     message: str
     cause: str = ""
     ends: bool = True
-    chained: bool = False
     way_out: str = ""
 
     @property
@@ -100,23 +96,31 @@ class Uncaught:
 
 def reason(lines: Sequence[str]) -> Uncaught | None:
     """Return the exception that ended the program; of several processes, the first that failed by itself."""
-    found = uncaught(lines)
+    exceptions = uncaught(lines)
+    if any(exception.ends for exception in exceptions):
+        exceptions = [exception for exception in exceptions if exception.ends]
+    last = _last_of_each_voice(exceptions)
+    if not last:
+        return None
+    first = min(last.values(), key=_order_of_guilt)
+    # One process alone needs no number.
+    alone = len(last) == 1 and first.voice == "0"
+    return replace(first, voice="") if alone else first
+
+
+def _last_of_each_voice(exceptions: Sequence[Uncaught]) -> dict[str, Uncaught]:
     last: dict[str, Uncaught] = {}
-    for one in found:
-        if not one.ends and any(other.ends for other in found):
-            continue
+    for exception in exceptions:
         # A child's traceback stands before that of its parent, which tells only that
         # the child failed.
-        if one.voice not in last or not one.follows:
-            last[one.voice] = one
-    first = sorted(
-        last.values(), key=lambda one: (one.follows, not one.voice, one.line)
-    )
-    if not first:
-        return None
-    # One process alone needs no number.
-    alone = len(last) == 1 and first[0].voice == "0"
-    return replace(first[0], voice="") if alone else first[0]
+        if exception.voice not in last or not exception.follows:
+            last[exception.voice] = exception
+    return last
+
+
+def _order_of_guilt(exception: Uncaught) -> tuple[bool, bool, int]:
+    """Sort what failed by itself before what failed because of it, then by its place in the log."""
+    return exception.follows, not exception.voice, exception.line
 
 
 def uncaught(lines: Sequence[str]) -> list[Uncaught]:
@@ -125,104 +129,139 @@ def uncaught(lines: Sequence[str]) -> list[Uncaught]:
     for number, line in enumerate(lines):
         voice, text = unmarked(line)
         voices.setdefault(voice, []).append((number, text))
-    found = [one for voice, said in voices.items() for one in _of_voice(voice, said)]
-    return sorted(found, key=lambda one: one.line)
+    exceptions: list[Uncaught] = []
+    for voice, said in voices.items():
+        exceptions += _of_voice(voice, said)
+    return sorted(exceptions, key=lambda exception: exception.line)
 
 
 def unmarked(line: str) -> tuple[str, str]:
     """Return which process says a line, and the line without its mark."""
     voice = ""
-    for mark in (_TASK, _RANK):
-        if found := mark.match(line):
-            voice, line = found[1], line[found.end() :]
+    for pattern in (_TASK, _RANK):
+        if mark := pattern.match(line):
+            voice, line = mark[1], line[mark.end() :]
     return voice, line
 
 
 def _of_voice(voice: str, said: list[tuple[int, str]]) -> list[Uncaught]:
-    found: list[Uncaught] = []
+    exceptions: list[Uncaught] = []
     place = 0
     while place < len(said):
         number, text = said[place]
         if _SYNTAX.match(text):
             name, _, message = text.partition(": ")
-            found.append(
-                Uncaught(voice, number, name, message, cause=_file_before(said, place))
-            )
+            file = _file_before(said, place)
+            exceptions.append(Uncaught(voice, number, name, message, cause=file))
         elif _HEADER.search(text):
             before = _line_before(said, place)
-            place, one = _read(voice, said, place)
-            if one is not None:
-                chained = before == _CAUSED and bool(found)
-                if chained and not one.cause and found[-1].said != one.said:
-                    root = found[-1].cause or f"caused by {found[-1].said}"
-                    one = replace(one, cause=root)
-                found.append(
-                    replace(one, ends=not _GOES_ON.match(before), chained=chained)
-                )
+            place, exception = _read(voice, said, place)
+            if exception is not None:
+                exceptions.append(_in_context(exception, before, exceptions))
             continue
         place += 1
-    return found
+    return exceptions
+
+
+def _in_context(
+    exception: Uncaught, before: str, earlier: Sequence[Uncaught]
+) -> Uncaught:
+    """Add what the line before a traceback tells: that the program goes on, or that an earlier exception caused it."""
+    cause = exception.cause
+    if before == _CAUSED and earlier and not cause:
+        source = earlier[-1]
+        if source.said != exception.said:
+            cause = source.cause or f"caused by {source.said}"
+    return replace(exception, cause=cause, ends=not _GOES_ON.match(before))
 
 
 def _file_before(said: list[tuple[int, str]], place: int) -> str:
-    files = (
-        _FILE.match(text)
-        for _, text in reversed(said[max(0, place - MORE_LINES) : place])
-    )
-    return next((f"{file[1]}, line {file[2]}" for file in files if file), "")
+    for _, text in reversed(said[max(0, place - MORE_LINES) : place]):
+        if file := _FILE.match(text):
+            return f"{file[1]}, line {file[2]}"
+    return ""
 
 
 def _line_before(said: list[tuple[int, str]], place: int) -> str:
-    before = (_IN_MARGIN.sub("", text).strip() for _, text in reversed(said[:place]))
-    return next((text for text in before if text), "")
+    for _, text in reversed(said[:place]):
+        if line := _without_margin(text).strip():
+            return line
+    return ""
+
+
+def _without_margin(text: str) -> str:
+    return _IN_MARGIN.sub("", text)
 
 
 def _read(
     voice: str, said: list[tuple[int, str]], place: int
 ) -> tuple[int, Uncaught | None]:
     """Read a traceback from its header on; return where what follows begins, and its exception."""
-    grouped = (
-        bool(_MARGIN.match(said[place][1]))
-        or "Exception Group Traceback" in said[place][1]
-    )
+    header = said[place][1]
+    grouped = bool(_MARGIN.match(header)) or "Exception Group Traceback" in header
     place += 1
     while place < len(said):
-        number, text = said[place]
-        text = _IN_MARGIN.sub("", text) if grouped else text
+        text = said[place][1]
+        text = _without_margin(text) if grouped else text
         if _HEADER.search(text):
             return place, None  # the inner one of two
+        if named := _named_exception(text):
+            return _exception(voice, said, place, named, grouped)
         place += 1
-        if not text.strip() or text[0] in _FRAME:
-            continue
-        found = _EXCEPTION.match(text)
-        # Other processes may write into the midst of it.
-        if found is None or found[1] in _LEVELS:
-            continue
-        one = Uncaught(
-            voice, number, found[1], _message(found[2] or "", said, place, grouped)
-        )
-        below = said[place][1] if place < len(said) else ""
-        if one.is_ours and below.startswith(_WAY_OUT):
-            one = replace(one, way_out=below.removeprefix(_WAY_OUT).strip())
-        if grouped and _SUB_EXCEPTIONS.search(one.message):
-            return _of_group(one, said, place)
-        return place, one
     return place, None
+
+
+def _named_exception(text: str) -> re.Match[str] | None:
+    """Return the class and the message of an exception, if a line in a traceback is the one that names it."""
+    if not text.strip() or text[0] in _FRAME:
+        return None
+    named = _EXCEPTION.match(text)
+    # Other processes may write into the midst of it.
+    if named is None or named[1] in _LEVELS:
+        return None
+    return named
+
+
+def _exception(
+    voice: str,
+    said: list[tuple[int, str]],
+    place: int,
+    named: re.Match[str],
+    grouped: bool,
+) -> tuple[int, Uncaught]:
+    """Return where what follows an exception begins, and the exception that the line at `place` names."""
+    number = said[place][0]
+    place += 1
+    message = _message(named[2] or "", said, place, grouped)
+    exception = Uncaught(voice, number, named[1], message)
+    below = said[place][1] if place < len(said) else ""
+    if exception.is_ours and below.startswith(_WAY_OUT):
+        way_out = below.removeprefix(_WAY_OUT).strip()
+        exception = replace(exception, way_out=way_out)
+    if grouped and _SUB_EXCEPTIONS.search(message):
+        return _of_group(exception, said, place)
+    return place, exception
 
 
 def _message(first: str, said: list[tuple[int, str]], place: int, grouped: bool) -> str:
     """Return a message in one line: its first, with what is listed below it."""
-    text, more = first.strip(), []
+    text = first.strip()
     if text.endswith(":"):
-        for _, below in said[place : place + MORE_LINES]:
-            line = _IN_MARGIN.sub("", below) if grouped else below
-            if not line.startswith((" ", "\t")):
-                break
-            more.append(line.strip())
-        text = f"{text} {'; '.join(more)}".strip()
+        text = f"{text} {'; '.join(_listed(said, place, grouped))}".strip()
     if len(text) > LONGEST:
         text = f"{text[:LONGEST].rsplit(' ', 1)[0]} …"
     return text
+
+
+def _listed(said: list[tuple[int, str]], place: int, grouped: bool) -> list[str]:
+    """Return the indented lines that stand from `place` on."""
+    listed: list[str] = []
+    for _, text in said[place : place + MORE_LINES]:
+        line = _without_margin(text) if grouped else text
+        if not line.startswith((" ", "\t")):
+            break
+        listed.append(line.strip())
+    return listed
 
 
 def _of_group(
@@ -231,9 +270,14 @@ def _of_group(
     """Name the first exception of a group that is no group itself; what follows begins behind the margin."""
     first = ""
     while place < len(said) and _MARGIN.match(said[place][1]):
-        text = _IN_MARGIN.sub("", said[place][1])
-        found = _EXCEPTION.match(text)
-        if not first and found and found[2] and not _SUB_EXCEPTIONS.search(found[2]):
-            first = f"the first: {found[1].rpartition('.')[2]}: {found[2]}"
+        first = first or _member(_without_margin(said[place][1]))
         place += 1
     return place, replace(group, cause=first)
+
+
+def _member(text: str) -> str:
+    """Name the exception in a line of a group; nothing where the line names none, or a group in the group."""
+    named = _EXCEPTION.match(text)
+    if not named or not named[2] or _SUB_EXCEPTIONS.search(named[2]):
+        return ""
+    return f"the first: {named[1].rpartition('.')[2]}: {named[2]}"
