@@ -141,18 +141,9 @@ def look(top: Path) -> Checkout:
     try:
         baseline = git(top, "rev-parse", "--verify", "-q", "HEAD^{commit}")
     except GitFailed:
-        raise UsageError(
-            "has no commit yet", str(top), next='git add -A; git commit -m "Begin"'
-        ) from None
-    unmerged = (
-        git(top, "ls-files", "--unmerged", "-z").partition("\t")[2].partition("\0")[0]
-    )
-    if unmerged:
-        raise UsageError(
-            "is not merged",
-            str(top / shown(unmerged)),
-            next=f"git status; git add {shown(unmerged)}",
-        )
+        begin = 'git add -A; git commit -m "Begin"'
+        raise UsageError("has no commit yet", str(top), next=begin) from None
+    _refuse_unmerged(top)
     try:
         with tempfile.TemporaryDirectory(prefix="mllam-exps-") as folder:
             return _look(top, baseline, Path(folder) / "index")
@@ -165,6 +156,15 @@ def look(top: Path) -> Checkout:
         ) from error
 
 
+def _refuse_unmerged(top: Path) -> None:
+    # The first entry: mode, object, stage, a tab, the path.
+    entry = git(top, "ls-files", "--unmerged", "-z").partition("\0")[0]
+    if entry:
+        file = shown(entry.partition("\t")[2])
+        way_out = f"git status; git add {file}"
+        raise UsageError("is not merged", str(top / file), next=way_out)
+
+
 def _look(top: Path, baseline: str, index: Path) -> Checkout:
     # With its time: what was written later than that, or at that moment, git reads
     # again.
@@ -173,35 +173,23 @@ def _look(top: Path, baseline: str, index: Path) -> Checkout:
     # Changed, removed and (`git add`, `git add -N`) new files: what `git commit --all`
     # would take.
     here.git("add", "--update")
-    passed_over = [
-        line[2:]
-        for line in _split(here.git("ls-files", "-v", "-z"))
-        if line[0] == "S" or line[0].islower()
-    ]
-    for mark in ("--no-skip-worktree", "--no-assume-unchanged") if passed_over else ():
+    passed_over = _passed_over(here)
+    if passed_over:
         # Of two marks in one command git (2.39) sets the first.
-        here.git("update-index", mark, "-z", "--stdin", input=_join(passed_over))
+        for mark in ("--no-skip-worktree", "--no-assume-unchanged"):
+            here.git("update-index", mark, "-z", "--stdin", input=_join(passed_over))
     submodules = {}
     for path in here.submodules():
         # Where it is not checked out, git (2.39) has an empty folder.
         if (top / path / ".git").exists():
-            submodules[path] = inner = look(top / path)
-            if inner.content != inner.baseline:
-                raise UsageError(
-                    "the submodule has changes that are not committed",
-                    str(top / path),
-                    "an experiment records which commit of it is checked out, and nothing else",
-                    f"git -C {path} commit --all, or git -C {path} stash",
-                )
-            here.git(
-                "update-index", "--cacheinfo", f"{_SUBMODULE},{inner.baseline},{path}"
-            )
+            submodules[path] = inner = _look_at_submodule(top, path)
+            entry = f"{_SUBMODULE},{inner.baseline},{path}"
+            here.git("update-index", "--cacheinfo", entry)
     tree = here.git("write-tree")
     content = baseline
     if tree != here.git("rev-parse", f"{baseline}^{{tree}}"):
-        content = here.git(
-            "commit-tree", tree, "-p", baseline, "-m", "What is not committed yet"
-        )
+        message = "What is not committed yet"
+        content = here.git("commit-tree", tree, "-p", baseline, "-m", message)
     indexed = index.stat().st_mtime_ns
     return Checkout(
         top,
@@ -212,6 +200,29 @@ def _look(top: Path, baseline: str, index: Path) -> Checkout:
         tuple(passed_over),
         submodules,
     )
+
+
+def _passed_over(here: Elsewhere) -> list[str]:
+    """Return the files that git was told not to look at."""
+    paths = []
+    for line in _split(here.git("ls-files", "-v", "-z")):
+        # git (2.39) marks skip-worktree by S, and assume-unchanged by a small letter.
+        mark, path = line[0], line[2:]
+        if mark == "S" or mark.islower():
+            paths.append(path)
+    return paths
+
+
+def _look_at_submodule(top: Path, path: str) -> Checkout:
+    submodule = look(top / path)
+    if submodule.content != submodule.baseline:
+        raise UsageError(
+            "the submodule has changes that are not committed",
+            str(top / path),
+            "an experiment records which commit of it is checked out, and nothing else",
+            f"git -C {path} commit --all, or git -C {path} stash",
+        )
+    return submodule
 
 
 def hidden_changes(checkout: Checkout) -> list[str]:
@@ -235,15 +246,24 @@ def lay_out(checkout: Checkout, target: Path) -> None:
         If a file was changed since it was looked at.
     """
     git(target.parent, "init", "--quiet", "--template=", "--", str(target))
-    for setting in (
-        *SETTINGS,
-        "core.logAllRefUpdates=false",
-        "gc.auto=0",
-        *_own_settings(checkout.top),
-    ):
+    settings = [*SETTINGS, "core.logAllRefUpdates=false", "gc.auto=0"]
+    for setting in [*settings, *_own_settings(checkout.top)]:
         git(target, "config", *setting.split("=", 1))
-    # One state: one small pack, whatever the repository's size. HEAD is the baseline,
-    # the files hold the content.
+    _bring_objects(checkout, target)
+    # HEAD is the baseline, the files hold the content.
+    (target / ".git" / "shallow").write_text(f"{checkout.baseline}\n", encoding="ascii")
+    git(target, "update-ref", "--no-deref", "HEAD", checkout.baseline)
+    index = target / ".git" / "index"
+    _write_index(checkout, index)
+    there = Elsewhere.of(checkout.top, target, index)
+    _bring_files(checkout, there)
+    _refuse_edited(checkout, there)
+    for path, inner in checkout.submodules.items():
+        lay_out(inner, target / path)
+
+
+def _bring_objects(checkout: Checkout, target: Path) -> None:
+    """Write git's objects of one state into a new repository: one small pack, whatever the checkout's history."""
     commits = list(dict.fromkeys([checkout.baseline, checkout.content]))
     objects = git(checkout.top, "rev-list", "--objects", "--no-walk", *commits)
     # git (2.39) writes a pack into its own folder and renames it: that has to be on the
@@ -257,48 +277,35 @@ def lay_out(checkout: Checkout, target: Path) -> None:
         "GIT_OBJECT_DIRECTORY": str(place),
         "GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"',
     }
-    git(
-        checkout.top,
-        "pack-objects",
-        "--quiet",
-        str(place / "pack" / "pack"),
-        input=f"{objects}\n",
-        environ=environ,
-    )
-    (target / ".git" / "shallow").write_text(f"{checkout.baseline}\n", encoding="ascii")
-    git(target, "update-ref", "--no-deref", "HEAD", checkout.baseline)
-    index = target / ".git" / "index"
-    _write_index(checkout, index)
-    there = Elsewhere.of(checkout.top, target, index)
+    pack = ("pack-objects", "--quiet", str(place / "pack" / "pack"))
+    git(checkout.top, *pack, input=f"{objects}\n", environ=environ)
+
+
+def _bring_files(checkout: Checkout, there: Elsewhere) -> None:
+    """Copy the tracked files; those that git was told not to look at are as git keeps them."""
     passed_over = set(checkout.passed_over)
     for path in _split(there.git("ls-files", "-z")):
         if path not in passed_over:
-            _copy(checkout.top / path, target / path)
+            _copy(checkout.top / path, there.files / path)
     if passed_over:
-        there.git(
-            "checkout-index",
-            "-f",
-            "-u",
-            "-z",
-            "--stdin",
-            input=_join(checkout.passed_over),
-        )
-    # The copies have the files' times: only what was changed since is read.
-    for path in _split(
-        there.git("diff-files", "--name-only", "--ignore-submodules=all", "-z")
-    )[:1]:
-        where = str(checkout.top / shown(path))
+        words = ("checkout-index", "-f", "-u", "-z", "--stdin")
+        there.git(*words, input=_join(checkout.passed_over))
+
+
+def _refuse_edited(checkout: Checkout, there: Elsewhere) -> None:
+    # The copies have the files' times: git reads only what was changed since.
+    words = ("diff-files", "--name-only", "--ignore-submodules=all", "-z")
+    edited = _split(there.git(*words))
+    if edited:
+        where = str(checkout.top / shown(edited[0]))
         raise UsageError(
             "it was edited while it was being submitted", where, next="submit it again"
         )
-    for path, inner in checkout.submodules.items():
-        lay_out(inner, target / path)
 
 
 def _own_settings(top: Path) -> list[str]:
-    done = run_git(
-        top, "config", "--local", "--includes", "--get-regexp", "-z", _BROUGHT
-    )
+    words = ("config", "--local", "--includes", "--get-regexp", "-z", _BROUGHT)
+    done = run_git(top, *words)
     # "filter.lfs.clean", a line's end, its value; nothing where there is no such
     # setting
     return ["=".join(setting.split("\n", 1)) for setting in _split(done.stdout)]

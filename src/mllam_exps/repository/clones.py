@@ -32,6 +32,8 @@ BEGINNINGS = ("dvc.yaml", ".dvc/config")
 KEPT = "refs/mllam-exps"
 """Where a repository names what experiments start from, for as long as they are at work."""
 
+_WHOSE = ("user.name", "user.email")
+
 
 @dataclass(frozen=True)
 class State:
@@ -76,29 +78,24 @@ def state(origin: Path) -> State:
         If git has no commit to start from, or unmerged files, or does not know whose
         commits it would make; if it does not track what DVC begins with.
     """
-    top, _, prefix = git(
-        origin, "rev-parse", "--show-toplevel", "--show-prefix"
-    ).partition("\n")
+    place = git(origin, "rev-parse", "--show-toplevel", "--show-prefix")
+    top, _, prefix = place.partition("\n")
     identity = _identity(origin)
     checkout = checkouts.look(Path(top))
     _refuse_untracked_beginnings(origin, checkout.content)
-    machines = f"\t{prefix}machines/"
-    files = git(origin, "ls-tree", "-r", "--full-tree", "-z", checkout.content).split(
-        "\0"
-    )
-    text = "\0".join(file for file in files if machines not in file)
-    tree = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-    changed = git(
-        origin,
-        "diff",
-        "--name-only",
-        "--relative",
-        "-z",
-        checkout.baseline,
-        checkout.content,
-    )
+    tree = _digest_without_machines(origin, prefix, checkout.content)
+    commits = (checkout.baseline, checkout.content)
+    changed = git(origin, "diff", "--name-only", "--relative", "-z", *commits)
     edited = tuple(shown(file) for file in changed.split("\0") if file)
     return State(origin, prefix, checkout, tree, edited, identity)
+
+
+def _digest_without_machines(origin: Path, prefix: str, content: str) -> str:
+    listing = git(origin, "ls-tree", "-r", "--full-tree", "-z", content)
+    machines = f"\t{prefix}machines/"
+    entries = [entry for entry in listing.split("\0") if machines not in entry]
+    text = "\0".join(entries)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def untracked(origin: Path) -> list[str]:
@@ -108,13 +105,10 @@ def untracked(origin: Path) -> list[str]:
     named as well. The first three, and dots for the others; those that begin with a dot
     are last.
     """
-    found = git(
-        origin, "ls-files", "--others", "--exclude-per-directory=.gitignore", "-z"
-    ).split("\0")
-    names = sorted(
-        map(shown, filter(None, found)), key=lambda name: (name.startswith("."), name)
-    )
-    return [*names[:NAMED], "…"] if len(names) > NAMED else names
+    words = ("ls-files", "--others", "--exclude-per-directory=.gitignore", "-z")
+    files = [shown(file) for file in git(origin, *words).split("\0") if file]
+    files.sort(key=lambda file: (file.startswith("."), file))
+    return [*files[:NAMED], "…"] if len(files) > NAMED else files
 
 
 @records.for_nobody_else_to_write()
@@ -135,18 +129,14 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
         The DVC repository in the clone.
     """
     checkouts.lay_out(state.checkout, target)
-    for key, value in (
-        state.identity | {"mllam-exps.origin": str(state.origin)}
-    ).items():
+    settings = state.identity | {"mllam-exps.origin": str(state.origin)}
+    for key, value in settings.items():
         git(target, "config", key, value)
     root = target / state.prefix
-    lines = [
-        "[cache]",
-        *(f"    {key} = {_quoted(value)}" for key, value in cache.items()),
-        "",
-    ]
+    lines = ["[cache]"]
+    lines += [f"    {key} = {_quoted(value)}" for key, value in cache.items()]
     local = root / ".dvc" / "config.local"
-    local.write_text("\n".join(lines), encoding="utf-8")
+    local.write_text("\n".join([*lines, ""]), encoding="utf-8")
     (root / ".dvc" / "tmp").mkdir(exist_ok=True)
     return root
 
@@ -157,7 +147,7 @@ def keep(origin: Path, identity: str, content: str) -> None:
 
 
 def release(origin: Path, identity: str) -> None:
-    """End that; where there is nothing to end, that is all right."""
+    """End what `keep` began; where it began nothing, that is all right."""
     ask_git(origin, "update-ref", "-d", f"{KEPT}/{identity}")
 
 
@@ -171,16 +161,19 @@ def copy(source: Path, target: Path, *, linked: bool = True) -> None:
     for path, entry in _below(source, target):
         if entry.is_symlink():
             path.symlink_to(Path(entry.path).readlink())
-        else:
-            found = entry.stat()
-            shared = (
-                linked and found.st_size > SMALL
-            ) or "/.git/objects/" in entry.path
-            if not (shared and _link(entry.path, path)):
-                with open(entry.path, "rb") as file:  # noqa: PTH123 - a hundred clones of a hundred files
-                    path.write_bytes(file.read())
-                path.chmod(found.st_mode & ~ownership.OTHERS)
-                os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+            continue
+        status = entry.stat()
+        large = linked and status.st_size > SMALL
+        may_be_shared = large or "/.git/objects/" in entry.path
+        if not may_be_shared or not _link(entry.path, path):
+            _copy_content(entry.path, path, status)
+
+
+def _copy_content(source: str, target: Path, status: os.stat_result) -> None:
+    with open(source, "rb") as file:  # noqa: PTH123 - a hundred clones of a hundred files
+        target.write_bytes(file.read())
+    target.chmod(status.st_mode & ~ownership.OTHERS)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _link(source: str, target: Path) -> bool:
@@ -208,37 +201,31 @@ def _below(source: Path, target: Path) -> Iterator[tuple[Path, os.DirEntry[str]]
 
 def _identity(origin: Path) -> dict[str, str]:
     """Return whose commits these will be; where they are made, git may not find the user's own settings."""
-    found = {
-        key: value
-        for key in ("user.name", "user.email")
-        if (value := ask_git(origin, "config", key))
-    }
-    if len(found) < 2:
+    identity = {key: ask_git(origin, "config", key) for key in _WHOSE}
+    if not all(identity.values()):
         raise UsageError(
             "git doesn't know who you are",
             why="the experiments' commits carry your name",
             next='git config --global user.name "Your Name"; git config --global user.email you@site.example',
         )
-    return found
+    return identity
 
 
 def _refuse_untracked_beginnings(origin: Path, content: str) -> None:
-    tracked = git(
-        origin, "ls-tree", "--name-only", content, "--", *BEGINNINGS
-    ).splitlines()
+    listing = git(origin, "ls-tree", "--name-only", content, "--", *BEGINNINGS)
+    tracked = listing.splitlines()
     for file in BEGINNINGS:
         if file not in tracked and (origin / file).is_file():
-            ignored = ask_git(origin, "check-ignore", "--verbose", file).partition(
-                "\t"
-            )[0]
-            raise UsageError(
-                "git does not track it",
-                str(origin / file),
-                f"{ignored} ignores it"
-                if ignored
-                else "experiments have what git tracks, as with `dvc exp run --queue`",
-                f"git add {'--force ' if ignored else ''}{file}",
-            )
+            raise _not_tracked(origin, file)
+
+
+def _not_tracked(origin: Path, file: str) -> UsageError:
+    what, where = "git does not track it", str(origin / file)
+    rule = ask_git(origin, "check-ignore", "--verbose", file).partition("\t")[0]
+    if rule:
+        return UsageError(what, where, f"{rule} ignores it", f"git add --force {file}")
+    why = "experiments have what git tracks, as with `dvc exp run --queue`"
+    return UsageError(what, where, why, f"git add {file}")
 
 
 def _quoted(value: str) -> str:

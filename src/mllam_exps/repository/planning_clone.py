@@ -39,9 +39,9 @@ class Base:
         files : frozenset of str
             The real paths of its files, when it was looked at.
         """
+        folder = place.resolve()
         return any(
-            file in files or Path(file).is_relative_to(place.resolve())
-            for file in self._touched
+            file in files or Path(file).is_relative_to(folder) for file in self._touched
         )
 
     @contextlib.contextmanager
@@ -53,23 +53,34 @@ class Base:
             yield self.root, self.repo
             return
         files = {(self.root / file).resolve() for file in [*overrides, "params.yaml"]}
-        before = {file: file.read_bytes() if file.is_file() else None for file in files}
+        before = {file: _content(file) for file in files}
         try:
             apply(self.root, overrides, hydra, inside)
-            changed = (
-                file
-                for file, content in before.items()
-                if file.is_file() and file.read_bytes() != content
-            )
-            self._touched = frozenset(map(str, changed))
+            self._touched = _changed_files(before)
             if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):
                 self.repo.reset()
             yield self.root, self.repo
         finally:
             self._touched = frozenset()
-            for file, content in before.items():
-                file.unlink(
-                    missing_ok=True
-                )  # its content may be a copy's by now: large files are hard links
-                if content is not None:
-                    file.write_bytes(content)
+            _restore(before)
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
+
+
+def _changed_files(before: Mapping[Path, bytes | None]) -> frozenset[str]:
+    """Return those files that are there, and hold something else than before."""
+    changed = set()
+    for file, content in before.items():
+        if file.is_file() and file.read_bytes() != content:
+            changed.add(str(file))
+    return frozenset(changed)
+
+
+def _restore(before: Mapping[Path, bytes | None]) -> None:
+    """Give files the content that they had; large files are hard links, so each is replaced and not written to."""
+    for file, content in before.items():
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
