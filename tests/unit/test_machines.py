@@ -10,8 +10,8 @@ from rich.console import Console
 
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.commands import machine as report
-from mllam_exps.machines import machine_show
-from mllam_exps.machines.machine_files import load, names, pick, read_yaml
+from mllam_exps.machines import machine_show, strict_yaml
+from mllam_exps.machines.machine_files import load, names, pick
 from mllam_exps.machines.model import Resources, schema_text
 from mllam_exps.machines.values import _SBATCH_OWNED, _SRUN_OWNED, OPTIONS, seconds
 
@@ -68,7 +68,7 @@ def test_our_files_load(name):
 
 
 def test_the_template_names_every_key():
-    _, lines = read_yaml(ROOT / "machines/slurm.yaml", "machines/slurm.yaml")
+    _, lines = strict_yaml.read(ROOT / "machines/slurm.yaml", "machines/slurm.yaml")
     schema = json.loads(schema_text())
     expected = set(schema["properties"])
     for place, model in [

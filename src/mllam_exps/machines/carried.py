@@ -26,12 +26,20 @@ _USER = (
 
 # ssh hands on whatever is called LC_…, so people put secrets there: only those of POSIX
 # and glibc are locales.
-_LOCALE = tuple(
-    f"LC_{name}"
-    for name in (
-        *("ALL", "COLLATE", "CTYPE", "MESSAGES", "MONETARY", "NUMERIC", "TIME"),
-        *("ADDRESS", "IDENTIFICATION", "MEASUREMENT", "NAME", "PAPER", "TELEPHONE"),
-    )
+_LOCALE = (
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NUMERIC",
+    "LC_TIME",
+    "LC_ADDRESS",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_NAME",
+    "LC_PAPER",
+    "LC_TELEPHONE",
 )
 # "C", "C.UTF-8", "POSIX", "de_DE.UTF-8@euro"
 _A_LOCALE = re.compile(
@@ -41,122 +49,89 @@ _A_LOCALE = re.compile(
 OURS = ("MLLAM_MACHINE_OPTIONS", "MLLAM_VENV_PATH")
 """What counts when a job is submitted, and not inside of it."""
 
-_MLFLOW = (
-    *(
-        "URI",
-        "INSECURE_TLS",
-        "SERVER_CERT_PATH",
-        "CLIENT_CERT_PATH",
-        "AUTH",
-        "AWS_SIGV4",
-    ),
-    # MLFLOW_TRACKING_… above, MLFLOW_… below: 3.17's mlflow/environment_variables.py
-)
 CLIENTS = (
-    *(f"MLFLOW_TRACKING_{name}" for name in _MLFLOW),
-    *(
-        "MLFLOW_DISABLE_TELEMETRY",
-        "MLFLOW_WORKSPACE",
-        "MLFLOW_LOGGING_LEVEL",
-        "MLFLOW_ALLOW_HTTP_REDIRECTS",
-    ),
-    *(
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR",
-    ),
-    *("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"),
-    *(
-        "MLFLOW_S3_ENDPOINT_URL",
-        "MLFLOW_S3_IGNORE_TLS",
-        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT",
-    ),
-    *(
-        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD",
-        "MLFLOW_ENABLE_MULTIPART_UPLOAD",
-        "MLFLOW_ENABLE_ASYNC_LOGGING",
-    ),
-    *(
-        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
-        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL",
-    ),
-    *("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "DO_NOT_TRACK"),
+    # MLflow 3.17: mlflow/environment_variables.py
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_INSECURE_TLS",
+    "MLFLOW_TRACKING_SERVER_CERT_PATH",
+    "MLFLOW_TRACKING_CLIENT_CERT_PATH",
+    "MLFLOW_TRACKING_AUTH",
+    "MLFLOW_TRACKING_AWS_SIGV4",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_WORKSPACE",
+    "MLFLOW_LOGGING_LEVEL",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER",
+    "MLFLOW_S3_ENDPOINT_URL",
+    "MLFLOW_S3_IGNORE_TLS",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD",
+    "MLFLOW_ENABLE_MULTIPART_UPLOAD",
+    "MLFLOW_ENABLE_ASYNC_LOGGING",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL",
+    "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING",
+    "DO_NOT_TRACK",
     # wandb 0.31: wandb/env.py, and its settings in upper case. Not what makes runs one:
     # WANDB_RUN_ID, WANDB_NAME.
-    *(
-        "WANDB_MODE",
-        "WANDB_BASE_URL",
-        "WANDB_APP_URL",
-        "WANDB_ENTITY",
-        "WANDB_HOST",
-        "WANDB_USERNAME",
-    ),
-    *(
-        "WANDB_DIR",
-        "WANDB_CACHE_DIR",
-        "WANDB_CONFIG_DIR",
-        "WANDB_DATA_DIR",
-        "WANDB_ARTIFACT_DIR",
-    ),
-    *(
-        "WANDB_INSECURE_DISABLE_SSL",
-        "WANDB_HTTP_TIMEOUT",
-        "WANDB_INIT_TIMEOUT",
-        "WANDB_HTTP_PROXY",
-    ),
-    *(
-        "WANDB_HTTPS_PROXY",
-        "WANDB_IDENTITY_TOKEN_FILE",
-        "WANDB_CREDENTIALS_FILE",
-        "WANDB_ERROR_REPORTING",
-    ),
-    *(
-        "WANDB_SILENT",
-        "WANDB_QUIET",
-        "WANDB_CONSOLE",
-        "WANDB_TAGS",
-        "WANDB_NOTES",
-        "WANDB_RUN_GROUP",
-    ),
-    *(
-        "WANDB_DISABLE_CODE",
-        "WANDB_DISABLE_GIT",
-        "WANDB_SAVE_CODE",
-        "WANDB_IGNORE_GLOBS",
-    ),
+    "WANDB_MODE",
+    "WANDB_BASE_URL",
+    "WANDB_APP_URL",
+    "WANDB_ENTITY",
+    "WANDB_HOST",
+    "WANDB_USERNAME",
+    "WANDB_DIR",
+    "WANDB_CACHE_DIR",
+    "WANDB_CONFIG_DIR",
+    "WANDB_DATA_DIR",
+    "WANDB_ARTIFACT_DIR",
+    "WANDB_INSECURE_DISABLE_SSL",
+    "WANDB_HTTP_TIMEOUT",
+    "WANDB_INIT_TIMEOUT",
+    "WANDB_HTTP_PROXY",
+    "WANDB_HTTPS_PROXY",
+    "WANDB_IDENTITY_TOKEN_FILE",
+    "WANDB_CREDENTIALS_FILE",
+    "WANDB_ERROR_REPORTING",
+    "WANDB_SILENT",
+    "WANDB_QUIET",
+    "WANDB_CONSOLE",
+    "WANDB_TAGS",
+    "WANDB_NOTES",
+    "WANDB_RUN_GROUP",
+    "WANDB_DISABLE_CODE",
+    "WANDB_DISABLE_GIT",
+    "WANDB_SAVE_CODE",
+    "WANDB_IGNORE_GLOBS",
     # Where certificates and credentials lie, which requests, urllib, botocore and libpq
     # read: paths, no secrets.
-    *(
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "NETRC",
-        "PGPASSFILE",
-    ),
-    *(
-        "AWS_CA_BUNDLE",
-        "AWS_CONFIG_FILE",
-        "AWS_SHARED_CREDENTIALS_FILE",
-        "AWS_PROFILE",
-        "AWS_REGION",
-    ),
-    *(
-        "AWS_DEFAULT_REGION",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_S3",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-    ),
-    *(
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "NO_PROXY",
-    ),
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NETRC",
+    "PGPASSFILE",
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
 )
 """What a tracking client, or a proxy before it, needs in a job."""
 
@@ -165,27 +140,23 @@ SETTINGS = (*OURS, *CLIENTS)
 
 _SCRIPT = "export it in a script, mode 0600, that environment.source of the machine file names"
 _AWS = "put it into ~/.aws/credentials, mode 0600"
+_MLFLOW_CREDENTIALS = "put it into ~/.mlflow/credentials, mode 0600"
+_PROJECT = "logger_project in params.yaml is the name"
+_OWN_RUN = "each attempt is a run of its own"
 INSTEAD = {
     "WANDB_API_KEY": "put it into ~/.netrc (wandb login)",
-    "MLFLOW_TRACKING_USERNAME": "put it into ~/.mlflow/credentials, mode 0600",
-    "MLFLOW_TRACKING_PASSWORD": "put it into ~/.mlflow/credentials, mode 0600",
+    "MLFLOW_TRACKING_USERNAME": _MLFLOW_CREDENTIALS,
+    "MLFLOW_TRACKING_PASSWORD": _MLFLOW_CREDENTIALS,
     "AWS_ACCESS_KEY_ID": _AWS,
     "AWS_SECRET_ACCESS_KEY": _AWS,
     "AWS_SESSION_TOKEN": _AWS,
-    **dict.fromkeys(
-        ("MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT"),
-        "logger_project in params.yaml is the name",
-    ),
-    **dict.fromkeys(
-        (
-            "MLFLOW_RUN_ID",
-            "MLFLOW_EXPERIMENT_ID",
-            "WANDB_RUN_ID",
-            "WANDB_NAME",
-            "WANDB_RESUME",
-        ),
-        "each attempt is a run of its own",
-    ),
+    "MLFLOW_EXPERIMENT_NAME": _PROJECT,
+    "WANDB_PROJECT": _PROJECT,
+    "MLFLOW_RUN_ID": _OWN_RUN,
+    "MLFLOW_EXPERIMENT_ID": _OWN_RUN,
+    "WANDB_RUN_ID": _OWN_RUN,
+    "WANDB_NAME": _OWN_RUN,
+    "WANDB_RESUME": _OWN_RUN,
 }
 """What never goes along, and where its client finds it instead."""
 _OF_CLIENTS = ("MLFLOW_", "WANDB_", "AWS_")
@@ -204,46 +175,51 @@ _USER_ONLY = re.compile(r"://[^/\s:@]*@")
 def of_job(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a job gets of its submitter's environment."""
     user = {name: environ[name] for name in _USER if name in environ}
-    locale = {
-        name: environ[name]
-        for name in _LOCALE
-        if _A_LOCALE.fullmatch(environ.get(name, ""))
-    }
-    return user | locale | _clean(environ, CLIENTS)
+    locale = {}
+    for name in _LOCALE:
+        if _A_LOCALE.fullmatch(environ.get(name, "")):
+            locale[name] = environ[name]
+    return user | locale | _without_credentials(environ, CLIENTS)
 
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what is kept of an environment with an experiment."""
-    return _clean(environ, SETTINGS)
+    return _without_credentials(environ, SETTINGS)
 
 
 def left_behind(environ: Mapping[str, str]) -> list[str]:
     """Say of each variable of a tracking client or a proxy that reaches no job why, and what to do; never its value."""
     along = of_job(environ)
     notes = []
-    for name in sorted(name for name in environ if environ[name] and name not in along):
-        if name in CLIENTS:
-            notes.append(
-                f"{name} does not reach a job, as it carries a credential: {_SCRIPT}"
-            )
-        elif name in INSTEAD:
-            notes.append(f"{name} does not reach a job: {INSTEAD[name]}")
-        elif name.startswith(_OF_CLIENTS):
-            way_out = (
-                _SCRIPT
-                if _SECRET_NAME.search(name)
-                else "set it in environment.variables of the machine file"
-            )
-            notes.append(f"{name} does not reach a job: {way_out}")
+    for name in sorted(environ):
+        why = _why_left_behind(name) if environ[name] and name not in along else ""
+        if why:
+            notes.append(f"{name} does not reach a job{why}")
     return notes
 
 
-def _clean(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    return {
-        name: environ[name]
-        for name in names
-        if environ.get(name) and not _holds_credential(name, environ[name])
-    }
+def _why_left_behind(name: str) -> str:
+    """Return what to say of a variable; nothing of one that is not a tracking client's, or a proxy's."""
+    if name in CLIENTS:
+        return f", as it carries a credential: {_SCRIPT}"
+    if name in INSTEAD:
+        return f": {INSTEAD[name]}"
+    if not name.startswith(_OF_CLIENTS):
+        return ""
+    if _SECRET_NAME.search(name):
+        return f": {_SCRIPT}"
+    return ": set it in environment.variables of the machine file"
+
+
+def _without_credentials(
+    environ: Mapping[str, str], names: tuple[str, ...]
+) -> dict[str, str]:
+    chosen = {}
+    for name in names:
+        value = environ.get(name)
+        if value and not _holds_credential(name, value):
+            chosen[name] = value
+    return chosen
 
 
 def _holds_credential(name: str, value: str) -> bool:

@@ -22,71 +22,58 @@ class Value:
     """``machines/x.yaml:12``, ``MLLAM_MACHINE_OPTIONS``, ``MLLAM_VENV_PATH`` or ``default``."""
 
 
+_FIELDS = ("scheduler", "hosts", "working_directory", "on_interrupt", "max_jobs")
+_SECTIONS = {
+    "paths": ("logs", "run_store", "cartopy_data"),
+    "notify": ("command", "webhook_file", "on"),
+    "environment": ("modules", "source"),
+}
+
+
 def values(machine: Machine) -> Iterator[Value]:
     """Yield every value of a machine; of resources those that are set, the default's in each stage too."""
-    for field in (
-        "scheduler",
-        "hosts",
-        "working_directory",
-        "on_interrupt",
-        "max_jobs",
-    ):
+    for field in _FIELDS:
         yield Value(field, getattr(machine, field), machine.origin(field))
-    for field in ("logs", "run_store", "cartopy_data"):
-        yield Value(
-            f"paths.{field}",
-            getattr(machine.paths, field),
-            machine.origin(f"paths.{field}"),
-        )
-    for field in ("command", "webhook_file", "on"):
-        yield Value(
-            f"notify.{field}",
-            getattr(machine.notify, field),
-            machine.origin(f"notify.{field}"),
-        )
-    setup = machine.environment
-    yield Value(
-        "environment.modules", setup.modules, machine.origin("environment.modules")
-    )
-    yield Value(
-        "environment.source", setup.source, machine.origin("environment.source")
-    )
-    named = setup.venv is not None
-    yield Value(
-        "environment.venv",
-        machine.venv,
-        machine.origin("environment.venv") if named else "where it runs",
-    )
-    for name, value in setup.variables.items():
+    for section, keys in _SECTIONS.items():
+        for key in keys:
+            field = f"{section}.{key}"
+            value = getattr(getattr(machine, section), key)
+            yield Value(field, value, machine.origin(field))
+    named = machine.environment.venv is not None
+    source = machine.origin("environment.venv") if named else "where it runs"
+    yield Value("environment.venv", machine.venv, source)
+    for name, value in machine.environment.variables.items():
         field = f"environment.variables.{name}"
         yield Value(field, value, machine.origin(field))
-    for stage in sorted(machine.resources, key=lambda name: (name != "default", name)):
+    for stage in sorted(machine.resources, key=_default_first):
         yield from _resources(machine, stage)
 
 
+def _default_first(stage: str) -> tuple[bool, str]:
+    return stage != "default", stage
+
+
 def _resources(machine: Machine, stage: str) -> Iterator[Value]:
-    for key, value in (
-        machine.resources_for(stage).model_dump(exclude_defaults=True).items()
-    ):
-        inner = value.items() if key in {"sbatch", "srun"} else [("", value)]
-        for name, one in inner:
-            dotted = f"{key}.{name}" if name else key
-            yield Value(
-                f"{stage}.{dotted}", one, machine.resource_origin(stage, dotted)
-            )
+    resources = machine.resources_for(stage).model_dump(exclude_defaults=True)
+    for key, value in resources.items():
+        if key not in {"sbatch", "srun"}:
+            source = machine.resource_origin(stage, key)
+            yield Value(f"{stage}.{key}", value, source)
+            continue
+        for option, given in value.items():
+            dotted = f"{key}.{option}"
+            source = machine.resource_origin(stage, dotted)
+            yield Value(f"{stage}.{dotted}", given, source)
 
 
 def as_dict(machine: Machine) -> dict[str, Any]:
     """Return what `as_table` shows, for ``--json``: name, file, and a list of field, value and source."""
     rows = [
-        {"field": one.field, "value": _plain(one.value), "from": one.source}
-        for one in values(machine)
+        {"field": row.field, "value": _plain(row.value), "from": row.source}
+        for row in values(machine)
     ]
-    return {
-        "name": machine.name,
-        "file": str(machine.file) if machine.file else None,
-        "values": rows,
-    }
+    file = str(machine.file) if machine.file else None
+    return {"name": machine.name, "file": file, "values": rows}
 
 
 def as_table(machine: Machine) -> Table:
@@ -99,24 +86,23 @@ def as_table(machine: Machine) -> Table:
     )
     for title in ("field", "value", "from"):
         table.add_column(title, overflow="fold", no_wrap=title == "field")
-    for one in values(machine):
-        style = "dim" if one.source == "default" else ""
+    for row in values(machine):
+        style = "dim" if row.source == "default" else ""
         # Text, not str: brackets in a value are no markup.
-        table.add_row(
-            *(
-                Text(text, style=style)
-                for text in (one.field, _shown(one.value), one.source)
-            )
-        )
+        cells = (row.field, _shown(row.value), row.source)
+        table.add_row(*(Text(cell, style=style) for cell in cells))
     return table
 
 
 def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
+        return {name: _plain(item) for name, item in value.items()}
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
 
 
 def _shown(value: Any) -> str:
@@ -128,5 +114,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_shown, value)) or "-"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
     return str(value)

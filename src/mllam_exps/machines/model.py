@@ -115,14 +115,12 @@ class Resources(Model):
 
     def over(self, default: Resources) -> Resources:
         """Return these resources on top of a default; what is null here is taken away."""
-        ours, theirs = (
-            self.model_dump(exclude_unset=True),
-            default.model_dump(exclude_unset=True),
-        )
+        own = self.model_dump(exclude_unset=True)
+        merged = default.model_dump(exclude_unset=True) | own
         for key in ("sbatch", "srun"):
-            if key in ours and key in theirs:
-                ours[key] = theirs[key] | ours[key]
-        return Resources.model_validate(theirs | ours)
+            if key in own:
+                merged[key] = getattr(default, key) | own[key]
+        return Resources.model_validate(merged)
 
     def for_keeping_books(self) -> Resources:
         """Return what a job needs that computes nothing, as far as these are its defaults: one core, no GPU."""
@@ -132,11 +130,11 @@ class Resources(Model):
             "gres": None,
             "exclusive": None,
         }
-        if (self.time_seconds or 0) > BOOKS_SECONDS:
+        if self.time_seconds and self.time_seconds > BOOKS_SECONDS:
             modest["time"] = BOOKS_SECONDS // 60
-        if self.memory and check.megabytes(self.memory) not in range(
-            1, BOOKS_MEGABYTES
-        ):
+        # 0 is all the memory that a node has.
+        enough = range(1, BOOKS_MEGABYTES)
+        if self.memory and check.megabytes(self.memory) not in enough:
             modest["memory"] = f"{BOOKS_MEGABYTES}M"
         return Resources.model_validate(self.model_dump(exclude_unset=True) | modest)
 
@@ -248,11 +246,12 @@ class Settings(Model):
 
 def as_arguments(options: Mapping[str, OptionValue]) -> list[str]:
     """Return long options as arguments: true is the bare option, false and null leave it out."""
-    return [
-        f"--{name}" if value is True else f"--{name}={value}"
-        for name, value in options.items()
-        if value is not None and value is not False
-    ]
+    arguments = []
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        arguments.append(f"--{name}" if value is True else f"--{name}={value}")
+    return arguments
 
 
 def schema_text() -> str:

@@ -152,29 +152,32 @@ def seconds(time: str | int) -> int:
         With what is wrong, and the ways to write it.
     """
     text = str(time).strip()
-    if re.fullmatch(r"\d+", text):
-        total = int(text) * 60
-    elif match := _TIME.fullmatch(text):
-        days, hours = int(match["days"] or 0), int(match["hours"])
-        if match["days"] and hours > 23:
-            raise ValueError(f"{text!r} has more than 23 hours beside its days")
-        total = ((days * 24 + hours) * 60 + int(match["minutes"])) * 60 + int(
-            match["seconds"]
-        )
-    else:
-        short = (
-            " (Slurm would read it as minutes:seconds)"
-            if re.fullmatch(r"\d+:\d+", text)
-            else ""
-        )
+    total = _parsed_seconds(text)
+    if total is None:
+        hint = ""
+        if re.fullmatch(r"\d+:\d+", text):
+            hint = " (Slurm would read it as minutes:seconds)"
         raise ValueError(
-            f"{text!r} is no time limit{short}; write D-HH:MM:SS, H:MM:SS, or minutes"
+            f"{text!r} is no time limit{hint}; write D-HH:MM:SS, H:MM:SS, or minutes"
         )
     if total <= 0:
         raise ValueError(
             "must be more than zero; leave the key out for the partition's own limit"
         )
     return total
+
+
+def _parsed_seconds(text: str) -> int | None:
+    if re.fullmatch(r"\d+", text):
+        return int(text) * 60
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    days, hours = int(match["days"] or 0), int(match["hours"])
+    if match["days"] and hours > 23:
+        raise ValueError(f"{text!r} has more than 23 hours beside its days")
+    minutes = (days * 24 + hours) * 60 + int(match["minutes"])
+    return minutes * 60 + int(match["seconds"])
 
 
 def time_limit(value: object) -> object:
@@ -196,7 +199,8 @@ def memory(text: str) -> str:
 
 def megabytes(text: str) -> int:
     """Return a checked amount of memory in megabytes; 0 is all that the node has."""
-    number, unit = text.rstrip("KMGT"), text[-1] if text[-1] in "KMGT" else "M"
+    number = text.rstrip("KMGT")
+    unit = text.removeprefix(number) or "M"
     return int(int(number) * 1024 ** ("KMGT".index(unit) - 1))
 
 
@@ -254,10 +258,7 @@ def variable_name(text: str) -> str:
     """Check an environment variable's name: no secrets, nothing that is made elsewhere."""
     if not _NAME.fullmatch(text):
         raise ValueError("is no name of an environment variable")
-    words = text.upper().split("_")
-    # A name that ends so says where a secret lies, which is how it should be.
-    names_a_file = words[-1] in {"FILE", "PATH", "DIR"}
-    if not names_a_file and (_SECRET_WORDS & set(words) or words[-1] == "KEY"):
+    if _names_a_secret(text):
         raise ValueError(f"looks like a secret: {_NO_SECRETS}")
     if text in {"PATH", "VIRTUAL_ENV"}:
         raise ValueError("is made from modules, source and venv: use those")
@@ -267,6 +268,14 @@ def variable_name(text: str) -> str:
             f"is not for the file to set: {owner}_… belongs to the program of that name"
         )
     return text
+
+
+def _names_a_secret(name: str) -> bool:
+    words = name.upper().split("_")
+    # A name that ends so says where a secret lies, which is how it should be.
+    if words[-1] in {"FILE", "PATH", "DIR"}:
+        return False
+    return words[-1] == "KEY" or not _SECRET_WORDS.isdisjoint(words)
 
 
 def variable_value(value: object) -> object:

@@ -54,22 +54,13 @@ class Workspace:
             If there is no ``dvc.yaml`` in it or above it.
         """
         environ = os.environ if environ is None else environ
-        start = (directory or Path.cwd()).resolve()
-        root = next(
-            (d for d in (start, *start.parents) if (d / "dvc.yaml").is_file()), None
-        )
-        if root is None:
-            raise UsageError(
-                "no dvc.yaml here or above",
-                where=str(start),
-                next="cd to an experiment, or make one: mllam-exps init DIRECTORY --from north-atlantic-2025",
-            )
+        root = _repository_around((directory or Path.cwd()).resolve())
+        commit = environ.get("DVC_EXP_BASELINE_REV")
         return cls(
             root=root,
             origin=origin_root(root, environ),
             experiment=environ.get("DVC_EXP_NAME") or "workspace",
-            commit=environ.get("DVC_EXP_BASELINE_REV")
-            or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
+            commit=commit or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
         )
 
     def store_directory(self, machine: Machine, cache: Path) -> Path:
@@ -102,21 +93,32 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
         names a clone's origin.
     """
     root = root.resolve()
-    told = environ.get("MLLAM_EXPS_ORIGIN") or ask_git(
+    origin = environ.get("MLLAM_EXPS_ORIGIN") or ask_git(
         root, "config", "--get", "mllam-exps.origin"
     )
-    if told:
-        return Path(told).resolve()
+    if origin:
+        return Path(origin).resolve()
     # DVC 3.67: for `--temp` and the queue it is the origin's root. It leaks into jobs:
     # only an ancestor counts.
     if dvc_root := environ.get("DVC_ROOT"):
-        origin = Path(dvc_root).resolve()
-        if root.is_relative_to(origin) and (origin / ".dvc").is_dir():
-            return origin
+        ancestor = Path(dvc_root).resolve()
+        if root.is_relative_to(ancestor) and (ancestor / ".dvc").is_dir():
+            return ancestor
     for parent in root.parents:
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return parent.parents[2]
     return root
+
+
+def _repository_around(directory: Path) -> Path:
+    for folder in (directory, *directory.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise UsageError(
+        "no dvc.yaml here or above",
+        where=str(directory),
+        next="cd to an experiment, or make one: mllam-exps init DIRECTORY --from north-atlantic-2025",
+    )
 
 
 def typed(root: Path, path: str) -> str:
@@ -137,15 +139,16 @@ def leftovers(root: Path, since: float | None = None) -> list[str]:
         When the `dvc exp run` that works here now was started; without it none does.
         What it did itself is no leftover.
     """
-    if ask_git(root, "symbolic-ref", "-q", "HEAD") or not ask_git(
-        root, "for-each-ref", "refs/exps/exec/"
-    ):
+    if ask_git(root, "symbolic-ref", "-q", "HEAD"):
+        return []  # HEAD is on a branch
+    if not ask_git(root, "for-each-ref", "refs/exps/exec/"):
         return []
     if since is None and _dvc_works_in(root):
         return []
     detached, branch = _last_detachment(root)
     # git's reflog has whole seconds.
-    if not branch or (since is not None and detached >= since - 1.0):
+    by_dvc_now = since is not None and detached >= since - 1.0
+    if not branch or by_dvc_now:
         return []
     return [
         f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"
@@ -156,24 +159,28 @@ def _dvc_works_in(root: Path) -> bool:
     """Tell whether a `dvc` command of this host has this directory as its own."""
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(root) and any(
-                Path(word).name == "dvc" for word in process.cmdline()[:4]
-            ):
+            if process.cwd() == str(root) and _is_dvc(process.cmdline()):
                 return True
         except (psutil.Error, OSError):
             continue
     return False
 
 
+def _is_dvc(command: list[str]) -> bool:
+    # `dvc exp run`, `python -m dvc exp run`, or a script of that name.
+    return any(Path(word).name == "dvc" for word in command[:4])
+
+
 def _last_detachment(root: Path) -> tuple[float, str]:
     """Return when HEAD last left a branch, and which; an empty name if it never did."""
-    for line in ask_git(
-        root, "reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD"
-    ).splitlines():
+    words = ("reflog", "show", "--format=%gd%x09%gs", "--date=unix", "-n", "50", "HEAD")
+    for line in ask_git(root, *words).splitlines():
         selector, _, message = line.partition("\t")
-        match = re.match(r"checkout: moving from (\S+) to [0-9a-f]{40}", message)
-        if match and ask_git(
-            root, "rev-parse", "-q", "--verify", f"refs/heads/{match[1]}"
-        ):
-            return float(selector.removeprefix("HEAD@{").removesuffix("}")), match[1]
+        move = re.match(r"checkout: moving from (\S+) to [0-9a-f]{40}", message)
+        if move is None:
+            continue
+        branch = move[1]
+        if ask_git(root, "rev-parse", "-q", "--verify", f"refs/heads/{branch}"):
+            time = selector.removeprefix("HEAD@{").removesuffix("}")
+            return float(time), branch
     return 0.0, ""
