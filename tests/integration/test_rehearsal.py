@@ -14,7 +14,7 @@ from support import synthetic
 from mllam_exps.stages.neural_lam.data import named_paths, source_checks
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 from mllam_exps.stages.neural_lam.parameters import dataset_checks
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import Note
+from mllam_exps.stages.neural_lam.parameters.datastore_file import Note
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 pytestmark = pytest.mark.models

@@ -18,9 +18,11 @@ from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE
 from mllam_exps.stages.neural_lam.parameters import (
     config_checks,
     dataset_checks,
+    datastore_file,
     params,
+    split_checks,
 )
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import Note
+from mllam_exps.stages.neural_lam.parameters.datastore_file import Note
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 ROOT = Path(__file__).parents[2]
@@ -268,8 +270,8 @@ def test_the_steps_of_a_split_are_counted_as_xarray_selects_them(
     given = experiment({f"{S}/val/start": span[0], f"{S}/val/end": span[1]}).files[
         DATASTORE
     ]
-    assert dataset_checks.check_lengths(given, {"val": steps}) == []
-    assert len(dataset_checks.check_lengths(given, {"val": steps + 1})) == 1
+    assert split_checks.check_lengths(given, {"val": steps}) == []
+    assert len(split_checks.check_lengths(given, {"val": steps + 1})) == 1
 
 
 def test_dependencies() -> None:
@@ -301,8 +303,8 @@ def test_names_of_state_variables() -> None:
     by_level = changed(
         GOOD, levels | {"inputs/surface/dim_mapping/state_feature": mapping}
     )
-    assert dataset_checks.state_features(GOOD) == [{"t2m"}, {"msl"}]
-    assert dataset_checks.state_features(by_level) == [
+    assert datastore_file.state_features(GOOD) == [{"t2m"}, {"msl"}]
+    assert datastore_file.state_features(by_level) == [
         {"z500hPa", "z500.0hPa"},
         {"z850hPa", "z850.0hPa"},
     ]
@@ -310,7 +312,7 @@ def test_names_of_state_variables() -> None:
         by_level,
         {"inputs/surface/variables/z/level/values": {"start": 500, "end": 850}},
     )
-    assert dataset_checks.state_features(ranged) is None
+    assert datastore_file.state_features(ranged) is None
 
 
 W = "training.state_feature_weighting"

@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.neural_lam.data.zarr_check import (
-    BOUNDARY_POINTS,
-    splits,
-    time_dimension,
-)
+from mllam_exps.stages.neural_lam.data.zarr_check import splits, time_dimension
+from mllam_exps.stages.neural_lam.parameters.datastore_file import BOUNDARY_POINTS
 
 if TYPE_CHECKING:
     import numpy as np

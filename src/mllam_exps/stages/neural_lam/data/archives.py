@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import inputs_of, section
+from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
 
 SECONDS = 30.0
 """How long a remote archive is waited for."""

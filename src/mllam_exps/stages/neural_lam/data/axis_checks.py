@@ -6,7 +6,7 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
+from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITTING,
     problem,
     time_of,

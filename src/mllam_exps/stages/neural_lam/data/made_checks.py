@@ -8,11 +8,11 @@ from typing import Any
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.spelling import did_you_mean
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
+from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITTING,
     problem,
-    too_short,
 )
+from mllam_exps.stages.neural_lam.parameters.split_checks import too_short
 
 
 def check(made: Any, config: Any, needed: Mapping[str, int]) -> list[MllamError]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import inputs_of, section
+from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
 
 CROPPING = "output.domain_cropping.interior_dataset_config_path"
 

@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from mllam_exps.base.spelling import did_you_mean
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
+from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITTING,
     Note,
     problem,

@@ -30,10 +30,10 @@ from mllam_exps.stages.neural_lam.data import (
 )
 from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
-from mllam_exps.stages.neural_lam.parameters.dataset_checks import (
-    BOUNDARY,
+from mllam_exps.stages.neural_lam.parameters.dataset_checks import notes
+from mllam_exps.stages.neural_lam.parameters.datastore_file import (
+    BOUNDARY_POINTS,
     Note,
-    notes,
     problem,
 )
 
@@ -239,10 +239,10 @@ def _check_extent(
     if (
         source.target_output_variable == "state"
         and sizes
-        and min(sizes) <= 2 * BOUNDARY
+        and min(sizes) <= 2 * BOUNDARY_POINTS
     ):
         grid = " × ".join(map(str, sizes))
-        what = f"its grid of {grid} points lies within neural-lam's boundary of {BOUNDARY} points a side:"
+        what = f"its grid of {grid} points lies within neural-lam's boundary of {BOUNDARY_POINTS} points a side:"
         problems.append(
             problem(
                 f"inputs.{name}", f"{what} no interior is left and training gives NaN"

@@ -18,11 +18,11 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.neural_lam.data import finite_check
-
-SPLITS = ("train", "val", "test")
-STATISTICS = ("mean", "std", "diff_mean", "diff_std")
-BOUNDARY_POINTS = 30
-"""neural-lam 0.7.0 takes this many points at each side of the grid as boundary (``MDPDatastore``)."""
+from mllam_exps.stages.neural_lam.parameters.datastore_file import (
+    BOUNDARY_POINTS,
+    SPLITS,
+    STATISTICS,
+)
 
 
 def check_dataset(path: Path, config: Mapping[str, Any] | None = None) -> None:

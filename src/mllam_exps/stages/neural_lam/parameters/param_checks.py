@@ -16,8 +16,9 @@ from mllam_exps.stages.neural_lam.file_names import (
     PARAMS,
     TRAINING,
 )
-from mllam_exps.stages.neural_lam.parameters import config_checks, dataset_checks
+from mllam_exps.stages.neural_lam.parameters import config_checks, split_checks
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
+from mllam_exps.stages.neural_lam.parameters.datastore_file import state_features
 from mllam_exps.stages.neural_lam.parameters.params import (
     CHECKPOINT,
     VARIABLE_LEADS,
@@ -118,7 +119,7 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
     return [
         *checks.problems,
         *config_checks.check_config(config, datastore, arguments.config),
-        *dataset_checks.check_lengths(datastore, steps_needed(parameters, arguments)),
+        *split_checks.check_lengths(datastore, steps_needed(parameters, arguments)),
     ]
 
 
@@ -392,7 +393,7 @@ class _Checks:
         last = whole(
             values.get("ar_steps_eval"), self.arguments.train["ar_steps_eval"].default
         )
-        features = dataset_checks.state_features(self.parameters.files[DATASTORE])
+        features = state_features(self.parameters.files[DATASTORE])
         for variable, steps in leads.items():
             if not str(variable).isdecimal() or not isinstance(steps, list):
                 return example
