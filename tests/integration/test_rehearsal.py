@@ -11,7 +11,11 @@ import pytest
 import yaml
 from support import synthetic
 
-from mllam_exps.stages.neural_lam.data import named_paths, source_checks
+from mllam_exps.stages.neural_lam.data import (
+    archive_opening,
+    named_paths,
+    source_checks,
+)
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 from mllam_exps.stages.neural_lam.parameters import dataset_checks
 from mllam_exps.stages.neural_lam.parameters.datastore_file import Note
@@ -53,7 +57,7 @@ def look(
         )
         given = Parameters({DATASTORE: config})
         found = dataset_checks.check(given) + named_paths.check(config)
-        known = source_checks.Known([DATASTORE, synthetic.SOURCE, *deps])
+        known = archive_opening.Known([DATASTORE, synthetic.SOURCE, *deps])
         found = found or source_checks.check_sources(tmp_path, given, {}, known)
         return [
             ("note: " if isinstance(f, Note) else "")
@@ -341,14 +345,14 @@ def test_what_crops_a_dataset_counts(
 
 
 def test_absent_archives_are_told_by_who_should_bring_them(tmp_path: Path) -> None:
-    known = source_checks.Known(made=["made.zarr"], added=["raw"])
+    known = archive_opening.Known(made=["made.zarr"], added=["raw"])
     assert "a stage makes it" in str(
-        source_checks._absent(tmp_path, "w", "made.zarr", known)
+        archive_opening.absent(tmp_path, "w", "made.zarr", known)
     )
     assert "→ dvc checkout raw.dvc" in str(
-        source_checks._absent(tmp_path, "w", "raw/a.zarr", known)
+        archive_opening.absent(tmp_path, "w", "raw/a.zarr", known)
     )
-    told = str(source_checks._absent(tmp_path, "w", "gone.zarr", known))
+    told = str(archive_opening.absent(tmp_path, "w", "gone.zarr", known))
     assert (
         told
         == "w: there is no gone.zarr\n  → correct that path, or put the archive there"
@@ -358,12 +362,12 @@ def test_absent_archives_are_told_by_who_should_bring_them(tmp_path: Path) -> No
 def test_an_archive_that_git_does_not_track_is_no_missing_one(tmp_path: Path) -> None:
     clone, origin = tmp_path / "clone", tmp_path / "origin"
     (origin / "data/era5.zarr").mkdir(parents=True)
-    known = source_checks.Known(origin=str(origin))
+    known = archive_opening.Known(origin=str(origin))
     assert "git does not track data/era5.zarr" in str(
-        source_checks._absent(clone, "w", "data/era5.zarr", known)
+        archive_opening.absent(clone, "w", "data/era5.zarr", known)
     )
     assert "did you mean data/era5.zarr?" in str(
-        source_checks._absent(clone, "w", "data/era.zarr", known)
+        archive_opening.absent(clone, "w", "data/era.zarr", known)
     )
 
 

@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mllam_exps.stages.neural_lam.data import named_paths, source_checks
+from mllam_exps.stages.neural_lam.data import (
+    archive_opening,
+    named_paths,
+    source_checks,
+)
 from mllam_exps.stages.neural_lam.file_names import CONFIG, DATASTORE
 from mllam_exps.stages.neural_lam.parameters import (
     config_checks,
@@ -624,11 +628,11 @@ def test_a_remote_archive_out_of_reach_is_no_error_of_the_file(
     assert str(note).startswith(
         f"{DATASTORE}: inputs.surface.path: http://127.0.0.1:9/tiny.zarr was not looked at: "
     )
-    monkeypatch.setattr(source_checks, "_REMOTE_SECONDS", 0)
+    monkeypatch.setattr(archive_opening, "_REMOTE_SECONDS", 0)
     # A server that takes the call and says nothing.
-    look = source_checks._open_dataset
+    look = archive_opening._open_dataset
     monkeypatch.setattr(
-        source_checks,
+        archive_opening,
         "_open_dataset",
         lambda p: time.sleep(2) if "://" in p else look(p),
     )

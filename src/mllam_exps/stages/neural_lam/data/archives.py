@@ -17,6 +17,9 @@ import yaml
 
 from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
 
+_METADATA_FILES = (".zmetadata", "zarr.json")
+"""Where zarr 2 and zarr 3 have the consolidated metadata of an archive."""
+
 SECONDS = 30.0
 """How long a remote archive is waited for."""
 
@@ -52,45 +55,49 @@ def identities(
     list of str
         One line for each archive whose metadata could not be read, with the reason.
     """
-    found: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
     inputs = sorted((datastore.get("inputs") or {}).items())
-    paths = {name: str((given or {}).get("path", "")) for name, given in inputs}
-    outside = sorted({path for path in paths.values() if _outside(path)})
-    with ThreadPoolExecutor(
-        max(1, len(outside))
-    ) as pool:  # hosts that do not answer are waited for at once
-        digests = dict(
-            zip(
-                outside,
-                pool.map(lambda path: _metadata_digest(path, timeout), outside),
-                strict=True,
-            )
-        )
+    paths = {name: str((source or {}).get("path", "")) for name, source in inputs}
+    digests = _metadata_digests(
+        {path for path in paths.values() if _outside(path)}, timeout
+    )
+    identities: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for name, path in paths.items():
         if path not in digests:
             continue
         digest, why = digests[path]
-        version = declared.get(name)
-        entry = {
-            "path": path,
-            "metadata": digest,
-            "version": None if version is None else str(version),
+        version = None if declared.get(name) is None else str(declared[name])
+        identity = {"path": path, "metadata": digest, "version": version}
+        if digest is None:
+            identity["metadata"] = _earlier((known or {}).get(name), identity)
+            how = _how_it_counts(name, identity)
+            notes.append(
+                f"archive {name}: the metadata of {path} cannot be read ({why}); {how}"
+            )
+        identities[name] = identity
+    return identities, notes
+
+
+def _metadata_digests(
+    paths: set[str], timeout: float
+) -> dict[str, tuple[str | None, str]]:
+    """Return the digest of each archive's metadata; hosts that do not answer are waited for at once."""
+    with ThreadPoolExecutor(max(1, len(paths))) as pool:
+        futures = {
+            path: pool.submit(_metadata_digest, path, timeout) for path in sorted(paths)
         }
-        found[name] = entry
-        if digest is not None:
-            continue
-        entry["metadata"] = _earlier((known or {}).get(name), entry)
-        if entry["metadata"] is not None:
-            told = "it counts as unchanged"
-        elif version is not None:
-            told = f"it counts by path and declared version ({version})"
-        else:
-            told = f"it counts by its path alone; declare a version: params.yaml: archives.{name}"
-        notes.append(
-            f"archive {name}: the metadata of {path} cannot be read ({why}); {told}"
-        )
-    return found, notes
+    return {path: future.result() for path, future in futures.items()}
+
+
+def _how_it_counts(name: str, identity: Mapping[str, Any]) -> str:
+    """Say how an archive is known whose metadata could not be read now."""
+    if identity["metadata"] is not None:
+        return "it counts as unchanged"
+    if identity["version"] is not None:
+        return f"it counts by path and declared version ({identity['version']})"
+    return (
+        f"it counts by its path alone; declare a version: params.yaml: archives.{name}"
+    )
 
 
 def modules(datastore: Mapping[str, Any], root: Path) -> list[str]:
@@ -99,19 +106,18 @@ def modules(datastore: Mapping[str, Any], root: Path) -> list[str]:
     mllam-data-prep's version counts by itself, and what the repository has is a
     dependency of the stage.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     for _, source in inputs_of(datastore):
-        for derived in section(source, "derived_variables").values():
-            function = derived.get("function") if isinstance(derived, Mapping) else None
-            found.add(str(function).partition(".")[0] if function else "")
-    own = {
-        name
-        for name in found
-        if (root / f"{name}.py").exists() or (root / name).is_dir()
-    }
-    return sorted(
-        name for name in found - own - {"mllam_data_prep"} if name.isidentifier()
-    )
+        variables = section(source, "derived_variables")
+        for variable in variables:
+            function = section(variables, variable).get("function")
+            names.add(str(function or "").partition(".")[0])
+    foreign = []
+    for name in sorted(names - {"mllam_data_prep"}):
+        own = (root / f"{name}.py").exists() or (root / name).is_dir()
+        if name.isidentifier() and not own:
+            foreign.append(name)
+    return foreign
 
 
 def last_known(root: Path) -> dict[str, Any]:
@@ -120,18 +126,18 @@ def last_known(root: Path) -> dict[str, Any]:
     DVC removes ``version.mllam.txt`` before the stage that writes it; ``dvc.lock``
     tells what the dataset was made of.
     """
-    found: dict[str, Any] = {}
-    for name, keys in _RECORDS.items():
+    known: dict[str, Any] = {}
+    for file, keys in _RECORDS.items():
         try:
-            record = yaml.safe_load((root / name).read_text(encoding="utf-8"))
+            record = yaml.safe_load((root / file).read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
             continue
         for key in keys:
-            record = record.get(key) if isinstance(record, Mapping) else None
-        for archive, entry in record.items() if isinstance(record, Mapping) else ():
+            record = section(record, key)
+        for archive, entry in record.items():
             if isinstance(entry, Mapping) and entry.get("metadata"):
-                found.setdefault(archive, entry)
-    return found
+                known.setdefault(archive, entry)
+    return known
 
 
 _RECORDS = {
@@ -148,40 +154,45 @@ _RECORDS = {
 
 def why_not_reached(path: str, timeout: float = SECONDS) -> str:
     """Return why a remote archive cannot be reached; empty where its host answers that there is nothing."""
-    answers = [
-        _read_or_why(path, name, timeout) for name in (".zmetadata", "zarr.json")
-    ]
-    return next((why for data, why in answers if data is None and why), "")
+    for name in _METADATA_FILES:
+        content, why = _read_or_why(path, name, timeout)
+        if content is None and why:
+            return why
+    return ""
 
 
 def _earlier(known: Any, entry: Mapping[str, Any]) -> str | None:
     """Return the digest that was known of an archive, if it is the same one in all else."""
-    if not isinstance(known, Mapping) or any(
-        known.get(key) != entry[key] for key in ("path", "version")
-    ):
+    if not isinstance(known, Mapping):
+        return None
+    if known.get("path") != entry["path"] or known.get("version") != entry["version"]:
         return None
     digest = known.get("metadata")
     return digest if isinstance(digest, str) else None
 
 
 def _outside(path: str) -> bool:
-    return bool(path) and (
-        "://" in path or "::" in path or os.path.normpath(path).startswith(("/", "../"))
-    )
+    """Tell whether a path leads out of the repository; no path leads nowhere."""
+    if not path:
+        return False
+    return _is_remote(path) or os.path.normpath(path).startswith(("/", "../"))
+
+
+def _is_remote(path: str) -> bool:
+    return "://" in path or "::" in path
 
 
 def _metadata_digest(path: str, timeout: float) -> tuple[str | None, str]:
     """Return the digest of an archive's consolidated metadata, or None and why not."""
-    why = "it has neither .zmetadata nor zarr.json"
-    for name in (".zmetadata", "zarr.json"):  # zarr 2, zarr 3
-        data, reason = _read_or_why(path, name, timeout)
-        if data is not None:
-            return "sha256:" + hashlib.sha256(data).hexdigest(), ""
-        if reason:
-            return None, reason
+    for name in _METADATA_FILES:
+        content, why = _read_or_why(path, name, timeout)
+        if content is not None:
+            return "sha256:" + hashlib.sha256(content).hexdigest(), ""
+        if why:
+            return None, why
     if "://" not in path and not Path(path).exists():
-        why = "there is no such file or directory"
-    return None, why
+        return None, "there is no such file or directory"
+    return None, f"it has neither {' nor '.join(_METADATA_FILES)}"
 
 
 def _read_or_why(path: str, name: str, timeout: float) -> tuple[bytes | None, str]:
@@ -192,13 +203,13 @@ def _read_or_why(path: str, name: str, timeout: float) -> tuple[bytes | None, st
         # To fsspec (2026.9) an archive out of reach is one that is not there; what made
         # it say so tells.
         cause = error.__cause__ or error.__context__
-        return None, _told(cause) if _is_out_of_reach(cause) else ""
+        return None, _in_one_line(cause) if _is_out_of_reach(cause) else ""
     except TimeoutError:
         return None, f"no answer within {timeout:g} s"
     except (
         Exception
     ) as error:  # whatever a remote file system raises: said, and not known
-        return None, _told(error)
+        return None, _in_one_line(error)
 
 
 def _is_out_of_reach(cause: BaseException | None) -> bool:
@@ -210,37 +221,40 @@ def _is_out_of_reach(cause: BaseException | None) -> bool:
     return isinstance(status, int) and status not in {404, 410}
 
 
-def _told(error: BaseException | None) -> str:
+def _in_one_line(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _read(path: str, name: str, timeout: float) -> bytes:
-    if "://" not in path and "::" not in path:
+    if not _is_remote(path):
         try:
             return (Path(path) / name).read_bytes()
         except NotADirectoryError as error:  # a netCDF file
             raise FileNotFoundError(path) from error
+    first, chained, rest = path.partition("::")
+    return _read_remote(f"{first.rstrip('/')}/{name}{chained}{rest}", timeout)
+
+
+def _read_remote(url: str, timeout: float) -> bytes:
     import threading
 
     import fsspec  # type: ignore[import-untyped,unused-ignore]  # comes with DVC
 
-    first, chained, rest = path.partition("::")
-    target = f"{first.rstrip('/')}/{name}{chained}{rest}"
-    found: list[bytes | BaseException] = []
+    answers: list[bytes | BaseException] = []
 
     def read() -> None:
         try:
-            found.append(bytes(fsspec.open(target, "rb").open().read()))
+            answers.append(bytes(fsspec.open(url, "rb").open().read()))
         except Exception as error:
-            found.append(error)
+            answers.append(error)
 
     # fsspec's file systems have no timeout in common. A daemon thread can be left
     # behind at the end of the process.
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     thread.join(timeout)
-    if not found:
+    if not answers:
         raise TimeoutError
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]
+    if isinstance(answers[0], BaseException):
+        raise answers[0]
+    return answers[0]

@@ -41,12 +41,8 @@ def _check_splits(
         try:
             count = made["state"].sel(time=slice(span.start, span.end)).sizes["time"]
         except (KeyError, ValueError, TypeError) as error:
-            problems.append(
-                problem(
-                    f"{SPLITTING}.{split}",
-                    f"{span.start} to {span.end} selects nothing: {error}",
-                )
-            )
+            what = f"{span.start} to {span.end} selects nothing: {error}"
+            problems.append(problem(f"{SPLITTING}.{split}", what))
         else:
             problems += too_short(split, count, needed)
     return problems
@@ -55,28 +51,23 @@ def _check_splits(
 def _check_names(made: Any, extra: Mapping[str, Any]) -> list[MllamError]:
     """Refuse two variables of one name: neural-lam and its configuration know them by their names."""
     problems: list[MllamError] = []
-    everything: set[str] = set()
+    every_name: set[str] = set()
     for category in ("state", "forcing", "static"):
-        if category not in made:
-            continue
-        names = [str(name) for name in made[f"{category}_feature"].values]
-        everything |= set(names)
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            sources = made[f"{category}_feature_source_dataset"].values.tolist()
-            inputs = " and ".join(
-                source
-                for source, other in zip(sources, names, strict=True)
-                if other == name
-            )
-            what = f"{category} gets two variables called {name}, from {inputs}"
-            problems.append(
-                UsageError(
-                    what,
-                    f"{DATASTORE}: inputs",
-                    next="give each input another name_format",
-                )
-            )
-    for name in set(extra.get("missing_values") or []) - everything:
-        what = f"the dataset has no variable {name}{did_you_mean(name, everything)}"
+        if category in made:
+            names = [str(name) for name in made[f"{category}_feature"].values]
+            every_name.update(names)
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                problems.append(_twins(made, category, names, name))
+    for name in set(extra.get("missing_values") or []) - every_name:
+        what = f"the dataset has no variable {name}{did_you_mean(name, every_name)}"
         problems.append(problem("extra.missing_values", what))
     return problems
+
+
+def _twins(made: Any, category: str, names: list[str], name: str) -> MllamError:
+    """Return the refusal of several variables called `name`, which names their inputs."""
+    inputs = made[f"{category}_feature_source_dataset"].values.tolist()
+    own = [source for source, other in zip(inputs, names, strict=True) if other == name]
+    what = f"{category} gets two variables called {name}, from {' and '.join(own)}"
+    way_out = "give each input another name_format"
+    return UsageError(what, f"{DATASTORE}: inputs", next=way_out)

@@ -27,46 +27,47 @@ def check(projection: Mapping[str, Any]) -> dict[str, str]:
     except ImportError:
         return {}  # neural-lam, which needs it, is missing as well, and that is told
     name, kwargs = projection.get("class_name"), projection.get("kwargs")
-    known = [
-        each
-        for each, made in vars(ccrs).items()
-        if isinstance(made, type) and issubclass(made, ccrs.Projection)
-    ]
+    known = _projections(ccrs)
     if name not in known:
-        return {
-            "key": ".class_name",
-            "what": f"cartopy.crs has no projection {name}{did_you_mean(str(name), known)}",
-        }
+        near = did_you_mean(str(name), known)
+        return _fault(".class_name", f"cartopy.crs has no projection {name}{near}")
     if not isinstance(kwargs, Mapping):
-        return {
-            "key": ".kwargs",
-            "what": f"must hold the arguments of {name}, or be {{}}, not {kwargs!r}",
-        }
-    globe = kwargs.get("globe", {})
+        what = f"must hold the arguments of {name}, or be {{}}, not {kwargs!r}"
+        return _fault(".kwargs", what)
+    arguments = dict(kwargs)
+    globe = arguments.pop("globe", {})
     if not isinstance(globe, Mapping):
-        return {
-            "key": ".kwargs.globe",
-            "what": f"must hold the arguments of cartopy.crs.Globe, not {globe!r}",
-        }
+        what = f"must hold the arguments of cartopy.crs.Globe, not {globe!r}"
+        return _fault(".kwargs.globe", what)
     try:
         # As neural-lam (0.7) does in MDPDatastore.coords_projection, whose import costs
         # ten seconds.
-        given = (
-            {**kwargs, "globe": ccrs.Globe(**globe)}
-            if globe
-            else {k: v for k, v in kwargs.items() if k != "globe"}
-        )
-        getattr(ccrs, str(name))(**given)
+        if globe:
+            arguments["globe"] = ccrs.Globe(**globe)
+        getattr(ccrs, str(name))(**arguments)
     except Exception as error:  # whatever cartopy and PROJ raise, they refuse it
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        # pyproj (3.7) puts the whole definition in front of PROJ's own words, and
-        # brackets around them.
-        _, found, words = text.partition("proj_create: ")
-        return {
-            "key": ".kwargs",
-            "what": f"cartopy makes no {name} of it: {words.removesuffix(')') if found else text}",
-        }
+        return _fault(".kwargs", f"cartopy makes no {name} of it: {_reason(error)}")
     return {}
+
+
+def _fault(key: str, what: str) -> dict[str, str]:
+    return {"key": key, "what": what}
+
+
+def _projections(ccrs: Any) -> list[str]:
+    names = []
+    for name, value in vars(ccrs).items():
+        if isinstance(value, type) and issubclass(value, ccrs.Projection):
+            names.append(name)
+    return names
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # pyproj (3.7) puts the whole definition in front of PROJ's own words, and brackets
+    # around them.
+    _, of_proj, words = text.partition("proj_create: ")
+    return words.removesuffix(")") if of_proj else text
 
 
 if __name__ == "__main__":
