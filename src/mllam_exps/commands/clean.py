@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
+from collections.abc import Callable, Iterable
+from typing import TextIO
 
 from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
@@ -32,81 +35,94 @@ def clean(
 ) -> None:
     """List, ask and delete; names may be patterns with ``*``."""
     here = Here.open()
-    named = {
-        e.identity: e
-        for name in names
-        for e in here.matching(name) or [here.submitted(name)]
-    }
-    seconds = _seconds(older_than) if older_than else 0.0
-    origin = str(here.workspace.origin)
-
-    def candidates() -> list[Candidate]:
-        # By name, if it was not said by its identity: who names it means those before
-        # it that had the name, too.
-        chosen = [
-            identity if identity in names else e.name for identity, e in named.items()
-        ]
-        return list(
-            cleaning.candidates(
-                here.store, origin, chosen, failed=failed, older_than=seconds
-            )
-        )
-
-    found = candidates()
+    named = _named(here, names)
+    # By name, if it was not said by its identity: who names it means those before it
+    # that had the name, too.
+    chosen = [
+        identity if identity in names else experiment.name
+        for identity, experiment in named.items()
+    ]
+    look = functools.partial(
+        cleaning.candidates,
+        here.store,
+        str(here.workspace.origin),
+        chosen,
+        failed=failed,
+        older_than=_seconds(older_than) if older_than else 0.0,
+    )
+    found = list(look())
     if as_json:
-        print(
-            json.dumps(
-                [
-                    {
-                        "what": c.what,
-                        "why": c.why,
-                        "bytes": c.size,
-                        "path": str(c.directory),
-                    }
-                    for c in found
-                ]
-            )
-        )
-    elif not found:
-        in_use = (
-            []
-            if failed
-            else [
-                e.name for e in named.values() if e.origin == origin and _is_in_use(e)
-            ]
-        )
-        say(
-            _told_in_use(in_use)
-            if in_use
-            else "nothing to clean: what is there is needed, or younger"
-        )
-    else:
+        _print_json(found)
+    elif found:
         _print_table(found)
-    if dry_run and not as_json and found:
-        say(
-            f"{_amount(sum(c.size for c in found))} would become free; nothing was deleted (--dry-run)"
-        )
-    if dry_run or not found:
+    else:
+        say(_why_nothing(here, [] if failed else list(named.values())))
+    if dry_run:
+        if found and not as_json:
+            amount = _amount(_size(found))
+            say(f"{amount} would become free; nothing was deleted (--dry-run)")
         return
-    if not yes and not _confirmed(found):
+    if not found:
+        return
+    if yes or _confirmed(found):
+        _delete(here, found, look, sys.stderr if as_json else sys.stdout)
+    else:
         say("nothing was deleted")
-        return
+
+
+def _named(here: Here, names: list[str]) -> dict[str, Experiment]:
+    """Return the experiments that are named, by identity."""
+    named: dict[str, Experiment] = {}
+    for name in names:
+        for experiment in here.matching(name) or [here.submitted(name)]:
+            named[experiment.identity] = experiment
+    return named
+
+
+def _delete(
+    here: Here,
+    found: list[Candidate],
+    look: Callable[[], Iterable[Candidate]],
+    stream: TextIO,
+) -> None:
+    """Delete what was confirmed, but for what is needed again by now, and say so."""
     # Submissions hold this lock: none comes to need a run between the look and the
     # deletion.
     with lock(here.store, "dispatch", wait=True):
-        still = {one.directory for one in candidates()}
-        deleted = [
-            one for one in found if one.directory in still and cleaning.delete(one)
-        ]
+        still = {one.directory for one in look()}
+        deleted = []
+        for one in found:
+            if one.directory in still and cleaning.delete(one):
+                deleted.append(one)
     for one in found:
         if one not in deleted:
             warn(f"{one.what} is needed again, and stays")
-    print(
-        f"deleted {len(deleted)}, {_amount(sum(c.size for c in deleted))}",
-        file=sys.stderr if as_json else sys.stdout,
-    )
+    say(f"deleted {len(deleted)}, {_amount(_size(deleted))}", stream)
     # Others found the lock taken meanwhile, and left to us what waits.
     advance.after(here.store)
+
+
+def _print_json(found: list[Candidate]) -> None:
+    records = []
+    for one in found:
+        path = str(one.directory)
+        records.append(
+            {"what": one.what, "why": one.why, "bytes": one.size, "path": path}
+        )
+    print(json.dumps(records))
+
+
+def _why_nothing(here: Here, named: list[Experiment]) -> str:
+    """Say why there is nothing to clean, of experiments that were named."""
+    origin = str(here.workspace.origin)
+    in_use = [e.name for e in named if e.origin == origin and _is_in_use(e)]
+    if in_use:
+        return _told_in_use(in_use)
+    return "nothing to clean: what is there is needed, or younger"
+
+
+def _size(found: list[Candidate]) -> int:
+    return sum(one.size for one in found)
 
 
 def _is_in_use(experiment: Experiment) -> bool:
@@ -127,9 +143,7 @@ def _confirmed(found: list[Candidate]) -> bool:
         raise UsageError(
             "nobody can be asked here", next="mllam-exps clean --yes, or --dry-run"
         )
-    answer = input(
-        f"Delete these {len(found)}, {_amount(sum(c.size for c in found))}? [y/N] "
-    )
+    answer = input(f"Delete these {len(found)}, {_amount(_size(found))}? [y/N] ")
     return answer.strip().lower() in {"y", "yes"}
 
 

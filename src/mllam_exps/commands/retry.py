@@ -19,9 +19,9 @@ from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import RunState, assess
 from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.locks import lock
-from mllam_exps.submission import experiments, job_chain, saving
+from mllam_exps.submission import job_chain, saving
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.submission.job_chain import Chain
+from mllam_exps.submission.job_chain import Chain, Standing
 from mllam_exps.views.context import Here
 
 NAMED = 3
@@ -70,19 +70,7 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
         raise UsageError(
             "no experiment is named", next="mllam-exps retry EXP, or --failed"
         )
-    if names:
-        # Patterns overlap, and each reads the store anew: what is the same is not
-        # equal.
-        named = (
-            e for name in names for e in here.matching(name) or [here.submitted(name)]
-        )
-        found = list({e.identity: e for e in named}.values())
-    else:
-        found = [
-            e
-            for e in experiments.of_store(here.store)
-            if e.origin == str(here.workspace.origin)
-        ]
+    found = _named(here, names) if names else here.mine()
     if not failed:
         return found
     wanted = [e for e in found if e.is_mine and _has_failed(e)]
@@ -92,6 +80,15 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
             f"{what}: there is nothing to retry", " ".join(names), exit=Exit.OK
         )
     return wanted
+
+
+def _named(here: Here, names: list[str]) -> list[Experiment]:
+    # Patterns overlap, and each reads the store anew: what is the same is not equal.
+    found: dict[str, Experiment] = {}
+    for name in names:
+        for experiment in here.matching(name) or [here.submitted(name)]:
+            found[experiment.identity] = experiment
+    return list(found.values())
 
 
 def _has_failed(experiment: Experiment) -> bool:
@@ -186,26 +183,27 @@ def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
         mine.follow(standing)
     except MllamError as error:
         return str(error)
-    if never := next(
-        ((stage, now) for stage, now in standing.states.items() if now.hopeless), None
-    ):
-        stage, now = never
-        again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
-        return f"{stage} is {now.state}: {now.reason}\n  → {again}"
+    return _told(experiment, standing)
+
+
+def _told(experiment: Experiment, standing: Standing) -> str:
+    """Say what became of an experiment that was submitted again."""
+    for stage, now in standing.states.items():
+        if now.hopeless:
+            again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
+            return f"{stage} is {now.state}: {now.reason}\n  → {again}"
     waits = f"waits in the run store: {standing.waits}" if standing.waits else ""
     if standing.started:
-        return f"{', '.join(standing.started)} submitted" + (
-            f"; the rest {waits}" if waits else ""
-        )
-    if waits or standing.done:
-        return waits or "its results are there, and are being saved"
-    living = [
-        f"{stage} is {now.state}"
-        for stage, now in standing.states.items()
-        if now.state.living
-    ]
-    return (
-        f"{', '.join(living)}: there is nothing to retry"
-        if living
-        else "it is gone on with as soon as it can be"
-    )
+        told = f"{', '.join(standing.started)} submitted"
+        return f"{told}; the rest {waits}" if waits else told
+    if waits:
+        return waits
+    if standing.done:
+        return "its results are there, and are being saved"
+    living = []
+    for stage, now in standing.states.items():
+        if now.state.living:
+            living.append(f"{stage} is {now.state}")
+    if living:
+        return f"{', '.join(living)}: there is nothing to retry"
+    return "it is gone on with as soon as it can be"

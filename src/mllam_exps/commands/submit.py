@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from mllam_exps.base import terminal
 from mllam_exps.base.terminal import say, warn
@@ -42,18 +42,25 @@ def submit(
     if submitted and not dry_run:
         advance.after(submitted[0].experiment.store)
     if as_json:
-        records = [one.to_record() for one in submitted]
-        for stage in (
-            stage for record in records for stage in record["stages"] if dry_run
-        ):
-            stage["state"] = (
-                "would run" if stage["state"] == "waits" else stage["state"]
-            )
-        print(json.dumps(records, indent=1))
+        print(json.dumps(_records(submitted, dry_run=dry_run), indent=1))
         return
     _print_table(submitted, dry_run=dry_run)
-    for line in _summary(submitted, dry_run=dry_run):
+    for line in [_foreseen(submitted)] if dry_run else _summary(submitted):
         say(line)
+
+
+def _records(submitted: Sequence[Submitted], *, dry_run: bool) -> list[dict[str, Any]]:
+    """Return what became of each, JSON-able."""
+    records = [one.to_record() for one in submitted]
+    for record in records:
+        for stage in record["stages"]:
+            stage["state"] = _word(stage["state"], dry_run=dry_run)
+    return records
+
+
+def _word(word: str, *, dry_run: bool) -> str:
+    """Return a stage's state in the word that people read."""
+    return "would run" if dry_run and word == "waits" else word
 
 
 def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
@@ -67,9 +74,7 @@ def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
     for one in submitted[:LONGEST]:
         states = []
         for step in one.experiment.steps:
-            word = one.word(step.stage)
-            if dry_run and word == "waits":
-                word = "would run"
+            word = _word(one.word(step.stage), dry_run=dry_run)
             states.append(State(step.stage, word, STYLES.get(word, "")))
         experiment = one.experiment
         lines.append(tables.Line(experiment.name, experiment.changed, tuple(states)))
@@ -79,46 +84,48 @@ def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
         say(f"… and {len(submitted) - LONGEST} more")
 
 
-def _summary(submitted: Sequence[Submitted], *, dry_run: bool) -> list[str]:
-    count = len(submitted)
-    experiments = "1 experiment" if count == 1 else f"{count} experiments"
-    where = f"(machine {submitted[0].experiment.machine})" if submitted else ""
+def _foreseen(submitted: Sequence[Submitted]) -> str:
+    """Say what would run."""
+    # By key: experiments share runs.
+    stages: dict[str, str] = {}
+    for one in submitted:
+        for step in one.experiment.steps:
+            if one.word(step.stage) == "waits":
+                stages[step.key] = step.stage
+    told = _counted(Counter(stages.values())) or "nothing"
+    return f"{_number(submitted)}; would run: {told}; nothing was submitted {_where(submitted)}"
+
+
+def _summary(submitted: Sequence[Submitted]) -> list[str]:
+    """Say in some lines what became of all."""
+    waiting = [one.standing.waits for one in submitted if one.standing.waits]
     new = Counter(stage for one in submitted for stage in one.standing.started)
-    lines = []
-    if dry_run:
-        keys = {
-            step.key: step.stage
-            for one in submitted
-            for step in one.experiment.steps
-            if one.word(step.stage) == "waits"
-        }
-        told = (
-            ", ".join(f"{n} × {stage}" for stage, n in Counter(keys.values()).items())
-            or "nothing"
-        )
-        return [f"{experiments}; would run: {told}; nothing was submitted {where}"]
-    told = ", ".join(f"{n} × {stage}" for stage, n in new.items())
-    nothing = (
-        "nothing submitted"
-        if any(one.standing.waits for one in submitted)
-        else "all is known or under way"
-    )
-    told = f"{told} submitted" if told else nothing
+    told = "nothing submitted" if waiting else "all is known or under way"
+    if new:
+        told = f"{_counted(new)} submitted"
+    line = f"{_number(submitted)}: {told} {_where(submitted)}"
     done = sum(one.saving.state is RunState.DONE for one in submitted)
-    lines.append(
-        f"{experiments}: {told} {where}"
-        + (f"; {done} known and saved already" if done else "")
-    )
-    if waits := next(
-        (one.standing.waits for one in submitted if one.standing.waits), ""
-    ):
-        number = sum(bool(one.standing.waits) for one in submitted)
-        lines.append(
-            f"{number} of them {'waits' if number == 1 else 'wait'} in the run store: {waits}"
-        )
-    if done < count:
+    if done:
+        line += f"; {done} known and saved already"
+    lines = [line]
+    if waiting:
+        wait = "waits" if len(waiting) == 1 else "wait"
+        lines.append(f"{len(waiting)} of them {wait} in the run store: {waiting[0]}")
+    if done < len(submitted):
         lines.append(
             "mllam-exps status --watch shows how they are; nothing has to stay open for them"
         )
-    sys.stdout.flush()
     return lines
+
+
+def _number(submitted: Sequence[Submitted]) -> str:
+    count = len(submitted)
+    return "1 experiment" if count == 1 else f"{count} experiments"
+
+
+def _where(submitted: Sequence[Submitted]) -> str:
+    return f"(machine {submitted[0].experiment.machine})" if submitted else ""
+
+
+def _counted(stages: Counter[str]) -> str:
+    return ", ".join(f"{count} × {stage}" for stage, count in stages.items())

@@ -70,16 +70,16 @@ class Here:
             default=None,
         )
 
+    def mine(self) -> list[Experiment]:
+        """Return the submitted experiments of this repository, oldest first."""
+        origin = str(self.workspace.origin)
+        return [e for e in experiments.of_store(self.store) if e.origin == origin]
+
     def matching(self, name: str) -> list[Experiment]:
         """Return the submitted experiments whose names fit a pattern, the newest of each name."""
         if not any(sign in name for sign in "*?["):
             return [found] if (found := self.experiment(name)) else []
-        mine = [
-            e
-            for e in experiments.of_store(self.store)
-            if e.origin == str(self.workspace.origin)
-        ]
-        newest = {e.name: e for e in mine if fnmatchcase(e.name, name)}
+        newest = {e.name: e for e in self.mine() if fnmatchcase(e.name, name)}
         return list(newest.values())
 
     def submitted(self, name: str) -> Experiment:
@@ -106,12 +106,7 @@ class Here:
         kind : str
             What else the command takes: "stage" or "run".
         """
-        mine = [
-            e
-            for e in experiments.of_store(self.store)
-            if e.origin == str(self.workspace.origin)
-        ]
-        submitted = list(dict.fromkeys(e.name for e in reversed(mine)))
+        submitted = list(dict.fromkeys(e.name for e in reversed(self.mine())))
         others = [one.name for one in saved.experiments_of(self.workspace.origin)]
         known = list(dict.fromkeys([*submitted, *others, *stages]))
         if name in others:
