@@ -29,11 +29,12 @@ from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import outputs
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.store import RunStore
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.submission import experiments
+from mllam_exps.submission.asked_stages import asked_stages
 from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.submission.names import Names
 
 TOLD = 3
 """How many experiments of a sweep are told in full when they are refused."""
@@ -64,6 +65,17 @@ class Plan:
     def root(self) -> Path:
         """The DVC repository in the clone that was built."""
         return self.site / "clone" / self.experiment.prefix
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """What was read in the base clone while its parameters were those of one experiment."""
+
+    pipeline: Pipeline
+    asked: list[str]
+    definitions: Mapping[str, RunDefinition]
+    steps: tuple[Step, ...]
+    sources: dict[str, Any]
 
 
 @dataclass
@@ -109,7 +121,6 @@ class Planner:
             self._note(
                 f"{file} was changed, but git is told to overlook that: experiments take it as it is committed"
             )
-        self._there = list(experiments.of_store(self.store))
 
     def __enter__(self) -> Planner:
         return self
@@ -126,12 +137,12 @@ class Planner:
         MllamError
             With everything that is wrong; nothing has been submitted then.
         """
-        taken = self._names_in_use()
+        names = self._names()
         plans: list[Plan] = []
         refused: list[list[MllamError]] = []
         for variant in variants:
             try:
-                plans.append(self._plan(variant, taken))
+                plans.append(self._plan(variant, names))
             except Problems as several:
                 refused.append(several.problems)
             except MllamError as one:
@@ -140,63 +151,76 @@ class Planner:
             raise Problems(problems=_told(refused))
         return plans
 
-    def _names_in_use(self) -> dict[str, Experiment | None]:
+    def _names(self) -> Names:
         """Return the names that experiments of this baseline have, submitted or not."""
-        mine = {
-            e.name: e
-            for e in self._there
-            if (e.origin, e.baseline) == (self._origin, self.state.baseline)
-        }
-        return dict.fromkeys(self._in_git) | mine
+        baseline = self.state.baseline
+        submitted = [
+            e
+            for e in experiments.of_store(self.store)
+            if (e.origin, e.baseline) == (self._origin, baseline)
+        ]
+        in_git = overrides.saved_in_git(self.workspace.root, baseline)
+        return Names(submitted, in_git, force=self.force)
 
     @cached_property
     def _checks(self) -> StageChecks:
         return StageChecks(self.workspace.root, self._note)
 
-    @cached_property
-    def _in_git(self) -> dict[str, str]:
-        return overrides.saved_in_git(self.workspace.root, self.state.baseline)
-
     @property
     def _origin(self) -> str:
         return str(self.workspace.root)
 
-    def _plan(self, variant: Variant, taken: dict[str, Experiment | None]) -> Plan:
+    def _plan(self, variant: Variant, names: Names) -> Plan:
         """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
-        site = experiments.building_site(self.store)
-        self._sites.append(site)
+        site = self._new_site()
         # Of the repository: a clone has no config.local.
         hydra = self.repo.settings("hydra")
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
-            here = Workspace(
-                root, self.workspace.origin, variant.name or "new", self.state.baseline
-            )
-            checks.check_parameters(here, self.machine)
-            versions = self._versions_of(here)
-            (root / checks.CHECKED_FILE).parent.mkdir(exist_ok=True)
-            (root / checks.CHECKED_FILE).write_text(checks.CHECKED, encoding="utf-8")
-            (root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
-            found: dict[str, Any] = {}
-            pipeline = self._pipeline(repo, found)
-            if not self._data_checked:
-                self._refuse_changed_data(pipeline)
-                self._data_checked = True
-            asked = self._asked(pipeline)
-            definitions = self._checks.definitions(pipeline, asked)
-            steps = tuple(self._step(pipeline, stage) for stage in definitions)
-            added = (
-                i.path
-                for d in definitions.values()
-                for i in d.inputs
-                if i.tracked and not i.run
-            )
-            found |= {
-                path: described
-                for path in added
-                if (described := pipeline.source(path))
-            }
+            name, baseline = variant.name or "new", self.state.baseline
+            here = Workspace(root, self.workspace.origin, name, baseline)
+            versions = self._write_what_checks_make(here)
+            frozen = self._read(repo)
             clones.copy(self.base.clone, site / "clone")
-            lockfile.draft(pipeline, asked, found).write(site / "clone")
+            draft = lockfile.draft(frozen.pipeline, frozen.asked, frozen.sources)
+            draft.write(site / "clone")
+        experiment = self._experiment(variant, versions, frozen, names)
+        names.take(experiment)
+        content = self.state.checkout.content
+        return Plan(experiment, site, frozen.definitions, content)
+
+    def _write_what_checks_make(self, here: Workspace) -> str:
+        """Write the files of the stages that only check and write down versions; return the versions."""
+        checks.check_parameters(here, self.machine)
+        versions = self._versions_of(here)
+        checked = here.root / checks.CHECKED_FILE
+        checked.parent.mkdir(exist_ok=True)
+        checked.write_text(checks.CHECKED, encoding="utf-8")
+        (here.root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
+        return versions
+
+    def _read(self, repo: Repository) -> _Frozen:
+        """Read the stages of the base clone, as it is for one experiment."""
+        found: dict[str, Any] = {}
+        pipeline = self._pipeline(repo, found)
+        if not self._data_checked:
+            self._refuse_changed_data(pipeline)
+            self._data_checked = True
+        asked = asked_stages(pipeline, self.repo, self.targets)
+        definitions = self._checks.definitions(pipeline, asked)
+        steps = tuple(self._step(pipeline, stage) for stage in definitions)
+        for definition in definitions.values():
+            for source in definition.inputs:
+                described = None
+                if source.tracked and not source.run:  # added with `dvc add`
+                    described = pipeline.source(source.path)
+                if described:
+                    found[source.path] = described
+        return _Frozen(pipeline, asked, definitions, steps, found)
+
+    def _experiment(
+        self, variant: Variant, versions: str, frozen: _Frozen, names: Names
+    ) -> Experiment:
+        """Return the experiment, under the name that it has already if it was submitted before."""
         identity = experiments.identity(
             {
                 "uid": os.getuid(),  # what two people submit from one repository is no one's to share
@@ -211,10 +235,9 @@ class Planner:
             }
         )
         known = experiments.read(experiments.folder(self.store) / identity)
-        name = known.name if known else self._name(variant, taken)
-        experiment = Experiment(
+        return Experiment(
             directory=experiments.folder(self.store) / identity,
-            name=name,
+            name=known.name if known else names.name(variant),
             origin=self._origin,
             prefix=self.state.prefix,
             baseline=self.state.baseline,
@@ -224,20 +247,23 @@ class Planner:
             machine=self.machine.name,
             uid=os.getuid(),
             created=known.created if known else time.time(),
-            steps=steps,
-            sources=found,
-            stages=tuple(asked),
+            steps=frozen.steps,
+            sources=frozen.sources,
+            stages=tuple(frozen.asked),
             edited=self.state.edited,
             settings=carried.settings(os.environ),
         )
-        taken[name] = experiment
-        return Plan(experiment, site, definitions, self.state.checkout.content)
+
+    def _new_site(self) -> Path:
+        """Return a new directory to build an experiment in, which is removed at the end unless it was taken."""
+        site = experiments.building_site(self.store)
+        self._sites.append(site)
+        return site
 
     @cached_property
     def base(self) -> Base:
         """The first clone, made by git; the experiments' own are copies of it."""
-        site = experiments.building_site(self.store)
-        self._sites.append(site)
+        site = self._new_site()
         root = clones.make(self.state, site / "clone", self._cache_settings())
         return Base(site / "clone", root, Repository.open(root, check=False))
 
@@ -263,82 +289,6 @@ class Planner:
             self._versions[content], notes = checks.versions_text(here, self.machine)
             self.notes += [note for note in notes if note not in self.notes]
         return self._versions[content]
-
-    def _name(self, variant: Variant, taken: Mapping[str, Experiment | None]) -> str:
-        given = variant.name
-        if not given:
-            return overrides.new_name(taken)
-        if given not in taken:
-            return given
-        other = taken[given]
-        # Whoever repeats a command means the same; the workspace may have become
-        # another since.
-        why = ""
-        if other is not None and other.overrides == variant.overrides:
-            why = "with the same parameters set, but files of the workspace have changed since: git status"
-        if other is not None and not assess(other.saving).state.settled:
-            way_out = f"another name, or mllam-exps cancel {given} first"
-            raise UsageError(
-                "is the name of another experiment, which is at work",
-                f"-n {given}",
-                why,
-                way_out,
-            )
-        if other is not None and given not in self._in_git:
-            return given  # it failed, or was cancelled: the newer one is shown under the name
-        if not self.force:
-            what = (
-                "of another experiment that was submitted"
-                if other
-                else "of an experiment that starts here"
-            )
-            way_out = "another name, or --force: it takes its place, and every stage is made again"
-            raise UsageError(f"is the name {what}", f"-n {given}", why, way_out)
-        return given
-
-    def check_again(self, plans: Sequence[Plan]) -> None:
-        """Refuse what another submission has taken meanwhile; to be called when no other can.
-
-        Raises
-        ------
-        UsageError
-            If a name was taken, or a result that is to be made again is needed by an
-            experiment that is at work.
-        """
-        mine = {plan.experiment.identity for plan in plans}
-        places = {plan.experiment.place for plan in plans}
-        keys = {
-            step.key
-            for plan in plans
-            for step in plan.experiment.steps
-            if not step.known
-        }
-        for other in experiments.of_store(self.store):
-            taken = other.place in places
-            needed = (
-                sorted(keys & {step.key for step in other.steps}) if self.force else []
-            )
-            same = other.identity in mine and not self.force
-            if same or not (taken or needed) or assess(other.saving).state.settled:
-                continue
-            if other.identity in mine:
-                why, way_out = (
-                    "it is about to read what would be made again",
-                    f"mllam-exps cancel {other.name} first",
-                )
-                raise UsageError(
-                    f"experiment {other.name} is at work", "--force", why, way_out
-                )
-            if taken:
-                what = "was submitted a moment ago, with other parameters"
-                raise UsageError(what, f"-n {other.name}", next="another name")
-            why = f"experiment {other.name}, which is at work, needs {needed[0]}"
-            raise UsageError(
-                "cannot be made again now",
-                "--force",
-                why,
-                f"wait, or mllam-exps cancel {other.name}",
-            )
 
     def _pipeline(self, repo: Repository, found: dict[str, Any]) -> Pipeline:
         """Open the pipeline of the base clone, as it is for one experiment.
@@ -374,47 +324,6 @@ class Planner:
             content=content,
         )
 
-    def _asked(self, pipeline: Pipeline) -> list[str]:
-        """Return the stages asked for and those that they need, in order.
-
-        Raises
-        ------
-        UsageError
-            If there is none of that name.
-        """
-        graph = {stage: set(pipeline.needs(stage)) for stage in pipeline.stage_names}
-        wanted = set(
-            self.targets
-            or (stage for stage in graph if not pipeline.stage(stage).is_elsewhere)
-        )
-        if not wanted:
-            raise self._no_stages()
-        for target in self.targets:
-            if group := {stage for stage in graph if stage.startswith(f"{target}@")}:
-                wanted = wanted - {target} | group
-            else:
-                pipeline.stage(target)
-        while more := {need for stage in wanted for need in graph[stage]} - wanted:
-            wanted |= more
-        return [stage for stage in pipeline.in_order() if stage in wanted]
-
-    def _no_stages(self) -> UsageError:
-        if self.repo.is_ignored_by_git("dvc.yaml"):
-            # Even where git tracks it: DVC (3.67) leaves it out when it looks for
-            # stages.
-            why, way_out = (
-                "git ignores it, and so DVC does not read it",
-                "git check-ignore -v --no-index dvc.yaml",
-            )
-            return UsageError(
-                "has no stages", "dvc.yaml", why, f"{way_out} names the rule to remove"
-            )
-        return UsageError(
-            "has no stages",
-            "dvc.yaml",
-            next="mllam-exps init DIRECTORY has one to start from",
-        )
-
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
@@ -448,14 +357,14 @@ class Planner:
 
 def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:
     """Return what is wrong with some experiments, each thing once, and those of many as their number."""
-    told = {
-        str(problem): problem for problems in refused[:TOLD] for problem in problems
-    }
-    more = sum(
-        1
-        for problems in refused[TOLD:]
-        if not {str(problem) for problem in problems} <= told.keys()
-    )
+    told: dict[str, MllamError] = {}
+    more = 0
+    for number, problems in enumerate(refused):
+        by_text = {str(problem): problem for problem in problems}
+        if number < TOLD:
+            told |= by_text
+        elif by_text.keys() - told.keys():
+            more += 1
     if more:
         told[""] = UsageError(
             f"… and {more} more of these experiments are refused, each for a value of its own"

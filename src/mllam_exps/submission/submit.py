@@ -31,6 +31,7 @@ from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import Chain, Standing, give_up_all, look
+from mllam_exps.submission.names import refuse_what_was_taken
 from mllam_exps.submission.planning import Plan, Planner
 
 OTHERS_PATIENCE = 60.0
@@ -274,17 +275,18 @@ def submit(
         workspace, machine, repo, store, stages, command, message, force, inside
     ) as planner:
         plans = planner.plan(variants)
+        planned = [plan.experiment for plan in plans]
         check(planner, plans)
         for note in planner.notes:
             tell(note)
         if dry_run:
-            planner.check_again(plans)
+            refuse_what_was_taken(store, planned, force=force)
             return [
                 Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving))
                 for p in plans
             ]
         with lock(store, "dispatch", wait=True):
-            planner.check_again(plans)
+            refuse_what_was_taken(store, planned, force=force)
             submission = Submission(workspace, machine, store, repo, force, tell)
             return submission.submit(plans)
 
