@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,6 +78,25 @@ def test_the_process_that_watches_goes_on_with_what_cannot_wait_by_itself(
     # Of another host, say.
     with lock(store, "watcher-elsewhere"):
         assert [e.name for e in backlog.left_alone(store)] == ["a"]
+    assert not is_held(store, backlog.WATCHER)
+
+
+def test_the_process_that_watches_holds_its_lock_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store, started = RunStore(tmp_path), []
+
+    def start(command: list[str], **options: Any) -> None:
+        [held] = options["pass_fds"]
+        started.append((command[-1], os.dup(held)))
+
+    monkeypatch.setattr(backlog.subprocess, "Popen", start)
+    backlog.ensure_watcher(store)
+    backlog.ensure_watcher(store)
+    [(told, inherited)] = started
+    assert told.isdigit()
+    assert is_held(store, backlog.WATCHER)
+    os.close(inherited)
     assert not is_held(store, backlog.WATCHER)
 
 

@@ -239,22 +239,20 @@ def _advance_one(experiment: Experiment, place: _Place, done: Advance) -> bool:
 
 def ensure_watcher(store: RunStore) -> None:
     """Start the process that submits what waits, unless it is there."""
+    with _watch(store) as mine:
+        if mine is not None:
+            _start_watcher(store, mine)
+
+
+def _start_watcher(store: RunStore, held: IO[str]) -> None:
+    """Start it; it takes over the lock: whoever looks finds it held before the process has begun."""
     from mllam_exps.machines import environment
 
-    with _watch(store) as mine:
-        if mine is None:
-            return
     log = records.open_file(
         store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log",
         os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     )
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "mllam_exps.submission.backlog",
-        str(store.directory),
-    ]
+    module = [sys.executable, "-P", "-m", "mllam_exps.submission.backlog"]
     # A job that ends may be what starts it: under that job's name it would count as
     # that job for as long as it lives.
     environ = {
@@ -262,12 +260,13 @@ def ensure_watcher(store: RunStore) -> None:
     }
     with os.fdopen(log, "ab") as file:
         subprocess.Popen(
-            command,
+            [*module, str(store.directory), str(held.fileno())],
             env=environment.child_environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
             start_new_session=True,
+            pass_fds=[held.fileno()],
             cwd="/",
         )
 
@@ -290,27 +289,31 @@ def _watch(store: RunStore) -> Iterator[IO[str] | None]:
 
 
 def main(arguments: list[str]) -> int:
-    """Watch a store until nothing waits in it."""
+    """Watch a store until nothing waits in it.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The store's directory, and the open file that holds the lock.
+    """
     records.keep_others_out()
     forget_settings()
-    store = RunStore(Path(arguments[0]))
-    with _watch(store) as mine:
-        if mine is None:
-            return 0
-        changed = time.monotonic()
-        before: list[str] = []
-        while found := [e for e in waiting(store) if not _chains(e)]:
-            done = Advance()
-            hope = _advance(found, done)
-            for warning in done.warnings:
-                print(warning, flush=True)
-            if not hope:
-                return 1
-            # What takes long is looked at seldom: it costs a tenth of its time at most.
-            if (now := _what_is(found)) != before:
-                before, changed = now, time.monotonic()
-            pause = max(PERIOD, (time.monotonic() - changed) / 10)
-            time.sleep(min(LONGEST_PERIOD, pause))
+    store, held = RunStore(Path(arguments[0])), int(arguments[1])
+    os.set_inheritable(held, False)
+    changed = time.monotonic()
+    before: list[str] = []
+    while found := [e for e in waiting(store) if not _chains(e)]:
+        done = Advance()
+        hope = _advance(found, done)
+        for warning in done.warnings:
+            print(warning, flush=True)
+        if not hope:
+            return 1
+        # What takes long is looked at seldom: it costs a tenth of its time at most.
+        if (now := _what_is(found)) != before:
+            before, changed = now, time.monotonic()
+        pause = max(PERIOD, (time.monotonic() - changed) / 10)
+        time.sleep(min(LONGEST_PERIOD, pause))
     return 0
 
 
