@@ -196,33 +196,24 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
 def _refuse_what_is_there(directory: Path) -> None:
     if directory.is_symlink() and not directory.exists():
         raise UsageError("is a link that leads nowhere", where=str(directory))
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(
-            "is a file",
-            where=str(directory),
-            next="name a folder that is absent or empty",
-        )
-    inside = (
-        {path.name for path in directory.iterdir()} if directory.exists() else set()
-    )
+    if not directory.exists():
+        return
+    where, way_out = str(directory), "name a folder that is absent or empty"
+    if not directory.is_dir():
+        raise UsageError("is a file", where=where, next=way_out)
+    inside = {path.name for path in directory.iterdir()}
     if extra := sorted(inside - {".git"}):
         shown = ", ".join(extra[:3]) + (" …" if len(extra) > 3 else "")
-        way_out = "name a folder that is absent or empty"
-        raise UsageError(
-            "is not empty", where=str(directory), why=f"it holds {shown}", next=way_out
-        )
-    if (
-        ".git" in inside
-        and _run(
-            directory, "git", "rev-parse", "--verify", "--quiet", "HEAD"
-        ).returncode
-        == 0
-    ):
-        raise UsageError(
-            "has commits already",
-            where=str(directory),
-            next="name a folder without a history",
-        )
+        why = f"it holds {shown}"
+        raise UsageError("is not empty", where=where, why=why, next=way_out)
+    if ".git" in inside and _has_commits(directory):
+        way_out = "name a folder without a history"
+        raise UsageError("has commits already", where=where, next=way_out)
+
+
+def _has_commits(directory: Path) -> bool:
+    head = ("git", "rev-parse", "--verify", "--quiet", "HEAD")
+    return _run(directory, *head).returncode == 0
 
 
 def _refuse_nobody(folder: Path) -> None:
@@ -254,31 +245,28 @@ def _undone_on_failure(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        for path in directory.iterdir() if directory.is_dir() else ():
-            if path.name == ".git" and had_git:
-                _run(
-                    directory,
-                    "git",
-                    "rm",
-                    "-r",
-                    "--cached",
-                    "--quiet",
-                    "--ignore-unmatch",
-                    ".",
-                )
-            elif path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        if directory.is_dir():
+            _empty(directory, had_git=had_git)
         for path in made:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         if isinstance(error, OSError):
             where = str(error.filename or directory)
-            raise UsageError(
-                "can't be written", where=where, why=error.strerror or str(error)
-            ) from None
+            why = error.strerror or str(error)
+            raise UsageError("can't be written", where=where, why=why) from None
         raise
+
+
+def _empty(directory: Path, *, had_git: bool) -> None:
+    """Remove what is in a folder; of a ``.git`` that was there before, the index only."""
+    for path in directory.iterdir():
+        if path.name == ".git" and had_git:
+            rm = ("git", "rm", "-r", "--cached", "--quiet", "--ignore-unmatch", ".")
+            _run(directory, *rm)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _copy(placed: dict[Path, Path], directory: Path) -> None:
