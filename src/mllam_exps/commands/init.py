@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mllam_exps
 from mllam_exps.base.errors import UsageError
 from mllam_exps.machines.environment import child_environment
 
 ROOT_EXAMPLE = "north-atlantic-2025"
 """The example whose files are this repository's own: there is one copy of everything."""
 
-_PACKAGED = Path(__file__).parent / "_examples"
-_CHECKOUT = Path(__file__).parents[2]
+_PACKAGE = Path(mllam_exps.__file__).parent
+_PACKAGED = _PACKAGE / "_examples"
+_CHECKOUT = _PACKAGE.parents[1]
 # The files of the root example, as pyproject.toml's force-include lays them out in a
 # wheel.
 _ROOT_FILES = (
