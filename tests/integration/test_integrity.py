@@ -617,6 +617,7 @@ def test_an_archive_that_changes_is_no_longer_the_input(
     store: RunStore, tmp_path: Path
 ):
     from mllam_exps.stages.neural_lam.data import archives
+    from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 
     archive = tmp_path / "era5.zarr"
     archive.mkdir()
@@ -635,7 +636,12 @@ def test_an_archive_that_changes_is_no_longer_the_input(
     known, _ = archives.identities(datastore, {})
     for tracked in ({"archives": known}, {"archives.era5": known["era5"]}):
         (archive / ".zmetadata").write_text("{}")
-        read = Inputs(attempt, {"params": {"version.mllam.txt": tracked}}, "again")
+        read = Inputs(
+            attempt,
+            {"params": {"version.mllam.txt": tracked}},
+            "again",
+            lambda: PREFLIGHT.archives(attempt.work)[0],
+        )
         read.check()
         (archive / ".zmetadata").write_text('{"more": 1}')
         with pytest.raises(

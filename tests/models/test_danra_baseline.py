@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from mllam_exps.machines.machine_files import load
+from mllam_exps.stages.contract import Size
+from mllam_exps.stages.neural_lam.common import size_of
 from mllam_exps.stages.neural_lam.parameters import (
     arguments,
     dataset_checks,
@@ -169,8 +171,8 @@ def test_our_own_checks_pass():
     assert param_checks.check(EXAMPLE, given, known) == []
     assert dataset_checks.check(given) == []
     assert dataset_checks.notes(given) == []
-    assert (given.nodes("train"), given.devices("train")) == (2, 8)
-    assert (given.nodes("evaluate"), given.devices("evaluate")) == (1, 8)
+    assert size_of(given.training) == Size(2, 8)
+    assert size_of(given.evaluation) == Size(1, 8)
 
 
 def run(folder, *command):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.dvc.results import Question
-from mllam_exps.stages.neural_lam.common import NeuralLamParameters
+from mllam_exps.stages.neural_lam.common import NeuralLamStage
 
 NOW = Question(
     cmd="python bench.py",
@@ -80,7 +80,7 @@ def test_entries_of_dvc_2_are_not_believed():
 
 
 def test_what_a_parameter_means_its_stage_says():
-    stage = NeuralLamParameters()
+    stage = NeuralLamStage()
     ours = replace(
         NOW,
         params={"data/training_params.yaml": {"num_workers": 4, "lr": 1}},

@@ -16,6 +16,7 @@ from mllam_exps.machines.model import Resources, schema_text
 from mllam_exps.machines.values import _SBATCH_OWNED, _SRUN_OWNED, OPTIONS, seconds
 
 ROOT = Path(__file__).parents[2]
+PIPELINE = "stages: {prepare_dataset: {}, create_graph: {}, train: {}, evaluate: {}}\n"
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def write(tmp_path):
         file = tmp_path / "machines" / f"{name}.yaml"
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
+        (tmp_path / "dvc.yaml").write_text(PIPELINE)
         return tmp_path
 
     return write

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import Exit, Problems, UsageError
+from mllam_exps.stages.contract import Size
+from mllam_exps.stages.neural_lam.common import size_of
 from mllam_exps.stages.neural_lam.file_names import (
     CONFIG,
     DATASTORE,
@@ -504,7 +507,7 @@ def test_training_s_arguments() -> None:
         ),
         '--var_leads_metrics_watch={"0": [1, 4]}',
     ]
-    assert (given.nodes("train"), given.devices("train")) == (2, 8)
+    assert size_of(given.training) == Size(2, 8)
 
 
 def test_lead_times_are_the_same_as_a_mapping_and_as_json() -> None:
@@ -551,8 +554,7 @@ def test_evaluation_is_told_of_the_same_model_and_its_own_differences() -> None:
         if word.startswith(("--metrics", "--checkpoint", "--devices", "--precision"))
     ]
     assert given.checkpoint == "last"
-    assert (given.nodes("evaluate"), given.devices("evaluate")) == (1, 8)
-    assert (given.nodes("create_graph"), given.devices("create_graph")) == (1, 1)
+    assert size_of(given.evaluation) == Size(1, 8)
 
 
 def test_the_graph_s_arguments() -> None:
@@ -636,4 +638,4 @@ def test_every_missing_file_is_named(root: Path) -> None:
 def test_a_file_that_is_not_utf_8_is_told(root: Path) -> None:
     (root / PARAMS).write_bytes(b"logger: \xff\n")
     with pytest.raises(UsageError, match=r"params.yaml: cannot be read: 'utf-8' codec"):
-        params.read_yaml(root / PARAMS, PARAMS)
+        yaml_files.read(root / PARAMS, PARAMS)

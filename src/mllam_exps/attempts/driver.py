@@ -344,7 +344,7 @@ class Driver:
         again = f"dvc exp run, or mllam-exps run {stage}"
         if now.hopeless:
             again = f"change resources.{stage} in machines/{self.machine.name}.yaml, then dvc exp run"
-        elif attempt.started and stages.has_checkpoints(stage):
+        elif attempt.started and self._has_checkpoints(stage):
             again += ": goes on from the newest checkpoint if there is one"
         word = f"attempt {attempt.number} {now.state}"
         if now.state is RunState.CANCELLED:
@@ -359,6 +359,9 @@ class Driver:
             next=way_out or again,
             exit=Exit.FAILED,
         )
+
+    def _has_checkpoints(self, stage: str) -> bool:
+        return stages.of(self.pipeline.definition(stage)).has_checkpoints
 
     def _interrupted(self, run: Run, display: Display) -> None:
         """Decide what Ctrl-C means: stop the run, unless somebody else wants it."""

@@ -8,7 +8,7 @@ would give a result that belongs to other inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from mllam_exps.runs import outputs
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
-from mllam_exps.stages.neural_lam import file_names
 
 FILE = "inputs.json"
 AGAIN = "mllam-exps submit, or dvc exp run, again"
@@ -45,12 +44,20 @@ class Inputs:
         What defines its run.
     again : str
         The command that makes a damaged result again, for the attempt's experiment.
+    archives : callable
+        Returns the identity of the archives outside of the repository as they are now,
+        as `mllam_exps.stages.contract.Preflight.archives` does.
     """
 
     def __init__(
-        self, attempt: Attempt, definition: Mapping[str, Any], again: str
+        self,
+        attempt: Attempt,
+        definition: Mapping[str, Any],
+        again: str,
+        archives: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
     ) -> None:
         self.attempt = attempt
+        self._archives = archives
         self.definition = definition
         self.again = again
         self.laid: dict[str, Any] = records.read(attempt.directory / FILE) or {}
@@ -184,12 +191,7 @@ class Inputs:
         expected = {**(tracked.get("archives") or {}), **one_by_one}
         if not expected:
             return
-        from mllam_exps.stages.neural_lam.data import archives
-        from mllam_exps.stages.neural_lam.parameters import params
-
-        files = params.load(self.attempt.work).files
-        declared = files[file_names.PARAMS].get("archives") or {}
-        found, _ = archives.identities(files[file_names.DATASTORE], declared)
+        found = self._archives()
         for name, archive in expected.items():
             known, now = (
                 dict(archive).get("metadata"),

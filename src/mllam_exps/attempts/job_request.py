@@ -12,19 +12,21 @@ from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.schedulers import Job, JobRequest, Objection
-from mllam_exps.stages.neural_lam.parameters.params import Parameters
+from mllam_exps.stages.contract import Size
+
+ONE_TASK = Size()
 
 
 def request(
     workspace: Workspace,
     machine: Machine,
-    parameters: Parameters,
     stage: str,
     *,
     name: str,
     run: Path,
     number: int,
     comment: str,
+    size: Size = ONE_TASK,
     after: tuple[Job, ...] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> JobRequest:
@@ -45,8 +47,8 @@ def request(
         log=directory / "log.txt",
         environment=environment.child_environment(environ),
         resources=machine.resources_for(stage),
-        nodes=parameters.nodes(stage),
-        tasks=parameters.devices(stage),
+        nodes=size.nodes,
+        tasks=size.devices,
         comment=comment,
         after=after,
         after_success=stage != SAVE,
@@ -54,7 +56,7 @@ def request(
 
 
 def example(
-    workspace: Workspace, machine: Machine, parameters: Parameters, stage: str
+    workspace: Workspace, machine: Machine, stage: str, size: Size
 ) -> JobRequest:
     """Return a request as it would be made for a stage, for a run that does not exist."""
     store = (
@@ -63,19 +65,19 @@ def example(
     return request(
         workspace,
         machine,
-        parameters,
         stage,
         name=f"{workspace.experiment}/{stage}-00000000",
         run=store / "runs" / f"{stage}-{'0' * 32}",
         number=1,
+        size=size,
         comment=f"as {stage} would be submitted; the zeros stand for what is known when it is",
     )
 
 
 def objections(
-    workspace: Workspace, machine: Machine, parameters: Parameters, stages: list[str]
+    workspace: Workspace, machine: Machine, sizes: Mapping[str, Size]
 ) -> Iterator[tuple[str, Objection]]:
-    """Ask the scheduler what it has against jobs, each kind once; yield stage and objection.
+    """Ask the scheduler what it has against the jobs of stages, each kind once; yield stage and objection.
 
     Raises
     ------
@@ -84,8 +86,8 @@ def objections(
     """
     scheduler = schedulers.get(machine.scheduler, workspace.origin)
     asked: list[tuple[object, int, int]] = []
-    for stage in stages:
-        job = example(workspace, machine, parameters, stage)
+    for stage, size in sizes.items():
+        job = example(workspace, machine, stage, size)
         kind = (job.resources, job.nodes, job.tasks)
         if kind not in asked:
             asked.append(kind)

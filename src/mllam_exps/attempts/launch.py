@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import schedulers
+from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request, workdir
 from mllam_exps.base import reasons, records
 from mllam_exps.base.errors import MllamError
@@ -26,9 +26,6 @@ from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
 from mllam_exps.stages import tracking
-from mllam_exps.stages.neural_lam import file_names
-from mllam_exps.stages.neural_lam.parameters import params
-from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Starter:
         if attempt is None:
             return None
         try:
-            root = self.workspace.root
+            root, stage = self.workspace.root, stages.of(definition)
             # Its directory is nobody else's to write to, and what is laid out for its
             # program nobody else's to see.
             to_come = workdir.lay_out(
@@ -89,24 +86,21 @@ class Starter:
                 self.store,
                 attempt,
                 definition,
-                file_names.FILES,
+                stage.preflight.files,
                 ahead=ahead,
             )
-            parameters = params.load(self.workspace.root)
             request = job_request.request(
                 self.workspace,
                 self.machine,
-                parameters,
                 definition.stage,
                 name=self._claim(attempt)["job_name"],
                 run=run.directory,
                 number=number,
+                size=stage.size(root),
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
                 environ=self.environ,
             )
-            self._spec(definition, parameters, scheduler, request, to_come).write(
-                attempt
-            )
+            self._spec(definition, scheduler, request, to_come).write(attempt)
         except BaseException as error:
             give_up(attempt, error)
             raise
@@ -122,16 +116,11 @@ class Starter:
     def _spec(
         self,
         definition: RunDefinition,
-        parameters: Parameters,
         scheduler: Scheduler,
         request: JobRequest,
         to_come: dict[str, str],
     ) -> Spec:
         limits = scheduler.limits
-        project = str(
-            parameters.files[file_names.PARAMS].get("logger_project")
-            or tracking.PROJECT
-        )
         # As for every other variable: what the machine file sets goes before what was
         # inherited.
         user = {**self.environ, **environment.variables(self.machine)}
@@ -145,7 +134,9 @@ class Starter:
                 for n, v in definition.versions.items()
                 if "." not in n and not isinstance(v, Mapping)
             },
-            environment=tracking.environment(self.workspace.origin, user, project),
+            environment=tracking.environment(
+                self.workspace.origin, user, self._project(definition)
+            ),
             time_limit=None if limits else request.resources.time_seconds,
             slots=None if limits else self.machine.max_jobs,
             smoke=definition.smoke,
@@ -157,6 +148,14 @@ class Starter:
             links=self.repo.cache_types,
             definition=definition.to_record(),
         )
+
+    def _project(self, definition: RunDefinition) -> str:
+        """Return what runs are listed under: the stage's word; for a command of one's own that of any other stage."""
+        root = self.workspace.root
+        for stage in (stages.of(definition), *stages.used(root).values()):
+            if tracked := stage.tracking(root):
+                return tracked.project
+        return ""
 
     def log_link(self, attempt: Attempt) -> Path:
         """Return where a person finds the attempt's log first: its name sorts by time and tells what it is."""

@@ -38,8 +38,7 @@ from mllam_exps.runs.attempts import Attempt, Outcome
 from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
-from mllam_exps.stages.contract import Stage, StageContext
-from mllam_exps.stages.neural_lam import file_names
+from mllam_exps.stages.contract import Stage, StageContext, Tracking
 
 SILENCE = 3 * HEARTBEAT_SECONDS
 """Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""
@@ -47,9 +46,6 @@ PREDECESSOR_PATIENCE = 180.0
 INPUT_PATIENCE = 5.0
 """Seconds until a network file system tells of a result that was there when this job was let go."""
 PR_SET_PDEATHSIG = 1
-
-TRACKED = {"prepare_dataset", "train", "evaluate"}
-"""The stages whose programs log to MLflow."""
 
 
 def _before_the_program() -> None:
@@ -131,12 +127,17 @@ class Worker(Supervisor):
         """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
         self._check_versions()
         self._take_inputs(definition)
-        read = Inputs(self.attempt, definition.to_record(), self._again())
+        read = Inputs(
+            self.attempt,
+            definition.to_record(),
+            self._again(),
+            lambda: self._archives(stage),
+        )
         self._progress("checking its inputs")
         read.check()
         context = self._context(stage, definition)
         stage.inputs(context)
-        self._prepare_tracking(context)
+        self._prepare_tracking(stage.tracking(context.work), context)
         try:
             self._run_program(stage.command(context), context)
         except MllamError:
@@ -232,11 +233,9 @@ class Worker(Supervisor):
             )
 
     def _context(self, stage: Stage, definition: RunDefinition) -> StageContext:
-        from mllam_exps.stages.neural_lam.parameters import params
-
-        files = dict(params.load(self.attempt.work).files)
+        files = dict(stage.parameters(self.attempt.work))
         for file in definition.params if not definition.commands else ():
-            if file not in file_names.FILES and file != VERSIONS_FILE:
+            if file not in files and file != VERSIONS_FILE:
                 files[file] = parameter_files.read(self.attempt.work / file)
         return StageContext(
             work=self.attempt.work,
@@ -250,22 +249,28 @@ class Worker(Supervisor):
             environment=self._environment(),
         )
 
-    def _prepare_tracking(self, context: StageContext) -> None:
+    def _archives(self, stage: Stage) -> dict[str, dict[str, Any]]:
+        """Return the identity of the data archives outside of the repository, as far as they can be reached."""
+        from mllam_exps import stages
+
+        found: dict[str, dict[str, Any]] = {}
+        for preflight in stages.preflights(self.attempt.work, stage):
+            found |= preflight.archives(self.attempt.work)[0]
+        return found
+
+    def _prepare_tracking(self, asked: Tracking | None, context: StageContext) -> None:
         """Make the place that the program logs to, before any number of programs find it missing at once."""
-        settings = context.params["params.yaml"]
-        if self.attempt.run.stage not in TRACKED or settings.get("logger") != "mlflow":
+        if asked is None or asked.logger != "mlflow":
             return
         from mllam_exps.stages import tracking
 
         python = [sys.executable, "-P"]
-        project = context.environment["MLFLOW_EXPERIMENT_NAME"]
         try:
             tracking.prepare(
-                python, Path(self.spec.origin), context.environment, project
+                python, Path(self.spec.origin), context.environment, asked.project
             )
         except MllamError as error:
-            # neural-lam stops without its logger; a dataset is as good without one.
-            if self.attempt.run.stage != "prepare_dataset":
+            if asked.needed:
                 raise
             print(f"warning: not tracked: {error}", flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mllam_exps.base import yaml_files
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.repository import Repository
@@ -9,7 +10,6 @@ from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import leftovers
 from mllam_exps.preflight import checks
 from mllam_exps.runs.store import RunStore
-from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.submission import submit
 from mllam_exps.submission.planning import Planner
 from mllam_exps.views.context import Here
@@ -25,7 +25,7 @@ def show() -> None:
     with Planner(workspace, machine, repo, store, (), [], "") as planner:
         [plan] = planner.plan([Variant({}, "")])
         submit.check(planner, [plan], known_too=True)
-        versions = params.read_yaml(plan.root / VERSIONS_FILE, VERSIONS_FILE)
+        versions = yaml_files.read(plan.root / VERSIONS_FILE, VERSIONS_FILE)
         notes = [*planner.notes, *leftovers(workspace.root)]
     for note in notes:
         warn(f"note: {note}")

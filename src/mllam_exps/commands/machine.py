@@ -9,12 +9,12 @@ import sys
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
-from mllam_exps.base import terminal
+from mllam_exps.base import terminal, yaml_files
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.machines import machine_files, machine_show
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.stages.contract import Size
 from mllam_exps.views.context import Here
 
 
@@ -42,14 +42,17 @@ def show(name: str | None, *, script: str | None, as_json: bool) -> None:
 
 def _script(machine: Machine, stage: str) -> str:
     workspace = Workspace.here()
-    own = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
-    if (known := stages.all_names() | set(own)).isdisjoint(
-        {stage, stage.partition("@")[0]}
-    ):
+    own = yaml_files.read(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
+    known = stages.all_names() | set(own)
+    if known.isdisjoint({stage, stages.base_name(stage)}):
         raise UsageError(
             f"no stage {stage!r}", why=f"there are {', '.join(sorted(known))}"
         )
-    job = job_request.example(workspace, machine, params.load(workspace.root), stage)
+    program = stages.used(workspace.root).get(stages.base_name(stage))
+    if stages.has_program(stage) and not {stage, stages.base_name(stage)} & set(own):
+        program = stages.get(stage)  # of a machine file that serves other repositories
+    size = program.size(workspace.root) if program else Size()
+    job = job_request.example(workspace, machine, stage, size)
     return schedulers.get(machine.scheduler, workspace.origin).script(job)
 
 

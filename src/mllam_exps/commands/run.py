@@ -51,7 +51,7 @@ def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
 
 def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     """Say where stages will run; everything has been checked when this is called."""
-    checks.check_projection(workspace, machine)
+    checks.check_in_environment(workspace, machine)
     for note in checks.check_jobs(workspace, machine):
         warn(f"note: {note}")
     warn(
@@ -82,10 +82,7 @@ def _run_in_store(
     from mllam_exps.attempts.driver import Driver
 
     pipeline, store = open_pipeline(workspace, machine)
-    if (
-        not pipeline.stage(stage).is_ours
-        and stage.partition("@")[0] not in stages.all_names()
-    ):
+    if not pipeline.stage(stage).is_ours:
         what = (
             f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
         )
@@ -93,7 +90,7 @@ def _run_in_store(
         raise UsageError(
             what, "dvc.yaml", next=f"dvc repro {quoted}, or mllam-exps submit {quoted}"
         )
-    stages.get(stage)
+    program = stages.get(stage)
     checks.check_versions_file(workspace.root, pipeline.versions(), stage)
     if force and (
         names := [
@@ -110,12 +107,10 @@ def _run_in_store(
         )
     if force:
         store.run(pipeline.definition(stage).key).set_aside()
-    if (
-        stage == "prepare_dataset"
-        and store.run(pipeline.definition(stage).key).result is None
-    ):
+    definition = pipeline.definition(stage)
+    if store.run(definition.key).result is None:
         for note in checks.check_sources(
-            workspace, machine, pipeline.definition(stage).inputs
+            workspace, machine, program, definition.inputs
         ):
             warn(f"note: {note}")
     advance.after(store)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import stages
 from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError
@@ -21,7 +22,7 @@ from mllam_exps.runs.assess import RunState, assess
 from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.runs import Run
 from mllam_exps.stages import tracking
-from mllam_exps.stages.neural_lam import checkpoints
+from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import machine_of
 from mllam_exps.views import saved
@@ -134,10 +135,25 @@ def _checkpoints(run: Run) -> list[Path]:
     """Return the checkpoints of a run: among its outputs, or those that its next attempt would go on from."""
     if run.result is not None:
         return sorted(result_attempt(run).outputs.rglob("*.ckpt"))
+    program = _program_of(run)
+    if program is None:
+        return []
     for attempt in reversed(run.attempts()):
-        if found := checkpoints.find(attempt.scratch):
+        if found := program.checkpoints(attempt.scratch):
             return found
     return []
+
+
+def _program_of(run: Run) -> Stage | None:
+    """Return what runs a stage; None where that is a command of its own."""
+    own = (run.definition or {}).get("commands")
+    return None if own or not stages.has_program(run.stage) else stages.get(run.stage)
+
+
+def _is_tracked(run: Run) -> bool:
+    """Tell whether a stage's program may log its numbers."""
+    program = _program_of(run)
+    return program is not None and program.is_tracked
 
 
 def _tracking(experiment: Experiment) -> dict[str, Any]:
@@ -174,8 +190,9 @@ def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
     if record["edited"]:
         yield f"edited      {', '.join(record['edited'])} (not committed when it was submitted)"
     yield from _results(row, record)
-    steps = row.experiment.steps if row.experiment else ()
-    if any(step.stage in {"prepare_dataset", "train", "evaluate"} for step in steps):
+    experiment = row.experiment
+    steps = experiment.steps if experiment else ()
+    if experiment and any(_is_tracked(experiment.store.run(s.key)) for s in steps):
         uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
         yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
     if record["clone"]:

@@ -1,8 +1,10 @@
 """``mllam-exps smoke``: the whole pipeline on one batch and one epoch, before a long job.
 
-Dataset and graph are made as for the experiment itself, under its own run keys: what
-they cost is not spent twice. Training and evaluation are shortened, under keys of their
-own. Nothing is published; DVC and the workspace see nothing.
+What a stage does not shorten, Neural-LAM's dataset and graph, is made as for the
+experiment itself, under its own run key: what it costs is not spent twice. What is
+shortened, training and evaluation, has keys of its own. A command of one's own is not
+run: nothing says how it could be shortened. Nothing is published; DVC and the workspace
+see nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import time
 from mllam_exps import stages
 from mllam_exps.attempts.driver import Driver
 from mllam_exps.attempts.progress_line import duration
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.terminal import warn
+from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
@@ -38,13 +43,40 @@ def smoke() -> None:
     # makes of them as they are now.
     pipeline, store = open_pipeline(workspace, machine, as_it_lies=False, smoke=True)
     driver = Driver(workspace, machine, pipeline, store, publish=False)
-    programs = stages.all_names()
-    for stage in (s for s in pipeline.in_order() if s.split("@")[0] in programs):
+    for stage in _in_order(pipeline):
         since = time.monotonic()
-        if stage == "prepare_dataset":
-            checks.check_sources(workspace, machine, pipeline.definition(stage).inputs)
+        definition = pipeline.definition(stage)
+        program = stages.of(definition)
+        checks.check_sources(workspace, machine, program, definition.inputs)
         driver.drive(stage)
         print(f"{stage}: fine, {duration(time.monotonic() - since)}", file=sys.stderr)
     print(
         f"every stage works on {machine.name}; {duration(time.monotonic() - begun)}, nothing in the workspace changed"
     )
+
+
+def _in_order(pipeline: Pipeline) -> list[str]:
+    """Return the stages that a program of ours runs, and name the others.
+
+    Raises
+    ------
+    UsageError
+        If all are others.
+    """
+    ours: list[str] = []
+    for stage in pipeline.in_order():
+        found = pipeline.stage(stage)
+        if found.is_bookkeeping:
+            continue
+        if found.is_ours and stages.has_program(stage):
+            ours.append(stage)
+        else:
+            warn(f"note: {stage} has a command of its own: a smoke run leaves it out")
+    if not ours:
+        raise UsageError(
+            "there is no stage that a smoke run could shorten",
+            "dvc.yaml",
+            "each has a command of its own",
+            "mllam-exps submit runs them in full",
+        )
+    return ours

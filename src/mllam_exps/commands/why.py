@@ -107,7 +107,7 @@ def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> s
     if now.state is RunState.FAILED and way_out:
         return f"its last attempt failed: {told} ({key})\n  → {way_out}"
     then = THEN[now.state]
-    if not stages.has_checkpoints(definition.stage):
+    if not stages.of(definition).has_checkpoints:
         then = then.replace(_GOES_ON, "starts it again")
     return f"{then} ({key})"
 

@@ -7,15 +7,14 @@ objects stay in this package.
 from __future__ import annotations
 
 import difflib
-import itertools
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import stages
 from mllam_exps.base.errors import UsageError
 
 BOOKKEEPING = ("check_for_venv_path", "mllam_version")
@@ -129,7 +128,7 @@ class StageEntry:
     @property
     def is_plain(self) -> bool:
         """Whether its command is `mllam-exps run` of that stage, and nothing else."""
-        words = _words(self.cmd) if isinstance(self.cmd, str) else []
+        words = stages.words_of(self.cmd) if isinstance(self.cmd, str) else []
         return words[:3] == ["mllam-exps", "run", self.own_name] and all(
             re.fullmatch("--[a-z-]+", word) for word in words[3:]
         )
@@ -137,10 +136,7 @@ class StageEntry:
     @property
     def is_ours(self) -> bool:
         """Whether its command calls `mllam-exps run`, and so its work is a run of the store."""
-        call = ("mllam-exps", "run")
-        return any(
-            call in itertools.pairwise(_words(command)) for command in self.commands
-        )
+        return stages.calls_us(self.commands)
 
     @property
     def is_bookkeeping(self) -> bool:
@@ -156,13 +152,6 @@ class StageEntry:
     def reads(self) -> list[str]:
         """The paths of all that it reads: inputs and parameter files."""
         return [dep.path for dep in self.deps] + [file.path for file in self.params]
-
-
-def _words(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:  # a quote that a later line ends, say
-        return command.split()
 
 
 class StageGraph:

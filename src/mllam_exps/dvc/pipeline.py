@@ -28,14 +28,17 @@ from mllam_exps.identity.definition import (
     plain,
 )
 
-SHORTENED_IN_SMOKE = {"train", "evaluate"}
-"""The stages that `mllam-exps smoke` runs on one batch; dataset and graph are the real ones, and are kept."""
-
 
 def _of_stage(problem: UsageError, stage: str) -> UsageError:
     """Return what is wrong with an input, with the stage that reads it."""
     where = f"dvc.yaml: {stage}" if problem.where == "dvc.yaml" else problem.where
     return UsageError(problem.what, where, problem.why, problem.next)
+
+
+def is_shortened_by_smoke(stage: StageEntry) -> bool:
+    """Tell whether `mllam-exps smoke` runs less of a stage; what it runs in full is kept as the experiment's own."""
+    ours = stage.is_ours and stages.has_program(stage.name)
+    return ours and stages.get(stage.name).shortened_by_smoke
 
 
 def _lookup(mapping: Mapping[str, Any], dotted: str) -> Any:
@@ -69,7 +72,7 @@ class Pipeline:
     ask_dvc : bool
         Whether what DVC knows of a stage's result counts.
     smoke : bool
-        Whether training and evaluation are those of `mllam-exps smoke`.
+        Whether what `mllam-exps smoke` shortens is shortened.
     content : callable
         Given the path of an input that no stage makes, seen from the root, the digest
         of what it holds now.
@@ -175,7 +178,7 @@ class Pipeline:
                 outputs=tuple(
                     Output(self.relative(out.path), out.cached) for out in stage.outs
                 ),
-                smoke=self.smoke and name in SHORTENED_IN_SMOKE,
+                smoke=self.smoke and is_shortened_by_smoke(stage),
                 commands=() if stage.is_ours else stage.commands,
                 folder=self.relative(stage.wdir),
                 values=values,

@@ -21,15 +21,8 @@ from mllam_exps.machines import machine_problems, strict_yaml
 from mllam_exps.machines.model import Resources, Settings
 
 FOLDER = "machines"
-STAGES = (
-    "check_for_venv_path",
-    "mllam_version",
-    "prepare_dataset",
-    "create_graph",
-    "train",
-    "evaluate",
-    SAVE,
-)
+STAGES = ("check_for_venv_path", "mllam_version", SAVE)
+"""Stages of ours in any repository; the others are those of its ``dvc.yaml``."""
 BUILT_IN = "local"
 """The machine that is there without a file: this host, as it is."""
 

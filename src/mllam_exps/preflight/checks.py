@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -12,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps import stages
+from mllam_exps.attempts import job_request
 from mllam_exps.base import reasons
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import carried, environment, machine_files
@@ -19,18 +20,13 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.schedulers import Uncertain
 from mllam_exps.stages import tracking
-from mllam_exps.stages.neural_lam import file_names
-from mllam_exps.stages.neural_lam.file_names import DATASTORE
-from mllam_exps.stages.neural_lam.parameters import param_checks, params
+from mllam_exps.stages.contract import Ask, Size, Stage
 
 CHECKED_FILE = "logs/checked.txt"
 CHECKED = "the environment and every parameter file were checked by `mllam-exps run check_for_venv_path`\n"
 
 if TYPE_CHECKING:
     from mllam_exps.identity.definition import Input
-    from mllam_exps.stages.neural_lam.parameters.arguments import Arguments
-
-NEEDED = ("mllam-data-prep", "neural-lam", "torch", "weather-model-graphs")
 
 
 def check_environment(machine: Machine, origin: Path) -> None:
@@ -74,9 +70,11 @@ def check_environment(machine: Machine, origin: Path) -> None:
     tracking.environment(origin, {**os.environ, **environment.variables(machine)})
 
 
-def check_programs(machine: Machine, versions: Mapping[str, Any]) -> None:
+def check_programs(
+    machine: Machine, needed: Iterable[str], versions: Mapping[str, Any]
+) -> None:
     """Refuse an environment that lacks one of the programs that make the numbers."""
-    absent = [name for name in NEEDED if versions.get(name, "absent") == "absent"]
+    absent = [name for name in needed if versions.get(name, "absent") == "absent"]
     if absent:
         python = environment.python(machine)
         raise UsageError(
@@ -87,32 +85,31 @@ def check_programs(machine: Machine, versions: Mapping[str, Any]) -> None:
 
 
 def check_parameters(workspace: Workspace, machine: Machine) -> None:
-    """Check every key of every parameter file against the programs that will read them.
+    """Check every key of every parameter file that the stages of ``dvc.yaml`` name.
 
     Raises
     ------
     Problems
         With one line for each thing that is wrong.
     """
-    from mllam_exps.stages.neural_lam.data import named_paths
-    from mllam_exps.stages.neural_lam.parameters import dataset_checks
-
-    parameters = params.load(workspace.root)
-    problems = param_checks.check(
-        workspace.root, parameters, _arguments(environment.python(machine))
-    )
-    problems += dataset_checks.check(parameters)
-    problems += named_paths.check(parameters.files[file_names.DATASTORE])
+    python = environment.python(machine)
+    problems: list[MllamError] = []
+    for preflight in stages.preflights(workspace.root):
+        problems += preflight.check_parameters(workspace.root, python)
     if problems:
         raise Problems(problems=problems)
 
 
-@functools.cache
-def _arguments(python: Path) -> Arguments:
-    """Return what the neural-lam of an environment can be told: a sweep asks for it a hundred times."""
-    from mllam_exps.stages.neural_lam.parameters import arguments
+def check_in_environment(workspace: Workspace, machine: Machine) -> None:
+    """Refuse what only the stages' environment can tell to be wrong.
 
-    return arguments.known(python)
+    Raises
+    ------
+    MllamError
+        Naming the key.
+    """
+    for preflight in stages.preflights(workspace.root):
+        preflight.check_in_environment(workspace.root, asking(workspace, machine))
 
 
 def check_jobs(
@@ -135,20 +132,12 @@ def check_jobs(
     Problems
         With one line for each kind of job that would be refused.
     """
-    from mllam_exps import stages
-    from mllam_exps.attempts import job_request
-
     # Only what dvc.yaml runs: a site may refuse what a stage that is not there would
     # ask for.
-    ours = params.read_yaml(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
-    names = [*(name for name in ours if name in stages.all_names()), *others]
+    sizes = sizes_of(workspace) | dict.fromkeys(others, Size())
     notes = carried.left_behind(os.environ) if machine.scheduler == "slurm" else []
     try:
-        told = list(
-            job_request.objections(
-                workspace, machine, params.load(workspace.root), names
-            )
-        )
+        told = list(job_request.objections(workspace, machine, sizes))
     except Uncertain as doubt:
         return [
             *notes,
@@ -175,26 +164,26 @@ def check_jobs(
     ]
 
 
+def sizes_of(workspace: Workspace) -> dict[str, Size]:
+    """Return how many nodes and devices each stage of ``dvc.yaml`` takes that runs a program of ours."""
+    used = stages.used(workspace.root)
+    return {name: stage.size(workspace.root) for name, stage in used.items()}
+
+
 def kind_of_jobs(workspace: Workspace) -> str:
     """Return what tells the jobs of one experiment from those of another, to a scheduler: nodes and devices."""
-    parameters = params.load(workspace.root)
-    return str(
-        [
-            (parameters.nodes(stage), parameters.devices(stage))
-            for stage in ("train", "evaluate")
-        ]
-    )
+    return str(sorted(sizes_of(workspace).items()))
 
 
 def check_sources(
-    workspace: Workspace, machine: Machine, inputs: Iterable[Input]
+    workspace: Workspace, machine: Machine, stage: Stage, inputs: Iterable[Input]
 ) -> list[str]:
-    """Look into the source archives of the dataset, in the stages' environment: the login node's may lack xarray.
+    """Look into the data that a stage reads.
 
     Parameters
     ----------
     inputs : iterable of Input
-        Those of ``prepare_dataset``, as `mllam_exps.dvc.pipeline` reads them.
+        Those of the stage, as `mllam_exps.dvc.pipeline` reads them.
 
     Returns
     -------
@@ -203,109 +192,70 @@ def check_sources(
 
     Raises
     ------
-    Problems
-        With one line for each thing that is wrong.
+    MllamError
+        With what is wrong.
     """
-    inputs = list(inputs)
-    known: dict[str, Any] = {
-        "origin": str(workspace.origin),
-        "deps": [source.path for source in inputs],
-        "made": [source.path for source in inputs if source.run],
-        "added": [
-            source.path for source in inputs if source.tracked and not source.run
-        ],
-    }
-    answer = _ask(
-        workspace, machine, "source_checks", str(workspace.root), json.dumps(known)
-    )
-    if isinstance(answer, str):
-        raise UsageError(
-            "the source archives do not give what it asks for", DATASTORE, answer
+    ask = asking(workspace, machine)
+    return stage.check_sources(workspace.root, workspace.origin, inputs, ask)
+
+
+def asking(workspace: Workspace, machine: Machine) -> Ask:
+    """Return what runs a module in the stages' environment: the login node's may lack its libraries."""
+
+    def ask(module: str, *words: str) -> Any:
+        asked = [str(environment.python(machine)), "-P", "-m", module, *words]
+        done = subprocess.run(
+            environment.wrap(machine, workspace.origin, asked),
+            cwd=workspace.root,
+            env=environment.child_environment(os.environ),
+            capture_output=True,
+            text=True,
+            check=False,
         )
-    problems: list[MllamError] = [
-        UsageError(**problem) for problem in answer["problems"]
-    ]
-    if problems:
-        raise Problems(problems=problems)
-    notes: list[str] = answer["notes"]
-    return notes
+        try:
+            return json.loads(done.stdout.strip().splitlines()[-1])
+        except (IndexError, json.JSONDecodeError):
+            said = done.stderr.strip().splitlines()
+            return said[-1] if said else f"exit code {done.returncode}"
 
-
-def _ask(workspace: Workspace, machine: Machine, module: str, *words: str) -> Any:
-    """Run a module of ours in the stages' environment; return the JSON of its last line, or what it said instead."""
-    asked = [
-        str(environment.python(machine)),
-        "-P",
-        "-m",
-        f"mllam_exps.stages.neural_lam.data.{module}",
-        *words,
-    ]
-    done = subprocess.run(
-        environment.wrap(machine, workspace.origin, asked),
-        cwd=workspace.root,
-        env=environment.child_environment(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except (IndexError, json.JSONDecodeError):
-        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
-            -1
-        ]
-
-
-_PROJECTIONS: set[str] = set()
-"""Projections that were found good: the experiments of a sweep share theirs."""
-
-
-def check_projection(workspace: Workspace, machine: Machine) -> None:
-    """Refuse a projection that cartopy does not make: neural-lam would find out after the training, in evaluation.
-
-    Raises
-    ------
-    UsageError
-        With the key, and cartopy's own words.
-    """
-    extra = params.load(workspace.root).files[DATASTORE].get("extra") or {}
-    projection = json.dumps(extra.get("projection"), default=str)
-    if projection in _PROJECTIONS:
-        return
-    answer = _ask(workspace, machine, "projection_check", projection)
-    if isinstance(answer, str) or answer:
-        found = {"key": "", "what": answer} if isinstance(answer, str) else answer
-        raise UsageError(found["what"], f"{DATASTORE}: extra.projection{found['key']}")
-    _PROJECTIONS.add(projection)
+    return ask
 
 
 def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str]]:
     """Return what ``version.mllam.txt`` says of the programs as they are now, and notes on what could not be read."""
-    from mllam_exps import stages
     from mllam_exps.stages import versions
-    from mllam_exps.stages.neural_lam.data import archives
 
-    parameters = params.load(workspace.root)
-    datastore = parameters.files[DATASTORE]
-    prefix = environment.wrap(
-        machine, workspace.origin, [str(environment.python(machine)), "-P"]
-    )
-    modules = archives.modules(datastore, workspace.root)
-    programs = versions.of_environment(prefix, workspace.root, modules)
-    check_programs(machine, programs)
-    declared = parameters.files["params.yaml"].get("archives") or {}
-    found, notes = archives.identities(
-        datastore, declared, archives.last_known(workspace.root)
-    )
+    root = workspace.root
+    preflights = stages.preflights(root)
+    modules = sorted({name for one in preflights for name in one.modules(root)})
+    python = [str(environment.python(machine)), "-P"]
+    prefix = environment.wrap(machine, workspace.origin, python)
+    programs = versions.of_environment(prefix, root, modules)
+    needed = dict.fromkeys(name for one in preflights for name in one.programs)
+    check_programs(machine, needed, programs)
+    archives: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    for preflight in preflights:
+        found, told = preflight.archives(root, remembered=True)
+        archives |= found
+        notes += told
     for module in modules:
         # Among the archives, which dvc.yaml tracks as a whole: what a dataset is made
         # by, beside what it is made of.
-        found[f"{versions.MODULE}{module}"] = {
+        archives[f"{versions.MODULE}{module}"] = {
             "path": module,
             "version": programs.pop(f"{versions.MODULE}{module}"),
         }
     recipes = {name: stages.get(name).recipe for name in sorted(stages.all_names())}
-    return versions.content(programs, recipes, found), notes
+    return versions.content(programs, recipes, archives), notes
+
+
+def versions_depend_on(root: Path) -> str:
+    """Return the text of the parameter files that `versions_text` depends on: experiments that share it share that."""
+    files = {name for one in stages.preflights(root) for name in one.names_archives}
+    return "\0".join(
+        (root / file).read_text(encoding="utf-8") for file in sorted(files)
+    )
 
 
 def check_versions_file(root: Path, expected: Mapping[str, Any], stage: str) -> None:

@@ -1,30 +1,30 @@
-"""The stages: ours, one to a module, and those that installed packages add; imported when asked for.
+"""The stages that have a program: who knows of them, and which of them a repository uses.
 
-A package adds a stage under the entry-point group ``mllam_exps.stages``: an object that
-keeps the contract in `base`.
+Neural-LAM's four and those of other packages are known in the same way, by the
+entry-point group ``mllam_exps.stages``; a stage with a command of its own needs none.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base.errors import UsageError
-from mllam_exps.stages.contract import Stage, StageContext
+from mllam_exps.base import yaml_files
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.stages.contract import Preflight, Stage, StageContext
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from mllam_exps.identity.definition import RunDefinition
 
-NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
-"""Stages that run programs, in their order. What `check_for_venv_path` and `mllam_version` do needs no attempt."""
-
 GROUP = "mllam_exps.stages"
 
-__all__ = ["NAMES", "Stage", "StageContext", "all_names", "counting", "get", "of"]
+__all__ = ["Stage", "StageContext", "all_names", "counting", "get", "of", "used"]
 
 
 def get(name: str) -> Stage:
@@ -35,20 +35,27 @@ def get(name: str) -> Stage:
     UsageError
         If nobody has a program for it.
     """
-    name = name.split("@", maxsplit=1)[0]
-    if name in NAMES:
-        stage: Stage = importlib.import_module(
-            f"mllam_exps.stages.neural_lam.{name}"
-        ).STAGE
-        return stage
-    if name in _added():
-        added: Stage = _added()[name].load()
-        return added
-    raise UsageError(
-        f"there is no program for the stage {name!r}",
-        where="dvc.yaml",
-        next=f"give it a command of its own; mllam-exps runs {', '.join(sorted(all_names()))}",
-    )
+    name = base_name(name)
+    if name not in all_names():
+        raise UsageError(
+            f"there is no program for the stage {name!r}",
+            where="dvc.yaml",
+            next=f"give it a command of its own; mllam-exps runs {', '.join(sorted(all_names()))}",
+        )
+    return _load(name)
+
+
+@functools.cache
+def _load(name: str) -> Stage:
+    entry = _entries()[name]
+    stage = entry.load()
+    if not isinstance(stage, Stage):
+        raise UsageError(
+            "is no stage",
+            where=f"{entry.value} (entry point {name} of {GROUP})",
+            why="it is no object of a subclass of mllam_exps.stages.contract.Stage",
+        )
+    return stage
 
 
 def of(definition: RunDefinition) -> Stage:
@@ -61,34 +68,83 @@ def of(definition: RunDefinition) -> Stage:
 
 
 def counting(name: str, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what counts, for a stage's program, of the values that it tracks of a parameter file.
-
-    A stage of another package that does not say takes each value as it is.
-    """
-    if name.split("@", maxsplit=1)[0] not in all_names():
+    """Return what counts, for a stage's program, of the values that it tracks of a parameter file."""
+    if not has_program(name):
         return values  # it is refused before anything starts
-    stage = get(name)
-    return stage.counting(file, values) if hasattr(stage, "counting") else values
+    return get(name).counting(file, values)
 
 
-def has_checkpoints(name: str) -> bool:
-    """Tell whether a stage's next attempt may go on from a checkpoint; of one that nobody has a program for, no."""
-    try:
-        return not getattr(get(name), "starts_anew", False)
-    except UsageError:
-        return False
+def has_program(name: str) -> bool:
+    """Tell whether somebody has a program for the stage of that name."""
+    return base_name(name) in all_names()
+
+
+def base_name(name: str) -> str:
+    """Return what names a stage's program: of ``foreach`` or ``matrix`` what stands before the ``@``."""
+    return name.partition("@")[0]
 
 
 def all_names() -> set[str]:
-    """Return the names of all stages that have a program."""
-    return {*NAMES, *_added()}
+    """Return the names of all stages that have a program, whatever repository uses them."""
+    return set(_entries())
+
+
+def used(root: Path) -> dict[str, Stage]:
+    """Return the stages of a repository's ``dvc.yaml`` that run a program of ours, by name, in order of writing.
+
+    A ``dvc.yaml`` that is missing, or cannot be read, has none: DVC tells of it better.
+    """
+    try:
+        written = yaml_files.read(root / "dvc.yaml", by_pyyaml=True).get("stages")
+    except MllamError:
+        return {}
+    entries = written if isinstance(written, Mapping) else {}
+    names = [
+        str(name)
+        for name, entry in entries.items()
+        if isinstance(entry, Mapping) and calls_us(_commands(entry))
+    ]
+    return {name: get(name) for name in names if has_program(name)}
+
+
+def _commands(entry: Mapping[str, Any]) -> list[str]:
+    """Return the commands of a stage as they are written; those of a ``foreach`` stand in its ``do``."""
+    inner = entry.get("do")
+    cmd = (inner if isinstance(inner, Mapping) else entry).get("cmd")
+    if isinstance(cmd, str):
+        return cmd.splitlines()
+    return (
+        [line for line in cmd if isinstance(line, str)] if isinstance(cmd, list) else []
+    )
+
+
+def calls_us(commands: Iterable[str]) -> bool:
+    """Tell whether a stage's commands call `mllam-exps run`, and so its work is a program's of ours."""
+    return any(
+        pair == ("mllam-exps", "run")
+        for command in commands
+        for pair in pairwise(words_of(command))
+    )
+
+
+def words_of(command: str) -> list[str]:
+    """Return the words of a command as a shell splits them, or as they are where it is no whole line of shell."""
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quote that a later line ends, say
+        return command.split()
+
+
+def preflights(root: Path, *more: Stage) -> list[Preflight]:
+    """Return what has to be looked at for the stages that a repository uses, and for some more; each once."""
+    return list(
+        dict.fromkeys(stage.preflight for stage in (*more, *used(root).values()))
+    )
 
 
 @functools.cache
-def _added() -> dict[str, EntryPoint]:
-    """Return the stages of other packages; looking for them reads the metadata of all that is installed."""
-    from importlib.metadata import (
-        entry_points,
-    )  # a tenth of what a job imports, and ours do without
+def _entries() -> dict[str, EntryPoint]:
+    """Return the entry points of all stages; looking for them reads the metadata of all that is installed."""
+    from importlib.metadata import entry_points  # 0.1 s, which not every command needs
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -1,17 +1,56 @@
-"""The contract of a stage: its command, its check, what it publishes.
+"""The contract of a stage: all that the rest of the house knows of it, the stage says itself.
 
 A stage knows nothing of schedulers and nothing of DVC. It is handed a *work directory*
 that looks like the experiment's repository (``params.yaml``, ``data/…``, upstream
 outputs; all inputs read-only links or copies), runs its program there, and leaves its
 declared outputs at the paths that ``dvc.yaml`` gives them.
+
+A package adds a stage by a subclass of `Stage`, and names an object of it under the
+entry-point group ``mllam_exps.stages``. Its name, its command and its inputs are all
+that it has to say; for everything else there is an answer that is right for a simple
+program.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.identity.definition import Input
+
+Ask = Callable[..., Any]
+"""Runs a module, with words, by the Python of the environment in which the stages run, which the login node's may not
+be. Returns the JSON of its last line; where there is none, what it said instead, as text."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many nodes a program is started on, and how many tasks on each, with a device for each task."""
+
+    nodes: int = 1
+    devices: int = 1
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where a program logs its numbers.
+
+    Parameters
+    ----------
+    logger : str
+        ``mlflow``, whose database is made ready before the program starts; or another.
+    project : str
+        What its runs are listed under.
+    needed : bool
+        Whether the program fails without it.
+    """
+
+    logger: str
+    project: str
+    needed: bool = True
 
 
 @dataclass(frozen=True)
@@ -29,7 +68,8 @@ class StageContext:
         checkpoints are looked for here.
     params : Mapping
         The parameter files of the experiment, ``{"params.yaml": {...},
-        "data/training_params.yaml": {...}}``.
+        "data/training_params.yaml": {...}}``: those that `Stage.parameters` reads, and
+        those that ``dvc.yaml`` tracks for the stage.
     experiment : str
         Name of the DVC experiment, for labels only.
     resume_from : Path or None
@@ -38,8 +78,8 @@ class StageContext:
     smoke : bool
         One batch and one epoch: for `mllam-exps smoke`.
     nodes, devices : int
-        Nodes, and tasks on each node, that the program is started with (from the
-        parameters).
+        Nodes, and tasks on each node, that the program is started with (from
+        `Stage.size`).
     environment : Mapping
         The environment variables that the program is started with, the tracking
         server's address among them.
@@ -56,19 +96,81 @@ class StageContext:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class Stage(Protocol):
-    """One stage's work. Implementations live one to a module, `mllam_exps.stages.<name>`."""
+class Preflight:
+    """What is looked at before any job starts. Stages that read the same files share one object, and one look.
+
+    As it stands here there is nothing to look at.
+    """
+
+    files: tuple[str, ...] = ()
+    """Parameter files, seen from the root, that the programs read beside those that ``dvc.yaml`` tracks for them."""
+    programs: tuple[str, ...] = ()
+    """What has to be installed where the stages run, by the names of `mllam_exps.stages.versions`."""
+    names_archives: tuple[str, ...] = ()
+    """Those of the files that say what `archives` and `modules` return."""
+
+    def check_parameters(self, root: Path, python: Path) -> Iterable[MllamError]:
+        """Return what is wrong with the parameter files below `root`; quick, as each experiment of a sweep is checked.
+
+        Parameters
+        ----------
+        root : Path
+            The experiment's repository.
+        python : Path
+            The Python of the environment in which the stages run.
+        """
+        return ()
+
+    def check_in_environment(self, root: Path, ask: Ask) -> None:
+        """Refuse what only the stages' environment can tell to be wrong.
+
+        Raises
+        ------
+        MllamError
+            Naming the key.
+        """
+
+    def modules(self, root: Path) -> list[str]:
+        """Return the modules of other programs whose versions count as those of the archives do."""
+        return []
+
+    def archives(
+        self, root: Path, *, remembered: bool = False
+    ) -> tuple[dict[str, dict[str, Any]], list[str]]:
+        """Return the identity of each data archive that lies outside of the repository, where nobody hashes it.
+
+        Parameters
+        ----------
+        remembered : bool
+            Whether one that cannot be reached now counts as what it was last.
+
+        Returns
+        -------
+        dict
+            ``{name: {"path", "metadata", "version"}}``.
+        list of str
+            A line for each archive that could not be read, with the reason.
+        """
+        return {}, []
+
+
+NOTHING_TO_LOOK_AT = Preflight()
+
+
+class Stage:
+    """One stage's work. What a subclass does not say has the answer that is given here."""
 
     name: str
-    recipe: int
+    """As in ``dvc.yaml``."""
+    recipe: int = 1
     """Raised by us when what the stage makes of the same inputs changes; part of the run key."""
+    preflight: Preflight = NOTHING_TO_LOOK_AT
+    shortened_by_smoke: bool = False
+    """Whether `mllam-exps smoke` runs less of it (`StageContext.smoke`); its result is then another run's."""
 
-    def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what counts for the result of the values that ``dvc.yaml`` tracks of a parameter file.
-
-        Two sets of values that give the same here give the same result: one run serves
-        both. A stage without this method takes each value as it is.
-        """
+    def command(self, context: StageContext) -> list[str]:
+        """Return the program's argument vector, run in ``context.work`` (first element ``python`` is ours)."""
+        raise NotImplementedError
 
     def inputs(self, context: StageContext) -> None:
         """Refuse missing or unusable inputs before the program starts.
@@ -78,9 +180,6 @@ class Stage(Protocol):
         CheckFailed
             With the missing input named.
         """
-
-    def command(self, context: StageContext) -> list[str]:
-        """Return the program's argument vector, run in ``context.work`` (first element ``python`` is ours)."""
 
     def finish(self, context: StageContext) -> None:
         """Turn what the program left in ``scratch`` into the declared outputs in ``work`` (metrics, plots …)."""
@@ -94,6 +193,58 @@ class Stage(Protocol):
             With the reason in one line.
         """
 
+    def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what counts for the result of the values that ``dvc.yaml`` tracks of a parameter file.
+
+        Two sets of values that give the same here give the same result: one run serves
+        both. By itself, each value counts as it is.
+        """
+        return values
+
+    def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
+        """Return the files of its `Preflight.files` as its program reads them, by path.
+
+        Raises
+        ------
+        MllamError
+            With each that is missing, or cannot be read.
+        """
+        return {}
+
+    def size(self, root: Path) -> Size:
+        """Return how many nodes and devices it takes, as the parameter files below `root` say."""
+        return Size()
+
+    def tracking(self, root: Path) -> Tracking | None:
+        """Return where it logs its numbers, as the parameter files below `root` say; None if nowhere."""
+        return None
+
+    def check_sources(
+        self, root: Path, origin: Path, inputs: Iterable[Input], ask: Ask
+    ) -> list[str]:
+        """Look into the data that it reads, before it is run, where that takes longer than a look at parameters.
+
+        Parameters
+        ----------
+        root : Path
+            The experiment's repository.
+        origin : Path
+            The repository that the user works in.
+        inputs : iterable of Input
+            Its inputs, as ``dvc.yaml`` has them.
+
+        Returns
+        -------
+        list of str
+            What could not be looked at, said aloud, and no error.
+
+        Raises
+        ------
+        MllamError
+            With what is wrong.
+        """
+        return []
+
     def carry(self, earlier: Path, scratch: Path) -> Path | None:
         """Copy from an earlier attempt's scratch into this one's what is needed to go on from its newest checkpoint.
 
@@ -105,3 +256,18 @@ class Stage(Protocol):
             What becomes ``context.resume_from``; None where there is nothing to go on
             from.
         """
+        return None
+
+    def checkpoints(self, scratch: Path) -> list[Path]:
+        """Return the checkpoints in an attempt's scratch from which the next one could go on, newest first."""
+        return []
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether its next attempt may go on from a checkpoint."""
+        return type(self).carry is not Stage.carry
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether it may log its numbers somewhere."""
+        return type(self).tracking is not Stage.tracking

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from mllam_exps.stages.contract import StageContext
-from mllam_exps.stages.neural_lam.common import WithoutCheckpoints
+from mllam_exps.stages.contract import Stage, StageContext
 
 
-class Shell(WithoutCheckpoints):
+class Shell(Stage):
     """Whatever ``dvc.yaml`` says.
+
+    Nobody knows what a command does with a parameter, or what its outputs should be:
+    each value counts as it is, and its outputs are proved to be there, and no more.
 
     Parameters
     ----------
@@ -29,10 +30,6 @@ class Shell(WithoutCheckpoints):
         self.commands = commands
         self.folder = folder
 
-    def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Take each value as it is: nobody knows what a command does with it."""
-        return values
-
     def inputs(self, context: StageContext) -> None:
         """Make the folder that it works in, which git does not keep where it is empty."""
         (context.work / self.folder).mkdir(parents=True, exist_ok=True)
@@ -47,6 +44,3 @@ class Shell(WithoutCheckpoints):
             self.folder,
             *self.commands,
         ]
-
-    def check(self, context: StageContext) -> None:
-        """Prove nothing more than that its outputs are there: nobody knows what they should be."""

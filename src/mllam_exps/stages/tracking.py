@@ -56,7 +56,7 @@ def environment(
         The user's: a `MLFLOW_TRACKING_URI` there wins over the database in the
         repository.
     project : str
-        What the runs are listed under.
+        What the runs are listed under; where it is empty the user's word counts.
 
     Raises
     ------
@@ -75,11 +75,12 @@ def environment(
             URI,
             next=f"export {URI}={public(uri)}, with the password in ~/.mlflow/credentials or ~/.pgpass",
         )
+    # neural-lam 0.7 starts an MLflow run on each rank; only rank zero's names its
+    # experiment itself.
+    named = {"MLFLOW_EXPERIMENT_NAME": project} if project else {}
     return {
         URI: uri,
-        # neural-lam 0.7 starts an MLflow run on each rank; only rank zero's names its
-        # experiment itself.
-        "MLFLOW_EXPERIMENT_NAME": project,
+        **named,
         # MLflow 3 reports its use over the network, which compute nodes do not have.
         "MLFLOW_DISABLE_TELEMETRY": environ.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "WANDB_DIR": environ.get(

@@ -19,7 +19,7 @@ from pathlib import Path
 from mllam_exps import schedulers
 from mllam_exps.attempts import job_request
 from mllam_exps.attempts.launch import Prepared, Starter, give_up
-from mllam_exps.base import records
+from mllam_exps.base import records, yaml_files
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.dvc.pipeline import Pipeline
@@ -37,7 +37,6 @@ from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
-from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment, Step
 
@@ -159,7 +158,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     # has by now.
     return Pipeline(
         Repository.open(experiment.root, check=False),
-        lambda: params.read_yaml(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
+        lambda: yaml_files.read(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
         lambda key, path: None if experiment.is_known(key) else in_store(key, path),
         as_it_lies=False,
         content=lambda path: str(experiment.sources[path]["digest"]),
@@ -487,7 +486,6 @@ class Chain:
             request = job_request.request(
                 workspace,
                 self.machine,
-                params.Parameters({}),
                 SAVE,
                 name=claim["job_name"],
                 run=saving.directory,

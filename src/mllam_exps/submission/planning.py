@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import lockfile, overrides, sources
 from mllam_exps.dvc.overrides import Variant
@@ -30,7 +31,6 @@ from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import outputs
 from mllam_exps.runs.store import RunStore
-from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.submission import experiments
 from mllam_exps.submission.asked_stages import asked_stages
 from mllam_exps.submission.experiments import Experiment, Step
@@ -281,10 +281,7 @@ class Planner:
 
     def _versions_of(self, here: Workspace) -> str:
         """Return ``version.mllam.txt``; asked for once for each set of archives."""
-        content = "".join(
-            (here.root / file).read_text(encoding="utf-8")
-            for file in ("params.yaml", "data/datastore.yaml")
-        )
+        content = checks.versions_depend_on(here.root)
         if content not in self._versions:
             self._versions[content], notes = checks.versions_text(here, self.machine)
             self.notes += [note for note in notes if note not in self.notes]
@@ -317,7 +314,7 @@ class Planner:
 
         return Pipeline(
             repo,
-            lambda: params.read_yaml(repo.root / VERSIONS_FILE, VERSIONS_FILE),
+            lambda: yaml_files.read(repo.root / VERSIONS_FILE, VERSIONS_FILE),
             outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,

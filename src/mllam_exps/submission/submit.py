@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers
+from mllam_exps import stages as programs
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import overrides
@@ -323,7 +324,7 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
     kinds: set[str] = set()
     for plan in plans:
         here = Workspace(plan.root, planner.workspace.origin, plan.experiment.name, "")
-        checks.check_projection(here, machine)
+        checks.check_in_environment(here, machine)
         kind = checks.kind_of_jobs(here)
         if kind not in kinds:
             kinds.add(kind)
@@ -340,13 +341,14 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
         for step in plan.experiment.steps:
             run = planner.store.run(step.key)
             known = (step.known or run.result is not None) and not known_too
-            if step.stage != "prepare_dataset" or known or step.key in looked_at:
+            if known or step.key in looked_at:
                 continue
             looked_at.add(step.key)
-            inputs = plan.definitions[step.stage].inputs
+            definition = plan.definitions[step.stage]
+            program = programs.of(definition)
             planner.notes += [
                 n
-                for n in checks.check_sources(here, machine, inputs)
+                for n in checks.check_sources(here, machine, program, definition.inputs)
                 if n not in planner.notes
             ]
 

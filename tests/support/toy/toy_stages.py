@@ -16,12 +16,14 @@ from pathlib import Path
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
+from mllam_exps.stages.contract import Stage
+from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 
 
-class Toy:
-    """What both have in common."""
+class Toy(Stage):
+    """What both have in common. They stand among Neural-LAM's files, which are looked at as for its own stages."""
 
-    recipe = 1
+    preflight = PREFLIGHT
 
     def __init__(self, name: str, needs: list[str]) -> None:
         self.name = name
@@ -35,9 +37,6 @@ class Toy:
     def command(self, context):
         resume = [str(context.resume_from)] if context.resume_from else []
         return ["python", __file__, self.name, str(context.scratch), *resume]
-
-    def finish(self, context):
-        pass
 
     def check(self, context):
         if self.name == "grow":

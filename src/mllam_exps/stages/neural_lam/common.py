@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import StageContext
+from mllam_exps.stages.contract import Size, Stage, StageContext, Tracking
+from mllam_exps.stages.neural_lam.file_names import EVALUATION, PARAMS, TRAINING
+from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 
 if TYPE_CHECKING:
     from mllam_exps.stages.neural_lam.parameters.params import Parameters
@@ -18,17 +20,17 @@ SPEED = {"num_workers"}
 """Parameters that say how fast, not what."""
 
 
-class NeuralLamParameters:
+class NeuralLamStage(Stage):
     """A stage that reads Neural-LAM's parameter files through `mllam_exps.stages.neural_lam.parameters.params`."""
+
+    preflight = PREFLIGHT
 
     def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Leave out what changes no number: null, which is as good as nothing there, and how many processes read.
 
         1.0 is 1: neural-lam's parser makes the number that it wants of either.
         """
-        from mllam_exps.stages.neural_lam import file_names
-
-        if file not in {file_names.PARAMS, file_names.TRAINING, file_names.EVALUATION}:
+        if file not in {PARAMS, TRAINING, EVALUATION}:
             return values
         counts = {
             name: value
@@ -42,18 +44,33 @@ class NeuralLamParameters:
             for name, value in counts.items()
         }
 
+    def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
+        """Return all five parameter files."""
+        from mllam_exps.stages.neural_lam.parameters import params
 
-class WithoutCheckpoints:
-    """A stage that makes its outputs where they belong, and starts from nothing each time."""
+        return params.load(root).files
 
-    starts_anew = True
 
-    def finish(self, context: StageContext) -> None:
-        """Do nothing: the program wrote its outputs itself."""
+def size_of(values: Mapping[str, Any]) -> Size:
+    """Return the nodes and devices that training or evaluation is told."""
+    return Size(int(values.get("num_nodes", 1)), int(values.get("devices", 1)))
 
-    def carry(self, earlier: Path, scratch: Path) -> Path | None:
-        """Return None: there is nothing to go on from."""
-        return None
+
+def tracking_of(files: Mapping[str, Mapping[str, Any]], *, needed: bool) -> Tracking:
+    """Return where a program logs, as ``params.yaml`` says.
+
+    Parameters
+    ----------
+    files : mapping
+        From `NeuralLamStage.parameters`.
+    needed : bool
+        Whether the program fails without it.
+    """
+    from mllam_exps.stages.tracking import PROJECT
+
+    given = files[PARAMS]
+    project = str(given.get("logger_project") or PROJECT)
+    return Tracking(str(given.get("logger")), project, needed)
 
 
 def parameters(context: StageContext) -> Parameters:

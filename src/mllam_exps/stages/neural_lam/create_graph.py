@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Stage, StageContext
-from mllam_exps.stages.neural_lam.common import (
-    NeuralLamParameters,
-    WithoutCheckpoints,
-    need,
-    parameters,
-)
+from mllam_exps.stages.contract import StageContext
+from mllam_exps.stages.neural_lam.common import NeuralLamStage, need, parameters
 
 GRAPHS = "data/graph"
 EDGES = ("g2m", "m2g", "m2m")
@@ -164,7 +159,7 @@ def check_levels(
             )
 
 
-class CreateGraph(NeuralLamParameters, WithoutCheckpoints):
+class CreateGraph(NeuralLamStage):
     """Build the graph that the network works on."""
 
     name = "create_graph"
@@ -196,4 +191,4 @@ class CreateGraph(NeuralLamParameters, WithoutCheckpoints):
         check_graph(context.work / GRAPHS / graph["name"], graph)
 
 
-STAGE: Stage = CreateGraph()
+STAGE = CreateGraph()

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Stage, StageContext
+from mllam_exps.stages.contract import Size, StageContext, Tracking
 from mllam_exps.stages.neural_lam import checkpoints, scores
 from mllam_exps.stages.neural_lam.common import (
-    NeuralLamParameters,
-    WithoutCheckpoints,
+    NeuralLamStage,
     label,
     need,
     parameters,
+    size_of,
+    tracking_of,
 )
+from mllam_exps.stages.neural_lam.parameters.params import Parameters
 from mllam_exps.stages.neural_lam.prepare_dataset import DATASET
 from mllam_exps.stages.neural_lam.programs.pictures import FOLDER
 from mllam_exps.stages.neural_lam.train import MODELS, graph_input
@@ -86,11 +88,20 @@ def check_pictures(directory: Path, variables: list[str]) -> None:
         )
 
 
-class Evaluate(NeuralLamParameters, WithoutCheckpoints):
+class Evaluate(NeuralLamStage):
     """Score the trained model's forecasts, and draw examples."""
 
     name = "evaluate"
     recipe = 1
+    shortened_by_smoke = True
+
+    def size(self, root: Path) -> Size:
+        """Return the nodes and devices of evaluation."""
+        return size_of(Parameters(self.parameters(root)).evaluation)
+
+    def tracking(self, root: Path) -> Tracking:
+        """Return where ``params.yaml`` says that it logs: neural-lam stops without its logger."""
+        return tracking_of(self.parameters(root), needed=True)
 
     def inputs(self, context: StageContext) -> None:
         """Refuse missing inputs, and a checkpoint that is cut off."""
@@ -173,4 +184,4 @@ class Evaluate(NeuralLamParameters, WithoutCheckpoints):
         return open_dataset(context.work / DATASET)
 
 
-STAGE: Stage = Evaluate()
+STAGE = Evaluate()

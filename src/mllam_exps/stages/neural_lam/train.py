@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Stage, StageContext
+from mllam_exps.stages.contract import Size, StageContext, Tracking
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.common import (
-    NeuralLamParameters,
+    NeuralLamStage,
     label,
     need,
     parameters,
+    size_of,
+    tracking_of,
 )
+from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 MODELS = "saved_models"
 METRICS = "metrics/train.json"
@@ -171,11 +174,20 @@ def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
             )
 
 
-class Train(NeuralLamParameters):
+class Train(NeuralLamStage):
     """Train Neural-LAM, going on from an earlier attempt where there was one."""
 
     name = "train"
     recipe = 1
+    shortened_by_smoke = True
+
+    def size(self, root: Path) -> Size:
+        """Return the nodes and devices of training."""
+        return size_of(Parameters(self.parameters(root)).training)
+
+    def tracking(self, root: Path) -> Tracking:
+        """Return where ``params.yaml`` says that it logs: neural-lam stops without its logger."""
+        return tracking_of(self.parameters(root), needed=True)
 
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing dataset or graph."""
@@ -241,5 +253,9 @@ class Train(NeuralLamParameters):
         """Copy the newest whole checkpoint, the best one and the losses so far."""
         return checkpoints.carry(earlier, scratch)
 
+    def checkpoints(self, scratch: Path) -> list[Path]:
+        """Return the whole checkpoints from which training could go on, newest first."""
+        return checkpoints.find(scratch)
 
-STAGE: Stage = Train()
+
+STAGE = Train()

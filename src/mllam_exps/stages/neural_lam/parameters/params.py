@@ -7,25 +7,14 @@ overlays its own few; whatever describes the model is therefore refused in
 
 from __future__ import annotations
 
-import functools
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-try:
-    from yaml import CSafeLoader as SafeLoader  # eight times as fast
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
-
-from mllam_exps.base import unreadable
-from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.base import yaml_files
+from mllam_exps.base.errors import MllamError, Problems
 from mllam_exps.stages.neural_lam.file_names import (
     EVALUATION,
     FILES,
@@ -81,52 +70,6 @@ class Parameters:
         """The checkpoint to evaluate, ``min_val_loss`` or ``last``."""
         return str(self.evaluation.get("checkpoint", CHECKPOINT.default))
 
-    def nodes(self, stage: str) -> int:
-        """Return the nodes that a stage runs on."""
-        return int(self._of(stage).get("num_nodes", 1))
-
-    def devices(self, stage: str) -> int:
-        """Return the devices, one process each, that a stage uses on each of its nodes."""
-        return int(self._of(stage).get("devices", 1))
-
-    def _of(self, stage: str) -> dict[str, Any]:
-        if stage == "train":
-            return self.training
-        return self.evaluation if stage == "evaluate" else {}
-
-
-class _Loader(SafeLoader):
-    """PyYAML, as the programs use it, but with duplicate keys refused."""
-
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
-    ) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if (
-                isinstance(key, yaml.ScalarNode)
-                and key.tag != "tag:yaml.org,2002:merge"
-            ):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{key.value} stands twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-@functools.lru_cache(maxsize=32)
-def _parsed(text: str, *, by_programs: bool) -> bytes:
-    """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it.
-
-    Two dialects: PyYAML reads YAML 1.1, DVC (3.67) reads YAML 1.2, where `1e-3` is a
-    number and `yes` is text. What we read ourselves has to mean to us what DVC
-    compares, or one value would stand for two results.
-    """
-    if by_programs:
-        return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader
-    return pickle.dumps(YAML(typ="safe").load(text))
-
 
 def load(root: Path) -> Parameters:
     """Read the parameter files below ``root``.
@@ -140,54 +83,14 @@ def load(root: Path) -> Parameters:
     problems: list[MllamError] = []
     for name in FILES:
         try:
-            files[name] = read_yaml(root / name, name)
+            files[name] = yaml_files.read(
+                root / name, name, by_pyyaml=name in READ_BY_PROGRAMS
+            )
         except MllamError as problem:
             problems.append(problem)
     if problems:
         raise Problems(problems=problems)
     return Parameters(files)
-
-
-def read_yaml(path: Path, name: str = "") -> dict[str, Any]:
-    """Read one YAML file that holds a mapping, duplicate keys refused.
-
-    Parameters
-    ----------
-    path : Path
-    name : str, optional
-        What to call the file in messages.
-
-    Raises
-    ------
-    UsageError
-        Names file, line and column.
-    """
-    name = name or str(path)
-    try:
-        value = pickle.loads(  # noqa: S301
-            _parsed(
-                path.read_text(encoding="utf-8"), by_programs=name in READ_BY_PROGRAMS
-            )
-        )
-    except FileNotFoundError as error:
-        raise UsageError("there is no such file", name) from error
-    except (yaml.MarkedYAMLError, MarkedYAMLError) as error:
-        raise unreadable.refusal(
-            name, path.read_text(encoding="utf-8"), error
-        ) from error
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        YAMLError,
-        ValueError,
-    ) as error:
-        raise UsageError("cannot be read", name, str(error).splitlines()[0]) from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UsageError("must be `key: value` lines", f"{name}:1")
-    return value
 
 
 def training_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
