@@ -221,7 +221,7 @@ def test_of_environment_says_what_is_wrong(python: list[str], said: str) -> None
 
 def test_heavy_programs_are_not_imported() -> None:
     code = (
-        "import sys; from mllam_exps import versions; versions.installed(); "
+        "import sys; from mllam_exps.stages import versions; versions.installed(); "
         "print([m for m in ('torch', 'numpy', 'xarray', 'mlflow', 'yaml', 'fsspec') if m in sys.modules])"
     )
     assert (

@@ -69,7 +69,7 @@ def test_the_program_never_runs_code_either(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     path = save(tmp_path / "last.ckpt", evil=Evil(marker))
     code = f"""
-from mllam_exps.programs import neural_lam
+from mllam_exps.stages.neural_lam.programs import neural_lam
 neural_lam.set_environment()
 import torch
 torch.load({str(path)!r}, weights_only=False)

@@ -115,7 +115,7 @@ def test_a_password_in_the_address_is_refused_and_not_shown(
 
 def test_importing_and_a_ready_database_cost_no_mlflow(prepared: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from mllam_exps import tracking; "
+        "import os, sys; from pathlib import Path; from mllam_exps.stages import tracking; "
         "tracking.prepare(['/no/such/python'], Path('.'), os.environ); "
         "print([m for m in ('mlflow', 'wandb', 'torch', 'yaml', 'numpy') if m in sys.modules])"
     )
@@ -373,7 +373,7 @@ def test_prepare_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
 PREPARATION = """
 import sys, time
 from pathlib import Path
-from mllam_exps.preparation import preparation
+from mllam_exps.stages.neural_lam.preparation import preparation
 output = Path("out.zarr")
 Path("datastore.yaml").write_text("inputs: {danra: {path: /data/danra.zarr, dims: [time, x]}}\\n")
 try:
@@ -454,7 +454,7 @@ LABELLED = """
 import json, os
 from pathlib import Path
 from pytorch_lightning.loggers import MLFlowLogger
-from mllam_exps import tracking
+from mllam_exps.stages import tracking
 
 class Custom(MLFlowLogger): ...  # as neural-lam's is one
 
@@ -503,7 +503,7 @@ def test_labels_on_mlflow(prepared: Path) -> None:
 WANDB = """
 from pathlib import Path
 from pytorch_lightning.loggers import WandbLogger
-from mllam_exps import tracking
+from mllam_exps.stages import tracking
 tracking.wandb_folder(Path("runs/train-toy"), Path(".."))
 logger = WandbLogger(project="neural_lam", name="train-toy", save_dir="runs/train-toy")
 tracking.label(logger, Path("tracking.json"))

@@ -32,12 +32,13 @@ from mllam_exps.schedulers.slurm.shared_squeue import Queue
 
 # A driver whose patience is short, so that tests are.
 HASTE = """
-from mllam_exps import cli, driver
-from mllam_exps.schedulers import slurm, slurm_calls, slurm_queue
-slurm_queue.PERIOD = driver.ASSESS_SECONDS = 0.5
-slurm_queue.PATIENCE = slurm.PATIENCE = 2.5
-slurm_calls.PING = slurm_calls.DOWN_FOR = 1.0
-slurm.ASK_AGAIN = 0.0
+from mllam_exps import cli
+from mllam_exps.attempts import driver
+from mllam_exps.schedulers.slurm import calls, scheduler, shared_squeue
+shared_squeue.PERIOD = driver.ASSESS_SECONDS = 0.5
+shared_squeue.PATIENCE = scheduler.PATIENCE = 2.5
+calls.PING = calls.DOWN_FOR = 1.0
+scheduler.ASK_AGAIN = 0.0
 cli.main()
 """
 GROW = (sys.executable, "-c", HASTE, "run", "grow")
