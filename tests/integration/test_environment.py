@@ -12,13 +12,13 @@ from mllam_exps.base import reasons
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.machines.environment import (
     FAILED,
-    child_environment,
     prologue,
     python,
     variables,
     wrap,
 )
 from mllam_exps.machines.machine_files import load
+from mllam_exps.schedulers import child_environment
 from mllam_exps.stages import versions
 
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"

@@ -230,11 +230,11 @@ def test_missing_sources_are_named_before_anything_starts(tmp_path: Path) -> Non
 
 
 def test_cores_are_those_of_the_allocation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    monkeypatch.setenv("MLLAM_EXPS_CORES", "1")
     assert mllam_data_prep.cores() == 1
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "100000")
+    monkeypatch.setenv("MLLAM_EXPS_CORES", "100000")
     everything = mllam_data_prep.cores()
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
+    monkeypatch.delenv("MLLAM_EXPS_CORES")
     assert mllam_data_prep.cores() == everything
 
 

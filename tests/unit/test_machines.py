@@ -14,6 +14,7 @@ from mllam_exps.machines import machine_show, strict_yaml
 from mllam_exps.machines.machine_files import load, names, pick
 from mllam_exps.machines.model import Resources, schema_text
 from mllam_exps.machines.values import _SBATCH_OWNED, _SRUN_OWNED, OPTIONS, seconds
+from mllam_exps.schedulers.slurm.batch_script import resource_options, srun_options
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = "stages: {prepare_dataset: {}, create_graph: {}, train: {}, evaluate: {}}\n"
@@ -132,7 +133,9 @@ def test_time_refused(time):
 def test_time_is_not_of_base_60(write):
     # YAML 1.1 reads 2:00:00 as the number 7200, which sbatch would take for five days.
     root = write("scheduler: slurm\nresources:\n  train:\n    time: 2:00:00\n")
-    assert load(root, "x").resources_for("train").arguments() == ["--time=2:00:00"]
+    assert resource_options(load(root, "x").resources_for("train")) == [
+        "--time=2:00:00"
+    ]
 
 
 def test_arguments():
@@ -154,12 +157,12 @@ def test_arguments():
         },
         srun={"unbuffered": True, "kill-on-bad-exit": 1},
     )
-    assert resources.arguments() == [
+    assert resource_options(resources) == [
         "--partition=gpu", "--account=cu_1", "--qos=normal", "--time=1-00:00:00", "--cpus-per-task=8",
         "--mem=64G", "--gpus-per-node=8", "--exclusive", "--mail-user=me@site.example", "--mail-type=END",
         "--constraint=a100|v100", "--no-kill",
     ]  # fmt: skip
-    assert resources.srun_arguments() == [
+    assert srun_options(resources) == [
         "--cpus-per-task=8",
         "--unbuffered",
         "--kill-on-bad-exit=1",
@@ -220,7 +223,7 @@ def test_gpus_of_the_default_and_gres_of_a_stage(write):
     )
     assert "both ask for GPUs" in refusal(write(text))
     root = write(text.replace("gres: gpu:8", "gres: gpu:8, gpus: null"))
-    assert load(root, "x").resources_for("train").arguments() == ["--gres=gpu:8"]
+    assert resource_options(load(root, "x").resources_for("train")) == ["--gres=gpu:8"]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def request(
         prologue=environment.prologue(machine, workspace.origin),
         directory=directory,
         log=directory / "log.txt",
-        environment=environment.child_environment(environ),
+        environment=schedulers.child_environment(environ),
         resources=machine.resources_for(stage),
         nodes=size.nodes,
         tasks=size.devices,

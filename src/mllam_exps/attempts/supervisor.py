@@ -60,10 +60,9 @@ class Supervisor(ABC):
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
-        node = os.environ.get("SLURM_JOB_NODELIST") or None
         identity = ProcessIdentity.of().to_record() | {
             "time": time.time(),
-            "node": node,
+            "node": self.scheduler().nodes(),
         }
         if not records.create(self.attempt.directory / "started.json", identity):
             print("this attempt was started before", flush=True)

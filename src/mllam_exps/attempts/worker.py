@@ -288,7 +288,7 @@ class Worker(Supervisor):
         return None
 
     def _environment(self) -> dict[str, str]:
-        spec = self.spec
+        spec, scheduler = self.spec, self.scheduler()
         ours = {
             "SCRATCH": str(self.attempt.scratch),
             "STAGE": self.attempt.run.stage,
@@ -296,11 +296,12 @@ class Worker(Supervisor):
             "EXPERIMENT": spec.experiment,
             "MACHINE": spec.machine,
             "COMMIT": spec.commit,
-            "JOB": os.environ.get("SLURM_JOB_ID", ""),
+            "JOB": scheduler.job_id(),
+            "CORES": str(scheduler.cores() or ""),
             "ATTEMPT": str(self.attempt.directory),
             "SMOKE": "1" if spec.smoke else "",
         }
-        environment = {**os.environ, **self.scheduler().inside(), **spec.environment}
+        environment = {**os.environ, **scheduler.inside(), **spec.environment}
         environment.pop(NAME_VARIABLE, None)
         return environment | {
             f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value

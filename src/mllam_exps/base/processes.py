@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from mllam_exps.base.records import Kind, count, number, text
+
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish"})
 
 
@@ -21,6 +23,10 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return f"{psutil.boot_time():.0f}"
+
+
+PROCESS: dict[str, Kind] = {"host": text, "boot": text, "pid": count, "started": number}
+"""The shape of a process's record."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mllam_exps
 from mllam_exps.base.errors import UsageError
-from mllam_exps.machines.environment import child_environment
+from mllam_exps.schedulers import child_environment
 
 ROOT_EXAMPLE = "north-atlantic-2025"
 """The example whose files are this repository's own: there is one copy of everything."""

@@ -20,8 +20,6 @@ _USER = (
     "LANG",
     "LANGUAGE",
     "TMPDIR",
-    "SLURM_CONF",
-    "MUNGE_SOCKET",
 )
 
 # ssh hands on whatever is called LC_…, so people put secrets there: only those of POSIX

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from mllam_exps.machines.machine_files import FOLDER, Machine
@@ -16,11 +16,9 @@ from mllam_exps.machines.machine_files import FOLDER, Machine
 FAILED = 78
 """Exit code when modules or scripts fail (EX_CONFIG): the program was never started."""
 
-_LEFT_BEHIND = ("SLURM_", "SBATCH_", "SRUN_", "DVC_")
-# Settings of the site or the user, not traces of a job or of a DVC run around us.
+# Settings of the site or the user, not traces of a DVC run around us.
 _KEPT = frozenset(
     {
-        "SLURM_CONF",
         "DVC_SITE_CACHE_DIR",
         "DVC_GLOBAL_CONFIG_DIR",
         "DVC_SYSTEM_CONFIG_DIR",
@@ -140,13 +138,21 @@ def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
     return ["env", "-u", "PYTHONHOME", path, *values, *argv]
 
 
-def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for programs that we start, without what a job or a DVC around us left in it.
+def without_traces(
+    environ: Mapping[str, str], traces: tuple[str, ...], settings: Set[str]
+) -> dict[str, str]:
+    """Return an environment without what a job or a DVC around us left in it.
 
-    ``SLURM_NTASKS`` of an outer job would count in an inner one, ``SBATCH_*`` would
-    stand beside the machine file, and ``DVC_ROOT`` would send an inner DVC elsewhere.
-    Settings such as ``SLURM_CONF`` stay.
+    Parameters
+    ----------
+    traces : tuple of str
+        How the variables begin that schedulers set.
+    settings : set of str
+        Those among them that stay.
     """
+    traces, kept = (*traces, "DVC_"), _KEPT | settings
     return {
-        k: v for k, v in environ.items() if k in _KEPT or not k.startswith(_LEFT_BEHIND)
+        name: value
+        for name, value in environ.items()
+        if name in kept or not name.startswith(traces)
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +17,6 @@ from pydantic import (
 )
 
 from mllam_exps.machines import values as check
-from mllam_exps.machines.values import OPTIONS
 
 Text = Annotated[str, AfterValidator(check.plain)]
 Word = Annotated[str, AfterValidator(check.word)]
@@ -138,23 +136,6 @@ class Resources(Model):
             modest["memory"] = f"{BOOKS_MEGABYTES}M"
         return Resources.model_validate(self.model_dump(exclude_unset=True) | modest)
 
-    def arguments(self) -> list[str]:
-        """Return these resources as options of sbatch, one `--name=value` each."""
-        values: dict[str, OptionValue] = {
-            option: getattr(self, key) for key, option in OPTIONS.items()
-        }
-        if self.mail:
-            values |= {
-                "mail-user": self.mail.user,
-                "mail-type": ",".join(self.mail.types),
-            }
-        return as_arguments(values | self.sbatch)
-
-    def srun_arguments(self) -> list[str]:
-        """Return the further options of srun."""
-        # Since Slurm 22.05 srun no longer takes cpus-per-task from the job.
-        return as_arguments({"cpus-per-task": self.cpus} | self.srun)
-
 
 BOOKS_SECONDS = 1800
 BOOKS_MEGABYTES = 1024
@@ -218,7 +199,11 @@ class Notify(Model):
 class Settings(Model):
     """A machine: where stages run, and with what. Nothing here changes a result, or makes one stale."""
 
-    scheduler: Literal["local", "slurm"]
+    scheduler: Annotated[
+        str,
+        AfterValidator(check.scheduler),
+        WithJsonSchema({"enum": list(check.SCHEDULERS), "type": "string"}),
+    ]
     """What starts the attempts: processes on this host, or Slurm's jobs."""
     hosts: Annotated[tuple[Word, ...], MayBeEmptyList] = ()
     """Patterns of host names on which this machine is picked by itself, e.g. `login*.cluster.example`."""
@@ -242,16 +227,6 @@ class Settings(Model):
     """What Ctrl-C does to the runs that are waited for: cancel them, or leave them running."""
     max_jobs: Count | None = None
     """At most so many of one's jobs, pending or running, at once; what does not fit waits. null is no limit of ours."""
-
-
-def as_arguments(options: Mapping[str, OptionValue]) -> list[str]:
-    """Return long options as arguments: true is the bare option, false and null leave it out."""
-    arguments = []
-    for name, value in options.items():
-        if value is None or value is False:
-            continue
-        arguments.append(f"--{name}" if value is True else f"--{name}={value}")
-    return arguments
 
 
 def schema_text() -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHELL = re.compile(r"[`$;<>\\\"']")
@@ -97,6 +103,31 @@ _SRUN_OWNED = {
         "srun starts the stage's program in this job",
     ),
 }
+
+
+SCHEDULERS = ("local", "slurm")
+"""The schedulers of ours, as machine files name them; the modules of these names in `mllam_exps.schedulers`."""
+SCHEDULER_GROUP = "mllam_exps.schedulers"
+"""The entry-point group of those that other packages add."""
+
+
+@functools.cache
+def added_schedulers() -> dict[str, EntryPoint]:
+    """Return the schedulers of other packages; looking for them reads the metadata of all that is installed."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=SCHEDULER_GROUP)}
+
+
+def scheduler(text: str) -> str:
+    """Refuse a scheduler that nobody has."""
+    if text in SCHEDULERS or text in added_schedulers():
+        return text
+    names = [*SCHEDULERS, *sorted(added_schedulers())]
+    listed = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+    near = difflib.get_close_matches(text, names, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"must be {listed}, not {text!r}{meant}")
 
 
 def plain(text: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps import stages
+from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
 from mllam_exps.base import reasons
 from mllam_exps.base.errors import MllamError, Problems, UsageError
@@ -43,9 +42,10 @@ def check_environment(machine: Machine, origin: Path) -> None:
             raise UsageError(
                 "there is no such script", str(path), "environment.source names it"
             )
-    if machine.scheduler == "slurm" and shutil.which("sbatch") is None:
+    scheduler = schedulers.get(machine.scheduler, origin)
+    if missing := scheduler.missing():
         raise UsageError(
-            "no command sbatch on this host",
+            missing,
             where=machine.origin("scheduler"),
             next="work on a host of the cluster, or with another machine, e.g. MLLAM_MACHINE=local",
         )
@@ -135,7 +135,8 @@ def check_jobs(
     # Only what dvc.yaml runs: a site may refuse what a stage that is not there would
     # ask for.
     sizes = sizes_of(workspace) | dict.fromkeys(others, Size())
-    notes = carried.left_behind(os.environ) if machine.scheduler == "slurm" else []
+    scheduler = schedulers.get(machine.scheduler, workspace.origin)
+    notes = [] if scheduler.inherits else carried.left_behind(os.environ)
     try:
         told = list(job_request.objections(workspace, machine, sizes))
     except Uncertain as doubt:
@@ -207,7 +208,7 @@ def asking(workspace: Workspace, machine: Machine) -> Ask:
         done = subprocess.run(
             environment.wrap(machine, workspace.origin, asked),
             cwd=workspace.root,
-            env=environment.child_environment(os.environ),
+            env=schedulers.child_environment(os.environ),
             capture_output=True,
             text=True,
             check=False,

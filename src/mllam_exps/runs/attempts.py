@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps import schedulers
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
@@ -201,12 +202,8 @@ class Attempt:
     def job(self) -> dict[str, Any] | None:
         """What the scheduler answered, once it did."""
         scheduler = (self.claim or {}).get("scheduler")
-        return (
-            records.read(
-                self.directory / "job.json", shape=shapes.JOBS.get(str(scheduler))
-            )
-            or None
-        )
+        shape = schedulers.record_shape(str(scheduler))
+        return records.read(self.directory / "job.json", shape=shape) or None
 
     @property
     def started(self) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.base.processes import PROCESS, ProcessIdentity
 from mllam_exps.base.records import Trouble
 from mllam_exps.identity.run_keys import stage_of
 from mllam_exps.runs import shapes
@@ -267,7 +267,7 @@ class Run:
         for name in records.entries(self.directory / "waiters"):
             path = self.directory / "waiters" / name
             record = (
-                records.read(path, shape=shapes.PROCESS)
+                records.read(path, shape=PROCESS)
                 if name.endswith(".json") and name[0] != "."
                 else None
             )

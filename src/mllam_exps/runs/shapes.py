@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mllam_exps.base.processes import PROCESS
 from mllam_exps.base.records import (
-    Kind,
     Shape,
     count,
     dict_of,
@@ -17,7 +17,6 @@ from mllam_exps.base.records import (
 from mllam_exps.identity.listings import LISTED, is_digest
 from mllam_exps.identity.run_keys import is_key
 
-PROCESS: dict[str, Kind] = {"host": text, "boot": text, "pid": count, "started": number}
 STARTED = PROCESS | {"time": maybe(number), "node": maybe(text)}
 CLAIMED: Shape = {
     "claimed_by": of_shape(PROCESS),
@@ -50,13 +49,3 @@ RESULT: Shape = {
     "time": maybe(number),
 }
 PROGRESS: Shape = {"text": maybe(text), "seconds_left": maybe(number)}
-JOBS: dict[str, Shape] = {
-    "local": PROCESS,
-    "slurm": {
-        "id": lambda value: text(value) or count(value),
-        "name": text,
-        "submitted": number,
-        "script": maybe(text),
-    },
-}
-"""What a scheduler's own record of a job holds."""

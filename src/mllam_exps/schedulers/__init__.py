@@ -1,12 +1,40 @@
-"""Schedulers: what starts an attempt, and knows of its job."""
+"""Schedulers: what starts an attempt, and knows of its job.
+
+A scheduler is one module. Ours lie in this package; another package adds one by an
+entry point, under the name that machine files will use::
+
+    [project.entry-points."mllam_exps.schedulers"]
+    pbs = "my_package.pbs"
+
+The module holds four names (`Driver`):
+
+- ``make(shared: Path) -> Scheduler``: the scheduler; ``shared`` is a folder that all
+  hosts see. What it returns keeps the contract in `base.Scheduler`, whose docstrings
+  are enough to write one; `local` is the shortest example.
+- ``RECORD``: the shape of the record by which it knows a job again (`Job.record`), as
+  `base.records.look` takes it.
+- ``TRACES``: how the variables begin that it sets inside a job, e.g. ``("PBS_",)``.
+  They are taken out of the environment of whatever is started anew.
+- ``SETTINGS``: variables among these that are no traces of a job, but settings of the
+  site, e.g. ``("PBS_CONF_FILE",)``. They stay.
+
+``tests/slurm/test_schedulers.py`` holds every scheduler to the contract: add a site for
+the new one there. A scheduler of ours needs one line more: its name in
+`machines.values.SCHEDULERS`.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.base.records import Shape
+from mllam_exps.machines.environment import without_traces
+from mllam_exps.machines.values import SCHEDULERS, added_schedulers
 from mllam_exps.schedulers.base import (
     Job,
     JobPhase,
@@ -18,6 +46,47 @@ from mllam_exps.schedulers.base import (
     SilentError,
     Uncertain,
 )
+
+
+class Driver(Protocol):
+    """What the module of a scheduler holds."""
+
+    RECORD: Shape
+    TRACES: tuple[str, ...]
+    SETTINGS: tuple[str, ...]
+
+    def make(self, shared: Path) -> Scheduler:
+        """Return the scheduler."""
+
+
+_drivers: dict[str, Driver] = {}
+
+
+def driver(name: str) -> Driver:
+    """Return the module of a scheduler.
+
+    Parameters
+    ----------
+    name : str
+        As machine files name it.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    if name in _drivers:
+        return _drivers[name]
+    if name in SCHEDULERS:
+        _drivers[name] = importlib.import_module(f"{__name__}.{name}")
+        return _drivers[name]
+    if entry := added_schedulers().get(name):
+        _drivers[name] = entry.load()
+        return _drivers[name]
+    raise UsageError(
+        f"there is no scheduler {name!r} in this version",
+        next="pip install --upgrade mllam-exps, or install the package that has it",
+    )
 
 
 @functools.cache
@@ -36,25 +105,36 @@ def get(name: str, shared: Path) -> Scheduler:
     UsageError
         If there is none of that name.
     """
-    if name == "local":
-        from mllam_exps.schedulers.local import LocalScheduler
+    return driver(name).make(shared)
 
-        return LocalScheduler()
-    if name == "slurm":
-        from mllam_exps.schedulers.slurm.scheduler import SlurmScheduler
-        from mllam_exps.schedulers.slurm.shared_squeue import Queue
 
-        return SlurmScheduler(Queue.of_user(shared))
-    raise UsageError(
-        f"there is no scheduler {name!r} in this version",
-        next="pip install --upgrade mllam-exps",
-    )
+def record_shape(name: str) -> Shape | None:
+    """Return the shape of a scheduler's own record of a job; None where nobody here knows that scheduler."""
+    try:
+        return driver(name).RECORD
+    except UsageError:
+        return None
+
+
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for programs that we start, without what a job or a DVC around us left in it.
+
+    A number of tasks of an outer job would count in an inner one, options in variables
+    would stand beside the machine file, and ``DVC_ROOT`` would send an inner DVC
+    elsewhere. Settings of the site stay. Those schedulers count that are ours, or that
+    this process has used.
+    """
+    drivers = [*map(driver, SCHEDULERS), *_drivers.values()]
+    traces = tuple(prefix for each in drivers for prefix in each.TRACES)
+    settings = {name for each in drivers for name in each.SETTINGS}
+    return without_traces(environ, traces, settings)
 
 
 Schedulers = Callable[[str, Path], Scheduler]
 """What `get` is: the schedulers by name, for the runs of one store."""
 
 __all__ = [
+    "Driver",
     "Job",
     "JobPhase",
     "JobRequest",
@@ -65,5 +145,8 @@ __all__ = [
     "Schedulers",
     "SilentError",
     "Uncertain",
+    "child_environment",
+    "driver",
     "get",
+    "record_shape",
 ]

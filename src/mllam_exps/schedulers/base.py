@@ -161,8 +161,13 @@ class Scheduler(Protocol):
     """Whether it ends jobs at their time limit, and counts how many run at once, by itself."""
     chains: bool
     """Whether a job can wait for others by itself, without a process that waits (`JobRequest.after`)."""
+    inherits: bool
+    """Whether a job gets all of its submitter's environment; else what `machines.carried` lets go along."""
     settles: float
     """Seconds from the end of a job's command to the scheduler's knowledge of it, most often."""
+
+    def missing(self) -> str:
+        """Name what this host lacks to use the scheduler, e.g. a program of its; nothing where it can be used."""
 
     def launch(self, request: JobRequest) -> list[str]:
         """Return what stands before a program so that it runs on all nodes and tasks of its job."""
@@ -220,6 +225,15 @@ class Scheduler(Protocol):
 
     def current(self) -> Job:
         """Return the job that this process runs in."""
+
+    def job_id(self) -> str:
+        """Return the id, for people, of the job that this process runs in; nothing where it has none."""
+
+    def nodes(self) -> str | None:
+        """Name the nodes of the job that this process runs in, as the scheduler writes them; None where it cannot."""
+
+    def cores(self) -> int | None:
+        """Return how many cores the job gives to each of its tasks; None where it does not say."""
 
     def answers(self) -> bool:
         """Tell whether it can be asked at the moment; may lag by some seconds."""

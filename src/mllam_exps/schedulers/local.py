@@ -7,16 +7,27 @@ import os
 import shlex
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.base.processes import PROCESS, ProcessIdentity
+from mllam_exps.base.records import Shape
 from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
 
 NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"
+
+RECORD: Shape = PROCESS
+TRACES: tuple[str, ...] = ()
+SETTINGS: tuple[str, ...] = ()
+
+
+def make(shared: Path) -> LocalScheduler:
+    """Return the scheduler; see `schedulers.Driver`."""
+    return LocalScheduler()
 
 
 class LocalScheduler:
@@ -25,7 +36,22 @@ class LocalScheduler:
     name = "local"
     limits = False
     chains = False
+    inherits = True
     settles = 0.05
+
+    def missing(self) -> str:
+        """Return nothing: a process needs no program of a scheduler."""
+        return ""
+
+    def job_id(self) -> str:
+        """Return nothing: a process has no number by which people would look for it tomorrow."""
+        return ""
+
+    def nodes(self) -> None:
+        """Return nothing: the host's own name stands in every record."""
+
+    def cores(self) -> None:
+        """Return nothing: a process may use whatever the host lets it."""
 
     def launch(self, request: JobRequest) -> list[str]:
         """Return nothing: a job here is one process."""

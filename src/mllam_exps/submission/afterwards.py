@@ -7,8 +7,6 @@ how that ended.
 
 from __future__ import annotations
 
-import os
-
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.store import RunStore
@@ -38,7 +36,7 @@ def go_on(supervisor: Supervisor) -> None:
 
 def _save(supervisor: Supervisor) -> None:
     run = supervisor.attempt.run
-    by = f"job {os.environ.get('SLURM_JOB_ID', '')}, of {run.key}"
+    by = f"job {supervisor.scheduler().job_id()}, of {run.key}"
     machine = supervisor.spec.machine
 
     def stopped() -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -154,15 +153,13 @@ def forget_settings() -> None:
 
 def _chains(experiment: Experiment) -> bool:
     """Tell whether an experiment's jobs can wait for one another by themselves."""
-    return schedulers.get(_scheduler(experiment), experiment.store.directory).chains
-
-
-def _scheduler(experiment: Experiment) -> str:
     from mllam_exps.submission.job_chain import machine_of
 
     with contextlib.suppress(MllamError):
-        return machine_of(experiment).scheduler
-    return "slurm"
+        name = machine_of(experiment).scheduler
+        return schedulers.get(name, experiment.store.directory).chains
+    # Its machine file is gone, or cannot be read: no process of ours waits for it.
+    return True
 
 
 def _advance(found: Iterable[Experiment], done: Advance) -> bool:
@@ -206,8 +203,8 @@ class _Place:
         machine = machine_of(experiment)
         scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
         why = ""
-        if scheduler.chains and shutil.which("sbatch") is None:
-            why = "this host has no sbatch: it is none of the cluster's"
+        if missing := scheduler.missing():
+            why = f"{missing}: it is none of the cluster's"
         elif not scheduler.answers():
             why = scheduler.outage() or "the scheduler does not answer"
         return cls(machine, Room(machine, scheduler), why)
@@ -246,8 +243,6 @@ def ensure_watcher(store: RunStore) -> None:
 
 def _start_watcher(store: RunStore, held: IO[str]) -> None:
     """Start it; it takes over the lock: whoever looks finds it held before the process has begun."""
-    from mllam_exps.machines import environment
-
     log = records.open_file(
         store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log",
         os.O_WRONLY | os.O_CREAT | os.O_APPEND,
@@ -261,7 +256,7 @@ def _start_watcher(store: RunStore, held: IO[str]) -> None:
     with os.fdopen(log, "ab") as file:
         subprocess.Popen(
             [*module, str(store.directory), str(held.fileno())],
-            env=environment.child_environment(environ),
+            env=schedulers.child_environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.machines import environment
+from mllam_exps import schedulers
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.runs.attempts import Outcome
 from mllam_exps.submission.experiments import Experiment
@@ -52,7 +52,7 @@ def tell(experiment: Experiment, machine: Machine, outcome: str, reason: str) ->
 
 
 def _run(command: list[str], text: str, directory: Path) -> str:
-    environ = environment.child_environment(os.environ)
+    environ = schedulers.child_environment(os.environ)
     try:
         done = subprocess.run(
             command,

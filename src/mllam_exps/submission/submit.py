@@ -211,7 +211,7 @@ class Submission:
         for one in unsaved[:1]:
             send(one)
         # sbatch spends most of its time waiting.
-        with ThreadPoolExecutor(AT_ONCE, "sbatch") as pool:
+        with ThreadPoolExecutor(AT_ONCE, "submit") as pool:
             for _ in pool.map(send, unsaved[1:]):
                 pass
 

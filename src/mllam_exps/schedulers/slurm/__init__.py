@@ -1,4 +1,32 @@
-"""Slurm: how jobs are submitted, asked for and cancelled, and what its ambiguous answers mean.
+"""Slurm: an attempt is a job, submitted with ``sbatch``.
 
-Slurm is known here, and nowhere else.
+Nothing outside of this package says Slurm in code: what Slurm calls things, how it
+answers, and which variables are its own, stands here.
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mllam_exps.base.records import Shape, count, maybe, number, text
+
+if TYPE_CHECKING:
+    from mllam_exps.schedulers.base import Scheduler
+
+RECORD: Shape = {
+    "id": lambda value: text(value) or count(value),
+    "name": text,
+    "submitted": number,
+    "script": maybe(text),
+}
+TRACES = ("SLURM_", "SBATCH_", "SRUN_")
+SETTINGS = ("SLURM_CONF",)
+
+
+def make(shared: Path) -> Scheduler:
+    """Return the scheduler; see `schedulers.Driver`."""
+    from mllam_exps.schedulers.slurm.scheduler import SlurmScheduler
+    from mllam_exps.schedulers.slurm.shared_squeue import Queue
+
+    return SlurmScheduler(Queue.of_user(shared))

@@ -7,7 +7,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from mllam_exps.machines import carried
+from mllam_exps.machines.model import OptionValue, Resources
+from mllam_exps.machines.values import OPTIONS
 from mllam_exps.schedulers.base import JobRequest
+
+_OWN_SETTINGS = ("SLURM_CONF", "MUNGE_SOCKET")
 
 SRUN = ("srun", "--unbuffered", "--label", "--kill-on-bad-exit=1")
 
@@ -51,18 +55,47 @@ def options(request: JobRequest) -> Iterator[str]:
         # Else it would wait for ever (22.05: DependencyNeverSatisfied) for a job that
         # has failed.
         yield "--kill-on-invalid-dep=yes"
-    yield from request.resources.arguments()
+    yield from resource_options(request.resources)
+
+
+def resource_options(resources: Resources) -> list[str]:
+    """Return what the machine file says of a stage as options of sbatch, one ``--name=value`` each."""
+    values: dict[str, OptionValue] = {
+        option: getattr(resources, key) for key, option in OPTIONS.items()
+    }
+    if resources.mail:
+        values["mail-user"] = resources.mail.user
+        values["mail-type"] = ",".join(resources.mail.types)
+    return _arguments(values | resources.sbatch)
+
+
+def srun_options(resources: Resources) -> list[str]:
+    """Return the further options of srun."""
+    # Since Slurm 22.05 srun no longer takes cpus-per-task from the job.
+    return _arguments({"cpus-per-task": resources.cpus} | resources.srun)
+
+
+def _arguments(options: Mapping[str, OptionValue]) -> list[str]:
+    """Return long options as arguments: true is the bare option, false and null leave it out."""
+    found = []
+    for name, value in options.items():
+        if value is True:
+            found.append(f"--{name}")
+        elif value is not None and value is not False:
+            found.append(f"--{name}={value}")
+    return found
 
 
 def launch(request: JobRequest) -> list[str]:
     """Return what starts a program on all nodes and tasks of the job."""
     shape = [f"--nodes={request.nodes}", f"--ntasks-per-node={request.tasks}"]
-    return [*SRUN, *shape, *request.resources.srun_arguments()]
+    return [*SRUN, *shape, *srun_options(request.resources)]
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of the submitter's environment that its job gets."""
-    return carried.of_job(environ)
+    """Return the part of the submitter's environment that its job gets: with it, the programs of Slurm find theirs."""
+    own = {name: environ[name] for name in _OWN_SETTINGS if name in environ}
+    return carried.of_job(environ) | own
 
 
 def _file_name(path: str) -> str:

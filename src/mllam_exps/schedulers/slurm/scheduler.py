@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -69,8 +70,13 @@ class SlurmScheduler:
     name: str = "slurm"
     limits: bool = True
     chains: bool = True
+    inherits: bool = False
     settles: float = 0.8
     _verdicts: dict[str, tuple[float, JobState]] = field(default_factory=dict)
+
+    def missing(self) -> str:
+        """Look for ``sbatch``."""
+        return "" if shutil.which("sbatch") else "no command sbatch on this host"
 
     def launch(self, request: JobRequest) -> list[str]:
         """Return srun, with the job's nodes and tasks."""
@@ -190,6 +196,19 @@ class SlurmScheduler:
         if answer.asked < written + PATIENCE + ASK_AGAIN:
             raise Uncertain("looking for its job by its name")
         return None
+
+    def job_id(self) -> str:
+        """Return what Slurm's variable says."""
+        return os.environ.get("SLURM_JOB_ID", "")
+
+    def nodes(self) -> str | None:
+        """Return what Slurm's variable says, e.g. ``n[1-3]``."""
+        return os.environ.get("SLURM_JOB_NODELIST") or None
+
+    def cores(self) -> int | None:
+        """Return what Slurm's variable says: it is there where the job asked for ``--cpus-per-task``."""
+        told = os.environ.get("SLURM_CPUS_PER_TASK", "")
+        return int(told) if told.isdigit() and int(told) > 0 else None
 
     def answers(self) -> bool:
         """Tell whether squeue does; its answer may be one that others got."""

@@ -23,8 +23,8 @@ INTERVAL_S = 1.0
 
 
 def cores() -> int:
-    """Return how many cores this process may use: Slurm's word first, then the affinity, then the node's."""
-    told = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    """Return how many cores this process may use: the scheduler's word first, then the affinity, then the node's."""
+    told = os.environ.get("MLLAM_EXPS_CORES", "")
     usable = (
         len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
