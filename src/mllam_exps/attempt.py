@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
-from mllam_exps.base import reasons, records
+from mllam_exps.base import logs, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.attempts import Attempt, Outcome
@@ -44,6 +44,7 @@ def _main(arguments: list[str]) -> int:
             from mllam_exps.attempts import resubmitted_script
 
             attempt = resubmitted_script.take(attempt)
+        logs.to_file(attempt.debug_log)
         supervisor = _supervisor(attempt)
     except MllamError as error:
         print(error, flush=True)

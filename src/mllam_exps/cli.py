@@ -53,8 +53,21 @@ def _root(
             "--version", callback=_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            envvar="MLLAM_EXPS_VERBOSE",
+            help="Say on standard error what is decided, asked and waited for; twice (-vv): in detail.",
+        ),
+    ] = 0,
 ) -> None:
-    pass
+    if verbose:
+        from mllam_exps.base import logs
+
+        logs.to_terminal(verbose)
 
 
 @app.command(short_help="Run one stage here; this is what dvc.yaml calls.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -26,6 +27,8 @@ from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
 from mllam_exps.stages import tracking
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ class Starter:
             working_directory=self.machine.working_directory,
         )
         if attempt is None:
+            log.info("attempt %d at %s is another process's", number, run.key)
             return None
+        log.info("claimed attempt %d at %s", number, run.key)
         try:
             root, stage = self.workspace.root, stages.of(definition)
             # Its directory is nobody else's to write to, and what is laid out for its
@@ -203,12 +208,17 @@ class Prepared:
                     self.attempt.directory / "job.json", job.record, flush=False
                 )
             except Uncertain as doubt:
+                log.info("%s may be submitted, or not: %s", self.request.name, doubt)
                 record = {"why": str(doubt), "time": time.time()}
                 records.replace(self.attempt.directory / "uncertain.json", record)
                 return None
             except (MllamError, OSError) as error:
                 give_up(self.attempt, error)
                 raise
+            behind = (
+                f", behind {', '.join(one.label for one in after)}" if after else ""
+            )
+            log.info("submitted %s as %s%s", self.request.name, job.label, behind)
             return job
 
 
@@ -222,6 +232,7 @@ def give_up(attempt: Attempt, error: BaseException) -> None:
     """
     reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
     reason = reason or "interrupted before it was submitted"
+    log.info("attempt %d at %s: %s", attempt.number, attempt.run.key, reason)
     outcome = Outcome.FAILED
     if isinstance(error, NoRoom):
         outcome, reason = (

@@ -7,6 +7,7 @@ It stops its program when it is told to, or when the run was taken from it, and 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -41,6 +42,9 @@ class Stopped(Exception):
         self.reason = reason
 
 
+log = logging.getLogger(__name__)
+
+
 class Supervisor(ABC):
     """Runs one attempt from its start to its end record.
 
@@ -65,16 +69,24 @@ class Supervisor(ABC):
             "node": self.scheduler().nodes(),
         }
         if not records.create(self.attempt.directory / "started.json", identity):
+            log.info("this attempt was started before")
             print("this attempt was started before", flush=True)
             return 1
+        log.info(
+            "attempt %d at %s, for experiment %s, on %s",
+            self.attempt.number,
+            self.attempt.run.key,
+            self.spec.experiment,
+            identity["node"] or identity["host"],
+        )
         self._name_the_job()
         # Slurm makes it with the submitter's umask; what it says of the end is
         # believed.
         with (
             contextlib.suppress(OSError),
-            os.fdopen(records.open_file(self.attempt.log), "rb") as log,
+            os.fdopen(records.open_file(self.attempt.log), "rb") as written,
         ):
-            os.fchmod(log.fileno(), ownership.OWN & 0o666)
+            os.fchmod(written.fileno(), ownership.OWN & 0o666)
         reserve = self.attempt.directory / "reserve"
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -85,6 +97,7 @@ class Supervisor(ABC):
         # On a full disk these are the blocks that the record of the failure is written
         # to.
         reserve.unlink(missing_ok=True)
+        log.info("%s%s", outcome, f": {reason}" if reason else "")
         end = {
             "outcome": outcome,
             "reason": reason,
@@ -180,6 +193,7 @@ class Supervisor(ABC):
 
     def _stop(self, outcome: Outcome, reason: str) -> None:
         if self.stopped is None:
+            log.info("stopping the program: %s", reason)
             self.stopped = Stopped(outcome, reason)
             # Not in the signal handler's own frame: it must not wait.
             threading.Thread(target=self._kill_program, daemon=True).start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -54,6 +55,9 @@ def _before_the_program() -> None:
     if here.st_uid != os.getuid() or here.st_mode & ownership.OTHERS:
         raise PermissionError
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+log = logging.getLogger(__name__)
 
 
 class Worker(Supervisor):
@@ -178,6 +182,7 @@ class Worker(Supervisor):
         before = Attempt(self.attempt.run, self.attempt.number - 1)
         if not before.number or before.started is None:
             return
+        log.info("attempt %d may live on: waiting until it has stopped", before.number)
         until = time.monotonic() + PREDECESSOR_PATIENCE
         while (before.end or {}).get("by") != OURSELVES and ProcessIdentity.from_record(
             before.started
@@ -332,6 +337,7 @@ class Worker(Supervisor):
                 "others can write to the work directory", str(context.work)
             ) from error
         code = self.program.wait()
+        log.info("the program ended with exit code %d", code)
         # What it left behind must not write any more: the outputs are about to be
         # hashed.
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -8,6 +8,7 @@ input counts by its content. External archives, which nobody hashes, stand in
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ from mllam_exps.identity.definition import (
     RunDefinition,
     plain,
 )
+
+log = logging.getLogger(__name__)
 
 
 def _of_stage(problem: UsageError, stage: str) -> UsageError:
@@ -183,6 +186,7 @@ class Pipeline:
                 folder=self.relative(stage.wdir),
                 values=values,
             )
+            log.debug("%s has the run key %s", name, self._definitions[name].key)
         return self._definitions[name]
 
     def _all_inputs(self, stage: StageEntry) -> tuple[Input, ...]:

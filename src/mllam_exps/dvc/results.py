@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import same
+
+log = logging.getLogger(__name__)
 
 Known = dict[str, dict[str, Any]]
 """By output: its digest, size in bytes and number of files, as ``result.json`` has them."""
@@ -169,7 +172,9 @@ def known(
                 repository.relative(dep.path): question.deps[dep.name]
                 for dep in stage.deps
             }
+            log.info("DVC has the result of %s", stage.name)
             return Answer(outputs, inputs)
+    log.info("DVC has no result of %s for what it reads now", stage.name)
     return None
 
 
@@ -215,5 +220,6 @@ def _is_there(repository: Repository, stage: StageEntry, entry: Entry) -> bool:
             or not path.exists()
             or describe(path)["digest"] != out["md5"]
         ):
+            log.debug("%s: %s is not in DVC's cache", stage.name, out["path"])
             return False
     return True

@@ -129,6 +129,11 @@ class Attempt:
         return self.directory / "log.txt"
 
     @property
+    def debug_log(self) -> Path:
+        """What the attempt's own process decided, asked and waited for (`base.logs`)."""
+        return self.directory / "debug.log"
+
+    @property
     def heartbeat(self) -> Path:
         """Touched by the attempt every few seconds, for hosts that cannot see its process."""
         return self.directory / "heartbeat"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from typing import IO
@@ -15,6 +16,8 @@ from typing import IO
 from mllam_exps.base import records
 from mllam_exps.base.ownership import STICKY
 from mllam_exps.runs.store import RunStore
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -24,13 +27,24 @@ def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] 
     # Others write in that folder: nothing is emptied, and no link followed.
     with os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT), "r+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield None
+            mine = _take(file, name, wait)
         except OSError:  # a file system without locks
-            yield file
-        else:
-            yield file
+            log.info("there are no locks on this file system: %s", name)
+            mine = True
+        yield file if mine else None
+
+
+def _take(file: IO[str], name: str, wait: bool) -> bool:
+    """Take a lock; False where another process has it, and nobody is to wait for that."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("another process has the lock %s%s", name, "; waiting" if wait else "")
+        if not wait:
+            return False
+        fcntl.flock(file, fcntl.LOCK_EX)
+        log.info("got the lock %s", name)
+    return True
 
 
 def is_held(store: RunStore, begins: str) -> bool:

@@ -10,6 +10,7 @@ submitted, the rest waits in the store.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -42,6 +43,9 @@ from mllam_exps.submission.experiments import Experiment, Step
 
 TRIES = 3
 """How often a saving is begun by itself that dies without a word."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -249,6 +253,8 @@ class Chain:
                 to_come.add(step.key)
             elif now.state is RunState.STARTING:
                 standing.others.add(step.key)
+            why = f": {now.reason}" if now.reason else ""
+            log.info("%s: %s is %s%s", self.experiment.name, step.key, now.state, why)
             standing.states[step.stage] = now
 
     def _hold_to_what_was_made(

@@ -6,6 +6,7 @@ behind.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -35,6 +36,8 @@ from mllam_exps.submission import experiments
 from mllam_exps.submission.asked_stages import asked_stages
 from mllam_exps.submission.experiments import Experiment, Step
 from mllam_exps.submission.names import Names
+
+log = logging.getLogger(__name__)
 
 TOLD = 3
 """How many experiments of a sweep are told in full when they are refused."""
@@ -329,6 +332,7 @@ class Planner:
         definition = pipeline.definition(stage)
         needs = tuple(i.run for i in definition.inputs if i.run)
         if self.store.run(definition.key).result is not None:
+            log.info("%s: the run store has its result", definition.key)
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
         return Step(stage, definition.key, needs, known.outputs, known.inputs)

@@ -9,6 +9,7 @@ what comes of that holds for all calls of the next seconds.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.schedulers.slurm import batch_script
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds that a program may take while the controller answers: a busy one lets sbatch wait."""
@@ -88,6 +91,7 @@ def outage() -> str:
         if time.monotonic() < _controller.known_until:
             return _controller.trouble
         trouble = _ping()
+        log.info("the controller %s", trouble or "answers")
         return _controller.note(trouble, DOWN_FOR if trouble else UP_FOR)
 
 
@@ -137,6 +141,7 @@ def call(
     try:
         done = _run(command, patience, environ, input)
     except subprocess.TimeoutExpired:
+        log.info("%s gave no answer within %.0f s", command[0], patience)
         raise NotAnswered(
             f"{command[0]} gave no answer within {patience:.0f} s"
         ) from None
@@ -172,6 +177,7 @@ def _run(
     environ: dict[str, str] | None = None,
     input: str = "",
 ) -> subprocess.CompletedProcess[str]:
+    start = time.monotonic()
     try:
         done = subprocess.run(
             command,
@@ -191,6 +197,14 @@ def _run(
         raise UsageError(
             f"no command {command[0]} on this host", why=why, next=way_out
         ) from None
+    # Its output may list other people's jobs; the first complaint is what one looks for.
+    log.debug(
+        "%s: exit code %d after %.2f s%s",
+        " ".join(command),
+        done.returncode,
+        time.monotonic() - start,
+        f": {last_line(done.stderr)}" if done.stderr.strip() else "",
+    )
     if done.returncode != 0 and _NO_CLUSTER.search(done.stderr):
         way_out = "export SLURM_CONF=…, or log in to a host of the cluster"
         why = last_line(done.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ from mllam_exps.schedulers.slurm.shared_squeue import (
     Queue,
     Silence,
 )
+
+log = logging.getLogger(__name__)
 
 PATIENCE = calls.PATIENCE
 ASK_AGAIN = 10.0
@@ -156,7 +159,9 @@ class SlurmScheduler:
         except NotAnswered as silence:
             raise Uncertain(str(silence)) from None
         if accepted := _ACCEPTED.findall(done.stdout):
+            log.info("%s was accepted as job %s", request.name, accepted[-1])
             return self._job(accepted[-1], request.name, self.queue.clock(), script)
+        log.info("%s was not accepted: %s", request.name, _refusal(done))
         if full := calls.NO_ROOM.search(done.stderr):
             raise NoRoom(
                 "Slurm takes no more jobs of yours for now",
