@@ -22,7 +22,7 @@ from mllam_exps.stages import tracking
 
 SIXTEEN = """
 import os, sys
-from mllam_exps import tracking
+from mllam_exps.stages import tracking
 import mlflow, mlflow.store.tracking.sqlalchemy_store  # once, for all: 2.4 s each otherwise
 project, artifacts = sys.argv[1:]
 

@@ -60,35 +60,49 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     """
     here = Here.open()
     if as_json:
-        print(
-            json.dumps(
-                [row.to_record() for row in _rows(here, names, everything=everything)],
-                indent=1,
-            )
-        )
+        rows = _rows(here, names, everything=everything)
+        print(json.dumps([row.to_record() for row in rows], indent=1))
         return
     for line in leftovers(here.workspace.root):
         warn(f"note: {line}")
     if watch and sys.stdout.isatty():
         _tell_end(_watch(here, names, everything=everything))
         return
-    console = terminal.console()
     rows = _rows(here, names, everything=everything)
-    told: set[str] = set()
-    while watch and not all(row.over or row.stuck for row in rows):
-        # Nobody looks: what counts is when it is over.
-        told = _tell_once(rows, told)
-        time.sleep(REFRESH_SECONDS)
-        rows = _rows(here, names, everything=everything)
+    if watch:
+        rows = _wait(here, names, rows, everything=everything)
+    _print(here, rows, shorten=not (everything or names))
+    if watch:
+        _tell_end(rows)
+
+
+def _print(here: Here, rows: list[Row], *, shorten: bool) -> None:
+    """Print the tables and sentences."""
     if not rows:
         warn(_nothing(here))
-    shown = rows if everything or names else _newest(rows)
+    shown = _newest(rows) if shorten else rows
+    console = terminal.console()
     for part in render(shown, console.width):
         console.print(part)
     if len(shown) < len(rows):
         say(_left_out(len(rows) - len(shown)))
-    if watch:
-        _tell_end(rows)
+
+
+def _wait(
+    here: Here, names: list[str], rows: list[Row], *, everything: bool
+) -> list[Row]:
+    """Wait for a script until everything is over; return how all stands then."""
+    told: set[str] = set()
+    while not _is_at_rest(rows):
+        told = _tell_once(rows, told)
+        time.sleep(REFRESH_SECONDS)
+        rows = _rows(here, names, everything=everything)
+    return rows
+
+
+def _is_at_rest(rows: list[Row]) -> bool:
+    """Tell whether nothing is to come by itself."""
+    return all(row.over or row.stuck for row in rows)
 
 
 def _tell_once(rows: list[Row], told: set[str]) -> set[str]:
@@ -130,29 +144,31 @@ def _tell_end(rows: list[Row]) -> None:
         If anything failed, or will never run.
     """
     if stuck := [row for row in rows if row.stuck]:
+        names = shlex.join(dict.fromkeys(row.called for row in stuck))
         what = f"will never be done as it is: {_named([row.name for row in stuck])}"
-        raise MllamError(
-            what,
-            next=_STUCK.format(
-                names=shlex.join(dict.fromkeys(row.called for row in stuck))
-            ),
-        )
-    if failed := [
-        row for row in rows if row.over and row.state.stopped and not row.older
-    ]:
-        submitted = [row for row in failed if row.experiment is not None]
-        states = {row.state for row in submitted}
-        state = RunState.CANCELLED if RunState.CANCELLED in states else RunState.FAILED
-        ways_out = (
-            [f"mllam-exps retry {_words([row.called for row in submitted], state)}"]
-            if submitted
-            else []
-        )
-        ways_out += ["dvc exp run"] if len(submitted) < len(failed) else []
-        raise MllamError(
-            f"not done: {_named([row.name for row in failed])}",
-            next="; ".join(ways_out),
-        )
+        raise MllamError(what, next=_STUCK.format(names=names))
+    failed = []
+    for row in rows:
+        if row.over and row.state.stopped and not row.older:
+            failed.append(row)
+    if failed:
+        what = f"not done: {_named([row.name for row in failed])}"
+        raise MllamError(what, next=_ways_out(failed))
+
+
+def _ways_out(failed: list[Row]) -> str:
+    """Return the commands that go on with what failed."""
+    submitted = [row for row in failed if row.experiment is not None]
+    ways_out = []
+    if submitted:
+        # `retry --failed` takes none that was cancelled.
+        cancelled = any(row.state is RunState.CANCELLED for row in submitted)
+        state = RunState.CANCELLED if cancelled else RunState.FAILED
+        names = [row.called for row in submitted]
+        ways_out.append(f"mllam-exps retry {_words(names, state)}")
+    if len(submitted) < len(failed):
+        ways_out.append("dvc exp run")
+    return "; ".join(ways_out)
 
 
 def _newest(rows: list[Row]) -> list[Row]:
@@ -196,7 +212,7 @@ def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     with Live(refresh_per_second=1, console=terminal.console()) as live:
         while True:
             live.update(_frame(rows, live.console), refresh=True)
-            if all(row.over or row.stuck for row in rows):
+            if _is_at_rest(rows):
                 return rows
             time.sleep(REFRESH_SECONDS)
             rows = gather(here, names, everything=everything)

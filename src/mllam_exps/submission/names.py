@@ -99,18 +99,18 @@ def refuse_what_was_taken(
     """
     places = {experiment.place: experiment for experiment in planned}
     made_again: set[str] = set()
-    if force:
-        for experiment in planned:
-            made_again |= {step.key for step in experiment.steps if not step.known}
+    for experiment in planned if force else ():
+        made_again |= {step.key for step in experiment.steps if not step.known}
     for other in experiments.unsaved(store):
         needed = sorted(made_again & {step.key for step in other.steps})
         rival = places.get(other.place)
+        if rival is None and not needed:
+            continue
         same = rival is not None and rival.identity == other.identity
         if same and not force:
             continue
-        if (rival is None and not needed) or assess(other.saving).state.settled:
-            continue
-        raise _taken(other, needed, has_the_name=rival is not None, same=same)
+        if not assess(other.saving).state.settled:
+            raise _taken(other, needed, has_the_name=rival is not None, same=same)
 
 
 def _taken(

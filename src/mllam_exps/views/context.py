@@ -106,25 +106,23 @@ class Here:
         kind : str
             What else the command takes: "stage" or "run".
         """
-        submitted = list(dict.fromkeys(e.name for e in reversed(self.mine())))
+        names = [e.name for e in reversed(self.mine())]
         others = [one.name for one in saved.experiments_of(self.workspace.origin)]
-        known = list(dict.fromkeys([*submitted, *others, *stages]))
+        known = list(dict.fromkeys([*names, *others, *stages]))
         if name in others:
             what = f"{name} was not submitted: `dvc exp run` saved it"
             return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")
-        what = f"no experiment{f' and no {kind}' if kind else ''} is called {name!r}"
+        also = f" and no {kind}" if kind else ""
+        what = f"no experiment{also} is called {name!r}"
         if any(other.startswith(f"{name}-") for other in known):
             return UsageError(what, next=f"did you mean '{name}-*'?")
         if near := difflib.get_close_matches(name, known, 1):
             return UsageError(what, next=f"did you mean {near[0]}?")
-        if not known:
-            return UsageError(
-                what,
-                why="there is none in this repository",
-                next="mllam-exps status --all",
-            )
-        told = ", ".join(known[:NAMED]) + (", …" if len(known) > NAMED else "")
-        return UsageError(what, why=f"there are {told}", next="mllam-exps status --all")
+        why = "there is none in this repository"
+        if known:
+            more = ", …" if len(known) > NAMED else ""
+            why = f"there are {', '.join(known[:NAMED])}{more}"
+        return UsageError(what, why=why, next="mllam-exps status --all")
 
     def is_of_here(self, asker: askers.Asker) -> bool:
         """Tell whether somebody asked from this repository; in a store of its own everybody did, wherever it lay."""
@@ -163,36 +161,37 @@ class Here:
             If there is none, or more than one.
         """
         if "-" in stage_or_key:
-            runs = [r for r in self.store.runs() if r.key.startswith(stage_or_key)]
-            if len(runs) == 1:
-                return runs[0]
-            if own := self.asked_for_by(stage_or_key):
-                what = f"{stage_or_key} was not submitted: `dvc exp run` ran it; name its run"
-                raise UsageError(
-                    what,
-                    why=", ".join(r.key for r in own.values()),
-                    next="mllam-exps status",
-                )
-            if not runs:
-                raise self.unknown(stage_or_key, kind="run")
-            told = ", ".join(run.key for run in runs[:2])
+            return self._of_key(stage_or_key)
+        return self._of_stage(stage_or_key)
+
+    def _of_key(self, beginning: str) -> Run:
+        """Return the run whose key begins so."""
+        runs = [run for run in self.store.runs() if run.key.startswith(beginning)]
+        if len(runs) == 1:
+            return runs[0]
+        if own := self.asked_for_by(beginning):
             raise UsageError(
-                f"{len(runs)} runs' keys begin with {stage_or_key}",
-                why=f"{told}, …",
-                next="name one",
+                f"{beginning} was not submitted: `dvc exp run` ran it; name its run",
+                why=", ".join(run.key for run in own.values()),
+                next="mllam-exps status",
             )
-        if stage_or_key not in self.pipeline.stage_names:
-            raise self.unknown(stage_or_key, self.pipeline.stage_names, kind="stage")
-        run = self.store.run(self.pipeline.definition(stage_or_key).key)
+        if not runs:
+            raise self.unknown(beginning, kind="run")
+        told = ", ".join(run.key for run in runs[:2])
+        what = f"{len(runs)} runs' keys begin with {beginning}"
+        raise UsageError(what, why=f"{told}, …", next="name one")
+
+    def _of_stage(self, stage: str) -> Run:
+        """Return the run of a stage as the workspace is now, or else its newest."""
+        if stage not in self.pipeline.stage_names:
+            raise self.unknown(stage, self.pipeline.stage_names, kind="stage")
+        run = self.store.run(self.pipeline.definition(stage).key)
         if run.definition is not None:
             return run
         # With other parameters by now, the newest run of that stage is the one that
         # people ask for.
-        runs = [r for r in self.store.runs() if r.stage == stage_or_key]
+        runs = [run for run in self.store.runs() if run.stage == stage]
         if not runs:
-            raise UsageError(
-                f"{stage_or_key} has never run",
-                where=str(self.store.directory),
-                next="dvc exp run",
-            )
-        return max(runs, key=lambda r: r.begun_at)
+            where = str(self.store.directory)
+            raise UsageError(f"{stage} has never run", where, next="dvc exp run")
+        return max(runs, key=lambda run: run.begun_at)

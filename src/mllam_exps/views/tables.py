@@ -111,13 +111,20 @@ class Line:
     states : tuple of State
         Of its stages, in order.
     saved : Text, optional
-        Whether it is saved.
+        Whether it is saved; told of all or of none.
     """
 
     name: str
     parameters: tuple[str, ...]
     states: tuple[State, ...]
     saved: Text | None = None
+
+    def word(self, stage: str) -> Text:
+        """Return the word of a stage; empty where it has no such stage."""
+        for state in self.states:
+            if state.stage == stage:
+                return Text(state.word, state.style)
+        return Text()
 
 
 def of_experiments(lines: Sequence[Line], stages: Sequence[str], width: int) -> Table:
@@ -145,13 +152,9 @@ def _with_columns(lines: Sequence[Line], stages: Sequence[str]) -> list[Column]:
     )
     columns = [names, parameters]
     for stage in stages:
-        cells = []
-        for line in lines:
-            found = [state for state in line.states if state.stage == stage]
-            cells.append(Text(found[0].word, found[0].style) if found else Text())
-        columns.append(Column(stage, cells))
-    if any(line.saved is not None for line in lines):
-        saved = [line.saved or Text() for line in lines]
+        columns.append(Column(stage, [line.word(stage) for line in lines]))
+    saved = [line.saved for line in lines if line.saved is not None]
+    if saved:
         columns.append(Column("saved", saved))
     return columns
 
@@ -205,34 +208,44 @@ class Running:
     elapsed: str
     progress: str
 
+    @property
+    def where(self) -> str:
+        """Where it runs, and how far it is, in one line."""
+        node = f"on {self.node}" if self.node else ""
+        # A process of this host is called by its host, too.
+        if self.job.endswith(node):
+            node = ""
+        told = [self.job, node, self.elapsed, self.progress]
+        return ", ".join(word for word in told if word)
+
 
 def of_running(found: Sequence[Running], width: int) -> Table:
     """Return the table of what runs now."""
-    columns = [
-        Column("stage", [Text(one.stage) for one in found]),
-        Column("for", [Text(one.names) for one in found], wraps=True),
-        Column("job", [Text(one.job) for one in found]),
-        Column("node", [Text(one.node) for one in found]),
-        Column("elapsed", [Text(one.elapsed) for one in found]),
-        Column(
-            "progress",
-            [Text(one.progress) for one in found],
-            wraps=True,
-            sentences=True,
-        ),
-    ]
+    columns = _of_running_wide(found)
     if least_width(columns) > width:
-        what, where = Column("what", wraps=True), Column("where, how far", wraps=True)
-        for one in found:
-            what.cells.append(Text(f"{one.stage} for {one.names}"))
-            # A process of this host is called by its host, too.
-            node = f"on {one.node}" if one.node else ""
-            if one.job.endswith(node):
-                node = ""
-            told = [one.job, node, one.elapsed, one.progress]
-            where.cells.append(Text(", ".join(filter(None, told))))
-        columns = [what, where]
+        what = [Text(f"{one.stage} for {one.names}") for one in found]
+        where = [Text(one.where) for one in found]
+        columns = [
+            Column("what", what, wraps=True),
+            Column("where, how far", where, wraps=True),
+        ]
     return table(columns, width, title="running now")
+
+
+def _of_running_wide(found: Sequence[Running]) -> list[Column]:
+    columns = [
+        Column("stage"),
+        Column("for", wraps=True),
+        Column("job"),
+        Column("node"),
+        Column("elapsed"),
+        Column("progress", wraps=True, sentences=True),
+    ]
+    for one in found:
+        words = (one.stage, one.names, one.job, one.node, one.elapsed, one.progress)
+        for column, word in zip(columns, words, strict=True):
+            column.cells.append(Text(word))
+    return columns
 
 
 @dataclass(frozen=True)
