@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,3 +136,12 @@ def test_watching_ends_where_all_that_is_left_cannot_be_gone_on_with():
     assert advance._may_go_on(Advance(left=left, refused={"why": ["a"]}))
     assert not advance._may_go_on(Advance(left=left, refused={"why": ["a", "b"]}))
     assert not advance._may_go_on(Advance())
+
+
+def test_a_job_that_saves_does_without_what_reads_machine_files():
+    """Each stage's job looks whether something waits: pydantic would cost it more than that does."""
+    code = "import sys, mllam_exps.submission.backlog; print('pydantic' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "False\n"

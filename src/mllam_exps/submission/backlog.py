@@ -24,7 +24,6 @@ from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import carried
-from mllam_exps.machines.machine_files import Machine
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.runs import Run
@@ -34,6 +33,7 @@ from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
 
 if TYPE_CHECKING:
+    from mllam_exps.machines.machine_files import Machine
     from mllam_exps.runs.job_quota import Room
 
 WATCHER = "watcher-"
