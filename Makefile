@@ -60,11 +60,11 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage html -q
 	$(BIN)/coverage report
 
-# What a login node needs, in the oldest versions that pyproject.toml allows; no model programs.
+# What a login node needs, in the oldest versions that pyproject.toml allows; its stages run in $(VENV).
 MINIMUMS := $(VENV)-minimums
 
-test-minimums: $(MINIMUMS)/.installed
-	PATH="$(abspath $(MINIMUMS))/bin:$$PATH" python -m pytest $(WORKERS) tests/unit $(addprefix tests/integration/test_,pipeline.py submit.py lockfile.py)
+test-minimums: $(MINIMUMS)/.installed $(VENV)/.installed
+	STAGES_VENV="$(abspath $(VENV))" PATH="$(abspath $(MINIMUMS))/bin:$$PATH" python -m pytest $(WORKERS) tests/unit $(addprefix tests/integration/test_,submit.py lockfile.py)
 
 $(MINIMUMS)/.installed: pyproject.toml tools/minimums.py
 	@$(PYTHON) -m venv --clear $(MINIMUMS)

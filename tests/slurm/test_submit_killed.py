@@ -14,7 +14,7 @@ from support.submissions import rows, settled, shown, started, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-STEPS = (9, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(5400)]))
+STEPS = (13, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(5400)]))
 """Every so many points at which it could die are tried."""
 
 

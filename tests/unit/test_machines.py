@@ -1,7 +1,6 @@
 """Machine files: what is read, what is refused with which words, and where values come from."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -81,14 +80,6 @@ def test_the_template_names_every_key():
     ]:
         expected |= {f"{place}.{key}" for key in schema["$defs"][model]["properties"]}
     assert expected <= set(lines)
-
-
-def test_import_is_light():
-    code = "import sys, mllam_exps.machines.machine_files as _; print({'rich', 'dvc', 'typer'} & set(sys.modules))"
-    told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert told.stdout.strip() == "set()"
 
 
 # Values.

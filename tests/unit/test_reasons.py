@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -218,19 +216,3 @@ def test_an_attempt_that_can_write_nothing_tells_by_its_exit_code(
         code = attempt.main([str(tmp_path / "runs" / "make-1"), "1"])
         assert word in reasons.of_store(f"exit code {code}", tmp_path)
     assert reasons.of_store("exit code 1", tmp_path) == ""
-
-
-def test_the_exit_code_is_ours_where_the_log_cannot_be_written() -> None:
-    code = "from mllam_exps.attempt import _leave; print('not flushed'); _leave(73)"
-    environ = {
-        name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"
-    }
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environ,
-            stdout=full,
-            stderr=full,
-            check=False,
-        )
-    assert done.returncode == 73

@@ -85,30 +85,6 @@ def dead_process() -> ProcessIdentity:
     return identity
 
 
-def _race(path: str, number: int, barrier, wins) -> None:
-    barrier.wait()
-    if records.create(Path(path), {"winner": number}):
-        wins.put(number)
-
-
-def test_of_many_creators_one_wins(tmp_path: Path):
-    context = multiprocessing.get_context("fork")
-    for trial in range(10):
-        barrier, wins = context.Barrier(8), context.Queue()
-        path = tmp_path / f"{trial}.json"
-        racers = [
-            context.Process(target=_race, args=(str(path), n, barrier, wins))
-            for n in range(8)
-        ]
-        for racer in racers:
-            racer.start()
-        for racer in racers:
-            racer.join()
-        assert records.read(path) == {"winner": wins.get(timeout=5)}
-        assert wins.empty()
-    assert len(list(tmp_path.iterdir())) == 10, "nothing temporary is left"
-
-
 @pytest.mark.parametrize("left", range(0, 40, 3))
 def test_a_torn_record_is_none(tmp_path: Path, left: int):
     path = tmp_path / "end.json"

@@ -8,7 +8,7 @@ import pytest
 
 from mllam_exps.stages.neural_lam.data.projection_check import check
 
-pytest.importorskip("cartopy")
+pytestmark = pytest.mark.models
 
 LAMBERT = {
     "central_longitude": -15.0,

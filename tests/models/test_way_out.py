@@ -11,6 +11,8 @@ from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.neural_lam import checkpoints, train
 from mllam_exps.stages.neural_lam.callbacks import NotFinite
 
+pytestmark = pytest.mark.models
+
 ERROR = NotFinite(
     "the training loss is nan", "epoch 2, batch 3", next=checkpoints.NOT_FINITE
 )
