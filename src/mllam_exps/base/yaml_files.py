@@ -19,6 +19,8 @@ try:
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class _Loader(SafeLoader):
     """PyYAML, as many programs use it, but with duplicate keys refused."""
@@ -28,15 +30,13 @@ class _Loader(SafeLoader):
     ) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if (
-                isinstance(key, yaml.ScalarNode)
-                and key.tag != "tag:yaml.org,2002:merge"
-            ):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{key.value} stands twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -73,15 +73,12 @@ def read(path: Path, name: str = "", *, by_pyyaml: bool = False) -> dict[str, An
     """
     name = name or str(path)
     try:
-        value = pickle.loads(  # noqa: S301
-            _parsed(path.read_text(encoding="utf-8"), by_pyyaml=by_pyyaml)
-        )
+        text = path.read_text(encoding="utf-8")
+        value = pickle.loads(_parsed(text, by_pyyaml=by_pyyaml))  # noqa: S301
     except FileNotFoundError as error:
         raise UsageError("there is no such file", name) from error
     except (yaml.MarkedYAMLError, MarkedYAMLError) as error:
-        raise unreadable.refusal(
-            name, path.read_text(encoding="utf-8"), error
-        ) from error
+        raise unreadable.refusal(name, text, error) from error
     except (
         OSError,
         UnicodeDecodeError,

@@ -31,11 +31,11 @@ def check_finite(
     CheckFailed
         With the numbers, by variable and split.
     """
-    found = [line for name, line in count(path, splits) if name not in allowed]
-    if not found:
+    faults = [line for name, line in count(path, splits) if name not in allowed]
+    if not faults:
         return
     raise CheckFailed(
-        f"missing or infinite values: {'; '.join(found)}",
+        f"missing or infinite values: {'; '.join(faults)}",
         where=str(path),
         why="training gives NaN with them",
         next="mend the source, select another range or leave the variable out; if that is how it should be, name it in "
@@ -47,35 +47,37 @@ def count(
     path: Path, splits: Mapping[str, tuple[str, str]]
 ) -> Iterator[tuple[str, str]]:
     """Yield each variable that holds what is not finite, with a line that tells how much of it each split has."""
-    import numpy as np
     import xarray as xr
 
     with warnings.catch_warnings(), xr.open_zarr(path, consolidated=True) as dataset:
         warnings.simplefilter("ignore")
-        bad = {}
+        faults = {}
         for category in CATEGORIES:
             if category in dataset:
-                field = dataset[category]
-                kept = [
-                    dim
-                    for dim in field.dims
-                    if dim in {time_of(field), f"{category}_feature"}
-                ]
-                bad[category] = (~np.isfinite(field)).sum(
-                    [dim for dim in field.dims if dim not in kept]
-                )
-        for category, numbers in xr.Dataset(bad).compute().items():
+                faults[category] = _faults_over_space(dataset[category], category)
+        for category, numbers in xr.Dataset(faults).compute().items():
             points = dataset[category].size // numbers.size
-            for name in numbers[f"{category}_feature"].values:
-                if found := told(
-                    numbers.sel({f"{category}_feature": name}), points, splits
-                ):
-                    yield str(name), f"{name} of {category}, {found}"
+            features = f"{category}_feature"
+            for name in numbers[features].values:
+                line = told(numbers.sel({features: name}), points, splits)
+                if line:
+                    yield str(name), f"{name} of {category}, {line}"
+
+
+def _faults_over_space(field: Any, category: str) -> Any:
+    """Count what is not finite, at each time and of each variable."""
+    import numpy as np
+
+    kept = {time_of(field), f"{category}_feature"}
+    return (~np.isfinite(field)).sum([dim for dim in field.dims if dim not in kept])
 
 
 def time_of(field: Any) -> str | None:
     """Return what a field calls its times; None where it has none."""
-    return next((dim for dim in ("time", "analysis_time") if dim in field.dims), None)
+    for dim in ("time", "analysis_time"):
+        if dim in field.dims:
+            return dim
+    return None
 
 
 def told(numbers: Any, points: int, splits: Mapping[str, tuple[str, str]]) -> str:
@@ -92,7 +94,6 @@ def told(numbers: Any, points: int, splits: Mapping[str, tuple[str, str]]) -> st
         if len(times):
             first = np.datetime_as_string(times[0], unit="m")
             many = f"{int(own.sum())} of {own.size * points} in {split}"
-            parts.append(
-                f"{many} ({len(times)} of {own.size} times, the first {first})"
-            )
+            when = f"{len(times)} of {own.size} times, the first {first}"
+            parts.append(f"{many} ({when})")
     return ", ".join(parts)  # what lies between the splits is read by nobody

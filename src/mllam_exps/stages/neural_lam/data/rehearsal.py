@@ -118,13 +118,12 @@ class _Steps:
             return f"there is no module {error.name}"
         if str(error) == "Empty module name":
             return "its function must be written as module.function"
+        said = in_one_line(error)
         if isinstance(error, NotImplementedError):
-            return f"mllam-data-prep knows no {in_one_line(error)}"
-        if isinstance(error, AttributeError) and (
-            near := did_you_mean(error.name or "", dir(error.obj))
-        ):
-            return f"{in_one_line(error)}{near}"
-        return in_one_line(error)
+            return f"mllam-data-prep knows no {said}"
+        if isinstance(error, AttributeError):
+            return f"{said}{did_you_mean(error.name or '', dir(error.obj))}"
+        return said
 
     def _load(self, fp: str) -> Any:
         self.name = next(self.names)
@@ -146,30 +145,24 @@ class _Steps:
 
     def _derive(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def derive(**kwargs: Any) -> Any:
-            derived = self.config.inputs[self.name].derived_variables
-            variable = next(
-                (
-                    name
-                    for name, wanted in derived.items()
-                    if wanted is kwargs["derived_variable"]
-                ),
-                "",
-            )
-            before, self.where = (
-                self.where,
-                f"inputs.{self.name}.derived_variables.{variable}",
-            )
-            fields = kwargs["ds"]
-            large = (
-                max((fields[name].size for name in fields.data_vars), default=0)
-                > _LARGE
-            )
-            with _no_computing() if large else contextlib.nullcontext():
+            variable = self._name_of(kwargs["derived_variable"])
+            before = self.where
+            self.where = f"inputs.{self.name}.derived_variables.{variable}"
+            with (
+                _no_computing() if _is_large(kwargs["ds"]) else contextlib.nullcontext()
+            ):
                 result = function(**kwargs)
             self.where = before
             return result
 
         return derive
+
+    def _name_of(self, derived: Any) -> str:
+        variables = self.config.inputs[self.name].derived_variables
+        for name, variable in variables.items():
+            if variable is derived:
+                return str(name)
+        return ""
 
     def _merge(self, making: Any) -> Callable[..., Any]:
         merge = self._step(making, "_merge_dataarrays_by_target", "inputs")
@@ -184,37 +177,46 @@ class _Steps:
         return check_and_merge
 
 
-def _hold_together(one: Any, other: Any) -> None:
+def _is_large(dataset: Any) -> bool:
+    return any(field.size > _LARGE for field in dataset.data_vars.values())
+
+
+def _hold_together(first: Any, other: Any) -> None:
     """Refuse inputs of one output that lie elsewhere: mllam-data-prep (0.7) fills what one lacks with NaN, silently."""
-    feature = one.attrs.get("variables_mapping_dim")
-    names = [part.attrs.get("source_dataset", "another input") for part in (one, other)]
+    feature = first.attrs.get("variables_mapping_dim")
     # Of coordinates that are no dimension, neural-lam asks for the same x and y; a
     # height may be another.
-    for name in dict.fromkeys([*one.dims, *other.dims, "x", "y"]):
-        if name == feature:
+    for name in dict.fromkeys([*first.dims, *other.dims, "x", "y"]):
+        if name == feature or _is_shared(name, first, other):
             continue
-        same = one.sizes.get(name) == other.sizes.get(name)
-        if same and name in one.coords and name in other.coords:
-            same = bool(one[name].equals(other[name]))
-        if not same:
-            what = f"{names[1]} has another {name} than {names[0]}, with which it is joined"
-            raise ValueError(
-                f"{what}: mllam-data-prep would fill what one of them lacks with missing values"
-            )
+        inputs = [
+            part.attrs.get("source_dataset", "another input") for part in (first, other)
+        ]
+        what = (
+            f"{inputs[1]} has another {name} than {inputs[0]}, with which it is joined"
+        )
+        raise ValueError(
+            f"{what}: mllam-data-prep would fill what one of them lacks with missing values"
+        )
+
+
+def _is_shared(name: Any, first: Any, other: Any) -> bool:
+    """Tell whether two arrays have the same dimension or coordinate of a name, or neither has one."""
+    if first.sizes.get(name) != other.sizes.get(name):
+        return False
+    if name not in first.coords or name not in other.coords:
+        return True
+    return bool(first[name].equals(other[name]))
 
 
 def without_fields(archive: Any) -> Any:
     """Return an archive with zeros for its fields, which take no memory until somebody computes them."""
     import dask.array
 
-    zeros = {
-        name: (
-            field.dims,
-            dask.array.zeros(field.shape, dtype=field.dtype, chunks=-1),
-            field.attrs,
-        )
-        for name, field in archive.data_vars.items()
-    }
+    zeros = {}
+    for name, field in archive.data_vars.items():
+        values = dask.array.zeros(field.shape, dtype=field.dtype, chunks=-1)
+        zeros[name] = (field.dims, values, field.attrs)
     # As xarray.open_zarr gives them to mllam-data-prep: coordinates that are no index
     # are read when they are needed.
     return archive.assign(zeros).chunk()
@@ -260,28 +262,29 @@ def importable(root: Path) -> Iterator[set[Path]]:
         sys.path.remove(str(root))
         sys.dont_write_bytecode = writes_none
         for name in set(sys.modules) - before:
-            if name.startswith("mllam_exps."):
-                continue
             file = getattr(sys.modules[name], "__file__", None)
-            if (
-                file
-                and Path(file).is_relative_to(root)
-                and not Path(file).is_relative_to(sys.prefix)
-            ):
+            if file and _is_of_repository(name, Path(file), root):
                 used.add(Path(file).relative_to(root))
+
+
+def _is_of_repository(module: str, file: Path, root: Path) -> bool:
+    """Tell whether a module is one of the repository's; an environment, and this package, may lie in it."""
+    if module.startswith("mllam_exps.") or not file.is_relative_to(root):
+        return False
+    return not file.is_relative_to(sys.prefix)
 
 
 def in_one_line(error: BaseException) -> str:
     """Say in one line what dataclass-wizard, xarray and mllam-data-prep say in many."""
     owner = getattr(error, "class_name", None)
     if key := getattr(error, "json_key", None):
-        return f"unknown key {key} in {owner}{did_you_mean(key, getattr(error, 'fields', None) or [])}"
+        near = did_you_mean(key, getattr(error, "fields", None) or [])
+        return f"unknown key {key} in {owner}{near}"
     if missing := getattr(error, "missing_fields", None):
         return f"{owner} lacks {', '.join(missing)}"
-    # The text of a KeyError is what repr makes of it.
-    text = (
-        str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    )
+    text = str(error)
+    if isinstance(error, KeyError) and error.args:
+        text = str(error.args[0])  # the text of a KeyError is what repr makes of it
     lines = text.strip().splitlines()
     line = " ".join(lines[0].split()) if lines else type(error).__name__
     return f"{line[:297]}…" if len(line) > 300 else line

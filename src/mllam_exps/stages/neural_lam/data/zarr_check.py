@@ -69,10 +69,8 @@ def open_dataset(path: Path) -> Any:
     try:
         return xr.open_zarr(path, consolidated=True, chunks=None)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckFailed(
-            "the dataset does not open", where=str(path), why=reason
-        ) from error
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckFailed("the dataset does not open", str(path), why) from error
 
 
 def arrays(path: Path) -> Iterator[tuple[str, Any]]:
@@ -85,18 +83,17 @@ def arrays(path: Path) -> Iterator[tuple[str, Any]]:
 
 def expected_chunks(array: Any) -> Iterator[str]:
     """Yield the key of every file that an array should have: of its shards, or else its chunks."""
-    shape: tuple[int, ...] = array.shape
     pieces: tuple[int, ...] = getattr(array, "shards", None) or array.chunks
-    counts = [
-        math.ceil(length / piece) for length, piece in zip(shape, pieces, strict=True)
-    ]
+    counts = []
+    for length, piece in zip(array.shape, pieces, strict=True):
+        counts.append(math.ceil(length / piece))
     for place in itertools.product(*map(range, counts)):
         yield array.metadata.encode_chunk_key(place)
 
 
 def files_below(directory: Path) -> dict[str, int]:
     """Return every file below a directory with its size, in one walk: an array may have 100,000 of them."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -106,8 +103,8 @@ def files_below(directory: Path) -> dict[str, int]:
                 if entry.is_dir():
                     folders.append(f"{name}/")
                 else:
-                    found[name] = entry.stat().st_size
-    return found
+                    sizes[name] = entry.stat().st_size
+    return sizes
 
 
 def check_chunks(path: Path) -> None:
@@ -119,25 +116,22 @@ def check_chunks(path: Path) -> None:
         With the array, how many of its chunks are missing, and the first of them.
     """
     for name, array in arrays(path):
-        found = files_below(path / name)
+        sizes = files_below(path / name)
         wanted = list(expected_chunks(array))
-        missing = [key for key in wanted if not found.get(key)]
+        missing = [key for key in wanted if not sizes.get(key)]
         if missing:
             what = f"array {name!r} lacks {len(missing)} of its {len(wanted)} chunks, the first {missing[0]!r}"
-            raise CheckFailed(
-                what,
-                where=str(path),
-                why="they would be read as missing values, silently",
-            )
+            why = "they would be read as missing values, silently"
+            raise CheckFailed(what, str(path), why)
 
 
 def splits(dataset: Any) -> dict[str, tuple[str, str]]:
     """Return first and last time of each split, as they are written."""
-    names = [str(name) for name in dataset["split_name"].values]
-    return {
-        name: (str(start), str(end))
-        for name, (start, end) in zip(names, dataset["splits"].values, strict=True)
-    }
+    spans = {}
+    names, limits = dataset["split_name"].values, dataset["splits"].values
+    for name, (start, end) in zip(names, limits, strict=True):
+        spans[str(name)] = (str(start), str(end))
+    return spans
 
 
 def time_dimension(dataset: Any) -> str:
@@ -153,19 +147,18 @@ def check_splits(dataset: Any, path: Path) -> None:
     CheckFailed
         Naming the split.
     """
-    if "state" not in dataset or "splits" not in dataset:
-        lacking = "state" if "state" not in dataset else "splits"
-        raise CheckFailed(f"the dataset has no {lacking!r}", where=str(path))
-    found = splits(dataset)
+    for name in ("state", "splits"):
+        if name not in dataset:
+            raise CheckFailed(f"the dataset has no {name!r}", where=str(path))
+    spans = splits(dataset)
     times = dataset["state"].indexes[time_dimension(dataset)]
     for name in SPLITS:
-        if name not in found:
+        if name not in spans:
             raise CheckFailed(f"the dataset has no split {name!r}", where=str(path))
-        start, end = found[name]
+        start, end = spans[name]
         if not len(times[times.slice_indexer(start, end)]):
-            raise CheckFailed(
-                f"split {name!r} ({start} to {end}) holds no time", where=str(path)
-            )
+            what = f"split {name!r} ({start} to {end}) holds no time"
+            raise CheckFailed(what, where=str(path))
 
 
 def expected_times(config: Mapping[str, Any]) -> int | None:
@@ -174,12 +167,11 @@ def expected_times(config: Mapping[str, Any]) -> int | None:
 
     ranges = (config.get("output") or {}).get("coord_ranges") or {}
     limits = ranges.get("time") or ranges.get("analysis_time") or {}
-    if not all(limits.get(key) is not None for key in ("start", "end", "step")):
+    start, end, step = (limits.get(key) for key in ("start", "end", "step"))
+    if start is None or end is None or step is None:
         return None
-    step = pd.Timedelta(limits["step"])
-    return (
-        int((pd.Timestamp(limits["end"]) - pd.Timestamp(limits["start"])) // step) + 1
-    )
+    steps = (pd.Timestamp(end) - pd.Timestamp(start)) // pd.Timedelta(step)
+    return int(steps) + 1
 
 
 def check_times(dataset: Any, path: Path, config: Mapping[str, Any]) -> None:
@@ -195,15 +187,12 @@ def check_times(dataset: Any, path: Path, config: Mapping[str, Any]) -> None:
     times = dataset[time_dimension(dataset)].values
     expected = expected_times(config)
     if expected is not None and len(times) != expected:
-        raise CheckFailed(
-            f"the dataset has {len(times)} times, {expected} were asked for",
-            where=str(path),
-        )
+        what = f"the dataset has {len(times)} times, {expected} were asked for"
+        raise CheckFailed(what, where=str(path))
     steps = np.diff(times)
-    uneven = np.flatnonzero(steps != steps[0]) if len(steps) else np.array([])
+    # A forecast is made step by step: Neural-LAM takes the first step as that of all.
+    uneven = np.flatnonzero(steps != steps[:1])
     if len(uneven):
-        # A forecast is made step by step: Neural-LAM takes the first step as that of
-        # all.
         gap = np.datetime_as_string(times[int(uneven[0])], unit="m")
         raise CheckFailed(f"the time step changes after {gap}", where=str(path))
 
@@ -228,17 +217,13 @@ def check_statistics(dataset: Any, path: Path) -> None:
     for kind in STATISTICS:
         key = f"state__train__{kind}"
         if key not in dataset:
-            raise CheckFailed(
-                f"the dataset has no {key!r}", where=str(path), why="training needs it"
-            )
+            what = f"the dataset has no {key!r}"
+            raise CheckFailed(what, str(path), "training needs it")
         values = np.atleast_1d(dataset[key].values)
         for place, (name, value) in enumerate(zip(names, values, strict=True)):
             if not np.isfinite(value):
-                raise CheckFailed(
-                    f"{key} of {name} is {value}",
-                    where=str(path),
-                    why="neural-lam scales by it",
-                )
+                what = f"{key} of {name} is {value}"
+                raise CheckFailed(what, str(path), "neural-lam scales by it")
             if value <= 0 and kind.endswith("std"):
                 raise _constant(dataset, path, place, kind)
 
@@ -246,20 +231,16 @@ def check_statistics(dataset: Any, path: Path) -> None:
 def _constant(dataset: Any, path: Path, place: int, kind: str) -> CheckFailed:
     """Say of a variable without spread what that means, and what to do with it."""
     name = str(dataset["state_feature"].values[place])
-    source = dataset.get("state_feature_source_dataset")
-    place_in_file = (
-        f"inputs.{source.values[place]}" if source is not None else "its input"
-    )
-    same = (
-        "never changes from one time to the next"
-        if kind == "diff_std"
-        else "has one value everywhere, at all times"
-    )
+    sources = dataset.get("state_feature_source_dataset")
+    source = "its input" if sources is None else f"inputs.{sources.values[place]}"
+    same = "has one value everywhere, at all times"
+    if kind == "diff_std":
+        same = "never changes from one time to the next"
     return CheckFailed(
         f"{name} {same} of the split train (state__train__{kind} is 0.0)",
         where=str(path),
         why="neural-lam divides by that spread, and trains to NaN",
-        next=f"leave {name} out of {place_in_file} in data/datastore.yaml, or move it to an input of forcing or static",
+        next=f"leave {name} out of {source} in data/datastore.yaml, or move it to an input of forcing or static",
     )
 
 
@@ -273,24 +254,18 @@ def check_interior(dataset: Any, path: Path) -> None:
     """
     import numpy as np
 
-    sides = [
-        len(np.unique(dataset[name].values))
-        for name in ("x", "y")
-        if name in dataset.variables
-    ]
+    sides = []
+    for name in ("x", "y"):
+        if name in dataset.variables:
+            sides.append(len(np.unique(dataset[name].values)))
+    size = "×".join(map(str, sides))
     if sides and min(sides) <= 2 * BOUNDARY_POINTS:
-        size = "×".join(map(str, sides))
+        what = f"a grid of {size} points leaves no interior"
         why = f"Neural-LAM takes {BOUNDARY_POINTS} points at each side as boundary"
-        raise CheckFailed(
-            f"a grid of {size} points leaves no interior", where=str(path), why=why
-        )
+        raise CheckFailed(what, str(path), why)
     points = dataset.sizes.get("grid_index")
-    if len(sides) == 2 and points is not None and points != sides[0] * sides[1]:
-        what = f"its {points} points are no whole grid of {sides[0]}×{sides[1]}"
+    if len(sides) == 2 and points is not None and points != math.prod(sides):
+        what = f"its {points} points are no whole grid of {size}"
         why = "neural-lam works on whole grids"
-        raise CheckFailed(
-            what,
-            str(path),
-            why,
-            "leave output.domain_cropping out of data/datastore.yaml",
-        )
+        way_out = "leave output.domain_cropping out of data/datastore.yaml"
+        raise CheckFailed(what, str(path), why, way_out)

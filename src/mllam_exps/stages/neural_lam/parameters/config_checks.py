@@ -28,46 +28,47 @@ def check_config(
     classes : Mapping
         Keys of each class of neural-lam's configuration, from `arguments.Arguments`.
     """
-    training = section(config, "training")
-    weighting = training.get("state_feature_weighting")
-    clamping = section(training, "output_clamping")
-    problems = [
-        *_unknown_keys(config, classes["NeuralLAMConfig"], ""),
-        *_unknown_keys(
-            section(config, "datastore"), classes["DatastoreSelection"], "datastore."
-        ),
-        *_unknown_keys(training, classes["TrainingConfig"], "training."),
-        *_unknown_keys(
-            clamping, classes["OutputClamping"], "training.output_clamping."
-        ),
-    ]
     selected = section(config, "datastore")
-    if selected.get("kind") != "mdp":
-        problems.append(
-            _config("datastore.kind", f"must be mdp, not {selected.get('kind')!r}")
-        )
-    path = str(selected.get("config_path"))
-    if posixpath.normpath(posixpath.join("data", path)) != DATASTORE:
-        problems.append(
-            _config(
-                "datastore.config_path",
-                f"must be datastore.yaml, beside this file, not {path!r}",
-            )
-        )
+    training = section(config, "training")
+    clamping = section(training, "output_clamping")
+    problems: list[MllamError] = []
+    for values, name, prefix in (
+        (config, "NeuralLAMConfig", ""),
+        (selected, "DatastoreSelection", "datastore."),
+        (training, "TrainingConfig", "training."),
+        (clamping, "OutputClamping", "training.output_clamping."),
+    ):
+        problems += _unknown_keys(values, classes[name], prefix)
+    problems += _check_datastore(selected)
     features = state_features(datastore)
+    weighting = training.get("state_feature_weighting")
     if weighting is not None:
         problems += _check_weighting(weighting, features, classes)
+    return problems + _check_clamping(clamping, features)
+
+
+def _check_datastore(selected: Mapping[str, Any]) -> list[MllamError]:
+    problems: list[MllamError] = []
+    kind, path = selected.get("kind"), str(selected.get("config_path"))
+    if kind != "mdp":
+        problems.append(_config("datastore.kind", f"must be mdp, not {kind!r}"))
+    if posixpath.normpath(posixpath.join("data", path)) != DATASTORE:
+        what = f"must be datastore.yaml, beside this file, not {path!r}"
+        problems.append(_config("datastore.config_path", what))
+    return problems
+
+
+def _check_clamping(
+    clamping: Mapping[str, Any], features: list[frozenset[str]] | None
+) -> list[MllamError]:
+    problems: list[MllamError] = []
     for bound in ("lower", "upper"):
-        problems += _check_features(
-            section(clamping, bound), features, f"training.output_clamping.{bound}"
-        )
+        where = f"training.output_clamping.{bound}"
+        problems += _check_features(section(clamping, bound), features, where)
     lower, upper = section(clamping, "lower"), section(clamping, "upper")
     for name in lower.keys() & upper.keys():
-        if (
-            is_number(lower[name])
-            and is_number(upper[name])
-            and lower[name] >= upper[name]
-        ):
+        numbers = is_number(lower[name]) and is_number(upper[name])
+        if numbers and lower[name] >= upper[name]:
             what = f"must be below upper: {upper[name]}, not {lower[name]}"
             problems.append(_config(f"training.output_clamping.lower.{name}", what))
     return problems
@@ -78,33 +79,33 @@ def _check_weighting(
 ) -> list[MllamError]:
     where = "training.state_feature_weighting"
     right = [name for name in classes if name.endswith("Weighting")]
-    chosen = (
-        weighting.get("__config_class__") if isinstance(weighting, Mapping) else None
-    )
+    chosen = None
+    if isinstance(weighting, Mapping):
+        chosen = weighting.get("__config_class__")
     if chosen not in right:
         near = did_you_mean(chosen, right) if chosen else ""
-        return [
-            _config(
-                f"{where}.__config_class__",
-                f"must be one of {', '.join(right)}, not {chosen!r}{near}",
-            )
-        ]
-    problems = _unknown_keys(
-        weighting, [*classes[chosen], "__config_class__"], f"{where}."
-    )
-    if "weights" not in classes[chosen]:
-        return problems
-    weights = section(weighting, "weights")
-    problems += _check_features(weights, features, f"{where}.weights")
+        what = f"must be one of {', '.join(right)}, not {chosen!r}{near}"
+        return [_config(f"{where}.__config_class__", what)]
+    keys = [*classes[chosen], "__config_class__"]
+    problems = _unknown_keys(weighting, keys, f"{where}.")
+    if "weights" in classes[chosen]:
+        weights = section(weighting, "weights")
+        problems += _check_weights(weights, features, f"{where}.weights")
+    return problems
+
+
+def _check_weights(
+    weights: Mapping[str, Any], features: list[frozenset[str]] | None, where: str
+) -> list[MllamError]:
+    problems = _check_features(weights, features, where)
     for name, weight in weights.items():
         if is_number(weight) and weight < 0:
-            problems.append(
-                _config(f"{where}.weights.{name}", f"must be 0 or more, not {weight}")
-            )
+            what = f"must be 0 or more, not {weight}"
+            problems.append(_config(f"{where}.{name}", what))
     missing = [min(names) for names in features or [] if not names & weights.keys()]
     if missing:
         what = f"must weigh every state variable, and lacks {', '.join(missing)}"
-        problems.append(_config(f"{where}.weights", what))
+        problems.append(_config(where, what))
     return problems
 
 
@@ -115,14 +116,12 @@ def _check_features(
     known = set().union(*features) if features else set()
     for name, value in values.items():
         if features is not None and name not in known:
-            what = (
-                f"{DATASTORE} makes no such state variable{did_you_mean(name, known)}"
-            )
+            near = did_you_mean(name, known)
+            what = f"{DATASTORE} makes no such state variable{near}"
             problems.append(_config(f"{where}.{name}", what))
         elif not is_number(value):
-            problems.append(
-                _config(f"{where}.{name}", f"must be a number, not {value!r}")
-            )
+            what = f"must be a number, not {value!r}"
+            problems.append(_config(f"{where}.{name}", what))
     return problems
 
 

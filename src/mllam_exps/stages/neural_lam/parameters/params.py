@@ -44,12 +44,8 @@ class Parameters:
 
     @property
     def training(self) -> dict[str, Any]:
-        """What training is told; a key that is null counts as not given."""
-        return {
-            key: value
-            for key, value in self.files[TRAINING].items()
-            if value is not None
-        }
+        """What training is told."""
+        return given(self.files[TRAINING])
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -59,11 +55,7 @@ class Parameters:
         # logs a run of its own.
         for key in ("metrics_watch", "wandb_id"):
             inherited.pop(key, None)
-        return inherited | {
-            key: value
-            for key, value in self.files[EVALUATION].items()
-            if value is not None
-        }
+        return inherited | given(self.files[EVALUATION])
 
     @property
     def checkpoint(self) -> str:
@@ -93,6 +85,11 @@ def load(root: Path) -> Parameters:
     return Parameters(files)
 
 
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file gives: a key that is null counts as not given."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def training_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
     """Return training's arguments of ``neural_lam.train_model``, less those that the stage sets itself."""
     return _argv(parameters, arguments, parameters.training)
@@ -105,35 +102,30 @@ def evaluation_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
 
 def graph_argv(parameters: Parameters, arguments: Arguments) -> list[str]:
     """Return the arguments of ``neural_lam.create_graph_with_wmg``, less ``--config_path``."""
-    graph = parameters.files[PARAMS]["graph"]
-    return [
-        word
-        for key, value in graph.items()
-        for word in arguments.graph[key].argv(value)
-    ]
+    return _words(parameters.files[PARAMS]["graph"], arguments.graph)
 
 
 def _argv(
     parameters: Parameters, arguments: Arguments, values: Mapping[str, Any]
 ) -> list[str]:
     params = parameters.files[PARAMS]
-    given = {key: params[key] for key in ("seed", "logger", "logger_project")} | {
-        "graph": params["graph"]["name"]
-    }
+    told = {key: params[key] for key in ("seed", "logger", "logger_project")}
+    told["graph"] = params["graph"]["name"]
+    told |= values
     # Devices are the scheduler's business: the stage passes what its launcher gives
     # each process.
-    given |= {
-        key: value
-        for key, value in values.items()
-        if key not in ("devices", "checkpoint")
-    }
-    if steps := leads(given.pop(VARIABLE_LEADS, None)):
-        given[VARIABLE_LEADS] = json.dumps(steps)
-    return [
-        word
-        for key, value in given.items()
-        for word in arguments.train[key].argv(value)
-    ]
+    told.pop("devices", None)
+    told.pop("checkpoint", None)
+    if steps := leads(told.pop(VARIABLE_LEADS, None)):
+        told[VARIABLE_LEADS] = json.dumps(steps)
+    return _words(told, arguments.train)
+
+
+def _words(values: Mapping[str, Any], arguments: Mapping[str, Argument]) -> list[str]:
+    words: list[str] = []
+    for key, value in values.items():
+        words += arguments[key].argv(value)
+    return words
 
 
 def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]:
@@ -145,9 +137,8 @@ def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]
             whole(values.get(name), arguments.train[name].default)
             for name in ("num_past_forcing_steps", "num_future_forcing_steps", key)
         )
-        return (
-            max(2, past) + ahead + future
-        )  # as WeatherDataset.__len__ counts, with forcing or without
+        # As WeatherDataset.__len__ counts, with forcing or without.
+        return max(2, past) + ahead + future
 
     needed = {
         "train": window(training, "ar_steps_train"),
@@ -172,6 +163,5 @@ def leads(value: Any) -> Mapping[Any, Any] | None:
 
 def whole(value: Any, otherwise: int) -> int:
     """Return a whole number as it is, anything else as `otherwise`."""
-    return (
-        value if isinstance(value, int) and not isinstance(value, bool) else otherwise
-    )
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole else otherwise
