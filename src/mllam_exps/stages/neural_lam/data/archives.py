@@ -55,16 +55,11 @@ def identities(
     list of str
         One line for each archive whose metadata could not be read, with the reason.
     """
-    inputs = sorted((datastore.get("inputs") or {}).items())
-    paths = {name: str((source or {}).get("path", "")) for name, source in inputs}
-    digests = _metadata_digests(
-        {path for path in paths.values() if _outside(path)}, timeout
-    )
+    outside = _paths_outside(datastore)
+    digests = _metadata_digests(set(outside.values()), timeout)
     identities: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
-    for name, path in paths.items():
-        if path not in digests:
-            continue
+    for name, path in outside.items():
         digest, why = digests[path]
         version = None if declared.get(name) is None else str(declared[name])
         identity = {"path": path, "metadata": digest, "version": version}
@@ -76,6 +71,16 @@ def identities(
             )
         identities[name] = identity
     return identities, notes
+
+
+def _paths_outside(datastore: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths of those inputs that lie outside the repository, by their names, sorted."""
+    paths = {}
+    for name, source in sorted((datastore.get("inputs") or {}).items()):
+        path = str((source or {}).get("path", ""))
+        if _outside(path):
+            paths[name] = path
+    return paths
 
 
 def _metadata_digests(

@@ -77,23 +77,32 @@ def state_features(datastore: Mapping[str, Any]) -> list[frozenset[str]] | None:
 def _features_of(source: Mapping[str, Any]) -> list[frozenset[str]] | None:
     mapping = section(section(source, "dim_mapping"), "state_feature")
     name_format, dims = mapping.get("name_format"), mapping.get("dims") or []
-    chosen = source.get("variables") or {}
     derived = section(source, "derived_variables")
     if not isinstance(name_format, str) or len(dims) > 1 or (dims and derived):
         return None
+    chosen = source.get("variables") or {}
     features: list[frozenset[str]] = []
     for variable in [*chosen, *derived]:
         levels: Any = [None]
         if dims:
             levels = section(section(chosen, variable), dims[0]).get("values")
-        if not isinstance(levels, list):
+        names = _names_at(levels, name_format, variable, dims)
+        if names is None:
             return None
-        for level in levels:
-            try:
-                features.append(_names(name_format, variable, dims, level))
-            except (KeyError, IndexError, ValueError):
-                return None
+        features += names
     return features
+
+
+def _names_at(
+    levels: Any, name_format: str, variable: str, dims: list[str]
+) -> list[frozenset[str]] | None:
+    """Return the possible names of a variable at each of its levels; None of a range of levels."""
+    if not isinstance(levels, list):
+        return None
+    try:
+        return [_names(name_format, variable, dims, level) for level in levels]
+    except (KeyError, IndexError, ValueError):  # neural-lam's formats are str.format's
+        return None
 
 
 def _names(
