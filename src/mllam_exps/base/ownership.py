@@ -48,14 +48,14 @@ def objection(path: Path) -> str:
     Access lists count: where one lets others write, the mode of the group says so, too.
     """
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError as error:
         return f"cannot be looked at ({error.strerror})"
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         return "is a link"
-    if found.st_uid != os.getuid():
-        return f"belongs to {user_name(found.st_uid)}"
-    if found.st_mode & OTHERS:
+    if status.st_uid != os.getuid():
+        return f"belongs to {user_name(status.st_uid)}"
+    if status.st_mode & OTHERS:
         return "can be written to by others"
     return ""
 

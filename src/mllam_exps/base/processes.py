@@ -69,15 +69,12 @@ class ProcessIdentity:
             return False
         try:
             process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.started) >= 1.0:
+                return False  # another process has its PID by now
             # A zombie has ended: only its parent has not been told yet.
-            return (
-                abs(process.create_time() - self.started) < 1.0
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
-        except (
-            psutil.AccessDenied
-        ):  # a host may hide processes from other users (hidepid)
-            return None
+            return process.status() != psutil.STATUS_ZOMBIE
+        except psutil.AccessDenied:
+            return None  # a host may hide processes from other users (hidepid)
         except (psutil.NoSuchProcess, OverflowError):
             return False
 

@@ -9,7 +9,13 @@ import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mllam_exps.base import records, tracebacks
+from mllam_exps.base import records, signals, tracebacks
+from mllam_exps.base.last_words import (
+    SLURM,
+    fatal_error,
+    last_words,
+    silent_command,
+)
 from mllam_exps.base.tracebacks import Uncaught
 
 LOG_BYTES = 2**20
@@ -53,50 +59,12 @@ _WORKER_KILLED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (is killed by signal: Killed|exited unexpectedly)|BrokenProcessPool"
 )
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
-_FATAL = re.compile(r"^Fatal Python error: (.*)")
-_FAULT_FRAME = re.compile(r'^\s+File "(.*)", line (\d+) in (\S+)$')
-_FAULT_LINES = 100
-_CPP_WHAT = "  what():  "
-"""What stands before the message of a C++ exception."""
-# Slurm 22.05, at the end of each task that failed: "srun: error: n2: task 1: Aborted"
-_TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? (\S+): (.*)$")
-# torchrun 2.13, behind "Root Cause (first observed failure):"
-_ROOT_CAUSE = re.compile(r"Root Cause \(first observed failure\):")
-_ROOT_RANK = re.compile(r"^\s+rank\s+: (\d+)")
-_ROOT_CODE = re.compile(r"^\s+exitcode\s+: (-?\d+)")
-_ROOT_CAUSE_LINES = 7
-_SLURM = re.compile(r"^(srun|slurmstepd(-\S+)?): ")
-_COMMAND = "> "
-"""What `programs.shell` puts before each command of a stage when it starts it."""
-# What follows the end of a program and is not its reason.
-_NOISE = re.compile(
-    r"^\s|^>|Warning: |^Exception ignored |^\^|^terminate called without an active exception"
-)
 # A shell's or a program's own complaint: "x.sh: line 2: ploot: command not found",
 # "plot.py: error: …".
 _COMPLAINT = re.compile(
     r"^\S+: (line \d+: |\d+: )?.*(not found|No such file or directory|ermission denied|unbound variable"
     r"|[Ss]yntax error|cannot )|^\S+: error: |^(fatal|error|ERROR): |^\S+: No module named "
 )
-_MEANING = {
-    signal.SIGKILL: "out of memory, perhaps",
-    signal.SIGSEGV: "a segmentation fault, a mistake in compiled code",
-    signal.SIGBUS: "a bus error; a file in memory was cut short, or the disk that holds it (/dev/shm?) is full",
-    signal.SIGILL: "an illegal instruction; it was compiled for another kind of processor",
-    signal.SIGFPE: "an arithmetic error in compiled code",
-    signal.SIGABRT: "it gave itself up",
-    signal.SIGINT: "interrupted",
-    signal.SIGXCPU: "it reached the limit of CPU time (ulimit -t)",
-    signal.SIGXFSZ: "it reached the limit of a file's size (ulimit -f)",
-}
-# Lightning 2.6, where a process fails that it started: "[rank: 1] Child process with
-# PID 7 terminated with code 1. Forcefully terminating all other processes to avoid
-# zombies". It kills itself as well.
-_GAVE_UP = re.compile(r"^\[rank: \d+\] Child process with PID \d+ terminated with code")
-_BY_ITSELF = {signal.SIGABRT, signal.SIGTERM, signal.SIGSEGV, signal.SIGINT}
-"""Signals by which a process may end that has told its reason before."""
-FEW = 12
-"""Lines that may follow a program's last words while it ends."""
 
 
 def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
@@ -121,11 +89,11 @@ def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
     if _OOM_STEP.search(text):
         return "out of memory: it used more than the job asked for (memory in the machine file)"
     uncaught = tracebacks.reason(lines)
-    number, where = _signal(code, lines)
-    if number is not None and not _told_before(number, uncaught, lines):
+    number, where = signals.that_ended(code, lines)
+    if number is not None and not signals.told_before(number, uncaught, lines):
         if number == signal.SIGKILL and oom_kills:
             return "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
-        return _of_signal(number, where, lines)
+        return signals.reason(number, where, lines)
     if uncaught is not None and not _complained_since(uncaught, lines):
         return _of_exception(code, uncaught, lines)
     return _of_words(code, lines)
@@ -224,101 +192,6 @@ def _of_disk(lines: Sequence[str]) -> str:
     return ""
 
 
-def _signal(code: int, lines: Sequence[str]) -> tuple[int | None, str]:
-    """Return the signal that ended the program, and which of its tasks it was, where srun or torchrun tells."""
-    number = _signal_of_code(code)
-    for line in lines:
-        if task := _TASK_ENDED.match(line):
-            return _signal_of_task(task, number)
-    for place, line in enumerate(lines):
-        if _ROOT_CAUSE.search(line):
-            return _signal_of_root_cause(lines[place : place + _ROOT_CAUSE_LINES])
-    return number, ""
-
-
-def _signal_of_code(code: int) -> int | None:
-    if code < 0:
-        return -code
-    # A shell, and srun, tell a signal as 128 and its number.
-    if code - 128 in set(signal.Signals):
-        return code - 128
-    return None
-
-
-def _signal_of_task(task: re.Match[str], number: int | None) -> tuple[int | None, str]:
-    """Return the signal that srun names for the first task that ended: that task is the reason.
-
-    srun ends the other tasks, and may return their exit code: then `number` is the
-    SIGTERM of srun's own.
-    """
-    description = task[3].removesuffix(" (core dumped)")
-    for known in signal.Signals:
-        if signal.strsignal(known) == description:
-            return known, f"task {task[2]} on {task[1]}"
-    if number == signal.SIGTERM:
-        return None, ""
-    return number, ""
-
-
-def _signal_of_root_cause(lines: Sequence[str]) -> tuple[int | None, str]:
-    """Return the signal, if any, of the process that torchrun names as the first that failed."""
-    exit_code = int(_first_match(_ROOT_CODE, lines, "1"))
-    if exit_code >= 0:
-        return None, ""
-    return -exit_code, f"rank {_first_match(_ROOT_RANK, lines, '?')}"
-
-
-def _first_match(pattern: re.Pattern[str], lines: Sequence[str], default: str) -> str:
-    for line in lines:
-        if match := pattern.match(line):
-            return match[1]
-    return default
-
-
-def _told_before(number: int, uncaught: Uncaught | None, lines: Sequence[str]) -> bool:
-    """Tell whether a process that a signal ended had told its reason: torch, say, aborts behind a traceback."""
-    if uncaught is None or uncaught.follows:
-        return False
-    if number not in _BY_ITSELF:
-        return any(_GAVE_UP.match(line) for line in lines)
-    return bool(uncaught.voice) or len(lines) - uncaught.line <= FEW
-
-
-def _of_signal(number: int, where: str, lines: Sequence[str]) -> str:
-    known = number in set(signal.Signals)
-    name = signal.Signals(number).name if known else f"signal {number}"
-    said = f"{where or 'the program'} was killed by {name}"
-    if known and (meaning := _MEANING.get(signal.Signals(number))):
-        said += f": {meaning}"
-    if frame := _fault(lines):
-        return f"{said} (in {frame})"
-    if number == signal.SIGABRT and (words := _last_words(lines)):
-        return f"{said}: {words}"
-    return said
-
-
-def _fault(lines: Sequence[str]) -> str:
-    """Return where Python's faulthandler saw the fault: its innermost frame outside of libraries."""
-    unmarked = [tracebacks.unmarked(line)[1] for line in lines]
-    for place, line in enumerate(unmarked):
-        if _FATAL.match(line):
-            return _innermost_frame(unmarked[place : place + _FAULT_LINES])
-    return ""
-
-
-def _innermost_frame(lines: Sequence[str]) -> str:
-    frames = []
-    for line in lines:
-        if frame := _FAULT_FRAME.match(line):
-            frames.append(frame)
-    if not frames:
-        return ""
-    # The innermost frame stands first.
-    own = [frame for frame in frames if "/lib/python" not in frame[1]]
-    file, line_number, function = (own or frames)[0].groups()
-    return f"{function}, {Path(file).name} line {line_number}"
-
-
 def _of_exception(code: int, uncaught: Uncaught, lines: Sequence[str]) -> str:
     if killed := _DASK_KILLED.search(uncaught.message):
         return _of_dask(killed, lines)
@@ -354,18 +227,18 @@ def _missing(library: str) -> str:
 def _complained_since(uncaught: Uncaught, lines: Sequence[str]) -> bool:
     """Tell whether a program went on behind a traceback that it had logged, and failed of something else."""
     return any(
-        _COMPLAINT.match(line) and not _SLURM.match(line)
+        _COMPLAINT.match(line) and not SLURM.match(line)
         for line in lines[uncaught.line + 1 :]
     )
 
 
 def _of_words(code: int, lines: Sequence[str]) -> str:
     """Say why a program ended that left no traceback, and that no signal ended."""
-    if fatal := _fatal_error(lines):
+    if fatal := fatal_error(lines):
         return f"exit code {code}: {fatal}"
-    if command := _silent_command(lines):
+    if command := silent_command(lines):
         return f"`{command}` ended with exit code {code}, and said nothing"
-    words = _last_words(lines)
+    words = last_words(lines)
     if not words:
         return f"the program ended with exit code {code}, and said nothing"
     if library := _LIBRARY.search(words):
@@ -373,51 +246,6 @@ def _of_words(code: int, lines: Sequence[str]) -> str:
     if _COMPLAINT.search(words):
         return f"exit code {code}: {words}"
     return f"the program ended with exit code {code}; its last line was: {words}"
-
-
-def _fatal_error(lines: Sequence[str]) -> str:
-    """Return the line in which Python says that it could not go on; nothing where there is none."""
-    for line in lines:
-        _, said = tracebacks.unmarked(line)
-        if _FATAL.match(said):
-            return said
-    return ""
-
-
-def _silent_command(lines: Sequence[str]) -> str:
-    """Return the last of a stage's commands, if it said nothing: what stands before it is not its reason."""
-    for number in reversed(range(len(lines))):
-        if lines[number].startswith(_COMMAND):
-            said_nothing = not _last_words(lines[number + 1 :])
-            return lines[number].removeprefix(_COMMAND) if said_nothing else ""
-    return ""
-
-
-def _last_words(lines: Sequence[str]) -> str:
-    """Return the last line that the program itself said; what Slurm said where that is all."""
-    unmarked = [tracebacks.unmarked(line)[1] for line in lines]
-    own = [
-        line for line in unmarked if not _SLURM.match(line) and not _NOISE.search(line)
-    ]
-    if not own:
-        return _first_error_of_slurm(unmarked)
-    return f"{own[-1]}{_cpp_message(unmarked)}"[: tracebacks.LONGEST]
-
-
-def _cpp_message(lines: Sequence[str]) -> str:
-    """Return the message of the last C++ exception, behind a colon; nothing where there is none."""
-    for line in reversed(lines):
-        if line.startswith(_CPP_WHAT):
-            return f": {line.removeprefix(_CPP_WHAT)}"
-    return ""
-
-
-def _first_error_of_slurm(lines: Sequence[str]) -> str:
-    for line in lines:
-        is_error = _SLURM.match(line) and " error: " in line
-        if is_error and not _TASK_ENDED.match(line):
-            return line
-    return ""
 
 
 def of_os_error(error: OSError, place: Path | None = None) -> str:

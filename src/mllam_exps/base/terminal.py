@@ -30,8 +30,8 @@ def harmless(text: str) -> str:
     return _HARMFUL.sub(_visible, text)
 
 
-def _visible(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode("ascii")
+def _visible(control: re.Match[str]) -> str:
+    return control[0].encode("unicode_escape").decode("ascii")
 
 
 def say(text: object, file: TextIO | None = None) -> None:
@@ -54,10 +54,9 @@ def console(**options: Any) -> Console:
             self, renderable: RenderableType, options: ConsoleOptions | None = None
         ) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
-                yield (
-                    segment
-                    if segment.control
-                    else Segment(plain(segment.text), segment.style)
-                )
+                if segment.control:
+                    yield segment
+                else:
+                    yield Segment(plain(segment.text), segment.style)
 
     return Plain(**options)

@@ -23,15 +23,15 @@ def refusal(name: str, text: str, error: BaseException) -> UsageError:
         What a parser of YAML, JSON, TOML or Python raised, or what DVC (3.67) made of
         that.
     """
-    for one in _chain(error):
-        line, column, what = _place(one)
+    for cause in _chain(error):
+        line, column, what = _place(cause)
         if line:
             lines = text.splitlines()
             shown = lines[line - 1].strip()[:LONGEST] if line <= len(lines) else ""
             why = f"the line is `{shown}`" if shown else "the file ends there"
             return UsageError(what, f"{name}:{line}:{column}", why)
-    why = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-    return UsageError("it cannot be read", name, why)
+    said = str(error.__cause__ or error).splitlines() or [type(error).__name__]
+    return UsageError("it cannot be read", name, said[0])
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -42,27 +42,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _place(error: Any) -> tuple[int, int, str]:
     """Return line and column, from 1 on, and what is wrong there; zeros where an error says nothing of that."""
-    if (
-        mark := getattr(error, "problem_mark", None)
-    ) is not None:  # PyYAML, ruamel.yaml
-        what = " ".join(
-            str(error.problem or "is not YAML").split("with value")[0].split()
-        )
-        return mark.line + 1, mark.column + 1, _twice(what)
+    mark = getattr(error, "problem_mark", None)  # PyYAML, ruamel.yaml
+    if mark is not None:
+        problem = str(error.problem or "is not YAML").split("with value")[0]
+        return mark.line + 1, mark.column + 1, _twice(" ".join(problem.split()))
     if isinstance(error, SyntaxError):
         return error.lineno or 0, error.offset or 1, error.msg
-    line, column = getattr(error, "lineno", 0), getattr(error, "colno", 1)  # json
-    line, column = (
-        getattr(error, "line", line),
-        getattr(error, "col", column),
-    )  # tomlkit, which counts columns from 0
-    if isinstance(line, int) and isinstance(column, int) and line > 0:
-        return (
-            line,
-            max(1, column),
-            str(getattr(error, "msg", error)).partition(" at line ")[0],
-        )
-    return 0, 0, ""
+    # json; and tomlkit, which counts columns from 0
+    line = getattr(error, "line", getattr(error, "lineno", 0))
+    column = getattr(error, "col", getattr(error, "colno", 1))
+    if not isinstance(line, int) or not isinstance(column, int) or line <= 0:
+        return 0, 0, ""
+    what = str(getattr(error, "msg", error)).partition(" at line ")[0]
+    return line, max(1, column), what
 
 
 def _twice(what: str) -> str:

@@ -82,32 +82,26 @@ def prologue(machine: Machine, root: Path) -> list[str]:
     root : Path
         The repository, whose machines/ folder holds the scripts.
     """
-    setup = machine.environment
+    modules, scripts = machine.environment.modules, machine.environment.source
     lines: list[str] = []
-    if setup.modules or setup.source:
+    if modules or scripts:
         lines += _GUARD
-    if setup.modules:
+    if modules:
         lines += _FIND_MODULE.splitlines()
-    for module in setup.modules:
-        lines += [f"mllam_exps_step={shlex.quote(f'module load {module}')}"]
-        lines += [f"module load {shlex.quote(module)} || exit"]
-    for script in setup.source:
+    for module in modules:
+        lines.append(f"mllam_exps_step={shlex.quote(f'module load {module}')}")
+        lines.append(f"module load {shlex.quote(module)} || exit")
+    for script in scripts:
         path = root / FOLDER / os.path.expanduser(script)  # noqa: PTH111 - an unknown ~user stays as it is
-        lines += [
-            f"mllam_exps_step={shlex.quote(f'source {path}')}",
-            f". {shlex.quote(str(path))} || exit",
-        ]
-    if setup.modules or setup.source:
+        lines.append(f"mllam_exps_step={shlex.quote(f'source {path}')}")
+        lines.append(f". {shlex.quote(str(path))} || exit")
+    if modules or scripts:
         lines += _UNGUARD
     # After the modules, which may bring a Python of their own.
-    lines += [
-        "unset PYTHONHOME",
-        f'export PATH={shlex.quote(str(machine.venv / "bin"))}:"$PATH"',
-    ]
-    lines += [
-        f"export {name}={shlex.quote(value)}"
-        for name, value in variables(machine).items()
-    ]
+    lines.append("unset PYTHONHOME")
+    lines.append(f'export PATH={shlex.quote(str(machine.venv / "bin"))}:"$PATH"')
+    for name, value in variables(machine).items():
+        lines.append(f"export {name}={shlex.quote(value)}")
     return lines
 
 
@@ -127,13 +121,11 @@ def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
         # Set aside, or a sourced script (Intel's setvars.sh) would take the command for
         # its own arguments.
         aside = ['mllam_exps_argv=("$@")', "set --"]
-        text = "\n".join(
-            [*aside, *prologue(machine, root), 'exec "${mllam_exps_argv[@]}"']
-        )
+        start = 'exec "${mllam_exps_argv[@]}"'
+        text = "\n".join([*aside, *prologue(machine, root), start])
         return ["bash", "-c", text, "mllam-exps", *argv]
-    path = (
-        f"PATH={machine.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    )
+    inherited = os.environ.get("PATH", os.defpath)
+    path = f"PATH={machine.venv / 'bin'}{os.pathsep}{inherited}"
     values = [f"{name}={value}" for name, value in variables(machine).items()]
     return ["env", "-u", "PYTHONHOME", path, *values, *argv]
 

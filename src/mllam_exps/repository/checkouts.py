@@ -320,18 +320,18 @@ def _copy(source: Path, target: Path) -> None:
     """Copy a tracked file, with its times; one that is gone meanwhile is left out, and a submodule is a folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        found = source.lstat()
-        if stat.S_ISLNK(found.st_mode):
+        status = source.lstat()
+        if stat.S_ISLNK(status.st_mode):
             target.symlink_to(source.readlink())
-        elif stat.S_ISDIR(found.st_mode):
+        elif stat.S_ISDIR(status.st_mode):
             target.mkdir(exist_ok=True)
         else:
             shutil.copyfile(source, target)
-            if found.st_mode & stat.S_IXUSR:
+            if status.st_mode & stat.S_IXUSR:
                 target.chmod(target.stat().st_mode | 0o111)
     except FileNotFoundError:
         return
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns), follow_symlinks=False)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
 def _split(text: str) -> list[str]:
