@@ -1,4 +1,4 @@
-"""Calls of git: nobody's hooks, no lock of its own, and what it says in English."""
+"""Calls git: without hooks, without optional locks, and with messages in English."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHY = re.compile(r"fatal: |error: |\[(remote )?rejected\]")
 
 
 class GitFailed(UsageError):
-    """A command of git's failed; where it was asked before anything starts, something is wrong with the repository."""
+    """A git command failed. Before anything has started that means: something is wrong with the repository."""
 
 
 def git(
@@ -79,10 +79,10 @@ def run_git(
     input: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a git command in a repository, with further variables if need be, whatever it says.
+    """Run a git command in a repository, and return its exit code and output; a failure raises nothing.
 
-    Nobody's hooks are called, and no file of git's is written but where the command is
-    for that. Names that are not UTF-8 are as `os.fsdecode` has them.
+    No hooks are called, and git writes its own files only if the command is for that.
+    Names that are not UTF-8 are decoded as by `os.fsdecode`. `environ` adds variables.
     """
     # GIT_DIR and the like name another repository when a hook calls us.
     inherited = {
@@ -111,5 +111,5 @@ def run_git(
 
 
 def shown(name: str) -> str:
-    """Return a file's name as it can be printed and kept: of bytes that are not UTF-8 only that they are there."""
+    """Return a file's name so that it can be printed and kept: bytes that are not UTF-8 are replaced by one sign."""
     return name.encode(errors="surrogateescape").decode(errors="replace")

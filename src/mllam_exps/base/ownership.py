@@ -1,4 +1,4 @@
-"""Whose a file or folder is, and who else may write to it: a colleague's account must not run code in another's."""
+"""Who owns a file or folder, and who else may write to it: one user's files must not run code as another user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STICKY = 0o1777
 
 
 def user_name(uid: int) -> str:
-    """Return a user's name, or number where nobody has it."""
+    """Return a user's name, or the number if no user has that number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -43,7 +43,7 @@ def is_mine(path: Path) -> bool:
 
 
 def objection(path: Path) -> str:
-    """Say why what is in a file or folder may not be this user's own words; nothing if only they can write there.
+    """Say why others may have written a file or folder; empty if only this user can write to it.
 
     Access lists count: where one lets others write, the mode of the group says so, too.
     """
@@ -61,12 +61,12 @@ def objection(path: Path) -> str:
 
 
 def is_ours_alone(path: Path) -> bool:
-    """Tell whether a file or folder is this user's, and nobody else's to write to."""
+    """Tell whether this user owns a file or folder, and nobody else can write to it."""
     return not objection(path)
 
 
 def check(path: Path, way_out: str) -> None:
-    """Refuse to take the word of a file or folder that others may have written.
+    """Refuse to trust a file or folder that others may have written.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Who is a process, and does it still live: a PID alone says neither (it is reused, and means nothing elsewhere)."""
+"""Identifies a process, and tells whether it lives. A PID is not enough: it is reused, and valid on one host only."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
 
 
 def way_out(log: str) -> str:
-    """Return what an error of ours, that ended the program, says should be done; nothing if it says nothing."""
+    """Return the way out that one of our errors names, if that error ended the program; else nothing."""
     uncaught = tracebacks.reason(clean(log))
     return uncaught.way_out if uncaught is not None else ""
 
@@ -117,7 +117,7 @@ def clean(text: str) -> list[str]:
 
 
 def read(log: Path, begin: int = 0) -> str:
-    """Return the end of a log; of one that cannot be read, nothing.
+    """Return the end of a log; empty if the log cannot be read.
 
     Parameters
     ----------
@@ -139,15 +139,15 @@ def tail(log: Path, lines: int = 20) -> list[str]:
 
 
 def of_environment(log: Path) -> str:
-    """Return what the script said that could not make the machine's environment ready; nothing if it could."""
+    """Return why a script could not make the machine's environment ready; empty if it could."""
     return environment_failure(tail(log))
 
 
 def environment_failure(lines: list[str]) -> str:
-    """Find in what was printed that the machine's environment could not be made ready; nothing if it could.
+    """Find in a log's lines why the machine's environment could not be made ready; empty if it could.
 
-    What a module system or a sourced script said last is part of it: only they know
-    what is wrong.
+    The reason includes the last lines of the module system, or of the sourced script:
+    only they know what is wrong.
     """
     for number in reversed(range(len(lines))):
         if lines[number].startswith(_OUR_NAME):
@@ -159,7 +159,7 @@ def environment_failure(lines: list[str]) -> str:
 
 
 def of_store(reason: str, place: Path) -> str:
-    """Say what an attempt's exit code means that could write nothing down; nothing if it is none of those.
+    """Say why an attempt could write no record, if its exit code says so; else nothing.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def of_store(reason: str, place: Path) -> str:
 
 
 def is_of_full_disk(reason: str) -> bool:
-    """Tell whether a reason of `of_exit` is a full disk."""
+    """Tell whether a reason that `of_exit` gave is a full disk."""
     return reason.startswith((_FULL, _USED_UP))
 
 
@@ -225,7 +225,7 @@ def _missing(library: str) -> str:
 
 
 def _complained_since(uncaught: Uncaught, lines: Sequence[str]) -> bool:
-    """Tell whether a program went on behind a traceback that it had logged, and failed of something else."""
+    """Tell whether the program went on after it had logged a traceback, and failed for another reason."""
     return any(
         _COMPLAINT.match(line) and not SLURM.match(line)
         for line in lines[uncaught.line + 1 :]
@@ -233,7 +233,7 @@ def _complained_since(uncaught: Uncaught, lines: Sequence[str]) -> bool:
 
 
 def _of_words(code: int, lines: Sequence[str]) -> str:
-    """Say why a program ended that left no traceback, and that no signal ended."""
+    """Say why a program ended if it left no traceback, and no signal ended it."""
     if fatal := fatal_error(lines):
         return f"exit code {code}: {fatal}"
     if command := silent_command(lines):
@@ -286,7 +286,7 @@ def disk(path: Path) -> str:
 
 
 def full_disks(places: Iterable[Path | str]) -> str:
-    """Name those disks, of some places, that are full at this moment."""
+    """Name the disks below some places that are full now."""
     mounts = dict.fromkeys(_mount(Path(place)) for place in places)
     return "; ".join(disk(mount) for mount in mounts if _is_full(mount))
 
@@ -300,7 +300,7 @@ def _is_full(mount: Path) -> bool:
 
 
 def _no_file_left(free: os.statvfs_result) -> bool:
-    """Tell whether a file system has no number left for another file; some count none."""
+    """Tell whether a file system has no inode left; some file systems count no inodes."""
     return bool(free.f_files) and not free.f_favail
 
 
@@ -312,7 +312,7 @@ def _mount(path: Path) -> Path:
 
 
 def oom_kills() -> int:
-    """Return how often this host's kernel has killed for memory since it started."""
+    """Return how many processes this host's kernel has killed for memory since the host started."""
     try:
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

@@ -79,18 +79,18 @@ def list_of(kind: Kind) -> Kind:
 
 
 def dict_of(kind: Kind) -> Kind:
-    """Return the kind of an object with whatever names."""
+    """Return the kind of an object whose names are free, and whose values have one kind."""
     return lambda value: isinstance(value, dict) and all(map(kind, value.values()))
 
 
 def of_shape(shape: Shape) -> Kind:
-    """Return the kind of an object with these fields, and others."""
+    """Return the kind of an object that has at least these fields."""
     return lambda value: isinstance(value, dict) and not _misfit(value, shape)
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why there is a record, or something in its place, that cannot be used.
+    """Says why a record, or what lies in its place, cannot be used.
 
     Parameters
     ----------
@@ -99,8 +99,7 @@ class Trouble:
     why : str
         In words.
     hidden : bool
-        Whether the record may be a good one, that others can read: it is no sign of
-        damage.
+        Whether others may be able to read the record: then it is not damaged.
     """
 
     path: Path
@@ -108,7 +107,7 @@ class Trouble:
     hidden: bool = False
 
     def __str__(self) -> str:
-        """Return a line that names the file and whose it is."""
+        """Return a line that names the file and its owner."""
         return f"{self.path} {self.why}; it belongs to {owner_of(self.path)}"
 
 
@@ -123,13 +122,13 @@ def tell(trouble: Trouble) -> None:
 
 
 def keep_others_out() -> None:
-    """Let this process make nothing that everybody can write to, whatever umask it was started with."""
+    """Let this process make no file that everybody can write to, whatever its umask was."""
     os.umask(os.umask(0o077) | 0o002)
 
 
 @contextlib.contextmanager
 def for_nobody_else_to_write() -> Iterator[None]:
-    """Have what this process and its children make meanwhile writable to their user only; the team has no part in it.
+    """While this lasts, files that this process and its children make are writable to their user only, not to the team.
 
     For processes with one thread that makes files: the umask is the process's.
     """
@@ -212,19 +211,19 @@ def _probe(directory: Path) -> float:
 def look_afresh(directory: Path) -> None:
     """Make this host look at a directory as it is now.
 
-    A network file system remembers for up to a minute that a file is not there (NFS:
-    ``acdirmax``). Changing the directory brings its state along with the server's
-    answer, and what was remembered is dropped where it differs. Who may only read has
-    to wait.
+    A network file system remembers for up to a minute that a file is absent (NFS:
+    ``acdirmax``). When this host changes the directory, the server's answer carries the
+    directory's new state, and the host forgets the old one. A user who may only read
+    has to wait.
     """
     with contextlib.suppress(OSError):
         _probe(directory)
 
 
 def now(directory: Path) -> float:
-    """Return the time by the clock of a directory's file system; those of hosts differ by minutes.
+    """Return the time by the clock of a directory's file system; the clocks of hosts differ by minutes.
 
-    Who may only read, or finds the disk full, has to take that of the host.
+    Where this process cannot write, it returns the time by the host's clock.
     """
     try:
         return _probe(directory)
@@ -237,9 +236,9 @@ def read(
 ) -> dict[str, Any] | None:
     """Return the record at `path`, or None where there is none.
 
-    What is no JSON object, lacks a `required` field, has one of another kind than its
-    `shape` says, cannot be read or comes from a newer version counts as none, and is
-    told.
+    A record counts as absent, and a note about it is printed, if it is no JSON object,
+    lacks a `required` field, has a field of another kind than `shape` says, cannot be
+    read, or comes from a newer version.
     """
     record = look(path, *required, shape=shape)
     if isinstance(record, Trouble):
@@ -280,7 +279,7 @@ def _decoded(content: bytes) -> dict[str, Any] | str:
 
 
 def _take_format(record: dict[str, Any]) -> int:
-    """Take the format out of a record, and return it; 0 of a record of before there were formats."""
+    """Take the format out of a record, and return it; 0 if the record is older than formats."""
     written_in = record.get("format")
     # An output of that name, in a manifest, is something else.
     if not isinstance(written_in, int):
@@ -323,7 +322,7 @@ def _cannot_be_read(error: OSError) -> tuple[str, bool]:
 
 
 def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
-    """Open a file in a place where others may put things: no link is followed, and no pipe waited for.
+    """Open a file in a folder that others may write to: follow no link, and wait for no pipe.
 
     Returns
     -------
@@ -345,7 +344,7 @@ def open_file(path: Path, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
 
 
 def read_own_bytes(path: Path) -> bytes:
-    """Return what a regular file holds, unless it is too large for a record; see `open_file`."""
+    """Return the content of a regular file, unless it is too large for a record; see `open_file`."""
     with os.fdopen(open_file(path), "rb") as file:
         too_large = os.fstat(file.fileno()).st_size > LARGEST_FILE
         content = b"" if too_large else file.read(LARGEST_FILE + 1)
@@ -365,7 +364,7 @@ def touch(path: Path) -> None:
 
 
 def folder(path: Path, mode: int = 0o777) -> Path:
-    """Make a folder, and those above it as the umask says, unless it is there."""
+    """Make a folder, unless it exists; the folders above it get the umask's mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode)
@@ -373,7 +372,7 @@ def folder(path: Path, mode: int = 0o777) -> Path:
 
 
 def entries(path: Path) -> Iterator[str]:
-    """Yield the names in a folder, sorted; one that cannot be read is told, and has none."""
+    """Yield the names in a folder, sorted; if it cannot be read, print a note and yield none."""
     try:
         yield from sorted(os.listdir(path))  # noqa: PTH208 - names are wanted
     except FileNotFoundError:
@@ -383,7 +382,7 @@ def entries(path: Path) -> Iterator[str]:
 
 
 def changed_at(path: Path) -> float:
-    """Return when a file was last changed, by the file system's clock; 0 where that cannot be told."""
+    """Return when a file was last changed, by the file system's clock; 0 if that is unknown."""
     try:
         return os.lstat(path).st_mtime
     except OSError:

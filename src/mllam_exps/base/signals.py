@@ -40,7 +40,7 @@ FEW = 12
 
 
 def that_ended(code: int, lines: Sequence[str]) -> tuple[int | None, str]:
-    """Return the signal that ended the program, and which of its tasks it was, where srun or torchrun tells."""
+    """Return the signal that ended the program; and the task that it ended, if srun or torchrun names one."""
     number = _signal_of_code(code)
     for line in lines:
         if task := TASK_ENDED.match(line):
@@ -91,7 +91,7 @@ def _first_match(pattern: re.Pattern[str], lines: Sequence[str], default: str) -
 
 
 def told_before(number: int, uncaught: Uncaught | None, lines: Sequence[str]) -> bool:
-    """Tell whether a process that a signal ended had told its reason: torch, say, aborts behind a traceback."""
+    """Tell whether a process printed its reason before a signal ended it, as torch prints a traceback and aborts."""
     if uncaught is None or uncaught.follows:
         return False
     if number not in _BY_ITSELF:
@@ -114,7 +114,7 @@ def reason(number: int, where: str, lines: Sequence[str]) -> str:
 
 
 def _fault(lines: Sequence[str]) -> str:
-    """Return where Python's faulthandler saw the fault: its innermost frame outside of libraries."""
+    """Return the innermost frame outside of libraries that Python's faulthandler printed."""
     unmarked = [tracebacks.unmarked(line)[1] for line in lines]
     for place, line in enumerate(unmarked):
         if FATAL.match(line):

@@ -1,4 +1,4 @@
-"""What is printed for people: names and messages come from files that others may write."""
+"""Prints for people. Names and messages come from files that others may write, so control characters are shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plain(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return what a program printed, without what would do more to a terminal than colour its lines."""
+    """Return a program's output; control characters that do more than colour a line are made visible."""
     return _HARMFUL.sub(_visible, text)
 
 
@@ -40,7 +40,7 @@ def say(text: object, file: TextIO | None = None) -> None:
 
 
 def warn(text: object) -> None:
-    """Print such a line on standard error."""
+    """Print a line that may hold names from a run store on standard error."""
     say(text, sys.stderr)
 
 

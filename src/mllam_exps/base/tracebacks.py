@@ -1,4 +1,4 @@
-"""Which exception ended a program, as its log tells it. Pure.
+"""Finds in a log which exception ended a program. Pure.
 
 What marks an exception is its traceback: a class may have any name. Several processes
 may write to one log, each line of theirs with a mark in front: ``3: `` from ``srun
@@ -119,7 +119,7 @@ def _last_of_each_voice(exceptions: Sequence[Uncaught]) -> dict[str, Uncaught]:
 
 
 def _order_of_guilt(exception: Uncaught) -> tuple[bool, bool, int]:
-    """Sort what failed by itself before what failed because of it, then by its place in the log."""
+    """Sort key: processes that failed by themselves stand before those that failed because of another, then by line."""
     return exception.follows, not exception.voice, exception.line
 
 
@@ -136,7 +136,7 @@ def uncaught(lines: Sequence[str]) -> list[Uncaught]:
 
 
 def unmarked(line: str) -> tuple[str, str]:
-    """Return which process says a line, and the line without its mark."""
+    """Return which process wrote a line, and the line without the mark in front."""
     voice = ""
     for pattern in (_TASK, _RANK):
         if mark := pattern.match(line):
@@ -267,7 +267,7 @@ def _listed(said: list[tuple[int, str]], place: int, grouped: bool) -> list[str]
 def _of_group(
     group: Uncaught, said: list[tuple[int, str]], place: int
 ) -> tuple[int, Uncaught]:
-    """Name the first exception of a group that is no group itself; what follows begins behind the margin."""
+    """Add to a group its first exception that is no group itself; return where the group's margin ends."""
     first = ""
     while place < len(said) and _MARGIN.match(said[place][1]):
         first = first or _member(_without_margin(said[place][1]))

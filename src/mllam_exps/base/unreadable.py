@@ -1,4 +1,4 @@
-"""Where a parser stumbled, as people look for it: the file, the line, the column, and the line itself."""
+"""Says where a parser failed: the file, the line, the column, and the line's text."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _place(error: Any) -> tuple[int, int, str]:
-    """Return line and column, from 1 on, and what is wrong there; zeros where an error says nothing of that."""
+    """Return line and column, counted from 1, and what is wrong there; zeros if the error names no place."""
     mark = getattr(error, "problem_mark", None)  # PyYAML, ruamel.yaml
     if mark is not None:
         problem = str(error.problem or "is not YAML").split("with value")[0]
@@ -58,6 +58,6 @@ def _place(error: Any) -> tuple[int, int, str]:
 
 
 def _twice(what: str) -> str:
-    """Say in a word that a key stands twice."""
+    """Shorten a parser's message that a key stands twice."""
     before, _, name = what.partition("found duplicate key ")
     return f"{name.strip(chr(34))} stands twice" if name and not before else what

@@ -42,11 +42,11 @@ class _Loader(SafeLoader):
 
 @functools.lru_cache(maxsize=32)
 def _parsed(text: str, *, by_pyyaml: bool) -> bytes:
-    """Parse a file's text once: the experiments of a sweep share most of their files. Pickled, as callers change it.
+    """Parse a file's text once: the experiments of a sweep share most files. The value is pickled: callers change it.
 
-    Two dialects: PyYAML reads YAML 1.1, DVC (3.67) reads YAML 1.2, where `1e-3` is a
-    number and `yes` is text. What we read ourselves has to mean to us what DVC
-    compares, or one value would stand for two results.
+    There are two dialects: PyYAML reads YAML 1.1; DVC (3.67) reads YAML 1.2, where
+    `1e-3` is a number and `yes` is text. The files that we read ourselves are read as
+    DVC reads them, or one value would stand for two results.
     """
     if by_pyyaml:
         return pickle.dumps(yaml.load(text, _Loader))  # noqa: S506 - a SafeLoader

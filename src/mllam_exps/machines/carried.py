@@ -1,8 +1,8 @@
-"""Which variables of the submitter's environment go along with a job: those that are named here, and hold no secret.
+"""Which variables of the submitter's environment a job gets: those that are named here, if they hold no secret.
 
 Slurm keeps the environment of a job in its spool, and the run store keeps an
-experiment's settings, which a team can read. So nothing goes along but what is named,
-and nothing whose value shows a credential.
+experiment's settings, which a team can read. So a job gets only variables that are
+named here, and none whose value shows a credential.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def left_behind(environ: Mapping[str, str]) -> list[str]:
-    """Say of each variable of a tracking client or a proxy that reaches no job why, and what to do; never its value."""
+    """Name the variables of tracking clients and proxies that no job gets, why, and what to do; no values."""
     along = of_job(environ)
     notes = []
     for name in sorted(environ):
@@ -197,7 +197,7 @@ def left_behind(environ: Mapping[str, str]) -> list[str]:
 
 
 def _why_left_behind(name: str) -> str:
-    """Return what to say of a variable; nothing of one that is not a tracking client's, or a proxy's."""
+    """Say why no job gets a variable, and what to do; empty unless it belongs to a tracking client or a proxy."""
     if name in CLIENTS:
         return f", as it carries a credential: {_SCRIPT}"
     if name in INSTEAD:

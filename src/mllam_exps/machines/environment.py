@@ -1,4 +1,4 @@
-"""What is made ready around a stage's program: modules, scripts, the virtual environment, variables.
+"""Makes the environment of a stage's program ready: modules, scripts, the virtual environment, variables.
 
 No shell text is ever made from a command: a command travels as an argument vector, and
 what the machine file says is quoted, value by value.
@@ -56,7 +56,7 @@ type module >/dev/null 2>&1 || exit"""
 
 
 def variables(machine: Machine) -> dict[str, str]:
-    """Return the variables that a machine sets; not PATH, and not those of its modules and scripts."""
+    """Return the variables that a machine sets, without PATH and without those that modules and scripts set."""
     values = {"VIRTUAL_ENV": str(machine.venv)}
     if machine.paths.cartopy_data:
         values["CARTOPY_DATA_DIR"] = str(machine.paths.cartopy_data)
@@ -71,9 +71,9 @@ def python(machine: Machine) -> Path:
 def prologue(machine: Machine, root: Path) -> list[str]:
     """Return the lines of bash that make the environment ready.
 
-    They end the shell with a message and `FAILED` if a module or a script fails. They
-    belong before all else in a batch script: they use the EXIT trap, and leave none
-    behind.
+    If a module or a script fails, these lines end the shell with a message and the exit
+    code `FAILED`. They must stand first in a batch script: they set the EXIT trap, and
+    remove it at their end.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
 def without_traces(
     environ: Mapping[str, str], traces: tuple[str, ...], settings: Set[str]
 ) -> dict[str, str]:
-    """Return an environment without what a job or a DVC around us left in it.
+    """Return an environment without the variables of a job or a DVC run around us.
 
     Parameters
     ----------

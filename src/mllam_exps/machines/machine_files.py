@@ -1,6 +1,6 @@
-"""Machine files: read, overridden, checked, and with the place that each value comes from.
+"""Reads machine files, applies options, checks the result, and notes where each value comes from.
 
-A result never depends on them. `mllam_exps.machines.model` says what may stand in them.
+A result never depends on a machine file. `mllam_exps.machines.model` says what may stand in them.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def pick(root: Path, environ: Mapping[str, str], hostname: str) -> Machine:
 
 
 def picked(root: Path, environ: Mapping[str, str], hostname: str) -> str:
-    """Return the name of the machine that `pick` returns; nothing says that there is one of that name."""
+    """Return the name of the machine that `pick` returns; a machine of that name need not exist."""
     if name := environ.get("MLLAM_MACHINE"):
         return name
     own = {hostname.lower(), hostname.lower().split(".")[0]}

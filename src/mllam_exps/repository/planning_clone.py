@@ -30,7 +30,7 @@ class Base:
     """The real paths of the files that the parameters of an experiment have changed, at the moment."""
 
     def touches(self, place: Path, files: frozenset[str]) -> bool:
-        """Tell whether an input holds something else at the moment than in the repository.
+        """Tell whether the parameters of an experiment have changed an input of a stage.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class Base:
     def changed(
         self, overrides: Overrides, hydra: Mapping[str, Any], inside: Path = Path()
     ) -> Iterator[tuple[Path, Repository]]:
-        """Give it the parameters of one experiment, for as long as that is planned; see `overrides.apply`."""
+        """Give the clone the parameters of one experiment while that is planned; see `overrides.apply`."""
         if not overrides and not hydra.get("enabled"):
             yield self.root, self.repo
             return

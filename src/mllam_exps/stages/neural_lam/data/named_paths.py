@@ -1,4 +1,4 @@
-"""What ``data/datastore.yaml`` names by its path: it must count as an input of the dataset, or it is refused."""
+"""Checks the paths that ``data/datastore.yaml`` names: each must count as an input of the dataset."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def check_dependencies(
     file: str = DATASTORE,
     exists: Callable[[str], bool] = lambda _path: True,
 ) -> list[MllamError]:
-    """Refuse what lies in the repository and is not known to DVC as an input of the dataset.
+    """Refuse files of the repository that DVC does not know as inputs of the dataset.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def check_dependencies(
 
 
 def no_dependency(where: str, path: str) -> MllamError:
-    """Return what is wrong with a file of the repository that nobody declared, with the line that does."""
+    """Return the refusal of a file that is no dependency, with the line that declares it."""
     what = f"{path} is no dependency of prepare_dataset: its content would not count, and no run would find it"
     return UsageError(
         what,

@@ -1,9 +1,9 @@
-"""mllam-data-prep makes the dataset without its fields: what it would refuse after an hour, it refuses at once.
+"""Has mllam-data-prep make the dataset without its fields: what it would refuse after an hour it refuses at once.
 
-Its own ``create_dataset`` runs, on archives whose coordinates are real and whose fields
-are zeros that nobody computes. So nothing of what it accepts is written a second time
-here: schema versions, functions of derived variables and their arguments, units,
-dimensions, ranges, statistics.
+mllam-data-prep's own ``create_dataset`` runs, on archives whose coordinates are real and
+whose fields are zeros that nobody computes. So its rules (schema versions, functions of
+derived variables and their arguments, units, dimensions, ranges, statistics) need not
+be written here a second time.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _ComputesAtOnce(Exception):
 
 
 class _Steps:
-    """Follows mllam-data-prep (0.7) through its steps, so that a refusal is told with the key that it concerns."""
+    """Follows mllam-data-prep (0.7) through its steps, so that a refusal names the key that it concerns."""
 
     def __init__(self, config: Any, archives: Mapping[str, Any]) -> None:
         self.config = config
@@ -83,7 +83,7 @@ class _Steps:
 
     @contextlib.contextmanager
     def watched(self, making: Any) -> Iterator[None]:
-        """Put ourselves between mllam-data-prep and its own functions; it (0.7) finds them in this one module."""
+        """Wrap mllam-data-prep's own functions in ours; mllam-data-prep (0.7) looks all of them up in one module."""
         ours: dict[str, Callable[..., Any]] = {
             "load_input_dataset": self._load,
             "extract_variable": self._step(
@@ -131,7 +131,7 @@ class _Steps:
         return without_fields(self.archives[self.name])
 
     def _step(self, making: Any, name: str, where: str) -> Callable[..., Any]:
-        """Return one of its functions, which leaves its place when it succeeds."""
+        """Wrap a function so that `where` names its key while it runs; if it fails, `where` stays."""
         function = getattr(making, name)
 
         @functools.wraps(function)
@@ -235,7 +235,7 @@ def _no_computing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keep mllam-data-prep from telling of a dataset that it does not make."""
+    """Silence mllam-data-prep's log: it would tell of a dataset that it does not make."""
     from loguru import logger
 
     logger.disable("mllam_data_prep")

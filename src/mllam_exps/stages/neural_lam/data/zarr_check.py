@@ -26,7 +26,7 @@ from mllam_exps.stages.neural_lam.parameters.datastore_file import (
 
 
 def check_dataset(path: Path, config: Mapping[str, Any] | None = None) -> None:
-    """Check everything about a dataset; what is not finite is counted last but one, as it reads all of it once.
+    """Check everything about a dataset; the counting of values that are not finite comes late, as it reads all data.
 
     Parameters
     ----------

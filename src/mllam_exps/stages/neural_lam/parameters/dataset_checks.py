@@ -1,8 +1,8 @@
 """Checks of ``data/datastore.yaml``, from the file alone.
 
-What neural-lam and mllam-data-prep would find out after hours, or never, is found
-before anything starts. The archives that it names are looked at by
-`mllam_exps.stages.neural_lam.data.source_checks`.
+These checks find before anything starts what neural-lam and mllam-data-prep would find
+after hours, or never. `mllam_exps.stages.neural_lam.data.source_checks` looks at the
+archives that the file names.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _check_outputs(outputs: Mapping[str, Any]) -> list[MllamError]:
 
 
 def _check_ranges(output: Mapping[str, Any]) -> list[MllamError]:
-    """Refuse a range that would select nothing: mllam-data-prep 0.7 takes it after the stacking, where x is no more."""
+    """Refuse a range that would select nothing: mllam-data-prep 0.7 selects after the stacking, which removes x."""
     dims = _output_dims(output)
     ranges = section(output, "coord_ranges")
     problems: list[MllamError] = []

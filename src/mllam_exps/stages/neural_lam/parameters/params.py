@@ -1,6 +1,6 @@
-"""The parameter files: read, and turned into arguments of the programs that read them.
+"""Reads the parameter files, and turns them into arguments of the programs.
 
-Everything that defines a result stands once. Evaluation takes training's values and
+Each value that defines a result stands in one file only. Evaluation takes training's values and
 overlays its own few; whatever describes the model is therefore refused in
 ``data/evaluate_params.yaml``.
 """

@@ -52,7 +52,7 @@ def check(datastore: Mapping[str, Any]) -> list[MllamError]:
 
 
 def check_zones(where: str, ranges: Mapping[str, Any]) -> list[MllamError]:
-    """Refuse times with a zone: those of archives have none, and pandas compares no time of one kind with the other."""
+    """Refuse times with a zone: the archives' times have none, and pandas cannot compare the two kinds."""
     problems: list[MllamError] = []
     for name in ranges:
         for key in ("start", "end"):
@@ -65,7 +65,7 @@ def check_zones(where: str, ranges: Mapping[str, Any]) -> list[MllamError]:
 
 
 def _in_utc(value: Any) -> str:
-    """Return what stands for a time with a zone, in UTC and without it; empty for all else."""
+    """Return a time that has a zone as one in UTC without a zone; empty for all else."""
     try:
         time = datetime.datetime.fromisoformat(str(value))
     except ValueError:
