@@ -305,19 +305,26 @@ def _misfit(record: Mapping[str, Any], shape: Shape) -> str:
     return ""
 
 
+_NO_RECORD: dict[int | None, str] = {
+    errno.ELOOP: "it is a link",
+    errno.EFBIG: "it is too large for a record",
+    errno.EISDIR: "no file, or not in a folder",
+    errno.ENXIO: "no file, or not in a folder",
+    errno.ENOTDIR: "no file, or not in a folder",
+}
+"""What lies in the place of a record, by the error with which it cannot be opened."""
+
+
 def _no_number(name: str) -> float:
     raise ValueError(name)
 
 
 def _cannot_be_read(error: OSError) -> tuple[str, bool]:
+    """Return why a record cannot be read, and whether it may be a good one all the same."""
     if error.errno in {errno.EACCES, errno.EPERM}:
         return "cannot be read by you (permission denied)", True
-    if error.errno == errno.ELOOP:
-        return "is damaged: it is a link", False
-    if error.errno == errno.EFBIG:
-        return "is damaged: it is too large for a record", False
-    if error.errno in {errno.EISDIR, errno.ENXIO, errno.ENOTDIR}:
-        return "is damaged: no file, or not in a folder", False
+    if error.errno in _NO_RECORD:
+        return f"is damaged: {_NO_RECORD[error.errno]}", False
     return f"cannot be read ({error.strerror})", True
 
 

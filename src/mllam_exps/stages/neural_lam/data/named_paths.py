@@ -18,7 +18,8 @@ CROPPING = "output.domain_cropping.interior_dataset_config_path"
 def named(datastore: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the key and the path of everything that the file names by a path."""
     for name, source in inputs_of(datastore):
-        if isinstance(path := source.get("path"), str):
+        path = source.get("path")
+        if isinstance(path, str):
             yield f"inputs.{name}.path", path
     for path in interior_of(datastore):
         yield CROPPING, path
@@ -26,9 +27,8 @@ def named(datastore: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def interior_of(datastore: Mapping[str, Any]) -> list[str]:
     """Return the configuration of the dataset by which this one is cropped: none or one."""
-    path = section(section(datastore, "output"), "domain_cropping").get(
-        "interior_dataset_config_path"
-    )
+    cropping = section(section(datastore, "output"), "domain_cropping")
+    path = cropping.get("interior_dataset_config_path")
     return [path] if isinstance(path, str) else []
 
 
@@ -37,19 +37,8 @@ def check(datastore: Mapping[str, Any], file: str = DATASTORE) -> list[MllamErro
     problems: list[MllamError] = []
     for key, path in named(datastore):
         where = f"{file}: {key}"
-        written_out = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 - an unknown ~user stays as it is
         if path.startswith("~") or "$" in path:
-            # xarray expands ~, for each user another one, and no variable.
-            way_out = (
-                f"write it out: {written_out}"
-                if "$" not in written_out
-                else "write the path out"
-            )
-            problems.append(
-                UsageError(
-                    f"{path} is another place for everybody", where, next=way_out
-                )
-            )
+            problems.append(_to_be_expanded(where, path))
         elif not is_remote(path) and _inside(path) is None:
             what = f"{path} lies outside the repository: link it into it, or write an absolute path"
             problems.append(UsageError(what, where))
@@ -57,10 +46,19 @@ def check(datastore: Mapping[str, Any], file: str = DATASTORE) -> list[MllamErro
             what = (
                 f"{path} lies outside the repository, and its content would not count"
             )
-            problems.append(
-                UsageError(what, where, next="copy it into data/, and write that path")
-            )
+            way_out = "copy it into data/, and write that path"
+            problems.append(UsageError(what, where, next=way_out))
     return problems
+
+
+def _to_be_expanded(where: str, path: str) -> MllamError:
+    """Refuse a path with ~ or a variable: xarray expands ~, for each user another one, and no variable."""
+    way_out = "write the path out"
+    expanded = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 - an unknown ~user stays as it is
+    if "$" not in expanded:
+        way_out = f"write it out: {expanded}"
+    what = f"{path} is another place for everybody"
+    return UsageError(what, where, next=way_out)
 
 
 def check_dependencies(
@@ -94,11 +92,8 @@ def check_dependencies(
 def no_dependency(where: str, path: str) -> MllamError:
     """Return the refusal of a file that is no dependency, with the line that declares it."""
     what = f"{path} is no dependency of prepare_dataset: its content would not count, and no run would find it"
-    return UsageError(
-        what,
-        where,
-        next=f"add the line `- {path}` to deps of prepare_dataset in dvc.yaml",
-    )
+    way_out = f"add the line `- {path}` to deps of prepare_dataset in dvc.yaml"
+    return UsageError(what, where, next=way_out)
 
 
 def is_covered(path: str, deps: Collection[str]) -> bool:
@@ -115,9 +110,9 @@ def is_remote(path: str) -> bool:
 
 def is_inside(path: str) -> bool:
     """Tell whether a path lies within the repository."""
-    return (
-        not is_remote(path) and not posixpath.isabs(path) and _inside(path) is not None
-    )
+    if is_remote(path) or posixpath.isabs(path):
+        return False
+    return _inside(path) is not None
 
 
 def _inside(path: str) -> str | None:
