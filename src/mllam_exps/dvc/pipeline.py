@@ -9,15 +9,15 @@ input counts by its content. External archives, which nobody hashes, stand in
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mllam_exps import stages
-from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import results, sources
-from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry
+from mllam_exps.dvc.graph import Out, ParameterFile, StageEntry
+from mllam_exps.dvc.inputs import Inputs, relative
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Answer, Question
 from mllam_exps.identity.content import md5_of_file
@@ -30,12 +30,6 @@ from mllam_exps.identity.definition import (
 )
 
 log = logging.getLogger(__name__)
-
-
-def _of_stage(problem: UsageError, stage: str) -> UsageError:
-    """Return what is wrong with an input, with the stage that reads it."""
-    where = f"dvc.yaml: {stage}" if problem.where == "dvc.yaml" else problem.where
-    return UsageError(problem.what, where, problem.why, problem.next)
 
 
 def is_shortened_by_smoke(stage: StageEntry) -> bool:
@@ -100,14 +94,22 @@ class Pipeline:
         self.as_it_lies = as_it_lies
         self.ask_dvc = ask_dvc
         self.smoke = smoke
-        self._content = content or (
-            lambda path: sources.content_of(repository, self.root / path).digest
+        self._inputs = Inputs(
+            repository,
+            as_it_lies,
+            content or self._content,
+            key_of=lambda name: self.definition(name).key,
+            known_result=known_result,
+            known_to_dvc=lambda name: self.answer_of_dvc(name).outputs,
         )
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
         self._known_result = known_result
         self._definitions: dict[str, RunDefinition] = {}
         self._known_to_dvc: dict[str, Answer] = dict(known_to_dvc or {})
+
+    def _content(self, path: str) -> str:
+        return sources.content_of(self.repository, self.root / path).digest
 
     @classmethod
     def open(
@@ -177,7 +179,7 @@ class Pipeline:
                     file: self.counting(stage, file, read)
                     for file, read in values.items()
                 },
-                inputs=self._all_inputs(stage),
+                inputs=self._inputs.of(stage),
                 outputs=tuple(
                     Output(self.relative(out.path), out.cached) for out in stage.outs
                 ),
@@ -188,25 +190,6 @@ class Pipeline:
             )
             log.debug("%s has the run key %s", name, self._definitions[name].key)
         return self._definitions[name]
-
-    def _all_inputs(self, stage: StageEntry) -> tuple[Input, ...]:
-        """Return what a stage reads.
-
-        Raises
-        ------
-        MllamError
-            With everything that is wrong with any of them.
-        """
-        found: list[Input] = []
-        problems: list[MllamError] = []
-        for dep in stage.deps:
-            try:
-                found += self._inputs(dep)
-            except UsageError as problem:
-                problems.append(_of_stage(problem, stage.name))
-        if problems:
-            raise problems[0] if len(problems) == 1 else Problems(problems=problems)
-        return tuple(found)
 
     def counting(
         self, stage: StageEntry, file: str, values: Mapping[str, Any]
@@ -277,17 +260,7 @@ class Pipeline:
 
     def source(self, path: str) -> dict[str, Any] | None:
         """Describe an input that was added with `dvc add`, or a part of one, by its ``.dvc`` file; else None."""
-        place = self.root / path
-        for stage, out in self._makers(str(place)):
-            if not stage.is_added or not out.digest:
-                continue
-            whole = Path(out.path)
-            if whole == place:
-                return {"digest": out.digest, "size": out.size, "files": out.files}
-            if whole in place.parents:
-                inside = place.relative_to(whole).as_posix()
-                return self.repository.cache.part(out.digest, inside)
-        return None
+        return self._inputs.described(path)
 
     def made(self) -> list[str]:
         """Return what the stages of ``dvc.yaml`` make, but for what is written when an experiment is planned."""
@@ -315,14 +288,7 @@ class Pipeline:
         UsageError
             If it lies elsewhere.
         """
-        try:
-            return Path(path).relative_to(self.root).as_posix()
-        except ValueError:
-            what = "lies outside of the repository, and no run can be known by it"
-            # The root may be a clone's, of which nobody knows.
-            shown = os.path.relpath(path, self.root)
-            way_out = "put it into the repository, or dvc add it there"
-            raise UsageError(what, shown, "dvc.yaml names it", way_out) from None
+        return relative(self.repository, path)
 
     def _values(self, stage: StageEntry) -> dict[str, dict[str, Any]]:
         """Return the values of the parameters that a stage tracks, by file and (dotted) name."""
@@ -383,38 +349,30 @@ class Pipeline:
         UsageError
             Naming who makes them.
         """
-        makers = [] if self.as_it_lies else self._makers(tracked.path)
-        for maker, out in makers:
-            lies = self.root / file
-            made = self._made(file, maker, out)
-            digest = made.digest or self.digest_of(made)
-            if (
-                self.ask_dvc
-                and made.run
-                and lies.is_file()
-                and md5_of_file(lies) == digest
-            ):
-                continue  # it is what its stage makes of the files as they are
-            where, name = f"dvc.yaml: {stage}", maker.name
+        if self.as_it_lies:
+            return
+        for maker, out in self._makers(tracked.path):
+            if self._lies_as_made(file, maker, out):
+                continue
+            where = f"dvc.yaml: {stage}"
             if maker.is_added:
-                what, why = (
-                    f"tracks parameters of {file}, which was added with `dvc add`",
-                    "a clone lacks it",
+                what = f"tracks parameters of {file}, which was added with `dvc add`"
+                why = "a clone lacks it until it is checked out"
+                way_out = f"have git keep {file}, or dvc exp run"
+            else:
+                what = f"tracks parameters of {file}, which stage {maker.name} makes"
+                why = "their values are known only after that has run"
+                way_out = (
+                    f"name {file} in its deps instead of its params, or dvc exp run"
                 )
-                raise UsageError(
-                    what,
-                    where,
-                    f"{why} until it is checked out",
-                    f"have git keep {file}, or dvc exp run",
-                )
-            what = f"tracks parameters of {file}, which stage {name} makes"
-            why = "their values are known only after that has run"
-            raise UsageError(
-                what,
-                where,
-                why,
-                f"name {file} in its deps instead of its params, or dvc exp run",
-            )
+            raise UsageError(what, where, why, way_out)
+
+    def _lies_as_made(self, file: str, maker: StageEntry, out: Out) -> bool:
+        """Tell whether what lies in the workspace is what a stage makes of the files as they are."""
+        made, lies = self._inputs.made(file, maker, out), self.root / file
+        if not (self.ask_dvc and made.run and lies.is_file()):
+            return False
+        return md5_of_file(lies) == (made.digest or self.digest_of(made))
 
     def _tracked_versions(self, stage: str, names: tuple[str, ...]) -> dict[str, Any]:
         if not names:
@@ -434,73 +392,3 @@ class Pipeline:
     def _makers(self, path: str) -> list[tuple[StageEntry, Out]]:
         """Return the stages, with their outputs, that `path` is, lies in, or contains."""
         return self.repository.graph.makers(path)
-
-    def _inputs(self, dep: Dep) -> Iterator[Input]:
-        """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
-        makers = self._makers(dep.path)
-        inside = [
-            (stage, out)
-            for stage, out in makers
-            if Path(dep.path) in Path(out.path).parents
-        ]
-        for stage, out in inside:
-            yield self._made(self.relative(out.path), stage, out)
-        if inside:
-            yield from self._beside(dep, inside)
-        elif makers:
-            yield self._made(self.relative(dep.path), *makers[0])
-        else:
-            path = self.relative(dep.path)
-            yield Input(path, None, self._content(path), tracked=False)
-
-    def _beside(
-        self, dep: Dep, inside: list[tuple[StageEntry, Out]]
-    ) -> Iterator[Input]:
-        """Yield the files of a folder that no stage makes, beside those that stages do."""
-        made = {Path(out.path) for _, out in inside}
-        if not os.path.lexists(dep.path):
-            return
-        for file in sorted(sources.files_of(self.repository, Path(dep.path))):
-            path = Path(file)
-            if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
-                yield Input(self.relative(file), None, md5_of_file(path), tracked=False)
-
-    def _made(self, path: str, stage: StageEntry, out: Out) -> Input:
-        """Describe an input that a stage makes, or that was added with `dvc add`: an output, or a part of one."""
-        if stage.is_bookkeeping and (self.root / path).is_file():
-            return Input(
-                path, None, md5_of_file(self.root / path), tracked=False
-            )  # no run makes it
-        lies = None
-        if self.as_it_lies and (self.root / path).exists():
-            lies = sources.content_of(self.repository, self.root / path).digest
-        if stage.is_added:
-            # The hash in the .dvc file is the content; hashing terabytes again would
-            # tell no more.
-            digest = (
-                lies or (self.source(path) or {}).get("digest") or self._content(path)
-            )
-            return Input(path, None, digest, tracked=True)
-        key = self.definition(stage.name).key
-        known = self._known_result(key, path)
-        if lies is None:
-            # What the run store has is asked when it is laid out: a result may be about
-            # to be made again.
-            by_dvc = None if known else self._known_digest_by_dvc(stage, path)
-            return Input(path, key, by_dvc, tracked=out.cached)
-        if lies == (known or self._known_digest_by_dvc(stage, path)):
-            return Input(path, key, lies, tracked=out.cached)
-        # The stage would make something else of the files as they are: it counts as
-        # what it is.
-        return Input(path, None, lies, tracked=True)
-
-    def _known_digest_by_dvc(self, stage: StageEntry, path: str) -> str | None:
-        """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
-        for whole, described in self.known_to_dvc(stage.name).items():
-            if path == whole:
-                return str(described["digest"])
-            if path.startswith(f"{whole}/"):
-                inside = path.removeprefix(f"{whole}/")
-                found = self.repository.cache.part(described["digest"], inside)
-                return str(found["digest"]) if found else None
-        return None

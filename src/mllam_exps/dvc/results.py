@@ -65,15 +65,13 @@ class Question:
         that name included, and so is not enough.
         """
         deps, outs = entry.get("deps") or [], entry.get("outs") or []
-        for item in (*deps, *outs):
-            if item.get("hash") != "md5" or not item.get("md5"):
-                return False
-        return (
-            entry.get("cmd") == self.cmd
-            and {dep["path"]: dep["md5"] for dep in deps} == self.deps
-            and tuple(sorted(out["path"] for out in outs)) == self.outs
-            and self._has_its_parameters(entry.get("params") or {})
-        )
+        if not all(map(_has_md5, (*deps, *outs))):
+            return False
+        inputs = {dep["path"]: dep["md5"] for dep in deps}
+        outputs = tuple(sorted(out["path"] for out in outs))
+        if (entry.get("cmd"), inputs, outputs) != (self.cmd, self.deps, self.outs):
+            return False
+        return self._has_its_parameters(entry.get("params") or {})
 
     def _has_its_parameters(self, params: Mapping[str, Any]) -> bool:
         if params.keys() != self.params.keys():
@@ -112,6 +110,11 @@ class Question:
         if self.params:
             entry["params"] = self.params
         return str(_get_cache_hash(entry, key=True))
+
+
+def _has_md5(item: Mapping[str, Any]) -> bool:
+    """Tell whether an input or output has a hash of DVC 3."""
+    return item.get("hash") == "md5" and bool(item.get("md5"))
 
 
 def _is_confusing(value: Any) -> bool:

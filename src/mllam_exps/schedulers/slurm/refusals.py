@@ -87,12 +87,14 @@ def judge(why: str, said: str, request: JobRequest) -> Objection:
         return Objection(f"{why}: {too_much}", final=True)
     if nodes and all(node.usable for node in nodes):
         return Objection(why, final=True)
+    return Objection(f"{why} (nodes: {_states_of(nodes)})", final=False)
+
+
+def _states_of(nodes: list[Node]) -> str:
+    """Say in which states nodes are that run no job now."""
     states = Counter(node.state for node in nodes if not node.usable)
-    told = (
-        ", ".join(f"{number} {state}" for state, number in states.items())
-        or "sinfo does not tell their states"
-    )
-    return Objection(f"{why} (nodes: {told})", final=False)
+    counted = [f"{number} {state}" for state, number in states.items()]
+    return ", ".join(counted) or "sinfo does not tell their states"
 
 
 def _nodes(partition: str) -> Iterator[Node]:

@@ -263,18 +263,20 @@ class Queue:
         done = subprocess.run(
             command, env=environ, capture_output=True, timeout=patience, check=False
         )
-        said, error = (
-            text.decode("utf-8", "replace") for text in (done.stdout, done.stderr)
-        )
-        lines = said.split("\n")
+        lines = done.stdout.decode("utf-8", "replace").split("\n")
         if done.returncode != 0 or not any(line.startswith(HEADER) for line in lines):
+            blamed = calls.blame(done.stderr.decode("utf-8", "replace"))
+            code = done.returncode
             raise MllamError(
-                calls.blame(error)
-                or f"squeue gave no list of jobs (exit code {done.returncode})"
+                blamed or f"squeue gave no list of jobs (exit code {code})"
             )
-        # A line break in the name of any job of the user's makes a line of its own.
-        rows = [line.split("|", 6)[1:] for line in lines if line.startswith(f"{MARK}|")]
-        return [row for row in rows if len(row) == 6 and row[0].isdigit()]
+        rows = []
+        for line in lines:
+            # A line break in the name of any job of the user's makes a line of its own.
+            row = line.split("|", 6)[1:] if line.startswith(f"{MARK}|") else []
+            if len(row) == 6 and row[0].isdigit():
+                rows.append(row)
+        return rows
 
     def _stored(self) -> dict[str, Any] | None:
         return records.read(self.folder / "answer.json", shape=_ANSWER)

@@ -7,6 +7,7 @@ unless said otherwise.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from mllam_exps.schedulers.base import JobPhase, JobState
 
@@ -147,45 +148,40 @@ def of_state(
     state, _, by = word.partition(" by ")
     # sacct cuts a long state short, with a plus.
     state = state.strip().removesuffix("+")
-    told = " ".join(
-        part
-        for part in (word.strip(), exit_code, f"on {nodes}" if nodes else "")
-        if part
-    )
+    parts = (word.strip(), exit_code, f"on {nodes}" if nodes else "")
+    told = " ".join(filter(None, parts))
     if state in _PENDING:
         pending = of_pending(reason or "None", job_id)
-        return JobState(
-            pending.phase, pending.reason, f"{told} {reason}".strip(), pending.hopeless
-        )
+        return replace(pending, told=f"{told} {reason}".strip())
     if state in _RUNNING:
-        return JobState(
-            JobPhase.RUNNING,
-            "suspended" if state in {"SUSPENDED", "STOPPED"} else "",
-            told,
-        )
+        stands_still = state in {"SUSPENDED", "STOPPED"}
+        return JobState(JobPhase.RUNNING, "suspended" if stands_still else "", told)
     if state == "COMPLETED":
-        if exit_code in {"", "0:0"}:
-            return JobState(JobPhase.SUCCEEDED, "", told)
-        return JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
-    if state.startswith("CANCELLED"):
-        return JobState(
-            JobPhase.CANCELLED, f"cancelled by {_user(by)}" if by else "cancelled", told
-        )
+        return _completed(exit_code, told)
     if state == "FAILED":
-        # 22.05 calls a batch script that was killed by a signal `JobLaunchFailure 0:9`;
-        # `0:53` is a real one, where the log could not be opened, say.
-        signalled = exit_code.startswith("0:") and exit_code not in {"0:0", "0:53"}
-        plain = signalled or reason in {"", "None", "NonZeroExitCode"}
-        return JobState(
-            JobPhase.FAILED,
-            _exit(exit_code) if plain else f"Slurm says {reason}",
-            told,
-            plain=plain,
-        )
+        return _failed(exit_code, reason, told)
+    if state.startswith("CANCELLED"):
+        who = f"cancelled by {_user(by)}" if by else "cancelled"
+        return JobState(JobPhase.CANCELLED, who, told)
     if state in _ENDED:
         return JobState(JobPhase.FAILED, _ENDED[state], told)
     # A word that no version had so far: nothing follows from it.
     return JobState(JobPhase.UNKNOWN, f"Slurm calls its state {word!r}", told)
+
+
+def _completed(exit_code: str, told: str) -> JobState:
+    if exit_code in {"", "0:0"}:
+        return JobState(JobPhase.SUCCEEDED, "", told)
+    return JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
+
+
+def _failed(exit_code: str, reason: str, told: str) -> JobState:
+    # 22.05 calls a batch script that was killed by a signal `JobLaunchFailure 0:9`;
+    # `0:53` is a real one, where the log could not be opened, say.
+    signalled = exit_code.startswith("0:") and exit_code not in {"0:0", "0:53"}
+    if signalled or reason in {"", "None", "NonZeroExitCode"}:
+        return JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
+    return JobState(JobPhase.FAILED, f"Slurm says {reason}", told)
 
 
 def _exit(exit_code: str) -> str:

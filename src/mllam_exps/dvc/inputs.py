@@ -1,0 +1,196 @@
+"""What a stage reads, and by what each of its inputs is known: by the run that makes it, or by its content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc import sources
+from mllam_exps.dvc.graph import Dep, Out, StageEntry
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.results import Known
+from mllam_exps.identity.content import md5_of_file
+from mllam_exps.identity.definition import Input
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of the stages of one workspace.
+
+    Parameters
+    ----------
+    repository : Repository
+        The opened repository.
+    as_it_lies : bool
+        Whether an input that a stage makes is what lies in the workspace; see
+        `Pipeline`.
+    content : callable
+        Given the path of an input that no stage makes, the digest of what it holds.
+    key_of : callable
+        Given the name of a stage, its run key.
+    known_result : callable
+        Given a run key and a path, the digest that the run store knows, or None.
+    known_to_dvc : callable
+        Given the name of a stage, the outputs that DVC knows of it.
+    """
+
+    repository: Repository
+    as_it_lies: bool
+    content: Callable[[str], str]
+    key_of: Callable[[str], str]
+    known_result: Callable[[str, str], str | None]
+    known_to_dvc: Callable[[str], Known]
+
+    def of(self, stage: StageEntry) -> tuple[Input, ...]:
+        """Return what a stage reads.
+
+        Raises
+        ------
+        MllamError
+            With everything that is wrong with any of them.
+        """
+        found: list[Input] = []
+        problems: list[MllamError] = []
+        for dep in stage.deps:
+            try:
+                found += self._meant_by(dep)
+            except UsageError as problem:
+                problems.append(_of_stage(problem, stage.name))
+        if problems:
+            raise problems[0] if len(problems) == 1 else Problems(problems=problems)
+        return tuple(found)
+
+    def _meant_by(self, dep: Dep) -> Iterator[Input]:
+        """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
+        makers = self.repository.graph.makers(dep.path)
+        folder = Path(dep.path)
+        inside = [
+            (stage, out) for stage, out in makers if folder in Path(out.path).parents
+        ]
+        for stage, out in inside:
+            yield self.made(relative(self.repository, out.path), stage, out)
+        if inside:
+            yield from self._beside(dep, [out for _, out in inside])
+            return
+        path = relative(self.repository, dep.path)
+        if makers:
+            yield self.made(path, *makers[0])
+        else:
+            yield Input(path, None, self.content(path), tracked=False)
+
+    def _beside(self, dep: Dep, outs: list[Out]) -> Iterator[Input]:
+        """Yield the files of a folder that no stage makes, beside the outputs in it."""
+        if not os.path.lexists(dep.path):
+            return
+        made = {Path(out.path) for out in outs}
+        for file in sorted(sources.files_of(self.repository, Path(dep.path))):
+            path = Path(file)
+            if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
+                name = relative(self.repository, file)
+                yield Input(name, None, md5_of_file(path), tracked=False)
+
+    def made(self, path: str, stage: StageEntry, out: Out) -> Input:
+        """Describe an output, or a part of one, that is an input.
+
+        Parameters
+        ----------
+        path : str
+            The input, seen from the repository's root.
+        stage, out
+            Who makes it, or that it was added with `dvc add`.
+        """
+        place = self.repository.root / path
+        if stage.is_bookkeeping and place.is_file():
+            # No run makes it.
+            return Input(path, None, md5_of_file(place), tracked=False)
+        lies = None
+        if self.as_it_lies and place.exists():
+            lies = sources.content_of(self.repository, place).digest
+        if stage.is_added:
+            return self._added(path, lies)
+        return self._of_run(path, stage, out, lies)
+
+    def _added(self, path: str, lies: str | None) -> Input:
+        """Describe an input that was added with `dvc add`.
+
+        The hash in the .dvc file is its content: hashing terabytes again would tell no
+        more.
+        """
+        described = None if lies else self.described(path)
+        digest = lies or (described or {}).get("digest") or self.content(path)
+        return Input(path, None, digest, tracked=True)
+
+    def _of_run(
+        self, path: str, stage: StageEntry, out: Out, lies: str | None
+    ) -> Input:
+        """Describe an input that a run makes.
+
+        Parameters
+        ----------
+        lies : str or None
+            The digest of what lies in the workspace, where that counts.
+        """
+        key = self.key_of(stage.name)
+        known = self.known_result(key, path)
+        if lies is None:
+            # What the run store has is asked when it is laid out: a result may be about
+            # to be made again.
+            by_dvc = None if known else self._known_to_dvc(stage, path)
+            return Input(path, key, by_dvc, tracked=out.cached)
+        if lies == (known or self._known_to_dvc(stage, path)):
+            return Input(path, key, lies, tracked=out.cached)
+        # The stage would make something else of the files as they are: it counts as
+        # what it is.
+        return Input(path, None, lies, tracked=True)
+
+    def _known_to_dvc(self, stage: StageEntry, path: str) -> str | None:
+        """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
+        for whole, described in self.known_to_dvc(stage.name).items():
+            if path == whole:
+                return str(described["digest"])
+            if path.startswith(f"{whole}/"):
+                inside = path.removeprefix(f"{whole}/")
+                found = self.repository.cache.part(described["digest"], inside)
+                return str(found["digest"]) if found else None
+        return None
+
+    def described(self, path: str) -> dict[str, Any] | None:
+        """Describe an input that was added with `dvc add`, or a part of one, by its ``.dvc`` file; else None."""
+        place = self.repository.root / path
+        for stage, out in self.repository.graph.makers(str(place)):
+            if not stage.is_added or not out.digest:
+                continue
+            whole = Path(out.path)
+            if whole == place:
+                return {"digest": out.digest, "size": out.size, "files": out.files}
+            if whole in place.parents:
+                inside = place.relative_to(whole).as_posix()
+                return self.repository.cache.part(out.digest, inside)
+        return None
+
+
+def relative(repository: Repository, path: str) -> str:
+    """Return a path as seen from the repository's root.
+
+    Raises
+    ------
+    UsageError
+        If it lies elsewhere.
+    """
+    if Path(path).is_relative_to(repository.root):
+        return repository.relative(path)
+    what = "lies outside of the repository, and no run can be known by it"
+    # The root may be a clone's, of which nobody knows.
+    shown = os.path.relpath(path, repository.root)
+    way_out = "put it into the repository, or dvc add it there"
+    raise UsageError(what, shown, "dvc.yaml names it", way_out)
+
+
+def _of_stage(problem: UsageError, stage: str) -> UsageError:
+    """Return what is wrong with an input, with the stage that reads it."""
+    where = f"dvc.yaml: {stage}" if problem.where == "dvc.yaml" else problem.where
+    return UsageError(problem.what, where, problem.why, problem.next)
