@@ -39,9 +39,9 @@ if how != "no jobs":
 READER = """
 import json, sys, time
 from pathlib import Path
-from mllam_exps.schedulers import slurm_queue
-slurm_queue.PERIOD = float(sys.argv[3])
-queue = slurm_queue.Queue(Path(sys.argv[1]), (sys.argv[2],))
+from mllam_exps.schedulers.slurm import shared_squeue
+shared_squeue.PERIOD = float(sys.argv[3])
+queue = shared_squeue.Queue(Path(sys.argv[1]), (sys.argv[2],))
 until = time.monotonic() + float(sys.argv[4])
 while time.monotonic() < until:
     answer = queue.read()
