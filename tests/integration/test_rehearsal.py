@@ -53,7 +53,9 @@ def look(
             change(config)
         (tmp_path / DATASTORE).write_text(yaml.safe_dump(config, sort_keys=False))
         monkeypatch.setattr(
-            source_checks, "_open_dataset", lambda path: spoil(archive.copy(deep=False))
+            archive_opening,
+            "_open_dataset",
+            lambda path: spoil(archive.copy(deep=False)),
         )
         given = Parameters({DATASTORE: config})
         found = dataset_checks.check(given) + named_paths.check(config)
