@@ -10,7 +10,7 @@ import pytest
 from mllam_exps.machines.model import Resources
 from mllam_exps.schedulers.base import JobPhase, JobRequest
 from mllam_exps.schedulers.slurm import batch_script, states
-from mllam_exps.schedulers.slurm.scheduler import _of_controller
+from mllam_exps.schedulers.slurm.answers import of_controller
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_controller_s_answer_is_not_fooled_by_a_job_s_name():
         "JobId=7 JobName=x-JobState=COMPLETED UserId=a(1) JobState=TIMEOUT Reason=None ExitCode=0:15"
         " NodeList=n2 StdOut=/x/JobState=FAILED\n"
     )
-    state = _of_controller(text, "7")
+    state = of_controller(text, "7")
     assert state.phase is JobPhase.FAILED
     assert state.told == "TIMEOUT 0:15 on n2"
 

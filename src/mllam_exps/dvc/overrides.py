@@ -63,15 +63,34 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     """
     if not set_params:
         return [Variant({}, name)]
-    from dvc.exceptions import DvcException
     from dvc.utils.cli_parse import to_path_overrides
-    from dvc.utils.hydra import get_hydra_sweeps, to_hydra_overrides
-    from hydra.errors import HydraException
 
     by_file: Overrides = {}
     for path, words in to_path_overrides(set_params).items():
         by_file.setdefault(_inside(path, inside), []).extend(words)
     where = _short(f"-S {' -S '.join(set_params)}")
+    found = _sweep(by_file, where)
+    if found is None:
+        return [Variant(by_file, name)]
+    if not found:
+        raise UsageError("means no value, and so no experiment", where, next=_GRAMMAR)
+    return [
+        Variant(one, f"{name}-{n}" if name else "") for n, one in enumerate(found, 1)
+    ]
+
+
+def _sweep(by_file: Overrides, where: str) -> list[Overrides] | None:
+    """Return what each experiment of a sweep sets; None where it is no sweep.
+
+    Raises
+    ------
+    UsageError
+        If Hydra cannot read it, or it means too many.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import get_hydra_sweeps, to_hydra_overrides
+    from hydra.errors import HydraException
+
     try:
         read = {file: to_hydra_overrides(words) for file, words in by_file.items()}
         _refuse_too_many(read, where)
@@ -81,17 +100,10 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
     except (DvcException, HydraException, ValueError, RecursionError) as error:
         why = _short(" ".join(str(error).split()))
         raise UsageError("cannot be read", where, why, _GRAMMAR) from error
-    if not any(
-        override.is_sweep_override() for words in read.values() for override in words
-    ):
-        return [Variant(by_file, name)]
-    overrides = [{file: list(words) for file, words in one.items()} for one in found]
-    if not overrides:
-        raise UsageError("means no value, and so no experiment", where, next=_GRAMMAR)
-    return [
-        Variant(one, f"{name}-{n}" if name else "")
-        for n, one in enumerate(overrides, 1)
-    ]
+    every = [override for words in read.values() for override in words]
+    if not any(override.is_sweep_override() for override in every):
+        return None
+    return [{file: list(words) for file, words in one.items()} for one in found]
 
 
 _GRAMMAR = "-S [FILE:]KEY=VALUE, KEY=1,2,4, 'KEY=range(1,5)', +KEY=VALUE for a key that the file lacks"
@@ -187,57 +199,82 @@ def apply(
     UsageError
         Naming the parameter.
     """
-    from dvc.exceptions import DvcException
-    from dvc.utils.hydra import apply_overrides, compose_and_dump
-    from dvc.utils.serialize import ParseError
-    from hydra.errors import HydraException
-
     composed = "params.yaml" if hydra.get("enabled") else None
     # Composition happens without any -S, too.
     first: Overrides = {composed: []} if composed else {}
     for file, words in (first | dict(overrides)).items():
-        path, shown = root / file, os.path.relpath(file, inside)
-        try:
-            if file == composed:
-                _alone(path)
-                module = hydra.get("config_module")
-                where = None if module else str(root / hydra.get("config_dir", "conf"))
-                plugins = str(root / hydra.get("plugins_path", ""))
-                compose_and_dump(
-                    path,
-                    where,
-                    module,
-                    hydra.get("config_name", "config"),
-                    plugins,
-                    words,
-                )
-            elif not path.is_file():
-                way_out = _elsewhere(root, file, words, inside) or _other_file(
-                    root, file, words, inside
-                )
-                raise UsageError(
-                    "there is no such file", f"-S {shown}:{words[0]}", next=way_out
-                )
-            else:
-                _alone(path)
-                apply_overrides(path, words)
-        except ParseError as error:
-            text = path.read_text(encoding="utf-8", errors="replace")
-            raise unreadable.refusal(file, text, error) from error
-        except (DvcException, HydraException) as error:
-            why = " ".join(str(error.__cause__ or error).split())
-            way_out = (
-                _elsewhere(root, file, words, inside)
-                or _near(path, file, words, inside)
-                or _GRAMMAR
-            )
-            raise UsageError(
-                "cannot be set", f"-S {shown}:{' '.join(words)}", why, way_out
-            ) from error
-        except KeyError as error:
-            raise UsageError(
-                "is no file of parameters", f"-S {shown}", f"its name ends in {error}"
-            ) from error
+        compose = hydra if file == composed else None
+        _apply_to_file(root, file, words, compose, inside)
+
+
+def _apply_to_file(
+    root: Path,
+    file: str,
+    words: list[str],
+    hydra: Mapping[str, str] | None,
+    inside: Path,
+) -> None:
+    """Write parameters into one file.
+
+    Parameters
+    ----------
+    hydra : mapping or None
+        DVC's configuration, where Hydra composes this file.
+
+    Raises
+    ------
+    UsageError
+        Naming the parameter.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.utils.hydra import apply_overrides
+    from dvc.utils.serialize import ParseError
+    from hydra.errors import HydraException
+
+    path, shown = root / file, os.path.relpath(file, inside)
+    if hydra is None and not path.is_file():
+        raise _no_such_file(root, file, words, inside)
+    _alone(path)
+    try:
+        if hydra is None:
+            apply_overrides(path, words)
+        else:
+            _compose(root, path, words, hydra)
+    except ParseError as error:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        raise unreadable.refusal(file, text, error) from error
+    except (DvcException, HydraException) as error:
+        why = " ".join(str(error.__cause__ or error).split())
+        meant = _elsewhere(root, file, words, inside) or _near(
+            path, file, words, inside
+        )
+        where = f"-S {shown}:{' '.join(words)}"
+        raise UsageError("cannot be set", where, why, meant or _GRAMMAR) from error
+    except KeyError as error:
+        raise UsageError(
+            "is no file of parameters", f"-S {shown}", f"its name ends in {error}"
+        ) from error
+
+
+def _no_such_file(root: Path, file: str, words: list[str], inside: Path) -> UsageError:
+    way_out = _elsewhere(root, file, words, inside) or _other_file(
+        root, file, words, inside
+    )
+    where = f"-S {os.path.relpath(file, inside)}:{words[0]}"
+    return UsageError("there is no such file", where, next=way_out)
+
+
+def _compose(
+    root: Path, path: Path, words: list[str], hydra: Mapping[str, str]
+) -> None:
+    """Have Hydra compose a parameter file, as DVC does."""
+    from dvc.utils.hydra import compose_and_dump
+
+    module = hydra.get("config_module")
+    where = None if module else str(root / hydra.get("config_dir", "conf"))
+    plugins = str(root / hydra.get("plugins_path", ""))
+    name = hydra.get("config_name", "config")
+    compose_and_dump(path, where, module, name, plugins, words)
 
 
 def _elsewhere(root: Path, file: str, words: list[str], inside: Path) -> str:

@@ -245,22 +245,12 @@ def differences(
     tell : callable
         Is told the size of each file that was looked at.
     """
-    everything = thorough or is_quick(files)
+    look = _Look(thorough or is_quick(files), anew=thorough, frozen=frozen)
     for path, known in files.items():
         try:
             found = path.stat()
-            size = known.get("size")
-            untouched = known.get("mark") in (None, mark(found)) and not (
-                frozen and found.st_mode & WRITABLE
-            )
-            if not stat.S_ISREG(found.st_mode):
-                yield Difference(path, "is no file any more")
-            elif size is not None and found.st_size != size:
-                yield Difference(path, f"has {found.st_size} bytes, and had {size}")
-            elif (everything or not untouched) and _hash(
-                path, found, anew=thorough
-            ) != known["md5"]:
-                yield Difference(path, "holds something else than what was made")
+            if what := look.at(path, found, known):
+                yield Difference(path, what)
             tell(found.st_size)
         except (FileNotFoundError, NotADirectoryError):
             yield Difference(path, "is gone")
@@ -268,6 +258,41 @@ def differences(
             yield Difference(
                 path, f"cannot be read ({os.strerror(error.errno or 0)})", certain=False
             )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How files are looked at; see `differences`.
+
+    Parameters
+    ----------
+    everything : bool
+        Read all files, not only those that were touched.
+    anew : bool
+        Read a file although it was read a moment ago.
+    """
+
+    everything: bool
+    anew: bool
+    frozen: bool
+
+    def at(self, path: Path, found: os.stat_result, known: Mapping[str, Any]) -> str:
+        """Say what is wrong with a file; nothing where it is as it was."""
+        size = known.get("size")
+        if not stat.S_ISREG(found.st_mode):
+            return "is no file any more"
+        if size is not None and found.st_size != size:
+            return f"has {found.st_size} bytes, and had {size}"
+        if not self.everything and self._is_untouched(found, known):
+            return ""
+        if _hash(path, found, anew=self.anew) != known["md5"]:
+            return "holds something else than what was made"
+        return ""
+
+    def _is_untouched(self, found: os.stat_result, known: Mapping[str, Any]) -> bool:
+        if self.frozen and found.st_mode & WRITABLE:
+            return False
+        return known.get("mark") in (None, mark(found))
 
 
 _HASHES: dict[tuple[int, ...], str] = {}

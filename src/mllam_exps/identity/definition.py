@@ -197,6 +197,10 @@ def plain(value: Any, where: str = "") -> Any:
     if not isinstance(value, Mapping):
         what = f"holds a {type(value).__name__}, which DVC cannot track"
         raise UsageError(what, where, next="put the value in quotes: it is text then")
+    return _plain_mapping(value, where)
+
+
+def _plain_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
     if all(isinstance(key, str) and not key.startswith(_ESCAPE) for key in value):
         return {
             key: plain(each, f"{where}.{key}" if where else key)

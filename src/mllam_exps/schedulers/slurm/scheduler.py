@@ -27,12 +27,11 @@ from mllam_exps.schedulers.base import (
     SilentError,
     Uncertain,
 )
-from mllam_exps.schedulers.slurm import batch_script, calls, refusals, states
+from mllam_exps.schedulers.slurm import answers, batch_script, calls, refusals
 from mllam_exps.schedulers.slurm.calls import NotAnswered, NotAsked
 from mllam_exps.schedulers.slurm.shared_squeue import (
     HEADER,
     MARK,
-    Entry,
     Queue,
     Silence,
 )
@@ -49,7 +48,6 @@ SCRIPT = "job.sh"
 # account/partition combination specified", and with --test-only "allocation failure:
 # …". What is wrong in particular may stand in a line before.
 _FAILED = re.compile(r"(?:Batch job submission failed|allocation failure): (.*)")
-_REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
 # --parsable: "123", or "123;cluster". A site's wrapper may print lines of its own, or
 # leave the option out: "Submitted batch job 123 on cluster a".
 _ACCEPTED = re.compile(
@@ -123,7 +121,9 @@ class SlurmScheduler:
         if done.returncode == 0 and not _FAILED.search(done.stderr):
             return None
         return refusals.judge(
-            _refusal(done).removeprefix("allocation failure: "), done.stderr, request
+            answers.refusal(done).removeprefix("allocation failure: "),
+            done.stderr,
+            request,
         )
 
     def submit(self, request: JobRequest) -> Job:
@@ -161,7 +161,7 @@ class SlurmScheduler:
         if accepted := _ACCEPTED.findall(done.stdout):
             log.info("%s was accepted as job %s", request.name, accepted[-1])
             return self._job(accepted[-1], request.name, self.queue.clock(), script)
-        log.info("%s was not accepted: %s", request.name, _refusal(done))
+        log.info("%s was not accepted: %s", request.name, answers.refusal(done))
         if full := calls.NO_ROOM.search(done.stderr):
             raise NoRoom(
                 "Slurm takes no more jobs of yours for now",
@@ -172,7 +172,7 @@ class SlurmScheduler:
             raise MllamError(
                 "sbatch refused the job",
                 str(script),
-                _refusal(done),
+                answers.refusal(done),
                 "mllam-exps machine show",
             )
         return self._unnamed(request, script, done)
@@ -192,7 +192,7 @@ class SlurmScheduler:
         """Find a job by its name, in squeue's newest answer."""
         answer = self.queue.read()
         if isinstance(answer, Silence):
-            raise Uncertain(_silence(answer).reason)
+            raise Uncertain(answers.of_silence(answer).reason)
         for entry in answer.jobs.values():
             if entry.name == name:
                 return self._job(entry.job_id, name, answer.asked)
@@ -273,12 +273,12 @@ class SlurmScheduler:
         job_id = str(job.record["id"])
         answer = self.queue.read()
         if isinstance(answer, Silence):
-            return _silence(answer)
+            return answers.of_silence(answer)
         entry = answer.jobs.get(job_id)
         # A controller that lost its state counts from the beginning again: an id may be
         # another job's by now.
         if entry is not None and entry.name == job.record["name"]:
-            return _of_entry(entry)
+            return answers.of_entry(entry)
         if answer.asked < job.record["submitted"]:
             return JobState(JobPhase.PENDING, "submitted")
         asked, state = self._verdicts.get(job_id, (0.0, None))
@@ -294,14 +294,14 @@ class SlurmScheduler:
         job_id, name = str(job.record["id"]), str(job.record["name"])
         try:
             done = calls.call(["scontrol", "--oneliner", "show", "job", job_id])
-            if done.returncode == 0 and _is_ours(job, done.stdout):
-                return _of_controller(done.stdout, job_id)
+            if done.returncode == 0 and answers.is_ours(job, done.stdout):
+                return answers.of_controller(done.stdout, job_id)
             if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr + done.stdout:
                 return JobState(
                     JobPhase.UNKNOWN,
                     f"scontrol: {calls.blame(done.stderr) or done.returncode}",
                 )
-            return _of_accounting(job_id, name)
+            return answers.of_accounting(job_id, name)
         except NotAnswered as silence:
             return JobState(JobPhase.UNKNOWN, str(silence))
         except MllamError as error:
@@ -334,92 +334,3 @@ class SlurmScheduler:
         if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
             why = calls.last_line(done.stderr)
             raise MllamError(what, why=why, next=f"scancel {job.record['id']}")
-
-
-def _is_ours(job: Job, shown: str) -> bool:
-    """Return whether scontrol shows our job, by its name, or its script: people and plugins rename jobs."""
-    script = job.record.get("script")
-    return f" JobName={job.record['name']} " in shown or bool(
-        script and f" Command={script} " in shown
-    )
-
-
-def _refusal(done: subprocess.CompletedProcess[str]) -> str:
-    """Return why sbatch refused a job: its first complaint, as the last is often general."""
-    refused = _REFUSED.search(done.stderr)
-    return (
-        refused[1]
-        if refused
-        else calls.last_line(done.stderr) or f"exit code {done.returncode}"
-    )
-
-
-def _silence(answer: Silence) -> JobState:
-    return JobState(
-        JobPhase.UNKNOWN, f"Slurm has not answered since {answer.since}: {answer.why}"
-    )
-
-
-def _of_entry(entry: Entry) -> JobState:
-    where = f"on {entry.nodes}" if entry.nodes else ""
-    state = states.of_state(
-        entry.state, job_id=entry.job_id, reason=entry.reason, nodes=entry.nodes
-    )
-    if state.phase is JobPhase.RUNNING and not state.reason:
-        return JobState(state.phase, where, state.told)
-    return state
-
-
-def _of_controller(text: str, job_id: str) -> JobState:
-    """Read ``scontrol --oneliner show job``: ``JobId=7 JobName=… UserId=… JobState=TIMEOUT … NodeList=n1``.
-
-    Only what follows the name is read, and the first of each field: names, comments and
-    paths may hold anything.
-    """
-    found: dict[str, str] = {}
-    for name, value in _FIELD.findall(text.rpartition(" UserId=")[2]):
-        found.setdefault(name, value)
-    nodes = found.get("NodeList", "")
-    return states.of_state(
-        found.get("JobState", ""),
-        job_id=job_id,
-        reason=found.get("Reason", ""),
-        exit_code=found.get("ExitCode", ""),
-        nodes="" if nodes == "(null)" else nodes,
-    )
-
-
-def _of_accounting(job_id: str, name: str) -> JobState:
-    """Ask sacct; where there is no accounting, nobody remembers the job."""
-    fields = "State,ExitCode,NodeList,JobName"
-    done = calls.account(["sacct", "-j", job_id, "-X", "-n", "-P", "-D", "-o", fields])
-    rows = [line.split("|", 3) for line in done.stdout.splitlines()]
-    # 22.05: the accounting may learn a job's end a second or two before its name, and
-    # says "allocation" until then.
-    ours = [row for row in rows if len(row) == 4 and row[3] in {name, "allocation"}]
-    if done.returncode == 0 and ours:
-        state, exit_code, nodes, _ = ours[-1]
-        if state == "CANCELLED":
-            # 22.05: one that somebody cancelled is "CANCELLED by 1000". This is said of
-            # jobs of a controller that lost its state, and of one that was taken back
-            # because a job which it depended on failed.
-            return JobState(
-                JobPhase.FORGOTTEN,
-                "Slurm lost its job, or took it back: nobody cancelled it",
-            )
-        nodes = "" if nodes == "None assigned" else nodes
-        answer = states.of_state(state, job_id=job_id, exit_code=exit_code, nodes=nodes)
-        # slurmdbd may not have been told yet that the job ended: the controller knows
-        # no living job of that id.
-        return (
-            answer
-            if answer.phase.ended
-            else JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
-        )
-    # Without slurmdbd: "Slurm accounting storage is disabled", exit code 1. One that
-    # does not answer may know more.
-    if done.returncode == 0 or "disabled" in done.stderr:
-        return JobState(JobPhase.FORGOTTEN, "Slurm has forgotten its job")
-    return JobState(
-        JobPhase.UNKNOWN, f"slurmdbd does not answer: {calls.last_line(done.stderr)}"
-    )

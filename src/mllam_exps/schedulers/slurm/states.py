@@ -148,8 +148,7 @@ def of_state(
     state, _, by = word.partition(" by ")
     # sacct cuts a long state short, with a plus.
     state = state.strip().removesuffix("+")
-    parts = (word.strip(), exit_code, f"on {nodes}" if nodes else "")
-    told = " ".join(filter(None, parts))
+    told = _told(word.strip(), exit_code, nodes)
     if state in _PENDING:
         pending = of_pending(reason or "None", job_id)
         return replace(pending, told=f"{told} {reason}".strip())
@@ -167,6 +166,12 @@ def of_state(
         return JobState(JobPhase.FAILED, _ENDED[state], told)
     # A word that no version had so far: nothing follows from it.
     return JobState(JobPhase.UNKNOWN, f"Slurm calls its state {word!r}", told)
+
+
+def _told(word: str, exit_code: str, nodes: str) -> str:
+    """Return Slurm's own words, e.g. ``TIMEOUT 0:15 on n1``."""
+    place = f"on {nodes}" if nodes else ""
+    return " ".join(filter(None, (word, exit_code, place)))
 
 
 def _completed(exit_code: str, told: str) -> JobState:
