@@ -261,9 +261,143 @@ def test_dvcignore_does_not_reach_through_a_link(store: RunStore, tmp_path: Path
         (outside / name).write_text(name)
     attempt = claimed(store, MAKE)
     (attempt.work / "out").symlink_to(outside)
-    freezing.freeze(attempt, ["out"], ["*.tmp"])
+    (attempt.work / ".dvcignore").write_text("*.tmp\n")
+    freezing.freeze(attempt, ["out"])
     assert sorted(path.name for path in outside.iterdir()) == ["a.tmp", "b"]
     assert [path.name for path in (attempt.outputs / "out").iterdir()] == ["b"]
+
+
+def hard_links(work: Path) -> None:
+    (work / "out/x").mkdir(parents=True)
+    (work / "out/tool.sh").write_text("#!/bin/sh\n")
+    (work / "out/tool.sh").chmod(0o755)
+    (work / "out/data").write_text("1")
+    (work / "out/x/same.sh").hardlink_to(work / "out/tool.sh")
+    (work / "same.sh").hardlink_to(work / "out/tool.sh")
+
+
+def executables(place: Path) -> set[str]:
+    files = [file for file in place.rglob("*") if file.is_file()]
+    return {
+        file.relative_to(place).as_posix() for file in files if os.access(file, os.X_OK)
+    }
+
+
+@pytest.mark.parametrize("links", [["copy"], ["symlink"]])
+def test_what_may_be_executed_may_be_by_who_reads_it(store: RunStore, links: list[str]):
+    attempt = claimed(store, MAKE)
+    hard_links(attempt.work)
+    run = done(attempt)
+    assert run.result["outputs"]["same.sh"]["isexec"]
+    target = attempt.directory / "target"
+    outputs.spread(run, "out", target, links)
+    assert executables(target) == {"tool.sh", "x/same.sh"}
+    outputs.spread(run, "out/x/same.sh", target / "one", links)
+    assert os.access(target / "one", os.X_OK)
+    # `dvc repro` (3.67) notes it of an input that is a file in an output.
+    assert outputs.description(run, "out/tool.sh")["isexec"]
+    assert "isexec" not in outputs.description(run, "out/data")
+
+
+def test_git_keeps_which_files_of_a_folder_may_be_executed(
+    store: RunStore, tmp_path: Path
+):
+    attempt = claimed(store, MAKE)
+    hard_links(attempt.work)
+    cache = Cache(str(tmp_path / "cache"))
+    outputs.hand_over(cache, done(attempt), tmp_path / "w", {"out": False})
+    assert executables(tmp_path / "w/out") == {"tool.sh", "x/same.sh"}
+
+
+def test_empty_folders_reach_who_reads_the_output(store: RunStore):
+    attempt = claimed(store, MAKE)
+    (attempt.work / "out/sub/empty").mkdir(parents=True)
+    (attempt.work / "out/sub/nothing/in/it").mkdir(parents=True)
+    (attempt.work / "out/a").write_text("a")
+    run = done(attempt)
+    for path, expected in (
+        ("out", "sub/nothing/in/it"),
+        ("out/sub", "empty"),
+        ("out/sub/empty", ""),
+    ):
+        target = attempt.directory / path.replace("/", "-")
+        outputs.spread(run, path, target, ["copy"])
+        assert (target / expected).is_dir()
+    assert outputs.known_digest(run, "out/sub/empty") == content.digest_of_folder([])[0]
+
+
+def left_out(work: Path) -> None:
+    (work / ".dvcignore").write_text("*.tmp\ncache/\n")
+    for folder in ("out/rep/.git", "out/cache", "out/theirs/.dvc", "out/.hg"):
+        (work / folder).mkdir(parents=True)
+        (work / folder / "x").write_text("x")
+    for file in (
+        "out/rep/f",
+        "out/theirs/f",
+        "out/t.tmp",
+        "out/sub/u.tmp",
+        "out/sub/k",
+    ):
+        (work / file).parent.mkdir(exist_ok=True)
+        (work / file).write_text("1")
+    (work / "out/link").symlink_to("sub")
+
+
+def test_what_dvc_does_not_count_is_no_output(store: RunStore):
+    """As `dvc repro` (3.67) does it: the files and the reasons are those that it gives."""
+    attempt = claimed(store, MAKE)
+    left_out(attempt.work)
+    made = freezing.freeze(attempt, ["out"])
+    described = attempt.manifest["out"]
+    assert sorted(file["relpath"] for file in described["files"]) == ["rep/f", "sub/k"]
+    assert made["out"]["files"] == 2
+    why = described["left_out"]
+    assert sorted(why) == [
+        ".hg",
+        "cache",
+        "link",
+        "rep/.git",
+        "sub/u.tmp",
+        "t.tmp",
+        "theirs",
+    ]
+    assert why["t.tmp"] == ".dvcignore:1:*.tmp names it"
+    assert why["cache"] == ".dvcignore:2:cache/ names it"
+    assert "repository of DVC's own" in why["theirs"]
+    assert ".git" in why["rep/.git"]
+    names = sorted(path.name for path in (attempt.outputs / "out").iterdir())
+    assert names == ["rep", "sub"]
+
+
+def test_an_output_with_a_dvcignore_in_it_is_refused(store: RunStore):
+    attempt = claimed(store, MAKE)
+    (attempt.work / "out").mkdir()
+    (attempt.work / "out/.dvcignore").write_text("*.x")
+    with pytest.raises(CheckFailed, match="DVC hashes no such folder"):
+        freezing.freeze(attempt, ["out"])
+
+
+def test_a_command_is_not_run_without_what_lay_in_its_input(store: RunStore):
+    attempt = claimed(store, MAKE)
+    left_out(attempt.work)
+    made = freezing.freeze(attempt, ["out"])
+    records.create(
+        attempt.run.directory / "result.json", {"attempt": 1, "outputs": made}
+    )
+    wanted = {"out": ".hg", "out/sub": "u.tmp", "out/sub/k": "", "out/rep/f": ""}
+    for number, (path, lacks) in enumerate(wanted.items(), 1):
+        reader, commands = claimed(store, USE, number), {"commands": ["x"]}
+        workdir.take(store, reader, commands, {path: MAKE}, ["copy"])
+        read = Inputs(reader, commands | {"inputs": {path: {"run": MAKE}}}, "again")
+        if lacks:
+            with pytest.raises(CheckFailed, match=f"its input {path} lacks {lacks}"):
+                read.check()
+        else:
+            read.check()
+    # A program of ours reads files that it knows.
+    reader = claimed(store, USE, len(wanted) + 1)
+    workdir.take(store, reader, {"commands": []}, {"out": MAKE}, ["copy"])
+    Inputs(reader, {"inputs": {"out": {"run": MAKE}}}, "again").check()
 
 
 # Results

@@ -275,6 +275,28 @@ def test_commands_find_what_dvc_would_give_them_and_the_lock_is_dvc_s(made: Expe
         assert by_us[stage] == by_dvc[stage]
 
 
+LOOK = """
+stages:
+  look:
+    cmd: find . -name .git -prune -o -name .dvc -prune -o -type f -print -o -type d -empty -print > /tmp/$$ &&
+      mkdir nest && mv /tmp/$$ nest/found
+    deps: [toy.yaml]
+    outs: [nest/found]
+"""
+
+
+def test_a_command_finds_what_git_keeps_and_nothing_of_ours(made: Experiment):
+    made.ok("git", "rm", "-rq", "--ignore-unmatch", "version.mllam.txt", "dvc.lock")
+    (made.root / "dvc.yaml").write_text(LOOK)
+    commit(made)
+    submit(made, "-n", "l")
+    assert settled(made, "l")["l"]["state"] == "done"
+    [found] = made.store.glob("look-*/attempts/1/outputs/nest/found")
+    tracked = made.ok("git", "ls-files").splitlines()
+    kept = [f"./{path}" for path in tracked if not path.startswith(".dvc/")]
+    assert sorted(found.read_text().splitlines()) == sorted(kept)
+
+
 LEFT_BEHIND = """
 leaves:
   cmd: (setsid sh -c 'sleep 3; echo late >> out.txt' &) && echo soon > out.txt

@@ -73,6 +73,7 @@ class Inputs:
         MllamError
             Naming the first of them.
         """
+        self._refuse_what_was_left_out()
         self._refuse_another_result()
         self._refuse(
             self._different(self._known()), "changed between submission and start"
@@ -127,6 +128,24 @@ class Inputs:
     def _run_of(self, path: str) -> Run | None:
         key = self._sources.get(path, {}).get("run")
         return self._store.run(key) if key else None
+
+    def _refuse_what_was_left_out(self) -> None:
+        """Refuse an input of which its stage left something there that DVC does not count.
+
+        With `dvc repro` a command finds it in the workspace, and runs without it once
+        the input comes from a cache; no hash says which it was. Programs of ours read
+        files that they know.
+        """
+        for path, described in self.laid.items():
+            left, run = described.get("left_out") or {}, self._run_of(path)
+            if not (left and run and self.definition.get("commands")):
+                continue
+            name, why = next(iter(left.items()))
+            more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+            what = f"its input {path} lacks {name}{more}, which {run.stage} left there: DVC does not keep it"
+            way_out = f"have {run.stage} remove it, or name in deps, one by one, what is read of {path}; "
+            way_out += f"or let it count, and {outputs.to_make_again(run)}"
+            raise CheckFailed(what, "dvc.yaml", why, way_out)
 
     def _refuse_another_result(self) -> None:
         """Refuse an input that its stage has made again since, if it became another."""

@@ -149,7 +149,6 @@ class Starter:
             devices=request.tasks,
             launch=scheduler.launch(request),
             to_come=to_come,
-            ignored=workdir.ignored(self.workspace.root),
             links=self.repo.cache_types,
             definition=definition.to_record(),
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.attempts import inputs
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc import lockfile, parameter_files
+from mllam_exps.dvc.counted import LIST, Counted
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import describe, marked
 from mllam_exps.identity.definition import VERSIONS_FILE, Input
@@ -64,8 +65,10 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     """
     if definition.commands:
         _copy_repository(root, attempt, definition)
+    _copy_ignore_lists(root, attempt, definition)
     for file in {*files, *definition.params}:
-        if (root / file).is_file():
+        # What git keeps a command has, with its mode; what a stage makes it lacks yet.
+        if (root / file).is_file() and not (attempt.work / file).exists():
             _copy(root / file, attempt.work / file)
             # neural-lam warns of a dataset that is older than its configuration: by our
             # keys it never is.
@@ -84,12 +87,13 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
         if found is None:
             if not target.exists():
                 _from_workspace(store, root, source, target)
-            found = _describe(repo, attempt.work, source.path)
+            found = describe(attempt.work / source.path, Counted(attempt.work).files)
             _hold_to_its_digest(source, found)
         laid[source.path] = found
     inputs.note(attempt, laid)
     _hold_to_the_key(attempt, definition)
-    for output in definition.outputs:
+    # As DVC (3.67) a command finds no folder for what it makes.
+    for output in definition.outputs if not definition.commands else ():
         (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
     return to_come
 
@@ -172,24 +176,14 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
         )
 
 
-def ignored(root: Path) -> list[str]:
-    """Return the patterns of the repository's ``.dvcignore``; those in folders below it are for DVC alone."""
-    file = root / ".dvcignore"
-    lines = (
-        file.read_text(encoding="utf-8", errors="replace").splitlines()
-        if file.is_file()
-        else []
-    )
-    return [line for line in lines if line.strip() and not line.startswith("#")]
-
-
-def _describe(repo: Repository, work: Path, path: str) -> dict[str, Any]:
-    """Describe what DVC sees: what ``.dvcignore`` names does not count."""
-
-    def counts(file: Path) -> bool:
-        return not repo.ignores(file.relative_to(work).as_posix())
-
-    return describe(work / path, counts)
+def _copy_ignore_lists(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
+    """Bring what says which files do not count: the ``.dvcignore`` of the folders that inputs and outputs lie in."""
+    paths = [source.path for source in definition.inputs]
+    paths += [output.path for output in definition.outputs]
+    for folder in {parent for path in paths for parent in Path(path).parents}:
+        source, target = (top / folder / LIST for top in (root, attempt.work))
+        if source.is_file() and not target.exists():
+            _copy(source, target)
 
 
 def _from_store(

@@ -158,7 +158,7 @@ class Worker(Supervisor):
         stage.check(context)
         self._raise_if_stopped()
         self._progress("hashing the outputs")
-        made = freezing.freeze(self.attempt, paths, self.spec.ignored)
+        made = freezing.freeze(self.attempt, paths)
         self._raise_if_stopped()
         return made, read.to_record()
 

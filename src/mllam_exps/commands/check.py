@@ -25,7 +25,7 @@ def show() -> None:
     with Planner(workspace, machine, repo, store, (), [], "") as planner:
         [plan] = planner.plan([Variant({}, "")])
         submit.check(planner, [plan], known_too=True)
-        versions = yaml_files.read(plan.root / VERSIONS_FILE, VERSIONS_FILE)
+        versions = yaml_files.read(plan.versions_file, VERSIONS_FILE)
         notes = [*planner.notes, *leftovers(workspace.root)]
     for note in notes:
         warn(f"note: {note}")

@@ -137,10 +137,6 @@ class Repository:
             return str(path)
         return path.relative_to(self.root).as_posix()
 
-    def ignores(self, path: str) -> bool:
-        """Tell whether ``.dvcignore`` names a file, seen from its root: then it does not count."""
-        return bool(self.opened.dvcignore.is_ignored_file(str(self.root / path)))
-
     def is_ignored_by_git(self, path: str) -> bool:
         """Tell whether git ignores a file, seen from its root."""
         return bool(self.opened.scm.is_ignored(str(self.root / path)))

@@ -24,8 +24,10 @@ QUICK_FILES = 1000
 WRITABLE = 0o222
 
 Described = Mapping[str, Any]
-"""A file or a folder: its ``digest``, ``size`` and ``files``, with ``relpath``, ``md5``, ``size`` and ``mark`` of each;
-of a single file ``files`` is None, and ``mark`` its own."""
+"""A file or a folder: its ``digest``, ``size`` and ``files``, with ``relpath``, ``md5``, ``size`` and ``mark`` of each,
+and ``isexec`` where its owner may execute it; of a single file ``files`` is None, and ``mark`` and ``isexec`` its own.
+What DVC does not know of a folder that a program made: ``folders``, the empty ones in it, and ``left_out``, what was
+there and does not count, with the reason."""
 
 
 def md5_of_file(path: Path) -> str:
@@ -53,9 +55,14 @@ def digest_of_folder(files: Iterable[Mapping[str, Any]]) -> tuple[str, bytes]:
 
 
 def describe(
-    path: Path, counts: Callable[[Path], bool] = lambda _file: True
+    path: Path, files_in: Callable[[Path], Iterable[Path]] | None = None
 ) -> dict[str, Any]:
     """Hash a file, or a folder with all files below it that count. As DVC (3.67), links to folders are not followed.
+
+    Parameters
+    ----------
+    files_in : callable, optional
+        Returns the files of a folder that count; without it all do.
 
     Raises
     ------
@@ -73,28 +80,31 @@ def describe(
         }
         return described | executable(path)
     files = []
-    for file in sorted(path.rglob("*")):
-        if not file.is_dir() and counts(file):
-            found = regular(file)
-            name = file.relative_to(path).as_posix()
-            if not is_utf8(name):
-                raise CheckFailed(
-                    f"a name in {path.name} is not UTF-8, which DVC needs",
-                    why=ascii(name),
-                )
-            files.append(
-                {
-                    "relpath": name,
-                    "md5": md5_of_file(file),
-                    "size": found.st_size,
-                    "mark": mark(found),
-                }
+    for file in sorted(files_in(path) if files_in else _all_files(path)):
+        found = regular(file)
+        name = file.relative_to(path).as_posix()
+        if not is_utf8(name):
+            raise CheckFailed(
+                f"a name in {path.name} is not UTF-8, which DVC needs",
+                why=ascii(name),
             )
+        files.append(
+            {
+                "relpath": name,
+                "md5": md5_of_file(file),
+                "size": found.st_size,
+                "mark": mark(found),
+            }
+        )
     return {
         "digest": digest_of_folder(files)[0],
         "size": sum(int(str(f["size"])) for f in files),
         "files": files,
     }
+
+
+def _all_files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if not file.is_dir()]
 
 
 def is_utf8(name: str) -> bool:
@@ -157,6 +167,7 @@ def files_of(place: Path, described: Described) -> dict[Path, Mapping[str, Any]]
                 "md5": described["digest"],
                 "size": described["size"],
                 "mark": described.get("mark"),
+                "isexec": described.get("isexec"),
             }
         }
     return {place / file["relpath"]: file for file in described["files"]}
@@ -167,24 +178,38 @@ def part_of(described: Described, inside: str) -> dict[str, Any] | None:
     files = described["files"] or []
     for file in files:
         if file["relpath"] == inside:
-            return {
-                "digest": file["md5"],
-                "size": file["size"],
-                "files": None,
-                "mark": file.get("mark"),
-            }
+            found = {"digest": file["md5"], "size": file["size"], "files": None}
+            kept = {key: file[key] for key in ("mark", "isexec") if key in file}
+            return found | kept
+    start = f"{inside}/"
     below = [
-        f | {"relpath": f["relpath"][len(inside) + 1 :]}
+        f | {"relpath": f["relpath"].removeprefix(start)}
         for f in files
-        if f["relpath"].startswith(f"{inside}/")
+        if f["relpath"].startswith(start)
     ]
-    if not below:
+    empty = described.get("folders") or []
+    left = described.get("left_out") or {}
+    folders = [name.removeprefix(start) for name in empty if name.startswith(start)]
+    left_out = {
+        name.removeprefix(start): why
+        for name, why in left.items()
+        if name.startswith(start)
+    }
+    if not (below or folders or left_out or inside in empty):
         return None
     return {
         "digest": digest_of_folder(below)[0],
         "size": sum(f["size"] for f in below),
         "files": below,
-    }
+    } | unknown_to_dvc(folders, left_out)
+
+
+def unknown_to_dvc(
+    folders: Iterable[str], left_out: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what the description of a folder holds beside what DVC knows of one."""
+    found = {"folders": sorted(folders), "left_out": dict(left_out)}
+    return {key: value for key, value in found.items() if value}
 
 
 def marked(place: Path, described: Described) -> dict[str, Any]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.identity.content import Described, describe, executable, regular
+from mllam_exps.dvc.counted import LINK, Counted
+from mllam_exps.identity.content import (
+    Described,
+    describe,
+    executable,
+    regular,
+    unknown_to_dvc,
+)
 
 if TYPE_CHECKING:
     from mllam_exps.runs.attempts import Attempt
 
 READ_ONLY = 0o444
+NAMED = 3
+"""Of so many files that are left out an attempt's log has the names."""
 
 
 def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
@@ -38,19 +49,13 @@ def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
             )
 
 
-def freeze(
-    attempt: Attempt, paths: Iterable[str], ignored: Sequence[str] = ()
-) -> dict[str, dict[str, Any]]:
+def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Move the outputs out of reach of the program, make them read-only, and hash them.
 
     Links become what they point to, as in DVC's cache: their targets go with the work
-    directory.
-
-    Parameters
-    ----------
-    ignored : sequence of str
-        Patterns of the repository's ``.dvcignore``: such files in folders are no
-        outputs, and are removed.
+    directory. What DVC does not count of a folder is removed; the manifest names it, so
+    that no program that would read it runs without it. Empty folders, and which files
+    in a folder may be executed, DVC does not know: the manifest does.
 
     Returns
     -------
@@ -66,8 +71,10 @@ def freeze(
     """
     outs = list(paths)
     # All of them before any is moved: one may point into another.
-    for path in outs:
-        _resolve(attempt.work / path, path, ignored)
+    counted = Counted(attempt.work)
+    left = {path: _resolve(attempt.work / path, path, counted) for path in outs}
+    # All of them before any is made read-only: two names may be one file.
+    executables = {path: _executables(attempt.work / path) for path in outs}
     manifest = {}
     for path in outs:
         made, frozen = attempt.work / path, attempt.outputs / path
@@ -75,29 +82,55 @@ def freeze(
         shutil.move(
             made, frozen
         )  # a rename, unless the attempt worked on another file system
-        is_executable = executable(frozen) if frozen.is_file() else {}
         for file in frozen.rglob("*") if frozen.is_dir() else [frozen]:
             if file.is_file():
                 file.chmod(READ_ONLY)
         # An object of DVC's cache is not executable: `spread` and DVC make copies of it
         # so.
-        manifest[path] = describe(frozen) | is_executable
+        described = describe(frozen)
+        for file in described["files"] or [described]:
+            if file.get("relpath", "") in executables[path]:
+                file["isexec"] = True
+        empty = [
+            folder.relative_to(frozen).as_posix()
+            for folder in frozen.rglob("*")
+            if folder.is_dir() and not any(folder.iterdir())
+        ]
+        manifest[path] = described | unknown_to_dvc(empty, left[path])
     records.replace(attempt.directory / "manifest.json", manifest)
     return {path: _summary(described) for path, described in manifest.items()}
 
 
 def _summary(described: Described) -> dict[str, Any]:
     files = described["files"]
-    kept = {key: value for key, value in described.items() if key != "mark"}
+    told = {"digest", "size", "isexec"}
+    kept = {key: value for key, value in described.items() if key in told}
     return kept | {"files": 1 if files is None else len(files)}
 
 
-def _resolve(made: Path, path: str, ignored: Sequence[str]) -> None:
+def _executables(made: Path) -> set[str]:
+    """Return the files of an output that their owner may execute, as seen from it; a file is seen from itself as ''."""
+    if made.is_file():
+        return {""} if executable(made) else set()
+    return {
+        file.relative_to(made).as_posix()
+        for file in made.rglob("*")
+        if file.is_file() and executable(file)
+    }
+
+
+def _resolve(made: Path, path: str, counted: Counted) -> dict[str, str]:
     """Make an output what DVC (3.67) sees of it: content, and no links.
 
     DVC hashes what a link to a file points to. A link to a folder that lies in an
     output it leaves out.
+
+    Returns
+    -------
+    dict
+        What is left out of a folder, with the reason.
     """
+    left: dict[str, str] = {}
     target = made.resolve()
     if made.is_symlink() and target.is_dir():
         if made.parent.resolve().is_relative_to(target):
@@ -110,51 +143,70 @@ def _resolve(made: Path, path: str, ignored: Sequence[str]) -> None:
         made.unlink()
         # Links in it are seen from where they lie: they are followed while that is
         # copied.
-        shutil.copytree(target, made, ignore=_links_to_folders)
+        left = dict.fromkeys(_links_to_folders(target), LINK)
+        shutil.copytree(
+            target, made, ignore=_not_these({target / name for name in left})
+        )
     elif made.is_symlink():
         regular(made)
         made.unlink()
         shutil.copyfile(target, made)
         shutil.copymode(target, made)
-    _drop(made, path, ignored)
-    for file in list(made.rglob("*")) if made.is_dir() else [made]:
-        if file.is_symlink() and file.is_dir():
-            _say_left_out(file)
+    if not made.is_dir():
+        regular(made)
+        return left
+    _open_folders(made)
+    files, dropped = counted.look(made)
+    for file, why in dropped.items():
+        left[file.relative_to(made).as_posix()] = why
+        if file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
             file.unlink()
-        elif not file.is_dir():
-            regular(file)
-            if file.is_symlink():
-                target = file.resolve()
-                file.unlink()
-                shutil.copyfile(target, file)
+    for file in files:
+        regular(file)
+        if file.is_symlink():
+            target = file.resolve()
+            file.unlink()
+            shutil.copyfile(target, file)
+            shutil.copymode(target, file)
+    _say_left_out(path, left)
+    return left
 
 
-def _links_to_folders(folder: str, names: list[str]) -> set[str]:
-    found = {
-        name
-        for name in names
-        if (path := Path(folder, name)).is_symlink() and path.is_dir()
-    }
-    for name in sorted(found):
-        _say_left_out(Path(folder, name))
+def _open_folders(made: Path) -> None:
+    """Let the owner into all folders of an output, and write there: nobody could remove it else."""
+    for folder in _folders(made):
+        mode = folder.stat().st_mode
+        if mode & stat.S_IRWXU != stat.S_IRWXU:
+            folder.chmod(mode | stat.S_IRWXU)
+
+
+def _folders(made: Path) -> Iterator[Path]:
+    """Yield all folders, each before it is looked into."""
+    yield made
+    for place, folders, _ in os.walk(made):
+        for name in folders:
+            if not (path := Path(place, name)).is_symlink():
+                yield path
+
+
+def _links_to_folders(folder: Path) -> list[str]:
+    found = []
+    for place, folders, _ in os.walk(folder):
+        links = (path for name in folders if (path := Path(place, name)).is_symlink())
+        found += [path.relative_to(folder).as_posix() for path in links]
     return found
 
 
-def _say_left_out(link: Path) -> None:
-    print(
-        f"note: {link.name}, in an output, is a link to a folder, and left out: DVC does the same",
-        flush=True,
-    )
+def _not_these(left: set[Path]) -> Callable[[str, list[str]], set[str]]:
+    """Return what `shutil.copytree` asks which names of a folder not to copy."""
+    return lambda folder, names: {name for name in names if Path(folder, name) in left}
 
 
-def _drop(made: Path, path: str, ignored: Sequence[str]) -> None:
-    if not ignored or not made.is_dir():
-        return
-    from pathspec import PathSpec
-
-    spec = PathSpec.from_lines("gitwildmatch", ignored)
-    for file in sorted(made.rglob("*"), reverse=True):
-        if (file.is_symlink() or not file.is_dir()) and spec.match_file(
-            f"{path}/{file.relative_to(made).as_posix()}"
-        ):
-            file.unlink()
+def _say_left_out(path: str, left: Mapping[str, str]) -> None:
+    for name in list(left)[:NAMED]:
+        what = f"{path}/{name} is left out, as DVC does not count it: {left[name]}"
+        print(f"note: {what}", flush=True)
+    if len(left) > NAMED:
+        print(f"note: so are {len(left) - NAMED} more in {path}", flush=True)

@@ -40,7 +40,6 @@ from mllam_exps.identity.content import (
     is_quick,
     part_of,
 )
-from mllam_exps.runs.freezing import READ_ONLY
 
 if TYPE_CHECKING:
     from mllam_exps.runs.attempts import Attempt
@@ -73,30 +72,23 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     """
     described = description(run, path)
     assert described is not None
-    manifest = read_manifest(run)
-    whole = next(
-        (out for out in manifest if path == out or path.startswith(f"{out}/")), path
-    )
     made = result_attempt(run).outputs / path
     if described["files"] is not None:
         target.mkdir(parents=True, exist_ok=True)
-    is_executable = bool(manifest.get(whole, {}).get("isexec"))
-    sources, places = [], []
-    for file in files_of(made, described):
+    for folder in described.get("folders") or ():
+        (target / folder).mkdir(parents=True, exist_ok=True)
+    placed: dict[bool, dict[Path, Path]] = {True: {}, False: {}}
+    for file, known in files_of(made, described).items():
         place = target if file == made else target / file.relative_to(made)
         place.parent.mkdir(parents=True, exist_ok=True)
-        sources.append(file)
-        places.append(place)
-    # A hard link cannot be where the file is a colleague's (the kernel protects it) or
-    # on another file system.
-    ways = (
-        ["copy"]
-        if is_executable
-        else [*(way for way in links if way != "copy"), "copy"]
-    )
-    lay_out(sources, places, ways)
-    if is_executable:
-        target.chmod(READ_ONLY | EXECUTABLE)
+        placed[bool(known.get("isexec"))][file] = place
+    for is_executable, files in placed.items():
+        # A hard link cannot be where the file is a colleague's (the kernel protects it)
+        # or on another file system. What is executable here is not so in the store.
+        asked = [] if is_executable else [way for way in links if way != "copy"]
+        lay_out(list(files), list(files.values()), [*asked, "copy"])
+        for place in files.values() if is_executable else ():
+            place.chmod(place.stat().st_mode | EXECUTABLE)
 
 
 def read_manifest(run: Run) -> dict[str, Any]:
@@ -380,8 +372,6 @@ def hand_over(
             into_cache(cache, frozen, manifest[path])
         else:
             _copy(frozen, manifest[path], root / path)
-            if manifest[path].get("isexec"):
-                (root / path).chmod((root / path).stat().st_mode | EXECUTABLE)
     return manifest
 
 
@@ -399,10 +389,12 @@ def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
     else:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True, exist_ok=True)
-    for file in files_of(frozen, described):
+    for file, known in files_of(frozen, described).items():
         place = target if file == frozen else target / file.relative_to(frozen)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place)
+        if known.get("isexec"):
+            place.chmod(place.stat().st_mode | EXECUTABLE)
 
 
 def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:

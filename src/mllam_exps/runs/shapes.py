@@ -14,7 +14,7 @@ from mllam_exps.base.records import (
     of_shape,
     text,
 )
-from mllam_exps.identity.listings import LISTED, is_digest
+from mllam_exps.identity.listings import LISTED, is_digest, is_inside
 from mllam_exps.identity.run_keys import is_key
 
 STARTED = PROCESS | {"time": maybe(number), "node": maybe(text)}
@@ -34,8 +34,11 @@ OUTPUT: Shape = {
     "files": maybe(count),
     "isexec": maybe(flag),
 }
-FILE: Shape = LISTED | {"size": maybe(number)}
+FILE: Shape = LISTED | {"size": maybe(number), "isexec": maybe(flag)}
 DESCRIBED: Shape = {
+    "isexec": maybe(flag),
+    "folders": maybe(list_of(is_inside)),
+    "left_out": maybe(dict_of(text)),
     "digest": is_digest,
     "size": maybe(number),
     "files": maybe(list_of(of_shape(FILE))),

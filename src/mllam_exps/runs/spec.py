@@ -42,7 +42,6 @@ _SHAPE: Shape = {
     "smoke": flag,
     "to_come": dict_of(is_key),
     "news": flag,
-    "ignored": list_of(text),
     "links": list_of(text),
 }
 
@@ -77,8 +76,6 @@ class Spec:
         runs that make them.
     news : bool
         Whether the machine file named somebody to tell of the experiment's end.
-    ignored : list of str
-        Patterns of the repository's ``.dvcignore``.
     links : list of str
         DVC's ``cache.type``: how what is yet to come is laid out.
     definition : mapping
@@ -100,7 +97,6 @@ class Spec:
     smoke: bool = False
     to_come: dict[str, str] = field(default_factory=dict)
     news: bool = False
-    ignored: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     definition: Mapping[str, Any] = field(default_factory=dict)
 

@@ -40,6 +40,7 @@ from mllam_exps.base.records import (
     of_shape,
     text,
 )
+from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs.assess import assess
@@ -77,6 +78,22 @@ _EXPERIMENT: Shape = {
     "settings": maybe(dict_of(text)),
     "replaces": maybe(text),
 }
+
+
+def versions_file(clone: Path, root: Path) -> Path:
+    """Return where the versions stand that an experiment was submitted with: not among the files of the repository.
+
+    Where a stage of it writes or reads ``version.mllam.txt`` that lies there, too;
+    where none does, a command that reads all files must not find one.
+
+    Parameters
+    ----------
+    clone, root : Path
+        The experiment's clone, and the DVC repository in it.
+    """
+    ours = clone / ".git" / VERSIONS_FILE
+    # Experiments that were submitted before had it among their files, always.
+    return ours if ours.is_file() else root / VERSIONS_FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +190,11 @@ class Experiment:
     def root(self) -> Path:
         """The DVC repository in the clone."""
         return self.clone / self.prefix
+
+    @property
+    def versions_file(self) -> Path:
+        """The versions of the programs that it was submitted with."""
+        return versions_file(self.clone, self.root)
 
     @property
     def place(self) -> tuple[str, str, str]:

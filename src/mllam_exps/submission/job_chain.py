@@ -146,8 +146,9 @@ def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
     """Tell whether the programs are those that an experiment was submitted with: others would make other results."""
     from mllam_exps.preflight import checks
 
+    written = experiment.versions_file
     now, _ = checks.versions_text(workspace_of(experiment), machine)
-    return (experiment.root / VERSIONS_FILE).read_text(encoding="utf-8") == now
+    return written.read_text(encoding="utf-8") == now
 
 
 def pipeline_of(experiment: Experiment) -> Pipeline:
@@ -162,7 +163,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     # has by now.
     return Pipeline(
         Repository.open(experiment.root, check=False),
-        lambda: yaml_files.read(experiment.root / VERSIONS_FILE, VERSIONS_FILE),
+        lambda: yaml_files.read(experiment.versions_file, VERSIONS_FILE),
         lambda key, path: None if experiment.is_known(key) else in_store(key, path),
         as_it_lies=False,
         content=lambda path: str(experiment.sources[path]["digest"]),

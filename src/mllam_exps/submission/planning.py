@@ -69,6 +69,11 @@ class Plan:
         """The DVC repository in the clone that was built."""
         return self.site / "clone" / self.experiment.prefix
 
+    @property
+    def versions_file(self) -> Path:
+        """The versions of the programs that it is submitted with."""
+        return experiments.versions_file(self.site / "clone", self.root)
+
 
 @dataclass(frozen=True)
 class _Frozen:
@@ -181,7 +186,7 @@ class Planner:
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
             name, baseline = variant.name or "new", self.state.baseline
             here = Workspace(root, self.workspace.origin, name, baseline)
-            versions = self._write_what_checks_make(here)
+            versions = self._write_what_checks_make(here, repo)
             frozen = self._read(repo)
             clones.copy(self.base.clone, site / "clone")
             draft = lockfile.draft(frozen.pipeline, frozen.asked, frozen.sources)
@@ -191,14 +196,27 @@ class Planner:
         content = self.state.checkout.content
         return Plan(experiment, site, frozen.definitions, content)
 
-    def _write_what_checks_make(self, here: Workspace) -> str:
-        """Write the files of the stages that only check and write down versions; return the versions."""
+    def _write_what_checks_make(self, here: Workspace, repo: Repository) -> str:
+        """Write the files of the stages that only check and write down versions; return the versions.
+
+        Where no stage names such a file it is not there with `dvc repro` either, or it
+        is the user's own.
+        """
         checks.check_parameters(here, self.machine)
         versions = self._versions_of(here)
-        checked = here.root / checks.CHECKED_FILE
-        checked.parent.mkdir(exist_ok=True)
-        checked.write_text(checks.CHECKED, encoding="utf-8")
-        (here.root / VERSIONS_FILE).write_text(versions, encoding="utf-8")
+        ours = self.base.clone / ".git" / VERSIONS_FILE
+        ours.write_text(versions, encoding="utf-8")
+        named = {
+            one.path
+            for stage in repo.graph.entries
+            for one in (*stage.outs, *stage.deps, *stage.params)
+        }
+        files = {checks.CHECKED_FILE: checks.CHECKED, VERSIONS_FILE: versions}
+        for file, text in files.items():
+            place = here.root / file
+            if str(place) in named:
+                place.parent.mkdir(exist_ok=True)
+                place.write_text(text, encoding="utf-8")
         return versions
 
     def _read(self, repo: Repository) -> _Frozen:
@@ -317,7 +335,10 @@ class Planner:
 
         return Pipeline(
             repo,
-            lambda: yaml_files.read(repo.root / VERSIONS_FILE, VERSIONS_FILE),
+            lambda: yaml_files.read(
+                experiments.versions_file(self.base.clone, self.base.root),
+                VERSIONS_FILE,
+            ),
             outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,

@@ -18,13 +18,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pathspec import PathSpec
-
-from mllam_exps.attempts import workdir
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
 from mllam_exps.dvc import lockfile
-from mllam_exps.identity.content import describe, digest_of_folder
+from mllam_exps.dvc.counted import Counted
+from mllam_exps.identity.content import describe, digest_of_folder, part_of
 from mllam_exps.repository import clones
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs import outputs
@@ -250,26 +248,13 @@ def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | 
         ):
             continue
         inside = path.removeprefix(f"{whole}/")
-        files = {f["relpath"]: f for f in _files(cache, described)}
-        if inside in files:
-            digest = files[inside]["md5"]
-            return {
-                "digest": digest,
-                "size": _size(cache, files[inside]),
-                "files": None,
-            }
-        below = [
-            f | {"relpath": r[len(inside) + 1 :]}
-            for r, f in files.items()
-            if r.startswith(f"{inside}/")
+        files = [
+            file | {"size": _size(cache, file)}
+            for file in _files(cache, described)
+            if f"{file['relpath']}/".startswith(f"{inside}/")
         ]
-        if below:
-            sizes = [_size(cache, file) for file in below]
-            return {
-                "digest": digest_of_folder(below)[0],
-                "size": sum(sizes),
-                "files": below,
-            }
+        if found := part_of({**described, "files": files}, inside):
+            return found
     return None
 
 
@@ -291,12 +276,10 @@ def _around(
             files[inside] = {"md5": described["digest"], "size": described["size"]}
     if not files:
         return None
-    patterns = PathSpec.from_lines("gitwildmatch", workdir.ignored(root))
-
-    def counts(file: Path) -> bool:
-        return not patterns.match_file(file.relative_to(root).as_posix())
-
-    beside = describe(root / path, counts)["files"] if (root / path).is_dir() else []
+    counted = Counted(root)
+    beside = (
+        describe(root / path, counted.files)["files"] if (root / path).is_dir() else []
+    )
     every = {f["relpath"]: f for f in beside} | {
         name: f | {"relpath": name} for name, f in files.items()
     }

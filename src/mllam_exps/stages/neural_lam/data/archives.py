@@ -146,6 +146,8 @@ def last_known(root: Path) -> dict[str, Any]:
 
 
 _RECORDS = {
+    # Of a submitted experiment without a stage that writes it.
+    ".git/version.mllam.txt": ("archives",),
     "version.mllam.txt": ("archives",),
     "dvc.lock": (
         "stages",
