@@ -206,11 +206,11 @@ class Planner:
         versions = self._versions_of(here)
         ours = self.base.clone / ".git" / VERSIONS_FILE
         ours.write_text(versions, encoding="utf-8")
-        named = {
-            one.path
-            for stage in repo.graph.entries
-            for one in (*stage.outs, *stage.deps, *stage.params)
-        }
+        named: set[str] = set()
+        for stage in repo.graph.entries:
+            named |= {out.path for out in stage.outs}
+            named |= {dep.path for dep in stage.deps}
+            named |= {file.path for file in stage.params}
         files = {checks.CHECKED_FILE: checks.CHECKED, VERSIONS_FILE: versions}
         for file, text in files.items():
             place = here.root / file
