@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 import traceback
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from mllam_exps.attempts.worker import Worker
 from mllam_exps.base import logs, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.submission import afterwards
 
@@ -38,7 +38,7 @@ def _main(arguments: list[str]) -> int:
     records.keep_others_out()
     directory, number = arguments
     attempt = Attempt(Run(Path(directory)), int(number))
-    begun = attempt.started is not None or attempt.end is not None
+    begun = attempt.started is not None or attempt.ended is not None
     try:
         if begun:
             from mllam_exps.attempts import resubmitted_script
@@ -49,9 +49,8 @@ def _main(arguments: list[str]) -> int:
     except MllamError as error:
         print(error, flush=True)
         if not begun:
-            end = {"outcome": Outcome.FAILED, "reason": str(error), "time": time.time()}
             with contextlib.suppress(OSError):  # a directory that is not ours
-                records.replace(attempt.directory / "end.json", end)
+                attempt.end(Outcome.FAILED, error.problem)
         return int(error.exit)
     code = supervisor.run()
     afterwards.go_on(supervisor)

@@ -18,9 +18,11 @@ from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.definition import Output, RunDefinition
-from mllam_exps.runs.assess import RunState, assess
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
@@ -85,7 +87,7 @@ def submit(
 ) -> Attempt:
     """Begin the run and claim an attempt, as `Starter.prepare` does."""
     run = store.run(DEFINITION.key)
-    run.begin(definition.to_record())
+    run.begin(definition)
     attempt = run.claim(
         number,
         scheduler="local",
@@ -158,14 +160,14 @@ def test_a_job_does_what_its_own_user_said(store: RunStore):
     )
     assert as_user(ONE, lambda: attempt.run.definition) is None, "nor believed"
     # Begun again, it is as it should be.
-    as_user(ONE, lambda: attempt.run.begin(DEFINITION.to_record()))
+    as_user(ONE, lambda: attempt.run.begin(DEFINITION))
     assert as_user(ONE, lambda: attempt.run.definition)["commands"] == [
         "python bench.py"
     ]
 
 
 def test_a_colleague_who_owns_the_folder_above_cannot_say_what_is_run(store: RunStore):
-    as_user(OTHER, lambda: store.run(DEFINITION.key).begin(DEFINITION.to_record()))
+    as_user(OTHER, lambda: store.run(DEFINITION.key).begin(DEFINITION))
     attempt = as_user(ONE, lambda: submit(store))
 
     def replace_it() -> None:
@@ -286,7 +288,7 @@ def test_what_a_colleague_keeps_to_themselves_is_not_known_and_stops_nobody(
     store: RunStore, capfd
 ):
     other = RunDefinition("other", {}, (), (), commands=("true",))
-    as_user(OTHER, lambda: store.run(other.key).begin(other.to_record()))
+    as_user(OTHER, lambda: store.run(other.key).begin(other))
     as_user(ONE, lambda: submit(store), 0o077)
     as_user(OTHER, lambda: read_all(store))
     told = capfd.readouterr().err

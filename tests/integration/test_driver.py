@@ -537,7 +537,7 @@ def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experimen
     pipeline = Pipeline.open(made.root, lambda: {"numpy": "2.0"}, as_it_lies=False)
     definition, store = pipeline.definition("make"), RunStore(made.root / "store")
     run = store.run(definition.key)
-    run.begin(definition.to_record())
+    run.begin(definition)
     workspace = Workspace.here({}, made.root)
 
     def laid_out(number: int) -> None:

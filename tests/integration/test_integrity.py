@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -22,8 +23,10 @@ from mllam_exps.identity import content
 from mllam_exps.identity.content import describe, differences, files_of
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import freezing, outputs
-from mllam_exps.runs.assess import RunState, assess
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments, saving
@@ -46,7 +49,7 @@ def store(tmp_path: Path) -> RunStore:
 
 def claimed(store: RunStore, key: str, number: int = 1) -> Attempt:
     run = store.run(key)
-    run.begin(DEFINED[key].to_record())
+    run.begin(DEFINED[key])
     attempt = run.claim(
         number,
         scheduler="local",
@@ -480,9 +483,8 @@ def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: Ru
     first = make(store)
     attempt = claimed(store, USE)
     (attempt.work / "out").write_text("1")
-    read = {
-        "made": {"run": MAKE, "md5": (first.result or {})["outputs"]["made"]["digest"]}
-    }
+    assert first.result is not None
+    read = {"made": {"run": MAKE, "md5": first.result.outputs["made"].digest}}
     use = done(attempt, inputs=read)
     outputs.hold_to_what_was_made(use)
     flip(frozen(first, "made/b.txt"))
@@ -967,7 +969,7 @@ def test_a_result_that_was_made_again_while_the_first_was_read_stays(store: RunS
     make(store, 2)
     told = outputs.set_aside(run, slow)
     assert run.result is not None
-    assert run.result["attempt"] == 2
+    assert run.result.attempt == 2
     assert "made again meanwhile" in told.next
 
 
@@ -994,7 +996,8 @@ def test_what_was_made_again_between_a_look_and_the_setting_aside_comes_back(
             )
         ],
     )
-    assert (run.result or {})["attempt"] == 2
+    assert run.result is not None
+    assert run.result.attempt == 2
 
 
 @pytest.mark.parametrize("point", [0, 1])
@@ -1059,12 +1062,14 @@ def test_a_claim_of_no_living_submitter_blocks_nobody(store: RunStore):
     assert now.reason.startswith(
         f"being started by {attempt.directory.owner()}'s process {os.getpid()} on "
     )
-    claim = attempt.claim or {}
+    claim = attempt.claim
+    assert claim is not None
     if os.getuid() == 0:
-        os.chown(attempt._claim, 12345, -1)
+        os.chown(attempt.claim_file, 12345, -1)
         assert assess(attempt.run).state is RunState.LOST
-    elsewhere = claim["claimed_by"] | {"host": "elsewhere"}
-    records.replace(attempt._claim, claim | {"claimed_by": elsewhere})
+    elsewhere = dataclasses.replace(claim.claimed_by, host="elsewhere")
+    moved = dataclasses.replace(claim, claimed_by=elsewhere)
+    records.replace(attempt.claim_file, moved.to_record())
     assert assess(attempt.run).state is RunState.STARTING
-    os.utime(attempt._claim, (1e10, 1e10))
+    os.utime(attempt.claim_file, (1e10, 1e10))
     assert assess(attempt.run).state is RunState.LOST

@@ -12,10 +12,11 @@ import pytest
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.commands import cancel, clean, show, status, why
+from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers
 from mllam_exps.runs.assess import assess
-from mllam_exps.runs.attempts import Outcome
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
@@ -47,7 +48,7 @@ def run_of(
 ) -> Run:
     """Return a run, tried once by an experiment of `dvc exp run` if one is named, with that outcome."""
     run = here.store.run(f"{stage}-{digit * 32}")
-    run.begin({"stage": stage})
+    run.begin(RunDefinition(stage, {}, (), ()))
     if asked_by:
         attempt = run.claim(
             1,

@@ -13,10 +13,13 @@ import pytest
 from rich.console import Console
 
 from mllam_exps.base import records
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.commands import retry, status
-from mllam_exps.runs.assess import Assessment, RunState, assess
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.identity.definition import Input, RunDefinition
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers import Job, JobPhase, JobState
@@ -31,7 +34,10 @@ def row(name: str, state: RunState) -> Row:
         {
             "grow": Cell(
                 run,
-                Assessment(state, "out of memory" if state is RunState.FAILED else ""),
+                Assessment(
+                    state,
+                    Problem("out of memory" if state is RunState.FAILED else ""),
+                ),
             )
         },
     )
@@ -40,7 +46,9 @@ def row(name: str, state: RunState) -> Row:
 def test_what_is_under_way_is_seen_in_a_window_that_failures_would_fill():
     rows = [row(f"bad{n}", RunState.FAILED) for n in range(9)]
     for number, broken in enumerate(rows):
-        object.__setattr__(broken.cells["grow"].now, "reason", f"reason {number}")
+        object.__setattr__(
+            broken.cells["grow"].now, "problem", Problem(f"reason {number}")
+        )
     rows += [row(f"alive{n}", RunState.PENDING) for n in range(4)]
     console = Console(width=80, height=16, color_system=None)
     with console.capture() as captured:
@@ -66,18 +74,23 @@ def test_a_watched_table_fits_its_window(height: int):
     assert "mllam-exps status --all" in shown
 
 
-def test_stages_stand_in_the_order_of_the_pipeline(tmp_path: Path):
+def test_stages_stand_in_the_order_of_the_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    definitions: dict[Path, RunDefinition] = {}
+    defined_by = property(lambda run: definitions.get(run.directory))
+    monkeypatch.setattr(Run, "definition", defined_by)
+
     def key(stage: str, digit: str) -> str:
         return f"{stage}-{digit * 32}"
 
     def cell(stage: str, digit: str, *needs: str) -> Cell:
         run = Run(tmp_path / key(stage, digit))
-        run.begin(
-            {
-                "inputs": {f"{need}.txt": {"run": need, "md5": None} for need in needs}
-                | {"a.txt": {"run": None}}
-            }
+        inputs = [Input(f"{need}.txt", need, None, True) for need in needs]
+        defined = RunDefinition(
+            stage, {}, (*inputs, Input("a.txt", None, "1", True)), ()
         )
+        definitions[run.directory] = defined
         return Cell(run, Assessment(RunState.DONE))
 
     evaluate = cell("evaluate", "a", key("train", "b"), key("prepare@x", "c"))
@@ -119,7 +132,7 @@ def test_what_is_proposed_for_many_experiments_can_be_typed(
 
     def submitted(name: str, state: RunState, *, hopeless: bool = False) -> Row:
         found = row(name, state)
-        now = Assessment(state, "why", hopeless=hopeless)
+        now = Assessment(state, Problem("why"), hopeless=hopeless)
         saving = Cell(found.cells["grow"].run, Assessment(RunState.NEW))
         return Row(
             name,
@@ -164,8 +177,8 @@ def row_of(**states: Assessment) -> Row:
     return Row("exp", cells, experiment, saving)
 
 
-NEVER = Assessment(RunState.PENDING, "will never run: because", hopeless=True)
-WAITS = Assessment(RunState.PENDING, "waiting for the jobs that it depends on")
+NEVER = Assessment(RunState.PENDING, Problem("will never run: because"), hopeless=True)
+WAITS = Assessment(RunState.PENDING, Problem("waiting for the jobs that it depends on"))
 DONE = Assessment(RunState.DONE)
 
 
@@ -207,7 +220,7 @@ def test_watching_ends_where_what_is_left_will_never_run(
 def attempt_of(folder: Path, stage: str = "grow") -> Attempt:
     """Return a claimed attempt in a run store."""
     run = RunStore(folder).run(f"{stage}-{'0' * 32}")
-    run.begin({"stage": stage})
+    run.begin(RunDefinition(stage, {}, (), ()))
     attempt = run.claim(
         1, scheduler="slurm", experiment="exp", workspace=folder, working_directory=None
     )

@@ -16,8 +16,11 @@ from mllam_exps.attempts.launch import give_up
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.runs.assess import RunState, assess
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.base import Job, JobPhase, JobState, NoRoom
@@ -53,7 +56,7 @@ class Scheduler:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     run = RunStore(tmp_path).run(KEY)
-    run.begin({"stage": "train"})
+    run.begin(RunDefinition("train", {}, (), ()))
     return run
 
 
@@ -227,7 +230,7 @@ def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path
     store = RunStore(tmp_path)
     key = f"make-{'0' * 32}"
     run = store.run(f"grow-{'1' * 32}")
-    run.begin({"stage": "grow"})
+    run.begin(RunDefinition("grow", {}, (), ()))
     attempt = run.claim(
         1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None
     )
@@ -238,7 +241,7 @@ def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path
 
 def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
     run = RunStore(tmp_path).run(f"grow-{'1' * 32}")
-    run.begin({"stage": "grow"})
+    run.begin(RunDefinition("grow", {}, (), ()))
     attempt = run.claim(
         1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None
     )

@@ -11,25 +11,27 @@ import fcntl
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts.launch import Starter
 from mllam_exps.attempts.progress_line import Display, describe, duration
 from mllam_exps.attempts.stopping import stop
 from mllam_exps.base import reasons, records
-from mllam_exps.base.errors import CheckFailed, Exit, MllamError, UsageError
+from mllam_exps.base.errors import CheckFailed, Exit, MllamError, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.runs import askers, outputs, verdicts
-from mllam_exps.runs.assess import Assessment, RunState, assess, contradiction
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs import askers, outputs, verdict
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.judge import Assessment, RunState, contradiction
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers import JobPhase, JobState, NoRoom
@@ -92,7 +94,7 @@ class Driver:
         definition = self.pipeline.definition(stage)
         run = self.store.run(definition.key)
         try:
-            run.begin(definition.to_record())
+            run.begin(definition)
         except OSError as error:
             why = reasons.of_os_error(error)
             raise UsageError(
@@ -159,7 +161,7 @@ class Driver:
             raise self._failure(assess(run))
         else:
             if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
-                said = now.reason.splitlines()[0]
+                said = now.problem.line
                 why = "" if said == now.state else f": {said}"
                 display.line(
                     f"attempt {number} {now.state}{why}; starting attempt {number + 1}"
@@ -205,29 +207,27 @@ class Driver:
 
     def _say_attached(self, now: Assessment, display: Display) -> None:
         assert now.attempt is not None
-        claim = now.attempt.claim or {}
+        claim = now.attempt.claim
+        whose = f" (asked for by experiment {claim.experiment})" if claim else ""
         display.line(
-            f"attached to attempt {now.attempt.number}, already {now.state}"
-            f" (asked for by experiment {claim.get('experiment')})"
+            f"attached to attempt {now.attempt.number}, already {now.state}{whose}"
         )
 
     def _withdraw(self, now: Assessment) -> Assessment:
         """Take back a job that will never run, and write down why, so that nobody waits for it."""
         assert now.attempt is not None
-        end = {"outcome": Outcome.FAILED, "reason": now.reason, "time": time.time()}
-        with contextlib.suppress(
-            PermissionError
-        ):  # a colleague's job: they alone can take it back
-            records.replace(now.attempt.directory / "end.json", end)
+        # A colleague's job they alone can take back.
+        with contextlib.suppress(PermissionError):
+            now.attempt.end(Outcome.FAILED, now.problem)
             stop(now.attempt, self.me)
-        return Assessment(RunState.FAILED, now.reason, now.attempt, hopeless=True)
+        return replace(now, state=RunState.FAILED)
 
     def _wait(self, now: Assessment, display: Display) -> None:
         """Look for the end record until it is time to ask the scheduler again."""
         assert now.attempt is not None
         records.look_afresh(now.attempt.directory)
         until = time.monotonic() + ASSESS_SECONDS
-        while time.monotonic() < until and now.attempt.end is None:
+        while time.monotonic() < until and now.attempt.ended is None:
             self._leave_if_abandoned()
             display.show(describe(now))
             time.sleep(POLL_SECONDS)
@@ -249,12 +249,11 @@ class Driver:
         set aside, and the next attempt may start.
         """
         attempt = outputs.result_attempt(run)
-        verdict = self._verdict(attempt, display)
-        if verdict.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
+        word = self._verdict(attempt, display)
+        if word.phase in {JobPhase.FAILED, JobPhase.CANCELLED}:
             outputs.reject(run, attempt)
-            raise self._failure(
-                Assessment(RunState.FAILED, contradiction(verdict), attempt)
-            )
+            problem = Problem(contradiction(word))
+            raise self._failure(Assessment(RunState.FAILED, problem, attempt))
 
     def _verdict(self, attempt: Attempt, display: Display) -> JobState:
         """Wait for the scheduler's word on an attempt that has ended.
@@ -263,16 +262,14 @@ class Driver:
         epilogue is slow: after `VERDICT_PATIENCE` what it says then has to do. A
         scheduler that does not answer is asked until it does.
         """
-        known = verdicts.known(attempt)
+        known = verdict.known(attempt)
         if known is not None:
             return known
-        pause = schedulers.get(
-            (attempt.claim or {}).get("scheduler", "local"), attempt.run.store
-        ).settles
+        pause = schedulers.get(attempt.scheduler, attempt.run.store).settles
         until = time.monotonic() + VERDICT_PATIENCE
         while True:
             self._sleep(pause)
-            state = verdicts.ask(attempt)
+            state = verdict.hear(attempt)
             in_doubt = state.phase is JobPhase.UNKNOWN
             if state.phase.ended or (time.monotonic() > until and not in_doubt):
                 return state
@@ -339,7 +336,7 @@ class Driver:
         error_tail = reasons.tail(attempt.log, LOG_LINES)
         for line in error_tail:
             warn(f"  | {line}")
-        reason, _, way_out = now.reason.partition("\n  → ")
+        reason, way_out = now.reason, now.problem.next
         stage = attempt.run.stage
         again = f"dvc exp run, or mllam-exps run {stage}"
         if now.hopeless:
@@ -438,6 +435,6 @@ def _time_taken(attempt: Attempt) -> str:
     """Return how long an attempt took, from its start to its end."""
     return (
         duration(attempt.ended_at - attempt.started_at)
-        if attempt.started and attempt.end
+        if attempt.started and attempt.ended
         else ""
     )

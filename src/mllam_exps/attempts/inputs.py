@@ -17,20 +17,25 @@ from mllam_exps.base.errors import CheckFailed
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.content import Difference, differences, files_of, mark
 from mllam_exps.identity.definition import VERSIONS_FILE
-from mllam_exps.runs import outputs
+from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.results import Read
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 
-FILE = "inputs.json"
 AGAIN = "mllam-exps submit, or dvc exp run, again"
 """It takes what is changed as it is now; `retry` means what was submitted."""
 
 
 def note(attempt: Attempt, laid: Mapping[str, Mapping[str, Any]]) -> None:
     """Write down what was laid out, by path, beside what was before."""
-    place = attempt.directory / FILE
-    records.replace(place, (records.read(place) or {}) | dict(laid), flush=False)
+    place = attempt.directory / layout.INPUTS
+    records.replace(place, noted(attempt) | dict(laid), flush=False)
+
+
+def noted(attempt: Attempt) -> dict[str, Any]:
+    """Return what was laid out for an attempt, by path."""
+    return records.read(attempt.directory / layout.INPUTS) or {}
 
 
 class Inputs:
@@ -60,7 +65,7 @@ class Inputs:
         self._archives = archives
         self.definition = definition
         self.again = again
-        self.laid: dict[str, Any] = records.read(attempt.directory / FILE) or {}
+        self.laid: dict[str, Any] = noted(attempt)
         self._sources: dict[str, Any] = definition.get("inputs") or {}
         self._store = RunStore(attempt.run.store)
         self._seen: dict[Path, dict[str, Any]] = {}
@@ -98,21 +103,17 @@ class Inputs:
         self._refuse_another_result()
         self._refuse_changed_archives("changed while the program ran")
 
-    def to_record(self) -> dict[str, dict[str, Any]]:
+    def as_read(self) -> dict[str, Read]:
         """Return what was read, by path, as the result remembers it: its digest, and which run of the store made it.
 
         What comes from DVC's cache none did: where the run store has another by now, it
         is no less what was asked for.
         """
-        return {
-            path: {
-                "run": None
-                if described.get("cache")
-                else self._sources.get(path, {}).get("run"),
-                "md5": described["digest"],
-            }
-            for path, described in self.laid.items()
-        }
+        read = {}
+        for path, described in self.laid.items():
+            run = None if described.get("cache") else self._key_of(path)
+            read[path] = Read(described["digest"], run)
+        return read
 
     def _known(self) -> dict[Path, Mapping[str, Any]]:
         known: dict[Path, Mapping[str, Any]] = {}
@@ -126,8 +127,12 @@ class Inputs:
         return differences(files)
 
     def _run_of(self, path: str) -> Run | None:
-        key = self._sources.get(path, {}).get("run")
+        key = self._key_of(path)
         return self._store.run(key) if key else None
+
+    def _key_of(self, path: str) -> str | None:
+        key: str | None = self._sources.get(path, {}).get("run")
+        return key
 
     def _refuse_what_was_left_out(self) -> None:
         """Refuse an input of which its stage left something there that DVC does not count.
@@ -150,7 +155,7 @@ class Inputs:
     def _refuse_another_result(self) -> None:
         """Refuse an input that its stage has made again since, if it became another."""
         path = outputs.another(
-            self.to_record(), lambda _path: None, self._store.directory
+            self.as_read(), lambda _path: None, self._store.directory
         )
         if path is not None and (run := self._run_of(path)) is not None:
             what = f"its input {path} was made again by {run.stage} since, and is another now"

@@ -10,18 +10,18 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request, workdir
-from mllam_exps.base import reasons, records
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base import reasons
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.records import Claim, Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
@@ -98,11 +98,11 @@ class Starter:
                 self.workspace,
                 self.machine,
                 definition.stage,
-                name=self._claim(attempt)["job_name"],
+                name=self._claim(attempt).job_name,
                 run=run.directory,
                 number=number,
                 size=stage.size(root),
-                comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt)['experiment']}",
+                comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt).experiment}",
                 environ=self.environ,
             )
             self._spec(definition, scheduler, request, to_come).write(attempt)
@@ -113,7 +113,7 @@ class Starter:
         return Prepared(attempt, request, scheduler)
 
     @staticmethod
-    def _claim(attempt: Attempt) -> dict[str, Any]:
+    def _claim(attempt: Attempt) -> Claim:
         claim = attempt.claim
         assert claim is not None
         return claim
@@ -164,9 +164,9 @@ class Starter:
     def log_link(self, attempt: Attempt) -> Path:
         """Return where a person finds the attempt's log first: its name sorts by time and tells what it is."""
         claim = self._claim(attempt)
-        when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim["time"]))
+        when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim.time))
         key = attempt.run.key.rsplit("-", 1)[1][:8]
-        name = f"{when}-{attempt.run.stage}-{claim['experiment'][:100]}-{key}-{attempt.number}.log"
+        name = f"{when}-{attempt.run.stage}-{claim.experiment[:100]}-{key}-{attempt.number}.log"
         # A file's name has 255 bytes at most.
         return self.workspace.origin / self.machine.paths.logs / name.replace("/", "_")
 
@@ -203,13 +203,10 @@ class Prepared:
         with _signals_held():
             try:
                 job = self.scheduler.submit(replace(self.request, after=after))
-                records.replace(
-                    self.attempt.directory / "job.json", job.record, flush=False
-                )
+                self.attempt.note_job(job, flush=False)
             except Uncertain as doubt:
                 log.info("%s may be submitted, or not: %s", self.request.name, doubt)
-                record = {"why": str(doubt), "time": time.time()}
-                records.replace(self.attempt.directory / "uncertain.json", record)
+                self.attempt.note_doubt(str(doubt))
                 return None
             except (MllamError, OSError) as error:
                 give_up(self.attempt, error)
@@ -229,24 +226,30 @@ def give_up(attempt: Attempt, error: BaseException) -> None:
     MllamError
         In the place of an error of the operating system.
     """
-    reason = reasons.of_os_error(error) if isinstance(error, OSError) else str(error)
-    reason = reason or "interrupted before it was submitted"
-    log.info("attempt %d at %s: %s", attempt.number, attempt.run.key, reason)
-    outcome = Outcome.FAILED
+    outcome, problem = Outcome.FAILED, _problem_of(error)
+    log.info("attempt %d at %s: %s", attempt.number, attempt.run.key, problem)
     if isinstance(error, NoRoom):
-        outcome, reason = (
-            Outcome.REFUSED,
-            f"{error.what} ({error.why})" if error.why else error.what,
-        )
+        outcome = Outcome.REFUSED
+        why = f" ({error.why})" if error.why else ""
+        problem = Problem(f"{error.what}{why}")
     with contextlib.suppress(OSError):
-        end = {"outcome": outcome, "reason": reason, "time": time.time()}
-        records.replace(attempt.directory / "end.json", end)
+        attempt.end(outcome, problem)
     if isinstance(error, OSError):
         raise MllamError(
             f"attempt {attempt.number} could not be started",
             str(attempt.directory),
-            reason,
+            problem.what,
         ) from error
+
+
+def _problem_of(error: BaseException) -> Problem:
+    """Return what can be kept of whatever kept an attempt from being submitted."""
+    if isinstance(error, MllamError):
+        return error.problem
+    if isinstance(error, OSError):
+        return Problem(reasons.of_os_error(error))
+    # Ctrl-C says nothing.
+    return Problem(str(error) or "interrupted before it was submitted")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ import time
 from typing import TextIO
 
 from mllam_exps.base.terminal import plain
-from mllam_exps.runs.assess import Assessment, RunState
+from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.records import Progress
 
 REPEAT_SECONDS = 60.0
 
@@ -30,16 +31,15 @@ def describe(assessment: Assessment) -> str:
     if assessment.state is not RunState.RUNNING or attempt is None:
         return (
             f"{assessment.state}: {assessment.reason}"
-            if assessment.reason
+            if assessment.problem
             else str(assessment.state)
         )
-    progress = attempt.progress or {}
+    progress = attempt.progress or Progress()
     if attempt.cancel_requested:
         return "stopping"
-    text = str(progress.get("text") or "starting the program")
-    left = progress.get("seconds_left")
-    if isinstance(left, int | float) and left > 0:
-        text = f"{text}, {duration(left)} left"
+    text = progress.text or "starting the program"
+    if progress.seconds_left is not None and progress.seconds_left > 0:
+        text = f"{text}, {duration(progress.seconds_left)} left"
     return f"{text} ({assessment.reason})" if assessment.reason else text
 
 

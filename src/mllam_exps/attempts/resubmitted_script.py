@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mllam_exps import schedulers
 from mllam_exps.attempts import inputs
-from mllam_exps.base import records
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs import outputs
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
 
 
@@ -33,14 +34,12 @@ def take(script_of: Attempt) -> Attempt:
         If the run is done, somebody works on it, or it is the same job once more: a
         scheduler's own new try would write beside a first one that lives on.
     """
-    run = script_of.run
-    scheduler = schedulers.get(
-        (script_of.claim or {}).get("scheduler", "local"), run.store
-    )
-    job = scheduler.current()
+    run = Run(script_of.run.directory)
+    scheduler = schedulers.get(script_of.scheduler, run.store)
+    job, known = scheduler.current(), script_of.job(scheduler)
     if run.stage == SAVE and run.result is not None:
         raise MllamError("the experiment is saved: nothing is left to do", exit=Exit.OK)
-    if script_of.job is None or scheduler.job(script_of.job).label == job.label:
+    if known is None or known.label == job.label:
         raise MllamError(
             "this attempt is over, or was started before",
             str(script_of.directory),
@@ -74,18 +73,18 @@ def take(script_of: Attempt) -> Attempt:
         )
     attempt = run.claim(
         before.number + 1,
-        scheduler=claim["scheduler"],
-        experiment=claim["experiment"],
-        workspace=Path(claim["workspace"]),
+        scheduler=claim.scheduler,
+        experiment=claim.experiment,
+        workspace=Path(claim.workspace or "/"),
         working_directory=elsewhere,
     )
     if attempt is None:
         raise MllamError(
             f"attempt {before.number + 1} was started meanwhile", str(run.directory)
         )
-    records.replace(attempt.directory / "job.json", job.record)
+    attempt.note_job(job)
     made = {output.path for output in spec.of_run(run.key).outputs}
-    inputs.note(attempt, records.read(script_of.directory / inputs.FILE) or {})
+    inputs.note(attempt, inputs.noted(script_of))
     _copy_inputs(script_of.work.resolve(), attempt.work.resolve(), made)
     spec.write(attempt)
     attempt.log.hardlink_to(

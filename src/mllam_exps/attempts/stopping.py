@@ -7,9 +7,10 @@ import time
 from mllam_exps import schedulers
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.runs import verdicts
+from mllam_exps.runs import verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.runs import Run
 from mllam_exps.schedulers.base import SilentError, Uncertain
 
 PATIENCE = 45.0
@@ -57,10 +58,10 @@ def wait_for(attempts: list[Attempt], patience: float = PATIENCE) -> list[Attemp
             # What `assess` goes by may lag; a pending job that was cancelled writes no
             # end.
             for attempt in left:
-                if attempt.end is None:
-                    verdicts.ask(attempt)
+                if attempt.ended is None:
+                    verdict.hear(attempt)
             asked_at = time.monotonic()
-        left = [attempt for attempt in left if assess(attempt.run).state.living]
+        left = [a for a in left if assess(Run(a.run.directory)).state.living]
         if not left or time.monotonic() - begun > patience:
             return left
         time.sleep(POLL_SECONDS)
@@ -81,9 +82,9 @@ def ask_to_stop(attempt: Attempt, by: ProcessIdentity) -> None:
     claim = attempt.claim
     if claim is None:
         return
-    scheduler = schedulers.get(claim["scheduler"], attempt.run.store)
+    scheduler = schedulers.get(claim.scheduler, attempt.run.store)
     try:
-        job = verdicts.job_of(attempt, scheduler)
+        job = verdict.job_of(attempt, scheduler)
     except Uncertain as doubt:
         raise SilentError(
             "its job cannot be found", attempt.run.key, str(doubt), exit=Exit.UNKNOWN

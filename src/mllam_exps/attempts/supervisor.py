@@ -1,7 +1,7 @@
 """The loop of an attempt: it starts, beats, is stopped or comes to its end, and writes that down.
 
 It stops its program when it is told to, or when the run was taken from it, and writes
-``end.json`` whatever happens.
+down how it ended, whatever happens.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.base import ownership, reasons, records
-from mllam_exps.base.errors import MllamError
-from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.base.errors import MllamError, Problem
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
 
 HEARTBEAT_SECONDS = 5.0
@@ -36,10 +35,10 @@ OURSELVES = "the attempt"
 class Stopped(Exception):
     """The attempt was told to stop, or has lost the run."""
 
-    def __init__(self, outcome: Outcome, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, outcome: Outcome, problem: Problem) -> None:
+        super().__init__(str(problem))
         self.outcome = outcome
-        self.reason = reason
+        self.problem = problem
 
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Supervisor(ABC):
     Parameters
     ----------
     attempt : Attempt
-        Claimed, its ``spec.json`` written by the driver.
+        Claimed, and told what to do by its submitter (`Spec`).
     """
 
     def __init__(self, attempt: Attempt) -> None:
@@ -64,11 +63,8 @@ class Supervisor(ABC):
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
-        identity = ProcessIdentity.of().to_record() | {
-            "time": time.time(),
-            "node": self.scheduler().nodes(),
-        }
-        if not records.create(self.attempt.directory / "started.json", identity):
+        node = self.scheduler().nodes()
+        if not self.attempt.start(node):
             log.info("this attempt was started before")
             print("this attempt was started before", flush=True)
             return 1
@@ -77,7 +73,7 @@ class Supervisor(ABC):
             self.attempt.number,
             self.attempt.run.key,
             self.spec.experiment,
-            identity["node"] or identity["host"],
+            node or socket.gethostname(),
         )
         self._name_the_job()
         # Slurm makes it with the submitter's umask; what it says of the end is
@@ -87,28 +83,20 @@ class Supervisor(ABC):
             os.fdopen(records.open_file(self.attempt.log), "rb") as written,
         ):
             os.fchmod(written.fileno(), ownership.OWN & 0o666)
-        reserve = self.attempt.directory / "reserve"
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         # The submitter holds signals back while it submits, and a child inherits that.
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
-        outcome, reason = self._outcome(reserve)
+        outcome, problem = self._outcome()
         # On a full disk these are the blocks that the record of the failure is written
         # to.
-        reserve.unlink(missing_ok=True)
-        log.info("%s%s", outcome, f": {reason}" if reason else "")
-        end = {
-            "outcome": outcome,
-            "reason": reason,
-            "time": time.time(),
-            "by": OURSELVES,
-        }
-        with contextlib.suppress(
-            OSError
-        ):  # the log lies on the same disk, and matters less than the record
-            print(f"{outcome}: {reason}" if reason else str(outcome), flush=True)
-        self._end(end)
+        self.attempt.reserve.unlink(missing_ok=True)
+        log.info("%s%s", outcome, f": {problem}" if problem else "")
+        # The log lies on the same disk, and matters less than the record.
+        with contextlib.suppress(OSError):
+            print(f"{outcome}: {problem}" if problem else str(outcome), flush=True)
+        self._end(outcome, problem)
         # Jobs wait for the result, whoever made it.
         return (
             0
@@ -118,51 +106,50 @@ class Supervisor(ABC):
 
     def scheduler(self) -> schedulers.Scheduler:
         """Return the scheduler that started this attempt."""
-        return schedulers.get(
-            (self.attempt.claim or {}).get("scheduler", "local"), self.attempt.run.store
-        )
+        return schedulers.get(self.attempt.scheduler, self.attempt.run.store)
 
     def _name_the_job(self) -> None:
         """Write down which job this is: its submitter may have died before, or somebody submitted the script again."""
         scheduler = self.scheduler()
         with contextlib.suppress(MllamError, OSError):
-            ours, known = scheduler.current(), self.attempt.job
-            if known is not None and scheduler.job(known).label == ours.label:
+            ours, known = scheduler.current(), self.attempt.job(scheduler)
+            if known is not None and known.label == ours.label:
                 return
-            records.replace(self.attempt.directory / "job.json", ours.record)
+            self.attempt.note_job(ours)
             if known is not None:
-                scheduler.cancel(scheduler.job(known))
+                scheduler.cancel(known)
 
-    def _end(self, end: dict[str, Any]) -> None:
-        if self.attempt.end is not None:
+    def _end(self, outcome: Outcome, problem: Problem) -> None:
+        if self.attempt.ended is not None:
             return  # it was given up, with a reason, while we had not noticed
         try:
-            records.replace(self.attempt.directory / "end.json", end)
+            self.attempt.end(outcome, problem, OURSELVES)
         except OSError:
             # Somebody else took the freed blocks. A failure needs no scratch but its
             # checkpoints; logs stay.
             for temporary in self.attempt.work.rglob("*.tmp"):
                 temporary.unlink(missing_ok=True)
-            records.replace(self.attempt.directory / "end.json", end)
+            self.attempt.end(outcome, problem, OURSELVES)
 
-    def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
+    def _outcome(self) -> tuple[Outcome, Problem]:
         """Do the work; return how it ended, and why."""
         try:
-            reserve.write_bytes(b"\0" * RESERVE_BYTES)
+            self.attempt.reserve.write_bytes(b"\0" * RESERVE_BYTES)
             self._work()
         except Stopped as stop:
-            return stop.outcome, stop.reason
+            return stop.outcome, stop.problem
         except MllamError as error:
             if error.where.startswith(str(self.attempt.work)):
                 error.where = ""  # it says nothing more, and tells equal failures apart
-            return Outcome.FAILED, str(error)
+            return Outcome.FAILED, error.problem
         except OSError as error:
             traceback.print_exc()
-            return Outcome.FAILED, reasons.of_os_error(error, self.attempt.directory)
+            why = reasons.of_os_error(error, self.attempt.directory)
+            return Outcome.FAILED, Problem(why)
         except Exception as error:
             traceback.print_exc()
-            return Outcome.FAILED, f"{type(error).__name__}: {error}"
-        return Outcome.SUCCEEDED, ""
+            return Outcome.FAILED, Problem(f"{type(error).__name__}: {error}")
+        return Outcome.SUCCEEDED, Problem()
 
     @abstractmethod
     def _work(self) -> None:
@@ -180,7 +167,7 @@ class Supervisor(ABC):
             raise self.stopped
 
     def _progress(self, text: str) -> None:
-        records.replace(self.attempt.scratch / "progress.json", {"text": text})
+        self.attempt.note_progress(text)
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if self.attempt.cancel_requested:
@@ -194,7 +181,7 @@ class Supervisor(ABC):
     def _stop(self, outcome: Outcome, reason: str) -> None:
         if self.stopped is None:
             log.info("stopping the program: %s", reason)
-            self.stopped = Stopped(outcome, reason)
+            self.stopped = Stopped(outcome, Problem(reason))
             # Not in the signal handler's own frame: it must not wait.
             threading.Thread(target=self._kill_program, daemon=True).start()
 
@@ -230,7 +217,7 @@ class Supervisor(ABC):
                 )
             elif self.attempt.cancel_requested:
                 self._stop(Outcome.CANCELLED, "cancelled")
-            elif (end := self.attempt.end) and end.get("by") != OURSELVES:
+            elif (end := self.attempt.ended) and end.by != OURSELVES:
                 self._stop(Outcome.FAILED, "it was given up")
             elif self._deadline and now > self._deadline:
                 self._stop(

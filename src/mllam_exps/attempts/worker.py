@@ -1,7 +1,7 @@
 """The work of an attempt at a stage: it takes its inputs, runs its program, and keeps what that made.
 
-It proves what came out, freezes it and writes ``result.json``. What is not written
-there did not happen.
+It proves what came out, freezes it and settles the run with it. What is not written
+down there did not happen.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -29,14 +30,15 @@ from mllam_exps.attempts.supervisor import (
     Supervisor,
 )
 from mllam_exps.base import ownership, reasons, records
-from mllam_exps.base.errors import MllamError
-from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.runs import freezing
-from mllam_exps.runs.assess import silent_seconds
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs import freezing, layout
+from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
+from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.results import Output, Read, Result
+from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.stages.contract import Stage, StageContext, Tracking
@@ -47,6 +49,8 @@ PREDECESSOR_PATIENCE = 180.0
 INPUT_PATIENCE = 5.0
 """Seconds until a network file system tells of a result that was there when this job was let go."""
 PR_SET_PDEATHSIG = 1
+
+MADE_BY_ANOTHER = Problem("another attempt has made the result")
 
 
 def _before_the_program() -> None:
@@ -66,11 +70,12 @@ class Worker(Supervisor):
     Parameters
     ----------
     attempt : Attempt
-        Claimed, its work directory laid out, its ``spec.json`` written by the driver.
+        Claimed, its work directory laid out, and told what to do by its submitter.
     """
 
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(attempt)
+        self._run = Run(attempt.run.directory)
         self._slot: IO[str] | None = None
 
     def _work(self) -> None:
@@ -78,25 +83,16 @@ class Worker(Supervisor):
 
         self._take_slot()
         self._await_predecessor()
-        if self.attempt.run.result is not None:
-            raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
+        if self._run.result is not None:
+            raise Stopped(Outcome.SUPERSEDED, MADE_BY_ANOTHER)
         definition = self.spec.of_run(self.attempt.run.key)
         with records.for_nobody_else_to_write():
             made, read = self._make(stages.of(definition), definition)
         # A result must not outlive the outputs that it names when the power fails.
         os.sync()
-        result = {
-            "attempt": self.attempt.number,
-            "outputs": made,
-            "inputs": read,
-            "time": time.time(),
-        }
-        path = self.attempt.run.directory / "result.json"
-        if not records.create(path, result):
-            if self.attempt.run.result is not None:
-                raise Stopped(Outcome.SUPERSEDED, "another attempt has made the result")
-            # One that cannot be read any more is none.
-            records.replace(path, result)
+        result = Result(self.attempt.number, made, read, time=time.time())
+        if not self._run.settle(result):
+            raise Stopped(Outcome.SUPERSEDED, MADE_BY_ANOTHER)
         self._tidy()
 
     def _take_slot(self) -> None:
@@ -104,8 +100,7 @@ class Worker(Supervisor):
         number = self.spec.slots
         if not number:
             return
-        directory = self.attempt.run.directory.parents[1] / "slots"
-        records.folder(directory)
+        directory = records.folder(self.attempt.run.store / layout.SLOTS)
         while True:
             for slot in range(number):
                 path = directory / f"{socket.gethostname()}.{slot}"
@@ -127,7 +122,7 @@ class Worker(Supervisor):
 
     def _make(
         self, stage: Stage, definition: RunDefinition
-    ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    ) -> tuple[dict[str, Output], dict[str, Read]]:
         """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
         self._check_versions()
         self._take_inputs(definition)
@@ -160,7 +155,7 @@ class Worker(Supervisor):
         self._progress("hashing the outputs")
         made = freezing.freeze(self.attempt, paths)
         self._raise_if_stopped()
-        return made, read.to_record()
+        return made, read.as_read()
 
     def _again(self) -> str:
         """Return the command that makes what it needs again, for whoever asked for this attempt."""
@@ -170,7 +165,7 @@ class Worker(Supervisor):
 
     def _tidy(self) -> None:
         """Remove what a finished run needs no more; its outputs, logs and records stay."""
-        for attempt in self.attempt.run.attempts():
+        for attempt in self._run.attempts():
             attempt.tidy()
 
     def _await_predecessor(self) -> None:
@@ -180,14 +175,15 @@ class Worker(Supervisor):
         itself that the run was taken from it; two never write at once.
         """
         before = Attempt(self.attempt.run, self.attempt.number - 1)
-        if not before.number or before.started is None:
+        started = before.started if before.number else None
+        if started is None:
             return
         log.info("attempt %d may live on: waiting until it has stopped", before.number)
         until = time.monotonic() + PREDECESSOR_PATIENCE
-        while (before.end or {}).get("by") != OURSELVES and ProcessIdentity.from_record(
-            before.started
-        ).alive() is not False:
-            silent = silent_seconds(before)
+        while started.process.alive() is not False:
+            if (end := before.ended) is not None and end.by == OURSELVES:
+                return
+            silent = before.silent_seconds
             if silent is None or silent > SILENCE:
                 return
             if time.monotonic() > until:
@@ -281,7 +277,7 @@ class Worker(Supervisor):
 
     def _resume(self, stage: Stage) -> Path | None:
         """Copy the newest checkpoint of an earlier attempt, so that nothing which still writes there matters."""
-        for earlier in reversed(self.attempt.run.attempts()):
+        for earlier in reversed(self._run.attempts()):
             if earlier.number < self.attempt.number:
                 carried = stage.carry(earlier.scratch, self.attempt.scratch)
                 if carried is not None:
@@ -304,6 +300,7 @@ class Worker(Supervisor):
             "JOB": scheduler.job_id(),
             "CORES": str(scheduler.cores() or ""),
             "ATTEMPT": str(self.attempt.directory),
+            "ENDS_WITH": json.dumps([str(path) for path in self.attempt.ends_with]),
             "SMOKE": "1" if spec.smoke else "",
         }
         environment = {**os.environ, **scheduler.inside(), **spec.environment}

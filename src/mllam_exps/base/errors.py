@@ -22,6 +22,41 @@ class Exit(IntEnum):
     """Ctrl-C."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What went wrong, in parts. It is kept so, and becomes a sentence where a person reads it.
+
+    Parameters
+    ----------
+    what, where, why, next : str
+        As in `MllamError`.
+    """
+
+    what: str = ""
+    where: str = ""
+    why: str = ""
+    next: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether anything went wrong."""
+        return bool(self.what)
+
+    @property
+    def sentence(self) -> str:
+        """Where, what and why; most often one line."""
+        sentence = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{sentence}: {self.why}" if self.why else sentence
+
+    @property
+    def line(self) -> str:
+        """The first line of the sentence, for tables and lists."""
+        return self.sentence.partition("\n")[0]
+
+    def __str__(self) -> str:
+        """Return the sentence; the way out follows on a line of its own."""
+        return f"{self.sentence}\n  → {self.next}" if self.next else self.sentence
+
+
 @dataclass
 class MllamError(Exception):
     """An error that a user can act on; printed without a traceback.
@@ -47,12 +82,14 @@ class MllamError(Exception):
     next: str = ""
     exit: Exit = Exit.FAILED
 
+    @property
+    def problem(self) -> Problem:
+        """What can be kept of it."""
+        return Problem(self.what, self.where, self.why, self.next)
+
     def __str__(self) -> str:
         """One line: where, what and why; the way out follows on a second."""
-        line = f"{self.where}: {self.what}" if self.where else self.what
-        if self.why:
-            line += f": {self.why}"
-        return f"{line}\n  → {self.next}" if self.next else line
+        return str(self.problem)
 
 
 class UsageError(MllamError):
@@ -71,6 +108,13 @@ class Problems(MllamError):
     what: str = ""
     exit: Exit = Exit.USAGE
     problems: list[MllamError] = field(default_factory=list)
+
+    @property
+    def problem(self) -> Problem:
+        """What can be kept of them: all sentences, and the first way out."""
+        ways_out = [one.next for one in self.problems if one.next]
+        sentences = "\n".join(one.problem.sentence for one in self.problems)
+        return Problem(sentences, next=ways_out[0] if ways_out else "")
 
     def __str__(self) -> str:
         """Every problem on lines of its own."""

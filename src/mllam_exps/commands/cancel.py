@@ -7,8 +7,9 @@ from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.commands import advance
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.runs import Run
 from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import experiments

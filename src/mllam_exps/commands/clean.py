@@ -14,7 +14,8 @@ from mllam_exps.base import terminal
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.commands import advance
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.submission import cleaning
 from mllam_exps.submission.cleaning import Candidate

@@ -11,8 +11,9 @@ from mllam_exps.base import reasons, records
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import harmless, say, warn
 from mllam_exps.identity.run_keys import SAVE
-from mllam_exps.runs.assess import RunState, assess
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState, judge
+from mllam_exps.runs.observe import observe
 from mllam_exps.runs.runs import Run
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views.context import Here
@@ -53,7 +54,7 @@ def _follow_all(experiment: Experiment, lines: int | None) -> None:
     """Follow whatever is at work, one stage after the other, until the experiment is over."""
     shown: set[Path] = set()
     while True:
-        living = assess(experiment.saving).state.living
+        living = judge(observe(experiment.saving)).state.living
         run = _run(experiment, None)
         attempt = run.last_attempt()
         if (
@@ -79,7 +80,7 @@ def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> N
     while True:
         # Asked before reading: what is written between the two is read in the next
         # round, or was the last there is.
-        living = follow and assess(run).state.living
+        living = follow and judge(observe(run)).state.living
         position = _print_from(attempt, position)
         if not living:
             return
@@ -99,7 +100,7 @@ def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run
             what = f"experiment {name} has no run of a stage {stage!r}"
             raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
         return runs[stage]
-    states = {name: assess(run).state for name, run in runs.items()}
+    states = {name: judge(observe(run)).state for name, run in runs.items()}
     for wanted in (
         RunState.RUNNING,
         RunState.FAILED,
@@ -119,7 +120,7 @@ def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run
 def _attempt(run: Run, number: int | None) -> Attempt:
     attempts = {a.number: a for a in run.attempts() if _has_printed(a)}
     if not attempts:
-        now = assess(run)
+        now = judge(observe(run))
         raise UsageError(
             f"nothing was printed: it is {now.state}",
             run.key,

@@ -16,8 +16,9 @@ from mllam_exps.dvc import lockfile
 from mllam_exps.machines import machine_files
 from mllam_exps.preflight import checks
 from mllam_exps.repository.checkouts import Elsewhere
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.assess import assess
 from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.submission import job_chain, saving
 from mllam_exps.submission.experiments import Experiment

@@ -18,7 +18,8 @@ from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.judge import RunState, judge
+from mllam_exps.runs.observe import observe
 from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.runs import Run
 from mllam_exps.stages import tracking
@@ -37,7 +38,7 @@ def show(name: str, *, as_json: bool) -> None:
     if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
         row = Row(
             name,
-            {stage: Cell(run, assess(run)) for stage, run in runs.items()},
+            {stage: Cell(run, judge(observe(run))) for stage, run in runs.items()},
             commit=commit,
         )
         record = {
@@ -86,13 +87,12 @@ def to_record(row: Row) -> dict[str, Any]:
     assert experiment is not None
     assert saving is not None
     of_runs = _of_runs(row)
-    result = experiment.saving.result or {}
     return {
         "name": experiment.name,
         "state": str(row.state),
-        "reason": saving.now.reason
+        "reason": str(saving.now.problem)
         or ("" if saving.now.state.settled else experiment.waits),
-        "commit": result.get("commit"),
+        "commit": experiment.commit or None,
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
         "edited": list(experiment.edited),
@@ -122,13 +122,20 @@ def _metrics(runs: dict[str, Run]) -> dict[str, Any]:
             )
             continue
         made = result_attempt(run).outputs
-        for path, kind in ((run.definition or {}).get("outputs") or {}).items():
-            if path.endswith(".json") and not kind.get("cached"):
-                try:
-                    found[path] = json.loads((made / path).read_text(encoding="utf-8"))
-                except (OSError, ValueError):
-                    continue
+        definition = run.definition
+        for output in definition.outputs if definition else ():
+            if output.path.endswith(".json") and not output.cached:
+                text = _text_of(made / output.path)
+                with contextlib.suppress(ValueError):
+                    found[output.path] = json.loads(text)
     return found
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _checkpoints(run: Run) -> list[Path]:
@@ -146,8 +153,10 @@ def _checkpoints(run: Run) -> list[Path]:
 
 def _program_of(run: Run) -> Stage | None:
     """Return what runs a stage; None where that is a command of its own."""
-    own = (run.definition or {}).get("commands")
-    return None if own or not stages.has_program(run.stage) else stages.get(run.stage)
+    definition = run.definition
+    if definition is not None and definition.commands:
+        return None
+    return stages.get(run.stage) if stages.has_program(run.stage) else None
 
 
 def _is_tracked(run: Run) -> bool:

@@ -18,7 +18,7 @@ from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import leftovers
-from mllam_exps.runs.assess import RunState
+from mllam_exps.runs.judge import RunState
 from mllam_exps.submission import experiments
 from mllam_exps.views.context import Here
 from mllam_exps.views.rows import Cell, Row, gather, stages_in_order
@@ -361,8 +361,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
     stopped = False
     for stage, cell in row.cells.items():
         now = cell.now
-        told, _, way_out = now.reason.partition("\n  → ")
-        told = told.partition("\n")[0].replace("{", "{{").replace("}", "}}")
+        told = now.problem.line.replace("{", "{{").replace("}", "}}")
         if now.state.stopped and not now.untried:
             stopped = True
             again = _again(row)
@@ -373,7 +372,7 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
                 if row.experiment
                 else f"mllam-exps logs {stage}"
             )
-            way_out = way_out.replace("{", "{{").replace("}", "}}")
+            way_out = now.problem.next.replace("{", "{{").replace("}", "}}")
             why = told if told.startswith(now.state) else f"{now.state}: {told}"
             yield now.state, f"{stage} {why}", way_out or f"{again}\n  → {look}"
         elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
@@ -401,11 +400,8 @@ def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
     if row.saving is None or stopped:
         return
     now = row.saving.now
-    told, _, way_out = now.reason.partition("\n  → ")
-    told, way_out = (
-        told.partition("\n")[0],
-        way_out.replace("{", "{{").replace("}", "}}"),
-    )
+    told = now.problem.line
+    way_out = now.problem.next.replace("{", "{{").replace("}", "}}")
     if now.state.stopped:
         what = "" if now.state is RunState.CANCELLED else "saving it "
         why = "" if told.startswith(str(now.state)) else f": {told}"

@@ -8,7 +8,8 @@ from typing import Any
 from mllam_exps import stages
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.runs.assess import Assessment, RunState, assess
+from mllam_exps.runs.judge import Assessment, RunState, judge
+from mllam_exps.runs.observe import observe
 from mllam_exps.views.context import Here
 
 _GOES_ON = "goes on from its newest checkpoint, if it has one"
@@ -51,7 +52,7 @@ def show(stage: str, *, as_json: bool) -> None:
     never = definition is not None and not any(
         out.digest for out in pipeline.stage(stage).outs
     )
-    now = assess(here.store.run(definition.key)) if definition else None
+    now = judge(observe(here.store.run(definition.key))) if definition else None
     if as_json:
         key = definition.key if definition else None
         state = now and str(now.state)
@@ -103,7 +104,7 @@ def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> s
         return f"{OWN_COMMAND.get(now.state, tried)} ({key})"
     if now.state is RunState.NEW and only_before:
         return f"`dvc exp run` then starts it, if what it reads has changed ({key})"
-    told, _, way_out = now.reason.partition("\n  → ")
+    told, way_out = now.reason, now.problem.next
     if now.state is RunState.FAILED and way_out:
         return f"its last attempt failed: {told} ({key})\n  → {way_out}"
     then = THEN[now.state]

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mllam_exps.base import records
-from mllam_exps.base.records import text
+from mllam_exps.runs import layout
+from mllam_exps.runs.records import Asked
 from mllam_exps.runs.runs import Run
 
-FOLDER = "asked"
 WORKSPACE = "workspace"
 
 
@@ -49,10 +49,10 @@ def note(run: Run, name: str, origin: Path) -> None:
     ).hexdigest()[:32]
     # Whoever cannot write this is not shown by `status`; nothing else hangs on it.
     with contextlib.suppress(OSError):
-        folder = records.folder(run.directory / FOLDER)
+        folder = records.folder(run.directory / layout.ASKED)
         records.replace(
             folder / f"{identity}.json",
-            {"experiment": name, "origin": str(origin)},
+            Asked(name, str(origin)).to_record(),
             flush=False,
         )
 
@@ -67,40 +67,33 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
         names are theirs.
     """
     noted: set[str] = set()
-    for name in records.entries(run.directory / FOLDER):
-        path = run.directory / FOLDER / name
+    for name in records.entries(run.directory / layout.ASKED):
+        path = run.directory / layout.ASKED / name
         if name.startswith(".") or not name.endswith(".json"):
             continue
-        if record := records.read(path, shape={"experiment": text, "origin": text}):
-            noted.add(record["experiment"])
-            yield Asker(
-                record["experiment"], record["origin"], records.changed_at(path)
-            )
+        if asked := Asked.read(path):
+            noted.add(asked.experiment)
+            yield Asker(asked.experiment, asked.origin, records.changed_at(path))
     # Runs of earlier versions have no notes.
     newest: dict[str, Asker] = {}
     for attempt in run.attempts():
-        claim = attempt.claim or {}
-        asked = str(claim.get("experiment") or "")
-        if (
-            asked
-            and asked not in noted
-            and asked not in submitted
-            and not _was_submitted(run, claim.get("workspace"))
-        ):
-            newest[asked] = Asker(asked, "", attempt.claimed_at)
+        claim = attempt.claim
+        if claim is None or _was_submitted(run, claim.workspace):
+            continue
+        name = claim.experiment
+        if name and name not in noted and name not in submitted:
+            newest[name] = Asker(name, "", attempt.claimed_at)
     yield from newest.values()
 
 
 def of_last_attempt(run: Run) -> str:
     """Return the name under which a run was tried last."""
     attempt = run.last_attempt()
-    return str(
-        ((attempt.claim or {}) if attempt else {}).get("experiment") or WORKSPACE
-    )
+    claim = attempt.claim if attempt else None
+    return (claim.experiment if claim else "") or WORKSPACE
 
 
-def _was_submitted(run: Run, workspace: object) -> bool:
+def _was_submitted(run: Run, workspace: str | None) -> bool:
     """Tell whether an attempt was claimed in the clone of a submitted experiment, which may have been deleted since."""
-    return isinstance(workspace, str) and Path(workspace).is_relative_to(
-        run.store / "experiments"
-    )
+    submitted = run.store / layout.EXPERIMENTS
+    return workspace is not None and Path(workspace).is_relative_to(submitted)

@@ -6,65 +6,115 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.base import ownership, records
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.base.records import Trouble, of_shape, text
-from mllam_exps.runs import shapes
-
-if TYPE_CHECKING:
-    from mllam_exps.runs.runs import Run
-
-
-class Outcome(StrEnum):
-    """How an attempt ended, in its own words."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    SUPERSEDED = "superseded"
-    REFUSED = "refused"
-    """The scheduler had no room for it: nothing was started, and nothing is wrong."""
+from mllam_exps.base.records import Trouble, of_shape
+from mllam_exps.runs import layout
+from mllam_exps.runs.directory import RunDirectory
+from mllam_exps.runs.records import (
+    Cancellation,
+    Claim,
+    Doubt,
+    End,
+    Outcome,
+    Progress,
+    Started,
+)
+from mllam_exps.runs.results import DESCRIBED, SetAside
+from mllam_exps.schedulers import Job, Scheduler
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One try at a run."""
 
-    run: Run
+    run: RunDirectory
     number: int
+
+    # Where things are.
 
     @property
     def directory(self) -> Path:
         """The attempt's own directory; nobody else writes there."""
-        return self.run.directory / "attempts" / str(self.number)
+        return self.run.directory / layout.ATTEMPTS / str(self.number)
+
+    @property
+    def claim_file(self) -> Path:
+        """Where its claim is; it is created by one writer only."""
+        return self.run.directory / layout.ATTEMPTS / layout.claim(self.number)
 
     @property
     def work(self) -> Path:
         """The program's working directory."""
-        return self.directory / "work"
+        return self.directory / layout.WORK
 
     @property
     def tree(self) -> Path:
         """The git repository that the working directory is a folder of, where it is one (`work_in`)."""
-        return self.directory / "tree"
+        return self.directory / layout.TREE
 
-    def work_in(self, folder: Path) -> None:
-        """Make the working directory a folder of a larger tree, which is still empty."""
-        if self.work.is_symlink():  # on another file system
-            self.tree.symlink_to(self.work.readlink())
-            self.work.unlink()
-        else:
-            self.work.rename(self.tree)
-        (self.tree / folder).mkdir(parents=True)
-        (self.tree / folder).chmod(ownership.OWN)
-        self.work.symlink_to(self.tree / folder)
+    @property
+    def scratch(self) -> Path:
+        """What the program writes that is no output."""
+        return self.directory / layout.SCRATCH
+
+    @property
+    def outputs(self) -> Path:
+        """What the attempt made, frozen."""
+        return self.directory / layout.OUTPUTS
+
+    @property
+    def log(self) -> Path:
+        """Everything that the attempt printed."""
+        return self.directory / layout.LOG
+
+    @property
+    def debug_log(self) -> Path:
+        """What the attempt's own process decided, asked and waited for (`base.logs`)."""
+        return self.directory / layout.DEBUG_LOG
+
+    @property
+    def heartbeat(self) -> Path:
+        """Touched by the attempt every few seconds, for hosts that cannot see its process."""
+        return self.directory / layout.HEARTBEAT
+
+    @property
+    def reserve(self) -> Path:
+        """Blocks of the disk that are kept for the record of its end."""
+        return self.directory / layout.RESERVE
+
+    @property
+    def alone(self) -> Path:
+        """Exists where no job waits for the attempt's end: the attempt itself then submits what waits in the store."""
+        return self.directory / layout.ALONE
+
+    @property
+    def ends_with(self) -> tuple[Path, Path]:
+        """The files of which one is there once it is over: its own end, and the claim of the next attempt."""
+        next_one = Attempt(self.run, self.number + 1)
+        return self.directory / layout.END, next_one.claim_file
+
+    # Its folders.
+
+    def make_directories(self, working_directory: Path | None) -> None:
+        """Make its directory, and in it, or in a `working_directory` elsewhere, the folders in which it works."""
+        self._make_directory()
+        modes = {self.work: ownership.PRIVATE, self.scratch: ownership.OWN}
+        for folder, mode in modes.items():
+            if working_directory is None:
+                folder.mkdir(mode)
+                continue
+            name = f"{self.run.key}-{self.number}-{uuid.uuid4().hex[:8]}-{folder.name}"
+            working_directory.mkdir(parents=True, exist_ok=True)
+            (working_directory / name).mkdir(mode)
+            folder.symlink_to(working_directory / name)
 
     def _make_directory(self) -> None:
         """Make the attempt's directory, which nobody else may write to; what lies in its place is put aside.
@@ -78,29 +128,37 @@ class Attempt:
             self.directory.mkdir(ownership.OWN)
         except FileExistsError:
             # Its claim was lost, to a purge of old files, say.
-            aside = self.directory.with_name(
-                f"{self.number}-before-{uuid.uuid4().hex[:8]}"
-            )
+            name = f"{self.number}-before-{uuid.uuid4().hex[:8]}"
             try:
-                self.directory.rename(aside)
+                self.directory.rename(self.directory.with_name(name))
             except OSError as error:
-                place, why = (
+                raise MllamError(
+                    "is in the way",
                     str(self.directory),
                     f"it belongs to {ownership.owner_of(self.directory)}",
-                )
-                raise MllamError(
-                    "is in the way", place, why, "start it again: it takes another"
+                    "start it again: it takes another",
                 ) from error
             self.directory.mkdir(ownership.OWN)
 
+    def work_in(self, folder: Path) -> None:
+        """Make the working directory a folder of a larger tree, which is still empty."""
+        if self.work.is_symlink():  # on another file system
+            self.tree.symlink_to(self.work.readlink())
+            self.work.unlink()
+        else:
+            self.work.rename(self.tree)
+        (self.tree / folder).mkdir(parents=True)
+        (self.tree / folder).chmod(ownership.OWN)
+        self.work.symlink_to(self.tree / folder)
+
     def remove_elsewhere(self) -> None:
         """Remove what it has on another file system: a link there is followed only if nobody else can have made it."""
-        if ownership.is_ours_alone(self.directory):
-            for folder in (self.work, self.tree, self.scratch):
-                if folder.is_symlink() and not folder.resolve().is_relative_to(
-                    self.directory.resolve()
-                ):
-                    shutil.rmtree(folder.resolve(), ignore_errors=True)
+        if not ownership.is_ours_alone(self.directory):
+            return
+        here = self.directory.resolve()
+        for folder in (self.work, self.tree, self.scratch):
+            if folder.is_symlink() and not folder.resolve().is_relative_to(here):
+                shutil.rmtree(folder.resolve(), ignore_errors=True)
 
     def tidy(self) -> None:
         """Remove what a finished run needs no more, where that is ours; its outputs, logs and records stay."""
@@ -113,62 +171,46 @@ class Attempt:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def scratch(self) -> Path:
-        """What the program writes that is no output."""
-        return self.directory / "scratch"
+    # Its claim.
 
     @property
-    def outputs(self) -> Path:
-        """What the attempt made, frozen."""
-        return self.directory / "outputs"
-
-    @property
-    def log(self) -> Path:
-        """Everything that the attempt printed."""
-        return self.directory / "log.txt"
-
-    @property
-    def debug_log(self) -> Path:
-        """What the attempt's own process decided, asked and waited for (`base.logs`)."""
-        return self.directory / "debug.log"
-
-    @property
-    def heartbeat(self) -> Path:
-        """Touched by the attempt every few seconds, for hosts that cannot see its process."""
-        return self.directory / "heartbeat"
-
-    @property
-    def claim(self) -> dict[str, Any] | None:
+    def claim(self) -> Claim | None:
         """Who claimed the attempt; None where that cannot be read any more."""
-        return records.read(self._claim, shape=shapes.CLAIMED)
+        return Claim.read(self.claim_file)
 
     @property
     def owner(self) -> str:
         """Whose claim it is: by its file's owner, whatever stands in it."""
-        return ownership.owner_of(self._claim)
+        return ownership.owner_of(self.claim_file)
 
     def is_claimed_by_its_owner(self, pid: int) -> bool:
         """Tell whether a living process on this host is of the user whose file the claim is."""
         try:
-            return os.lstat(self._claim).st_uid == os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - no place of ours
+            return os.lstat(self.claim_file).st_uid == os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - no place of ours
         except OSError:
-            return (
-                True  # no such file system, or it has ended just now: nothing is known
-            )
+            # No such file system, or it has ended just now: nothing is known.
+            return True
 
     @property
-    def _claim(self) -> Path:
-        return self.run.directory / "attempts" / f"{self.number}.json"
+    def scheduler(self) -> str:
+        """The name of the scheduler that it was claimed for; where that cannot be read, of the one that asks nobody."""
+        claim = self.claim
+        return claim.scheduler if claim else "local"
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this attempt still owns the run."""
+        return not os.path.lexists(self.ends_with[1])
+
+    # What is written down of it.
 
     @property
     def hidden(self) -> Trouble | None:
         """Why nobody can tell from here how it is: its records are others' to read, or a newer version's."""
-        for path, shape in (
-            (self._claim, shapes.CLAIMED),
-            (self.directory / "end.json", shapes.END),
+        for found in (
+            Claim.look(self.claim_file),
+            End.look(self.directory / layout.END),
         ):
-            found = records.look(path, shape=shape)
             if isinstance(found, Trouble) and found.hidden:
                 return found
         return None
@@ -181,17 +223,17 @@ class Attempt:
     @property
     def claimed_at(self) -> float:
         """When it was claimed, by the file system's clock; 0 where that cannot be told."""
-        return records.changed_at(self._claim)
+        return records.changed_at(self.claim_file)
 
     @property
     def started_at(self) -> float:
         """When it started, by the same clock: those of hosts differ by minutes."""
-        return records.changed_at(self.directory / "started.json")
+        return records.changed_at(self.directory / layout.STARTED)
 
     @property
     def ended_at(self) -> float:
         """When its end was written down, by the same clock."""
-        return records.changed_at(self.directory / "end.json")
+        return records.changed_at(self.directory / layout.END)
 
     @property
     def heard_of_at(self) -> float:
@@ -199,51 +241,99 @@ class Attempt:
         return records.changed_at(self.heartbeat)
 
     @property
-    def uncertain(self) -> dict[str, Any] | None:
+    def silent_seconds(self) -> float | None:
+        """How long ago its heartbeat was, by the same clock; None without one."""
+        try:
+            return max(0.0, self.run.now() - self.heartbeat.stat().st_mtime)
+        except OSError:
+            return None
+
+    @property
+    def doubt(self) -> str:
         """What was said when nobody knew whether the scheduler had accepted its job."""
-        return records.read(self.directory / "uncertain.json", shape={"why": text})
+        doubt = Doubt.read(self.directory / layout.UNCERTAIN)
+        return doubt.why if doubt else ""
+
+    def job(self, scheduler: Scheduler) -> Job | None:
+        """Return its job, as its submitter recorded it; None where that was not done."""
+        record = self._job_record
+        return scheduler.job(dict(record)) if record else None
 
     @property
-    def job(self) -> dict[str, Any] | None:
-        """What the scheduler answered, once it did."""
-        scheduler = (self.claim or {}).get("scheduler")
-        shape = schedulers.record_shape(str(scheduler))
-        return records.read(self.directory / "job.json", shape=shape) or None
+    def has_job(self) -> bool:
+        """Whether it is recorded what its scheduler answered."""
+        return bool(self._job_record)
 
     @property
-    def started(self) -> dict[str, Any] | None:
+    def _job_record(self) -> Mapping[str, Any] | None:
+        claim = self.claim
+        shape = schedulers.record_shape(claim.scheduler) if claim else None
+        return records.read(self.directory / layout.JOB, shape=shape)
+
+    @property
+    def started(self) -> Started | None:
         """The attempt's own record of its start."""
-        return records.read(self.directory / "started.json", shape=shapes.STARTED)
+        return Started.read(self.directory / layout.STARTED)
 
     @property
-    def end(self) -> dict[str, Any] | None:
-        """The attempt's own completion record."""
-        return records.read(self.directory / "end.json", shape=shapes.END)
+    def ended(self) -> End | None:
+        """The record of its end."""
+        return End.read(self.directory / layout.END)
 
     @property
-    def progress(self) -> dict[str, Any] | None:
+    def progress(self) -> Progress | None:
         """How far the program says it is."""
-        return records.read(self.scratch / "progress.json", shape=shapes.PROGRESS)
+        return Progress.read(self.scratch / layout.PROGRESS)
+
+    @property
+    def set_aside(self) -> SetAside | None:
+        """Why its result was set aside, if it was."""
+        name = layout.why_set_aside(self.number)
+        return SetAside.read(self.run.directory / name)
 
     @property
     def manifest(self) -> dict[str, Any]:
         """What is known of each file of its outputs, by output; empty where that cannot be read."""
-        path = self.directory / "manifest.json"
+        path = self.directory / layout.MANIFEST
         record = records.read(path) or {}
-        if all(map(of_shape(shapes.DESCRIBED), record.values())):
+        if all(map(of_shape(DESCRIBED), record.values())):
             return record
         records.tell(Trouble(path, "is damaged: it does not describe outputs"))
         return {}
 
     @property
-    def is_current(self) -> bool:
-        """Whether this attempt still owns the run."""
-        return not os.path.lexists(Attempt(self.run, self.number + 1)._claim)
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked the attempt to stop."""
+        return os.path.lexists(self.directory / layout.CANCEL)
 
-    @property
-    def alone(self) -> Path:
-        """Exists where no job waits for the attempt's end: the attempt itself then submits what waits in the store."""
-        return self.directory / "alone"
+    # Writing it down.
+
+    def note_job(self, job: Job, *, flush: bool = True) -> None:
+        """Write down what the scheduler answered."""
+        records.replace(self.directory / layout.JOB, job.record, flush=flush)
+
+    def note_doubt(self, why: str) -> None:
+        """Write down that nobody knows whether the scheduler has accepted its job."""
+        doubt = Doubt(why, time.time())
+        records.replace(self.directory / layout.UNCERTAIN, doubt.to_record())
+
+    def start(self, node: str | None) -> bool:
+        """Write down that this process is the attempt; False if one was before."""
+        started = Started(ProcessIdentity.of(), time.time(), node)
+        path = self.directory / layout.STARTED
+        return records.create(path, started.to_record())
+
+    def note_progress(self, text: str) -> None:
+        """Write down how far it is."""
+        progress = Progress(text).to_record()
+        records.replace(self.scratch / layout.PROGRESS, progress)
+
+    def end(
+        self, outcome: Outcome, problem: Problem | None = None, by: str | None = None
+    ) -> None:
+        """Write down how it ended."""
+        end = End(outcome, problem or Problem(), time.time(), by)
+        records.replace(self.directory / layout.END, end.to_record())
 
     def request_cancel(self, by: ProcessIdentity) -> None:
         """Ask the attempt to stop; it looks for this every second.
@@ -253,10 +343,9 @@ class Attempt:
         MllamError
             If it is a colleague's.
         """
+        request = Cancellation(by, time.time()).to_record()
         try:
-            records.replace(
-                self.directory / "cancel.json", by.to_record() | {"time": time.time()}
-            )
+            records.replace(self.directory / layout.CANCEL, request)
         except PermissionError as error:
             owner = ownership.owner_of(self.directory)
             why = f"it is {owner}'s, and nobody else can stop it"
@@ -268,11 +357,6 @@ class Attempt:
                 "cannot be asked to stop", str(self.directory), "its directory is gone"
             ) from error
 
-    @property
-    def cancel_requested(self) -> bool:
-        """Whether somebody asked the attempt to stop."""
-        return os.path.lexists(self.directory / "cancel.json")
-
     def check_ours(self) -> None:
         """Refuse to do what others may have written into its directory.
 
@@ -283,10 +367,8 @@ class Attempt:
             write to it.
         """
         way_out = f"ask {ownership.owner_of(self.directory)} what that is; mllam-exps retry or submit starts another"
-        for place in (
-            self.directory,
-            self.directory / "spec.json",
-            self.directory / "job.sh",
-        ):
-            if place.name != "job.sh" or os.path.lexists(place):
-                ownership.check(place, way_out)
+        ownership.check(self.directory, way_out)
+        ownership.check(self.directory / layout.SPEC, way_out)
+        script = self.directory / layout.SCRIPT
+        if os.path.lexists(script):
+            ownership.check(script, way_out)

@@ -7,7 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
@@ -19,6 +19,8 @@ from mllam_exps.identity.content import (
     regular,
     unknown_to_dvc,
 )
+from mllam_exps.runs import layout
+from mllam_exps.runs.results import Output
 
 if TYPE_CHECKING:
     from mllam_exps.runs.attempts import Attempt
@@ -49,7 +51,7 @@ def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
             )
 
 
-def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, Output]:
     """Move the outputs out of reach of the program, make them read-only, and hash them.
 
     Links become what they point to, as in DVC's cache: their targets go with the work
@@ -60,8 +62,8 @@ def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        For each output its digest, size in bytes and number of files, as
-        ``result.json`` has them.
+        For each output its digest, size in bytes and number of files, as the run's
+        result has them.
 
     Raises
     ------
@@ -97,15 +99,18 @@ def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, dict[str, Any]]:
             if folder.is_dir() and not any(folder.iterdir())
         ]
         manifest[path] = described | unknown_to_dvc(empty, left[path])
-    records.replace(attempt.directory / "manifest.json", manifest)
+    records.replace(attempt.directory / layout.MANIFEST, manifest)
     return {path: _summary(described) for path, described in manifest.items()}
 
 
-def _summary(described: Described) -> dict[str, Any]:
+def _summary(described: Described) -> Output:
     files = described["files"]
-    told = {"digest", "size", "isexec"}
-    kept = {key: value for key, value in described.items() if key in told}
-    return kept | {"files": 1 if files is None else len(files)}
+    return Output(
+        described["digest"],
+        described["size"],
+        1 if files is None else len(files),
+        bool(described.get("isexec")),
+    )
 
 
 def _executables(made: Path) -> set[str]:

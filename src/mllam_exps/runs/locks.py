@@ -15,6 +15,7 @@ from typing import IO
 
 from mllam_exps.base import records
 from mllam_exps.base.ownership import STICKY
+from mllam_exps.runs import layout
 from mllam_exps.runs.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,9 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
     """Hold a lock of this user's in a run store; None where another process has it."""
-    path = records.folder(store.directory / "locks", STICKY) / f"{name}.{os.getuid()}"
+    path = (
+        records.folder(store.directory / layout.LOCKS, STICKY) / f"{name}.{os.getuid()}"
+    )
     # Others write in that folder: nothing is emptied, and no link followed.
     with os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT), "r+") as file:
         try:

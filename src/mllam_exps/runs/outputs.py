@@ -25,7 +25,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
@@ -40,14 +40,13 @@ from mllam_exps.identity.content import (
     is_quick,
     part_of,
 )
-
-if TYPE_CHECKING:
-    from mllam_exps.runs.attempts import Attempt
-    from mllam_exps.runs.runs import Run
-    from mllam_exps.runs.store import RunStore
+from mllam_exps.runs import layout
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.results import Read, SetAside
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
 
 EXECUTABLE = 0o111
-MANIFEST = "manifest.json"
 MEMORY_SECONDS = 60.0
 """For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
 _looked_at: dict[tuple[str, str], float] = {}
@@ -116,30 +115,25 @@ def known_digests(store: RunStore) -> Callable[[str, str], str | None]:
 def known_digest(run: Run, path: str) -> str | None:
     """Return the digest of an output of a finished run, or of a file or folder in one; None where there is none."""
     result = run.result
-    if result is None or path in result["outputs"]:
-        return str(result["outputs"][path]["digest"]) if result else None
+    if result is None:
+        return None
+    if path in result.outputs:
+        return result.outputs[path].digest
     found = description(run, path)
     return str(found["digest"]) if found else None
 
 
 def result_attempt(run: Run) -> Attempt:
     """Return the attempt whose outputs are the run's result."""
-    from mllam_exps.runs.attempts import Attempt
-
     result = run.result
     assert result is not None
-    return Attempt(run, int(result["attempt"]))
+    return Attempt(run, result.attempt)
 
 
 def reject(run: Run, attempt: Attempt) -> None:
     """Set a result aside that the scheduler contradicts; its files stay with the attempt."""
-    run.put_aside(
-        f"result-rejected-{attempt.number}.json", lambda: _is_of(run, attempt.number)
-    )
-
-
-def _is_of(run: Run, number: int) -> bool:
-    return (run.result or {}).get("attempt") == number
+    name = layout.result_contradicted(attempt.number)
+    run.put_aside_result_of(attempt.number, name)
 
 
 def damage(
@@ -158,15 +152,15 @@ def damage(
     tell : callable
         Is told the size of each file that was looked at.
     """
-    result, attempt, manifest = (
-        run.result or {"outputs": {}},
-        result_attempt(run),
-        read_manifest(run),
-    )
-    for path, output in result["outputs"].items():
-        if manifest.get(path, {}).get("digest") != output["digest"]:
+    result = run.result
+    assert result is not None
+    attempt = Attempt(run, result.attempt)
+    manifest = attempt.manifest
+    for path, output in result.outputs.items():
+        if manifest.get(path, {}).get("digest") != output.digest:
             yield Difference(
-                attempt.directory / MANIFEST, f"does not tell what {path} held"
+                attempt.directory / layout.MANIFEST,
+                f"does not tell what {path} held",
             )
             return
     for path, described in manifest.items():
@@ -213,7 +207,7 @@ def hold_to_what_was_made(
         return
     if stale := made_from_another(run, wanted):
         raise set_aside(run, [stale])
-    if _lately(known := (str(run.directory), str(result["attempt"]))):
+    if _lately(known := (str(run.directory), str(result.attempt))):
         return
     if found := list(damage(run)):
         raise set_aside(run, found)
@@ -230,7 +224,7 @@ def _lately(known: tuple[str, str]) -> bool:
 
 
 def another(
-    read: Mapping[str, Mapping[str, Any]],
+    read: Mapping[str, Read],
     wanted: Callable[[str], str | None],
     store: Path | None = None,
 ) -> str | None:
@@ -242,7 +236,7 @@ def another(
     Parameters
     ----------
     read : mapping
-        As ``result.json`` has it: ``run`` and ``md5`` of each input, by path.
+        The inputs of a result, by path.
     wanted : callable
         Returns the digest that whoever asks has for a path; None where they know of
         none.
@@ -250,13 +244,11 @@ def another(
         The run store: what is there counts for an input of which whoever asks knows
         nothing.
     """
-    from mllam_exps.runs.store import RunStore
-
     for path, source in read.items():
         now = wanted(path)
-        if now is None and store is not None and source["run"]:
-            now = known_digest(RunStore(store).run(source["run"]), path)
-        if now not in {None, source["md5"]}:
+        if now is None and store is not None and source.run:
+            now = known_digest(RunStore(store).run(source.run), path)
+        if now not in {None, source.md5}:
             return path
     return None
 
@@ -265,12 +257,11 @@ def made_from_another(
     run: Run, wanted: Callable[[str], str | None] = lambda _path: None
 ) -> Difference | None:
     """Tell whether a result was made from another input than is `wanted`, or than the run store has now."""
-    path = another((run.result or {}).get("inputs") or {}, wanted, run.store)
-    return (
-        Difference(run.directory, f"was made from another {path} than there is now")
-        if path
-        else None
-    )
+    result = run.result
+    path = another(result.inputs, wanted, run.store) if result else None
+    if path is None:
+        return None
+    return Difference(run.directory, f"was made from another {path} than there is now")
 
 
 def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
@@ -289,21 +280,21 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
         return Damaged(
             what, str(first.path), next="make it readable, or ask its owner to"
         )
-    if not (
-        first.path == run.directory
-        or first.path.is_relative_to(result_attempt(run).directory)
-    ):
+    is_stale = first.path == run.directory
+    made_here = Attempt(run, result.attempt).directory
+    if not (is_stale or first.path.is_relative_to(made_here)):
         # Reading takes minutes: somebody else has set it aside since, and it was made
         # again.
         return Damaged(
             what, str(first.path), next="start it again: it was made again meanwhile"
         )
-    record = result | {"why": f"{first.path}: {what}", "time": time.time()}
+    number = result.attempt
+    why = what if is_stale else f"{first.path}: {what}"
+    record = SetAside(why, is_stale, result).to_record()
     try:
         # First the reason: who is killed behind this has changed nothing that counts.
-        records.replace(run.directory / f"damaged-{result['attempt']}.json", record)
-        name = f"result-damaged-{result['attempt']}.json"
-        run.put_aside(name, lambda: _is_of(run, int(result["attempt"])))
+        records.replace(run.directory / layout.why_set_aside(number), record)
+        run.put_aside_result_of(number, layout.result_set_aside(number))
     except OSError as error:
         why = f"and it cannot be set aside ({error.strerror})"
         return Damaged(
@@ -378,7 +369,8 @@ def hand_over(
 def to_make_again(run: Run) -> str:
     """Return the command that makes a known result again."""
     # Stages with commands of their own are run by DVC, and by submitted jobs.
-    command = "submit" if (run.definition or {}).get("commands") else "run"
+    definition = run.definition
+    command = "submit" if definition and definition.commands else "run"
     return f"mllam-exps {command} {shlex.quote(run.stage)} --force makes it again"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,9 +20,8 @@ from mllam_exps.base.records import (
 )
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import is_key
+from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
-
-FILE = "spec.json"
 
 _SHAPE: Shape = {
     "run": text,
@@ -103,7 +102,9 @@ class Spec:
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""
         whose = {"run": attempt.run.key, "number": attempt.number}
-        records.replace(attempt.directory / FILE, asdict(self) | whose, flush=False)
+        records.replace(
+            attempt.directory / layout.SPEC, asdict(self) | whose, flush=False
+        )
 
     def of_run(self, key: str) -> RunDefinition:
         """Return what defines the run.
@@ -126,9 +127,9 @@ class Spec:
             somebody else.
         """
         attempt.check_ours()
-        found = records.look(attempt.directory / FILE, shape=_SHAPE)
+        found = records.look(attempt.directory / layout.SPEC, shape=_SHAPE)
         place, way_out = (
-            str(attempt.directory / FILE),
+            str(attempt.directory / layout.SPEC),
             "mllam-exps retry, submit or dvc exp run starts another attempt",
         )
         if not isinstance(found, dict):
@@ -148,3 +149,14 @@ class Spec:
         return cls(
             **{name: found[name] for name in cls.__dataclass_fields__ if name in found}
         )
+
+
+def to_come(attempt: Attempt) -> Collection[str]:
+    """Return the keys of the runs that were yet to be made when an attempt was submitted.
+
+    For readers: what is executed is read by `Spec.read`, which believes nobody else's
+    word.
+    """
+    shape: Shape = {"to_come": dict_of(is_key)}
+    record = records.read(attempt.directory / layout.SPEC, shape=shape)
+    return list(record["to_come"].values()) if record else []

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mllam_exps.machines.model import Resources
 
 
+SCRIPT = "job.sh"
+"""The script of a job in its directory, where the scheduler takes one."""
+
+
 class JobPhase(Enum):
     """Where a job is. Ordered: late news never moves a job back."""
 

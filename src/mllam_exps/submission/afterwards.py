@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission.save import AfterResult
 
@@ -35,7 +36,7 @@ def go_on(supervisor: Supervisor) -> None:
 
 
 def _save(supervisor: Supervisor) -> None:
-    run = supervisor.attempt.run
+    run = Run(supervisor.attempt.run.directory)
     by = f"job {supervisor.scheduler().job_id()}, of {run.key}"
     machine = supervisor.spec.machine
 

@@ -16,8 +16,9 @@ from mllam_exps.attempts.stopping import (
 )
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore

@@ -24,7 +24,9 @@ from mllam_exps.base.git import git
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.repository import clones
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs import layout
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
@@ -149,7 +151,7 @@ def _damaged(
 ) -> Iterator[Candidate]:
     """Yield this user's experiments whose record is damaged, so that nobody can do anything with them."""
     for directory in unreadable:
-        found = records.look(directory / "run.json")
+        found = records.look(directory / layout.DEFINITION)
         if isinstance(found, records.Trouble) and found.hidden:
             continue
         run = Run(directory)
@@ -177,19 +179,16 @@ def _read_by_living(store: RunStore) -> set[str]:
         for run in store.runs()
         if run.result is None and (assess(run).state.living or run.other_waiters(me))
     )
-    inputs = [
-        i
-        for run in living
-        for i in ((run.definition or {}).get("inputs") or {}).values()
-    ]
-    return {str(i["run"]) for i in inputs if isinstance(i, dict) and i.get("run")}
+    definitions = (run.definition for run in living)
+    inputs = [one for found in definitions if found for one in found.inputs]
+    return {one.run for one in inputs if one.run}
 
 
 def _leftovers(store: RunStore, older_than: float) -> Iterator[Candidate]:
     """Yield what killed commands left behind: experiments half built, and things half deleted."""
     for parent, begins in (
         (experiments.folder(store), (".new-", ".gone-")),
-        (store.directory / "runs", (".gone-",)),
+        (store.directory / layout.RUNS, (".gone-",)),
     ):
         for name in records.entries(parent):
             path = parent / name
@@ -272,11 +271,12 @@ def is_in_git(experiment: Experiment) -> bool:
 
 def _has(repository: Path, experiment: Experiment) -> bool:
     """Tell whether a repository has the commit of a saved experiment: its own may have been moved."""
-    commit = (experiment.saving.result or {}).get("commit")
-    if not commit:
+    result = experiment.saving.result
+    if result is None:
         return False
+    words = ("for-each-ref", "--contains", result.commit, "--count=1")
     try:
-        return bool(git(repository, "for-each-ref", "--contains", commit, "--count=1"))
+        return bool(git(repository, *words))
     except MllamError:
         return False  # the repository, or the commit, is not there to be asked
 
@@ -302,17 +302,15 @@ def _digests_in_git(origin: Path) -> set[str]:
 
 
 def _digests(run: Run) -> set[str]:
-    return {
-        str(output["digest"])
-        for output in (run.result or {"outputs": {}})["outputs"].values()
-    }
+    result = run.result
+    return {output.digest for output in result.outputs.values()} if result else set()
 
 
 def _holds_mine(directory: Path) -> bool:
     """Tell whether a directory, or an attempt's in it, is this user's."""
     attempts = [
-        directory / "attempts" / name
-        for name in records.entries(directory / "attempts")
+        directory / layout.ATTEMPTS / name
+        for name in records.entries(directory / layout.ATTEMPTS)
     ]
     return any(ownership.is_mine(place) for place in (directory, *attempts))
 
@@ -321,11 +319,8 @@ def _age(run: Run) -> float:
     times = [os.lstat(run.directory).st_mtime]
     for attempt in run.attempts():
         times.append(attempt.claimed_at)
-        times += [
-            float(record["time"])
-            for record in (attempt.end, attempt.started)
-            if record and record.get("time")
-        ]
+        records_with_times = (attempt.ended, attempt.started)
+        times += [one.time for one in records_with_times if one and one.time]
     return time.time() - max(times)
 
 

@@ -2,11 +2,11 @@
 
 Layout of ``<store>/experiments/save-<32 hexadecimal digits>/``::
 
-    run.json      the experiment: its name, where it came from, its stages with their
-    run keys clone/        the repository as it was when the experiment was submitted,
-    with its parameters attempts/     tries at saving it: each waits for the stages'
-    jobs, as any other attempt of a run (`store`) result.json   the commit that holds
-    it, once it is saved waits.json    why a stage that could be submitted was not
+    run.json      the experiment: its name, where it came from, its stages with run keys
+    clone/        the repository as it was when the experiment was submitted
+    attempts/     tries at saving it, as any other run has attempts
+    result.json   the commit that holds it, once it is saved
+    waits.json    why a stage that could be submitted was not
 
 What is known of an experiment is what is known of its runs and of its saving; nothing
 is written down twice.
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base import ownership, records
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.base.records import (
     Shape,
     Trouble,
@@ -43,13 +43,11 @@ from mllam_exps.base.records import (
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
+from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
-from mllam_exps.runs.attempts import Outcome
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
-
-FOLDER = "experiments"
-
 
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
 _KNOWN: Shape = {"digest": is_digest, "size": maybe(number)}
@@ -184,7 +182,7 @@ class Experiment:
     @property
     def clone(self) -> Path:
         """The git repository in which it was frozen."""
-        return self.directory / "clone"
+        return self.directory / layout.CLONE
 
     @property
     def root(self) -> Path:
@@ -224,6 +222,12 @@ class Experiment:
     def saving(self) -> Run:
         """Its saving, as a run."""
         return Run(self.directory)
+
+    @property
+    def commit(self) -> str:
+        """The commit that holds it; empty while it is not saved."""
+        result = self.saving.result
+        return result.commit if result else ""
 
     @property
     def store(self) -> RunStore:
@@ -269,7 +273,7 @@ class Experiment:
         way_out += f"or mllam-exps clean {self.identity}, and submit it again"
         for place in (
             self.directory,
-            self.directory / "run.json",
+            self.directory / layout.DEFINITION,
             self.clone,
             self.clone / ".git",
             self.root,
@@ -300,11 +304,11 @@ class Experiment:
         for step in self.steps:
             if path in step.known:
                 return str(step.known[path]["digest"])
-        found = (
-            (run.result or {}).get("outputs", {}).get(path)
-            for run in self.runs.values()
-        )
-        return next((str(output["digest"]) for output in found if output), None)
+        for run in self.runs.values():
+            result = run.result
+            if result is not None and path in result.outputs:
+                return result.outputs[path].digest
+        return None
 
     def is_known(self, key: str) -> bool:
         """Tell whether DVC knew the result of a run when it was submitted."""
@@ -318,22 +322,20 @@ class Experiment:
     @property
     def waits(self) -> str:
         """Why something of it that could be submitted was not, when that was tried last."""
-        return str(
-            (
-                records.read(self.directory / "waits.json", shape={"why": text}) or {}
-            ).get("why", "")
-        )
+        path = self.directory / layout.WAITS
+        record = records.read(path, shape={"why": text})
+        return str(record["why"]) if record else ""
 
     def note_waits(self, why: str) -> None:
         """Write that down, for whoever asks; nothing is decided by it."""
         if why and why != self.waits:
             records.replace(
-                self.directory / "waits.json",
+                self.directory / layout.WAITS,
                 {"why": why, "time": time.time()},
                 flush=False,
             )
         elif not why:
-            (self.directory / "waits.json").unlink(missing_ok=True)
+            (self.directory / layout.WAITS).unlink(missing_ok=True)
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the store keeps."""
@@ -343,9 +345,9 @@ class Experiment:
 
     def write(self, built: Path) -> bool:
         """Move what was built elsewhere in the store to its place; False if somebody was first."""
-        for folder in ("attempts", "waiters"):
+        for folder in (layout.ATTEMPTS, layout.WAITERS):
             (built / folder).mkdir(ownership.OWN)
-        records.replace(built / "run.json", self.to_record())
+        records.replace(built / layout.DEFINITION, self.to_record())
         try:
             built.rename(self.directory)
         except OSError:
@@ -374,7 +376,7 @@ class Experiment:
                 f"it {why}",
                 "submit it under another name: -n NAME",
             )
-        records.replace(self.directory / "run.json", self.to_record())
+        records.replace(self.directory / layout.DEFINITION, self.to_record())
         self.renew_clone(built)
 
     def renew_clone(self, built: Path) -> None:
@@ -382,7 +384,7 @@ class Experiment:
         old = self.directory / f".clone-{uuid.uuid4().hex[:8]}"
         if os.path.lexists(self.clone):
             self.clone.rename(old)
-        (built / "clone").rename(self.clone)
+        (built / layout.CLONE).rename(self.clone)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -394,7 +396,7 @@ def identity(facts: Mapping[str, Any]) -> str:
 
 def folder(store: RunStore) -> Path:
     """Return the directory of all experiments of a store."""
-    return store.directory / FOLDER
+    return store.directory / layout.EXPERIMENTS
 
 
 def building_site(store: RunStore) -> Path:
@@ -406,13 +408,13 @@ def building_site(store: RunStore) -> Path:
     site = records.folder(
         folder(store) / f".new-{uuid.uuid4().hex[:12]}", ownership.OWN
     )
-    (site / "clone").mkdir(ownership.PRIVATE)
+    (site / layout.CLONE).mkdir(ownership.PRIVATE)
     return site
 
 
 def read(directory: Path) -> Experiment | None:
     """Return the experiment of a directory, or None where there is none."""
-    record = records.read(directory / "run.json", shape=_EXPERIMENT)
+    record = records.read(directory / layout.DEFINITION, shape=_EXPERIMENT)
     if record is None:
         return None
     known = {
@@ -439,7 +441,9 @@ def unreadable(store: RunStore) -> list[Path]:
     return [
         path
         for path in _places(store)
-        if not isinstance(records.look(path / "run.json", shape=_EXPERIMENT), dict)
+        if not isinstance(
+            records.look(path / layout.DEFINITION, shape=_EXPERIMENT), dict
+        )
     ]
 
 
@@ -491,7 +495,7 @@ def _read_all(places: Iterable[Path]) -> Iterator[Experiment]:
     for place in places:
         if (experiment := read(place)) is not None:
             found.append(experiment)
-        elif not os.path.lexists(place / "run.json") and os.access(
+        elif not os.path.lexists(place / layout.DEFINITION) and os.access(
             place, os.R_OK | os.X_OK
         ):
             records.tell(Trouble(place, "is an experiment without its run.json"))
@@ -512,6 +516,5 @@ def call_off(
     )
     if attempt is None:
         return False
-    end = {"outcome": outcome, "reason": why, "time": attempt.claimed_at}
-    records.replace(attempt.directory / "end.json", end)
+    attempt.end(outcome, Problem(why))
     return True

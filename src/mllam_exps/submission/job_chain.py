@@ -31,10 +31,12 @@ from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import carried, machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.runs import outputs, verdicts
-from mllam_exps.runs.assess import Assessment, RunState, assess
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs import outputs, verdict
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
@@ -241,13 +243,14 @@ class Chain:
             if step.known:
                 made.add(step.key)
                 continue
-            now = assess(self.experiment.store.run(step.key))
+            run = self.experiment.store.run(step.key)
+            now = assess(run)
             if again and now.state is RunState.DONE:
                 now = self._hold_to_what_was_made(now, step, standing)
             if self._is_due(now, again):
                 before, now = now, self._prepare(step, now, made, to_come, standing)
                 if now is before and now.state is not RunState.NEW and not now.untried:
-                    now = self._wish(now)
+                    now = self._wish(run)
             if now.state is RunState.DONE:
                 made.add(step.key)
             elif now.state.living and self._can_be_waited_for(now):
@@ -304,7 +307,7 @@ class Chain:
                 str(self.experiment.root),
             )
             raise MllamError(what, where, why, self.experiment.again)
-        run.begin(definition.to_record())
+        run.begin(definition)
         starter = Starter(
             workspace_of(self.experiment),
             self.machine,
@@ -316,16 +319,15 @@ class Chain:
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
         if prepared is None:
             return assess(run)
-        self.room.take(str((prepared.attempt.claim or {}).get("job_name", "")))
+        claim = prepared.attempt.claim
+        self.room.take(claim.job_name if claim else "")
         standing.prepared[step] = prepared
         return Assessment(
             RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt
         )
 
-    def _wish(self, now: Assessment) -> Assessment:
+    def _wish(self, run: Run) -> Assessment:
         """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
-        assert now.attempt is not None
-        run = now.attempt.run
         self._claim_for_later(run, self.room.full or "waits for its inputs")
         return assess(run)
 
@@ -343,11 +345,11 @@ class Chain:
     def _can_be_waited_for(self, now: Assessment) -> bool:
         """Tell whether jobs can be put behind a living run: it has a job, or gets one from this very process."""
         attempt = now.attempt
-        claim = (attempt.claim or {}) if attempt else {}
-        if attempt is None or claim.get("scheduler") != self.scheduler.name:
+        claim = attempt.claim if attempt else None
+        if attempt is None or claim is None or claim.scheduler != self.scheduler.name:
             return False
-        mine = ProcessIdentity.from_record(claim["claimed_by"]) == ProcessIdentity.of()
-        return attempt.job is not None or (mine and not attempt.uncertain)
+        mine = claim.claimed_by == ProcessIdentity.of()
+        return attempt.has_job or (mine and not attempt.doubt)
 
     def send(self, standing: Standing, only: AbstractSet[str] | None = None) -> None:
         """Submit what is prepared, each job behind those that make its inputs.
@@ -369,7 +371,8 @@ class Chain:
                         why=self.room.full or "its inputs have no job",
                     ),
                 )
-                standing.states[step.stage] = assess(prepared.attempt.run)
+                run = self.experiment.store.run(step.key)
+                standing.states[step.stage] = assess(run)
         for stage, now in standing.states.items():
             key = self.experiment.key_of(stage)
             if (
@@ -402,7 +405,7 @@ class Chain:
         if job is None:
             # Submit nothing more where the scheduler did not answer: each try would
             # wait for it, and be in doubt.
-            doubt = (prepared.attempt.uncertain or {}).get("why", "")
+            doubt = prepared.attempt.doubt
             self.room.close(f"{doubt}; mllam-exps advance goes on, once it answers")
             standing.waits = self.room.full
         else:
@@ -421,13 +424,11 @@ class Chain:
 
     def _job(self, attempt: Attempt | None) -> Job | None:
         """Return the job of an attempt, where jobs of this machine can wait for it."""
-        if (
-            attempt is None
-            or (attempt.claim or {}).get("scheduler") != self.scheduler.name
-        ):
+        claim = attempt.claim if attempt else None
+        if attempt is None or claim is None or claim.scheduler != self.scheduler.name:
             return None
         try:
-            return verdicts.job_of(attempt, self.scheduler)
+            return verdict.job_of(attempt, self.scheduler)
         except Uncertain:
             return None
 
@@ -446,7 +447,7 @@ class Chain:
         if now.state is RunState.LOST and self._is_lost_again():
             experiments.call_off(
                 self.experiment,
-                f"saving it died {TRIES} times: {now.reason}",
+                f"saving it died {TRIES} times: {now.problem}",
                 Outcome.FAILED,
             )
             return None
@@ -471,7 +472,7 @@ class Chain:
     def _is_lost_again(self) -> bool:
         """Tell whether the last attempts at saving all ended without a word: the next would, too."""
         last = self.experiment.saving.attempts()[-TRIES:]
-        return len(last) == TRIES and all(attempt.end is None for attempt in last)
+        return len(last) == TRIES and all(attempt.ended is None for attempt in last)
 
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
@@ -494,7 +495,7 @@ class Chain:
                 workspace,
                 self.machine,
                 SAVE,
-                name=claim["job_name"],
+                name=claim.job_name,
                 run=saving.directory,
                 number=number,
                 comment=f"saves experiment {name}",

@@ -7,15 +7,17 @@ no word to say.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mllam_exps.attempts.supervisor import Stopped, Supervisor
-from mllam_exps.base.errors import MllamError
-from mllam_exps.runs import verdicts
-from mllam_exps.runs.assess import RunState, assess, unmade
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.base.errors import MllamError, Problem
+from mllam_exps.runs import verdict
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.observe import runs_to_come
+from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.schedulers import get
 from mllam_exps.submission import experiments, save
@@ -33,7 +35,7 @@ def _silent(run: Run) -> Attempt | None:
     if (
         now.state not in {RunState.PENDING, RunState.RUNNING}
         or now.attempt is None
-        or now.attempt.end is not None
+        or now.attempt.ended is not None
     ):
         return None
     return now.attempt
@@ -89,12 +91,11 @@ class Finisher(Supervisor):
             return
         if standing.failure and not standing.living:
             stage, now = standing.failure
-            why = now.reason.partition("\n")[0] or str(now.state)
+            why = now.problem.line or str(now.state)
             way_out = f"mllam-exps retry {experiment.name}"
             if now.state is RunState.CANCELLED:
-                raise Stopped(
-                    Outcome.CANCELLED, f"{stage} was cancelled\n  → {way_out}"
-                )
+                problem = Problem(f"{stage} was cancelled", next=way_out)
+                raise Stopped(Outcome.CANCELLED, problem)
             raise MllamError(f"{stage} {now.state}", why=why, next=way_out)
         self._go_on(chain, standing)
 
@@ -113,11 +114,12 @@ class Finisher(Supervisor):
         ]:
             if time.monotonic() > until:
                 break
-            living = [a for a in silent if not verdicts.ask(a).phase.ended]
+            living = [a for a in silent if not verdict.hear(a).phase.ended]
             if not any(
                 not assess(run).state.living
                 for attempt in living
-                for run in unmade(attempt)
+                for run in runs_to_come(attempt)
+                if run.result is None
             ):
                 break
             self._raise_if_stopped()
@@ -130,20 +132,21 @@ class Finisher(Supervisor):
         self._stop(Outcome.REFUSED, standing.waits or "it waits for its stages")
         self._raise_if_stopped()
 
-    def _outcome(self, reserve: Path) -> tuple[Outcome, str]:
-        outcome, reason = super()._outcome(reserve)
+    def _outcome(self) -> tuple[Outcome, Problem]:
+        outcome, problem = super()._outcome()
         if (
             outcome is not Outcome.SUCCEEDED
             and self.experiment.saving.result is not None
         ):
-            return Outcome.SUPERSEDED, "another experiment's last job has saved it"
+            what = "another experiment's last job has saved it"
+            return Outcome.SUPERSEDED, Problem(what)
         if self._saved_before:
-            return outcome, "another job has saved it"
+            return outcome, Problem("another job has saved it")
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED}:
-            self._tell(outcome, reason)
-        return outcome, reason
+            self._tell(outcome, problem)
+        return outcome, problem
 
-    def _tell(self, outcome: Outcome, reason: str) -> None:
+    def _tell(self, outcome: Outcome, problem: Problem) -> None:
         if not self.spec.news:
             return
         from mllam_exps.submission import notify
@@ -151,7 +154,7 @@ class Finisher(Supervisor):
 
         try:
             notify.tell(
-                self.experiment, machine_of(self.experiment), str(outcome), reason
+                self.experiment, machine_of(self.experiment), str(outcome), problem
             )
         except Exception as error:
             # Nothing that people are told with may keep the record of the end from

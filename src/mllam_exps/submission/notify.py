@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers
+from mllam_exps.base.errors import Problem
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.runs.attempts import Outcome
+from mllam_exps.runs.records import Outcome
 from mllam_exps.submission.experiments import Experiment
 
 PATIENCE = 30.0
 
 
-def message(experiment: Experiment, outcome: str, reason: str) -> dict[str, Any]:
+def message(experiment: Experiment, outcome: str, problem: Problem) -> dict[str, Any]:
     """Return what is told."""
     failed = outcome != Outcome.SUCCEEDED
-    told, _, way_out = reason.partition("\n  → ")
+    told, way_out = problem.sentence, problem.next
     text = f"experiment {experiment.name} {'failed: ' + told if failed else 'is done'}"
     return {
         "text": f"{text}\n{way_out or f'mllam-exps show {experiment.name}'}",
@@ -36,19 +37,21 @@ def message(experiment: Experiment, outcome: str, reason: str) -> dict[str, Any]
     }
 
 
-def tell(experiment: Experiment, machine: Machine, outcome: str, reason: str) -> None:
+def tell(
+    experiment: Experiment, machine: Machine, outcome: str, problem: Problem
+) -> None:
     """Tell whom the machine file names. A message that does not get through is no failure: it is said in the log."""
     settings = machine.notify
     if ("end" if outcome == Outcome.SUCCEEDED else "fail") not in settings.on:
         return
-    text = json.dumps(message(experiment, outcome, reason))
-    problems = []
+    text = json.dumps(message(experiment, outcome, problem))
+    failures = []
     if settings.command:
-        problems.append(_run(list(settings.command), text, Path(experiment.origin)))
+        failures.append(_run(list(settings.command), text, Path(experiment.origin)))
     if settings.webhook_file:
-        problems.append(_post(Path(settings.webhook_file).expanduser(), text))
-    for problem in filter(None, problems):
-        print(f"warning: nobody was told: {problem}", flush=True)
+        failures.append(_post(Path(settings.webhook_file).expanduser(), text))
+    for failure in filter(None, failures):
+        print(f"warning: nobody was told: {failure}", flush=True)
 
 
 def _run(command: list[str], text: str, directory: Path) -> str:

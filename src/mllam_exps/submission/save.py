@@ -16,10 +16,12 @@ from typing import IO
 
 from mllam_exps import schedulers
 from mllam_exps.base import records
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.identity.run_keys import SAVE, is_key
-from mllam_exps.runs.attempts import Attempt, Outcome
+from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.results import Result
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
@@ -51,13 +53,8 @@ def save(experiment: Experiment) -> bool:
         if _is_saved(experiment):
             return False
         raise
-    record = {
-        "attempt": experiment.saving.next_number - 1,
-        "outputs": {},
-        "commit": commit,
-        "time": time.time(),
-    }
-    records.replace(experiment.saving.directory / "result.json", record)
+    number = experiment.saving.next_number - 1
+    experiment.saving.settle(Result(number, commit=commit, time=time.time()))
     saving.forget_clone(experiment)
     return True
 
@@ -176,21 +173,17 @@ class AfterResult:
 
     def _take_back_one(self, attempt: Attempt) -> None:
         why = f"saved by {self.by}"
-        end = {
-            "outcome": Outcome.SUCCEEDED,
-            "reason": why,
-            "time": time.time(),
-            "by": why,
-        }
-        records.replace(attempt.directory / "end.json", end)
-        claim, record = attempt.claim or {}, attempt.job
-        if record is None:
+        attempt.end(Outcome.SUCCEEDED, Problem(why), by=why)
+        claim = attempt.claim
+        if claim is None:
             return
-        scheduler = schedulers.get(claim["scheduler"], self.store.directory)
+        scheduler = schedulers.get(claim.scheduler, self.store.directory)
+        if (job := attempt.job(scheduler)) is None:
+            return
         try:
-            scheduler.cancel(scheduler.job(record))
+            scheduler.cancel(job)
         except MllamError as error:
-            self.tell(f"{claim['experiment']}: its last job is of no use now: {error}")
+            self.tell(f"{claim.experiment}: its last job is of no use now: {error}")
 
 
 def _to_come(experiment: Experiment) -> Attempt | None:
@@ -198,14 +191,14 @@ def _to_come(experiment: Experiment) -> Attempt | None:
     attempt = experiment.saving.last_attempt()
     if (
         attempt is None
-        or attempt.job is None
-        or attempt.end is not None
+        or not attempt.has_job
+        or attempt.ended is not None
         or attempt.cancel_requested
         or experiment.saving.result is not None
     ):
         return None
     started = attempt.started
-    if started is not None and started["host"] != socket.gethostname():
+    if started is not None and started.process.host != socket.gethostname():
         return None
     return attempt
 
@@ -221,4 +214,4 @@ def _teller(experiment: Experiment, attempt: Attempt) -> Callable[[], None] | No
     machine = machine_of(experiment)
     if machine.resources_for(SAVE).mail:
         return None
-    return lambda: notify.tell(experiment, machine, Outcome.SUCCEEDED, "")
+    return lambda: notify.tell(experiment, machine, Outcome.SUCCEEDED, Problem())

@@ -26,6 +26,7 @@ from mllam_exps.identity.content import describe, digest_of_folder, part_of
 from mllam_exps.repository import clones
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs import outputs
+from mllam_exps.runs.results import Read
 
 if TYPE_CHECKING:
     from mllam_exps.dvc.cache import Cache
@@ -170,11 +171,9 @@ def refuse_what_dvc_made_from_another(
         Naming both; submitted again, the experiment takes no such result.
     """
     for step in experiment.steps:
-        read = (
-            {path: {"run": None, "md5": digest} for path, digest in step.read.items()}
-            if step.known
-            else {}
-        )
+        if not step.known:
+            continue
+        read = {path: Read(digest) for path, digest in step.read.items()}
         if path := outputs.another(read, has):
             what = f"the result of {step.stage} that DVC knows was made from another {path} than there is now"
             raise MllamError(

@@ -25,8 +25,10 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
 from mllam_exps.repository import clones
-from mllam_exps.runs.assess import Assessment, RunState, assess
+from mllam_exps.runs import layout
+from mllam_exps.runs.assess import assess
 from mllam_exps.runs.job_quota import Room
+from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
@@ -386,7 +388,7 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
     if not living:
         # DVC's cache lost what it had when it was submitted first.
         records.replace(
-            experiment.directory / "run.json",
+            experiment.directory / layout.DEFINITION,
             replace(there, steps=experiment.steps).to_record(),
         )
         _want(experiment)
@@ -395,10 +397,10 @@ def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         # result that was damaged.
         clones.keep(Path(experiment.origin), experiment.identity, plan.content)
         if not experiment.clone.is_dir():
-            (plan.site / "clone").rename(experiment.clone)
+            (plan.site / layout.CLONE).rename(experiment.clone)
         saving.set_aside()
         records.replace(
-            experiment.directory / "run.json",
+            experiment.directory / layout.DEFINITION,
             replace(experiment, replaces=replaces).to_record(),
         )
     return experiment

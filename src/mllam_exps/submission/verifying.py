@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.content import Difference, files_of
-from mllam_exps.runs import outputs, shapes
-from mllam_exps.runs.assess import RunState, assess
+from mllam_exps.runs import outputs
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.results import Result
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
@@ -92,10 +93,10 @@ class Verifier:
         """Return how many bytes the results of runs have."""
         results = (run.result for run in runs)
         return sum(
-            int(out.get("size") or 0)
+            int(out.size or 0)
             for result in results
             if result
-            for out in result["outputs"].values()
+            for out in result.outputs.values()
         )
 
     def verify(self, runs: Iterable[Run]) -> Verification:
@@ -138,17 +139,16 @@ class Verifier:
         """Read the objects of a run's outputs that are files of their own; of a result that was set aside, too."""
         same = self._files_of_the_store(run)
         result = run.result or _set_aside_last(run)
-        for path, output in ((result or {}).get("outputs") or {}).items():
-            digest = str(output["digest"])
-            self._verify_objects(run, path, digest, same)
+        for path, output in result.outputs.items() if result else ():
+            self._verify_objects(run, path, output.digest, same)
             if run.result is None and self._kept(run, path):
-                self._refuse_missing(run, digest)
+                self._refuse_missing(run, output.digest)
 
     def _kept(self, run: Run, path: str) -> bool:
         """Tell whether an output is one that DVC's cache keeps, and not git."""
-        return bool(
-            ((run.definition or {}).get("outputs") or {}).get(path, {}).get("cached")
-        )
+        definition = run.definition
+        made = definition.outputs if definition else ()
+        return any(output.path == path and output.cached for output in made)
 
     def _refuse_missing(self, run: Run, digest: str) -> None:
         """Note what DVC's cache lacks and the run store cannot give back, as somebody set the result aside."""
@@ -281,20 +281,18 @@ def _way_out(needing: list[Experiment], names: list[str]) -> str:
     return "dvc exp run, or mllam-exps submit: what needs it makes it again"
 
 
-def _set_aside_last(run: Run) -> dict[str, Any] | None:
-    """Return the record of the newest result of a run that was set aside."""
+def _set_aside_last(run: Run) -> Result | None:
+    """Return the newest result of a run that was set aside."""
     for attempt in reversed(run.attempts()):
-        if record := records.read(
-            run.directory / f"damaged-{attempt.number}.json", shape=shapes.RESULT
-        ):
-            return record
+        if (aside := attempt.set_aside) is not None and aside.result is not None:
+            return aside.result
     return None
 
 
 def _asked_for_by(run: Run) -> Iterator[str]:
     attempt = run.last_attempt()
     if attempt is not None and (claim := attempt.claim) is not None:
-        yield str(claim["experiment"])
+        yield claim.experiment
 
 
 def runs_of(store: RunStore, chosen: Iterable[Experiment]) -> list[Run]:

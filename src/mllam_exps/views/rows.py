@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,9 @@ from mllam_exps import schedulers
 from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs import askers
-from mllam_exps.runs.assess import Assessment, RunState, assess
+from mllam_exps.runs.judge import Assessment, RunState, judge
+from mllam_exps.runs.observe import observe
+from mllam_exps.runs.records import Progress
 from mllam_exps.runs.runs import Run
 from mllam_exps.submission import backlog, experiments
 from mllam_exps.submission.cleaning import is_in_git
@@ -36,30 +37,31 @@ class Cell:
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
         attempt, now = self.now.attempt, self.now
-        claim = (attempt.claim or {}) if attempt else {}
-        end = (attempt.end or {}) if attempt else {}
-        told, _, way_out = now.reason.partition("\n  → ")
+        claim = attempt.claim if attempt else None
+        ended = attempt is not None and attempt.ended is not None
+        definition = self.run.definition
+        progress = None
+        if attempt and now.state is RunState.RUNNING:
+            progress = attempt.progress
         return {
             "key": self.run.key,
             "stage": self.run.stage,
-            "smoke": bool((self.run.definition or {}).get("smoke")),
+            "smoke": bool(definition and definition.smoke),
             "state": str(now.state),
-            "reason": told.partition("\n")[0],
-            "next": way_out,
+            "reason": now.problem.line,
+            "next": now.problem.next,
             "hopeless": now.hopeless,
-            "experiment": claim.get("experiment"),
+            "experiment": claim.experiment if claim else None,
             "attempts": attempt.number if attempt else 0,
             "tries": self.tries,
-            "scheduler": claim.get("scheduler"),
+            "scheduler": claim.scheduler if claim else None,
             "job": self.job,
             "node": self.node,
             "submitted": attempt.claimed_at if attempt and claim else None,
             "started": attempt.started_at if attempt and attempt.started else None,
-            "ended": attempt.ended_at if attempt and end else None,
+            "ended": attempt.ended_at if attempt and ended else None,
             "elapsed": self.elapsed,
-            "progress": attempt.progress
-            if attempt and now.state is RunState.RUNNING
-            else None,
+            "progress": progress.to_record() if progress else None,
             "log": str(attempt.log) if attempt else None,
         }
 
@@ -75,12 +77,10 @@ class Cell:
         if self.now.state is RunState.NEW or self.now.untried:
             word = "not run" if over else "waits"
         if self.now.state is RunState.RUNNING and self.now.attempt is not None:
-            told = describe(self.now).partition(" (")[0]
-            word = (
-                told
-                if (self.now.attempt.progress or {}).get("done") is not None
-                else "running"
-            )
+            progress = self.now.attempt.progress or Progress()
+            word = "running"
+            if progress.done is not None:
+                word = describe(self.now).partition(" (")[0]
         if self.tries > 1 and self.now.state is not RunState.DONE:
             word = f"{word} (try {self.tries})"
         return word
@@ -97,26 +97,22 @@ class Cell:
     def job(self) -> str | None:
         """The job, as its scheduler calls it."""
         attempt = self.now.attempt
-        if (
-            attempt is None
-            or not (record := attempt.job)
-            or not (claim := attempt.claim)
-        ):
+        if attempt is None:
             return None
-        with contextlib.suppress(
-            MllamError
-        ):  # a scheduler that this version does not know
-            return schedulers.get(claim["scheduler"], self.run.store).job(record).label
-        return None
+        try:
+            scheduler = schedulers.get(attempt.scheduler, self.run.store)
+        except MllamError:
+            return None  # a scheduler that this version does not know
+        job = attempt.job(scheduler)
+        return job.label if job else None
 
     @property
     def node(self) -> str | None:
         """Where it runs."""
         if self.now.state is not RunState.RUNNING or self.now.attempt is None:
             return None
-        started = self.now.attempt.started or {}
-        node: str | None = started.get("node") or started.get("host")
-        return node
+        started = self.now.attempt.started
+        return started.place if started else None
 
     @property
     def elapsed(self) -> float | None:
@@ -124,7 +120,7 @@ class Cell:
         attempt = self.now.attempt
         if attempt is None or not attempt.started:
             return None
-        ended = attempt.end is not None
+        ended = attempt.ended is not None
         if not ended and not self.now.state.living:
             return None
         # No clock of a host: that of the node where it started may be minutes off from
@@ -269,7 +265,7 @@ class Row:
         if self.removed:
             return "removed"
         if self.saving.now.state is RunState.DONE:
-            return str((self.experiment.saving.result or {}).get("commit", ""))[:7]
+            return self.experiment.commit[:7]
         started = (
             self.saving.now.attempt is not None
             and self.saving.now.attempt.started is not None
@@ -283,11 +279,7 @@ class Row:
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
         submitted = self.experiment
-        commit = (
-            (submitted.saving.result or {}).get("commit")
-            if submitted
-            else self.commit or None
-        )
+        commit = submitted.commit if submitted else self.commit
         return {
             "name": self.name,
             "state": str(self.state),
@@ -296,7 +288,7 @@ class Row:
             "user": submitted.user if submitted else None,
             "parameters": submitted.overrides if submitted else None,
             "created": submitted.created if submitted else None,
-            "commit": commit,
+            "commit": commit or None,
             "removed": self.removed,
             "waits": self.waits,
             "needs_advance": self.needs_advance,
@@ -320,7 +312,7 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
 
     def cell(run: Run) -> Cell:
         if run.key not in states:
-            states[run.key] = assess(run)
+            states[run.key] = judge(observe(run))
         return Cell(run, states[run.key])
 
     rows: list[Row] = []
@@ -337,7 +329,7 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
                     experiment.name,
                     cells,
                     experiment,
-                    Cell(experiment.saving, assess(experiment.saving)),
+                    Cell(experiment.saving, judge(observe(experiment.saving))),
                 )
             )
     for number, row in enumerate(rows):
@@ -389,12 +381,14 @@ def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
 
 def of_experiment(experiment: Experiment) -> Row:
     """Return what is known of one submitted experiment."""
-    cells = {stage: Cell(run, assess(run)) for stage, run in experiment.runs.items()}
+    cells = {
+        stage: Cell(run, judge(observe(run))) for stage, run in experiment.runs.items()
+    }
     return Row(
         experiment.name,
         cells,
         experiment,
-        Cell(experiment.saving, assess(experiment.saving)),
+        Cell(experiment.saving, judge(observe(experiment.saving))),
     )
 
 
@@ -427,7 +421,8 @@ def _not_submitted(
             not who and not names
         ):  # it was submitted, and the experiment has been deleted since
             who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
-        smoke = " (smoke)" if (run.definition or {}).get("smoke") else ""
+        definition = run.definition
+        smoke = " (smoke)" if definition and definition.smoke else ""
         for asker in who:
             of_here = here.is_of_here(asker)
             if not (of_here or everything):
@@ -453,11 +448,7 @@ def _with_commits(
     DVC (3.67) takes from its own cache what it knows, and calls no stage's command
     then.
     """
-    ours = {
-        (row.experiment.saving.result or {}).get("commit")
-        for row in submitted
-        if row.experiment
-    }
+    ours = {row.experiment.commit for row in submitted if row.experiment}
     newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
     found = [
         replace(row, commit=newest.pop(row.name).commit) if row.name in newest else row
@@ -506,8 +497,9 @@ def stages_in_order(rows: Iterable[Row]) -> list[str]:
 
 def _needs(run: Run) -> list[str]:
     """Return the keys of the runs whose outputs a run reads."""
-    inputs = (run.definition or {}).get("inputs") or {}
-    return [source["run"] for source in inputs.values() if source.get("run")]
+    definition = run.definition
+    inputs = definition.inputs if definition else ()
+    return [source.run for source in inputs if source.run]
 
 
 def _is_removed(row: Row, here: Here, refs: Collection[str]) -> bool:
@@ -515,8 +507,8 @@ def _is_removed(row: Row, here: Here, refs: Collection[str]) -> bool:
     experiment = row.experiment
     if experiment is None or experiment.origin != str(here.workspace.origin):
         return False
-    commit = (experiment.saving.result or {}).get("commit")
-    return commit is not None and commit not in refs and not is_in_git(experiment)
+    commit = experiment.commit
+    return bool(commit) and commit not in refs and not is_in_git(experiment)
 
 
 def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:

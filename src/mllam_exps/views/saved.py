@@ -66,7 +66,7 @@ class Results:
         by_stage: dict[str, list[tuple[Run, dict[str, str]]]] = {}
         for run in sorted(store.runs(), key=lambda run: run.begun_at):
             if (result := run.result) is not None:
-                made = {path: out["digest"] for path, out in result["outputs"].items()}
+                made = {path: out.digest for path, out in result.outputs.items()}
                 by_stage.setdefault(run.stage, []).append((run, made))
         return cls(by_stage)
 

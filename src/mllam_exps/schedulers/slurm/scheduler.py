@@ -18,6 +18,7 @@ from typing import Any
 from mllam_exps.base import records
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.schedulers.base import (
+    SCRIPT,
     Job,
     JobPhase,
     JobRequest,
@@ -42,7 +43,6 @@ PATIENCE = calls.PATIENCE
 ASK_AGAIN = 10.0
 LIST_PATIENCE = 5.0
 """Seconds that a list of one's own jobs may take: without it nothing is submitted for now, and nothing is lost."""
-SCRIPT = "job.sh"
 
 # 22.05: "sbatch: error: Batch job submission failed: Invalid account or
 # account/partition combination specified", and with --test-only "allocation failure:

@@ -2,19 +2,22 @@
 
 The attempt's own process ends its program when the run is taken from it. On a cluster
 the program's processes are children of Slurm's daemons on several nodes: where those
-daemons die, nobody would end them. So each of them looks itself, at two files of the
-run store.
+daemons die, nobody would end them. So each of them looks itself, at two files that the
+attempt has named: its own record of its end, and the claim of the next attempt, which
+is the fencing token.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-VARIABLE = "MLLAM_EXPS_ATTEMPT"
+VARIABLE = "MLLAM_EXPS_ENDS_WITH"
+"""Names the files, in JSON, of which one is there once the attempt is over."""
 PERIOD = 2.0
 EXIT_CODE = 75
 
@@ -27,15 +30,14 @@ def guard(end: Callable[[], None] = lambda: os._exit(EXIT_CODE)) -> None:
     end : callable
         Ends this process, and those of its own that would not notice.
     """
-    attempt = os.environ.get(VARIABLE)
-    if attempt:
-        threading.Thread(target=_watch, args=(Path(attempt), end), daemon=True).start()
+    named = os.environ.get(VARIABLE)
+    if named:
+        files = [Path(name) for name in json.loads(named)]
+        threading.Thread(target=_watch, args=(files, end), daemon=True).start()
 
 
-def _watch(attempt: Path, end: Callable[[], None]) -> None:
-    # The claim of the next attempt is the fencing token; see `mllam_exps.runs.store`.
-    over = (attempt / "end.json", attempt.with_name(f"{int(attempt.name) + 1}.json"))
-    while not any(path.exists() for path in over):
+def _watch(files: Sequence[Path], end: Callable[[], None]) -> None:
+    while not any(path.exists() for path in files):
         time.sleep(PERIOD)
-    print(f"attempt {attempt.name} is over: ending", flush=True)
+    print("this attempt is over: ending", flush=True)
     end()

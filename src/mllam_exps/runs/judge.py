@@ -1,0 +1,392 @@
+"""What follows from what was seen of a run: its state, and why. Pure: `observe` does all looking and asking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from mllam_exps.base.errors import Problem
+from mllam_exps.base.records import Trouble
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.records import End, Outcome
+from mllam_exps.runs.results import Result, SetAside
+from mllam_exps.schedulers import JobPhase, JobState
+
+NOTHING_WRONG = Problem()
+HEARTBEAT_PATIENCE = 60.0
+"""Seconds without a heartbeat after which an attempt is taken to be dead where its scheduler does not know."""
+SILENCE_SECONDS = 120.0
+"""Seconds without a heartbeat after which that is told of an attempt whose job runs; it touches it every five."""
+
+
+class RunState(StrEnum):
+    """The state of a run, in the words that `mllam-exps status` prints."""
+
+    NEW = "new"
+    """Nobody has begun it, or its result is to be made again: whoever wants it starts an attempt."""
+    STARTING = "starting"
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended without a result."""
+        return self in {RunState.FAILED, RunState.CANCELLED, RunState.LOST}
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody goes on with it by himself; what was lost is begun again."""
+        return self in {RunState.DONE, RunState.FAILED, RunState.CANCELLED}
+
+    @property
+    def living(self) -> bool:
+        """Whether an attempt may still write: a driver waits for it and starts none beside it."""
+        return self in {
+            RunState.STARTING,
+            RunState.PENDING,
+            RunState.RUNNING,
+            RunState.UNKNOWN,
+        }
+
+
+@dataclass(frozen=True)
+class AttemptSeen:
+    """What was seen of a run's newest attempt; as much as is needed to judge it.
+
+    Parameters
+    ----------
+    attempt : Attempt
+        Which one.
+    hidden : str
+        Why its records cannot be read from here, though they may be good.
+    is_claimed : bool
+        Whether its claim can be read.
+    is_gone : bool
+        Whether its directory is gone.
+    end : End, optional
+        The record of its end.
+    set_aside : SetAside, optional
+        Why its result was set aside, if it was.
+    started : bool
+        Whether it wrote down that it started.
+    cancel_requested : bool
+        Whether somebody asked it to stop.
+    submitter : str
+        Who is about to submit it, and lives; empty where nobody does.
+    doubt : str
+        What was said where nobody knew whether the scheduler had accepted its job.
+    unasked : str
+        Why its scheduler cannot be asked at all.
+    uncertain : str
+        Why its scheduler cannot say whether it has a job.
+    state : JobState, optional
+        Where its job is, while that lives.
+    word : JobState, optional
+        The scheduler's last word, once its job has ended.
+    silent : float, optional
+        Seconds since its last heartbeat; None without one.
+    not_made : sequence of str
+        Stages whose results it was to wait for, and that have none.
+    ended_badly : str
+        A stage that it was to wait for: its result is there, but its job did not end
+        well.
+    environment : str
+        Why the machine's environment could not be made ready, as its log says.
+    store_failure : str
+        Why its job could write nothing into the run store, as its exit code says.
+    full_disks : str
+        The disks that are full.
+    """
+
+    attempt: Attempt
+    hidden: str = ""
+    is_claimed: bool = True
+    is_gone: bool = False
+    end: End | None = None
+    set_aside: SetAside | None = None
+    started: bool = False
+    cancel_requested: bool = False
+    submitter: str = ""
+    doubt: str = ""
+    unasked: str = ""
+    uncertain: str = ""
+    state: JobState | None = None
+    word: JobState | None = None
+    silent: float | None = None
+    not_made: Sequence[str] = ()
+    ended_badly: str = ""
+    environment: str = ""
+    store_failure: str = ""
+    full_disks: str = ""
+
+    @property
+    def gave_a_sign(self) -> bool:
+        """Whether it gave a sign of life a moment ago."""
+        return self.silent is not None and self.silent < HEARTBEAT_PATIENCE
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen of a run at one moment.
+
+    Parameters
+    ----------
+    result : Result, optional
+        Its proven result.
+    damage : Trouble, optional
+        What is wrong with a result that is written down, and is none.
+    last : AttemptSeen, optional
+        Its newest attempt.
+    words : sequence of (Attempt, JobState)
+        Last words of the scheduler that are not remembered yet (`verdict.remember`).
+    """
+
+    result: Result | None = None
+    damage: Trouble | None = None
+    last: AttemptSeen | None = None
+    words: Sequence[tuple[Attempt, JobState]] = ()
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A run's state, with the problem that explains it and the attempt that it is about.
+
+    Parameters
+    ----------
+    problem : Problem
+        Why it is so; empty where nothing has to be said.
+    hopeless : bool
+        It is pending, and will never run as it is.
+    untried : bool
+        Nothing was ever started: another attempt loses nothing, and is no second try.
+    silent : bool
+        It is said to be running, and gives no sign of life.
+    """
+
+    state: RunState
+    problem: Problem = NOTHING_WRONG
+    attempt: Attempt | None = None
+    hopeless: bool = False
+    untried: bool = False
+    silent: bool = False
+
+    @property
+    def reason(self) -> str:
+        """The problem as a sentence, without the way out."""
+        return self.problem.sentence
+
+
+def judge(seen: Observation) -> Assessment:
+    """Say in which state a run is."""
+    attempt = seen.last.attempt if seen.last else None
+    if seen.result is not None:
+        return Assessment(RunState.DONE, attempt=attempt)
+    if seen.damage is not None:
+        return _damaged(seen.damage, attempt)
+    if seen.last is None:
+        return Assessment(RunState.NEW)
+    return _of_attempt(seen.last)
+
+
+def _damaged(damage: Trouble, attempt: Attempt | None) -> Assessment:
+    """Judge a run whose result is written down, and cannot be used: it is made again when somebody asks for it."""
+    if damage.hidden:
+        return _said(RunState.UNKNOWN, str(damage), attempt)
+    what = f"its result is damaged: {damage.path.name} {damage.why}"
+    return _said(RunState.LOST, what, attempt)
+
+
+def _of_attempt(seen: AttemptSeen) -> Assessment:
+    """Judge a run without a result by its newest attempt."""
+    attempt = seen.attempt
+    if seen.hidden:
+        return _said(RunState.UNKNOWN, seen.hidden, attempt)
+    if seen.end is not None:
+        return _ended(seen, seen.end)
+    if not seen.is_claimed:
+        what = "its claim cannot be read any more: nobody can tell who works on it"
+        return _said(RunState.LOST, what, attempt)
+    if seen.is_gone:
+        what = f"the directory of attempt {attempt.number} is gone: it was deleted, or purged from its file system"
+        return _being_started(seen) or _said(RunState.LOST, what, attempt)
+    if seen.word is not None:
+        return _ended_without_a_word(seen, seen.word)
+    if seen.unasked:
+        return _said(RunState.UNKNOWN, seen.unasked, attempt)
+    if seen.state is not None:
+        return _living(seen, seen.state)
+    if seen.uncertain:
+        what = _with_doubt(seen, seen.uncertain)
+        return _being_started(seen) or _said(RunState.UNKNOWN, what, attempt)
+    return _being_started(seen) or _never_started(seen)
+
+
+def _said(state: RunState, what: str, attempt: Attempt | None) -> Assessment:
+    return Assessment(state, Problem(what), attempt)
+
+
+def _ended(seen: AttemptSeen, end: End) -> Assessment:
+    """Judge an attempt that wrote down how it ended, or was given up."""
+    attempt = seen.attempt
+    if end.outcome is Outcome.SUCCEEDED:
+        return _ended_well(seen)
+    if end.outcome is Outcome.REFUSED:
+        return Assessment(RunState.NEW, end.problem, attempt, untried=True)
+    if end.outcome is Outcome.CANCELLED:
+        return Assessment(RunState.CANCELLED, end.problem, attempt)
+    # Slurm's time limit comes as a signal, its memory limit as a killed program, and
+    # from a lost node (22.05) srun comes back with exit code 0 and nothing made: the
+    # scheduler knows what was behind it.
+    word = seen.word if seen.started else None
+    if word is not None and word.phase is JobPhase.CANCELLED:
+        return _said(RunState.CANCELLED, with_evidence(word), attempt)
+    if word is not None and word.phase is JobPhase.FAILED and not word.plain:
+        return _said(RunState.FAILED, with_evidence(word), attempt)
+    problem = end.problem
+    if word is not None and word.phase is JobPhase.FORGOTTEN and word.reason:
+        problem = Problem(f"{problem.sentence} ({word.reason})", next=problem.next)
+    return Assessment(RunState.FAILED, problem, attempt)
+
+
+def _ended_well(seen: AttemptSeen) -> Assessment:
+    """Judge an attempt that succeeded, where there is no result: it was set aside, as it is written before the end."""
+    attempt, aside = seen.attempt, seen.set_aside
+    if aside is not None and aside.stale:
+        what = f"its result is to be made again: {aside.why}"
+        return _said(RunState.NEW, what, attempt)
+    if aside is not None:
+        what = f"its result was damaged, and set aside: {aside.why}"
+        return _said(RunState.FAILED, what, attempt)
+    if seen.word is not None and seen.word.phase in {
+        JobPhase.FAILED,
+        JobPhase.CANCELLED,
+    }:
+        return _said(RunState.FAILED, contradiction(seen.word), attempt)
+    return Assessment(RunState.NEW, attempt=attempt)
+
+
+def contradiction(word: JobState) -> str:
+    """Say that an attempt's success is not believed."""
+    return f"it says that it succeeded, but its job did not: {with_evidence(word)}"
+
+
+def with_evidence(state: JobState) -> str:
+    """Return a reason with the scheduler's own words behind it."""
+    return f"{state.reason} ({state.told})" if state.told else state.reason
+
+
+def _being_started(seen: AttemptSeen) -> Assessment | None:
+    """Judge an attempt that no job is known of: its submitter may be about to start it."""
+    if seen.doubt or not seen.submitter:
+        return None
+    what = f"being started by {seen.submitter}"
+    return _said(RunState.STARTING, what, seen.attempt)
+
+
+def _never_started(seen: AttemptSeen) -> Assessment:
+    why = _with_doubt(seen, "whoever was about to start it is gone")
+    problem = Problem(f"it was never started: {why}")
+    return Assessment(RunState.LOST, problem, seen.attempt, untried=True)
+
+
+def _with_doubt(seen: AttemptSeen, why: str) -> str:
+    return f"{seen.doubt}; {why}" if seen.doubt else why
+
+
+def _ended_without_a_word(seen: AttemptSeen, word: JobState) -> Assessment:
+    """Judge an attempt whose job the scheduler calls ended, and that wrote no end."""
+    if word.phase is JobPhase.FORGOTTEN and seen.gave_a_sign:
+        what = f"{word.reason}, but it gives signs of life"
+        return _said(RunState.RUNNING, what, seen.attempt)
+    if word.phase is JobPhase.CANCELLED:
+        return _job_cancelled(seen, word)
+    if word.phase is JobPhase.FAILED:
+        why = seen.environment or _evidence(seen, word)
+        if seen.store_failure:
+            why = f"{seen.store_failure} ({word.told})"
+        return _said(RunState.FAILED, why, seen.attempt)
+    return _job_vanished(seen, word)
+
+
+def _evidence(seen: AttemptSeen, word: JobState) -> str:
+    when = "" if seen.started else ", before it started"
+    return f"{word.reason}{when} ({word.told})"
+
+
+def _job_cancelled(seen: AttemptSeen, word: JobState) -> Assessment:
+    """Judge an attempt whose job was cancelled; by Slurm, perhaps, since what it needs was not made."""
+    if not seen.started and not seen.cancel_requested:
+        why = ""
+        if seen.not_made:
+            why = _not_made(seen.not_made[0])
+        elif seen.ended_badly:
+            # Its result was there; what came after that in its job, the saving of an
+            # experiment say, went wrong.
+            why = f"not started: the job of {seen.ended_badly}, which it needs, did not end well, though it was made"
+        if why:
+            problem = Problem(why)
+            return Assessment(RunState.CANCELLED, problem, seen.attempt, untried=True)
+    what = _evidence(seen, word)
+    if seen.store_failure:
+        what = f"{seen.store_failure} ({word.told})"
+    return _said(RunState.CANCELLED, what, seen.attempt)
+
+
+def _job_vanished(seen: AttemptSeen, word: JobState) -> Assessment:
+    """Judge an attempt whose job has ended, nobody knows how."""
+    if (
+        word.phase is JobPhase.FORGOTTEN
+        and not seen.started
+        and not seen.cancel_requested
+        and seen.not_made
+    ):
+        problem = Problem(_not_made(seen.not_made[0]))
+        return Assessment(RunState.CANCELLED, problem, seen.attempt, untried=True)
+    if seen.environment:
+        return _said(RunState.LOST, seen.environment, seen.attempt)
+    what = "the attempt never started"
+    if seen.started:
+        what = "the attempt ended without a word of its own (killed, or its host went down)"
+    if word.reason or word.told:
+        what = f"{what}: {with_evidence(word)}"
+    # A process on this host leaves no exit code.
+    if not seen.started and seen.full_disks:
+        what = f"{what}: the disk of the run store is full ({seen.full_disks})"
+    return _said(RunState.LOST, what, seen.attempt)
+
+
+def _not_made(stage: str) -> str:
+    return f"not started: {stage}, which it needs, was not made"
+
+
+def _living(seen: AttemptSeen, state: JobState) -> Assessment:
+    """Judge an attempt whose job is pending, is running, or cannot be asked for."""
+    attempt = seen.attempt
+    if state.phase is JobPhase.PENDING:
+        if seen.started:
+            # squeue's answer may be older than the attempt's own record of its start.
+            return Assessment(RunState.RUNNING, attempt=attempt)
+        asked = "asked to stop; " if seen.cancel_requested else ""
+        pending = _said(RunState.PENDING, f"{asked}{state.reason}", attempt)
+        return replace(pending, hopeless=state.hopeless)
+    if state.phase is JobPhase.RUNNING:
+        # Slurm 22.05 says so until the time limit of a job whose slurmstepd and
+        # processes were killed.
+        silent = seen.silent
+        if not seen.started or state.reason == "suspended":
+            silent = None
+        if silent is None or silent < SILENCE_SECONDS:
+            return _said(RunState.RUNNING, state.reason, attempt)
+        what = f"it is said to run, but nothing has been heard of it for {silent / 60:.0f} min"
+        return replace(_said(RunState.RUNNING, what, attempt), silent=True)
+    if seen.gave_a_sign:
+        return Assessment(RunState.RUNNING, attempt=attempt)
+    since = "ever" if seen.silent is None else f"for {seen.silent:.0f} s"
+    what = f"{state.reason}; no sign of life {since}"
+    return _said(RunState.UNKNOWN, what, attempt)

@@ -1,0 +1,226 @@
+"""Looks at a run once: its files, its scheduler, its processes and the clock. It writes nothing down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from mllam_exps import schedulers
+from mllam_exps.base import reasons, records
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.records import Trouble
+from mllam_exps.runs import layout, verdict
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import AttemptSeen, Observation
+from mllam_exps.runs.records import Claim, End, Outcome
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.spec import to_come
+from mllam_exps.runs.store import RunStore
+from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
+
+CLAIM_PATIENCE = 120.0
+"""Seconds for which a submitter counts as alive that cannot be seen from here."""
+
+Words = list[tuple[Attempt, JobState]]
+_Kind = TypeVar("_Kind")
+
+
+def observe(run: Run, scheduler: Schedulers = schedulers.get) -> Observation:
+    """Look at a run, and ask its scheduler where its files do not say how it is."""
+    last = run.last_attempt()
+    if (result := run.result) is not None:
+        return Observation(result, last=AttemptSeen(last) if last else None)
+    if damage := run.damage:
+        return Observation(damage=damage, last=AttemptSeen(last) if last else None)
+    if last is None:
+        return Observation()
+    words: Words = []
+    seen = _look(last, scheduler, words)
+    if seen.end is not None and seen.end.outcome is Outcome.SUCCEEDED:
+        # A network file system may remember from an earlier look that there is no
+        # result.
+        records.look_afresh(run.directory)
+        return Observation(run.result, last=seen, words=words)
+    return Observation(last=seen, words=words)
+
+
+def _look(attempt: Attempt, scheduler: Schedulers, words: Words) -> AttemptSeen:
+    """Look at a run's newest attempt."""
+    claim = Claim.look(attempt.claim_file)
+    end = End.look(attempt.directory / layout.END)
+    for found in (claim, end):
+        if isinstance(found, Trouble) and found.hidden:
+            return AttemptSeen(attempt, hidden=str(found))
+    claim, end = _usable(claim), _usable(end)
+    if end is not None:
+        return _look_at_ended(attempt, end, scheduler, words)
+    if claim is None:
+        return AttemptSeen(attempt, is_claimed=False)
+    if attempt.is_gone:
+        submitter = _living_submitter(attempt, claim)
+        return AttemptSeen(attempt, is_gone=True, submitter=submitter)
+    return _ask(attempt, claim, scheduler, words)
+
+
+def _usable(found: _Kind | Trouble | None) -> _Kind | None:
+    """Return a record, or None where there is none that can be used, which is told."""
+    if isinstance(found, Trouble):
+        records.tell(found)
+        return None
+    return found
+
+
+def _look_at_ended(
+    attempt: Attempt, end: End, scheduler: Schedulers, words: Words
+) -> AttemptSeen:
+    """Look at an attempt whose end is written down."""
+    seen = AttemptSeen(attempt, end=end)
+    if end.outcome is Outcome.SUCCEEDED:
+        aside, word = attempt.set_aside, verdict.known(attempt)
+        return replace(seen, set_aside=aside, word=word)
+    if end.outcome in {Outcome.REFUSED, Outcome.CANCELLED} or attempt.started is None:
+        return seen
+    return replace(seen, started=True, word=_last_word(attempt, scheduler, words))
+
+
+def _last_word(attempt: Attempt, scheduler: Schedulers, words: Words) -> JobState:
+    """Return the scheduler's word on a job that has ended, and note it where it is to be remembered."""
+    known = verdict.known(attempt)
+    if known is not None:
+        return known
+    word = verdict.ask(attempt, scheduler)
+    if verdict.is_last(word):
+        words.append((attempt, word))
+    return word
+
+
+def _ask(
+    attempt: Attempt, claim: Claim, scheduler: Schedulers, words: Words
+) -> AttemptSeen:
+    """Look at an attempt that has not said how it ended, and ask its scheduler."""
+    seen = AttemptSeen(attempt)
+    known = verdict.known(attempt)
+    if known is not None:
+        return _without_a_word(seen, known, scheduler, words)
+    try:
+        asked = scheduler(claim.scheduler, attempt.run.store)
+    except MllamError as error:
+        # This version knows no such scheduler.
+        return replace(seen, unasked=str(error))
+    try:
+        job = verdict.job_of(attempt, asked)
+    except Uncertain as doubt:
+        return _without_a_job(seen, claim, str(doubt))
+    if job is None and attempt.started is not None:
+        return _without_a_word(seen, verdict.NOBODY_KNOWS, scheduler, words)
+    if job is None:
+        return _without_a_job(seen, claim)
+    state = asked.state(job)
+    if not state.phase.ended:
+        return _with_a_living_job(seen, state)
+    # It may have written its end between our first look and the scheduler's answer.
+    if end := attempt.ended:
+        return _look_at_ended(attempt, end, scheduler, words)
+    # squeue gives no exit code.
+    exact = verdict.ask(attempt, scheduler)
+    word = exact if exact.phase.ended else state
+    if exact.phase.ended or state.phase in {JobPhase.CANCELLED, JobPhase.FAILED}:
+        words.append((attempt, word))
+    return _without_a_word(seen, word, scheduler, words)
+
+
+def _without_a_job(seen: AttemptSeen, claim: Claim, uncertain: str = "") -> AttemptSeen:
+    """Look who submits an attempt that has no job, as far as can be told."""
+    doubt = seen.attempt.doubt
+    submitter = "" if doubt else _living_submitter(seen.attempt, claim)
+    return replace(seen, uncertain=uncertain, doubt=doubt, submitter=submitter)
+
+
+def _living_submitter(attempt: Attempt, claim: Claim) -> str:
+    """Return who is about to submit an attempt; empty where whoever claimed it is gone."""
+    if attempt.doubt:
+        return ""
+    process = claim.claimed_by
+    alive = process.alive()
+    if alive and not attempt.is_claimed_by_its_owner(process.pid):
+        alive = False  # somebody else's process: whoever wrote the claim has named it
+    if alive is None:
+        # A time in the future, which anybody can give a file of theirs, is no sign of
+        # life.
+        age = attempt.run.now() - attempt.claimed_at
+        alive = abs(age) < CLAIM_PATIENCE
+    if not alive:
+        return ""
+    return f"{attempt.owner}'s process {process.pid} on {process.host}"
+
+
+def _with_a_living_job(seen: AttemptSeen, state: JobState) -> AttemptSeen:
+    """Look at an attempt whose job has not ended."""
+    attempt = seen.attempt
+    # Only now, as the scheduler's answer may be older than what the attempt wrote.
+    started = attempt.started is not None
+    silent = None
+    if state.phase is not JobPhase.PENDING:
+        silent = attempt.silent_seconds
+    return replace(
+        seen,
+        state=state,
+        started=started,
+        cancel_requested=attempt.cancel_requested,
+        silent=silent,
+    )
+
+
+def _without_a_word(
+    seen: AttemptSeen, word: JobState, scheduler: Schedulers, words: Words
+) -> AttemptSeen:
+    """Look for what tells why an attempt ended that wrote no end."""
+    attempt = seen.attempt
+    started, cancelled = attempt.started is not None, attempt.cancel_requested
+    seen = replace(seen, word=word, started=started, cancel_requested=cancelled)
+    if word.phase is JobPhase.FORGOTTEN:
+        seen = replace(seen, silent=attempt.silent_seconds)
+    if word.phase in {JobPhase.CANCELLED, JobPhase.FAILED}:
+        failure = reasons.of_store(word.reason, attempt.directory)
+        seen = replace(seen, store_failure=failure)
+    if started:
+        return seen
+    if word.phase in {JobPhase.CANCELLED, JobPhase.FORGOTTEN} and not cancelled:
+        seen = replace(seen, not_made=not_made(attempt))
+    if word.phase is JobPhase.CANCELLED:
+        if cancelled or seen.not_made:
+            return seen
+        badly = _ended_badly(attempt, scheduler, words)
+        return replace(seen, ended_badly=badly)
+    environment = reasons.of_environment(attempt.log)
+    if environment or word.phase is JobPhase.FAILED:
+        return replace(seen, environment=environment)
+    return replace(seen, full_disks=reasons.full_disks([attempt.directory]))
+
+
+def runs_to_come(attempt: Attempt) -> list[Run]:
+    """Return the runs whose outputs an attempt was to wait for when it was submitted."""
+    store = RunStore(attempt.run.store)
+    return [store.run(key) for key in to_come(attempt)]
+
+
+def not_made(attempt: Attempt) -> Sequence[str]:
+    """Return the stages without a result that an attempt was to wait for.
+
+    Where it never started and one of them failed, Slurm cancels its job at once
+    (``--kill-on-invalid-dep``).
+    """
+    return tuple(run.stage for run in runs_to_come(attempt) if run.result is None)
+
+
+def _ended_badly(attempt: Attempt, scheduler: Schedulers, words: Words) -> str:
+    """Return a stage that an attempt was to wait for, and whose job the scheduler does not call a success."""
+    for run in runs_to_come(attempt):
+        last = run.last_attempt()
+        if last is not None and _last_word(last, scheduler, words).phase in {
+            JobPhase.FAILED,
+            JobPhase.CANCELLED,
+        }:
+            return run.stage
+    return ""
