@@ -13,7 +13,7 @@ import pytest
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.commands import advance
-from mllam_exps.runs.assess import Assessment, RunState
+from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog
@@ -41,7 +41,8 @@ def in_store(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The unsaved experiments of every store; all their jobs can wait for one another."""
     found: list[Any] = []
     monkeypatch.setattr(backlog.experiments, "unsaved", lambda _: iter(found))
-    monkeypatch.setattr(backlog, "assess", lambda run: Assessment(run.state))
+    monkeypatch.setattr(backlog, "observe", lambda run: run)
+    monkeypatch.setattr(backlog, "judge", lambda run: Assessment(run.state))
     monkeypatch.setattr(backlog, "_chains", lambda one: one.name != "local")
     return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -48,7 +49,7 @@ def run_of(
 ) -> Run:
     """Return a run, tried once by an experiment of `dvc exp run` if one is named, with that outcome."""
     run = here.store.run(f"{stage}-{digit * 32}")
-    run.begin(RunDefinition(stage, {}, (), ()))
+    run.begin(cast(RunDefinition, SimpleNamespace(to_record=lambda: {"stage": stage})))
     if asked_by:
         attempt = run.claim(
             1,

@@ -11,6 +11,7 @@ from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import layout
 from mllam_exps.schedulers import Job, JobRequest, Objection
 from mllam_exps.stages.contract import Size
 
@@ -37,14 +38,14 @@ def request(
     """
     python = str(environment.python(machine))
     command = [python, "-P", "-m", "mllam_exps.attempt", str(run), str(number)]
-    directory = run / "attempts" / str(number)
+    directory = run / layout.ATTEMPTS / str(number)
     return JobRequest(
         name=name,
         argv=environment.wrap(machine, workspace.origin, command),
         command=command,
         prologue=environment.prologue(machine, workspace.origin),
         directory=directory,
-        log=directory / "log.txt",
+        log=directory / layout.LOG,
         environment=schedulers.child_environment(environ),
         resources=machine.resources_for(stage),
         nodes=size.nodes,
@@ -67,7 +68,7 @@ def example(
         machine,
         stage,
         name=f"{workspace.experiment}/{stage}-00000000",
-        run=store / "runs" / f"{stage}-{'0' * 32}",
+        run=store / layout.RUNS / f"{stage}-{'0' * 32}",
         number=1,
         size=size,
         comment=f"as {stage} would be submitted; the zeros stand for what is known when it is",

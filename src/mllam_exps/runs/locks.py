@@ -55,7 +55,7 @@ def is_held(store: RunStore, begins: str) -> bool:
 
     It may be on another host. Where nobody can tell, somebody may hold it.
     """
-    folder = store.directory / "locks"
+    folder = store.directory / layout.LOCKS
     for name in records.entries(folder):
         if not (name.startswith(begins) and name.endswith(f".{os.getuid()}")):
             continue

@@ -24,8 +24,11 @@ from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import carried
+from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
+from mllam_exps.runs.judge import judge
 from mllam_exps.runs.locks import is_held, lock
+from mllam_exps.runs.observe import observe
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
@@ -109,7 +112,7 @@ def left_alone(store: RunStore) -> list[Experiment]:
     for experiment in experiments.unsaved(store):
         if not experiment.is_mine:
             continue
-        saving = assess(experiment.saving).state
+        saving = judge(observe(experiment.saving)).state
         if saving.living or any(map(_submits_at_its_end, experiment.runs.values())):
             return []
         if not saving.settled:
@@ -122,7 +125,9 @@ def left_alone(store: RunStore) -> list[Experiment]:
 def _submits_at_its_end(run: Run) -> bool:
     """Tell whether a run's job submits what waits when it ends."""
     attempt = run.last_attempt()
-    return attempt is not None and attempt.alone.exists() and assess(run).state.living
+    if attempt is None or not attempt.alone.exists():
+        return False
+    return judge(observe(run)).state.living
 
 
 def dispatch(store: RunStore, *, wait: bool = False) -> Advance:
@@ -244,7 +249,7 @@ def ensure_watcher(store: RunStore) -> None:
 def _start_watcher(store: RunStore, held: IO[str]) -> None:
     """Start it; it takes over the lock: whoever looks finds it held before the process has begun."""
     log = records.open_file(
-        store.directory / "locks" / f"{_watcher()}.{os.getuid()}.log",
+        store.directory / layout.LOCKS / f"{_watcher()}.{os.getuid()}.log",
         os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     )
     module = [sys.executable, "-P", "-m", "mllam_exps.submission.backlog"]

@@ -30,7 +30,7 @@ from mllam_exps.preflight import checks, submittable
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
-from mllam_exps.runs import outputs
+from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.asked_stages import asked_stages
@@ -67,7 +67,7 @@ class Plan:
     @property
     def root(self) -> Path:
         """The DVC repository in the clone that was built."""
-        return self.site / "clone" / self.experiment.prefix
+        return self.site / layout.CLONE / self.experiment.prefix
 
     @property
     def versions_file(self) -> Path:
@@ -188,9 +188,9 @@ class Planner:
             here = Workspace(root, self.workspace.origin, name, baseline)
             versions = self._write_what_checks_make(here, repo)
             frozen = self._read(repo)
-            clones.copy(self.base.clone, site / "clone")
+            clones.copy(self.base.clone, site / layout.CLONE)
             draft = lockfile.draft(frozen.pipeline, frozen.asked, frozen.sources)
-            draft.write(site / "clone")
+            draft.write(site / layout.CLONE)
         experiment = self._experiment(variant, versions, frozen, names)
         names.take(experiment)
         content = self.state.checkout.content
@@ -285,8 +285,8 @@ class Planner:
     def base(self) -> Base:
         """The first clone, made by git; the experiments' own are copies of it."""
         site = self._new_site()
-        root = clones.make(self.state, site / "clone", self._cache_settings())
-        return Base(site / "clone", root, Repository.open(root, check=False))
+        root = clones.make(self.state, site / layout.CLONE, self._cache_settings())
+        return Base(site / layout.CLONE, root, Repository.open(root, check=False))
 
     def _cache_settings(self) -> dict[str, str]:
         """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
