@@ -15,7 +15,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.commands import cancel, clean, show, status, why
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.runs import askers
+from mllam_exps.runs import askers, layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
@@ -141,7 +141,7 @@ def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
     old, new = run_of(here, digit="1"), run_of(here, digit="2")
     for number, run in enumerate((new, old, new)):
         askers.note(run, "workspace", here.workspace.origin)
-        for path in (run.directory / askers.FOLDER).iterdir():
+        for path in (run.directory / layout.ASKED).iterdir():
             os.utime(path, (number, number))
     [row] = rows.gather(here, [], everything=True)
     assert row.cells["grow"].run.key == new.key
