@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from support.experiment import Experiment
-from support.submissions import settled, submit
+from support.submissions import rows, settled, submit
 
 from mllam_exps.attempts import inputs, workdir
 from mllam_exps.attempts.inputs import Inputs
@@ -890,6 +891,40 @@ def test_a_damaged_result_is_made_again(made: Experiment):
         in said_by_dvc
     )
     assert "all is what was made" in made.ok("mllam-exps", "verify")
+
+
+def test_behind_an_input_that_became_another_all_is_made_again_by_itself(
+    made: Experiment, tmp_path: Path
+):
+    """One `retry` is enough, whatever number of stages stand behind that input."""
+    file, can_go_on = made.root / "dvc.yaml", tmp_path / "flag"
+    pipeline = yaml.safe_load(file.read_text())
+    pipeline["stages"]["last"] = {
+        "cmd": f"test -e {can_go_on} && cp grown/state.json last.json",
+        "deps": ["grown"],
+        "outs": ["last.json"],
+    }
+    file.write_text(yaml.safe_dump(pipeline, sort_keys=False))
+    made.ok("git", "commit", "-qam", "A third stage")
+    submit(made, "-n", "chain", "-S", "toy.yaml:+make.mark=pid")
+    assert settled(made, "chain")["chain"]["state"] == "failed"
+    made.ok("mllam-exps", "verify", "chain")
+    [make_key] = [
+        stage["key"]
+        for stage in rows(made)["chain"]["stages"]
+        if stage["stage"] == "make"
+    ]
+    flip(made.store / make_key / "attempts/1/outputs/made/sub/3.txt")
+    assert made.command("mllam-exps", "verify", "chain").returncode == 1
+    can_go_on.touch()
+    made.ok("mllam-exps", "retry", "chain")
+    found = settled(made, "chain")["chain"]
+    assert found["state"] == "done", found
+    assert {one["stage"]: one["tries"] for one in found["stages"]} == {
+        "make": 2,
+        "grow": 2,
+        "last": 2,
+    }
 
 
 # What colleagues write into their own results

@@ -202,11 +202,10 @@ def hold_to_what_was_made(
     Damaged
         Naming the file.
     """
+    hold_to_its_inputs(run, wanted)
     result = run.result
     if result is None:
         return
-    if stale := made_from_another(run, wanted):
-        raise set_aside(run, [stale])
     if _lately(known := (str(run.directory), str(result.attempt))):
         return
     if found := list(damage(run)):
@@ -217,6 +216,25 @@ def hold_to_what_was_made(
         for path, one in read_manifest(run).items()
     ):
         _looked_at[known] = time.monotonic()
+
+
+def hold_to_its_inputs(
+    run: Run, wanted: Callable[[str], str | None] = lambda _path: None
+) -> None:
+    """Refuse a result that was made from another input than there is now, having set it aside; no file is read.
+
+    Parameters
+    ----------
+    wanted : callable
+        See `another`.
+
+    Raises
+    ------
+    Damaged
+        Naming the input.
+    """
+    if stale := made_from_another(run, wanted):
+        raise set_aside(run, [stale])
 
 
 def _lately(known: tuple[str, str]) -> bool:

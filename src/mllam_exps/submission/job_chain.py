@@ -245,14 +245,17 @@ class Chain:
                 continue
             run = self.experiment.store.run(step.key)
             now = assess(run)
-            if again and now.state is RunState.DONE:
-                now = self._hold_to_what_was_made(now, step, standing)
+            if now.state is RunState.DONE:
+                now = self._hold_to_what_was_made(now, step, standing, again=again)
             if self._is_due(now, again):
                 before, now = now, self._prepare(step, now, made, to_come, standing)
                 if now is before and now.state is not RunState.NEW and not now.untried:
                     now = self._wish(run)
             if now.state is RunState.DONE:
-                made.add(step.key)
+                # While an input is to be made again nobody knows whether it becomes
+                # another: what reads this result waits until that is known.
+                if made.issuperset(step.needs):
+                    made.add(step.key)
             elif now.state.living and self._can_be_waited_for(now):
                 to_come.add(step.key)
             elif now.state is RunState.STARTING:
@@ -262,14 +265,26 @@ class Chain:
             standing.states[step.stage] = now
 
     def _hold_to_what_was_made(
-        self, now: Assessment, step: Step, standing: Standing
+        self, now: Assessment, step: Step, standing: Standing, *, again: bool
     ) -> Assessment:
-        """Take a damaged result as none, where somebody has asked for it: it is made again."""
+        """Take a result as none that is damaged, or was made from another input than there is now.
+
+        Parameters
+        ----------
+        again : bool
+            Whether somebody has asked for it, and its files are looked at, too; else
+            the records tell whether an input was made again and became another.
+        """
         run = self.experiment.store.run(step.key)
         try:
-            outputs.hold_to_what_was_made(run, self.experiment.holds)
+            if again:
+                outputs.hold_to_what_was_made(run, self.experiment.holds)
+            else:
+                outputs.hold_to_its_inputs(run)
         except outputs.Damaged as damaged:
             if run.result is not None:
+                if not again:
+                    return now  # it is another's to set aside
                 raise
             standing.notes.append(f"{damaged.where}: {damaged.what}; it is made again")
             return assess(run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mllam_exps.attempts.supervisor import Stopped, Supervisor
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.runs import verdict
+from mllam_exps.runs import outputs, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
@@ -60,10 +60,17 @@ class Finisher(Supervisor):
         self._saved_before = False
 
     def _work(self) -> None:
-        if not all(run.result is not None for run in self.experiment.runs.values()):
+        if not self._has_all_results():
             self._advance()
         with save.turn(self.experiment.store, wait=True):
             self._saved_before = not save.save(self.experiment)
+
+    def _has_all_results(self) -> bool:
+        """Tell whether every stage has a result, and none was made from another input than there is now."""
+        for run in self.experiment.runs.values():
+            if run.result is None or outputs.made_from_another(run) is not None:
+                return False
+        return True
 
     def _advance(self) -> None:
         """See to what the experiment lacks, and come back only where that is nothing.

@@ -62,7 +62,11 @@ def make(params: dict) -> None:
     for i in range(params["make"]["size"]):
         Path(f"made/sub/{i}.txt").write_text(f"{i}\n" * 10)
     if "mark" in params["make"]:
-        Path("made/mark.txt").write_text(f"{params['make']['mark']}\n")
+        # A program that makes something else each time.
+        mark = (
+            os.getpid() if params["make"]["mark"] == "pid" else params["make"]["mark"]
+        )
+        Path("made/mark.txt").write_text(f"{mark}\n")
 
 
 def grow(params: dict, scratch: Path, resume: Path | None) -> None:
