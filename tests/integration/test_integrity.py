@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,11 +23,12 @@ from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity import content
 from mllam_exps.identity.content import describe, differences, files_of
 from mllam_exps.identity.definition import Input, Output, RunDefinition
-from mllam_exps.runs import freezing, outputs
+from mllam_exps.runs import freezing, layout, outputs
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.results import Read, Result
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments, saving
@@ -62,19 +63,15 @@ def claimed(store: RunStore, key: str, number: int = 1) -> Attempt:
     return attempt
 
 
-def done(attempt: Attempt, **more) -> Run:
+def done(attempt: Attempt, inputs: Mapping[str, Read] | None = None) -> Run:
     """Finish an attempt with what lies in its work directory."""
     made = freezing.freeze(
         attempt, sorted(path.name for path in attempt.work.iterdir())
     )
-    records.create(
-        attempt.run.directory / "result.json",
-        {"attempt": attempt.number, "outputs": made} | more,
-    )
-    records.replace(
-        attempt.directory / "end.json", {"outcome": Outcome.SUCCEEDED, "reason": ""}
-    )
-    return attempt.run
+    run = Run(attempt.run.directory)
+    assert run.settle(Result(attempt.number, made, inputs or {}))
+    attempt.end(Outcome.SUCCEEDED)
+    return run
 
 
 def make(store: RunStore, number: int = 1, text: str = "a\n") -> Run:
@@ -485,7 +482,7 @@ def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: Ru
     attempt = claimed(store, USE)
     (attempt.work / "out").write_text("1")
     assert first.result is not None
-    read = {"made": {"run": MAKE, "md5": first.result.outputs["made"].digest}}
+    read = {"made": Read(first.result.outputs["made"].digest, MAKE)}
     use = done(attempt, inputs=read)
     outputs.hold_to_what_was_made(use)
     flip(frozen(first, "made/b.txt"))
@@ -504,7 +501,7 @@ def test_no_experiment_has_results_that_were_not_made_from_one_another(
     store: RunStore, tmp_path: Path, known_to_dvc: bool
 ):
     """Whether the run store has the second result, or DVC alone, which knew it at submission."""
-    first, read = make(store), {"made": {"run": MAKE, "md5": "1" * 32}}
+    first, read = make(store), {"made": Read("1" * 32, MAKE)}
     digest = outputs.known_digest(first, "made")
     known = {"out": {"digest": "2" * 32, "size": 1, "files": None}}
     step = Step("use", USE, (MAKE,))
@@ -563,7 +560,7 @@ def test_what_dvc_s_cache_gave_counts_although_the_run_store_has_another_by_now(
     read.check()
     read.check_again()
     (attempt.work / "out").write_text("1")
-    use = done(attempt, inputs=read.to_record())
+    use = done(attempt, inputs=read.as_read())
     outputs.hold_to_what_was_made(use)
     with pytest.raises(outputs.Damaged, match=r"made from another m.json"):
         outputs.hold_to_what_was_made(use, lambda path: outputs.known_digest(run, path))
@@ -691,7 +688,7 @@ def test_a_folder_and_a_part_of_it_may_both_be_inputs(
     )
     read.check()
     read.check_again()
-    assert set(read.to_record()) == {"made", "made/sub/a.txt"}
+    assert set(read.as_read()) == {"made", "made/sub/a.txt"}
     assert (attempt.work / "made/sub/a.txt").read_text() == "a\n"
 
 
@@ -856,7 +853,7 @@ def test_verify_reads_all_and_sees_to_what_is_damaged(
 
 def test_verify_notices_a_manifest_that_was_changed(store: RunStore, tmp_path: Path):
     run = make(store)
-    manifest = outputs.result_attempt(run).directory / outputs.MANIFEST
+    manifest = outputs.result_attempt(run).directory / layout.MANIFEST
     manifest.write_text("{}")
     one, *missing = (
         Verifier(store, Cache(str(tmp_path / "cache"))).verify([run]).damaged
