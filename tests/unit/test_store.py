@@ -14,13 +14,16 @@ import pytest
 from mllam_exps.attempts import workdir
 from mllam_exps.attempts.launch import give_up
 from mllam_exps.base import records
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.definition import RunDefinition
+from mllam_exps.runs import verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.judge import RunState, judge
+from mllam_exps.runs.observe import observe
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.results import Result
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.base import Job, JobPhase, JobState, NoRoom
@@ -163,6 +166,68 @@ def test_states_of_a_run(run: Run):
     records.replace(attempt.directory / "manifest.json", {})
     records.replace(run.directory / "result.json", {"attempt": 1, "outputs": {}})
     assert assess(run, scheduler).state is RunState.DONE
+
+
+def everything(run: Run) -> dict[Path, tuple[int, float]]:
+    """Return inode and time of change of all that is kept of a run."""
+    files = [path for path in run.directory.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_ino, path.stat().st_mtime) for path in files}
+
+
+@pytest.mark.parametrize("phase", JobPhase)
+@pytest.mark.parametrize("ended", [False, True])
+def test_who_looks_changes_nothing_and_who_acts_remembers(
+    run: Run, phase: JobPhase, ended: bool
+):
+    """Schedulers forget jobs: their last word is kept by whoever acts on it."""
+    attempt, scheduler = submitted(run), Scheduler(phase, "a word")
+    attempt.start(None)
+    if ended:
+        attempt.end(Outcome.FAILED, Problem("stopped by SIGTERM"))
+    before = everything(run)
+    seen = judge(observe(run, scheduler))
+    assert everything(run) == before
+    assert assess(run, scheduler) == seen
+    assert (verdict.known(attempt) is not None) is phase.ended
+    assert assess(
+        run, Scheduler(JobPhase.FORGOTTEN, "forgotten")
+    ).state is seen.state or (not phase.ended)
+
+
+def test_the_end_that_an_earlier_version_wrote_is_read(run: Run):
+    attempt = submitted(run)
+    path = attempt.directory / "end.json"
+    reason = "x.yaml: lr is negative: -1\n  → edit x.yaml"
+    records.replace(path, {"outcome": "failed", "reason": reason})
+    problem = assess(run, Scheduler()).problem
+    assert problem.line == "x.yaml: lr is negative: -1"
+    assert problem.next == "edit x.yaml"
+    assert str(problem) == reason
+    # And an earlier version reads what is written now.
+    error = UsageError("lr is negative", "x.yaml", "-1", "edit x.yaml")
+    attempt.end(Outcome.FAILED, error.problem)
+    assert json.loads(path.read_text())["reason"] == reason
+    assert attempt.ended is not None
+    assert attempt.ended.problem == error.problem
+
+
+def test_an_outcome_of_a_newer_version_is_no_success(run: Run):
+    attempt = submitted(run)
+    end = {"outcome": "postponed", "reason": "until tomorrow"}
+    records.replace(attempt.directory / "end.json", end)
+    assert assess(run, Scheduler()).state is RunState.FAILED
+
+
+def test_a_run_is_settled_once(run: Run):
+    first, second = submitted(run), submitted(run, 2)
+    for attempt in (first, second):
+        records.replace(attempt.directory / "manifest.json", {})
+    assert run.settle(Result(2))
+    assert not run.settle(Result(1))
+    assert run.result == Result(2)
+    (run.directory / "result.json").write_text("{")
+    assert run.settle(Result(1)), "one that cannot be read is none"
+    assert run.result == Result(1)
 
 
 def test_not_knowing_is_no_answer(run: Run):
