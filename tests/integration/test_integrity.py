@@ -289,7 +289,8 @@ def test_what_may_be_executed_may_be_by_who_reads_it(store: RunStore, links: lis
     attempt = claimed(store, MAKE)
     hard_links(attempt.work)
     run = done(attempt)
-    assert run.result["outputs"]["same.sh"]["isexec"]
+    assert run.result is not None
+    assert run.result.outputs["same.sh"].isexec
     target = attempt.directory / "target"
     outputs.spread(run, "out", target, links)
     assert executables(target) == {"tool.sh", "x/same.sh"}
