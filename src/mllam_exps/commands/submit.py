@@ -100,10 +100,13 @@ def _summary(submitted: Sequence[Submitted]) -> list[str]:
     """Say in some lines what became of all."""
     waiting = [one.standing.waits for one in submitted if one.standing.waits]
     new = Counter(stage for one in submitted for stage in one.standing.started)
-    told = "nothing submitted" if waiting else "all is known or under way"
+    told = "all is known or under way"
     if new:
         told = f"{_counted(new)} submitted"
     line = f"{_number(submitted)}: {told} {_where(submitted)}"
+    if waiting and not new:
+        # Its user is done: what waits is taken, and starts by itself.
+        line = f"{_number(submitted)} taken, no new job yet {_where(submitted)}"
     done = sum(one.saving.state is RunState.DONE for one in submitted)
     if done:
         line += f"; {done} known and saved already"

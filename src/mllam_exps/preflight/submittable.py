@@ -180,7 +180,7 @@ class StageChecks:
             "its job would not have that file",
         )
         typed = workspace.typed(self.root, path)
-        way_out = f"git add {typed}, then submit again; if the command makes it, name it in outs instead"
+        way_out = f"git add {typed}, then the same command again; if the command makes it, name it in outs instead"
         return [UsageError(what, f"dvc.yaml: {stage}", why, way_out)]
 
 

@@ -1,0 +1,34 @@
+"""What `mllam-exps submit` says became of the experiments."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mllam_exps.commands import submit
+from mllam_exps.runs.assess import RunState
+
+
+def submitted(waits: str, *started: str) -> Any:
+    """Return an experiment that waits for something, or does not, with the stages that were started."""
+    return SimpleNamespace(
+        standing=SimpleNamespace(waits=waits, started=list(started)),
+        saving=SimpleNamespace(state=RunState.NEW),
+    )
+
+
+@pytest.mark.parametrize(
+    ("waits", "started", "told"),
+    [
+        ("no room", (), "1 experiment taken, no new job yet (here)"),
+        ("no room", ("grow",), "1 experiment: 1 × grow submitted (here)"),
+        ("", (), "1 experiment: all is known or under way (here)"),
+    ],
+)
+def test_what_waits_is_taken(
+    monkeypatch: pytest.MonkeyPatch, waits: str, started: tuple[str, ...], told: str
+):
+    monkeypatch.setattr(submit, "_where", lambda _submitted: "(here)")
+    assert submit._summary([submitted(waits, *started)])[0] == told
