@@ -204,6 +204,23 @@ def test_a_stage_with_a_command_of_its_own_is_a_job_like_any_other(made: Experim
     assert {s["state"] for s in again[0]["stages"]} == {"known"}
 
 
+def test_a_part_of_a_folder_may_be_named_before_the_folder(made: Experiment):
+    add_report(made, deps=["../made/sub", "../raw/1", "../raw", "../made"])
+    (made.root / "raw").mkdir()
+    for name in ("1", "2"):
+        (made.root / "raw" / name).write_text(name)
+    made.ok("dvc", "add", "-q", "raw")
+    (made.root / "reports/tools/report.py").write_text(
+        "import os; print(sorted(os.listdir('../raw')), os.listdir('../made'))\n"
+        "open('lines.json', 'w').write('{}')\n"
+    )
+    commit(made)
+    submit(made, "-n", "r", "report")
+    assert settled(made, "r")["r"]["state"] == "done"
+    clean_after_apply(made, "r")
+    assert "['1', '2']" in (made.root / "reports/report.txt").read_text()
+
+
 def test_a_command_that_fails_is_a_failed_stage(made: Experiment):
     add_report(made, cmd="echo it rains >&2\nexit 3\necho no > report.txt")
     submit(made, "-n", "r")

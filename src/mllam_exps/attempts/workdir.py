@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.attempts import inputs
@@ -76,7 +76,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     to_come: dict[str, str] = {}
     laid: dict[str, Any] = {}
     links = repo.cache_types if definition.commands else None
-    for source in definition.inputs:
+    for source in sorted(definition.inputs, key=_outer_first):
         target = attempt.work / source.path
         found = _from_store(store, source, target, links)
         if found is None and not target.exists():
@@ -123,8 +123,10 @@ def take(
         If one of them has not been made.
     """
     laid: dict[str, Any] = {}
-    for path, key in to_come.items():
-        source, target = Input(path, key, None, tracked=True), attempt.work / path
+    sources = (Input(path, key, None, tracked=True) for path, key in to_come.items())
+    for source in sorted(sources, key=_outer_first):
+        path, key = source.path, to_come[source.path]
+        target = attempt.work / path
         found = _from_store(
             store, source, target, links if definition.get("commands") else None
         )
@@ -137,6 +139,11 @@ def take(
         laid[path] = found
     if laid:
         inputs.note(attempt, laid)
+
+
+def _outer_first(source: Input) -> tuple[str, ...]:
+    """Order inputs so that a folder is laid out before a part of it that is an input, too."""
+    return PurePosixPath(source.path).parts
 
 
 def _hold_to_its_digest(source: Input, found: Mapping[str, Any]) -> None:
