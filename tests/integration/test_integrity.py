@@ -352,7 +352,7 @@ def test_what_dvc_does_not_count_is_no_output(store: RunStore):
     made = freezing.freeze(attempt, ["out"])
     described = attempt.manifest["out"]
     assert sorted(file["relpath"] for file in described["files"]) == ["rep/f", "sub/k"]
-    assert made["out"]["files"] == 2
+    assert made["out"].files == 2
     why = described["left_out"]
     assert sorted(why) == [
         ".hg",
@@ -383,9 +383,7 @@ def test_a_command_is_not_run_without_what_lay_in_its_input(store: RunStore):
     attempt = claimed(store, MAKE)
     left_out(attempt.work)
     made = freezing.freeze(attempt, ["out"])
-    records.create(
-        attempt.run.directory / "result.json", {"attempt": 1, "outputs": made}
-    )
+    assert attempt.run.settle(Result(1, made))
     wanted = {"out": ".hg", "out/sub": "u.tmp", "out/sub/k": "", "out/rep/f": ""}
     for number, (path, lacks) in enumerate(wanted.items(), 1):
         reader, commands = claimed(store, USE, number), {"commands": ["x"]}

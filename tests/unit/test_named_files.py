@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from mllam_exps.attempts.job_quota import Room
 from mllam_exps.preflight.named_files import named
-from mllam_exps.runs.job_quota import Room
 
 COMMANDS = {
     "python plot.py > made.json": ["plot.py"],

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from mllam_exps import schedulers, stages
+from mllam_exps.attempts.job_quota import Room
 from mllam_exps.attempts.launch import Starter
 from mllam_exps.attempts.progress_line import Display, describe, duration
 from mllam_exps.attempts.stopping import stop
@@ -28,7 +29,6 @@ from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers, outputs, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.judge import Assessment, RunState, contradiction
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome

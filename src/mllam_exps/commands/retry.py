@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from mllam_exps import schedulers
+from mllam_exps.attempts.job_quota import Room
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.commands import advance
@@ -17,7 +18,6 @@ from mllam_exps.machines import machine_files
 from mllam_exps.preflight import checks
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import assess
-from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.submission import job_chain, saving

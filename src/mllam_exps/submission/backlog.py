@@ -36,8 +36,8 @@ from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
 
 if TYPE_CHECKING:
+    from mllam_exps.attempts.job_quota import Room
     from mllam_exps.machines.machine_files import Machine
-    from mllam_exps.runs.job_quota import Room
 
 WATCHER = "watcher-"
 """How the lock is called that the watching process of a host holds."""
@@ -202,7 +202,7 @@ class _Place:
         """Look at the machine of an experiment."""
         # Half a second of imports: every last job calls `dispatch`, and mostly nothing
         # waits.
-        from mllam_exps.runs.job_quota import Room
+        from mllam_exps.attempts.job_quota import Room
         from mllam_exps.submission.job_chain import machine_of
 
         machine = machine_of(experiment)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mllam_exps import schedulers
 from mllam_exps.attempts import job_request
+from mllam_exps.attempts.job_quota import Room
 from mllam_exps.attempts.launch import Prepared, Starter, give_up
 from mllam_exps.base import records, yaml_files
 from mllam_exps.base.errors import MllamError
@@ -34,7 +35,6 @@ from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import outputs, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run

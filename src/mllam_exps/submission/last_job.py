@@ -81,7 +81,7 @@ class Finisher(Supervisor):
             With what stopped it, or what it waits for.
         """
         # Half a second of imports, and mostly all results are there.
-        from mllam_exps.runs.job_quota import Room
+        from mllam_exps.attempts.job_quota import Room
         from mllam_exps.submission.job_chain import Chain, machine_of
 
         experiment, machine = self.experiment, machine_of(self.experiment)

@@ -16,6 +16,7 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps import stages as programs
+from mllam_exps.attempts.job_quota import Room
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import overrides
@@ -27,7 +28,6 @@ from mllam_exps.preflight import checks
 from mllam_exps.repository import clones
 from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
-from mllam_exps.runs.job_quota import Room
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
