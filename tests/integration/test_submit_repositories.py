@@ -215,7 +215,7 @@ def test_a_part_of_a_folder_may_be_named_before_the_folder(made: Experiment):
         "open('lines.json', 'w').write('{}')\n"
     )
     commit(made)
-    submit(made, "-n", "r", "report")
+    submit(made, "-n", "r")
     assert settled(made, "r")["r"]["state"] == "done"
     clean_after_apply(made, "r")
     assert "['1', '2']" in (made.root / "reports/report.txt").read_text()
