@@ -12,9 +12,8 @@ from mllam_exps.attempts.job_quota import Room
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.commands import advance
-from mllam_exps.commands.status import APPLIED
 from mllam_exps.dvc import lockfile
-from mllam_exps.machines import machine_files
+from mllam_exps.machines import values
 from mllam_exps.preflight import checks
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import assess
@@ -24,6 +23,7 @@ from mllam_exps.submission import job_chain, saving
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import Chain, Standing
 from mllam_exps.views.context import Here
+from mllam_exps.views.sentences import APPLIED, FIRST
 
 NAMED = 3
 """Changed files that a note names."""
@@ -131,7 +131,7 @@ def changed_since(experiment: Experiment) -> list[str]:
         for file in modified.split("\0")
         if file
     ]
-    left_out = {lockfile.FILE, machine_files.FOLDER, *made}
+    left_out = {lockfile.FILE, values.FOLDER, *made}
     return [
         file for file in files if not left_out & {file, *map(str, Path(file).parents)}
     ]
@@ -150,7 +150,7 @@ def _refuse(experiment: Experiment) -> None:
         ]:
             what = f"is saved, and its result of {lacking[0]} was damaged since, and set aside"
             raise UsageError(
-                what, experiment.name, next=APPLIED.format(first=experiment.name)
+                what, experiment.name, next=APPLIED.replace(FIRST, experiment.name)
             )
         raise UsageError(
             "is done", experiment.name, next=f"dvc exp apply {experiment.name}"

@@ -18,8 +18,7 @@ from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
-from mllam_exps.runs.judge import RunState, judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.runs import Run
 from mllam_exps.stages import tracking
@@ -28,7 +27,8 @@ from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import machine_of
 from mllam_exps.views import saved
 from mllam_exps.views.context import Here
-from mllam_exps.views.rows import Cell, Row, of_experiment
+from mllam_exps.views.gathering import of_experiment, of_run
+from mllam_exps.views.rows import Row
 
 
 def show(name: str, *, as_json: bool) -> None:
@@ -38,7 +38,7 @@ def show(name: str, *, as_json: bool) -> None:
     if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
         row = Row(
             name,
-            {stage: Cell(run, judge(observe(run))) for stage, run in runs.items()},
+            {stage: of_run(run) for stage, run in runs.items()},
             commit=commit,
         )
         record = {

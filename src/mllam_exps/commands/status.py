@@ -21,7 +21,9 @@ from mllam_exps.machines.workspace import leftovers
 from mllam_exps.runs.judge import RunState
 from mllam_exps.submission import experiments
 from mllam_exps.views.context import Here
-from mllam_exps.views.rows import Cell, Row, gather, stages_in_order
+from mllam_exps.views.gathering import gather
+from mllam_exps.views.rows import Cell, Row, stages_in_order
+from mllam_exps.views.sentences import STUCK, fill, named, sentences, words_for
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -46,8 +48,6 @@ MOST_RUNNING = 30
 MOST_DONE = 20
 FEWEST = 3
 """Experiments that the table has in the lowest of windows."""
-NAMED = 3
-"""Experiments that a sentence names; it counts the others."""
 
 
 def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> None:
@@ -110,7 +110,7 @@ def _tell_once(rows: list[Row], told: set[str]) -> set[str]:
     names = {row.name for row in rows if row.needs_advance}
     if new := sorted(names - told):
         warn(
-            f"note: {_named(new)}: nothing at work will submit what waits\n  → mllam-exps advance"
+            f"note: {named(new)}: nothing at work will submit what waits\n  → mllam-exps advance"
         )
     return told | names
 
@@ -145,14 +145,14 @@ def _tell_end(rows: list[Row]) -> None:
     """
     if stuck := [row for row in rows if row.stuck]:
         names = shlex.join(dict.fromkeys(row.called for row in stuck))
-        what = f"will never be done as it is: {_named([row.name for row in stuck])}"
-        raise MllamError(what, next=_STUCK.format(names=names))
+        what = f"will never be done as it is: {named([row.name for row in stuck])}"
+        raise MllamError(what, next=fill(STUCK, names, names))
     failed = []
     for row in rows:
         if row.over and row.state.stopped and not row.older:
             failed.append(row)
     if failed:
-        what = f"not done: {_named([row.name for row in failed])}"
+        what = f"not done: {named([row.name for row in failed])}"
         raise MllamError(what, next=_ways_out(failed))
 
 
@@ -165,7 +165,7 @@ def _ways_out(failed: list[Row]) -> str:
         cancelled = any(row.state is RunState.CANCELLED for row in submitted)
         state = RunState.CANCELLED if cancelled else RunState.FAILED
         names = [row.called for row in submitted]
-        ways_out.append(f"mllam-exps retry {_words(names, state)}")
+        ways_out.append(f"mllam-exps retry {words_for(names, state)}")
     if len(submitted) < len(failed):
         ways_out.append("dvc exp run")
     return "; ".join(ways_out)
@@ -321,7 +321,7 @@ def _running_now(cell: Cell, names: list[str]) -> Running:
         progress = progress.removesuffix(f" ({cell.now.reason})")
     return Running(
         stage=cell.run.stage,
-        names=_named(names),
+        names=named(names),
         job=cell.job or "",
         node=cell.node or "",
         elapsed=duration(cell.elapsed) if cell.elapsed is not None else "",
@@ -333,117 +333,9 @@ def _sentences(rows: list[Row]) -> Iterator[Text]:
     """Yield one sentence for each reason why something waits or failed, with the command that goes on from there."""
     from rich.text import Text
 
-    groups: dict[tuple[RunState, str, str], list[Row]] = {}
-    for row in rows:
-        for state, sentence, way_out in _reasons(row):
-            groups.setdefault((state, sentence, way_out), []).append(row)
-    for (state, sentence, way_out), found in groups.items():
-        text = Text(f"{_named([row.name for row in found])}: ", style="bold")
-        text.append(sentence, style=COLOURS.get(state, ""))
-        if way_out:
-            names = [row.called for row in found]
-            typed = way_out.format(
-                names=_words(names, state, way_out), first=shlex.quote(names[0])
-            )
-            text.append(f"\n  → {typed}", style="default")
+    for sentence, found in sentences(rows).items():
+        text = Text(f"{named(row.name for row in found)}: ", style="bold")
+        text.append(sentence.text, style=COLOURS.get(sentence.state, ""))
+        if sentence.way_out:
+            text.append(f"\n  → {sentence.typed(found)}", style="default")
         yield text
-
-
-def _reasons(row: Row) -> Iterator[tuple[RunState, str, str]]:
-    if row.older and row.over and row.state.stopped:
-        # Its name is another's now: nothing that goes on would lead to it.
-        yield (
-            row.state,
-            f"{row.state}; {row.name} was submitted again since",
-            "mllam-exps clean {names}",
-        )
-        return
-    stopped = False
-    for stage, cell in row.cells.items():
-        now = cell.now
-        told = now.problem.line.replace("{", "{{").replace("}", "}}")
-        if now.state.stopped and not now.untried:
-            stopped = True
-            again = _again(row)
-            if row.saving is not None and row.saving.now.state is RunState.DONE:
-                again = APPLIED  # the result was damaged, and set aside since
-            look = (
-                f"mllam-exps logs {{first}} {stage}"
-                if row.experiment
-                else f"mllam-exps logs {stage}"
-            )
-            way_out = now.problem.next.replace("{", "{{").replace("}", "}}")
-            why = told if told.startswith(now.state) else f"{now.state}: {told}"
-            yield now.state, f"{stage} {why}", way_out or f"{again}\n  → {look}"
-        elif now.state in {RunState.PENDING, RunState.UNKNOWN} and told:
-            yield (
-                now.state,
-                f"{stage} {now.state}: {told}",
-                "mllam-exps cancel {names}" if now.hopeless else "",
-            )
-        elif now.silent:
-            again = "mllam-exps cancel {names}, then mllam-exps retry {names}"
-            yield (
-                now.state,
-                f"{stage}: {told}",
-                again
-                if row.experiment
-                else f"mllam-exps cancel {stage}, then dvc exp run",
-            )
-        elif now.state is RunState.NEW and told and not row.waits:
-            yield now.state, f"{stage} waits: {told}", ""
-    if row.waits or row.needs_advance:
-        why = f": {row.waits}" if row.waits else ""
-        nobody = ", and nothing at work will submit it" if row.needs_advance else ""
-        way_out = "mllam-exps advance" if row.needs_advance else ""
-        yield RunState.NEW, f"waits in the run store{nobody}{why}", way_out
-    if row.saving is None or stopped:
-        return
-    now = row.saving.now
-    told = now.problem.line
-    way_out = now.problem.next.replace("{", "{{").replace("}", "}}")
-    if now.state.stopped:
-        what = "" if now.state is RunState.CANCELLED else "saving it "
-        why = "" if told.startswith(str(now.state)) else f": {told}"
-        yield now.state, f"{what}{now.state}{why}", way_out or _again(row)
-    elif (
-        now.state is RunState.NEW
-        and told
-        and all(c.now.state is RunState.DONE for c in row.cells.values())
-    ):
-        yield now.state, told, ""
-
-
-def _again(row: Row) -> str:
-    """Return what goes on with an experiment: `retry` works in its clone, and where that is gone it is submitted."""
-    if row.experiment is None:
-        return "dvc exp run"
-    if row.experiment.is_mine and not row.experiment.root.is_dir():
-        return f"its clone is gone: {row.experiment.again}".replace("{", "{{").replace(
-            "}", "}}"
-        )
-    return _AGAIN
-
-
-_AGAIN = "mllam-exps retry {names}"
-_STUCK = "mllam-exps cancel {names}, and once that is mended, mllam-exps retry {names}"
-APPLIED = "dvc exp apply {first}; dvc repro makes again what is missing"
-"""DVC (3.67) applies the rest where its cache lacks something, says so, and exits with 255."""
-
-
-def _words(names: list[str], state: RunState, way_out: str = _AGAIN) -> str:
-    """Return names as a shell takes them, each once; where `retry` knows many of them by what they are, that word."""
-    if (
-        len(names) > NAMED
-        and way_out.startswith("mllam-exps retry")
-        and state in {RunState.FAILED, RunState.LOST}
-    ):
-        return "--failed"
-    return shlex.join(dict.fromkeys(names))
-
-
-def _named(names: list[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    if len(unique) <= NAMED:
-        return ", ".join(unique)
-    return f"{len(unique)} experiments ({', '.join(unique[: NAMED - 1])}, …)"

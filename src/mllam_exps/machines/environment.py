@@ -10,8 +10,13 @@ import os
 import shlex
 from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mllam_exps.machines.machine_files import FOLDER, Machine
+from mllam_exps.machines.values import FOLDER
+
+if TYPE_CHECKING:
+    # Each job imports this module, and needs no pydantic.
+    from mllam_exps.machines.machine_files import Machine
 
 FAILED = 78
 """Exit code when modules or scripts fail (EX_CONFIG): the program was never started."""

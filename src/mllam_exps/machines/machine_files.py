@@ -19,8 +19,8 @@ from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import machine_problems, strict_yaml
 from mllam_exps.machines.model import Resources, Settings
+from mllam_exps.machines.values import FOLDER
 
-FOLDER = "machines"
 STAGES = ("check_for_venv_path", "mllam_version", SAVE)
 """Stages of ours in any repository; the others are those of its ``dvc.yaml``."""
 BUILT_IN = "local"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+FOLDER = "machines"
+"""Where machine files lie, in an experiment's repository."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHELL = re.compile(r"[`$;<>\\\"']")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

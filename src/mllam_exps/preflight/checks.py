@@ -14,7 +14,7 @@ from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
 from mllam_exps.base import reasons
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.machines import carried, environment, machine_files
+from mllam_exps.machines import carried, environment, values
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.schedulers import Uncertain
@@ -37,7 +37,7 @@ def check_environment(machine: Machine, origin: Path) -> None:
         With the place that named it.
     """
     for script in machine.environment.source:
-        path = origin / machine_files.FOLDER / Path(script).expanduser()
+        path = origin / values.FOLDER / Path(script).expanduser()
         if not path.is_file():
             raise UsageError(
                 "there is no such script", str(path), "environment.source names it"

@@ -78,60 +78,69 @@ def candidates(
         Seconds since something last happened.
     """
     everything = list(experiments.of_store(store))
-    mine = [
-        e
-        for e in everything
-        if e.is_mine
-        and (e.origin == origin or _is_gone(e.origin, named=bool(names)))
-        and (not names or {e.name, e.identity} & {*names})
-    ]
     unreadable = experiments.unreadable(store)
     if not failed:
         yield from _damaged(unreadable, names, older_than)
     going: list[Experiment] = []
-    for experiment in mine:
+    for experiment in everything:
+        if not _is_meant(experiment, origin, names):
+            continue
         why = _why(experiment, everything, Path(origin), failed=failed)
-        if why and (age := _age(experiment.saving)) >= older_than:
+        age = _age(experiment.saving)
+        if why and age >= older_than:
             going.append(experiment)
-            yield Candidate(
-                experiment.directory, f"experiment {experiment.name}", why, _size(experiment.directory), age,
-                experiment.saving,
-            )  # fmt: skip
-    needed = {
-        step.key for e in everything if e not in going for step in e.steps
-    } | _read_by_living(store)
-    kept = _digests_in_git(Path(origin))
+            place, what = experiment.directory, f"experiment {experiment.name}"
+            yield Candidate(place, what, why, _size(place), age, experiment.saving)
+    needed = _read_by_living(store)
+    for experiment in everything:
+        if experiment not in going:
+            needed |= {step.key for step in experiment.steps}
     concerned = {step.key for e in going for step in e.steps}
+    kept = _digests_in_git(Path(origin))
     hidden = {path.name for path in unreadable}
     for run in store.runs():
-        if (
-            run.key in needed
-            or (names and run.key not in concerned)
-            or hidden & {*run.wanted}
-        ):
+        if run.key in needed or hidden & {*run.wanted}:
             continue
-        now = assess(run)
-        if (
-            now.state.living
-            or run.other_waiters(ProcessIdentity.of())
-            or not ownership.is_mine(run.directory)
-        ):
-            continue
-        if now.state is RunState.DONE and (
-            failed or run.key not in concerned or _digests(run) & kept
-        ):
-            continue
-        if (age := _age(run)) >= older_than:
-            why = (
-                "nothing needs it"
-                if now.state is RunState.DONE
-                else f"{now.state}, no result"
-            )
-            yield Candidate(
-                run.directory, f"run {run.key}", why, _size(run.directory), age, run
-            )
+        if run.key in concerned:
+            why = _why_run(run, kept, failed=failed)
+        else:
+            why = "" if names else _why_run(run, None, failed=failed)
+        age = _age(run)
+        if why and age >= older_than:
+            place, what = run.directory, f"run {run.key}"
+            yield Candidate(place, what, why, _size(place), age, run)
     if not (names or failed):
         yield from _leftovers(store, max(older_than, LEFT_BEHIND))
+
+
+def _is_meant(experiment: Experiment, origin: str, names: list[str]) -> bool:
+    """Tell whether an experiment is this user's, of this repository or of one that is gone, and named, if any is."""
+    if not experiment.is_mine:
+        return False
+    if names and not {experiment.name, experiment.identity} & {*names}:
+        return False
+    return experiment.origin == origin or _is_gone(experiment.origin, named=bool(names))
+
+
+def _why_run(run: Run, kept: set[str] | None, *, failed: bool) -> str:
+    """Return why a run that no experiment needs may go; nothing where it may not.
+
+    Parameters
+    ----------
+    kept : set of str, optional
+        The hashes of results that git names. None keeps every result: `dvc exp run`
+        made it.
+    """
+    state = assess(run).state
+    if state.living or run.other_waiters(ProcessIdentity.of()):
+        return ""
+    if not ownership.is_mine(run.directory):
+        return ""
+    if state is not RunState.DONE:
+        return f"{state}, no result"
+    if failed or kept is None or _digests(run) & kept:
+        return ""
+    return "nothing needs it"
 
 
 def _is_gone(origin: str, *, named: bool) -> bool:
@@ -237,28 +246,22 @@ def _why(
 ) -> str:
     """Return why an experiment may go; nothing where it may not."""
     state = assess(experiment.saving).state
-    gone = _is_gone(experiment.origin, named=True)
-    if (
-        any(assess(run).state.living for run in experiment.runs.values())
-        and state is not RunState.DONE
-    ):
+    at_work = [run for run in experiment.runs.values() if assess(run).state.living]
+    if at_work and state is not RunState.DONE:
         return ""
     if state.stopped:
         return str(state)
-    if gone and not failed and not (state.living or _has(here, experiment)):
+    if failed:
+        return ""
+    is_gone = _is_gone(experiment.origin, named=True)
+    if is_gone and not state.living and not _has(here, experiment):
         return f"its repository {experiment.origin} is gone"
-    if state is RunState.DONE and not failed and not is_in_git(experiment):
-        newer = [
-            e
-            for e in everything
-            if e.place == experiment.place and e.created > experiment.created
-        ]
-        return (
-            f"replaced by a newer {experiment.name}"
-            if newer
-            else f"removed from {experiment.origin}"
-        )
-    return ""
+    if state is not RunState.DONE or is_in_git(experiment):
+        return ""
+    for other in everything:
+        if other.place == experiment.place and other.created > experiment.created:
+            return f"replaced by a newer {experiment.name}"
+    return f"removed from {experiment.origin}"
 
 
 def is_in_git(experiment: Experiment) -> bool:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
-from mllam_exps.runs import askers
-from mllam_exps.runs.judge import Assessment, RunState, judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Progress
 from mllam_exps.runs.runs import Run
-from mllam_exps.submission import backlog, experiments
-from mllam_exps.submission.cleaning import is_in_git
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.views import saved
-from mllam_exps.views.context import Here
-from mllam_exps.views.saved import Results, Saved
 
-RECENT_SECONDS = 7 * 24 * 3600.0
+_TOLD_FIRST = (
+    RunState.RUNNING,
+    RunState.UNKNOWN,
+    RunState.STARTING,
+    RunState.FAILED,
+    RunState.LOST,
+)
+_TOLD_LAST = (RunState.CANCELLED, RunState.PENDING, RunState.NEW)
+"""The state of an experiment is the first of these that a stage is in; between the two, that of its saving."""
+
+
+_OF_ATTEMPT = (
+    "experiment",
+    "attempts",
+    "tries",
+    "scheduler",
+    "job",
+    "node",
+    "submitted",
+    "started",
+    "ended",
+    "elapsed",
+    "progress",
+    "log",
+)
+"""What is told of a run's newest attempt, in this order; null of what is not known."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +52,39 @@ class Cell:
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
-        attempt, now = self.now.attempt, self.now
-        claim = attempt.claim if attempt else None
-        ended = attempt is not None and attempt.ended is not None
         definition = self.run.definition
-        progress = None
-        if attempt and now.state is RunState.RUNNING:
-            progress = attempt.progress
-        return {
+        of_run = {
             "key": self.run.key,
             "stage": self.run.stage,
             "smoke": bool(definition and definition.smoke),
-            "state": str(now.state),
-            "reason": now.problem.line,
-            "next": now.problem.next,
-            "hopeless": now.hopeless,
-            "experiment": claim.experiment if claim else None,
-            "attempts": attempt.number if attempt else 0,
-            "tries": self.tries,
-            "scheduler": claim.scheduler if claim else None,
-            "job": self.job,
-            "node": self.node,
-            "submitted": attempt.claimed_at if attempt and claim else None,
-            "started": attempt.started_at if attempt and attempt.started else None,
-            "ended": attempt.ended_at if attempt and ended else None,
-            "elapsed": self.elapsed,
-            "progress": progress.to_record() if progress else None,
-            "log": str(attempt.log) if attempt else None,
+            "state": str(self.now.state),
+            "reason": self.now.problem.line,
+            "next": self.now.problem.next,
+            "hopeless": self.now.hopeless,
         }
+        return of_run | self._attempt_record()
+
+    def _attempt_record(self) -> dict[str, Any]:
+        """Return what is known of its newest attempt, JSON-able."""
+        found: dict[str, Any] = dict.fromkeys(_OF_ATTEMPT) | {"attempts": 0, "tries": 0}
+        attempt = self.now.attempt
+        if attempt is None:
+            return found
+        found["attempts"], found["tries"] = attempt.number, self.tries
+        if claim := attempt.claim:
+            found["experiment"] = claim.experiment
+            found["scheduler"] = claim.scheduler
+            found["submitted"] = attempt.claimed_at
+        found["job"], found["node"] = self.job, self.node
+        if attempt.started:
+            found["started"] = attempt.started_at
+        if attempt.ended is not None:
+            found["ended"] = attempt.ended_at
+        found["elapsed"] = self.elapsed
+        if self.now.state is RunState.RUNNING and (progress := attempt.progress):
+            found["progress"] = progress.to_record()
+        found["log"] = str(attempt.log)
+        return found
 
     def word(self, *, over: bool) -> str:
         """Return its state in the word that people read.
@@ -178,27 +199,20 @@ class Row:
     def state(self) -> RunState:
         """The state of the whole."""
         states = [cell.now.state for cell in self.cells.values()]
-        if self.saving is not None and (
-            self.saving.now.state is RunState.DONE or not states
-        ):
-            return self.saving.now.state
-        for first in (
-            RunState.RUNNING,
-            RunState.UNKNOWN,
-            RunState.STARTING,
-            RunState.FAILED,
-            RunState.LOST,
-        ):
-            if first in states:
-                return first
-        if self.saving is not None and self.saving.now.state.stopped:
-            return self.saving.now.state
-        for first in (RunState.CANCELLED, RunState.PENDING, RunState.NEW):
-            if first in states:
-                return first
-        if self.saving is None or self.saving.now.state is RunState.NEW:
-            return RunState.DONE if self.saving is None else RunState.PENDING
-        return self.saving.now.state
+        saving = self.saving.now.state if self.saving is not None else None
+        if saving is not None and (saving is RunState.DONE or not states):
+            return saving
+        for state in _TOLD_FIRST:
+            if state in states:
+                return state
+        if saving is not None and saving.stopped:
+            return saving
+        for state in _TOLD_LAST:
+            if state in states:
+                return state
+        if saving is None:
+            return RunState.DONE
+        return RunState.PENDING if saving is RunState.NEW else saving
 
     @property
     def over(self) -> bool:
@@ -297,171 +311,6 @@ class Row:
         }
 
 
-def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
-    """Return the experiments, those that something happened to last at the end.
-
-    Parameters
-    ----------
-    names : list of str
-        Names, or patterns with ``*``; or stages; none is all.
-    everything : bool
-        Those that were finished long ago, and those of other repositories of the store,
-        too.
-    """
-    states: dict[str, Assessment] = {}
-
-    def cell(run: Run) -> Cell:
-        if run.key not in states:
-            states[run.key] = judge(observe(run))
-        return Cell(run, states[run.key])
-
-    rows: list[Row] = []
-    submitted: dict[str, set[str]] = {}
-    newest: dict[tuple[str, str], Experiment] = {}
-    for experiment in experiments.of_store(here.store):
-        for step in experiment.steps:
-            submitted.setdefault(step.key, set()).add(experiment.name)
-        if everything or experiment.origin == str(here.workspace.origin):
-            newest[experiment.origin, experiment.name] = experiment
-            cells = {stage: cell(run) for stage, run in experiment.runs.items()}
-            rows.append(
-                Row(
-                    experiment.name,
-                    cells,
-                    experiment,
-                    Cell(experiment.saving, judge(observe(experiment.saving))),
-                )
-            )
-    for number, row in enumerate(rows):
-        if (
-            row.experiment
-            and newest[row.experiment.origin, row.name] is not row.experiment
-        ):
-            rows[number] = replace(row, older=True)
-    if not everything:
-        places = {row.experiment.place: row for row in rows if row.experiment}
-        rows = [
-            row
-            for row in rows
-            if row.experiment and not _is_history(row, places[row.experiment.place])
-        ]
-    in_git = saved.experiments_of(here.workspace.origin)
-    others = _not_submitted(here, submitted, cell, everything=everything)
-    rows += _with_commits(
-        here, others, in_git, [row for row in rows if row.experiment], cell
-    )
-    if names:
-        rows = [
-            row for row in rows if any(fnmatchcase(row.name, name) for name in names)
-        ] or _of_stages(rows, names)
-    if not everything:
-        since = time.time() - RECENT_SECONDS
-        rows = [
-            row
-            for row in rows
-            if not (row.over and row.state is RunState.DONE) or row.last_change >= since
-        ]
-    refs = {one.commit for one in in_git}
-    left = {experiment.identity for experiment in backlog.left_alone(here.store)}
-    order = stages_in_order(rows)
-    for number, row in enumerate(rows):
-        cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
-        rows[number] = replace(
-            row,
-            cells=cells,
-            removed=_is_removed(row, here, refs),
-            needs_advance=row.experiment is not None
-            and row.experiment.identity in left,
-        )
-    return sorted(
-        rows,
-        key=lambda row: row.experiment.created if row.experiment else row.last_change,
-    )
-
-
-def of_experiment(experiment: Experiment) -> Row:
-    """Return what is known of one submitted experiment."""
-    cells = {
-        stage: Cell(run, judge(observe(run))) for stage, run in experiment.runs.items()
-    }
-    return Row(
-        experiment.name,
-        cells,
-        experiment,
-        Cell(experiment.saving, judge(observe(experiment.saving))),
-    )
-
-
-def _is_history(row: Row, newest: Row) -> bool:
-    """Tell whether a later submission stands for an experiment: it took over its name, and nothing is left to do."""
-    return row.over and (newest is not row or (row.older and row.state.stopped))
-
-
-def _not_submitted(
-    here: Here,
-    submitted: Mapping[str, Collection[str]],
-    cell: Callable[[Run], Cell],
-    *,
-    everything: bool,
-) -> list[Row]:
-    """Return what `dvc exp run` ran, and the workspace: each with all runs that it asked for, shared or not.
-
-    Parameters
-    ----------
-    submitted : dict
-        By run key the names of the submitted experiments that have it.
-    """
-    origin = str(here.workspace.origin)
-    found: dict[tuple[str, str], Row] = {}
-    asked_at: dict[tuple[str, str, str], float] = {}
-    for run in here.store.runs():
-        names = submitted.get(run.key, ())
-        who = list(askers.of(run, names))
-        if (
-            not who and not names
-        ):  # it was submitted, and the experiment has been deleted since
-            who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
-        definition = run.definition
-        smoke = " (smoke)" if definition and definition.smoke else ""
-        for asker in who:
-            of_here = here.is_of_here(asker)
-            if not (of_here or everything):
-                continue
-            place = f"{asker.name}{smoke}", origin if of_here else asker.origin
-            row = found.setdefault(place, Row(place[0]))
-            if asked_at.get((*place, run.stage), 0.0) <= asker.at:
-                asked_at[*place, run.stage] = asker.at
-                row.cells[run.stage] = cell(run)
-                found[place] = replace(row, asked_at=max(row.asked_at, asker.at))
-    return list(found.values())
-
-
-def _with_commits(
-    here: Here,
-    rows: list[Row],
-    in_git: list[Saved],
-    submitted: list[Row],
-    cell: Callable[[Run], Cell],
-) -> list[Row]:
-    """Return what was not submitted, with what git has of it; and what `dvc exp run` saved without asking for a run.
-
-    DVC (3.67) takes from its own cache what it knows, and calls no stage's command
-    then.
-    """
-    ours = {row.experiment.commit for row in submitted if row.experiment}
-    newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
-    found = [
-        replace(row, commit=newest.pop(row.name).commit) if row.name in newest else row
-        for row in rows
-    ]
-    results = Results.of(here.store) if newest else Results({})
-    for one in newest.values():
-        if runs := results.held_by(here.workspace.origin, one.commit):
-            cells = {stage: cell(run) for stage, run in runs.items()}
-            found.append(Row(one.name, cells, asked_at=one.at, commit=one.commit))
-    return found
-
-
 def stages_in_order(rows: Iterable[Row]) -> list[str]:
     """Return the stages of all rows, each behind those whose outputs it reads; what is left open, as they come.
 
@@ -472,13 +321,7 @@ def stages_in_order(rows: Iterable[Row]) -> list[str]:
     shown: set[str] = set()
     for row in rows:
         shown.update(row.cells)
-        if row.experiment is not None:
-            found: dict[str, Iterable[str]] = {
-                step.stage: step.needs for step in row.experiment.steps
-            }
-        else:
-            found = {stage: _needs(cell.run) for stage, cell in row.cells.items()}
-        for stage, keys in found.items():
+        for stage, keys in _needs_of(row).items():
             needs.setdefault(stage, []).extend(Run(Path(key)).stage for key in keys)
     ordered: list[str] = []
     visited: set[str] = set()
@@ -495,26 +338,15 @@ def stages_in_order(rows: Iterable[Row]) -> list[str]:
     return [stage for stage in ordered if stage in shown]
 
 
+def _needs_of(row: Row) -> dict[str, list[str]]:
+    """Return the keys of the runs whose outputs each stage of an experiment reads."""
+    if row.experiment is not None:
+        return {step.stage: list(step.needs) for step in row.experiment.steps}
+    return {stage: _needs(cell.run) for stage, cell in row.cells.items()}
+
+
 def _needs(run: Run) -> list[str]:
     """Return the keys of the runs whose outputs a run reads."""
     definition = run.definition
     inputs = definition.inputs if definition else ()
     return [source.run for source in inputs if source.run]
-
-
-def _is_removed(row: Row, here: Here, refs: Collection[str]) -> bool:
-    """Tell whether a saved experiment of this repository was removed from it."""
-    experiment = row.experiment
-    if experiment is None or experiment.origin != str(here.workspace.origin):
-        return False
-    commit = experiment.commit
-    return bool(commit) and commit not in refs and not is_in_git(experiment)
-
-
-def _of_stages(rows: list[Row], stages: list[str]) -> list[Row]:
-    """Return the experiments with nothing but these stages."""
-    found = [
-        replace(row, cells={s: cell for s, cell in row.cells.items() if s in stages})
-        for row in rows
-    ]
-    return [row for row in found if row.cells]

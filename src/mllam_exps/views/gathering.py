@@ -1,0 +1,215 @@
+"""Gathers what is known of the experiments of a run store, as rows: the submitted ones, and what `dvc exp run` made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from mllam_exps.runs import askers
+from mllam_exps.runs.judge import Assessment, RunState, judge
+from mllam_exps.runs.observe import observe
+from mllam_exps.runs.runs import Run
+from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission.cleaning import is_in_git
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.views import saved
+from mllam_exps.views.context import Here
+from mllam_exps.views.rows import Cell, Row, stages_in_order
+from mllam_exps.views.saved import Results, Saved
+
+RECENT_SECONDS = 7 * 24 * 3600.0
+
+
+def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
+    """Return the experiments, those that something happened to last at the end.
+
+    Parameters
+    ----------
+    names : list of str
+        Names, or patterns with ``*``; or stages; none is all.
+    everything : bool
+        Those that were finished long ago, and those of other repositories of the store,
+        too.
+    """
+    return _Gathering(here, everything=everything).rows(names)
+
+
+def of_experiment(experiment: Experiment) -> Row:
+    """Return what is known of one submitted experiment."""
+    cells = {stage: of_run(run) for stage, run in experiment.runs.items()}
+    return Row(experiment.name, cells, experiment, of_run(experiment.saving))
+
+
+def of_run(run: Run) -> Cell:
+    """Return what is known of one run."""
+    return Cell(run, judge(observe(run)))
+
+
+class _Gathering:
+    """One look at all experiments; each run is looked at once."""
+
+    def __init__(self, here: Here, *, everything: bool) -> None:
+        self.here = here
+        self.origin = here.workspace.origin
+        self.everything = everything
+        self._known: dict[str, Assessment] = {}
+        self._submitted: dict[str, set[str]] = {}
+        """The names of the submitted experiments that have a run, by its key."""
+
+    def rows(self, names: list[str]) -> list[Row]:
+        """Return the experiments of these names, or with these stages."""
+        submitted = self._of_submitted()
+        in_git = saved.experiments_of(self.origin)
+        rows = submitted + self._with_commits(self._not_submitted(), in_git, submitted)
+        if names:
+            rows = _chosen(rows, names)
+        if not self.everything:
+            rows = [row for row in rows if not _is_long_done(row)]
+        rows = self._completed(rows, in_git)
+        return sorted(rows, key=_place)
+
+    def _cell(self, run: Run) -> Cell:
+        if run.key not in self._known:
+            self._known[run.key] = judge(observe(run))
+        return Cell(run, self._known[run.key])
+
+    def _cells(self, runs: Mapping[str, Run]) -> dict[str, Cell]:
+        return {stage: self._cell(run) for stage, run in runs.items()}
+
+    def _of_submitted(self) -> list[Row]:
+        """Return the submitted experiments, oldest first."""
+        rows: list[Row] = []
+        newest: dict[tuple[str, str], Experiment] = {}
+        for experiment in experiments.of_store(self.here.store):
+            for step in experiment.steps:
+                self._submitted.setdefault(step.key, set()).add(experiment.name)
+            if self.everything or experiment.origin == str(self.origin):
+                newest[experiment.origin, experiment.name] = experiment
+                cells, saving = self._cells(experiment.runs), of_run(experiment.saving)
+                rows.append(Row(experiment.name, cells, experiment, saving))
+        for number, row in enumerate(rows):
+            one = row.experiment
+            if one and newest[one.origin, one.name] is not one:
+                rows[number] = replace(row, older=True)
+        return rows if self.everything else _without_history(rows)
+
+    def _not_submitted(self) -> list[Row]:
+        """Return what `dvc exp run` ran, and the workspace: each with all runs that it asked for, shared or not."""
+        found: dict[tuple[str, str], Row] = {}
+        asked_at: dict[tuple[str, str, str], float] = {}
+        for run in self.here.store.runs():
+            for place, asker in self._askers(run):
+                row = found.setdefault(place, Row(place[0]))
+                if asked_at.get((*place, run.stage), 0.0) <= asker.at:
+                    asked_at[*place, run.stage] = asker.at
+                    row.cells[run.stage] = self._cell(run)
+                    at = max(row.asked_at, asker.at)
+                    found[place] = replace(row, asked_at=at)
+        return list(found.values())
+
+    def _askers(self, run: Run) -> list[tuple[tuple[str, str], askers.Asker]]:
+        """Return who asked for a run, each with the name and the repository under which it is shown."""
+        names = self._submitted.get(run.key, ())
+        who = list(askers.of(run, names))
+        if not who and not names:
+            # It was submitted, and the experiment has been deleted since.
+            who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
+        definition = run.definition
+        smoke = " (smoke)" if definition and definition.smoke else ""
+        found = []
+        for asker in who:
+            of_here = self.here.is_of_here(asker)
+            if of_here or self.everything:
+                origin = str(self.origin) if of_here else asker.origin
+                found.append(((f"{asker.name}{smoke}", origin), asker))
+        return found
+
+    def _with_commits(
+        self, rows: list[Row], in_git: list[Saved], submitted: list[Row]
+    ) -> list[Row]:
+        """Return what was not submitted, with what git has of it; and what `dvc exp run` saved without a run.
+
+        DVC (3.67) takes from its own cache what it knows, and calls no stage's command
+        then.
+        """
+        ours = {row.experiment.commit for row in submitted if row.experiment}
+        newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
+        found = []
+        for row in rows:
+            one = newest.pop(row.name, None)
+            found.append(replace(row, commit=one.commit) if one else row)
+        results = Results.of(self.here.store) if newest else Results({})
+        for one in newest.values():
+            if runs := results.held_by(self.origin, one.commit):
+                cells = self._cells(runs)
+                found.append(Row(one.name, cells, asked_at=one.at, commit=one.commit))
+        return found
+
+    def _completed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
+        """Return the rows with their stages in order, and with what is known of them by more than their runs."""
+        refs = {one.commit for one in in_git}
+        left = {one.identity for one in backlog.left_alone(self.here.store)}
+        order = stages_in_order(rows)
+        found = []
+        for row in rows:
+            cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
+            experiment = row.experiment
+            found.append(
+                replace(
+                    row,
+                    cells=cells,
+                    removed=experiment is not None
+                    and self._is_removed(experiment, refs),
+                    needs_advance=experiment is not None
+                    and experiment.identity in left,
+                )
+            )
+        return found
+
+    def _is_removed(self, experiment: Experiment, refs: Collection[str]) -> bool:
+        """Tell whether a saved experiment of this repository was removed from it."""
+        commit = experiment.commit
+        if not commit or experiment.origin != str(self.origin):
+            return False
+        return commit not in refs and not is_in_git(experiment)
+
+
+def _without_history(rows: list[Row]) -> list[Row]:
+    """Leave out experiments that a later submission stands for: it took over the name, and nothing is left to do."""
+    newest = {row.experiment.place: row for row in rows if row.experiment}
+    found = []
+    for row in rows:
+        if row.experiment is None:
+            continue
+        replaced = newest[row.experiment.place] is not row
+        if not (row.over and (replaced or (row.older and row.state.stopped))):
+            found.append(row)
+    return found
+
+
+def _chosen(rows: list[Row], names: list[str]) -> list[Row]:
+    """Return the experiments of these names; if there are none, all with nothing but the stages of these names."""
+    found = []
+    for row in rows:
+        if any(fnmatchcase(row.name, name) for name in names):
+            found.append(row)
+    if found:
+        return found
+    for row in rows:
+        cells = {stage: cell for stage, cell in row.cells.items() if stage in names}
+        if cells:
+            found.append(replace(row, cells=cells))
+    return found
+
+
+def _is_long_done(row: Row) -> bool:
+    """Tell whether an experiment was finished long ago."""
+    done = row.over and row.state is RunState.DONE
+    return done and row.last_change < time.time() - RECENT_SECONDS
+
+
+def _place(row: Row) -> float:
+    """Return the time by which the experiments are sorted."""
+    return row.experiment.created if row.experiment else row.last_change
