@@ -12,7 +12,7 @@ from mllam_exps.commands import status
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import experiments, job_chain
+from mllam_exps.submission import experiments, opening
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views.context import Here
 
@@ -40,7 +40,7 @@ def moved(tmp_path: Path) -> Experiment:
         place, origin=str(origin), machine="x", uid=uid, created=0.0, steps=(), **facts
     )
     experiments.records.replace(place / "run.json", experiment.to_record())
-    assert job_chain.machine_of(experiment).name == "x"
+    assert opening.machine_of(experiment).name == "x"
     shutil.move(origin, tmp_path / "new place")
     (origin / ".dvc/cache").mkdir(parents=True)  # as an attempt does that goes on
     return experiment
@@ -50,7 +50,7 @@ def test_it_is_said_that_a_repository_has_moved(moved: Experiment):
     with pytest.raises(
         MllamError, match=r"the repository of lr-1 has moved, or was deleted"
     ) as caught:
-        job_chain.machine_of(moved)
+        opening.machine_of(moved)
     assert caught.value.where == moved.origin
     assert f"ln -s \"$PWD\" '{moved.origin}'" in caught.value.next
     assert caught.value.exit == Exit.USAGE

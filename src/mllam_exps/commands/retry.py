@@ -19,9 +19,10 @@ from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
-from mllam_exps.submission import job_chain, saving
+from mllam_exps.submission import opening, saving
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.submission.job_chain import Chain, Standing
+from mllam_exps.submission.job_chain import Chain
+from mllam_exps.submission.standing import Standing
 from mllam_exps.views.context import Here
 from mllam_exps.views.sentences import APPLIED, FIRST
 
@@ -155,11 +156,11 @@ def _refuse(experiment: Experiment) -> None:
         raise UsageError(
             "is done", experiment.name, next=f"dvc exp apply {experiment.name}"
         )
-    machine = job_chain.machine_of(experiment)
-    checks.check_environment(machine, job_chain.workspace_of(experiment).origin)
+    machine = opening.machine_of(experiment)
+    checks.check_environment(machine, opening.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
         raise UsageError("its clone is gone", experiment.name, next=experiment.again)
-    if not job_chain.programs_are_the_same(experiment, machine):
+    if not opening.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
         raise UsageError("cannot go on", experiment.name, why, experiment.again)
     try:
@@ -171,7 +172,7 @@ def _refuse(experiment: Experiment) -> None:
 
 
 def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
-    machine = job_chain.machine_of(experiment)
+    machine = opening.machine_of(experiment)
     scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
     # Each repository has machine files of its own: two of them may call different
     # machines by one name.

@@ -24,7 +24,7 @@ from mllam_exps.runs.runs import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.submission.job_chain import machine_of
+from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
 from mllam_exps.views.context import Here
 from mllam_exps.views.gathering import of_experiment, of_run

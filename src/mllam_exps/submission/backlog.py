@@ -158,7 +158,7 @@ def forget_settings() -> None:
 
 def _chains(experiment: Experiment) -> bool:
     """Tell whether an experiment's jobs can wait for one another by themselves."""
-    from mllam_exps.submission.job_chain import machine_of
+    from mllam_exps.submission.opening import machine_of
 
     with contextlib.suppress(MllamError):
         name = machine_of(experiment).scheduler
@@ -203,7 +203,7 @@ class _Place:
         # Half a second of imports: every last job calls `dispatch`, and mostly nothing
         # waits.
         from mllam_exps.attempts.job_quota import Room
-        from mllam_exps.submission.job_chain import machine_of
+        from mllam_exps.submission.opening import machine_of
 
         machine = machine_of(experiment)
         scheduler = schedulers.get(machine.scheduler, experiment.store.directory)

@@ -11,27 +11,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mllam_exps import schedulers
 from mllam_exps.attempts import job_request
 from mllam_exps.attempts.job_quota import Room
 from mllam_exps.attempts.launch import Prepared, Starter, give_up
-from mllam_exps.base import records, yaml_files
+from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.results import Answer
-from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE
-from mllam_exps.machines import carried, machine_files
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import outputs, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
@@ -42,150 +36,14 @@ from mllam_exps.runs.spec import Spec
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.submission.opening import environ_of, pipeline_of, workspace_of
+from mllam_exps.submission.standing import Standing, give_up_all
 
 TRIES = 3
 """How often a saving is begun by itself that dies without a word."""
 
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Standing:
-    """How an experiment stands.
-
-    Parameters
-    ----------
-    states : dict
-        What is known of each stage's run; none of a stage whose result DVC knows.
-    jobs : dict
-        The jobs of living runs, by key, as far as they are known.
-    started : dict
-        The attempts that were submitted just now, by stage.
-    prepared : dict
-        The attempts that are about to be.
-    others : set of str
-        The keys of runs that another process is about to submit.
-    waits : str
-        Why something that could be submitted was not.
-    notes : list of str
-        What is worth knowing, and stops nothing.
-    """
-
-    states: dict[str, Assessment] = field(default_factory=dict)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    started: dict[str, Attempt] = field(default_factory=dict)
-    prepared: dict[Step, Prepared] = field(default_factory=dict)
-    others: set[str] = field(default_factory=set)
-    waits: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def done(self) -> bool:
-        """Whether all results are there."""
-        return all(now.state is RunState.DONE for now in self.states.values())
-
-    @property
-    def living(self) -> bool:
-        """Whether any of its runs may still be at work."""
-        return any(now.state.living for now in self.states.values())
-
-    @property
-    def failure(self) -> tuple[str, Assessment] | None:
-        """The stage that stopped it: the first that failed by itself, not because of another."""
-        stopped = [
-            (stage, now) for stage, now in self.states.items() if now.state.stopped
-        ]
-        return next(
-            (one for one in stopped if not one[1].untried),
-            stopped[0] if stopped else None,
-        )
-
-
-def look(experiment: Experiment) -> Standing:
-    """Say how an experiment stands, and change nothing."""
-    return Standing(
-        {
-            step.stage: assess(experiment.store.run(step.key))
-            for step in experiment.steps
-            if not step.known
-        }
-    )
-
-
-def environ_of(experiment: Experiment) -> dict[str, str]:
-    """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted."""
-    # Whatever else its record holds counts for nothing.
-    return carried.settings(experiment.settings) | dict(os.environ)
-
-
-def machine_of(experiment: Experiment) -> Machine:
-    """Return the machine of an experiment, as its file in the origin says now.
-
-    Raises
-    ------
-    MllamError
-        If there is none, the origin has moved, or the experiment is not this user's own
-        word.
-    """
-    experiment.check_ours()
-    if not experiment.origin_is_there:
-        why = f"the repository of {experiment.name} has moved, or was deleted"
-        raise machine_files.gone(Path(experiment.origin), why)
-    return machine_files.load(
-        Path(experiment.origin), experiment.machine, environ_of(experiment)
-    )
-
-
-def workspace_of(experiment: Experiment) -> Workspace:
-    """Return the workspace that an experiment's clone is."""
-    return Workspace(
-        experiment.root, Path(experiment.origin), experiment.name, experiment.baseline
-    )
-
-
-def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
-    """Tell whether the programs are those that an experiment was submitted with: others would make other results."""
-    from mllam_exps.preflight import checks
-
-    written = experiment.versions_file
-    now, _ = checks.versions_text(workspace_of(experiment), machine)
-    return written.read_text(encoding="utf-8") == now
-
-
-def pipeline_of(experiment: Experiment) -> Pipeline:
-    """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
-    if not experiment.root.is_dir():
-        raise MllamError(
-            "its clone is gone", str(experiment.clone), next=experiment.again
-        )
-    experiment.check_ours()
-    in_store = outputs.known_digests(experiment.store)
-    # It goes on with what DVC knew when it was submitted, whatever else the run store
-    # has by now.
-    return Pipeline(
-        Repository.open(experiment.root, check=False),
-        lambda: yaml_files.read(experiment.versions_file, VERSIONS_FILE),
-        lambda key, path: None if experiment.is_known(key) else in_store(key, path),
-        as_it_lies=False,
-        content=lambda path: str(experiment.sources[path]["digest"]),
-        known_to_dvc={
-            s.stage: Answer(dict(s.known), dict(s.read))
-            for s in experiment.steps
-            if s.known
-        },
-    )
-
-
-def give_up_all(standings: Iterable[Standing]) -> None:
-    """Give up what is prepared and will not be submitted: else others would wait for it."""
-    for prepared in (
-        one for standing in standings for one in standing.prepared.values()
-    ):
-        give_up(
-            prepared.attempt,
-            NoRoom("it was not submitted", why="the submission ended before"),
-        )
 
 
 @dataclass
@@ -247,10 +105,10 @@ class Chain:
             now = assess(run)
             if now.state is RunState.DONE:
                 now = self._hold_to_what_was_made(now, step, standing, again=again)
-            if self._is_due(now, again):
+            if self._should_submit(now, again):
                 before, now = now, self._prepare(step, now, made, to_come, standing)
                 if now is before and now.state is not RunState.NEW and not now.untried:
-                    now = self._wish(run)
+                    now = self._mark_for_retry(run)
             if now.state is RunState.DONE:
                 # While an input is to be made again nobody knows whether it becomes
                 # another: what reads this result waits until that is known.
@@ -291,7 +149,7 @@ class Chain:
         return now
 
     @staticmethod
-    def _is_due(now: Assessment, again: bool) -> bool:
+    def _should_submit(now: Assessment, again: bool) -> bool:
         if now.state is RunState.NEW or now.untried:
             return True
         return again and now.state.stopped
@@ -341,7 +199,7 @@ class Chain:
             RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt
         )
 
-    def _wish(self, run: Run) -> Assessment:
+    def _mark_for_retry(self, run: Run) -> Assessment:
         """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
         self._claim_for_later(run, self.room.full or "waits for its inputs")
         return assess(run)
@@ -456,32 +314,34 @@ class Chain:
         self.experiment.note_waits(standing.waits)
         saving = self.experiment.saving
         now = assess(saving)
-        over = standing.done or (standing.failure is not None and not standing.living)
         if now.state.living or now.state is RunState.DONE:
             return None
         if now.state is RunState.LOST and self._is_lost_again():
-            experiments.call_off(
-                self.experiment,
-                f"saving it died {TRIES} times: {now.problem}",
-                Outcome.FAILED,
-            )
+            why = f"saving it died {TRIES} times: {now.problem}"
+            experiments.call_off(self.experiment, why, Outcome.FAILED)
             return None
-        if not over and not (standing.jobs and self.scheduler.chains):
-            if now.state in {RunState.FAILED, RunState.CANCELLED}:
-                # It is one that waits again: whoever looks next goes on with it.
-                self._claim_for_later(
-                    saving, standing.waits or "its stages are at work"
-                )
-            return None
-        attempt = self.start_saving(() if over else tuple(standing.jobs.values()))
+        over = standing.done or (standing.failure is not None and not standing.living)
+        if over:
+            return self._have_it_saved(standing, ())
+        if standing.jobs and self.scheduler.chains:
+            return self._have_it_saved(standing, tuple(standing.jobs.values()))
+        if now.state in {RunState.FAILED, RunState.CANCELLED}:
+            # It is one that waits again: whoever submits next goes on with it.
+            why = standing.waits or "its stages are at work"
+            self._claim_for_later(saving, why)
+        return None
+
+    def _have_it_saved(
+        self, standing: Standing, after: tuple[Job, ...]
+    ) -> Attempt | None:
+        """Submit the job that saves it; where there is no room for that, the stages' jobs submit it when they end."""
+        attempt = self.start_saving(after)
         if attempt is None and self.room.shut:
-            # One job of each experiment at least has to see to it that what waits is
-            # submitted.
-            for state in standing.states.values():
-                if state.state.living and state.attempt is not None:
+            for now in standing.states.values():
+                if now.state.living and now.attempt is not None:
                     # A colleague's own commands see to what is behind their job.
                     with contextlib.suppress(OSError):
-                        records.touch(state.attempt.alone)
+                        records.touch(now.attempt.alone)
         return attempt
 
     def _is_lost_again(self) -> bool:

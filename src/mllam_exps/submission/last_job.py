@@ -24,7 +24,8 @@ from mllam_exps.submission import experiments, save
 from mllam_exps.submission.experiments import Experiment
 
 if TYPE_CHECKING:
-    from mllam_exps.submission.job_chain import Chain, Standing
+    from mllam_exps.submission.job_chain import Chain
+    from mllam_exps.submission.standing import Standing
 
 ENDS_PATIENCE = 20.0
 
@@ -82,7 +83,8 @@ class Finisher(Supervisor):
         """
         # Half a second of imports, and mostly all results are there.
         from mllam_exps.attempts.job_quota import Room
-        from mllam_exps.submission.job_chain import Chain, machine_of
+        from mllam_exps.submission.job_chain import Chain
+        from mllam_exps.submission.opening import machine_of
 
         experiment, machine = self.experiment, machine_of(self.experiment)
         chain = Chain(
@@ -157,7 +159,7 @@ class Finisher(Supervisor):
         if not self.spec.news:
             return
         from mllam_exps.submission import notify
-        from mllam_exps.submission.job_chain import machine_of
+        from mllam_exps.submission.opening import machine_of
 
         try:
             notify.tell(

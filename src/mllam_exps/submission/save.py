@@ -209,7 +209,7 @@ def _teller(experiment: Experiment, attempt: Attempt) -> Callable[[], None] | No
         return lambda: None
     # Half a second, where mostly nobody is told.
     from mllam_exps.submission import notify
-    from mllam_exps.submission.job_chain import machine_of
+    from mllam_exps.submission.opening import machine_of
 
     machine = machine_of(experiment)
     if machine.resources_for(SAVE).mail:

@@ -33,9 +33,10 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.submission.job_chain import Chain, Standing, give_up_all, look
+from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.names import refuse_what_was_taken
 from mllam_exps.submission.planning import Plan, Planner
+from mllam_exps.submission.standing import Standing, give_up_all, look
 
 OTHERS_PATIENCE = 60.0
 AT_ONCE = 4
