@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.commands import submit
-from mllam_exps.runs.assess import RunState
+from mllam_exps.runs.judge import RunState
 
 
 def submitted(waits: str, *started: str) -> Any:
