@@ -20,9 +20,9 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import experiments
+from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiments import Experiment, Step
-from mllam_exps.views import rows
+from mllam_exps.views import gathering
 from mllam_exps.views.context import Here
 
 BASELINE = "0" * 40
@@ -102,7 +102,7 @@ def shown(here: Here, *names: str, everything: bool = False) -> dict[str, list[s
     """Return the stages of each row, by name."""
     return {
         row.name: list(row.cells)
-        for row in rows.gather(here, [*names], everything=everything)
+        for row in gathering.gather(here, [*names], everything=everything)
     }
 
 
@@ -143,7 +143,7 @@ def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
         askers.note(run, "workspace", here.workspace.origin)
         for path in (run.directory / layout.ASKED).iterdir():
             os.utime(path, (number, number))
-    [row] = rows.gather(here, [], everything=True)
+    [row] = gathering.gather(here, [], everything=True)
     assert row.cells["grow"].run.key == new.key
 
 
@@ -162,13 +162,14 @@ def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Here):
     grow = run_of(here)
     old = submitted(here, "exp", grow, end="failed")
     submitted(here, "exp", grow, created=2.0, baseline="1" * 40)
-    [row] = rows.gather(here, [], everything=False)
+    [row] = gathering.gather(here, [], everything=False)
     assert row.experiment is not None
     assert row.experiment.created == 2.0
-    everything = rows.gather(here, [], everything=True)
+    everything = gathering.gather(here, [], everything=True)
     texts = [str(text) for text in status._sentences(everything)]
     assert [line for text in texts for line in text.splitlines() if "→" in line] == [
-        f"  → mllam-exps clean {old.identity}"
+        f"  → mllam-exps clean {old.identity}",
+        "  → mllam-exps advance",
     ]
     assert here.submitted(old.identity).created == 1.0
 
@@ -176,8 +177,8 @@ def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Here):
 @pytest.mark.parametrize(("end", "word"), [("", "waits"), ("cancelled", "not run")])
 def test_show_and_status_say_the_same_words(here: Here, end: str, word: str):
     experiment = submitted(here, "exp", run_of(here), end=end)
-    row = rows.of_experiment(experiment)
-    assert str(status._cell(row, "grow")) == word
+    row = gathering.of_experiment(experiment)
+    assert row.word("grow") == word
     lines = list(show._results(row, show.to_record(row)))
     assert lines[0].split("  ")[-1].strip() == word
     first = next(show._lines(row, show.to_record(row)))
@@ -222,7 +223,7 @@ def test_cancelling_outlasts_a_look_at_what_waits(
         return len(calls) > 1 and call_off(*given)
 
     monkeypatch.setattr(experiments, "call_off", second_time)
-    cancel._note_the_end(experiment)
+    cancelling._note_the_end(experiment)
     assert assess(experiment.saving).state == "cancelled"
     assert capsys.readouterr().err == ""
 
