@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
@@ -1104,3 +1105,24 @@ def test_a_claim_of_no_living_submitter_blocks_nobody(store: RunStore):
     assert assess(attempt.run).state is RunState.STARTING
     os.utime(attempt.claim_file, (1e10, 1e10))
     assert assess(attempt.run).state is RunState.LOST
+
+
+def test_what_dvc_pulled_again_is_not_called_failed(made: Experiment, tmp_path: Path):
+    made.ok("dvc", "remote", "add", "-q", "-d", "far", str(tmp_path / "far"))
+    made.ok("git", "commit", "-qam", "A remote")
+    submit(made, "-n", "e")
+    settled(made, "e")
+    made.ok("dvc", "exp", "apply", "e")
+    made.ok("dvc", "push", "-q")
+    [run] = made.runs("grow")
+    frozen = next(p for p in run.glob("attempts/*/outputs/grown/*") if p.is_file())
+    frozen.chmod(0o644)
+    frozen.write_bytes(frozen.read_bytes()[::-1])
+    assert made.command("mllam-exps", "verify", "e").returncode == 1
+    [row] = json.loads(made.ok("mllam-exps", "status", "--json", "e"))
+    assert {cell["stage"]: cell["state"] for cell in row["stages"]}["grow"] == "failed"
+    shutil.rmtree(made.root / "grown")
+    made.ok("dvc", "pull", "-q")
+    [row] = json.loads(made.ok("mllam-exps", "status", "--json", "e"))
+    assert {cell["state"] for cell in row["stages"]} == {"done"}
+    assert "set aside" not in made.ok("mllam-exps", "status")

@@ -6,7 +6,11 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
 
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.runs import askers
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
@@ -156,6 +160,8 @@ class _Gathering:
         for row in rows:
             cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
             experiment = row.experiment
+            if row.is_saved:
+                cells = self._with_what_dvc_has(cells)
             found.append(
                 replace(
                     row,
@@ -168,12 +174,59 @@ class _Gathering:
             )
         return found
 
+    def _with_what_dvc_has(self, cells: dict[str, Cell]) -> dict[str, Cell]:
+        """Call the stages of a saved experiment done whose results were set aside, and that DVC's cache has.
+
+        `dvc pull` brings them back there, and the run store hears nothing of that.
+        """
+        return {
+            stage: Cell(cell.run, Assessment(RunState.DONE, attempt=cell.now.attempt))
+            if cell.now.state is RunState.FAILED and self._is_in_cache(cell)
+            else cell
+            for stage, cell in cells.items()
+        }
+
+    def _is_in_cache(self, cell: Cell) -> bool:
+        """Tell whether DVC's cache has the outputs of a result that was set aside, as files of its own.
+
+        An object that is a second name of the attempt's file may be what was damaged.
+        """
+        attempt, definition = cell.now.attempt, cell.run.definition
+        if attempt is None or definition is None:
+            return False
+        aside = attempt.set_aside
+        if aside is None or aside.result is None:
+            return False
+        made = aside.result.outputs
+        suspect = {_inode(file) for file in attempt.outputs.rglob("*")}
+        for output in definition.outputs:
+            if not output.cached:
+                continue
+            if output.path not in made:
+                return False
+            digest = made[output.path].digest
+            if not self._cache.holds_all(digest):
+                return False
+            objects = map(self._cache.path, self._cache.objects(digest))
+            if not suspect.isdisjoint(map(_inode, objects)):
+                return False
+        return True
+
+    @cached_property
+    def _cache(self) -> Cache:
+        return Repository.open(self.here.workspace.root, check=False).cache
+
     def _is_removed(self, experiment: Experiment, refs: Collection[str]) -> bool:
         """Tell whether a saved experiment of this repository was removed from it."""
         commit = experiment.commit
         if not commit or experiment.origin != str(self.origin):
             return False
         return commit not in refs and not is_in_git(experiment)
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
 
 
 def _without_history(rows: list[Row]) -> list[Row]:

@@ -215,6 +215,13 @@ class Row:
         return RunState.PENDING if saving is RunState.NEW else saving
 
     @property
+    def is_saved(self) -> bool:
+        """Whether DVC has it: its commit names its results."""
+        if self.saving is None:
+            return bool(self.commit)
+        return self.saving.now.state is RunState.DONE
+
+    @property
     def over(self) -> bool:
         """Whether nothing is to come by itself."""
         if self.saving is not None:
