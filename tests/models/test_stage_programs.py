@@ -24,6 +24,7 @@ from mllam_exps import stages
 from mllam_exps.stages.contract import StageContext
 from mllam_exps.stages.neural_lam import checkpoints, scores
 from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.stages.neural_lam.patches import trust_no_checkpoint
 
 # One worker of pytest-xdist makes the experiment, not each of them.
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore::Warning")]
@@ -86,7 +87,7 @@ def complete(stage: str, run: StageContext) -> Path:
 def give_unbeatable_loss(path: Path) -> None:
     import torch
 
-    checkpoints.allow_globals()
+    trust_no_checkpoint.apply()
     content = torch.load(path, weights_only=True)
     for state in content["callbacks"].values():
         if state.get("monitor"):
@@ -226,7 +227,7 @@ def test_what_neural_lam_swallows_is_a_failure_and_code_in_a_checkpoint_never_ru
         made.root, root, ignore=shutil.ignore_patterns("mlruns", "evaluation", "plots")
     )
     path = root / "saved_models/min_val_loss.ckpt"
-    checkpoints.allow_globals()
+    trust_no_checkpoint.apply()
     content = torch.load(path, weights_only=True)
     torch.save({**content, "evil": Evil(tmp_path / "ran")}, path)
     run = replace(context(root, tmp_path / "scratch"), experiment="evil")

@@ -18,17 +18,17 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.stages import tracking
+from mllam_exps.stages import mlflow_patch, tracking
 
 SIXTEEN = """
 import os, sys
-from mllam_exps.stages import tracking
+from mllam_exps.stages import mlflow_patch, tracking
 import mlflow, mlflow.store.tracking.sqlalchemy_store  # once, for all: 2.4 s each otherwise
 project, artifacts = sys.argv[1:]
 
 def train(number):
     tracking._make(project, artifacts)
-    tracking.patient()  # as each program that logs
+    mlflow_patch.apply()  # as each program that logs
     client = mlflow.MlflowClient()
     run = client.create_run(client.get_experiment_by_name(project).experiment_id).info.run_id
     for step in range(10):
@@ -150,8 +150,8 @@ def test_sixteen_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_patience_beats_what_mlflow_sets(tmp_path: Path) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/x.db")
-    tracking.patient()
-    tracking.patient()
+    mlflow_patch.apply()
+    mlflow_patch.apply()
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("PRAGMA busy_timeout = 20000;"))
         assert (

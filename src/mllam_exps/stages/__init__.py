@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages.contract import Preflight, Stage, StageContext
 
@@ -94,6 +93,8 @@ def used(root: Path) -> dict[str, Stage]:
 
     A ``dvc.yaml`` that is missing, or cannot be read, has none: DVC tells of it better.
     """
+    from mllam_exps.base import yaml_files  # `stages.versions` does without a parser
+
     try:
         written = yaml_files.read(root / "dvc.yaml", by_pyyaml=True).get("stages")
     except MllamError:

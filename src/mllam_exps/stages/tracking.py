@@ -23,15 +23,13 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.stages import mlflow_patch
 
 _ARROW = "  → "
 
 URI = "MLFLOW_TRACKING_URI"
 PROJECT = "neural_lam"
 """neural-lam's own default of ``--logger-project``: MLflow's experiment, wandb's project."""
-
-_PATIENCE = 900
-"""Seconds to wait for others to write to a database file."""
 
 _LABELS = {
     "stage": "MLLAM_EXPS_STAGE",
@@ -248,34 +246,6 @@ def prepare(
         raise MllamError("MLflow cannot be made ready", public(uri), why, way_out)
 
 
-def patient() -> None:
-    """Make this process wait long for a busy database file, where MLflow gives up after 20 s and loses values.
-
-    SQLite lets one program write at a time, in no order, and MLflow (3.17) sets that
-    wait in each session: on a slow disk, 7 of 16 programs that logged at once ended
-    with "database is locked". To be called in each program that logs; harmless when
-    repeated, and with other kinds of address.
-    """
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    if not event.contains(Engine, "before_cursor_execute", _longer):
-        event.listen(Engine, "before_cursor_execute", _longer, retval=True)
-
-
-def _longer(  # noqa: PLR0917  # SQLAlchemy's signature
-    connection: Any,
-    cursor: Any,
-    statement: str,
-    parameters: Any,
-    context: Any,
-    many: bool,
-) -> tuple[str, Any]:
-    if statement.startswith("PRAGMA busy_timeout"):
-        statement = f"PRAGMA busy_timeout = {_PATIENCE * 1000};"
-    return statement, parameters
-
-
 def wandb_folder(run: Path, origin: Path) -> None:
     """Let wandb's files of a run land in ``wandb/`` of the user's repository, where `wandb sync` finds them.
 
@@ -402,7 +372,7 @@ def _make(project: str, artifacts: str) -> None:
             return
         from mlflow import MlflowClient
 
-        patient()
+        mlflow_patch.apply()
         client = MlflowClient()
         # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's
         # folder, soon gone.

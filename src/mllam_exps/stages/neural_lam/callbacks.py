@@ -49,9 +49,9 @@ def factory() -> list[Callback]:
         return []
     folder = Path(scratch)
     if "mlflow" in sys.modules:
-        from mllam_exps.stages.tracking import patient
+        from mllam_exps.stages import mlflow_patch
 
-        patient()
+        mlflow_patch.apply()
     # The order matters: a loss that is not finite is not written down, nor saved, as
     # Lightning saves last.
     return [

@@ -125,26 +125,6 @@ def carry(earlier: Path, scratch: Path) -> Path | None:
     return None
 
 
-def allow_globals() -> None:
-    """Name to torch the classes of plain data that neural-lam's checkpoints contain; it refuses all others.
-
-    Without this neural-lam 0.7.0 cannot load its own checkpoints with torch ≥ 2.6. All
-    of them only hold data.
-    """
-    import argparse
-
-    import torch
-    from neural_lam import config
-
-    classes = [
-        thing
-        for thing in vars(config).values()
-        if isinstance(thing, type) and thing.__module__ == config.__name__
-    ]
-    plain = [thing for thing in classes if hasattr(thing, "__dataclass_fields__")]
-    torch.serialization.add_safe_globals([argparse.Namespace, *plain])
-
-
 def stand_ins(path: Path) -> list[tuple[type, str]]:
     """Return empty classes in place of the plain data that a checkpoint contains, so that torch can read it.
 

@@ -19,8 +19,8 @@ from mllam_exps.stages.neural_lam.common import (
     tracking_of,
 )
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
+from mllam_exps.stages.neural_lam.patches.keep_pictures import FOLDER
 from mllam_exps.stages.neural_lam.prepare_dataset import DATASET
-from mllam_exps.stages.neural_lam.programs.pictures import FOLDER
 from mllam_exps.stages.neural_lam.train import MODELS, graph_input
 
 RESULTS = "evaluation"

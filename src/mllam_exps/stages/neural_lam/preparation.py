@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError
-from mllam_exps.stages.tracking import URI, labels, patient, public, reachable
+from mllam_exps.stages import mlflow_patch
+from mllam_exps.stages.tracking import URI, labels, public, reachable
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def _begin(
     import mlflow
     import yaml
 
-    patient()
+    mlflow_patch.apply()
     name = f"prepare-{os.environ.get('MLLAM_EXPS_EXPERIMENT', 'workspace')}"
     run = mlflow.start_run(
         run_name=name, tags=labels(os.environ), log_system_metrics=True
