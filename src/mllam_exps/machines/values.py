@@ -52,7 +52,7 @@ OPTIONS = {
     "gres": "gres",
     "exclusive": "exclusive",
 }
-_TASKS = "the tasks come from the parameters: set `num_nodes` and `devices` in data/training_params.yaml"
+_TASKS = "the tasks come from the parameters of the stage, Neural-LAM's from `num_nodes` and `devices`"
 _LOGS = "every attempt has its own log; set `paths.logs` for the folder where you look first"
 _RECORD = (
     "mllam-exps reads the job's id from sbatch, and follows the job by its own record"

@@ -11,6 +11,7 @@ from pathlib import Path
 from mllam_exps import stages
 from mllam_exps.base import git
 from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
@@ -74,17 +75,7 @@ class StageChecks:
             Naming it.
         """
         found = pipeline.stage(stage)
-        if found.is_elsewhere:
-            raise UsageError(
-                "stages of other dvc.yaml files are not submitted",
-                stage,
-                next="dvc exp run",
-            )
-        if stage == SAVE:
-            what = "is what the last job of every experiment is called"
-            raise UsageError(
-                what, f"dvc.yaml: {stage}", next="give the stage another name"
-            )
+        _refuse_what_is_no_stage_of_ours(found)
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
             raise UsageError(
@@ -93,7 +84,9 @@ class StageChecks:
                 why,
                 f"dvc unfreeze {stage}, or dvc exp run",
             )
-        if found.is_ours and not found.is_plain:
+        if not found.is_ours:
+            self._check_own_command(pipeline, found)
+        elif not found.is_plain:
             why = "its job would run something else than DVC does"
             way_out = f"have its cmd be `mllam-exps run {stage}`, and put what else it does into a stage of its own"
             raise UsageError(
@@ -102,9 +95,18 @@ class StageChecks:
                 why,
                 way_out,
             )
-        if found.is_ours:
-            _ = found.is_bookkeeping or stages.get(stage)
-            return
+        elif not found.is_bookkeeping:
+            stages.get(stage)  # which refuses one without a program
+
+    def _check_own_command(self, pipeline: Pipeline, found: StageEntry) -> None:
+        """Refuse a command of one's own that no job can run; note what a user should know of it.
+
+        Raises
+        ------
+        UsageError
+            Naming the stage.
+        """
+        stage = found.name
         if kept := next((out for out in found.outs if out.persist), None):
             what = f"keeps what an earlier run left in {kept.name} (persist: true)"
             why = "its result is then not that of its inputs, and no run can be known by these"
@@ -136,30 +138,33 @@ class StageChecks:
         """
         found = pipeline.stage(stage)
         folder = self.root / pipeline.relative(found.wdir)
-        deps = {Path(read) for read in found.reads}
-
-        def is_dep(path: str) -> bool:
-            return not deps.isdisjoint({Path(path), *Path(path).parents})
-
         lost: list[MllamError] = []
         for file in named_files.named(found.commands, folder):
-            if not file.is_relative_to(self.root):
-                continue
-            path = file.relative_to(self.root).as_posix()
-            place = str(pipeline.root / path)
-            if made := pipeline.repository.graph.makers(place):
-                maker = made[0][0].name
-                if not (made[0][0].is_added or maker == stage or is_dep(place)):
-                    what = f"{stage} calls {path}, which stage {maker} makes, and which is not among its deps"
-                    self.note(f"{what} in dvc.yaml: its job does not have it")
-                continue
-            if not os.path.lexists(place):
-                lost += self._not_tracked(pipeline, stage, path)
-            elif not is_dep(place):
-                what = f"{stage} calls {path}, which is not among its deps in dvc.yaml"
-                self.note(f"{what}: editing it would not run the stage again")
+            if file.is_relative_to(self.root):
+                path = file.relative_to(self.root).as_posix()
+                lost += self._lost(pipeline, found, path)
         if lost:
             raise Problems(problems=lost)
+
+    def _lost(
+        self, pipeline: Pipeline, found: StageEntry, path: str
+    ) -> list[MllamError]:
+        """Return what is wrong with a file that a command names: its job would not find it."""
+        stage, place = found.name, pipeline.root / path
+        deps = {Path(read) for read in found.reads}
+        is_dep = not deps.isdisjoint({place, *place.parents})
+        if made := pipeline.repository.graph.makers(str(place)):
+            maker = made[0][0]
+            if not (maker.is_added or maker.name == stage or is_dep):
+                what = f"{stage} calls {path}, which stage {maker.name} makes, and which is not among its deps"
+                self.note(f"{what} in dvc.yaml: its job does not have it")
+            return []
+        if not os.path.lexists(place):
+            return self._not_tracked(pipeline, stage, path)
+        if not is_dep:
+            what = f"{stage} calls {path}, which is not among its deps in dvc.yaml"
+            self.note(f"{what}: editing it would not run the stage again")
+        return []
 
     def _not_tracked(
         self, pipeline: Pipeline, stage: str, path: str
@@ -182,6 +187,27 @@ class StageChecks:
         typed = workspace.typed(self.root, path)
         way_out = f"git add {typed}, then the same command again; if the command makes it, name it in outs instead"
         return [UsageError(what, f"dvc.yaml: {stage}", why, way_out)]
+
+
+def _refuse_what_is_no_stage_of_ours(found: StageEntry) -> None:
+    """Refuse a stage of another file than the repository's own, and one that is called as the last job is.
+
+    Raises
+    ------
+    UsageError
+        Naming it.
+    """
+    if found.is_elsewhere:
+        raise UsageError(
+            "stages of other dvc.yaml files are not submitted",
+            found.name,
+            next="dvc exp run",
+        )
+    if found.name == SAVE:
+        what = "is what the last job of every experiment is called"
+        raise UsageError(
+            what, f"dvc.yaml: {found.name}", next="give the stage another name"
+        )
 
 
 def _problems(look: Callable[[], None]) -> list[MllamError]:

@@ -140,22 +140,28 @@ def of_environment(
     except (IndexError, json.JSONDecodeError):
         found = None
     if not isinstance(found, dict):
-        # A script may say on either stream what is wrong; ours says on the second where
-        # that was.
-        if why := reasons.environment_failure(reasons.clean(done.stdout + done.stderr)):
-            way_out = (
-                "mllam-exps machine show: `environment` names the modules and scripts"
-            )
-            raise UsageError(
-                "no program can be started on this machine", why=why, next=way_out
-            )
-        told = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        why = told[-1] if told else f"exit code {done.returncode}"
-        hint = f"install mllam-exps there: {python_itself} -m pip install mllam-exps"
-        raise UsageError(
-            "the stages' environment does not tell its versions", shown, why, hint
-        )
+        raise _no_answer(done, shown, python_itself)
     return {str(name): str(version) for name, version in found.items()}
+
+
+def _no_answer(
+    done: subprocess.CompletedProcess[str], shown: str, python: str
+) -> UsageError:
+    """Return what is wrong with an environment that does not tell its versions."""
+    # A script may say on either stream what is wrong; ours says on the second where
+    # that was.
+    if why := reasons.environment_failure(reasons.clean(done.stdout + done.stderr)):
+        way_out = "mllam-exps machine show: `environment` names the modules and scripts"
+        return UsageError(
+            "no program can be started on this machine", why=why, next=way_out
+        )
+    told = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    return UsageError(
+        "the stages' environment does not tell its versions",
+        shown,
+        told[-1] if told else f"exit code {done.returncode}",
+        f"install mllam-exps there: {python} -m pip install mllam-exps",
+    )
 
 
 def of_module(name: str) -> str:

@@ -164,15 +164,7 @@ def load(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(stand_ins(path)):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        reason = next(
-            (
-                line
-                for line in str(error).splitlines()
-                if "GLOBAL" in line or "Unsupported" in line
-            ),
-            "",
-        )
-        why = reason.strip() or "it contains more than weights and settings"
+        why = _what_was_refused(str(error))
         raise CheckFailed(
             "the checkpoint was refused unread", where=str(path), why=why
         ) from error
@@ -183,6 +175,14 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckFailed("the file holds no model", where=str(path))
     return content
+
+
+def _what_was_refused(said: str) -> str:
+    """Return the line in which torch names what it does not load."""
+    for line in said.splitlines():
+        if "GLOBAL" in line or "Unsupported" in line:
+            return line.strip()
+    return "it contains more than weights and settings"
 
 
 def describe(path: Path, content: Mapping[str, Any] | None = None) -> Checkpoint:

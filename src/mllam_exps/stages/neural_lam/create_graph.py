@@ -48,8 +48,6 @@ def check_edges(directory: Path, name: str) -> int:
     CheckFailed
         Naming the file and the level.
     """
-    import torch
-
     index, features = (
         load_tensors(directory / f"{name}_{kind}.pt")
         for kind in ("edge_index", "features")
@@ -60,26 +58,35 @@ def check_edges(directory: Path, name: str) -> int:
             where=str(directory),
         )
     for level, (edges, values) in enumerate(zip(index, features, strict=True)):
-        where = (
-            f"{directory / name}, level {level}"
-            if len(index) > 1
-            else str(directory / name)
-        )
-        if edges.ndim != 2 or edges.shape[0] != 2 or not edges.shape[1]:
-            raise CheckFailed(
-                f"no edges: their index has the shape {tuple(edges.shape)}", where=where
-            )
-        if int(edges.min()) < 0:
-            raise CheckFailed(
-                "an edge begins or ends at a node before the first", where=where
-            )
-        if len(values) != edges.shape[1]:
-            raise CheckFailed(
-                f"{edges.shape[1]} edges, but features of {len(values)}", where=where
-            )
-        if not bool(torch.isfinite(values).all()):
-            raise CheckFailed("the features of an edge are not finite", where=where)
+        of_level = f", level {level}" if len(index) > 1 else ""
+        check_level(edges, values, f"{directory / name}{of_level}")
     return len(index)
+
+
+def check_level(edges: Any, values: Any, where: str) -> None:
+    """Check the edges of one level, and their features.
+
+    Raises
+    ------
+    CheckFailed
+        With the first fault found.
+    """
+    import torch
+
+    if edges.ndim != 2 or edges.shape[0] != 2 or not edges.shape[1]:
+        raise CheckFailed(
+            f"no edges: their index has the shape {tuple(edges.shape)}", where=where
+        )
+    if int(edges.min()) < 0:
+        raise CheckFailed(
+            "an edge begins or ends at a node before the first", where=where
+        )
+    if len(values) != edges.shape[1]:
+        raise CheckFailed(
+            f"{edges.shape[1]} edges, but features of {len(values)}", where=where
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise CheckFailed("the features of an edge are not finite", where=where)
 
 
 def check_graph(directory: Path, graph: Mapping[str, Any]) -> None:

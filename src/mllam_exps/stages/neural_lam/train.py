@@ -110,29 +110,47 @@ def check_losses(
     CheckFailed
         Naming the epoch.
     """
-    numbers = [row["epoch"] for row in losses]
-    if numbers != list(range(1, epochs + 1)):
-        missing = sorted(
-            set(range(1, epochs + 1))
-            - {int(number) for number in numbers if number is not None}
-        )
-        what = (
-            f"the loss of epoch {missing[0]} is missing"
-            if missing
-            else "the losses are not those of each epoch once"
-        )
-        raise CheckFailed(what, where=where, why=f"{epochs} epochs were asked for")
+    check_epochs([row["epoch"] for row in losses], epochs, where)
     for epoch, row in enumerate(losses, start=1):
-        wanted = ("train", "validation") if epoch % every == 0 else ("train",)
-        for name in wanted:
-            value = row[name]
-            if value is None:
-                raise CheckFailed(
-                    f"the {name} loss of epoch {epoch} is missing", where=where
-                )
-            if not math.isfinite(value):
-                what = f"the {name} loss of epoch {epoch} is {value}"
-                raise CheckFailed(what, where=where, next=checkpoints.NOT_FINITE)
+        check_loss(row, "train", epoch, where)
+        if epoch % every == 0:
+            check_loss(row, "validation", epoch, where)
+
+
+def check_epochs(numbers: list[float | None], epochs: int, where: str) -> None:
+    """Refuse losses that are not those of each epoch, once, in order.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the first epoch that is missing.
+    """
+    wanted = range(1, epochs + 1)
+    if numbers == list(wanted):
+        return
+    missing = [number for number in wanted if number not in numbers]
+    what = "the losses are not those of each epoch once"
+    if missing:
+        what = f"the loss of epoch {missing[0]} is missing"
+    raise CheckFailed(what, where=where, why=f"{epochs} epochs were asked for")
+
+
+def check_loss(
+    row: Mapping[str, float | None], name: str, epoch: int, where: str
+) -> None:
+    """Refuse a loss that is missing, or not finite.
+
+    Raises
+    ------
+    CheckFailed
+        Naming the epoch.
+    """
+    value = row[name]
+    if value is None:
+        raise CheckFailed(f"the {name} loss of epoch {epoch} is missing", where=where)
+    if not math.isfinite(value):
+        what = f"the {name} loss of epoch {epoch} is {value}"
+        raise CheckFailed(what, where=where, next=checkpoints.NOT_FINITE)
 
 
 def metrics(
