@@ -400,6 +400,23 @@ def test_a_failed_experiment_s_name_is_free_for_what_was_mended(made: Experiment
     assert made.starts() == 1
 
 
+def test_a_script_that_was_mended_is_submitted_and_not_tried_again(made: Experiment):
+    add_report(made)
+    script = made.root / "reports/tools/report.py"
+    good = script.read_text()
+    script.write_text("raise KeyError('lead')")
+    commit(made)
+    submit(made, "-n", "own")
+    assert settled(made, "own")["own"]["state"] == "failed"
+    assert "→ mend that, then mllam-exps submit" in made.ok("mllam-exps", "status")
+    script.write_text(good)
+    refused = made.command("mllam-exps", "retry", "own")
+    assert refused.returncode == 2
+    assert "reports/tools/report.py, which it reads, was changed" in refused.stdout
+    submit(made, "-n", "own")
+    assert settled(made, "own")["own"]["state"] == "done"
+
+
 def test_no_file_of_the_store_is_for_everybody_to_write(made: Experiment):
     submitted = made.command(
         "bash",

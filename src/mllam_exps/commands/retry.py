@@ -14,7 +14,7 @@ from mllam_exps.base.terminal import say, warn
 from mllam_exps.commands import advance
 from mllam_exps.dvc import lockfile
 from mllam_exps.machines import values
-from mllam_exps.preflight import checks
+from mllam_exps.preflight import checks, named_files
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
@@ -105,6 +105,28 @@ def _has_failed(experiment: Experiment) -> bool:
     )
 
 
+def _mended_since(experiment: Experiment) -> tuple[str, str] | None:
+    """Return a stage whose own command failed, and a file that it reads and that was changed since."""
+    failed = {
+        stage: definition
+        for stage, run in experiment.runs.items()
+        if (definition := run.definition) is not None
+        and definition.commands
+        and assess(run).state is RunState.FAILED
+    }
+    changed = changed_since(experiment) if failed else []
+    for stage, definition in failed.items():
+        folder = experiment.root / definition.folder
+        reads = {source.path for source in definition.inputs if source.run is None}
+        for script in named_files.named(definition.commands, folder):
+            if script.is_relative_to(experiment.root):
+                reads.add(script.relative_to(experiment.root).as_posix())
+        for file in changed:
+            if not reads.isdisjoint({file, *map(str, Path(file).parents)}):
+                return stage, file
+    return None
+
+
 def changed_since(experiment: Experiment) -> list[str]:
     """Return the tracked files of the repository that differ from what was frozen, seen from the DVC repository.
 
@@ -160,6 +182,11 @@ def _refuse(experiment: Experiment) -> None:
     checks.check_environment(machine, opening.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
         raise UsageError("its clone is gone", experiment.name, next=experiment.again)
+    if stale := _mended_since(experiment):
+        stage, file = stale
+        what = f"{stage} failed, and {file}, which it reads, was changed since"
+        why = "retry goes on with the files as they were when it was submitted"
+        raise UsageError(what, experiment.name, why, shlex.join(experiment.command))
     if not opening.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
         raise UsageError("cannot go on", experiment.name, why, experiment.again)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mllam_exps.runs.judge import Assessment, RunState
-from mllam_exps.views.rows import Row
+from mllam_exps.submission.experiments import Experiment
+from mllam_exps.views.rows import Cell, Row
 
 NAMED = 3
 """Experiments that a sentence names; it counts the others."""
@@ -54,7 +55,12 @@ def words_for(names: Iterable[str], state: RunState, way_out: str = RETRY) -> st
     """Return names as a shell takes them, each once; where `retry` knows many of them by what they are, that word."""
     unique = list(dict.fromkeys(names))
     has_failed = state in {RunState.FAILED, RunState.LOST}
-    if len(unique) > NAMED and has_failed and way_out.startswith(RETRY[:16]):
+    if (
+        len(unique) > NAMED
+        and has_failed
+        and RETRY in way_out
+        and CANCEL not in way_out
+    ):
         return "--failed"
     return shlex.join(unique)
 
@@ -87,7 +93,7 @@ def of_row(row: Row) -> Iterator[Sentence]:
     for stage, cell in row.cells.items():
         if cell.now.state.stopped and not cell.now.untried:
             stopped = True
-            yield _of_stopped(row, stage, cell.now)
+            yield _of_stopped(row, stage, cell)
         elif sentence := _of_living(row, stage, cell.now):
             yield sentence
     if row.waits or row.needs_advance:
@@ -96,8 +102,9 @@ def of_row(row: Row) -> Iterator[Sentence]:
         yield sentence
 
 
-def _of_stopped(row: Row, stage: str, now: Assessment) -> Sentence:
+def _of_stopped(row: Row, stage: str, cell: Cell) -> Sentence:
     """Say why a stage failed, was lost or cancelled."""
+    now = cell.now
     told = now.problem.line
     why = told if told.startswith(now.state) else f"{now.state}: {told}"
     way_out = now.problem.next
@@ -105,9 +112,24 @@ def _of_stopped(row: Row, stage: str, now: Assessment) -> Sentence:
         again = _again(row)
         if row.saving is not None and row.saving.now.state is RunState.DONE:
             again = APPLIED  # the result was damaged, and set aside since
+        elif now.state is RunState.FAILED and again == RETRY and _is_a_command(cell):
+            again = _mend_first(row.experiment)
         look = f"{FIRST} {stage}" if row.experiment else stage
         way_out = f"{again}\n  → mllam-exps logs {look}"
     return Sentence(now.state, f"{stage} {why}", way_out)
+
+
+def _is_a_command(cell: Cell) -> bool:
+    definition = cell.run.definition
+    return definition is not None and bool(definition.commands)
+
+
+def _mend_first(experiment: Experiment | None) -> str:
+    """Return what goes on where a command of the user's failed: tried again as it was, most fail again."""
+    if experiment is None:
+        return RETRY
+    command = shlex.join(experiment.command)
+    return f"mend that, then {command}\n  → {RETRY} tries it as it was"
 
 
 def _of_living(row: Row, stage: str, now: Assessment) -> Sentence | None:
