@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.reasons import full_disks
 from mllam_exps.base.records import list_of, of_shape
 from mllam_exps.identity.content import (
     Difference,
@@ -222,6 +225,10 @@ class Cache:
             # reason.
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
+            if full_disks([target.parent]):
+                # Not even the link with which it looks what is possible could be made.
+                code = errno.ENOSPC
+                raise OSError(code, os.strerror(code), str(target)) from None
             raise OSError(str(error)) from None
         return True
 
