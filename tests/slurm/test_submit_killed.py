@@ -71,6 +71,7 @@ def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
     assert killed >= 5, "points at which it was killed"
     names = [row["name"] for row in rows(made).values() if row["user"]]
     assert len(names) >= 2 * killed
+    made.ok("mllam-exps", "advance", "--watch", timeout=600)
     found = settled(made, *names, seconds=600)
     assert {found[name]["state"] for name in names} == {"done"}
     counts = started(made)

@@ -506,6 +506,8 @@ def test_a_full_disk_under_the_store_loses_nothing(made: Experiment, tmp_path: P
         assert "Traceback" not in done.stdout
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         submit(made, *words)
+        # Nobody could write down that the first attempt was not started.
+        made.ok("mllam-exps", "advance", "--watch")
         names = ["d-1", "d-2", "d-3"]
         found = settled(made, *names, seconds=120)
         assert {found[name]["state"] for name in names} == {"done"}
