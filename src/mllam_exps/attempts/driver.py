@@ -25,7 +25,7 @@ from mllam_exps.base.terminal import warn
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace
+from mllam_exps.machines.workspace import Workspace, exp_run
 from mllam_exps.runs import askers, outputs, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
@@ -378,7 +378,7 @@ class Driver:
         if self.machine.on_interrupt == "detach":
             raise MllamError(
                 f"interrupted; the run goes on (machines/{self.machine.name}.yaml: on_interrupt: detach)",
-                next="dvc exp run finds it again",
+                next=f"{exp_run(self.workspace.experiment)} finds it again",
                 exit=Exit.INTERRUPTED,
             )
         display.line("interrupted: stopping the run")
@@ -395,7 +395,7 @@ class Driver:
             )
         raise MllamError(
             "interrupted; the run was stopped",
-            next="dvc exp run goes on from here",
+            next=f"{exp_run(self.workspace.experiment)} goes on from here",
             exit=Exit.INTERRUPTED,
         )
 

@@ -33,6 +33,7 @@ from mllam_exps.base import ownership, reasons, records
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs import freezing, layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
@@ -161,7 +162,7 @@ class Worker(Supervisor):
         """Return the command that makes what it needs again, for whoever asked for this attempt."""
         name = self.spec.experiment
         submitted = self.attempt.run.wanted
-        return f"mllam-exps retry {name}" if submitted else "dvc exp run"
+        return f"mllam-exps retry {name}" if submitted else exp_run(name)
 
     def _tidy(self) -> None:
         """Remove what a finished run needs no more; its outputs, logs and records stay."""

@@ -17,7 +17,7 @@ from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.machines import machine_files
-from mllam_exps.machines.workspace import leftovers
+from mllam_exps.machines.workspace import OUTSIDE, exp_run, leftovers
 from mllam_exps.runs.judge import RunState
 from mllam_exps.submission import experiments
 from mllam_exps.views.context import Here
@@ -167,7 +167,8 @@ def _ways_out(failed: list[Row]) -> str:
         names = [row.called for row in submitted]
         ways_out.append(f"mllam-exps retry {words_for(names, state)}")
     if len(submitted) < len(failed):
-        ways_out.append("dvc exp run")
+        rest = [row for row in failed if row.experiment is None]
+        ways_out.append(exp_run(rest[0].name if len(rest) == 1 else OUTSIDE))
     return "; ".join(ways_out)
 
 

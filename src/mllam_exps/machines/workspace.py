@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mllam_exps.machines.machine_files import Machine
 
 
+OUTSIDE = "workspace"
+"""The experiment's name outside of `dvc exp run`: in `dvc repro`, say."""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A checkout in which DVC works.
@@ -59,7 +63,7 @@ class Workspace:
         return cls(
             root=root,
             origin=origin_root(root, environ),
-            experiment=environ.get("DVC_EXP_NAME") or "workspace",
+            experiment=environ.get("DVC_EXP_NAME") or OUTSIDE,
             commit=commit or ask_git(root, "rev-parse", "--verify", "-q", "HEAD"),
         )
 
@@ -78,6 +82,13 @@ class Workspace:
         if machine.paths.run_store is not None:
             return machine.paths.run_store
         return cache / "mllam-exps"
+
+
+def exp_run(name: str) -> str:
+    """Return the command that goes on with an experiment of `dvc exp run`: under its name, or it gets another one."""
+    if name == OUTSIDE:
+        return "dvc exp run"
+    return f"dvc exp run -n {shlex.quote(name)}"
 
 
 def origin_root(root: Path, environ: Mapping[str, str]) -> Path:

@@ -16,7 +16,7 @@ from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace
+from mllam_exps.machines.workspace import Workspace, exp_run
 from mllam_exps.runs import askers
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
@@ -112,6 +112,9 @@ class Here:
         if name in others:
             what = f"{name} was not submitted: `dvc exp run` saved it"
             return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")
+        if self.asked_for_by(name):
+            what = f"{name} was not submitted: `dvc exp run` ran it"
+            return UsageError(what, next=exp_run(name))
         also = f" and no {kind}" if kind else ""
         what = f"no experiment{also} is called {name!r}"
         if any(other.startswith(f"{name}-") for other in known):

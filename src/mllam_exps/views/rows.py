@@ -50,13 +50,18 @@ class Cell:
     run: Run
     now: Assessment
 
+    @property
+    def is_smoke(self) -> bool:
+        """Whether `mllam-exps smoke` asked for it."""
+        definition = self.run.definition
+        return bool(definition and definition.smoke)
+
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
-        definition = self.run.definition
         of_run = {
             "key": self.run.key,
             "stage": self.run.stage,
-            "smoke": bool(definition and definition.smoke),
+            "smoke": self.is_smoke,
             "state": str(self.now.state),
             "reason": self.now.problem.line,
             "next": self.now.problem.next,

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views.rows import Cell, Row
@@ -178,7 +179,8 @@ def _of_saving(row: Row) -> Sentence | None:
 def _again(row: Row) -> str:
     """Return what goes on with an experiment: `retry` works in its clone, and where that is gone it is submitted."""
     if row.experiment is None:
-        return "dvc exp run"
+        smoke = any(cell.is_smoke for cell in row.cells.values())
+        return "mllam-exps smoke" if smoke else exp_run(row.name)
     if row.experiment.is_mine and not row.experiment.root.is_dir():
         return f"its clone is gone: {row.experiment.again}"
     return RETRY
