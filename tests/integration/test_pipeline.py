@@ -177,6 +177,10 @@ def test_what_is_missing_is_named(experiment: Experiment):
     (experiment.root / "dvc.yaml").write_text(yaml.safe_dump(stages))
     with pytest.raises(Problems) as caught:
         Pipeline.open(experiment.root, dict).definition("mine")
+    assert {problem.next for problem in caught.value.problems} == {
+        "put it there and git add no.txt, or correct its name in dvc.yaml",
+        "git restore data/config.yaml",
+    }
     told = {(problem.where, problem.what) for problem in caught.value.problems}
     missing = {
         f"the input {name} is missing" for name in ("no.txt", "data/config.yaml")

@@ -139,7 +139,9 @@ class Worker(Supervisor):
         stage.inputs(context)
         self._prepare_tracking(stage.tracking(context.work), context)
         try:
-            self._run_program(stage.command(context), context)
+            command = stage.command(context)
+            self._progress("starting its program")
+            self._run_program(command, context)
         except MllamError:
             # Its own reason counts; but what it did to its inputs must not be
             # anybody's.

@@ -57,7 +57,13 @@ def clean(
     elif found:
         _print_table(found)
     else:
-        say(_why_nothing(here, [] if failed else list(named.values())))
+        say(
+            _why_nothing(
+                here,
+                [] if failed else list(named.values()),
+                or_younger=bool(older_than),
+            )
+        )
     if dry_run:
         if found and not as_json:
             amount = _amount(_size(found))
@@ -113,13 +119,13 @@ def _print_json(found: list[Candidate]) -> None:
     print(json.dumps(records))
 
 
-def _why_nothing(here: Here, named: list[Experiment]) -> str:
+def _why_nothing(here: Here, named: list[Experiment], *, or_younger: bool) -> str:
     """Say why there is nothing to clean, of experiments that were named."""
     origin = str(here.workspace.origin)
     in_use = [e.name for e in named if e.origin == origin and _is_in_use(e)]
     if in_use:
         return _told_in_use(in_use)
-    return "nothing to clean: what is there is needed, or younger"
+    return f"nothing to clean: what is there is needed{', or younger' if or_younger else ''}"
 
 
 def _size(found: list[Candidate]) -> int:

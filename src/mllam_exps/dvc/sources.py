@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.base.git import ask_git
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import is_utf8
 
@@ -112,6 +113,8 @@ def _way_out(path: Path, name: str) -> str:
     """Say what helps where an input is missing."""
     if Path(f"{path}.dvc").is_file():
         return f"dvc checkout {shlex.quote(f'{name}.dvc')}, or dvc pull"
+    if ask_git(path.parents[len(Path(name).parts) - 1], "ls-tree", "HEAD", "--", name):
+        return f"git restore {shlex.quote(name)}"
     names = (
         [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
     )
