@@ -169,6 +169,8 @@ def test_what_is_missing_is_named(experiment: Experiment):
         UsageError, match="the version of 'archives', which is not written down"
     ):
         keys(experiment, {})
+    experiment.ok("git", "add", "-A")
+    experiment.ok("git", "commit", "-qm", "All that is there")
     (experiment.root / "data/config.yaml").unlink()
     with pytest.raises(MllamError, match=r"the input data/config\.yaml is missing"):
         keys(experiment)
