@@ -161,9 +161,7 @@ def test_a_job_does_what_its_own_user_said(store: RunStore):
     assert as_user(ONE, lambda: attempt.run.definition) is None, "nor believed"
     # Begun again, it is as it should be.
     as_user(ONE, lambda: attempt.run.begin(DEFINITION))
-    assert as_user(ONE, lambda: attempt.run.definition)["commands"] == [
-        "python bench.py"
-    ]
+    assert as_user(ONE, lambda: attempt.run.definition.commands) == ("python bench.py",)
 
 
 def test_a_colleague_who_owns_the_folder_above_cannot_say_what_is_run(store: RunStore):

@@ -162,11 +162,11 @@ def looked_at(commands: Commands) -> dict[str, Any]:
     from mllam_exps.commands import show, status
     from mllam_exps.submission import cleaning
     from mllam_exps.views.context import Here
-    from mllam_exps.views.rows import gather
+    from mllam_exps.views.gathering import gather
 
     here = Here.open()
     rows = gather(here, [], everything=True)
-    for part in status.render(rows):
+    for part in status.render(rows, 100):
         console(file=io.StringIO()).print(part)
     found = {row.name: row.to_record() for row in rows}
     json.dumps(found)
