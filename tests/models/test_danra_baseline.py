@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mllam_exps.machines.machine_files import load
+from mllam_exps.schedulers.slurm import batch_script
 from mllam_exps.stages.contract import Size
 from mllam_exps.stages.neural_lam.common import size_of
 from mllam_exps.stages.neural_lam.parameters import (
@@ -145,16 +146,20 @@ def test_values_of_training_and_evaluation():
 def test_the_cluster():
     machine = load(EXAMPLE, "cluster")
     train = machine.resources_for("train")
-    assert train.arguments() == [
+    assert batch_script.resource_options(train) == [
         "--account=cu_0003",
         "--time=1-00:00:00",
         "--gres=gpu:8",
         "--exclusive",
     ]
-    assert train.srun_arguments() == ["--unbuffered", "--label", "--kill-on-bad-exit=1"]
+    assert batch_script.srun_options(train) == [
+        "--unbuffered",
+        "--label",
+        "--kill-on-bad-exit=1",
+    ]
     assert machine.resources_for("evaluate") == train
     dataset = machine.resources_for("prepare_dataset")
-    assert dataset.arguments() == [
+    assert batch_script.resource_options(dataset) == [
         "--account=cu_0003",
         "--time=5:00:00",
         "--gres=gpu:1",

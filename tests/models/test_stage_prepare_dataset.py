@@ -264,4 +264,4 @@ def test_progress_is_told_by_bytes(
     ("stage", "has"), [("train", True), ("prepare_dataset", False), ("evaluate", False)]
 )
 def test_only_a_training_goes_on_from_a_checkpoint(stage: str, has: bool):
-    assert stages.has_checkpoints(stage) is has
+    assert stages.get(stage).has_checkpoints is has
