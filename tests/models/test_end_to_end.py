@@ -40,7 +40,9 @@ RESULTS = ("prepare_dataset", "create_graph", "train", "evaluate")
 
 
 def run_of(tiny: Experiment, stage: str, index: int = -1) -> Path:
-    return max(tiny.runs(stage), key=lambda r: (r / "run.json").stat().st_mtime)
+    # One that begins at this moment has no record yet.
+    begun = [run for run in tiny.runs(stage) if (run / "run.json").exists()]
+    return max(begun, key=lambda run: (run / "run.json").stat().st_mtime)
 
 
 def training(tiny: Experiment) -> dict:
