@@ -105,7 +105,7 @@ def of_environment(
     Parameters
     ----------
     python : sequence of str
-        The argument vector that starts its Python, e.g. ``["/work/venv/bin/python"]``.
+        The argument vector that starts its Python, e.g. ``["/venv/bin/python"]``.
     cwd : Path, optional
         Where to run it; programs lying there would hide the installed ones.
     modules : sequence of str
