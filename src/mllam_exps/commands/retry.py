@@ -42,10 +42,13 @@ def retry(names: list[str], *, failed: bool) -> None:
     """
     here = Here.open()
     wanted = _wanted(here, names, failed=failed)
+    changes: dict[str, list[str]] = {}
     for experiment in wanted:
         _refuse(experiment)
+        changes[experiment.identity] = changed_since(experiment)
+        _refuse_what_was_mended(experiment, changes[experiment.identity])
     for experiment in wanted:
-        if changed := changed_since(experiment):
+        if changed := changes[experiment.identity]:
             told = ", ".join(
                 [*changed[:NAMED], "…"] if len(changed) > NAMED else changed
             )
@@ -105,26 +108,31 @@ def _has_failed(experiment: Experiment) -> bool:
     )
 
 
-def _mended_since(experiment: Experiment) -> tuple[str, str] | None:
-    """Return a stage whose own command failed, and a file that it reads and that was changed since."""
-    failed = {
-        stage: definition
-        for stage, run in experiment.runs.items()
-        if (definition := run.definition) is not None
-        and definition.commands
-        and assess(run).state is RunState.FAILED
-    }
-    changed = changed_since(experiment) if failed else []
-    for stage, definition in failed.items():
-        folder = experiment.root / definition.folder
+def _refuse_what_was_mended(experiment: Experiment, changed: list[str]) -> None:
+    """Refuse to run a command again that failed, where a file that it reads was changed since.
+
+    Raises
+    ------
+    UsageError
+        With the command that takes the file as it is now.
+    """
+    for stage, run in experiment.runs.items() if changed else ():
+        definition = run.definition
+        if definition is None or not definition.commands:
+            continue
+        if assess(run).state is not RunState.FAILED:
+            continue
         reads = {source.path for source in definition.inputs if source.run is None}
+        folder = experiment.root / definition.folder
         for script in named_files.named(definition.commands, folder):
             if script.is_relative_to(experiment.root):
                 reads.add(script.relative_to(experiment.root).as_posix())
         for file in changed:
-            if not reads.isdisjoint({file, *map(str, Path(file).parents)}):
-                return stage, file
-    return None
+            if reads.isdisjoint({file, *map(str, Path(file).parents)}):
+                continue
+            what = f"{stage} failed, and {file}, which it reads, was changed since"
+            why = "retry goes on with the files as they were when it was submitted"
+            raise UsageError(what, experiment.name, why, shlex.join(experiment.command))
 
 
 def changed_since(experiment: Experiment) -> list[str]:
@@ -182,11 +190,6 @@ def _refuse(experiment: Experiment) -> None:
     checks.check_environment(machine, opening.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
         raise UsageError("its clone is gone", experiment.name, next=experiment.again)
-    if stale := _mended_since(experiment):
-        stage, file = stale
-        what = f"{stage} failed, and {file}, which it reads, was changed since"
-        why = "retry goes on with the files as they were when it was submitted"
-        raise UsageError(what, experiment.name, why, shlex.join(experiment.command))
     if not opening.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
         raise UsageError("cannot go on", experiment.name, why, experiment.again)
