@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mllam_exps.base import records
+from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import layout
 from mllam_exps.runs.records import Asked
 from mllam_exps.runs.runs import Run
-
-WORKSPACE = "workspace"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def of_last_attempt(run: Run) -> str:
     """Return the name under which a run was tried last."""
     attempt = run.last_attempt()
     claim = attempt.claim if attempt else None
-    return (claim.experiment if claim else "") or WORKSPACE
+    return (claim.experiment if claim else "") or OUTSIDE
 
 
 def _was_submitted(run: Run, workspace: str | None) -> bool:
