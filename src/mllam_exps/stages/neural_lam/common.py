@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Size, Stage, StageContext, Tracking
-from mllam_exps.stages.neural_lam.file_names import EVALUATION, PARAMS, TRAINING
+from mllam_exps.stages.neural_lam.file_names import (
+    CONFIG,
+    DATASET,
+    DATASTORE,
+    EVALUATION,
+    PARAMS,
+    TRAINING,
+)
 from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 
 if TYPE_CHECKING:
@@ -83,6 +90,19 @@ def parameters(context: StageContext) -> Parameters:
 def label(context: StageContext) -> str:
     """Return the experiment's name as a part of file names."""
     return re.sub(r"[^\w.-]+", "-", context.experiment) or "workspace"
+
+
+def need_dataset(context: StageContext) -> None:
+    """Refuse a missing dataset, or what describes it.
+
+    Raises
+    ------
+    CheckFailed
+        With the command that makes it.
+    """
+    need(context, CONFIG)
+    need(context, DATASTORE)
+    need(context, DATASET, made_by="prepare_dataset")
 
 
 def need(context: StageContext, path: str, made_by: str = "") -> Path:

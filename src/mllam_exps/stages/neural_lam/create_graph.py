@@ -8,7 +8,7 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import StageContext
-from mllam_exps.stages.neural_lam.common import NeuralLamStage, need, parameters
+from mllam_exps.stages.neural_lam.common import NeuralLamStage, need_dataset, parameters
 
 GRAPHS = "data/graph"
 EDGES = ("g2m", "m2g", "m2m")
@@ -174,9 +174,7 @@ class CreateGraph(NeuralLamStage):
 
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing dataset: the graph is laid over its grid."""
-        need(context, "data/config.yaml")
-        need(context, "data/datastore.yaml")
-        need(context, "data/datastore.zarr", made_by="prepare_dataset")
+        need_dataset(context)
 
     def command(self, context: StageContext) -> list[str]:
         """Return neural-lam's ``create_graph_with_wmg``; it writes beside the dataset's configuration."""

@@ -14,13 +14,14 @@ from mllam_exps.stages.neural_lam.common import (
     NeuralLamStage,
     label,
     need,
+    need_dataset,
     parameters,
     size_of,
     tracking_of,
 )
+from mllam_exps.stages.neural_lam.file_names import DATASET
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 from mllam_exps.stages.neural_lam.patches.keep_pictures import FOLDER
-from mllam_exps.stages.neural_lam.prepare_dataset import DATASET
 from mllam_exps.stages.neural_lam.train import MODELS, graph_input
 
 RESULTS = "evaluation"
@@ -105,9 +106,7 @@ class Evaluate(NeuralLamStage):
 
     def inputs(self, context: StageContext) -> None:
         """Refuse missing inputs, and a checkpoint that is cut off."""
-        need(context, "data/config.yaml")
-        need(context, "data/datastore.yaml")
-        need(context, DATASET, made_by="prepare_dataset")
+        need_dataset(context)
         graph_input(context)
         path = checkpoint(context)
         if not checkpoints.whole(need(context, path, made_by="train")):

@@ -10,3 +10,6 @@ DATASTORE = "data/datastore.yaml"
 FILES = (PARAMS, TRAINING, EVALUATION, CONFIG, DATASTORE)
 READ_BY_PROGRAMS = (CONFIG, DATASTORE)
 """The files that neural-lam and mllam-data-prep read themselves."""
+
+DATASET = "data/datastore.zarr"
+"""What `prepare_dataset` makes."""

@@ -13,9 +13,7 @@ from mllam_exps.stages.contract import Ask, StageContext, Tracking
 from mllam_exps.stages.neural_lam.common import NeuralLamStage, need, tracking_of
 from mllam_exps.stages.neural_lam.data import zarr_check
 from mllam_exps.stages.neural_lam.data.named_paths import is_remote
-from mllam_exps.stages.neural_lam.file_names import DATASTORE
-
-DATASET = "data/datastore.zarr"
+from mllam_exps.stages.neural_lam.file_names import DATASET, DATASTORE
 
 
 def sources(config: Mapping[str, Any]) -> Iterator[str]:

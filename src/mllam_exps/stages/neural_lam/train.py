@@ -17,6 +17,7 @@ from mllam_exps.stages.neural_lam.common import (
     NeuralLamStage,
     label,
     need,
+    need_dataset,
     parameters,
     size_of,
     tracking_of,
@@ -209,9 +210,7 @@ class Train(NeuralLamStage):
 
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing dataset or graph."""
-        need(context, "data/config.yaml")
-        need(context, "data/datastore.yaml")
-        need(context, "data/datastore.zarr", made_by="prepare_dataset")
+        need_dataset(context)
         graph_input(context)
 
     def command(self, context: StageContext) -> list[str]:
