@@ -1126,3 +1126,5 @@ def test_what_dvc_pulled_again_is_not_called_failed(made: Experiment, tmp_path: 
     [row] = json.loads(made.ok("mllam-exps", "status", "--json", "e"))
     assert {cell["state"] for cell in row["stages"]} == {"done"}
     assert "set aside" not in made.ok("mllam-exps", "status")
+    shown = json.loads(made.ok("mllam-exps", "show", "--json", "e"))
+    assert {stage["state"] for stage in shown["stages"]} == {"done"}

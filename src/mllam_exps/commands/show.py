@@ -27,7 +27,7 @@ from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
 from mllam_exps.views.context import Here
-from mllam_exps.views.gathering import of_experiment, of_run
+from mllam_exps.views.gathering import of_experiment, of_run, with_what_dvc_has
 from mllam_exps.views.rows import Row
 
 
@@ -50,7 +50,7 @@ def show(name: str, *, as_json: bool) -> None:
             _of_dvc(name, commit), _results(row, record)
         )
     else:
-        row = of_experiment(here.submitted(name))
+        row = with_what_dvc_has(here, of_experiment(here.submitted(name)))
         record = to_record(row)
         lines = _lines(row, record)
     if as_json:

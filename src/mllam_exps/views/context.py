@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
@@ -51,6 +52,11 @@ class Here:
             return RunStore(self.machine.paths.run_store)
         cache = Repository.open(self.workspace.root, check=False).cache_directory
         return RunStore(self.workspace.store_directory(self.machine, cache))
+
+    @cached_property
+    def cache(self) -> Cache:
+        """DVC's cache."""
+        return Repository.open(self.workspace.root, check=False).cache
 
     @cached_property
     def pipeline(self) -> Pipeline:

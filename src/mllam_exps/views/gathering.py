@@ -6,11 +6,8 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 
-from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.repository import Repository
 from mllam_exps.runs import askers
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
@@ -160,12 +157,9 @@ class _Gathering:
         for row in rows:
             cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
             experiment = row.experiment
-            if row.is_saved:
-                cells = self._with_what_dvc_has(cells)
             found.append(
                 replace(
-                    row,
-                    cells=cells,
+                    with_what_dvc_has(self.here, replace(row, cells=cells)),
                     removed=experiment is not None
                     and self._is_removed(experiment, refs),
                     needs_advance=experiment is not None
@@ -174,54 +168,49 @@ class _Gathering:
             )
         return found
 
-    def _with_what_dvc_has(self, cells: dict[str, Cell]) -> dict[str, Cell]:
-        """Call the stages of a saved experiment done whose results were set aside, and that DVC's cache has.
-
-        `dvc pull` brings them back there, and the run store hears nothing of that.
-        """
-        return {
-            stage: Cell(cell.run, Assessment(RunState.DONE, attempt=cell.now.attempt))
-            if cell.now.state is RunState.FAILED and self._is_in_cache(cell)
-            else cell
-            for stage, cell in cells.items()
-        }
-
-    def _is_in_cache(self, cell: Cell) -> bool:
-        """Tell whether DVC's cache has the outputs of a result that was set aside, as files of its own.
-
-        An object that is a second name of the attempt's file may be what was damaged.
-        """
-        attempt, definition = cell.now.attempt, cell.run.definition
-        if attempt is None or definition is None:
-            return False
-        aside = attempt.set_aside
-        if aside is None or aside.result is None:
-            return False
-        made = aside.result.outputs
-        suspect = {_inode(file) for file in attempt.outputs.rglob("*")}
-        for output in definition.outputs:
-            if not output.cached:
-                continue
-            if output.path not in made:
-                return False
-            digest = made[output.path].digest
-            if not self._cache.holds_all(digest):
-                return False
-            objects = map(self._cache.path, self._cache.objects(digest))
-            if not suspect.isdisjoint(map(_inode, objects)):
-                return False
-        return True
-
-    @cached_property
-    def _cache(self) -> Cache:
-        return Repository.open(self.here.workspace.root, check=False).cache
-
     def _is_removed(self, experiment: Experiment, refs: Collection[str]) -> bool:
         """Tell whether a saved experiment of this repository was removed from it."""
         commit = experiment.commit
         if not commit or experiment.origin != str(self.origin):
             return False
         return commit not in refs and not is_in_git(experiment)
+
+
+def with_what_dvc_has(here: Here, row: Row) -> Row:
+    """Call the stages of a saved experiment done whose results were set aside, and that DVC's cache has.
+
+    `dvc pull` brings them back there, and the run store hears nothing of that.
+    """
+    cells = dict(row.cells)
+    for stage, cell in row.cells.items() if row.is_saved else ():
+        if cell.now.state is RunState.FAILED and _is_in_cache(here, cell):
+            done = Assessment(RunState.DONE, attempt=cell.now.attempt)
+            cells[stage] = Cell(cell.run, done)
+    return replace(row, cells=cells)
+
+
+def _is_in_cache(here: Here, cell: Cell) -> bool:
+    """Tell whether DVC's cache has the outputs of a result that was set aside, as files of its own.
+
+    An object that is a second name of the attempt's file may be what was damaged.
+    """
+    attempt, definition = cell.now.attempt, cell.run.definition
+    aside = attempt.set_aside if attempt is not None else None
+    if attempt is None or definition is None or aside is None or aside.result is None:
+        return False
+    made = {path: out.digest for path, out in aside.result.outputs.items()}
+    digests = [made.get(out.path) for out in definition.outputs if out.cached]
+    try:
+        suspect = set(map(_inode, attempt.outputs.rglob("*")))
+        for digest in digests:
+            if digest is None or not here.cache.holds_all(digest):
+                return False
+            objects = map(here.cache.path, here.cache.objects(digest))
+            if not suspect.isdisjoint(map(_inode, objects)):
+                return False
+    except OSError:
+        return False  # a file went while it was looked at
+    return True
 
 
 def _inode(path: Path) -> tuple[int, int]:
