@@ -369,7 +369,8 @@ def test_odd_values_travel_as_they_are(made: Experiment):
 
 
 def test_a_name_that_is_taken_is_refused_and_taken_over_with_force(made: Experiment):
-    submit(made, "-n", "same", "-S", "toy.yaml:grow.epochs=2")
+    slowly = ("-S", "toy.yaml:grow.epochs=2", "-S", "toy.yaml:grow.seconds=1")
+    submit(made, "-n", "same", *slowly)
     settled(made, "same")
     refused = made.command(
         "mllam-exps", "submit", "-n", "same", "-S", "toy.yaml:grow.epochs=1"
@@ -378,19 +379,13 @@ def test_a_name_that_is_taken_is_refused_and_taken_over_with_force(made: Experim
     assert "is the name of another experiment" in refused.stdout
     before = rows(made)["same"]["commit"]
     foreseen = made.ok(
-        "mllam-exps",
-        "submit",
-        "-n",
-        "same",
-        "--force",
-        "--dry-run",
-        "-S",
-        "toy.yaml:grow.epochs=2",
+        "mllam-exps", "submit", "-n", "same", "--force", "--dry-run", *slowly
     )
     assert "would run: 1 × make, 1 × grow" in foreseen
-    made.ok(
-        "mllam-exps", "submit", "-n", "same", "--force", "-S", "toy.yaml:grow.epochs=2"
-    )
+    made.ok("mllam-exps", "submit", "-n", "same", "--force", *slowly)
+    eventually(lambda: made.starts() == 2, 30, "grow has started again")
+    said = json.loads(made.ok("mllam-exps", "status", "--json", "same"))
+    assert [row["commit"] for row in said] == [None], "the one that it takes over is it"
     settled(made, "same")
     assert made.starts() == 2, "made again"
     assert rows(made)["same"]["commit"] != before

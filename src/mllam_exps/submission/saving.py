@@ -406,9 +406,9 @@ def _name(experiment: Experiment, commit: str) -> str:
             git(origin, "update-ref", ref, commit, experiment.replaces if taken else "")
         except MllamError as error:
             taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
-            if taken and _tree(origin, taken) == _tree(origin, commit):
-                return taken  # another job saved the same at the same moment
             if taken not in {"", experiment.replaces}:
+                if _tree(origin, taken) == _tree(origin, commit):
+                    return taken  # another job saved the same at the same moment
                 raise MllamError(
                     "another experiment has this name by now",
                     experiment.name,

@@ -135,7 +135,11 @@ class _Gathering:
         DVC (3.67) takes from its own cache what it knows, and calls no stage's command
         then.
         """
-        ours = {row.experiment.commit for row in submitted if row.experiment}
+        ours: set[str] = set()
+        for row in submitted:
+            if row.experiment:
+                # What it takes over (`--force`) keeps its name until it is saved.
+                ours |= {row.experiment.commit, row.experiment.replaces}
         newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
         found = []
         for row in rows:
