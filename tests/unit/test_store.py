@@ -16,6 +16,7 @@ from mllam_exps.attempts.launch import give_up
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.base.shapes import number
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.runs import verdict
 from mllam_exps.runs.assess import assess
@@ -325,9 +326,7 @@ def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
 def test_no_number_and_no_size_of_a_record_overwhelms_its_reader(tmp_path: Path):
     path = tmp_path / "run.json"
     path.write_text('{"time": 1' + 400 * "0" + "}")
-    assert isinstance(
-        records.look(path, shape={"time": records.number}), records.Trouble
-    )
+    assert isinstance(records.look(path, shape={"time": number}), records.Trouble)
     with path.open("wb") as file:
         file.truncate(2**40)  # it takes no room
     assert "too large" in str(records.look(path))

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from mllam_exps.base.records import Kind, count, number, text
+from mllam_exps.base.shapes import Kind, count, number, text
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish"})
 

@@ -14,78 +14,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import socket
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from mllam_exps.base import ownership
 from mllam_exps.base.ownership import owner_of
+from mllam_exps.base.shapes import Shape, misfit
 from mllam_exps.base.terminal import warn
 
 FORMAT = 1
 """Of all records; raised for a record that older versions would misunderstand. Records without a format are older."""
 
-Kind = Callable[[Any], bool]
-"""Tells whether a value belongs into a field; of a field that is absent, the value is None."""
-Shape = Mapping[str, Kind]
-
-LARGEST = 1e12
-"""No time, count or size of ours is as large; a larger number would overflow somewhere."""
-
 LARGEST_FILE = 2**29
 """Bytes; the manifest of a million files has some 200 MB. A larger file would fill the memory."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-
-
-def text(value: Any) -> bool:
-    """Tell whether a value is text."""
-    return isinstance(value, str)
-
-
-def number(value: Any) -> bool:
-    """Tell whether a value is a number that one can count with."""
-    if not isinstance(value, int | float):
-        return False
-    # Of a whole number with hundreds of digits Python cannot make a float.
-    return abs(value) < LARGEST and math.isfinite(value)
-
-
-def count(value: Any) -> bool:
-    """Tell whether a value is a whole number."""
-    return isinstance(value, int) and 0 <= value < LARGEST
-
-
-def flag(value: Any) -> bool:
-    """Tell whether a value is true or false."""
-    return isinstance(value, bool)
-
-
-def maybe(kind: Kind) -> Kind:
-    """Return the kind of a field that may be absent, or null."""
-    return lambda value: value is None or kind(value)
-
-
-def list_of(kind: Kind) -> Kind:
-    """Return the kind of a list."""
-    return lambda value: isinstance(value, list) and all(map(kind, value))
-
-
-def dict_of(kind: Kind) -> Kind:
-    """Return the kind of an object whose names are free, and whose values have one kind."""
-    return lambda value: isinstance(value, dict) and all(map(kind, value.values()))
-
-
-def of_shape(shape: Shape) -> Kind:
-    """Return the kind of an object that has at least these fields."""
-    return lambda value: isinstance(value, dict) and not _misfit(value, shape)
 
 
 @dataclass(frozen=True)
@@ -263,7 +213,7 @@ def look(
     if _take_format(record) > FORMAT:
         newer = "was written by a newer version of mllam-exps: update this one"
         return Trouble(path, newer, hidden=True)
-    wrong = _lacking(record, required) or _misfit(record, shape or {})
+    wrong = _lacking(record, required) or misfit(record, shape or {})
     if wrong:
         return Trouble(path, f"is damaged: {wrong}")
     return record
@@ -292,16 +242,6 @@ def _lacking(record: Mapping[str, Any], required: Sequence[str]) -> str:
     for name in required:
         if name not in record:
             return f"it has no `{name}`"
-    return ""
-
-
-def _misfit(record: Mapping[str, Any], shape: Shape) -> str:
-    for name, kind in shape.items():
-        if kind(record.get(name)):
-            continue
-        if name not in record:
-            return f"it has no `{name}`"
-        return f"its `{name}` is not what belongs there"
     return ""
 
 
@@ -394,3 +334,39 @@ def changed_at(path: Path) -> float:
         return os.lstat(path).st_mtime
     except OSError:
         return 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of one kind, with a type for what it holds."""
+
+    SHAPE: ClassVar[Shape] = {}
+    """What each of its fields holds."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return what a record of this shape says. Fields of newer versions are left out."""
+        known = {one.name for one in fields(cls)}
+        return cls(
+            **{
+                name: value
+                for name, value in record.items()
+                if name in known and value is not None
+            }
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """Return a JSON-able record."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Return the record at `path`; None where none can be used, which is told."""
+        found = read(path, shape=cls.SHAPE)
+        return None if found is None else cls.from_record(found)
+
+    @classmethod
+    def look(cls, path: Path) -> Self | Trouble | None:
+        """Return the record at `path`, why it cannot be used, or None where nothing is there."""
+        found = look(path, shape=cls.SHAPE)
+        return cls.from_record(found) if isinstance(found, dict) else found

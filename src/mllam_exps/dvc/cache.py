@@ -14,7 +14,7 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.reasons import full_disks
-from mllam_exps.base.records import list_of, of_shape
+from mllam_exps.base.shapes import list_of, of_shape
 from mllam_exps.identity.content import (
     Difference,
     differences,

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from mllam_exps.base.records import Kind
+from mllam_exps.base.shapes import Kind
 
 _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?")
 

@@ -15,7 +15,8 @@ from mllam_exps import schedulers
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.base.records import Trouble, of_shape
+from mllam_exps.base.records import Trouble
+from mllam_exps.base.shapes import of_shape
 from mllam_exps.runs import layout
 from mllam_exps.runs.directory import RunDirectory
 from mllam_exps.runs.records import (

@@ -9,61 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from mllam_exps.base import records
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.processes import PROCESS, ProcessIdentity
-from mllam_exps.base.records import (
-    Shape,
-    Trouble,
-    count,
-    flag,
-    maybe,
-    number,
-    of_shape,
-    text,
-)
+from mllam_exps.base.records import Record
+from mllam_exps.base.shapes import Shape, count, flag, maybe, number, of_shape, text
 from mllam_exps.schedulers.base import JobPhase, JobState
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record of one kind."""
-
-    SHAPE: ClassVar[Shape] = {}
-    """What each of its fields holds."""
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Return what a record of this shape says. Fields of newer versions are left out."""
-        known = {one.name for one in fields(cls)}
-        return cls(
-            **{
-                name: value
-                for name, value in record.items()
-                if name in known and value is not None
-            }
-        )
-
-    def to_record(self) -> dict[str, Any]:
-        """Return a JSON-able record."""
-        return asdict(self)
-
-    @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """Return the record at `path`; None where none can be used, which is told."""
-        found = records.read(path, shape=cls.SHAPE)
-        return None if found is None else cls.from_record(found)
-
-    @classmethod
-    def look(cls, path: Path) -> Self | Trouble | None:
-        """Return the record at `path`, why it cannot be used, or None where nothing is there."""
-        found = records.look(path, shape=cls.SHAPE)
-        return cls.from_record(found) if isinstance(found, dict) else found
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from mllam_exps.base.records import (
+from mllam_exps.base.records import Record
+from mllam_exps.base.shapes import (
     Shape,
     count,
     dict_of,
@@ -19,7 +20,6 @@ from mllam_exps.base.records import (
 )
 from mllam_exps.identity.listings import LISTED, is_digest, is_inside
 from mllam_exps.identity.run_keys import is_key
-from mllam_exps.runs.records import Record
 
 
 @dataclass(frozen=True)

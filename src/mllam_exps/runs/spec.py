@@ -8,7 +8,7 @@ from typing import Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.records import (
+from mllam_exps.base.shapes import (
     Shape,
     count,
     dict_of,

@@ -12,7 +12,7 @@ The module holds four names (`Driver`):
   hosts see. What it returns keeps the contract in `base.Scheduler`, whose docstrings
   are enough to write one; `local` is the shortest example.
 - ``RECORD``: the shape of the record by which it knows a job again (`Job.record`), as
-  `base.records.look` takes it.
+  `base.records.look` takes it (`base.shapes`).
 - ``TRACES``: how the variables begin that it sets inside a job, e.g. ``("PBS_",)``.
   They are taken out of the environment of whatever is started anew.
 - ``SETTINGS``: variables among these that are no traces of a job, but settings of the
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.records import Shape
+from mllam_exps.base.shapes import Shape
 from mllam_exps.machines.environment import without_traces
 from mllam_exps.machines.values import SCHEDULERS, added_schedulers
 from mllam_exps.schedulers.base import (

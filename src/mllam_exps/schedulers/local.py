@@ -15,7 +15,7 @@ import psutil
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import PROCESS, ProcessIdentity
-from mllam_exps.base.records import Shape
+from mllam_exps.base.shapes import Shape
 from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
 
 NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"

@@ -29,9 +29,9 @@ from typing import Any
 
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.base.records import (
+from mllam_exps.base.records import Trouble
+from mllam_exps.base.shapes import (
     Shape,
-    Trouble,
     count,
     dict_of,
     list_of,

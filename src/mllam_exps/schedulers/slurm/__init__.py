@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps.base.records import Shape, count, maybe, number, text
+from mllam_exps.base.shapes import Shape, count, maybe, number, text
 
 if TYPE_CHECKING:
     from mllam_exps.schedulers.base import Scheduler

@@ -22,6 +22,7 @@ from typing import Any
 
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.shapes import Shape, count, list_of, number, text
 from mllam_exps.schedulers.slurm import batch_script, calls
 
 PERIOD = 10.0
@@ -41,17 +42,15 @@ HEADER = f"{MARK}|JOBID|"
 answered, whatever its exit code: that there are no jobs is no small thing to say."""
 
 
-_ANSWER: records.Shape = {
-    "number": records.count,
-    "asked": records.number,
-    "jobs": records.list_of(
-        lambda job: records.list_of(records.text)(job) and len(job) == 6
-    ),
+_ANSWER: Shape = {
+    "number": count,
+    "asked": number,
+    "jobs": list_of(lambda job: list_of(text)(job) and len(job) == 6),
 }
-_FAILURE: records.Shape = {
-    "number": records.count,
-    "why": records.text,
-    "since": records.text,
+_FAILURE: Shape = {
+    "number": count,
+    "why": text,
+    "since": text,
 }
 
 
