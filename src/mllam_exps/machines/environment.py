@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
 
 FAILED = 78
 """Exit code when modules or scripts fail (EX_CONFIG): the program was never started."""
-
-# Settings of the site or the user, not traces of a DVC run around us.
-_KEPT = frozenset(
-    {
-        "DVC_SITE_CACHE_DIR",
-        "DVC_GLOBAL_CONFIG_DIR",
-        "DVC_SYSTEM_CONFIG_DIR",
-        "DVC_NO_ANALYTICS",
-    }
-)
 
 # A script that is sourced may `exit`, with 0 too: the trap turns every end before our
 # own into a failure that says where. Neither `set -e` nor `set -u`: module systems and
@@ -133,23 +122,3 @@ def wrap(machine: Machine, root: Path, argv: list[str]) -> list[str]:
     path = f"PATH={machine.venv / 'bin'}{os.pathsep}{inherited}"
     values = [f"{name}={value}" for name, value in variables(machine).items()]
     return ["env", "-u", "PYTHONHOME", path, *values, *argv]
-
-
-def without_traces(
-    environ: Mapping[str, str], traces: tuple[str, ...], settings: Set[str]
-) -> dict[str, str]:
-    """Return an environment without the variables of a job or a DVC run around us.
-
-    Parameters
-    ----------
-    traces : tuple of str
-        How the variables begin that schedulers set.
-    settings : set of str
-        Those among them that stay.
-    """
-    traces, kept = (*traces, "DVC_"), _KEPT | settings
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in kept or not name.startswith(traces)
-    }

@@ -33,7 +33,6 @@ from typing import Protocol
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.shapes import Shape
-from mllam_exps.machines.environment import without_traces
 from mllam_exps.machines.values import SCHEDULERS, added_schedulers
 from mllam_exps.schedulers.base import (
     Job,
@@ -58,6 +57,16 @@ class Driver(Protocol):
     def make(self, shared: Path) -> Scheduler:
         """Return the scheduler."""
 
+
+# Settings of the site or the user, not traces of a DVC run around us.
+_SETTINGS_OF_DVC = frozenset(
+    {
+        "DVC_SITE_CACHE_DIR",
+        "DVC_GLOBAL_CONFIG_DIR",
+        "DVC_SYSTEM_CONFIG_DIR",
+        "DVC_NO_ANALYTICS",
+    }
+)
 
 _drivers: dict[str, Driver] = {}
 
@@ -125,9 +134,13 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     this process has used.
     """
     drivers = [*map(driver, SCHEDULERS), *_drivers.values()]
-    traces = tuple(prefix for each in drivers for prefix in each.TRACES)
-    settings = {name for each in drivers for name in each.SETTINGS}
-    return without_traces(environ, traces, settings)
+    traces = ("DVC_", *(prefix for each in drivers for prefix in each.TRACES))
+    kept = _SETTINGS_OF_DVC.union(name for each in drivers for name in each.SETTINGS)
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in kept or not name.startswith(traces)
+    }
 
 
 Schedulers = Callable[[str, Path], Scheduler]
