@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps import stages
 from mllam_exps.base.errors import UsageError
+from mllam_exps.stages.command_words import calls_us, words_of
 
 BOOKKEEPING = ("check_for_venv_path", "mllam_version")
 """Stages of ours that make no result: what they write is written when an experiment is planned."""
@@ -128,7 +128,7 @@ class StageEntry:
     @property
     def is_plain(self) -> bool:
         """Whether its command is `mllam-exps run` of that stage, and nothing else."""
-        words = stages.words_of(self.cmd) if isinstance(self.cmd, str) else []
+        words = words_of(self.cmd) if isinstance(self.cmd, str) else []
         return words[:3] == ["mllam-exps", "run", self.own_name] and all(
             re.fullmatch("--[a-z-]+", word) for word in words[3:]
         )
@@ -136,7 +136,7 @@ class StageEntry:
     @property
     def is_ours(self) -> bool:
         """Whether its command calls `mllam-exps run`, and so its work is a run of the store."""
-        return stages.calls_us(self.commands)
+        return calls_us(self.commands)
 
     @property
     def is_bookkeeping(self) -> bool:

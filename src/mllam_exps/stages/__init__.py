@@ -7,13 +7,12 @@ entry-point group ``mllam_exps.stages``; a stage with a command of its own needs
 from __future__ import annotations
 
 import functools
-import shlex
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.stages.command_words import calls_us
 from mllam_exps.stages.contract import Preflight, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -117,23 +116,6 @@ def _commands(entry: Mapping[str, Any]) -> list[str]:
     return (
         [line for line in cmd if isinstance(line, str)] if isinstance(cmd, list) else []
     )
-
-
-def calls_us(commands: Iterable[str]) -> bool:
-    """Tell whether a stage's commands call `mllam-exps run`, and so its work is a program's of ours."""
-    return any(
-        pair == ("mllam-exps", "run")
-        for command in commands
-        for pair in pairwise(words_of(command))
-    )
-
-
-def words_of(command: str) -> list[str]:
-    """Return the words of a command as a shell splits them, or as they are where it is no whole line of shell."""
-    try:
-        return shlex.split(command)
-    except ValueError:  # a quote that a later line ends, say
-        return command.split()
 
 
 def preflights(root: Path, *more: Stage) -> list[Preflight]:
