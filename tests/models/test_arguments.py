@@ -321,7 +321,7 @@ def test_graph_efm_would_be_seen_to_need_a_hierarchical_graph() -> None:
     """Not among neural-lam 0.7's models yet; the probabilistic ones share no base class with hi_lam."""
     code = (
         "from neural_lam.models import GraphEFM, GraphEFMMultiScale, GraphLAM, HiLAM\n"
-        "from mllam_exps.stages.neural_lam.parameters.arguments import _needs_hierarchical_graph as needs\n"
+        "from mllam_exps.stages.neural_lam.programs.tell_arguments import needs_hierarchical_graph as needs\n"
         "print([needs(model) for model in (GraphEFM, GraphEFMMultiScale, GraphLAM, HiLAM)])"
     )
     answer = subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -9,7 +9,6 @@ mllam_exps.stages.neural_lam.parameters.arguments``, into
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.spelling import did_you_mean
+from mllam_exps.stages.neural_lam.programs import tell_arguments
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _ARTICLE = {
@@ -31,7 +31,9 @@ _ARTICLE = {
     "str": "text",
     "bool": "true or false",
 }
-_EXTRACTION_SECONDS = 300  # a cold file system on a login node; it takes ten where torch is in the page cache
+_LOOK_SECONDS = 60
+# A cold file system on a login node; it takes ten where torch is in the page cache.
+_EXTRACTION_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -178,33 +180,29 @@ def known(python: str | Path = sys.executable) -> Arguments:
     UsageError
         If that environment has no neural-lam, or one that could not be asked.
     """
-    here = installed(python)
-    name = f"neural-lam-{here.version}.json"
+    found = installed(python)
+    name = f"neural-lam-{found.version}.json"
     shipped = _read(Path(__file__).with_name("known_arguments") / name)
-    if shipped and here.sources in ("", shipped.sources):
+    if shipped and found.sources in ("", shipped.sources):
         return shipped
-    tag = f"+{here.sources[:12]}" if here.sources else ""
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mllam-exps"
-    )
-    path = cache / f"neural-lam-{here.version}{tag}.json"
-    cached = _read(path)
-    if cached:
-        return cached
-    found = extract(python)
-    _write(path, found.to_json())
-    return found
+    cache = _cache_file(found)
+    told = _read(cache)
+    if told is None:
+        told = extract(python)
+        _write(cache, told.to_json())
+    return told
 
 
 def installed(python: str | Path = sys.executable) -> Installed:
     """Return the version of neural-lam in an interpreter's environment, without importing it."""
-    found: dict[str, str]
     # An environment's `python`, `python3` and `python3.11` are one; its link to the
     # base's is what makes it one.
-    if Path(python).absolute().parent == Path(sys.executable).absolute().parent:
-        found = _installed_here()
-    else:
-        found = _ask(python, _installed_here, seconds=60)
+    is_ours = Path(python).absolute().parent == Path(sys.executable).absolute().parent
+    found = (
+        tell_arguments.installed()
+        if is_ours
+        else _ask(python, "installed", seconds=_LOOK_SECONDS)
+    )
     if not found:
         raise UsageError(
             "neural-lam is not installed there",
@@ -216,10 +214,15 @@ def installed(python: str | Path = sys.executable) -> Installed:
 
 def extract(python: str | Path = sys.executable) -> Arguments:
     """Ask neural-lam's own code, in a process of its own, what it can be told (ten seconds, 600 MB)."""
-    answer = _ask(
-        python, _needs_hierarchical_graph, _extract_here, seconds=_EXTRACTION_SECONDS
-    )
+    answer = _ask(python, "arguments", seconds=_EXTRACTION_SECONDS)
     return Arguments.from_json(json.dumps(answer))
+
+
+def _cache_file(found: Installed) -> Path:
+    """Return where the arguments of an installed neural-lam are remembered."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    tag = f"+{found.sources[:12]}" if found.sources else ""
+    return cache / "mllam-exps" / f"neural-lam-{found.version}{tag}.json"
 
 
 def _is_a(item: Any, kind: str) -> bool:
@@ -259,16 +262,12 @@ def _write(path: Path, text: str) -> None:
         return
 
 
-def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
-    """Call the last of some functions of this module in an interpreter that may not have this package."""
-    # The working directory must not be importable: a folder `neural_lam` in it would
-    # stand first.
-    code = "import json, sys\nfrom typing import Any\nsys.path[:] = [p for p in sys.path if p]\n"
-    code += "\n".join(inspect.getsource(function) for function in functions)
-    code += f"\nprint('\\n' + json.dumps({functions[-1].__name__}()))"
+def _ask(python: str | Path, what: str, *, seconds: float) -> dict[str, Any]:
+    """Run `tell_arguments` in an interpreter that may not have this package."""
+    command = [str(python), tell_arguments.__file__, what]
     try:
         done = subprocess.run(
-            [str(python), "-c", code],
+            command,
             capture_output=True,
             text=True,
             timeout=seconds,
@@ -295,180 +294,6 @@ def _ask(python: str | Path, *functions: Any, seconds: float) -> dict[str, Any]:
             f"{python} -m neural_lam.train_model --help",
         ) from error
     return answer
-
-
-def _installed_here() -> dict[str, str]:
-    """Version, and for all but an ordinary release the digest of the sources; runs in any interpreter."""
-    import hashlib
-    import importlib.metadata
-    import json
-    import pathlib
-    import urllib.parse
-
-    try:
-        distribution = importlib.metadata.distribution("neural-lam")
-    except importlib.metadata.PackageNotFoundError:
-        return {}
-    # pip writes direct_url.json for what does not come from an index: checkouts, git
-    # revisions, local files.
-    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    if not origin:
-        return {"version": distribution.version, "sources": ""}
-    folder = pathlib.Path(str(distribution.locate_file("neural_lam")))
-    if origin.get("dir_info", {}).get("editable"):
-        checkout = pathlib.Path(
-            urllib.parse.unquote(urllib.parse.urlparse(origin["url"]).path)
-        )
-        folder = next(
-            (
-                f
-                for f in (checkout / "neural_lam", checkout / "src" / "neural_lam")
-                if f.is_dir()
-            ),
-            folder,
-        )
-    names = (
-        "train_model",
-        "create_graph_with_wmg",
-        "config",
-        "gnn_layers",
-        "metrics",
-        "models/__init__",
-    )
-    digest = hashlib.sha256()
-    for path in (folder / f"{name}.py" for name in names):
-        digest.update(path.read_bytes() if path.exists() else b"")
-    return {"version": distribution.version, "sources": digest.hexdigest()}
-
-
-def _needs_hierarchical_graph(model: Any) -> bool:
-    """Tell what kind of graph a class of ``neural_lam.models`` works on; runs where neural-lam is."""
-    from neural_lam.models import BaseHiGraphModel
-
-    if issubclass(model, BaseHiGraphModel):
-        return True
-    if not hasattr(model, "check_graph_type"):
-        return False
-    # The probabilistic models have another base class: they refuse a wrong graph in
-    # this method.
-    blank = model.__new__(model)
-    blank.__dict__["hierarchical"] = False
-    try:
-        blank.check_graph_type("a graph")
-    except ValueError:
-        return True
-    return False
-
-
-def _extract_here() -> dict[str, Any]:
-    """Ask neural-lam's parsers and code; runs in an interpreter that has neural-lam."""
-    import argparse
-    import ast
-    import dataclasses
-    import hashlib
-    import importlib.metadata
-    import inspect
-    import pathlib
-    import textwrap
-    import typing
-
-    class Stop(BaseException):
-        """Leaves the program at its parser; no Exception, because loguru's ``catch`` would swallow one."""
-
-    parsers: list[Any] = []
-
-    def stop(parser: Any, *_: Any, **__: Any) -> None:
-        parsers.append(parser)
-        raise Stop
-
-    argparse.ArgumentParser.parse_args = stop  # type: ignore[method-assign,assignment]
-    import neural_lam
-    from lightning_fabric.plugins.precision import precision as lightning
-    from neural_lam import (
-        config,
-        create_graph_with_wmg,
-        gnn_layers,
-        metrics,
-        models,
-        train_model,
-    )
-
-    for main in (train_model.main, create_graph_with_wmg.cli):
-        try:
-            getattr(main, "__wrapped__", main)([])
-        except Stop:
-            continue
-
-    # Where the parser lists no choices, the code that uses the value has them.
-    tree = ast.parse(
-        textwrap.dedent(inspect.getsource(gnn_layers.InteractionNet.__init__))
-    )
-    refusals = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.NotIn)
-    ]
-    aggregations = [
-        ast.literal_eval(node.comparators[0])
-        for node in refusals
-        if isinstance(node.left, ast.Name) and node.left.id == "aggr"
-    ]
-    kinds = (lightning._PRECISION_INPUT_STR, lightning._PRECISION_INPUT_STR_ALIAS)
-    hidden = {
-        "loss": list(metrics.DEFINED_METRICS),
-        "precision": [choice for kind in kinds for choice in typing.get_args(kind)],
-        "mesh_aggr": list(aggregations[0]) if aggregations else [],
-    }
-
-    def describe(action: Any) -> dict[str, Any]:
-        flag = isinstance(
-            action, argparse._StoreTrueAction | argparse._StoreFalseAction
-        )
-        return {
-            "name": action.dest,
-            "flag": action.option_strings[-1],
-            "type": "bool" if flag else (action.type or str).__name__,
-            "many": action.nargs in ("+", "*"),
-            "choices": [
-                str(choice) for choice in action.choices or hidden.get(action.dest, [])
-            ],
-            "default": action.default,
-            "required": action.required,
-            "help": " ".join((action.help or "").split()),
-        }
-
-    programs = [
-        [describe(a) for a in parser._actions if a.dest != "help"] for parser in parsers
-    ]
-    names = (
-        "train_model",
-        "create_graph_with_wmg",
-        "config",
-        "gnn_layers",
-        "metrics",
-        "models/__init__",
-    )
-    folder = pathlib.Path(neural_lam.__file__).parent
-    sources = b"".join(
-        p.read_bytes() if p.exists() else b""
-        for p in (folder / f"{name}.py" for name in names)
-    )
-    return {
-        "version": importlib.metadata.version("neural-lam"),
-        "sources": hashlib.sha256(sources).hexdigest(),
-        "train": programs[0],
-        "graph": programs[1],
-        "hierarchical": [
-            name
-            for name, model in models.MODELS.items()
-            if _needs_hierarchical_graph(model)
-        ],
-        "config": {
-            name: [field.name for field in dataclasses.fields(thing)]
-            for name, thing in vars(config).items()
-            if dataclasses.is_dataclass(thing)
-        },
-    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """neural-lam's arguments are read from its parsers, which it makes inside of its programs.
 
-The change itself stands in `mllam_exps.stages.neural_lam.parameters.arguments`: it runs
-in an interpreter that may not have this package.
+The change itself stands in `mllam_exps.stages.neural_lam.programs.tell_arguments`: it
+runs in an interpreter that may not have this package.
 """
 
 from __future__ import annotations
