@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def nearest(word: Any, right: Iterable[str]) -> str:
+    """Return the nearest right word, or nothing where none is near."""
+    return next(iter(difflib.get_close_matches(str(word), list(right), n=1)), "")
+
+
 def did_you_mean(word: Any, right: Iterable[str]) -> str:
     """Return ``; did you mean X?`` for the nearest right word, or nothing where none is near."""
-    near = difflib.get_close_matches(str(word), list(right), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest(word, right)
+    return f"; did you mean {near}?" if near else ""

@@ -6,7 +6,6 @@ objects stay in this package.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.base.spelling import nearest
 from mllam_exps.stages.command_words import calls_us, words_of
 
 BOOKKEEPING = ("check_for_venv_path", "mllam_version")
@@ -182,12 +182,9 @@ class StageGraph:
         """
         if name in self.stages:
             return self.stages[name]
-        near = difflib.get_close_matches(name, self.stages, 1)
-        way_out = (
-            f"did you mean {near[0]}?"
-            if near
-            else f"its stages are: {', '.join(self.stages)}"
-        )
+        way_out = f"its stages are: {', '.join(self.stages)}"
+        if near := nearest(name, self.stages):
+            way_out = f"did you mean {near}?"
         raise UsageError(f"no stage {name!r} in dvc.yaml", next=way_out)
 
     def makers(self, path: str) -> list[tuple[StageEntry, Out]]:

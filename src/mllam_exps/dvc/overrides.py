@@ -5,7 +5,6 @@ DVC reads it with Hydra; so do we, through DVC.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import shlex
@@ -21,6 +20,7 @@ import yaml
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import git
+from mllam_exps.base.spelling import nearest
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -297,8 +297,8 @@ def _other_file(root: Path, file: str, words: list[str], inside: Path) -> str:
         name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file()
     )
     by_stem = {Path(name).stem: name for name in reversed(known)}
-    near = difflib.get_close_matches(Path(file).stem, by_stem, 1)
-    return f"did you mean {_typed(by_stem[near[0]], words[0], inside)}?" if near else ""
+    near = nearest(Path(file).stem, by_stem)
+    return f"did you mean {_typed(by_stem[near], words[0], inside)}?" if near else ""
 
 
 def _tracked(root: Path) -> set[str]:
@@ -322,8 +322,8 @@ def _near(path: Path, file: str, words: list[str], inside: Path) -> str:
         key, equals, value = word.partition("=")
         if key.startswith("+") and key.lstrip("+") in known:
             return f"{_typed(file, word.lstrip('+'), inside)}: the file has that key"
-        if key not in known and (near := difflib.get_close_matches(key, known, 1)):
-            return f"did you mean {_typed(file, near[0] + equals + value, inside)}? (+{word} adds the key)"
+        if key not in known and (near := nearest(key, known)):
+            return f"did you mean {_typed(file, near + equals + value, inside)}? (+{word} adds the key)"
     return ""
 
 

@@ -7,7 +7,6 @@ another one where none does.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import shlex
@@ -18,6 +17,7 @@ from typing import Any
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git
+from mllam_exps.base.spelling import nearest
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import is_utf8
 
@@ -118,8 +118,8 @@ def _way_out(path: Path, name: str) -> str:
     names = (
         [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
     )
-    if near := difflib.get_close_matches(path.name, names, 1):
-        return f"did you mean {Path(name).with_name(near[0])}? correct it in dvc.yaml, or put {name} there"
+    if near := nearest(path.name, names):
+        return f"did you mean {Path(name).with_name(near)}? correct it in dvc.yaml, or put {name} there"
     return (
         f"put it there and git add {shlex.quote(name)}, or correct its name in dvc.yaml"
     )

@@ -71,36 +71,27 @@ def describe(
         could not list it.
     """
     if not path.is_dir():
-        found = regular(path)
-        described = {
-            "digest": md5_of_file(path),
-            "size": found.st_size,
-            "files": None,
-            "mark": mark(found),
-        }
-        return described | executable(path)
+        return _looked_at(path, "digest") | {"files": None} | executable(path)
     files = []
     for file in sorted(files_in(path) if files_in else _all_files(path)):
-        found = regular(file)
         name = file.relative_to(path).as_posix()
         if not is_utf8(name):
-            raise CheckFailed(
-                f"a name in {path.name} is not UTF-8, which DVC needs",
-                why=ascii(name),
-            )
-        files.append(
-            {
-                "relpath": name,
-                "md5": md5_of_file(file),
-                "size": found.st_size,
-                "mark": mark(found),
-            }
-        )
-    return {
-        "digest": digest_of_folder(files)[0],
-        "size": sum(int(str(f["size"])) for f in files),
-        "files": files,
-    }
+            what = f"a name in {path.name} is not UTF-8, which DVC needs"
+            raise CheckFailed(what, why=ascii(name))
+        files.append({"relpath": name} | _looked_at(file, "md5"))
+    return _folder_of(files)
+
+
+def _looked_at(path: Path, digest: str) -> dict[str, Any]:
+    """Return a file's hash, called `digest` there, its size and its mark; a pipe is refused before it is opened."""
+    found = regular(path)
+    return {digest: md5_of_file(path), "size": found.st_size, "mark": mark(found)}
+
+
+def _folder_of(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the description of a folder of these files."""
+    size = sum(int(file["size"]) for file in files)
+    return {"digest": digest_of_folder(files)[0], "size": size, "files": files}
 
 
 def _all_files(path: Path) -> list[Path]:
@@ -175,33 +166,31 @@ def files_of(place: Path, described: Described) -> dict[Path, Mapping[str, Any]]
 
 def part_of(described: Described, inside: str) -> dict[str, Any] | None:
     """Return the description of a file or folder in a folder; None where it has none of that name."""
-    files = described["files"] or []
-    for file in files:
-        if file["relpath"] == inside:
-            found = {"digest": file["md5"], "size": file["size"], "files": None}
-            kept = {key: file[key] for key in ("mark", "isexec") if key in file}
-            return found | kept
-    start = f"{inside}/"
-    below = [
-        f | {"relpath": f["relpath"].removeprefix(start)}
-        for f in files
-        if f["relpath"].startswith(start)
-    ]
-    empty = described.get("folders") or []
-    left = described.get("left_out") or {}
-    folders = [name.removeprefix(start) for name in empty if name.startswith(start)]
-    left_out = {
-        name.removeprefix(start): why
-        for name, why in left.items()
-        if name.startswith(start)
-    }
-    if not (below or folders or left_out or inside in empty):
+    files = {file["relpath"]: file for file in described["files"] or []}
+    if inside in files:
+        return _alone(files[inside])
+    folders = described.get("folders") or []
+    left_out = described.get("left_out") or {}
+    files_there = [files[f] | {"relpath": name} for f, name in _below(inside, files)]
+    folders_there = [name for _, name in _below(inside, folders)]
+    left_out_there = {name: left_out[f] for f, name in _below(inside, left_out)}
+    is_folder = files_there or folders_there or left_out_there or inside in folders
+    if not is_folder:
         return None
-    return {
-        "digest": digest_of_folder(below)[0],
-        "size": sum(f["size"] for f in below),
-        "files": below,
-    } | unknown_to_dvc(folders, left_out)
+    return _folder_of(files_there) | unknown_to_dvc(folders_there, left_out_there)
+
+
+def _alone(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of one of a folder's files, as that of a file for itself."""
+    found = {"digest": file["md5"], "size": file["size"], "files": None}
+    return found | {key: file[key] for key in ("mark", "isexec") if key in file}
+
+
+def _below(folder: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield those of some names that lie in a folder, each with its name as seen from there."""
+    for name in names:
+        if name.startswith(f"{folder}/"):
+            yield name, name.removeprefix(f"{folder}/")
 
 
 def unknown_to_dvc(

@@ -131,7 +131,7 @@ def _read(root: Path, name: str) -> tuple[dict[str, Any], dict[str, int]]:
     if name == BUILT_IN:
         return {"scheduler": "local"}, {}
     known = names(root)
-    near = machine_problems.nearest(name, known)
+    near = machine_problems.did_you_mean(name, known)
     raise UsageError(
         f"no machine named {name!r}",
         where=shown,
@@ -202,7 +202,9 @@ def _override(
         if path[0] in known and path[0] not in Settings.model_fields:
             path = ["resources", *path]
         if path[0] not in Settings.model_fields:
-            near = machine_problems.nearest(path[0], [*Settings.model_fields, *known])
+            near = machine_problems.did_you_mean(
+                path[0], [*Settings.model_fields, *known]
+            )
             why = f"no key of a machine, and no stage{near}"
             problems.append(UsageError("is unknown", f"{source}: {dotted}", why))
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.spelling import nearest
 from mllam_exps.machines.model import (
     Environment,
     Mail,
@@ -60,10 +60,10 @@ def check(
     return settings, problems
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'X'?`` for the nearest right word, or nothing where none is near."""
-    near = difflib.get_close_matches(word, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(word, sorted(known))
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _misspelt_stages(
@@ -74,10 +74,10 @@ def _misspelt_stages(
     if not isinstance(resources, dict):
         return problems
     for stage in resources:
-        near = "" if stage in known else nearest(stage, known)
-        if near:
+        near = nearest(stage, sorted(known))
+        if near and stage not in known:
             where = _place(f"resources.{stage}", origins, shown)
-            why = near.removeprefix("; ")
+            why = f"did you mean {near!r}?"
             problems.append(UsageError("is no stage of dvc.yaml", where, why))
     return problems
 
@@ -92,7 +92,7 @@ def _in_our_words(
         return _unknown_key(path, where)
     if fault["type"] == "literal_error":
         expected, given = fault["ctx"]["expected"], fault["input"]
-        near = nearest(str(given), re.findall(r"'([^']+)'", expected))
+        near = did_you_mean(str(given), re.findall(r"'([^']+)'", expected))
         return UsageError(f"must be {expected}, not {given!r}{near}", where)
     if fault["type"] == "missing":
         return UsageError("is missing", where, "every machine needs it: local or slurm")
@@ -103,7 +103,7 @@ def _unknown_key(path: list[str], where: str) -> UsageError:
     if way_out := GONE.get(path[-1]):
         return UsageError("is no key any more", where, next=way_out)
     model = _model(path[:-1])
-    near = nearest(path[-1], model.model_fields) if model else ""
+    near = did_you_mean(path[-1], model.model_fields) if model else ""
     return UsageError("is unknown", where, f"no key of that name{near}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mllam_exps.base.spelling import nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -127,8 +128,8 @@ def scheduler(text: str) -> str:
         return text
     names = [*SCHEDULERS, *sorted(added_schedulers())]
     listed = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
-    near = difflib.get_close_matches(text, names, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(text, names)
+    meant = f"; did you mean {near!r}?" if near else ""
     raise ValueError(f"must be {listed}, not {text!r}{meant}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 import socket
@@ -12,6 +11,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.base.spelling import nearest
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -125,8 +125,8 @@ class Here:
         what = f"no experiment{also} is called {name!r}"
         if any(other.startswith(f"{name}-") for other in known):
             return UsageError(what, next=f"did you mean '{name}-*'?")
-        if near := difflib.get_close_matches(name, known, 1):
-            return UsageError(what, next=f"did you mean {near[0]}?")
+        if near := nearest(name, known):
+            return UsageError(what, next=f"did you mean {near}?")
         why = "there is none in this repository"
         if known:
             more = ", …" if len(known) > NAMED else ""

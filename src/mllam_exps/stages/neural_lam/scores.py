@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -330,20 +330,19 @@ def summary(scores: list[Score]) -> dict[str, Any]:
     lead times; with the mean of all variables, a single number for sweeps. All lead
     times are in ``plots/scores.csv``.
     """
-    variables = list(dict.fromkeys(score.variable for score in scores))
-    longest = max(score.lead_hours for score in scores)
-    lead = f"{longest:02g}h"
-    at_end = {score.variable: score for score in scores if score.lead_hours == longest}
-    gains = {
-        name: [score.gain for score in scores if score.variable == name]
-        for name in variables
-    }
-    gain = {name: round(sum(values) / len(values), 6) for name, values in gains.items()}
-    return {
-        "rmse": {name: {lead: at_end[name].rmse} for name in variables},
-        "mae": {name: {lead: at_end[name].mae} for name in variables},
-        "gain_over_persistence": {
-            **gain,
-            "mean": round(sum(gain.values()) / len(gain), 6),
-        },
-    }
+    by_variable: dict[str, list[Score]] = {}
+    for score in scores:
+        by_variable.setdefault(score.variable, []).append(score)
+    lead = f"{max(score.lead_hours for score in scores):02g}h"
+    rmse, mae, gain = {}, {}, {}
+    for variable, its_scores in by_variable.items():
+        last = max(its_scores, key=lambda score: score.lead_hours)
+        rmse[variable] = {lead: last.rmse}
+        mae[variable] = {lead: last.mae}
+        gain[variable] = _mean([score.gain for score in its_scores])
+    gain["mean"] = _mean(list(gain.values()))
+    return {"rmse": rmse, "mae": mae, "gain_over_persistence": gain}
+
+
+def _mean(gains: Sequence[float]) -> float:
+    return round(sum(gains) / len(gains), 6)

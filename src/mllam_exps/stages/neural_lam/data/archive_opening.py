@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import threading
 import warnings
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.spelling import nearest
 from mllam_exps.stages.neural_lam.data import archives, named_paths
 from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
 from mllam_exps.stages.neural_lam.parameters.datastore_file import Note
@@ -123,8 +123,8 @@ def absent(root: Path, where: str, path: str, known: Known) -> MllamError:
         )
     way_out = "correct that path, or put the archive there"
     place = Path(known.origin or root, path)
-    if near := difflib.get_close_matches(place.name, _names_in(place.parent), 1):
-        way_out = f"did you mean {Path(path).with_name(near[0])}?"
+    if near := nearest(place.name, _names_in(place.parent)):
+        way_out = f"did you mean {Path(path).with_name(near)}?"
     return UsageError(f"there is no {path}", where, next=way_out)
 
 
