@@ -37,7 +37,7 @@ from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment, Step
 from mllam_exps.submission.opening import environ_of, pipeline_of, workspace_of
-from mllam_exps.submission.standing import Standing, give_up_all
+from mllam_exps.submission.standing import Standing
 
 TRIES = 3
 """How often a saving is begun by itself that dies without a word."""
@@ -64,6 +64,8 @@ class Chain:
     room: Room
     repo: Repository | None = None
     definitions: Mapping[str, RunDefinition] = field(default_factory=dict)
+    _prepared: dict[Step, Prepared] = field(init=False, default_factory=dict)
+    """The attempts that are about to be submitted."""
 
     def __post_init__(self) -> None:
         self.environ = environ_of(self.experiment)
@@ -90,9 +92,16 @@ class Chain:
         try:
             self._prepare_each(standing, again)
         except BaseException:
-            give_up_all([standing])
+            self.give_up_prepared()
             raise
         return standing
+
+    def give_up_prepared(self) -> None:
+        """Give up what is prepared and will not be submitted: else others would wait for it."""
+        while self._prepared:
+            _, prepared = self._prepared.popitem()
+            why = "the submission ended before"
+            give_up(prepared.attempt, NoRoom("it was not submitted", why=why))
 
     def _prepare_each(self, standing: Standing, again: bool) -> None:
         made: set[str] = set()
@@ -194,7 +203,7 @@ class Chain:
             return assess(run)
         claim = prepared.attempt.claim
         self.room.take(claim.job_name if claim else "")
-        standing.prepared[step] = prepared
+        self._prepared[step] = prepared
         return Assessment(
             RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt
         )
@@ -233,9 +242,9 @@ class Chain:
             Keys of runs; the others are left for another call.
         """
         for step in [
-            step for step in standing.prepared if only is None or step.key in only
+            step for step in self._prepared if only is None or step.key in only
         ]:
-            prepared = standing.prepared.pop(step)
+            prepared = self._prepared.pop(step)
             if not self._send(step, prepared, standing):
                 give_up(
                     prepared.attempt,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mllam_exps.attempts.launch import Prepared, give_up
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState
-from mllam_exps.schedulers import Job, NoRoom
-from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.schedulers import Job
+from mllam_exps.submission.experiments import Experiment
 
 
 @dataclass
@@ -25,8 +23,6 @@ class Standing:
         The jobs of living runs, by key, as far as they are known.
     started : dict
         The attempts that were submitted just now, by stage.
-    prepared : dict
-        The attempts that are about to be.
     others : set of str
         The keys of runs that another process is about to submit.
     waits : str
@@ -38,7 +34,6 @@ class Standing:
     states: dict[str, Assessment] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     started: dict[str, Attempt] = field(default_factory=dict)
-    prepared: dict[Step, Prepared] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
     waits: str = ""
     notes: list[str] = field(default_factory=list)
@@ -74,14 +69,3 @@ def look(experiment: Experiment) -> Standing:
             if not step.known
         }
     )
-
-
-def give_up_all(standings: Iterable[Standing]) -> None:
-    """Give up what is prepared and will not be submitted: else others would wait for it."""
-    for prepared in (
-        one for standing in standings for one in standing.prepared.values()
-    ):
-        give_up(
-            prepared.attempt,
-            NoRoom("it was not submitted", why="the submission ended before"),
-        )

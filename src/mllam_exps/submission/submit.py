@@ -36,7 +36,7 @@ from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.names import refuse_what_was_taken
 from mllam_exps.submission.planning import Plan, Planner
-from mllam_exps.submission.standing import Standing, give_up_all, look
+from mllam_exps.submission.standing import Standing, look
 
 OTHERS_PATIENCE = 60.0
 AT_ONCE = 4
@@ -164,7 +164,7 @@ class Submission:
         try:
             self._send(chains, standings)
         except BaseException:
-            give_up_all(standings)
+            _give_up_prepared(chains)
             raise
         self._wait_for_others(chains, standings)
         states = [assess(chain.experiment.saving) for chain in chains]
@@ -186,7 +186,7 @@ class Submission:
                 for note in standings[-1].notes:
                     self.tell(note)
         except BaseException:
-            give_up_all(standings)
+            _give_up_prepared(chains)
             raise
         return standings
 
@@ -237,6 +237,11 @@ class Submission:
             if run.key not in self._made_again and run.result is not None:
                 run.set_aside()
             self._made_again.add(run.key)
+
+
+def _give_up_prepared(chains: Sequence[Chain]) -> None:
+    for chain in chains:
+        chain.give_up_prepared()
 
 
 def submit(
