@@ -84,13 +84,41 @@ class Answer:
     asked: float
     jobs: dict[str, Entry]
 
+    @classmethod
+    def of(cls, number: int, asked: float, rows: list[list[str]]) -> Answer:
+        """Return an answer of these lines of squeue."""
+        jobs = {job_id: Entry(job_id, *rest) for job_id, *rest in rows}
+        return cls(number, asked, jobs)
+
+
+def _time_of_day() -> str:
+    return time.strftime("%H:%M:%S")
+
 
 @dataclass(frozen=True)
 class Silence:
     """Why there is no answer to build on, and since when, as a time of day."""
 
     why: str
-    since: str
+    since: str = field(default_factory=_time_of_day)
+
+
+class NoList(Exception):
+    """squeue gave no list of jobs; the message says why."""
+
+
+def _number_of(record: dict[str, Any] | None) -> int:
+    """Return the number of the question that a record answers; 0 where there is none."""
+    return int(record["number"]) if record else 0
+
+
+def _is_usable(folder: Path) -> bool:
+    """Tell whether a folder is this user's alone, and can be written to; it is made where there is none."""
+    try:
+        records.folder(folder, ownership.OWN)
+    except OSError:
+        return False
+    return ownership.is_ours_alone(folder) and os.access(folder, os.W_OK)
 
 
 @dataclass
@@ -121,23 +149,14 @@ class Queue:
 
         What colleagues may have written there is nobody's answer.
         """
-        for folder in (
-            shared / "slurm" / str(os.getuid()),
-            Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}"),
-        ):
-            with contextlib.suppress(OSError):
-                if ownership.is_ours_alone(
-                    records.folder(folder, ownership.OWN)
-                ) and os.access(folder, os.W_OK):
-                    return cls(folder, outage=calls.outage)
-        try:
-            return cls(
-                Path(tempfile.mkdtemp(prefix="mllam-exps-")), outage=calls.outage
-            )
-        except OSError:
-            return cls(
-                shared / "slurm" / str(os.getuid()), outage=calls.outage
-            )  # nothing can be written at all
+        own = shared / "slurm" / str(os.getuid())
+        for folder in (own, Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}")):
+            if _is_usable(folder):
+                return cls(folder, outage=calls.outage)
+        with contextlib.suppress(OSError):
+            own = Path(tempfile.mkdtemp(prefix="mllam-exps-"))
+        # If that failed, nothing can be written at all.
+        return cls(own, outage=calls.outage)
 
     def read(self) -> Answer | Silence:
         """Return the newest answer, asking where it is time to."""
@@ -159,30 +178,22 @@ class Queue:
 
     def _ask_alone(self) -> Answer | Silence:
         asked = time.time()
-        why, jobs = self._said(IMPATIENCE)
-        if why:
-            return Silence(why, time.strftime("%H:%M:%S"))
-        return Answer(
-            0, asked, {job_id: Entry(job_id, *rest) for job_id, *rest in jobs}
-        )
+        try:
+            return Answer.of(0, asked, self._rows(IMPATIENCE))
+        except NoList as silence:
+            return Silence(str(silence))
 
     def _look_together(self) -> Answer | Silence:
         now = self.clock()
         record, asked = self._stored(), max(self._claims(), default=0)
-        done = max(
-            int((record or {}).get("number", 0)),
-            int((self._failure() or {}).get("number", 0)),
-        )
+        answered = max(_number_of(record), _number_of(self._failure()))
         age = now - self._time_of(asked)
-        if asked > done and age < CLAIM_LIFE:
+        if asked > answered and age < CLAIM_LIFE:
             # Somebody asks at this moment; look again soon.
             self._look_again = time.monotonic() + 1.0
         elif asked and age < PERIOD:
             self._look_again = time.monotonic() + min(PERIOD - age, 2.0)
-        elif records.create(
-            self.folder / f"{asked + 1}.question",
-            {"host": socket.gethostname(), "pid": os.getpid()},
-        ):
+        elif self._claim(asked + 1):
             # Nobody's eyes leave his run because squeue hangs.
             asking = threading.Thread(target=self._ask, args=(asked + 1,), daemon=True)
             asking.start()
@@ -192,58 +203,69 @@ class Queue:
             record = self._stored()
         return self._judge(record, now)
 
-    def _judge(self, record: dict[str, Any] | None, now: float) -> Answer | Silence:
-        failure = self._failure()
-        age = now - (self.folder / "answer.json").stat().st_mtime if record else None
-        if record is None or age is None or age > PATIENCE:
-            if failure and failure["number"] >= (record or {}).get("number", 0):
-                return Silence(str(failure["why"]), str(failure["since"]))
-            return Silence("squeue has not answered yet", time.strftime("%H:%M:%S"))
-        jobs = {job_id: Entry(job_id, *rest) for job_id, *rest in record["jobs"]}
-        return Answer(int(record["number"]), float(record["asked"]), jobs)
+    def _claim(self, number: int) -> bool:
+        """Take the question of that number; False where somebody else has taken it."""
+        asker = {"host": socket.gethostname(), "pid": os.getpid()}
+        return records.create(self.folder / f"{number}.question", asker)
 
-    def _said(self, patience: float) -> tuple[str, list[list[str]]]:
-        """Return why squeue gave no list, or the fields of each job."""
-        try:
-            why = self.outage()
-            return why, [] if why else self._jobs(patience)
-        except subprocess.TimeoutExpired:
-            return f"squeue gave no answer within {patience:.0f} s", []
-        except OSError as error:
-            return f"squeue cannot be started: {error.strerror}", []
-        except MllamError as error:
-            return str(error).partition("\n")[0], []
+    def _judge(self, record: dict[str, Any] | None, now: float) -> Answer | Silence:
+        """Return what was answered, unless it is too old to build on."""
+        if record and now - self._answer_file.stat().st_mtime <= PATIENCE:
+            number, asked = int(record["number"]), float(record["asked"])
+            return Answer.of(number, asked, record["jobs"])
+        failure = self._failure()
+        if failure and failure["number"] >= _number_of(record):
+            return Silence(failure["why"], failure["since"])
+        return Silence("squeue has not answered yet")
 
     def _ask(self, number: int) -> None:
+        """Ask, and write down for all what was said; where that cannot be written, keep it for oneself."""
         asked = self._time_of(number)
-        why, jobs = self._said(PATIENCE)
+        found: Answer | Silence
         try:
-            if why:
-                since = (self._failure() or {}).get("since") or time.strftime(
-                    "%H:%M:%S"
-                )
-                records.replace(
-                    self.folder / "failure.json",
-                    {"number": number, "why": why, "since": since},
-                )
-            else:
-                record = {
-                    "number": number,
-                    "asked": self._time_of(number),
-                    "jobs": jobs,
-                }
-                records.replace(self.folder / "answer.json", record)
-                (self.folder / "failure.json").unlink(missing_ok=True)
+            rows = self._rows(PATIENCE)
+            found = Answer.of(number, asked, rows)
+            record = {"number": number, "asked": asked, "jobs": rows}
+        except NoList as silence:
+            found = Silence(str(silence))
+            record = {"number": number, "why": found.why, "since": found.since}
+        try:
+            self._write_down(record, is_answer=isinstance(found, Answer))
             for old in self._claims():
                 if old < number - 2:
                     (self.folder / f"{old}.question").unlink(missing_ok=True)
         except OSError:
-            jobs_by_id = {job_id: Entry(job_id, *rest) for job_id, *rest in jobs}
-            self._unshared = (
-                Silence(why, time.strftime("%H:%M:%S"))
-                if why
-                else Answer(number, asked, jobs_by_id)
-            )
+            self._unshared = found
+
+    def _write_down(self, record: dict[str, Any], *, is_answer: bool) -> None:
+        if is_answer:
+            records.replace(self._answer_file, record)
+            self._failure_file.unlink(missing_ok=True)
+            return
+        # Of several failures one after the other, the first says since when.
+        first = self._failure() or record
+        records.replace(self._failure_file, record | {"since": first["since"]})
+
+    def _rows(self, patience: float) -> list[list[str]]:
+        """Return the fields of each job.
+
+        Raises
+        ------
+        NoList
+            If nobody answers.
+        """
+        try:
+            why = self.outage()
+            rows = [] if why else self._jobs(patience)
+        except subprocess.TimeoutExpired:
+            why = f"squeue gave no answer within {patience:.0f} s"
+        except OSError as error:
+            why = f"squeue cannot be started: {error.strerror}"
+        except MllamError as error:
+            why = str(error).partition("\n")[0]
+        if why:
+            raise NoList(why)
+        return rows
 
     def _jobs(self, patience: float) -> list[list[str]]:
         """Run squeue, and return the fields of each job.
@@ -277,18 +299,23 @@ class Queue:
                 rows.append(row)
         return rows
 
+    @property
+    def _answer_file(self) -> Path:
+        return self.folder / "answer.json"
+
+    @property
+    def _failure_file(self) -> Path:
+        return self.folder / "failure.json"
+
     def _stored(self) -> dict[str, Any] | None:
-        return records.read(self.folder / "answer.json", shape=_ANSWER)
+        return records.read(self._answer_file, shape=_ANSWER)
 
     def _failure(self) -> dict[str, Any] | None:
-        return records.read(self.folder / "failure.json", shape=_FAILURE)
+        return records.read(self._failure_file, shape=_FAILURE)
 
     def _claims(self) -> list[int]:
-        return [
-            int(path.stem)
-            for path in self.folder.glob("*.question")
-            if path.stem.isdigit()
-        ]
+        stems = [path.stem for path in self.folder.glob("*.question")]
+        return [int(stem) for stem in stems if stem.isdigit()]
 
     def _time_of(self, number: int) -> float:
         try:
