@@ -84,18 +84,21 @@ def driver(name: str) -> Driver:
     UsageError
         If there is none of that name.
     """
-    if name in _drivers:
-        return _drivers[name]
+    if name not in _drivers:
+        _drivers[name] = _load(name)
+    return _drivers[name]
+
+
+def _load(name: str) -> Driver:
     if name in SCHEDULERS:
-        _drivers[name] = importlib.import_module(f"{__name__}.{name}")
-        return _drivers[name]
+        ours: Driver = importlib.import_module(f"{__name__}.{name}")
+        return ours
     if entry := added_schedulers().get(name):
-        _drivers[name] = entry.load()
-        return _drivers[name]
-    raise UsageError(
-        f"there is no scheduler {name!r} in this version",
-        next="pip install --upgrade mllam-exps, or install the package that has it",
-    )
+        added: Driver = entry.load()
+        return added
+    what = f"there is no scheduler {name!r} in this version"
+    way_out = "pip install --upgrade mllam-exps, or install the package that has it"
+    raise UsageError(what, next=way_out)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import subprocess
 
 from mllam_exps.schedulers.base import Job, JobPhase, JobState
 from mllam_exps.schedulers.slurm import calls, states
-from mllam_exps.schedulers.slurm.shared_squeue import Entry, Silence
+from mllam_exps.schedulers.slurm.shared_squeue import Answer, Entry, Silence
 
 _REFUSED = re.compile(r"(?:sbatch: )?error: (?:Batch job submission failed: )?(.*)")
 _FIELD = re.compile(r"(\w+)=(\S*)")
@@ -16,20 +16,27 @@ _FORGOTTEN = "Slurm has forgotten its job"
 
 def is_ours(job: Job, shown: str) -> bool:
     """Return whether scontrol shows our job, by its name, or its script: people and plugins rename jobs."""
+    if f" JobName={job.record['name']} " in shown:
+        return True
     script = job.record.get("script")
-    return f" JobName={job.record['name']} " in shown or bool(
-        script and f" Command={script} " in shown
-    )
+    return bool(script) and f" Command={script} " in shown
+
+
+def entry_of(job: Job, answer: Answer) -> Entry | None:
+    """Return what squeue says of our job; None where it does not name it.
+
+    A controller that lost its state counts from the beginning again: an id may be
+    another job's by now.
+    """
+    entry = answer.jobs.get(str(job.record["id"]))
+    return entry if entry and entry.name == job.record["name"] else None
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """Return why sbatch refused a job: its first complaint, as the last is often general."""
-    refused = _REFUSED.search(done.stderr)
-    return (
-        refused[1]
-        if refused
-        else calls.last_line(done.stderr) or f"exit code {done.returncode}"
-    )
+    if refused := _REFUSED.search(done.stderr):
+        return refused[1]
+    return calls.last_line(done.stderr) or f"exit code {done.returncode}"
 
 
 def of_silence(answer: Silence) -> JobState:

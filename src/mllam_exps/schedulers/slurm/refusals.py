@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.machines import values
@@ -108,21 +108,20 @@ def _nodes(partition: str) -> Iterator[Node]:
     except (NotAnswered, MllamError):
         return
     for line in done.stdout.splitlines():
-        mark, *fields = line.split("|")
-        # A star marks the default partition; a plus (22.05) stands behind the least of
-        # several sizes.
-        if (
-            mark == "mllam"
-            and len(fields) == 4
-            and (partition or fields[0].endswith("*"))
-        ):
-            name, cpus, megabytes, state = fields
-            yield Node(
-                name.rstrip("*"),
-                int(cpus.rstrip("+")),
-                int(megabytes.rstrip("+")),
-                state,
-            )
+        node = _node(line)
+        # A star marks the default partition.
+        if node and (partition or node.partition.endswith("*")):
+            yield replace(node, partition=node.partition.rstrip("*"))
+
+
+def _node(line: str) -> Node | None:
+    """Read a line of sinfo; None where a site's wrapper wrote it."""
+    mark, *fields = line.split("|")
+    if mark != "mllam" or len(fields) != 4:
+        return None
+    partition, cpus, megabytes, state = fields
+    # A plus (22.05) stands behind the least of several sizes.
+    return Node(partition, int(cpus.rstrip("+")), int(megabytes.rstrip("+")), state)
 
 
 def _too_much(request: JobRequest, nodes: list[Node]) -> str:
@@ -130,24 +129,23 @@ def _too_much(request: JobRequest, nodes: list[Node]) -> str:
     partitions: dict[str, list[Node]] = {}
     for node in nodes:
         partitions.setdefault(node.partition, []).append(node)
-    told = ""
-    for name, own in partitions.items():
-        cpus, megabytes = (
-            max(node.cpus for node in own),
-            max(node.megabytes for node in own),
+    lacks = [_lack(name, own, request) for name, own in partitions.items()]
+    return lacks[-1] if lacks and all(lacks) else ""
+
+
+def _lack(partition: str, nodes: list[Node], request: JobRequest) -> str:
+    """Say what is asked for that a partition does not have; nothing where it has all."""
+    if request.nodes > len(nodes):
+        return (
+            f"it asks for {request.nodes} nodes; partition {partition} has {len(nodes)}"
         )
-        asked_cpus = request.tasks * (request.resources.cpus or 1)
-        asked_memory = (
-            values.megabytes(request.resources.memory)
-            if request.resources.memory
-            else 0
-        )
-        if request.nodes > len(own):
-            told = f"it asks for {request.nodes} nodes; partition {name} has {len(own)}"
-        elif asked_cpus > cpus:
-            told = f"it asks for {asked_cpus} CPUs on a node; those of partition {name} have {cpus} at most"
-        elif asked_memory > megabytes:
-            told = f"it asks for {asked_memory} MB on a node; those of partition {name} have {megabytes} at most"
-        else:
-            return ""
-    return told
+    asked_cpus = request.tasks * (request.resources.cpus or 1)
+    asked_memory = values.megabytes(request.resources.memory or "0")
+    for asked, largest, unit in (
+        (asked_cpus, max(node.cpus for node in nodes), "CPUs"),
+        (asked_memory, max(node.megabytes for node in nodes), "MB"),
+    ):
+        if asked > largest:
+            those = f"those of partition {partition} have {largest} at most"
+            return f"it asks for {asked} {unit} on a node; {those}"
+    return ""

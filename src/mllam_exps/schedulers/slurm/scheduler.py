@@ -90,10 +90,8 @@ class SlurmScheduler:
         hour. Slurm itself reaches nodes by their NodeAddr. We run on the first node.
         """
         node = os.environ.get("SLURMD_NODENAME", "")
-        if (
-            "MASTER_ADDR" in os.environ
-            or os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1"
-        ):
+        is_alone = os.environ.get("SLURM_JOB_NUM_NODES", "1") == "1"
+        if is_alone or "MASTER_ADDR" in os.environ:
             return {}
         with contextlib.suppress(OSError):
             socket.getaddrinfo(node, None)
@@ -270,23 +268,20 @@ class SlurmScheduler:
 
     def state(self, job: Job) -> JobState:
         """Say where the job is, by squeue's newest answer; by a question of its own where that knows it no more."""
-        job_id = str(job.record["id"])
         answer = self.queue.read()
         if isinstance(answer, Silence):
             return answers.of_silence(answer)
-        entry = answer.jobs.get(job_id)
-        # A controller that lost its state counts from the beginning again: an id may be
-        # another job's by now.
-        if entry is not None and entry.name == job.record["name"]:
+        if entry := answers.entry_of(job, answer):
             return answers.of_entry(entry)
         if answer.asked < job.record["submitted"]:
             return JobState(JobPhase.PENDING, "submitted")
-        asked, state = self._verdicts.get(job_id, (0.0, None))
-        if state is None or (
-            not state.phase.ended and time.monotonic() - asked > ASK_AGAIN
-        ):
-            state = self.verdict(job)
-            self._verdicts[job_id] = (time.monotonic(), state)
+        job_id, now = str(job.record["id"]), time.monotonic()
+        if job_id in self._verdicts:
+            asked, state = self._verdicts[job_id]
+            if state.phase.ended or now - asked <= ASK_AGAIN:
+                return state
+        state = self.verdict(job)
+        self._verdicts[job_id] = (time.monotonic(), state)
         return state
 
     def verdict(self, job: Job) -> JobState:
@@ -309,28 +304,22 @@ class SlurmScheduler:
 
     def _is_in_queue(self, job: Job) -> bool:
         answer = self.queue.read()
-        entry = (
-            None
-            if isinstance(answer, Silence)
-            else answer.jobs.get(str(job.record["id"]))
-        )
-        return entry is not None and entry.name == job.record["name"]
+        if isinstance(answer, Silence):
+            return False
+        return answers.entry_of(job, answer) is not None
 
     def cancel(self, job: Job) -> None:
         """Cancel the job, whatever it is doing."""
         # An id that nobody knows as ours may be another job's by now.
         if not self._is_in_queue(job) and self.verdict(job).phase is JobPhase.FORGOTTEN:
             return
-        what, way_out = (
-            f"could not cancel {job.label}",
-            f"scancel {job.record['id']}, once Slurm answers",
-        )
+        job_id = str(job.record["id"])
+        what, by_hand = f"could not cancel {job.label}", f"scancel {job_id}"
         try:
-            done = calls.call(["scancel", str(job.record["id"])])
+            done = calls.call(["scancel", job_id])
         except NotAnswered as silence:
-            raise SilentError(
-                what, why=str(silence), next=way_out, exit=Exit.UNKNOWN
-            ) from None
+            why, way_out = str(silence), f"{by_hand}, once Slurm answers"
+            raise SilentError(what, why=why, next=way_out, exit=Exit.UNKNOWN) from None
         if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
             why = calls.last_line(done.stderr)
-            raise MllamError(what, why=why, next=f"scancel {job.record['id']}")
+            raise MllamError(what, why=why, next=by_hand)

@@ -107,30 +107,34 @@ def of_pending(reason: str, job_id: str) -> JobState:
     word, more = word.strip(), more.strip()
     # squeue writes "launch failed requeued held", scontrol the same with underscores.
     word = word if word in _WAITS else word.replace("_", " ")
+    why, hopeless = _pending(word, more, reason, job_id)
+    text = f"will never run: {why}" if hopeless else why
+    return JobState(JobPhase.PENDING, text, reason, hopeless)
+
+
+def _pending(word: str, more: str, reason: str, job_id: str) -> tuple[str, bool]:
+    """Say why a job has not started, and whether it will never start.
+
+    Parameters
+    ----------
+    word, more : str
+        The first word of the reason, and what follows it.
+    """
     if word in _NEVER:
-        return JobState(
-            JobPhase.PENDING, f"will never run: {_NEVER[word]}", reason, hopeless=True
-        )
+        return _NEVER[word], True
     if word in _WAITS:
         text = _WAITS[word].format(id=job_id)
-        return JobState(JobPhase.PENDING, f"{text} ({more})" if more else text, reason)
+        return f"{text} ({more})" if more else text, False
     if refused := _NOT_PERMITTED.fullmatch(reason.replace("_", " ")):
-        return JobState(
-            JobPhase.PENDING, f"will never run: {refused[0]}", reason, hopeless=True
-        )
+        return refused[0], True
     if limit := _LIMIT.fullmatch(word):
         owner = "account" if limit["owner"] == "Assoc" else "quality-of-service"
         # A limit on one job does not go away; one on all jobs of an account does when
         # others end.
         if _PER_JOB.search(word):
-            return JobState(
-                JobPhase.PENDING,
-                f"will never run: beyond the {owner} limit {word}",
-                reason,
-                hopeless=True,
-            )
-        return JobState(JobPhase.PENDING, f"{owner} limit reached: {word}", reason)
-    return JobState(JobPhase.PENDING, f"waiting: {reason}", reason)
+            return f"beyond the {owner} limit {word}", True
+        return f"{owner} limit reached: {word}", False
+    return f"waiting: {reason}", False
 
 
 def of_state(
