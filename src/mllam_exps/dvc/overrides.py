@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
-import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.git import git
-from mllam_exps.base.spelling import nearest
+from mllam_exps.dvc.meant_parameters import Setting
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 MOST_EXPERIMENTS = 1000
 """A sweep that means more is refused before its experiments are listed: it was a typing mistake, most likely."""
-LONGEST_NAME = 200
-"""git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
 _LONGEST_SHOWN = 400
 
 Overrides = dict[str, list[str]]
@@ -204,16 +197,10 @@ def apply(
     first: Overrides = {composed: []} if composed else {}
     for file, words in (first | dict(overrides)).items():
         compose = hydra if file == composed else None
-        _apply_to_file(root, file, words, compose, inside)
+        _apply(Setting(root, file, words, inside), compose)
 
 
-def _apply_to_file(
-    root: Path,
-    file: str,
-    words: list[str],
-    hydra: Mapping[str, str] | None,
-    inside: Path,
-) -> None:
+def _apply(setting: Setting, hydra: Mapping[str, str] | None) -> None:
     """Write parameters into one file.
 
     Parameters
@@ -231,37 +218,29 @@ def _apply_to_file(
     from dvc.utils.serialize import ParseError
     from hydra.errors import HydraException
 
-    path, shown = root / file, os.path.relpath(file, inside)
+    path, words = setting.path, setting.words
+    shown = f"-S {os.path.relpath(setting.file, setting.inside)}"
     if hydra is None and not path.is_file():
-        raise _no_such_file(root, file, words, inside)
+        where = f"{shown}:{words[0]}"
+        way_out = setting.in_another_file() or setting.in_a_file_of_nearly_that_name()
+        raise UsageError("there is no such file", where, next=way_out)
     _alone(path)
     try:
         if hydra is None:
             apply_overrides(path, words)
         else:
-            _compose(root, path, words, hydra)
+            _compose(setting.root, path, words, hydra)
     except ParseError as error:
         text = path.read_text(encoding="utf-8", errors="replace")
-        raise unreadable.refusal(file, text, error) from error
+        raise unreadable.refusal(setting.file, text, error) from error
     except (DvcException, HydraException) as error:
         why = " ".join(str(error.__cause__ or error).split())
-        meant = _elsewhere(root, file, words, inside) or _near(
-            path, file, words, inside
-        )
-        where = f"-S {shown}:{' '.join(words)}"
+        meant = setting.in_another_file() or setting.by_nearly_that_key()
+        where = f"{shown}:{' '.join(words)}"
         raise UsageError("cannot be set", where, why, meant or _GRAMMAR) from error
     except KeyError as error:
-        raise UsageError(
-            "is no file of parameters", f"-S {shown}", f"its name ends in {error}"
-        ) from error
-
-
-def _no_such_file(root: Path, file: str, words: list[str], inside: Path) -> UsageError:
-    way_out = _elsewhere(root, file, words, inside) or _other_file(
-        root, file, words, inside
-    )
-    where = f"-S {os.path.relpath(file, inside)}:{words[0]}"
-    return UsageError("there is no such file", where, next=way_out)
+        why = f"its name ends in {error}"
+        raise UsageError("is no file of parameters", shown, why) from error
 
 
 def _compose(
@@ -277,77 +256,6 @@ def _compose(
     compose_and_dump(path, where, module, name, plugins, words)
 
 
-def _elsewhere(root: Path, file: str, words: list[str], inside: Path) -> str:
-    """Name the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
-    for other in sorted(
-        name
-        for name in _tracked(root) - {file}
-        if Path(name).suffix in {".yaml", ".yml"}
-    ):
-        known = _keys_of(root / other)
-        for word in words:
-            if word.partition("=")[0] in known:
-                return f"did you mean {_typed(other, word, inside)}?"
-    return ""
-
-
-def _other_file(root: Path, file: str, words: list[str], inside: Path) -> str:
-    """Name the parameter file that was meant, where there is none of that name: its folder was left out, mostly."""
-    known = sorted(
-        name for name in {"params.yaml"} | _tracked(root) if (root / name).is_file()
-    )
-    by_stem = {Path(name).stem: name for name in reversed(known)}
-    near = nearest(Path(file).stem, by_stem)
-    return f"did you mean {_typed(by_stem[near], words[0], inside)}?" if near else ""
-
-
-def _tracked(root: Path) -> set[str]:
-    """Return the parameter files that stages name, and that are there."""
-    stages = (
-        yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8")) or {}
-    ).get("stages") or {}
-    entries = (
-        entry
-        for stage in stages.values()
-        for entry in stage.get("params") or ()
-        if isinstance(entry, dict)
-    )
-    return {name for entry in entries for name in entry if (root / name).is_file()}
-
-
-def _near(path: Path, file: str, words: list[str], inside: Path) -> str:
-    """Say which key was meant, where one that the file lacks is nearly right."""
-    known = _keys_of(path) if path.suffix in {".yaml", ".yml"} else []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key.startswith("+") and key.lstrip("+") in known:
-            return f"{_typed(file, word.lstrip('+'), inside)}: the file has that key"
-        if key not in known and (near := nearest(key, known)):
-            return f"did you mean {_typed(file, near + equals + value, inside)}? (+{word} adds the key)"
-    return ""
-
-
-def _typed(file: str, word: str, inside: Path) -> str:
-    """Return the option as it has to be typed in a folder of the repository."""
-    return f"-S {shlex.quote(f'{os.path.relpath(file, inside)}:{word}')}"
-
-
-def _keys_of(path: Path) -> list[str]:
-    try:
-        return _keys(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, ValueError, OSError):
-        return []  # whoever reads that file says what is wrong with it
-
-
-def _keys(values: object, prefix: str = "") -> list[str]:
-    if not isinstance(values, dict):
-        return []
-    names = [(f"{prefix}{key}", value) for key, value in values.items()]
-    return [
-        found for name, value in names for found in [name, *_keys(value, f"{name}.")]
-    ]
-
-
 def _alone(path: Path) -> None:
     """Make a file no other's hard link: it is about to be written in place."""
     path = path.resolve()
@@ -355,48 +263,3 @@ def _alone(path: Path) -> None:
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
-
-
-def saved_in_git(origin: Path, baseline: str) -> dict[str, str]:
-    """Return the DVC experiments that start from a commit: their own commits, by name."""
-    start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
-    found = git(origin, "for-each-ref", "--format=%(objectname) %(refname)", start)
-    pairs = (line.split(" ", 1) for line in found.splitlines())
-    return {ref.removeprefix(start): commit for commit, ref in pairs}
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that DVC or git would.
-
-    Raises
-    ------
-    UsageError
-        With what is wrong.
-    """
-    if len(name.encode()) > LONGEST_NAME:
-        raise UsageError(
-            "is too long for an experiment's name",
-            f"-n {name[:20]}…",
-            f"{LONGEST_NAME} bytes fit",
-        )
-    command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
-    if (
-        "/" in name
-        or name.startswith("-")
-        or subprocess.run(command, check=False).returncode != 0
-    ):
-        raise UsageError(
-            "cannot be an experiment's name",
-            f"-n {name!r}",
-            "git takes no spaces, `..`, `~^:?*[\\`, no dot at an end; DVC no slash",
-            "letters, digits, - and _ are good",
-        )
-
-
-def new_name(taken: Collection[str]) -> str:
-    """Return a name as DVC makes them up, that is not taken."""
-    from dvc.repo.experiments.utils import gen_random_name
-
-    while (name := str(gen_random_name())) in taken:
-        pass
-    return name

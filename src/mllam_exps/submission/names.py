@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import overrides
+from mllam_exps.dvc import experiment_names
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.store import RunStore
@@ -53,7 +53,7 @@ class Names:
         """
         given = variant.name
         if not given:
-            return overrides.new_name(self._taken)
+            return experiment_names.new_name(self._taken)
         if given not in self._taken:
             return given
         other = self._taken[given]

@@ -18,7 +18,7 @@ from typing import Any
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import lockfile, overrides, sources
+from mllam_exps.dvc import experiment_names, lockfile, sources
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -167,7 +167,7 @@ class Planner:
             for e in experiments.of_store(self.store)
             if (e.origin, e.baseline) == (self._origin, baseline)
         ]
-        in_git = overrides.saved_in_git(self.workspace.root, baseline)
+        in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
         return Names(submitted, in_git, force=self.force)
 
     @cached_property

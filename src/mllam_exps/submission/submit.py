@@ -19,7 +19,7 @@ from mllam_exps import stages as programs
 from mllam_exps.attempts.job_quota import Room
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import overrides
+from mllam_exps.dvc import experiment_names, overrides
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
@@ -126,7 +126,9 @@ class Submission:
         """Enter all experiments into the store, then submit one after the other."""
         entered, new = [], []
         in_git = (
-            overrides.saved_in_git(self.workspace.root, plans[0].experiment.baseline)
+            experiment_names.saved_in_git(
+                self.workspace.root, plans[0].experiment.baseline
+            )
             if plans
             else {}
         )
@@ -276,7 +278,7 @@ def submit(
     inside = Path.cwd().resolve().relative_to(workspace.root)
     variants = overrides.variants(set_params, name, inside)
     for given in filter(None, (variant.name for variant in variants)):
-        overrides.check_name(given)
+        experiment_names.check_name(given)
     repo = Repository.open(workspace.root)
     store = RunStore(workspace.store_directory(machine, repo.cache_directory))
     command = ["mllam-exps", *sys.argv[1:]]

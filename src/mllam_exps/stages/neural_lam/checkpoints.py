@@ -9,10 +9,11 @@ Slurm for none).
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,15 +67,12 @@ def whole(path: Path) -> bool:
 
 def find(scratch: Path) -> list[Path]:
     """Return the whole checkpoints below a folder from which training could go on, newest first."""
-    found = {
-        path
-        for pattern in (LAST, ON_SIGNAL)
-        for path in scratch.rglob(pattern)
-        if whole(path)
-    }
-    return sorted(
-        found, key=lambda path: (path.stat().st_mtime_ns, str(path)), reverse=True
-    )
+    named = [*scratch.rglob(LAST), *scratch.rglob(ON_SIGNAL)]
+    return sorted(filter(whole, named), key=_age, reverse=True)
+
+
+def _age(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, str(path)
 
 
 def companions(checkpoint: Path) -> Iterator[Path]:
@@ -85,18 +83,17 @@ def companions(checkpoint: Path) -> Iterator[Path]:
     """
     folder = checkpoint.parent
     run = folder.parent if folder.name == "checkpoints" else folder
-    for name in (LAST, BEST, *IN_SCRATCH):
-        folders = (
-            (folder, run.parent)
-            if name in IN_SCRATCH
-            else (folder, folder / "checkpoints")
-        )
-        for path in (place / name for place in folders):
-            if path != checkpoint and (
-                path.is_file() if name in IN_SCRATCH else whole(path)
-            ):
-                yield path
-                break
+    for name in (LAST, BEST):
+        places = (folder / name, folder / "checkpoints" / name)
+        yield from _first(path for path in places if path != checkpoint and whole(path))
+    for name in IN_SCRATCH:
+        places = (folder / name, run.parent / name)
+        yield from _first(path for path in places if path.is_file())
+
+
+def _first(paths: Iterable[Path]) -> list[Path]:
+    """Return the first of some paths: one, or none."""
+    return list(itertools.islice(paths, 1))
 
 
 def carry(earlier: Path, scratch: Path) -> Path | None:
@@ -134,13 +131,11 @@ def stand_ins(path: Path) -> list[tuple[type, str]]:
     """
     import torch
 
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    ours = [
-        name
-        for name in names
-        if name == "argparse.Namespace" or name.startswith("neural_lam.config.")
-    ]
-    return [(type(name.rpartition(".")[2], (), {}), name) for name in ours]
+    found = []
+    for name in torch.serialization.get_unsafe_globals_in_checkpoint(path):
+        if name == "argparse.Namespace" or name.startswith("neural_lam.config."):
+            found.append((type(name.rpartition(".")[2], (), {}), name))
+    return found
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -194,15 +189,11 @@ def describe(path: Path, content: Mapping[str, Any] | None = None) -> Checkpoint
         If it does not load, or is no checkpoint of a training.
     """
     content = load(path) if content is None else content
-    if not isinstance(content.get("epoch"), int) or not isinstance(
-        content.get("global_step"), int
-    ):
-        raise CheckFailed(
-            "the checkpoint does not say how far training had come", where=str(path)
-        )
-    return Checkpoint(
-        path, content["epoch"] + 1, content["global_step"], best_loss(content)
-    )
+    epoch, step = content.get("epoch"), content.get("global_step")
+    if not isinstance(epoch, int) or not isinstance(step, int):
+        what = "the checkpoint does not say how far training had come"
+        raise CheckFailed(what, where=str(path))
+    return Checkpoint(path, epoch + 1, step, best_loss(content))
 
 
 def best_loss(content: Mapping[str, Any]) -> float | None:
@@ -225,18 +216,16 @@ def check_weights(path: Path, content: Mapping[str, Any]) -> None:
     """
     import torch
 
-    weights = {
-        name: value
-        for name, value in content["state_dict"].items()
-        if isinstance(value, torch.Tensor)
-    }
+    weights = 0
+    for name, value in content["state_dict"].items():
+        if not isinstance(value, torch.Tensor):
+            continue
+        weights += 1
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            what = f"the weight {name} is not finite"
+            raise CheckFailed(what, where=str(path), next=NOT_FINITE)
     if not weights:
         raise CheckFailed("the checkpoint has no weights", where=str(path))
-    for name, value in weights.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckFailed(
-                f"the weight {name} is not finite", where=str(path), next=NOT_FINITE
-            )
 
 
 def check(path: Path, *, epochs: int | None = None) -> Checkpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,7 @@ from mllam_exps.stages.neural_lam.common import NeuralLamStage, need, tracking_o
 from mllam_exps.stages.neural_lam.data import zarr_check
 from mllam_exps.stages.neural_lam.data.named_paths import is_remote
 from mllam_exps.stages.neural_lam.file_names import DATASET, DATASTORE
-
-
-def sources(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the paths of the source data, as the configuration has them."""
-    inputs = config.get("inputs") or {}
-    for name in sorted(inputs):
-        path = (inputs[name] or {}).get("path")
-        if isinstance(path, str):
-            yield path
+from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of
 
 
 class PrepareDataset(NeuralLamStage):
@@ -66,8 +58,11 @@ class PrepareDataset(NeuralLamStage):
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing source; those that are no local files are the program's to find."""
         need(context, DATASTORE)
-        for path in sources(context.params[DATASTORE]):
-            if not is_remote(path) and not (context.work / path).exists():
+        for _, source in inputs_of(context.params[DATASTORE]):
+            path = source.get("path")
+            if not isinstance(path, str) or is_remote(path):
+                continue
+            if not (context.work / path).exists():
                 raise CheckFailed(
                     "the source data are missing",
                     where=path,
@@ -77,13 +72,11 @@ class PrepareDataset(NeuralLamStage):
 
     def command(self, context: StageContext) -> list[str]:
         """Return mllam-data-prep, within the allocation."""
-        track = (
-            ["--track"]
-            if context.params["params.yaml"].get("logger") == "mlflow"
-            else []
-        )
         program = "mllam_exps.stages.neural_lam.programs.mllam_data_prep"
-        return ["python", "-m", program, DATASTORE, "-o", DATASET, *track]
+        command = ["python", "-m", program, DATASTORE, "-o", DATASET]
+        if context.params["params.yaml"].get("logger") == "mlflow":
+            command.append("--track")
+        return command
 
     def check(self, context: StageContext) -> None:
         """Prove the dataset: no holes, all splits, all times, usable statistics."""

@@ -1,0 +1,52 @@
+"""Names of experiments: which of them DVC has, which it takes, and new ones."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.git import git
+
+LONGEST_NAME = 200
+"""git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
+
+
+def saved_in_git(origin: Path, baseline: str) -> dict[str, str]:
+    """Return the DVC experiments that start from a commit: their own commits, by name."""
+    start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
+    found = git(origin, "for-each-ref", "--format=%(objectname) %(refname)", start)
+    pairs = (line.split(" ", 1) for line in found.splitlines())
+    return {ref.removeprefix(start): commit for commit, ref in pairs}
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that DVC or git would.
+
+    Raises
+    ------
+    UsageError
+        With what is wrong.
+    """
+    if len(name.encode()) > LONGEST_NAME:
+        what, where = "is too long for an experiment's name", f"-n {name[:20]}…"
+        raise UsageError(what, where, f"{LONGEST_NAME} bytes fit")
+    command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
+    is_ref = subprocess.run(command, check=False).returncode == 0
+    if not is_ref or "/" in name or name.startswith("-"):
+        raise UsageError(
+            "cannot be an experiment's name",
+            f"-n {name!r}",
+            "git takes no spaces, `..`, `~^:?*[\\`, no dot at an end; DVC no slash",
+            "letters, digits, - and _ are good",
+        )
+
+
+def new_name(taken: Collection[str]) -> str:
+    """Return a name as DVC makes them up, that is not taken."""
+    from dvc.repo.experiments.utils import gen_random_name
+
+    while (name := str(gen_random_name())) in taken:
+        pass
+    return name
