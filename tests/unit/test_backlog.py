@@ -16,7 +16,7 @@ from mllam_exps.commands import advance
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import backlog
+from mllam_exps.submission import backlog, standing
 from mllam_exps.submission.backlog import Advance
 
 
@@ -40,10 +40,10 @@ def experiment(name: str, state: RunState, *, submits: bool = False) -> Any:
 def in_store(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The unsaved experiments of every store; all their jobs can wait for one another."""
     found: list[Any] = []
-    monkeypatch.setattr(backlog.experiments, "unsaved", lambda _: iter(found))
-    monkeypatch.setattr(backlog, "observe", lambda run: run)
-    monkeypatch.setattr(backlog, "judge", lambda run: Assessment(run.state))
-    monkeypatch.setattr(backlog, "_chains", lambda one: one.name != "local")
+    monkeypatch.setattr(standing.experiments, "unsaved", lambda _: iter(found))
+    monkeypatch.setattr(standing, "observe", lambda run: run)
+    monkeypatch.setattr(standing, "judge", lambda run: Assessment(run.state))
+    monkeypatch.setattr(standing, "chains", lambda one: one.name != "local")
     return found
 
 
@@ -64,12 +64,12 @@ def test_what_nobody_goes_on_with(
     alone: list[str],
 ):
     in_store += [experiment(name, state) for name, state in there]
-    assert [e.name for e in backlog.left_alone(RunStore(tmp_path))] == alone
+    assert [e.name for e in standing.left_alone(RunStore(tmp_path))] == alone
 
 
 def test_a_job_that_was_told_to_goes_on(in_store: list[Any], tmp_path: Path):
     in_store.append(experiment("a", RunState.NEW, submits=True))
-    assert backlog.left_alone(RunStore(tmp_path)) == []
+    assert standing.left_alone(RunStore(tmp_path)) == []
 
 
 def test_the_process_that_watches_goes_on_with_what_cannot_wait_by_itself(
@@ -77,11 +77,11 @@ def test_the_process_that_watches_goes_on_with_what_cannot_wait_by_itself(
 ):
     in_store += [experiment("local", RunState.NEW), experiment("a", RunState.NEW)]
     store = RunStore(tmp_path)
-    assert [e.name for e in backlog.left_alone(store)] == ["local", "a"]
+    assert [e.name for e in standing.left_alone(store)] == ["local", "a"]
     # Of another host, say.
     with lock(store, "watcher-elsewhere"):
-        assert [e.name for e in backlog.left_alone(store)] == ["a"]
-    assert not is_held(store, backlog.WATCHER)
+        assert [e.name for e in standing.left_alone(store)] == ["a"]
+    assert not is_held(store, standing.WATCHER)
 
 
 def test_the_process_that_watches_holds_its_lock_from_the_start(
@@ -98,13 +98,13 @@ def test_the_process_that_watches_holds_its_lock_from_the_start(
     backlog.ensure_watcher(store)
     [(told, inherited)] = started
     assert told.isdigit()
-    assert is_held(store, backlog.WATCHER)
+    assert is_held(store, standing.WATCHER)
     os.close(inherited)
-    assert not is_held(store, backlog.WATCHER)
+    assert not is_held(store, standing.WATCHER)
 
 
 def test_looking_for_a_lock_makes_nothing(tmp_path: Path):
-    assert not is_held(RunStore(tmp_path / "store"), backlog.WATCHER)
+    assert not is_held(RunStore(tmp_path / "store"), standing.WATCHER)
     assert not list(tmp_path.iterdir())
 
 

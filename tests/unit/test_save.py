@@ -12,7 +12,7 @@ from mllam_exps.base import records
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import experiments, save, saving
+from mllam_exps.submission import afterwards, experiments, save, saving
 
 
 def experiment(store: RunStore, digit: str, *runs: Any) -> Any:
@@ -92,14 +92,14 @@ def test_a_job_saves_what_waited_for_just_its_result(
     }
     attempt = SimpleNamespace(started={})
     monkeypatch.setattr(experiments, "read", there.get)
-    monkeypatch.setattr(save, "_to_come", lambda _: attempt)
-    monkeypatch.setattr(save, "_teller", lambda *_: lambda: None)
+    monkeypatch.setattr(afterwards, "_to_come", lambda _: attempt)
+    monkeypatch.setattr(afterwards, "_teller", lambda *_: lambda: None)
     run: Any = SimpleNamespace(
         store=tmp_path,
         wanted=[f"{SAVE}-{digit * 32}" for digit in "abc"] + ["..", "save-x"],
     )
     told: list[str] = []
-    after = save.AfterResult(run, "cluster", "job 7", lambda: False, told.append)
+    after = afterwards.AfterResult(run, "cluster", "job 7", lambda: False, told.append)
     after.save()
     assert commits == ["a"]
     assert told == []

@@ -9,7 +9,6 @@ from typing import Any
 
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog
 from mllam_exps.submission.backlog import Advance, named
 from mllam_exps.views.context import Here
@@ -40,18 +39,6 @@ def advance(*, watch: bool, as_json: bool) -> None:
             break
         time.sleep(PERIOD)
     _tell_end(done, quiet=as_json or not sys.stdout.isatty())
-
-
-def after(store: RunStore) -> None:
-    """Submit what waits and fits after a command that submitted something, or made room."""
-    try:
-        done = backlog.dispatch(store)
-    except (MllamError, OSError) as error:
-        # On a full disk, say: what was asked for is done all the same.
-        warn(f"note: what waits in the run store cannot be gone on with: {error}")
-        return
-    for warning in done.warnings:
-        warn(warning)
 
 
 def _may_go_on(done: Advance) -> bool:

@@ -6,13 +6,12 @@ from mllam_exps.attempts.stopping import stop
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.commands import advance
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.runs import Run
 from mllam_exps.schedulers import SilentError
-from mllam_exps.submission import experiments
+from mllam_exps.submission import backlog, standing
 from mllam_exps.submission.cancelling import Cancellation
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views.context import Here
@@ -31,7 +30,7 @@ def cancel(names: list[str], *, force: bool) -> None:
             _cancel_run(here, here.find(name), force=force)
     if submitted:
         _cancel_experiments(here, submitted, force=force)
-    advance.after(here.store)  # what was cancelled has made room
+    backlog.go_on(here.store)  # what was cancelled has made room
 
 
 def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
@@ -64,7 +63,7 @@ def _nothing_to_cancel(here: Here, run: Run, state: RunState) -> UsageError:
         if other.stage == run.stage and assess(other).state.living
     ]
     for other in others[:NAMED]:
-        names = [experiment.name for experiment in experiments.waiting_for(other)]
+        names = [experiment.name for experiment in standing.waiting_for(other)]
         told.append(f"for experiment {', '.join(names)}" if names else other.key)
         # A run that an experiment waits for is not cancelled by its key.
         which = which or (names[0] if names else other.key)
@@ -88,7 +87,7 @@ def _refuse_what_is_waited_for(run: Run, me: ProcessIdentity) -> None:
     UsageError
         Naming who.
     """
-    names = [experiment.name for experiment in experiments.waiting_for(run)]
+    names = [experiment.name for experiment in standing.waiting_for(run)]
     who = [f"process {w.pid} on {w.host}" for w in run.other_waiters(me)]
     who += [f"experiment {name}" for name in names]
     if who:

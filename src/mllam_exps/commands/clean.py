@@ -13,11 +13,10 @@ from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.commands import advance
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
-from mllam_exps.submission import cleaning
+from mllam_exps.submission import backlog, cleaning
 from mllam_exps.submission.cleaning import Candidate
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views.context import Here
@@ -106,7 +105,7 @@ def _delete(
             warn(f"{one.what} is needed again, and stays")
     say(f"deleted {len(deleted)}, {_amount(_size(deleted))}", stream)
     # Others found the lock taken meanwhile, and left to us what waits.
-    advance.after(here.store)
+    backlog.go_on(here.store)
 
 
 def _print_json(found: list[Candidate]) -> None:

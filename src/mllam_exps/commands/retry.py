@@ -11,7 +11,6 @@ from mllam_exps import schedulers
 from mllam_exps.attempts.job_quota import Room
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.commands import advance
 from mllam_exps.dvc import lockfile
 from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
@@ -19,7 +18,7 @@ from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
-from mllam_exps.submission import opening, saving
+from mllam_exps.submission import backlog, opening, saving
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.standing import Standing
@@ -60,7 +59,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             say(f"{experiment.name}: {_retry(experiment, rooms)}")
-    advance.after(here.store)
+    backlog.go_on(here.store)
 
 
 def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:

@@ -9,7 +9,6 @@ import socket
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.processes import caller
 from mllam_exps.base.terminal import warn
-from mllam_exps.commands import advance
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
@@ -17,7 +16,7 @@ from mllam_exps.machines.workspace import Workspace, leftovers
 from mllam_exps.preflight import checks
 from mllam_exps.preflight.opened import open_pipeline
 from mllam_exps.runs.runs import Run
-from mllam_exps.submission import experiments
+from mllam_exps.submission import backlog, standing
 
 
 def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
@@ -95,7 +94,7 @@ def _run_in_store(
     if force and (
         names := [
             e.name
-            for e in experiments.waiting_for(store.run(pipeline.definition(stage).key))
+            for e in standing.waiting_for(store.run(pipeline.definition(stage).key))
         ]
     ):
         why = f"experiments at work need what it made: {', '.join(names)}"
@@ -113,7 +112,7 @@ def _run_in_store(
             workspace, machine, program, definition.inputs
         ):
             warn(f"note: {note}")
-    advance.after(store)
+    backlog.go_on(store)
     driver = Driver(
         workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by
     )
@@ -121,4 +120,4 @@ def _run_in_store(
 
 
 def _wanted_by(run: Run) -> list[str]:
-    return [experiment.name for experiment in experiments.waiting_for(run)]
+    return [experiment.name for experiment in standing.waiting_for(run)]

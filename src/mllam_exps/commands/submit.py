@@ -9,8 +9,8 @@ from typing import Any
 
 from mllam_exps.base import terminal
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.commands import advance
 from mllam_exps.runs.judge import RunState
+from mllam_exps.submission import backlog
 from mllam_exps.submission import submit as submitting
 from mllam_exps.submission.submit import Submitted
 
@@ -40,7 +40,7 @@ def submit(
         tell=lambda note: warn(f"note: {note}"),
     )
     if submitted and not dry_run:
-        advance.after(submitted[0].experiment.store)
+        backlog.go_on(submitted[0].experiment.store)
     if as_json:
         print(json.dumps(_records(submitted, dry_run=dry_run), indent=1))
         return

@@ -20,27 +20,23 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mllam_exps import schedulers
-from mllam_exps.base import ownership, records
+from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.terminal import warn
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import carried
 from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import judge
-from mllam_exps.runs.locks import is_held, lock
-from mllam_exps.runs.observe import observe
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
-from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.standing import WATCHER, chains, waiting
 
 if TYPE_CHECKING:
     from mllam_exps.attempts.job_quota import Room
     from mllam_exps.machines.machine_files import Machine
 
-WATCHER = "watcher-"
-"""How the lock is called that the watching process of a host holds."""
 A_MOMENT = 0.05
 PERIOD = 0.5
 LONGEST_PERIOD = 5.0
@@ -86,50 +82,6 @@ def named(names: list[str]) -> str:
     return f"{told} and {more} more" if more > 0 else told
 
 
-def waiting(store: RunStore) -> list[Experiment]:
-    """Return this user's experiments that nobody is at work to finish, oldest first."""
-
-    def is_no_matter(saving: Run) -> bool:
-        if not ownership.is_mine(saving.directory):
-            return True
-        state = assess(saving).state
-        return state.settled or state.living
-
-    return [
-        experiment
-        for experiment in experiments.unsaved(store, but=is_no_matter)
-        if experiment.is_mine
-    ]
-
-
-def left_alone(store: RunStore) -> list[Experiment]:
-    """Return the experiments that wait, and that no job and no process will go on with by itself.
-
-    The jobs that save experiments submit what waits when they end, and so does a
-    stage's job that was told to (`Attempt.alone`).
-    """
-    found = []
-    for experiment in experiments.unsaved(store):
-        if not experiment.is_mine:
-            continue
-        saving = judge(observe(experiment.saving)).state
-        if saving.living or any(map(_submits_at_its_end, experiment.runs.values())):
-            return []
-        if not saving.settled:
-            found.append(experiment)
-    if found and is_held(store, WATCHER):
-        return list(filter(_chains, found))
-    return found
-
-
-def _submits_at_its_end(run: Run) -> bool:
-    """Tell whether a run's job submits what waits when it ends."""
-    attempt = run.last_attempt()
-    if attempt is None or not attempt.alone.exists():
-        return False
-    return judge(observe(run)).state.living
-
-
 def dispatch(store: RunStore, *, wait: bool = False) -> Advance:
     """Submit what fits now of what waits, and see to it that what cannot wait by itself is waited for.
 
@@ -145,26 +97,27 @@ def dispatch(store: RunStore, *, wait: bool = False) -> Advance:
         if mine:
             _advance(waiting(store), done)
     done.left = waiting(store)
-    if any(not _chains(experiment) for experiment in done.left):
+    if any(not chains(experiment) for experiment in done.left):
         ensure_watcher(store)
     return done
+
+
+def go_on(store: RunStore) -> None:
+    """Submit what fits now, after a command that submitted something, or made room; what is wrong is a warning."""
+    try:
+        done = dispatch(store)
+    except (MllamError, OSError) as error:
+        # On a full disk, say: what was asked for is done all the same.
+        warn(f"note: what waits in the run store cannot be gone on with: {error}")
+        return
+    for warning in done.warnings:
+        warn(warning)
 
 
 def forget_settings() -> None:
     """Let the variables of the experiment that this process works for count for no other one."""
     for name in carried.SETTINGS:
         os.environ.pop(name, None)
-
-
-def _chains(experiment: Experiment) -> bool:
-    """Tell whether an experiment's jobs can wait for one another by themselves."""
-    from mllam_exps.submission.opening import machine_of
-
-    with contextlib.suppress(MllamError):
-        name = machine_of(experiment).scheduler
-        return schedulers.get(name, experiment.store.directory).chains
-    # Its machine file is gone, or cannot be read: no process of ours waits for it.
-    return True
 
 
 def _advance(found: Iterable[Experiment], done: Advance) -> bool:
@@ -302,7 +255,7 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(held, False)
     changed = time.monotonic()
     before: list[str] = []
-    while found := [e for e in waiting(store) if not _chains(e)]:
+    while found := [e for e in waiting(store) if not chains(e)]:
         done = Advance()
         hope = _advance(found, done)
         for warning in done.warnings:

@@ -44,7 +44,6 @@ from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs import layout
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.runs import Run
 from mllam_exps.runs.store import RunStore
@@ -469,16 +468,6 @@ def unsaved(
         for saving in savings
         if saving.result is None and not but(saving)
     )
-
-
-def waiting_for(run: Run) -> list[Experiment]:
-    """Return the experiments at work that need a run."""
-    found = unsaved(RunStore(run.store))
-    return [
-        e
-        for e in found
-        if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled
-    ]
 
 
 def _places(store: RunStore) -> Iterator[Path]:

@@ -1,14 +1,26 @@
-"""How a submitted experiment stands: what is known of its runs, and what was just done about them."""
+"""How submitted experiments stand: what is known of their runs, and which of them wait for somebody to go on."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
+from mllam_exps import schedulers
+from mllam_exps.base import ownership
+from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.judge import Assessment, RunState, judge
+from mllam_exps.runs.locks import is_held
+from mllam_exps.runs.observe import observe
+from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers import Job
+from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment
+
+WATCHER = "watcher-"
+"""How the lock is called that the watching process of a host holds."""
 
 
 @dataclass
@@ -69,3 +81,68 @@ def look(experiment: Experiment) -> Standing:
             if not step.known
         }
     )
+
+
+def waiting(store: RunStore) -> list[Experiment]:
+    """Return this user's experiments that nobody is at work to finish, oldest first."""
+
+    def is_no_matter(saving: Run) -> bool:
+        if not ownership.is_mine(saving.directory):
+            return True
+        state = assess(saving).state
+        return state.settled or state.living
+
+    return [
+        experiment
+        for experiment in experiments.unsaved(store, but=is_no_matter)
+        if experiment.is_mine
+    ]
+
+
+def waiting_for(run: Run) -> list[Experiment]:
+    """Return the experiments at work that need a run."""
+    found = experiments.unsaved(RunStore(run.store))
+    return [
+        e
+        for e in found
+        if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled
+    ]
+
+
+def left_alone(store: RunStore) -> list[Experiment]:
+    """Return the experiments that wait, and that no job and no process will go on with by itself.
+
+    The jobs that save experiments submit what waits when they end, and so does a
+    stage's job that was told to (`Attempt.alone`).
+    """
+    found = []
+    for experiment in experiments.unsaved(store):
+        if not experiment.is_mine:
+            continue
+        saving = judge(observe(experiment.saving)).state
+        if saving.living or any(map(_submits_at_its_end, experiment.runs.values())):
+            return []
+        if not saving.settled:
+            found.append(experiment)
+    if found and is_held(store, WATCHER):
+        return list(filter(chains, found))
+    return found
+
+
+def _submits_at_its_end(run: Run) -> bool:
+    """Tell whether a run's job submits what waits when it ends."""
+    attempt = run.last_attempt()
+    if attempt is None or not attempt.alone.exists():
+        return False
+    return judge(observe(run)).state.living
+
+
+def chains(experiment: Experiment) -> bool:
+    """Tell whether an experiment's jobs can wait for one another by themselves."""
+    from mllam_exps.submission.opening import machine_of
+
+    with contextlib.suppress(MllamError):
+        name = machine_of(experiment).scheduler
+        return schedulers.get(name, experiment.store.directory).chains
+    # Its machine file is gone, or cannot be read: no process of ours waits for it.
+    return True

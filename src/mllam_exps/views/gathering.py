@@ -12,7 +12,7 @@ from mllam_exps.runs import askers
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.runs import Run
-from mllam_exps.submission import backlog, experiments
+from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.cleaning import is_in_git
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views import saved
@@ -155,7 +155,7 @@ class _Gathering:
     def _completed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
         """Return the rows with their stages in order, and with what is known of them by more than their runs."""
         refs = {one.commit for one in in_git}
-        left = {one.identity for one in backlog.left_alone(self.here.store)}
+        left = {one.identity for one in standing.left_alone(self.here.store)}
         order = stages_in_order(rows)
         found = []
         for row in rows:
