@@ -20,7 +20,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.submission import afterwards
 
 

@@ -23,9 +23,8 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cleaning, experiments
 
 pytestmark = pytest.mark.skipif(

@@ -30,8 +30,7 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Read, Result
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments, saving
 from mllam_exps.submission.experiments import Experiment as ExperimentRecord
 from mllam_exps.submission.experiments import Step

@@ -17,7 +17,7 @@ from mllam_exps.runs.judge import (
 )
 from mllam_exps.runs.records import End, Outcome
 from mllam_exps.runs.results import Result, SetAside
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import JobPhase, JobState
 
 RUN = Run(Path("/store/runs") / f"train-{'0' * 32}")

@@ -18,8 +18,7 @@ from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers, layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiments import Experiment, Step
 from mllam_exps.views import gathering

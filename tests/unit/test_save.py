@@ -10,8 +10,7 @@ import pytest
 
 from mllam_exps.base import records
 from mllam_exps.identity.run_keys import SAVE
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import afterwards, experiments, save, saving
 
 

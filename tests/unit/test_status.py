@@ -20,8 +20,7 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobPhase, JobState
 from mllam_exps.views.rows import Cell, Row, stages_in_order
 

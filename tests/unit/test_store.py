@@ -25,8 +25,7 @@ from mllam_exps.runs.judge import RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Result
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.base import Job, JobPhase, JobState, NoRoom
 
 KEY = "train-" + "a" * 32

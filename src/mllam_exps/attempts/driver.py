@@ -32,8 +32,7 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState, contradiction
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState, NoRoom
 
 POLL_SECONDS = 0.3

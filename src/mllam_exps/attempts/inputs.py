@@ -20,8 +20,7 @@ from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Read
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 
 AGAIN = "mllam-exps submit, or dvc exp run, again"
 """It takes what is changed as it is now; `retry` means what was submitted."""

@@ -13,8 +13,8 @@ from mllam_exps.runs import outputs
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
-from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.store import Run
 
 
 def take(script_of: Attempt) -> Attempt:

@@ -10,7 +10,7 @@ from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.runs import verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.schedulers.base import SilentError, Uncertain
 
 PATIENCE = 45.0

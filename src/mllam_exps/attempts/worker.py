@@ -39,8 +39,7 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Output, Read, Result
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.stages.contract import Stage, StageContext, Tracking
 

@@ -9,7 +9,7 @@ from mllam_exps.base.terminal import say, warn
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import backlog, standing
 from mllam_exps.submission.cancelling import Cancellation

@@ -14,7 +14,7 @@ from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState, judge
 from mllam_exps.runs.observe import observe
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views.context import Here
 

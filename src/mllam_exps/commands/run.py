@@ -15,7 +15,7 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, leftovers
 from mllam_exps.preflight import checks
 from mllam_exps.preflight.opened import open_pipeline
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.submission import backlog, standing
 
 

@@ -20,7 +20,7 @@ from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.outputs import damage, result_attempt
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.experiments import Experiment

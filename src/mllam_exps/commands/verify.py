@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, verifying
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.verifying import Verification, Verifier

@@ -18,7 +18,7 @@ from mllam_exps.base import records
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import layout
 from mllam_exps.runs.records import Asked
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 
 
 @dataclass(frozen=True)

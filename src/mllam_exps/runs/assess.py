@@ -9,7 +9,7 @@ from mllam_exps import schedulers
 from mllam_exps.runs import verdict
 from mllam_exps.runs.judge import Assessment, judge
 from mllam_exps.runs.observe import observe
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Schedulers
 
 

@@ -1,4 +1,4 @@
-"""A run's directory: what defines the run, its result, and who wants it. Its attempts are in `runs`."""
+"""A run's directory: what defines the run, its result, and who wants it. `store` adds its attempts."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from mllam_exps.runs import layout, verdict
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import AttemptSeen, Observation
 from mllam_exps.runs.records import Claim, End, Outcome
-from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import to_come
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
 
 CLAIM_PATIENCE = 120.0

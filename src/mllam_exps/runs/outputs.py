@@ -43,8 +43,7 @@ from mllam_exps.identity.content import (
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Read, SetAside
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 
 EXECUTABLE = 0o111
 MEMORY_SECONDS = 60.0

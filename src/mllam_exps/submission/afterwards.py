@@ -19,9 +19,8 @@ from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments, save
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.standing import waiting

@@ -45,8 +45,7 @@ from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs import layout
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 
 _DESCRIBED: Shape = {"digest": text, "size": maybe(number)}
 _KNOWN: Shape = {"digest": is_digest, "size": maybe(number)}

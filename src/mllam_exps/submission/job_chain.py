@@ -31,8 +31,8 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment, Step

@@ -18,7 +18,7 @@ from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.observe import runs_to_come
 from mllam_exps.runs.records import Outcome
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import get
 from mllam_exps.submission import experiments, save
 from mllam_exps.submission.experiments import Experiment

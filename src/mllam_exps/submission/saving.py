@@ -31,7 +31,7 @@ from mllam_exps.runs.results import Read
 if TYPE_CHECKING:
     from mllam_exps.dvc.cache import Cache
     from mllam_exps.dvc.lockfile import Draft
-    from mllam_exps.runs.runs import Run
+    from mllam_exps.runs.store import Run
     from mllam_exps.submission.experiments import Experiment
 
 TRIES = 4

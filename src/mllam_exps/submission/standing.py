@@ -13,8 +13,7 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.locks import is_held
 from mllam_exps.runs.observe import observe
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiments import Experiment

@@ -11,7 +11,7 @@ from pathlib import Path
 from mllam_exps.runs import askers
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.cleaning import is_in_git
 from mllam_exps.submission.experiments import Experiment

@@ -12,7 +12,7 @@ from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Progress
-from mllam_exps.runs.runs import Run
+from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiments import Experiment
 
 _TOLD_FIRST = (

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.git import ask_git
-from mllam_exps.runs.runs import Run
-from mllam_exps.runs.store import RunStore
+from mllam_exps.runs.store import Run, RunStore
 
 
 @dataclass(frozen=True)
