@@ -67,6 +67,7 @@ class Site:
             "name": f"contract/{uuid.uuid4()}",
             "environment": dict(os.environ),
             "log": directory / "log.txt",
+            "script": directory / "job.sh",
         }
         asked |= {
             "command": command,

@@ -94,6 +94,7 @@ class Site:
         where = {
             "directory": self.folder,
             "log": self.folder / f"{name}.log",
+            "script": self.folder / "job.sh",
             "environment": os.environ,
         }
         how = {

@@ -27,6 +27,7 @@ def request(nodes: int = 1, tasks: int = 1, **resources: Any) -> JobRequest:
         [],
         here,
         here,
+        here,
         {},
         Resources(**resources),
         nodes=nodes,

@@ -106,6 +106,7 @@ def request(directory: Path, **resources) -> JobRequest:
         prologue=["export PATH='/venv/bin':\"$PATH\""],
         directory=directory,
         log=directory / "log.txt",
+        script=directory / "job.sh",
         environment={},
         resources=Resources.model_validate(resources),
         nodes=2,

@@ -46,6 +46,7 @@ def request(
         prologue=environment.prologue(machine, workspace.origin),
         directory=directory,
         log=directory / layout.LOG,
+        script=directory / layout.SCRIPT,
         environment=schedulers.child_environment(environ),
         resources=machine.resources_for(stage),
         nodes=size.nodes,

@@ -18,6 +18,7 @@
     attempts/1/
         spec.json             what the attempt was told: what to run, machine, versions
         job.json              what the scheduler answered when the job was submitted
+        job.sh                the batch script, on a scheduler that takes one
         uncertain.json        what was said where nobody knew whether it had accepted the job
         verdict.json          what the scheduler said when the job had ended
         started.json          the attempt's record of its start: host and process
@@ -38,8 +39,6 @@ from __future__ import annotations
 
 import re
 
-from mllam_exps.schedulers.base import SCRIPT as SCRIPT  # noqa: PLC0414 - what the scheduler calls it
-
 # Of the store.
 RUNS = "runs"
 EXPERIMENTS = "experiments"
@@ -59,6 +58,7 @@ WAITS = "waits.json"
 # Of an attempt.
 SPEC = "spec.json"
 JOB = "job.json"
+SCRIPT = "job.sh"
 UNCERTAIN = "uncertain.json"
 VERDICT = "verdict.json"
 STARTED = "started.json"

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from mllam_exps.machines.model import Resources
 
 
-SCRIPT = "job.sh"
-"""The script of a job in its directory, where the scheduler takes one."""
-
-
 class JobPhase(Enum):
     """Where a job is. Ordered: late news never moves a job back."""
 
@@ -92,6 +88,8 @@ class JobRequest:
         Where it is started; the attempt's own, where the scheduler may leave files.
     log : Path
         Where its output goes.
+    script : Path
+        Where the script is kept, for a scheduler that takes one.
     environment : Mapping
         Its environment.
     resources : Resources
@@ -112,6 +110,7 @@ class JobRequest:
     prologue: list[str]
     directory: Path
     log: Path
+    script: Path
     environment: Mapping[str, str]
     resources: Resources
     nodes: int = 1

@@ -18,7 +18,6 @@ from typing import Any
 from mllam_exps.base import records
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.schedulers.base import (
-    SCRIPT,
     Job,
     JobPhase,
     JobRequest,
@@ -126,7 +125,7 @@ class SlurmScheduler:
 
     def submit(self, request: JobRequest) -> Job:
         """Write the batch script into the attempt's directory, and submit it."""
-        script = request.directory / SCRIPT
+        script = request.script
         script.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(records.open_file(script, flags), "w", encoding="utf-8") as file:
