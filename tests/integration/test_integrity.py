@@ -16,7 +16,7 @@ import yaml
 from support.experiment import Experiment
 from support.submissions import rows, settled, submit
 
-from mllam_exps.attempts import inputs, workdir
+from mllam_exps.attempts import workdir
 from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed, MllamError
@@ -547,9 +547,8 @@ def test_what_dvc_s_cache_gave_counts_although_the_run_store_has_another_by_now(
     run = make(store)
     attempt = claimed(store, USE)
     (attempt.work / "m.json").write_text("of DVC's cache")
-    inputs.note(
-        attempt,
-        {"m.json": describe(attempt.work / "m.json") | {"cache": str(tmp_path)}},
+    attempt.note_inputs(
+        {"m.json": describe(attempt.work / "m.json") | {"cache": str(tmp_path)}}
     )
     read = Inputs(
         attempt,
@@ -593,7 +592,7 @@ def reading(store: RunStore, links: list[str] | None, path: str = "made") -> Inp
     else:
         outputs.spread(run, path, place, links)
         found = content.marked(place, found)
-    inputs.note(attempt, {path: found})
+    attempt.note_inputs({path: found})
     return Inputs(
         attempt, {"inputs": {path: {"run": MAKE, "md5": None}}}, "mllam-exps retry e"
     )
@@ -718,7 +717,7 @@ def outside(store: RunStore, tmp_path: Path) -> tuple[Inputs, Path]:
     attempt = claimed(store, USE)
     (attempt.work / "data.txt").symlink_to(target)
     known = describe(target)
-    inputs.note(attempt, {"data.txt": known})
+    attempt.note_inputs({"data.txt": known})
     return Inputs(
         attempt,
         {"inputs": {"data.txt": {"run": None, "md5": known["digest"]}}},

@@ -10,7 +10,7 @@ from support.experiment import Experiment
 
 from mllam_exps.attempts import workdir
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.dvc import lockfile, parameter_files
+from mllam_exps.dvc import drafting, lockfile, parameter_files
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.lockfile import Draft
 from mllam_exps.dvc.pipeline import Pipeline
@@ -104,7 +104,7 @@ def experiment(
 
 def draft(root: Path) -> Draft:
     pipeline = Pipeline.open(root, dict, as_it_lies=False)
-    found = lockfile.draft(
+    found = drafting.draft(
         pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")}
     )
     found.write(root)

@@ -1,6 +1,6 @@
 """An attempt's inputs are what its run key says, when it starts and when its program has ended.
 
-Whoever lays them out writes down what they are, in ``inputs.json``. Some of them are
+Whoever lays them out (`workdir`) writes down what they are, in ``inputs.json``. Some of them are
 not the attempt's own: links into the run store or DVC's cache, links that git tracks to
 files outside of the repository, archives. What changes there between submission and end
 would give a result that belongs to other inputs.
@@ -12,29 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.content import Difference, differences, files_of, mark
 from mllam_exps.identity.definition import VERSIONS_FILE
-from mllam_exps.runs import layout, outputs
+from mllam_exps.runs import outputs
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Read
 from mllam_exps.runs.store import Run, RunStore
-
-AGAIN = "mllam-exps submit, or dvc exp run, again"
-"""It takes what is changed as it is now; `retry` means what was submitted."""
-
-
-def note(attempt: Attempt, laid: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write down what was laid out, by path, beside what was before."""
-    place = attempt.directory / layout.INPUTS
-    records.replace(place, noted(attempt) | dict(laid), flush=False)
-
-
-def noted(attempt: Attempt) -> dict[str, Any]:
-    """Return what was laid out for an attempt, by path."""
-    return records.read(attempt.directory / layout.INPUTS) or {}
 
 
 class Inputs:
@@ -64,7 +49,7 @@ class Inputs:
         self._archives = archives
         self.definition = definition
         self.again = again
-        self.laid: dict[str, Any] = noted(attempt)
+        self.laid: dict[str, Any] = attempt.inputs
         self._sources: dict[str, Any] = definition.get("inputs") or {}
         self._store = RunStore(attempt.run.store)
         self._seen: dict[Path, dict[str, Any]] = {}
@@ -194,12 +179,14 @@ class Inputs:
         if own and not when:
             what = f"the program changed its own input {path}: it {difference.what}"
             why = "nobody could tell to which content the result belongs"
-            return CheckFailed(what, "", why, f"have it write elsewhere, then {AGAIN}")
+            return CheckFailed(
+                what, "", why, f"have it write elsewhere, then {outputs.AGAIN}"
+            )
         where = "" if own else str(place)
         return CheckFailed(
             f"its input {path} {when or 'changed while the program ran'}",
             where,
-            next=AGAIN,
+            next=outputs.AGAIN,
         )
 
     def _refuse_changed_archives(self, when: str) -> None:
@@ -222,4 +209,4 @@ class Inputs:
             )
             if None not in (known, now) and now != known:
                 what = f"the archive {name} {when}"
-                raise CheckFailed(what, str(archive["path"]), next=AGAIN)
+                raise CheckFailed(what, str(archive["path"]), next=outputs.AGAIN)

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from mllam_exps import schedulers
-from mllam_exps.attempts import inputs
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs import outputs
@@ -84,7 +83,7 @@ def take(script_of: Attempt) -> Attempt:
         )
     attempt.note_job(job)
     made = {output.path for output in spec.of_run(run.key).outputs}
-    inputs.note(attempt, inputs.noted(script_of))
+    attempt.note_inputs(script_of.inputs)
     _copy_inputs(script_of.work.resolve(), attempt.work.resolve(), made)
     spec.write(attempt)
     attempt.log.hardlink_to(

@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.attempts import inputs
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc import lockfile, parameter_files
 from mllam_exps.dvc.counted import LIST, Counted
@@ -90,7 +89,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
             found = describe(attempt.work / source.path, Counted(attempt.work).files)
             _hold_to_its_digest(source, found)
         laid[source.path] = found
-    inputs.note(attempt, laid)
+    attempt.note_inputs(laid)
     _hold_to_the_key(attempt, definition)
     # As DVC (3.67) a command finds no folder for what it makes.
     for output in definition.outputs if not definition.commands else ():
@@ -138,7 +137,7 @@ def take(
             )
         laid[path] = found
     if laid:
-        inputs.note(attempt, laid)
+        attempt.note_inputs(laid)
 
 
 def _outer_first(source: Input) -> tuple[str, ...]:
@@ -157,7 +156,7 @@ def _hold_to_its_digest(source: Input, found: Mapping[str, Any]) -> None:
     if source.digest not in {None, found["digest"]}:
         raise CheckFailed(
             f"its input {source.path} changed since its run key was made",
-            next=inputs.AGAIN,
+            next=outputs.AGAIN,
         )
 
 

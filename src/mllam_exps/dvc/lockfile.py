@@ -1,4 +1,4 @@
-"""``dvc.lock`` of a submitted experiment: drafted when it is planned, completed by the job that saves it.
+"""``dvc.lock`` of a submitted experiment: drafted when it is planned (`drafting`), completed by the job that saves it.
 
 The draft holds what DVC alone can say: the stages as it reads them, and their
 parameters. What lacks is the hashes of what is yet to be made, and these the run store
@@ -8,19 +8,16 @@ knows. So no job starts DVC.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.content import md5_of_file
-
-if TYPE_CHECKING:
-    from mllam_exps.dvc.pipeline import Pipeline
 
 FILE = "dvc.lock"
 DRAFT = ".git/dvc-lock-draft.yaml"
@@ -154,45 +151,6 @@ class _Dumper(_DUMPER):  # type: ignore[misc]
 
     def ignore_aliases(self, _data: object) -> bool:
         return True
-
-
-def draft(
-    pipeline: Pipeline, stages: Sequence[str], sources: Mapping[str, Any]
-) -> Draft:
-    """Draft the lock file of the stages asked for, as the workspace is now.
-
-    Parameters
-    ----------
-    stages : sequence of str
-        Each behind those that it needs.
-    sources : mapping
-        Described inputs that no stage makes.
-    """
-    drafts = {name: _stage(pipeline, name) for name in stages}
-    files = {"dvc.yaml", *sources} | {
-        file for stage in drafts.values() for file in _parameter_files(stage)
-    }
-    frozen = {
-        path: md5_of_file(pipeline.root / path)
-        for path in sorted(files)
-        if (pipeline.root / path).is_file()
-    }
-    return Draft(pipeline.repository.cache, drafts, frozen, pipeline.made())
-
-
-def _stage(pipeline: Pipeline, name: str) -> StageDraft:
-    stage = pipeline.stage(name)
-    return StageDraft(
-        folder=pipeline.relative(stage.wdir),
-        cmd=stage.cmd,
-        deps=[dep.name for dep in stage.deps],
-        params=pipeline.parameters_of(name),
-        outs={out.name: out.cached for out in stage.outs},
-    )
-
-
-def _parameter_files(stage: StageDraft) -> list[str]:
-    return [stage.path(name) for name in stage.params]
 
 
 def read(clone: Path) -> Draft:

@@ -309,6 +309,16 @@ class Attempt:
 
     # Writing it down.
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What was laid out for it to read, by path."""
+        return records.read(self.directory / layout.INPUTS) or {}
+
+    def note_inputs(self, laid: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write down what was laid out, by path, beside what was before."""
+        place = self.directory / layout.INPUTS
+        records.replace(place, self.inputs | dict(laid), flush=False)
+
     def note_job(self, job: Job, *, flush: bool = True) -> None:
         """Write down what the scheduler answered."""
         records.replace(self.directory / layout.JOB, job.record, flush=flush)

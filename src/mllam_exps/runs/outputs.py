@@ -46,6 +46,8 @@ from mllam_exps.runs.results import Read, SetAside
 from mllam_exps.runs.store import Run, RunStore
 
 EXECUTABLE = 0o111
+AGAIN = "mllam-exps submit, or dvc exp run, again"
+"""What takes an input as it is now, where it was changed; `retry` means what was submitted."""
 MEMORY_SECONDS = 60.0
 """For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
 _looked_at: dict[tuple[str, str], float] = {}

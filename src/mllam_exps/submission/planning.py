@@ -18,7 +18,7 @@ from typing import Any
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import experiment_names, lockfile, sources
+from mllam_exps.dvc import drafting, experiment_names, sources
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -189,7 +189,7 @@ class Planner:
             versions = self._write_what_checks_make(here, repo)
             frozen = self._read(repo)
             clones.copy(self.base.clone, site / layout.CLONE)
-            draft = lockfile.draft(frozen.pipeline, frozen.asked, frozen.sources)
+            draft = drafting.draft(frozen.pipeline, frozen.asked, frozen.sources)
             draft.write(site / layout.CLONE)
         experiment = self._experiment(variant, versions, frozen, names)
         names.take(experiment)
