@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
-from mllam_exps.base import logs, reasons, records
+from mllam_exps.base import disks, logs, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.attempts import Attempt
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        return reasons.STORE_IS_FULL if reasons.is_full(error) else reasons.STORE_FAILS
+        return reasons.STORE_IS_FULL if disks.is_full(error) else reasons.STORE_FAILS
 
 
 def _main(arguments: list[str]) -> int:

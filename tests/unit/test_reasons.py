@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mllam_exps import attempt
-from mllam_exps.base import reasons, records, tracebacks
+from mllam_exps.base import disks, reasons, records, tracebacks
 
 ENDINGS = Path(__file__).parent / "endings"
 
@@ -184,12 +184,12 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         == "[Errno 5] Input/output error"
     )
 
-    assert reasons.full_disks([tmp_path]) == ""
+    assert disks.full_disks([tmp_path]) == ""
     there = os.statvfs(tmp_path)
     numbers = [*there[:4], 3, *there[5:]]
     monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(numbers))
     assert (
-        reasons.full_disks([tmp_path, tmp_path / "not" / "there"]).count("MB free") == 1
+        disks.full_disks([tmp_path, tmp_path / "not" / "there"]).count("MB free") == 1
     )
 
 

@@ -29,7 +29,7 @@ from mllam_exps.attempts.supervisor import (
     Stopped,
     Supervisor,
 )
-from mllam_exps.base import ownership, reasons, records
+from mllam_exps.base import disks, ownership, reasons, records
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
@@ -346,7 +346,7 @@ class Worker(Supervisor):
             said = reasons.read(self.attempt.log, begin)
             why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
             if reasons.is_of_full_disk(why) and (
-                full := reasons.full_disks(self._places(context))
+                full := disks.full_disks(self._places(context))
             ):
                 why = f"{why} ({full})"
             raise MllamError(why, next=reasons.way_out(said))

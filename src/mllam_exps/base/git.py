@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mllam_exps.base.disks import full_disks
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.reasons import full_disks
 
 GIT_PATIENCE = 300.0
 """Seconds that git may take; a filter that hangs must not keep a job's nodes until its time limit."""

@@ -6,10 +6,10 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from mllam_exps.base import records, signals, tracebacks
+from mllam_exps.base import disks, records, signals, tracebacks
 from mllam_exps.base.last_words import (
     SLURM,
     fatal_error,
@@ -20,9 +20,6 @@ from mllam_exps.base.tracebacks import Uncaught
 
 LOG_BYTES = 2**20
 """How much of a log's end is read: of many processes that fail, the first one's words stand far from the end."""
-
-FULL_BYTES = 2**16
-"""A disk with less room than this counts as full."""
 
 STORE_IS_FULL, STORE_FAILS = 73, 74
 """Exit codes of an attempt that can write no record (EX_CANTCREAT, EX_IOERR): only the scheduler hears of it."""
@@ -169,11 +166,9 @@ def of_store(reason: str, place: Path) -> str:
         The attempt's directory.
     """
     if reason == f"exit code {STORE_IS_FULL}":
-        return (
-            f"the disk of the run store was full when its job started: {_mount(place)}"
-        )
+        return f"the disk of the run store was full when its job started: {disks.mount(place)}"
     if reason == f"exit code {STORE_FAILS}":
-        return f"its job could not write into the run store, on {_mount(place)}"
+        return f"its job could not write into the run store, on {disks.mount(place)}"
     return ""
 
 
@@ -257,58 +252,13 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
         Where it happened, if the error itself names no file: that of a failed write
         does not.
     """
-    if not is_full(error):
+    if not disks.is_full(error):
         return str(error)
     named = error.filename2 or error.filename or place
     what = _FULL if error.errno == errno.ENOSPC else _USED_UP
     if named is None:
         return f"{what} ({error.strerror})"
-    return f"{what}: {disk(Path(os.fsdecode(named)))} ({error.strerror}: {named})"
-
-
-def is_full(error: OSError) -> bool:
-    """Tell whether a disk is full, or its quota used up."""
-    return error.errno in {errno.ENOSPC, errno.EDQUOT}
-
-
-def disk(path: Path) -> str:
-    """Return where the disk that holds a path is mounted, and what is free on it."""
-    mount = _mount(path)
-    try:
-        free = os.statvfs(mount)
-    except OSError:
-        return str(mount)
-    megabytes_free = free.f_bavail * free.f_frsize / 1e6
-    megabytes = free.f_blocks * free.f_frsize / 1e6
-    # A file system may have room, and no number left for another file.
-    files = ", and for no further file" if _no_file_left(free) else ""
-    return f"{mount}, {megabytes_free:,.1f} of {megabytes:,.1f} MB free{files}"
-
-
-def full_disks(places: Iterable[Path | str]) -> str:
-    """Name the disks below some places that are full now."""
-    mounts = dict.fromkeys(_mount(Path(place)) for place in places)
-    return "; ".join(disk(mount) for mount in mounts if _is_full(mount))
-
-
-def _is_full(mount: Path) -> bool:
-    try:
-        free = os.statvfs(mount)
-    except OSError:
-        return False
-    return free.f_bavail * free.f_frsize < FULL_BYTES or _no_file_left(free)
-
-
-def _no_file_left(free: os.statvfs_result) -> bool:
-    """Tell whether a file system has no inode left; some file systems count no inodes."""
-    return bool(free.f_files) and not free.f_favail
-
-
-def _mount(path: Path) -> Path:
-    path = path.absolute()
-    while not path.is_mount() and path != path.parent:
-        path = path.parent
-    return path
+    return f"{what}: {disks.disk(Path(os.fsdecode(named)))} ({error.strerror}: {named})"
 
 
 def oom_kills() -> int:

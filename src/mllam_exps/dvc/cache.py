@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base.disks import full_disks
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.reasons import full_disks
 from mllam_exps.base.shapes import list_of, of_shape
 from mllam_exps.identity.content import (
     Difference,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mllam_exps import schedulers
-from mllam_exps.base import reasons, records
+from mllam_exps.base import disks, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs import layout, verdict
@@ -195,7 +195,7 @@ def _without_a_word(
     environment = reasons.of_environment(attempt.log)
     if environment or word.phase is JobPhase.FAILED:
         return replace(seen, environment=environment)
-    return replace(seen, full_disks=reasons.full_disks([attempt.directory]))
+    return replace(seen, full_disks=disks.full_disks([attempt.directory]))
 
 
 def runs_to_come(attempt: Attempt) -> list[Run]:
