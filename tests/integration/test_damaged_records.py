@@ -161,10 +161,10 @@ def looked_at(commands: Commands) -> dict[str, Any]:
     from mllam_exps.base.terminal import console
     from mllam_exps.commands import show, status
     from mllam_exps.submission import cleaning
-    from mllam_exps.views.context import Here
+    from mllam_exps.views.context import Context
     from mllam_exps.views.gathering import gather
 
-    here = Here.open()
+    here = Context.open()
     rows = gather(here, [], everything=True)
     for part in status.render(rows, 100):
         console(file=io.StringIO()).print(part)

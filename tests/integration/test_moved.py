@@ -14,7 +14,7 @@ from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments, opening
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def test_it_is_said_that_a_repository_has_moved(moved: Experiment):
 def test_status_says_it_where_the_repository_is_now(
     moved: Experiment, tmp_path: Path, monkeypatch
 ):
-    here = Here(
+    here = Context(
         Workspace(tmp_path / "new place", tmp_path / "new place", "workspace", ""), None
     )
-    monkeypatch.setattr(Here, "store", RunStore(tmp_path / "store"))
+    monkeypatch.setattr(Context, "store", RunStore(tmp_path / "store"))
     said = status._nothing(here)
     assert "the repository of 1 experiment in" in said
     assert moved.origin in said

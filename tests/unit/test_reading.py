@@ -22,24 +22,24 @@ from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiments import Experiment, Step
 from mllam_exps.views import gathering
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 BASELINE = "0" * 40
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A repository without anything, and its run store."""
     root = tmp_path / "here"
     (root / ".dvc").mkdir(parents=True)
     (root / ".dvc/config").touch()
     subprocess.run(["git", "init", "-q", str(root)], check=True)
-    monkeypatch.setattr(Here, "store", RunStore(tmp_path / "store"))
-    return Here(Workspace(root, root, "workspace", ""), None)  # type: ignore[arg-type]
+    monkeypatch.setattr(Context, "store", RunStore(tmp_path / "store"))
+    return Context(Workspace(root, root, "workspace", ""), None)  # type: ignore[arg-type]
 
 
 def run_of(
-    here: Here,
+    here: Context,
     stage: str = "grow",
     digit: str = "0",
     *,
@@ -67,7 +67,7 @@ def run_of(
 
 
 def submitted(
-    here: Here,
+    here: Context,
     name: str,
     *runs: Run,
     created: float = 1.0,
@@ -97,7 +97,7 @@ def submitted(
     return experiment
 
 
-def shown(here: Here, *names: str, everything: bool = False) -> dict[str, list[str]]:
+def shown(here: Context, *names: str, everything: bool = False) -> dict[str, list[str]]:
     """Return the stages of each row, by name."""
     return {
         row.name: list(row.cells)
@@ -105,7 +105,7 @@ def shown(here: Here, *names: str, everything: bool = False) -> dict[str, list[s
     }
 
 
-def test_all_who_use_a_run_are_shown(here: Here):
+def test_all_who_use_a_run_are_shown(here: Context):
     make = run_of(here, "make", asked_by="first")
     grow = run_of(here, "grow", asked_by="first", outcome="failed")
     for run in (make, grow):
@@ -124,10 +124,10 @@ def test_all_who_use_a_run_are_shown(here: Here):
 
 
 def test_a_repository_that_was_moved_with_its_store_shows_what_it_showed(
-    here: Here, monkeypatch: pytest.MonkeyPatch
+    here: Context, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(
-        Here, "store", RunStore(here.workspace.origin / ".dvc/cache/mllam-exps")
+        Context, "store", RunStore(here.workspace.origin / ".dvc/cache/mllam-exps")
     )
     askers.note(run_of(here), "workspace", Path("/old place"))
     askers.note(run_of(here, "make"), "workspace", here.workspace.origin)
@@ -136,7 +136,7 @@ def test_a_repository_that_was_moved_with_its_store_shows_what_it_showed(
     }
 
 
-def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
+def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Context):
     old, new = run_of(here, digit="1"), run_of(here, digit="2")
     for number, run in enumerate((new, old, new)):
         askers.note(run, "workspace", here.workspace.origin)
@@ -146,7 +146,7 @@ def test_of_what_was_asked_for_twice_the_newest_is_shown(here: Here):
     assert row.cells["grow"].run.key == new.key
 
 
-def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Here):
+def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Context):
     grow = run_of(here)
     gone = here.store.directory / "experiments/save-0/clone"
     assert grow.claim(
@@ -157,7 +157,7 @@ def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Here)
     assert set(shown(here)) == {"sub"}
 
 
-def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Here):
+def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Context):
     grow = run_of(here)
     old = submitted(here, "exp", grow, end="failed")
     submitted(here, "exp", grow, created=2.0, baseline="1" * 40)
@@ -174,7 +174,7 @@ def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Here):
 
 
 @pytest.mark.parametrize(("end", "word"), [("", "waits"), ("cancelled", "not run")])
-def test_show_and_status_say_the_same_words(here: Here, end: str, word: str):
+def test_show_and_status_say_the_same_words(here: Context, end: str, word: str):
     experiment = submitted(here, "exp", run_of(here), end=end)
     row = gathering.of_experiment(experiment)
     assert row.word("grow") == word
@@ -184,7 +184,7 @@ def test_show_and_status_say_the_same_words(here: Here, end: str, word: str):
     assert first == f"experiment  exp  ({end or 'waits'})"
 
 
-def test_an_unknown_name_gets_the_same_words_everywhere(here: Here):
+def test_an_unknown_name_gets_the_same_words_everywhere(here: Context):
     submitted(here, "lr-1", run_of(here))
     with pytest.raises(MllamError) as caught:
         here.submitted("nix")
@@ -211,7 +211,7 @@ def test_several_stale_stages_make_a_sentence():
 
 
 def test_cancelling_outlasts_a_look_at_what_waits(
-    here: Here, monkeypatch: pytest.MonkeyPatch, capsys
+    here: Context, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     """The process that submits what waits claims an attempt in the same moment, and gives it up."""
     experiment = submitted(here, "exp", run_of(here))
@@ -227,7 +227,7 @@ def test_cancelling_outlasts_a_look_at_what_waits(
     assert capsys.readouterr().err == ""
 
 
-def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Here):
+def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Context):
     run = run_of(here, asked_by="first", outcome="failed")
     with pytest.raises(MllamError) as caught:
         cancel._cancel_run(here, run, force=False)
@@ -238,9 +238,9 @@ def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Here):
 
 
 def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(
-    here: Here, monkeypatch: pytest.MonkeyPatch, capsys
+    here: Context, monkeypatch: pytest.MonkeyPatch, capsys
 ):
-    monkeypatch.setattr(Here, "open", lambda: here)
+    monkeypatch.setattr(Context, "open", lambda: here)
     experiment = submitted(here, "exp", end="failed")
     clean.clean([], failed=False, older_than="", dry_run=True, yes=False, as_json=False)
     said = capsys.readouterr().out

@@ -11,7 +11,7 @@ from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.submission import backlog
 from mllam_exps.submission.backlog import Advance, named
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 PERIOD = 10.0
 """Seconds from one look to the next with `--watch`."""
@@ -28,7 +28,7 @@ def advance(*, watch: bool, as_json: bool) -> None:
     MllamError
         If something still waits: the exit code tells why.
     """
-    store = Here.open().store
+    store = Context.open().store
     while True:
         done = backlog.dispatch(store, wait=True)
         if as_json:

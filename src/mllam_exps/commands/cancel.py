@@ -14,7 +14,7 @@ from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import backlog, standing
 from mllam_exps.submission.cancelling import Cancellation
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 NAMED = 3
 """Runs that a message names."""
@@ -22,7 +22,7 @@ NAMED = 3
 
 def cancel(names: list[str], *, force: bool) -> None:
     """Cancel experiments; or the run of a stage, or of a key, of this workspace."""
-    here = Here.open()
+    here = Context.open()
     wanted = {name: here.matching(name) for name in names}
     submitted = [experiment for found in wanted.values() for experiment in found]
     for name, found in wanted.items():
@@ -33,7 +33,7 @@ def cancel(names: list[str], *, force: bool) -> None:
     backlog.go_on(here.store)  # what was cancelled has made room
 
 
-def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
+def _cancel_run(here: Context, run: Run, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     now = assess(run)
     if not now.state.living or now.attempt is None:
@@ -53,7 +53,7 @@ def _cancel_run(here: Here, run: Run, *, force: bool) -> None:
     say(f"{run.key}: {state}{late}")
 
 
-def _nothing_to_cancel(here: Here, run: Run, state: RunState) -> UsageError:
+def _nothing_to_cancel(here: Context, run: Run, state: RunState) -> UsageError:
     """Say that a run is not at work, and which of the same stage are."""
     told: list[str] = []
     which = ""
@@ -99,7 +99,9 @@ def _refuse_what_is_waited_for(run: Run, me: ProcessIdentity) -> None:
         )
 
 
-def _cancel_experiments(here: Here, wanted: list[Experiment], *, force: bool) -> None:
+def _cancel_experiments(
+    here: Context, wanted: list[Experiment], *, force: bool
+) -> None:
     """Cancel experiments, and say what became of each.
 
     Raises

@@ -12,12 +12,12 @@ from mllam_exps.preflight import checks
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import submit
 from mllam_exps.submission.planning import Planner
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 
 def show() -> None:
     """Plan what `submit` would, with all its checks; say what was checked."""
-    here = Here.open()
+    here = Context.open()
     workspace, machine = here.workspace, here.machine
     checks.check_environment(machine, workspace.origin)
     repo = Repository.open(workspace.root)

@@ -19,7 +19,7 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.submission import backlog, cleaning
 from mllam_exps.submission.cleaning import Candidate
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -34,7 +34,7 @@ def clean(
     as_json: bool,
 ) -> None:
     """List, ask and delete; names may be patterns with ``*``."""
-    here = Here.open()
+    here = Context.open()
     named = _named(here, names)
     # By name, if it was not said by its identity: who names it means those before it
     # that had the name, too.
@@ -76,7 +76,7 @@ def clean(
         say("nothing was deleted")
 
 
-def _named(here: Here, names: list[str]) -> dict[str, Experiment]:
+def _named(here: Context, names: list[str]) -> dict[str, Experiment]:
     """Return the experiments that are named, by identity."""
     named: dict[str, Experiment] = {}
     for name in names:
@@ -86,7 +86,7 @@ def _named(here: Here, names: list[str]) -> dict[str, Experiment]:
 
 
 def _delete(
-    here: Here,
+    here: Context,
     found: list[Candidate],
     look: Callable[[], Iterable[Candidate]],
     stream: TextIO,
@@ -118,7 +118,7 @@ def _print_json(found: list[Candidate]) -> None:
     print(json.dumps(records))
 
 
-def _why_nothing(here: Here, named: list[Experiment], *, or_younger: bool) -> str:
+def _why_nothing(here: Context, named: list[Experiment], *, or_younger: bool) -> str:
     """Say why there is nothing to clean, of experiments that were named."""
     origin = str(here.workspace.origin)
     in_use = [e.name for e in named if e.origin == origin and _is_in_use(e)]

@@ -16,7 +16,7 @@ from mllam_exps.runs.judge import RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiments import Experiment
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 POLL_SECONDS = 0.5
 
@@ -34,7 +34,7 @@ def show(
     stage : str, optional
         Which of the experiment's stages; else the one that is worth looking at.
     """
-    here = Here.open()
+    here = Context.open()
     experiment = here.experiment(name)
     if experiment is not None and stage is None and follow:
         _follow_all(experiment, lines)

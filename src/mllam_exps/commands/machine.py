@@ -15,7 +15,7 @@ from mllam_exps.machines import machine_files, machine_show
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.stages.contract import Size
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 
 def show(name: str | None, *, script: str | None, as_json: bool) -> None:
@@ -23,7 +23,7 @@ def show(name: str | None, *, script: str | None, as_json: bool) -> None:
     # A named machine is shown even where the one that would be picked here has a broken
     # file.
     machine = (
-        Here.open().machine
+        Context.open().machine
         if name is None
         else machine_files.load(Workspace.here().origin, name, os.environ)
     )

@@ -22,7 +22,7 @@ from mllam_exps.submission import backlog, opening, saving
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.standing import Standing
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 from mllam_exps.views.sentences import APPLIED, FIRST
 
 NAMED = 3
@@ -39,7 +39,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     failed : bool
         Only those of them that failed; without names, all of this repository that did.
     """
-    here = Here.open()
+    here = Context.open()
     wanted = _wanted(here, names, failed=failed)
     changes: dict[str, list[str]] = {}
     for experiment in wanted:
@@ -62,7 +62,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     backlog.go_on(here.store)
 
 
-def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
+def _wanted(here: Context, names: list[str], *, failed: bool) -> list[Experiment]:
     """Return the experiments that are meant, each once.
 
     Raises
@@ -86,7 +86,7 @@ def _wanted(here: Here, names: list[str], *, failed: bool) -> list[Experiment]:
     return wanted
 
 
-def _named(here: Here, names: list[str]) -> list[Experiment]:
+def _named(here: Context, names: list[str]) -> list[Experiment]:
     # Patterns overlap, and each reads the store anew: what is the same is not equal.
     found: dict[str, Experiment] = {}
     for name in names:

@@ -26,14 +26,14 @@ from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 from mllam_exps.views.gathering import of_experiment, of_run, with_what_dvc_has
 from mllam_exps.views.rows import Row
 
 
 def show(name: str, *, as_json: bool) -> None:
     """Print it; of one that `dvc exp run` ran, what its runs tell."""
-    here = Here.open()
+    here = Context.open()
     commit = saved.commit_of(here.workspace.origin, name)
     if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
         row = Row(

@@ -20,7 +20,7 @@ from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import OUTSIDE, exp_run, leftovers
 from mllam_exps.runs.judge import RunState
 from mllam_exps.submission import experiments
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 from mllam_exps.views.gathering import gather
 from mllam_exps.views.rows import Cell, Row, stages_in_order
 from mllam_exps.views.sentences import STUCK, fill, named, sentences, words_for
@@ -58,7 +58,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
     MllamError
         If there is none of these names, or something that was watched failed.
     """
-    here = Here.open()
+    here = Context.open()
     if as_json:
         rows = _rows(here, names, everything=everything)
         print(json.dumps([row.to_record() for row in rows], indent=1))
@@ -76,7 +76,7 @@ def show(names: list[str], *, everything: bool, as_json: bool, watch: bool) -> N
         _tell_end(rows)
 
 
-def _print(here: Here, rows: list[Row], *, shorten: bool) -> None:
+def _print(here: Context, rows: list[Row], *, shorten: bool) -> None:
     """Print the tables and sentences."""
     if not rows:
         warn(_nothing(here))
@@ -89,7 +89,7 @@ def _print(here: Here, rows: list[Row], *, shorten: bool) -> None:
 
 
 def _wait(
-    here: Here, names: list[str], rows: list[Row], *, everything: bool
+    here: Context, names: list[str], rows: list[Row], *, everything: bool
 ) -> list[Row]:
     """Wait for a script until everything is over; return how all stands then."""
     told: set[str] = set()
@@ -115,7 +115,7 @@ def _tell_once(rows: list[Row], told: set[str]) -> set[str]:
     return told | names
 
 
-def _nothing(here: Here) -> str:
+def _nothing(here: Context) -> str:
     """Say why there is nothing to show."""
     elsewhere = [e for e in experiments.of_store(here.store) if e.is_mine]
     moved = Counter(e.origin for e in elsewhere if not e.origin_is_there)
@@ -179,7 +179,7 @@ def _newest(rows: list[Row]) -> list[Row]:
     return [row for row in rows if id(row) not in hidden]
 
 
-def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
+def _rows(here: Context, names: list[str], *, everything: bool) -> list[Row]:
     rows = gather(here, names, everything=everything)
     if names and not rows:
         raise _unknown(here, names)
@@ -189,7 +189,7 @@ def _rows(here: Here, names: list[str], *, everything: bool) -> list[Row]:
     return rows
 
 
-def _unknown(here: Here, names: list[str]) -> UsageError:
+def _unknown(here: Context, names: list[str]) -> UsageError:
     """Say what may have been meant by names that nothing is called, or that only what is left out is called."""
     everything = gather(here, [], everything=True)
     stages = {stage for row in everything for stage in row.cells}
@@ -205,7 +205,7 @@ def _unknown(here: Here, names: list[str]) -> UsageError:
     return here.unknown(names[0], sorted(stages), kind="stage")
 
 
-def _watch(here: Here, names: list[str], *, everything: bool) -> list[Row]:
+def _watch(here: Context, names: list[str], *, everything: bool) -> list[Row]:
     """Keep the tables fresh until everything is over, or Ctrl-C."""
     from rich.live import Live
 

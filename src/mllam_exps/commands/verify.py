@@ -13,7 +13,7 @@ from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, verifying
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.verifying import Verification, Verifier
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 
 def verify(names: list[str], *, as_json: bool) -> None:
@@ -24,7 +24,7 @@ def verify(names: list[str], *, as_json: bool) -> None:
     MllamError
         If anything is damaged.
     """
-    here = Here.open()
+    here = Context.open()
     chosen, runs = _chosen(here, names)
     cache = Repository.open(here.workspace.root).cache
     verifier = Verifier(here.store, cache)
@@ -45,7 +45,7 @@ def verify(names: list[str], *, as_json: bool) -> None:
         raise MllamError(f"{files} damaged")
 
 
-def _chosen(here: Here, names: list[str]) -> tuple[list[Experiment], list[Run]]:
+def _chosen(here: Context, names: list[str]) -> tuple[list[Experiment], list[Run]]:
     if not names:
         return list(experiments.of_store(here.store)), list(here.store.runs())
     chosen: dict[str, Experiment] = {}

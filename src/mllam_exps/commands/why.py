@@ -10,7 +10,7 @@ from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 
 _GOES_ON = "goes on from its newest checkpoint, if it has one"
 THEN = {
@@ -34,7 +34,7 @@ OWN_COMMAND = {
 
 def show(stage: str, *, as_json: bool) -> None:
     """Print why DVC would run a stage, and what our run store knows of that run."""
-    here = Here.open()
+    here = Context.open()
     pipeline = here.pipeline
     found = _changes(pipeline, stage)
     changes = found.pop(stage)

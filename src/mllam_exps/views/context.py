@@ -29,14 +29,14 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class Here:
+class Context:
     """The workspace of the current directory, its machine, its run store and, only if asked for, its pipeline."""
 
     workspace: Workspace
     machine: Machine
 
     @classmethod
-    def open(cls) -> Here:
+    def open(cls) -> Context:
         """Open the workspace that contains the current directory."""
         workspace = Workspace.here()
         return cls(

@@ -16,14 +16,14 @@ from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.cleaning import is_in_git
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.views import saved
-from mllam_exps.views.context import Here
+from mllam_exps.views.context import Context
 from mllam_exps.views.rows import Cell, Row, stages_in_order
 from mllam_exps.views.saved import Results, Saved
 
 RECENT_SECONDS = 7 * 24 * 3600.0
 
 
-def gather(here: Here, names: list[str], *, everything: bool) -> list[Row]:
+def gather(here: Context, names: list[str], *, everything: bool) -> list[Row]:
     """Return the experiments, those that something happened to last at the end.
 
     Parameters
@@ -51,7 +51,7 @@ def of_run(run: Run) -> Cell:
 class _Gathering:
     """One look at all experiments; each run is looked at once."""
 
-    def __init__(self, here: Here, *, everything: bool) -> None:
+    def __init__(self, here: Context, *, everything: bool) -> None:
         self.here = here
         self.origin = here.workspace.origin
         self.everything = everything
@@ -180,7 +180,7 @@ class _Gathering:
         return commit not in refs and not is_in_git(experiment)
 
 
-def with_what_dvc_has(here: Here, row: Row) -> Row:
+def with_what_dvc_has(here: Context, row: Row) -> Row:
     """Call the stages of a saved experiment done whose results were set aside, and that DVC's cache has.
 
     `dvc pull` brings them back there, and the run store hears nothing of that.
@@ -193,7 +193,7 @@ def with_what_dvc_has(here: Here, row: Row) -> Row:
     return replace(row, cells=cells)
 
 
-def _is_in_cache(here: Here, cell: Cell) -> bool:
+def _is_in_cache(here: Context, cell: Cell) -> bool:
     """Tell whether DVC's cache has the outputs of a result that was set aside, as files of its own.
 
     An object that is a second name of the attempt's file may be what was damaged.
