@@ -136,7 +136,9 @@ def site(double: Double, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
         "DOWN_FOR": 0.3,
     }.items():
         monkeypatch.setattr(calls, name, seconds)
-    calls.forget()
+    # What an earlier test heard of them is nothing to this one.
+    for daemon in ("_controller", "_accounting"):
+        monkeypatch.setattr(calls, daemon, calls._Daemon())
     return Site(double, tmp_path)
 
 

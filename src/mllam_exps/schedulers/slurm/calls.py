@@ -80,11 +80,6 @@ class _Daemon:
 _controller, _accounting = _Daemon(), _Daemon()
 
 
-def forget() -> None:
-    """Forget what is known of the daemons."""
-    _controller.known_until = _accounting.known_until = 0.0
-
-
 def outage() -> str:
     """Say why the controller does not answer; nothing where it does. Takes `PING` seconds at most."""
     with _controller.lock:
