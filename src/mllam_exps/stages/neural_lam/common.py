@@ -58,6 +58,16 @@ class NeuralLamStage(Stage):
         return params.load(root).files
 
 
+class ModelStage(NeuralLamStage):
+    """A stage in which neural-lam's own program works with the network: training, and evaluation."""
+
+    shortened_by_smoke = True
+
+    def tracking(self, root: Path) -> Tracking:
+        """Return where ``params.yaml`` says that it logs: neural-lam stops without its logger."""
+        return tracking_of(self.parameters(root), needed=True)
+
+
 def size_of(values: Mapping[str, Any]) -> Size:
     """Return the nodes and devices that training or evaluation is told."""
     return Size(int(values.get("num_nodes", 1)), int(values.get("devices", 1)))
@@ -103,6 +113,18 @@ def need_dataset(context: StageContext) -> None:
     need(context, CONFIG)
     need(context, DATASTORE)
     need(context, DATASET, made_by="prepare_dataset")
+
+
+def need_graph(context: StageContext) -> None:
+    """Refuse a missing graph: the one that the parameters name.
+
+    Raises
+    ------
+    CheckFailed
+        With the command that makes it.
+    """
+    name = context.params[PARAMS]["graph"]["name"]
+    need(context, f"data/graph/{name}", made_by="create_graph")
 
 
 def need(context: StageContext, path: str, made_by: str = "") -> Path:

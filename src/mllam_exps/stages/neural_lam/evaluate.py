@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Size, StageContext, Tracking
+from mllam_exps.stages.contract import Size, StageContext
 from mllam_exps.stages.neural_lam import checkpoints, scores
 from mllam_exps.stages.neural_lam.common import (
-    NeuralLamStage,
+    ModelStage,
     label,
     need,
     need_dataset,
+    need_graph,
     parameters,
     size_of,
-    tracking_of,
 )
-from mllam_exps.stages.neural_lam.file_names import DATASET
+from mllam_exps.stages.neural_lam.file_names import DATASET, MODELS
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 from mllam_exps.stages.neural_lam.patches.keep_pictures import FOLDER
-from mllam_exps.stages.neural_lam.train import MODELS, graph_input
 
 RESULTS = "evaluation"
 METRICS = "metrics/evaluate.json"
@@ -89,25 +88,20 @@ def check_pictures(directory: Path, variables: list[str]) -> None:
         )
 
 
-class Evaluate(NeuralLamStage):
+class Evaluate(ModelStage):
     """Score the trained model's forecasts, and draw examples."""
 
     name = "evaluate"
     recipe = 1
-    shortened_by_smoke = True
 
     def size(self, root: Path) -> Size:
         """Return the nodes and devices of evaluation."""
         return size_of(Parameters(self.parameters(root)).evaluation)
 
-    def tracking(self, root: Path) -> Tracking:
-        """Return where ``params.yaml`` says that it logs: neural-lam stops without its logger."""
-        return tracking_of(self.parameters(root), needed=True)
-
     def inputs(self, context: StageContext) -> None:
         """Refuse missing inputs, and a checkpoint that is cut off."""
         need_dataset(context)
-        graph_input(context)
+        need_graph(context)
         path = checkpoint(context)
         if not checkpoints.whole(need(context, path, made_by="train")):
             raise CheckFailed(

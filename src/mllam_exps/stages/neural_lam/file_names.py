@@ -13,3 +13,5 @@ READ_BY_PROGRAMS = (CONFIG, DATASTORE)
 
 DATASET = "data/datastore.zarr"
 """What `prepare_dataset` makes."""
+MODELS = "saved_models"
+"""What `train` makes."""

@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Size, StageContext, Tracking
+from mllam_exps.stages.contract import Size, StageContext
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.common import (
-    NeuralLamStage,
+    ModelStage,
     label,
-    need,
     need_dataset,
+    need_graph,
     parameters,
     size_of,
-    tracking_of,
 )
+from mllam_exps.stages.neural_lam.file_names import MODELS
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
-MODELS = "saved_models"
 METRICS = "metrics/train.json"
 LOSSES = "plots/loss.csv"
 
@@ -32,21 +31,6 @@ LOSSES = "plots/loss.csv"
 def run_directory(context: StageContext) -> Path:
     """Return neural-lam's own folder of this training."""
     return context.scratch / f"train-{label(context)}"
-
-
-def graph_input(context: StageContext) -> None:
-    """Refuse a missing graph: the one that the parameters name.
-
-    Raises
-    ------
-    CheckFailed
-        With the command that makes it.
-    """
-    need(
-        context,
-        f"data/graph/{context.params['params.yaml']['graph']['name']}",
-        made_by="create_graph",
-    )
 
 
 def value_of(context: StageContext, key: str) -> int:
@@ -193,25 +177,20 @@ def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
             )
 
 
-class Train(NeuralLamStage):
+class Train(ModelStage):
     """Train Neural-LAM, going on from an earlier attempt where there was one."""
 
     name = "train"
     recipe = 1
-    shortened_by_smoke = True
 
     def size(self, root: Path) -> Size:
         """Return the nodes and devices of training."""
         return size_of(Parameters(self.parameters(root)).training)
 
-    def tracking(self, root: Path) -> Tracking:
-        """Return where ``params.yaml`` says that it logs: neural-lam stops without its logger."""
-        return tracking_of(self.parameters(root), needed=True)
-
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing dataset or graph."""
         need_dataset(context)
-        graph_input(context)
+        need_graph(context)
 
     def command(self, context: StageContext) -> list[str]:
         """Return neural-lam's training, in a folder of this attempt's own."""
