@@ -17,7 +17,6 @@ from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
 from mllam_exps.base import disks, logs, reasons, records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run
@@ -58,7 +57,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _supervisor(attempt: Attempt) -> Supervisor:
-    if attempt.run.stage != SAVE:
+    if not attempt.run.is_saving:
         return Worker(attempt)
     from mllam_exps.submission.last_job import Finisher
 

@@ -16,6 +16,7 @@ from mllam_exps.commands import advance
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.store import RunStore
+from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.submission import backlog, standing
 from mllam_exps.submission.backlog import Advance
 
@@ -90,10 +91,12 @@ def test_the_process_that_watches_holds_its_lock_from_the_start(
     store, started = RunStore(tmp_path), []
 
     def start(command: list[str], **options: Any) -> None:
+        assert NAME_VARIABLE not in options["env"], "it would count as that job"
         [held] = options["pass_fds"]
         started.append((command[-1], os.dup(held)))
 
     monkeypatch.setattr(backlog.subprocess, "Popen", start)
+    monkeypatch.setenv(NAME_VARIABLE, "a job that has just ended")
     backlog.ensure_watcher(store)
     backlog.ensure_watcher(store)
     [(told, inherited)] = started

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mllam_exps import schedulers
 from mllam_exps.base.errors import Exit, MllamError
-from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs import outputs
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
@@ -36,7 +35,7 @@ def take(script_of: Attempt) -> Attempt:
     run = Run(script_of.run.directory)
     scheduler = schedulers.get(script_of.scheduler, run.store)
     job, known = scheduler.current(), script_of.job(scheduler)
-    if run.stage == SAVE and run.result is not None:
+    if run.is_saving and run.result is not None:
         raise MllamError("the experiment is saved: nothing is left to do", exit=Exit.OK)
     if known is None or known.label == job.label:
         raise MllamError(

@@ -21,7 +21,7 @@ from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
 NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"
 
 RECORD: Shape = PROCESS
-TRACES: tuple[str, ...] = ()
+TRACES = (NAME_VARIABLE,)
 SETTINGS: tuple[str, ...] = ()
 
 

@@ -29,7 +29,6 @@ from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
-from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.submission.experiments import Experiment
 from mllam_exps.submission.standing import WATCHER, chains, waiting
 
@@ -206,15 +205,12 @@ def _start_watcher(store: RunStore, held: IO[str]) -> None:
         os.O_WRONLY | os.O_CREAT | os.O_APPEND,
     )
     module = [sys.executable, "-P", "-m", "mllam_exps.submission.backlog"]
-    # A job that ends may be what starts it: under that job's name it would count as
-    # that job for as long as it lives.
-    environ = {
-        name: value for name, value in os.environ.items() if name != NAME_VARIABLE
-    }
     with os.fdopen(log, "ab") as file:
         subprocess.Popen(
             [*module, str(store.directory), str(held.fileno())],
-            env=schedulers.child_environment(environ),
+            # A job that ends may be what starts it: under that job's name it would
+            # count as that job for as long as it lives.
+            env=schedulers.child_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
