@@ -307,11 +307,9 @@ def test_each_removes_their_own_of_what_is_cleaned(store: RunStore):
 
     def clean(leftovers: bool) -> int:
         found = (
-            cleaning._leftovers(store, 0.0)
+            cleaning.leftovers(store, 0.0)
             if leftovers
-            else [
-                cleaning.Candidate(r.directory, "", "", 0, 0.0, r) for r in store.runs()
-            ]
+            else [cleaning.Candidate(r, "", "", 0.0, 0) for r in store.runs()]
         )
         return sum(cleaning.delete(one) for one in found)
 

@@ -173,11 +173,8 @@ def looked_at(commands: Commands) -> dict[str, Any]:
     for row in rows:
         if row.experiment is not None:
             list(show._lines(row, show.to_record(row)))
-    list(
-        cleaning.candidates(
-            here.store, str(here.workspace.origin), [], failed=False, older_than=0.0
-        )
-    )
+    selection = cleaning.Selection(str(here.workspace.origin), [])
+    list(cleaning.candidates(here.store, selection))
     return found
 
 

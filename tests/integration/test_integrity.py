@@ -31,9 +31,10 @@ from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Read, Result
 from mllam_exps.runs.store import Run, RunStore
-from mllam_exps.submission import experiments, saving
-from mllam_exps.submission.experiments import Experiment as ExperimentRecord
-from mllam_exps.submission.experiments import Step
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiment import Experiment as ExperimentRecord
+from mllam_exps.submission.experiment import Step
+from mllam_exps.submission.saving import commit
 from mllam_exps.submission.verifying import IN_CACHE, IN_STORE, Verification, Verifier
 
 MADE = (Output("made", cached=True), Output("m.json", cached=False))
@@ -350,7 +351,7 @@ def test_what_dvc_does_not_count_is_no_output(store: RunStore):
     attempt = claimed(store, MAKE)
     left_out(attempt.work)
     made = freezing.freeze(attempt, ["out"])
-    described = attempt.manifest["out"]
+    described = attempt.manifest.by_path["out"]
     assert sorted(file["relpath"] for file in described["files"]) == ["rep/f", "sub/k"]
     assert made["out"].files == 2
     why = described["left_out"]
@@ -530,9 +531,9 @@ def test_no_experiment_has_results_that_were_not_made_from_one_another(
     with pytest.raises(
         MllamError, match="was made from another made than there is now"
     ) as told:
-        saving._hold_together(experiment, lambda _path: {"digest": digest})
+        commit._hold_together(experiment, lambda _path: digest)
     assert told.value.next == (
-        experiment.again if known_to_dvc else "mllam-exps retry e"
+        experiment.submit_again if known_to_dvc else "mllam-exps retry e"
     )
     records.replace(records.folder(place) / "run.json", experiment.to_record())
     again = experiments.read(place)
@@ -1080,8 +1081,8 @@ def test_a_baseline_that_git_has_collected_is_named(store: RunStore, tmp_path: P
     with pytest.raises(
         MllamError, match="the commit that e starts from, 11111111, is gone"
     ) as told:
-        saving.save(gone)
-    assert told.value.next == f"{gone.again}; what is done is known"
+        commit.save(gone)
+    assert told.value.next == f"{gone.submit_again}; what is done is known"
 
 
 def test_a_claim_of_no_living_submitter_blocks_nobody(store: RunStore):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import saving
+from mllam_exps.submission.saving import commit, lock_entries
 
 PIPELINE = """
 stages:
@@ -123,7 +122,7 @@ def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
     }
     # Of a folder that DVC knows there is the number of its files only.
     made["made"] |= {"files": 2}
-    described = functools.partial(saving._describe, root, before.cache, made)
+    described = lock_entries.Made(root, before.cache, made).describe
     entries = {name: stage.complete(described) for name, stage in before.stages.items()}
 
     lockfile.write(root, entries)
@@ -202,10 +201,10 @@ def test_outputs_are_ignored_as_dvc_does_it(experiment: Experiment):
         ".", "", [], {}, {"odd [1]*.txt": True, "plain": True, "kept.json": False}
     )
     (root / ".gitignore").write_bytes(b"/plain")
-    kept = saving._kept(root, Draft(Cache(""), {"s": stage}))
+    kept = commit._kept(root, Draft(Cache(""), {"s": stage}))
     assert kept == [".gitignore", "dvc.lock", "kept.json"]
     assert (root / ".gitignore").read_text() == "/plain\n/odd \\[1\\]\\*.txt\n"
-    assert saving.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {
+    assert commit.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {
         "odd [1]*.txt"
     }
 
@@ -220,7 +219,7 @@ def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
     made = {"folder/made.txt": {"digest": "0" * 32, "size": 1}}
-    found = saving._around(tmp_path, "folder", Cache(""), made)
+    found = lock_entries.Made(tmp_path, Cache(""), made)._around("folder")
     assert found is not None
     assert [file["relpath"] for file in found["files"]] == ["kept.txt", "made.txt"]
 

@@ -13,7 +13,7 @@ from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments, opening
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
 
 

@@ -20,7 +20,7 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
-from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.submission.experiment import Experiment, Step
 from mllam_exps.views import gathering
 from mllam_exps.views.context import Context
 

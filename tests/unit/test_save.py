@@ -11,7 +11,8 @@ import pytest
 from mllam_exps.base import records
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.store import Run, RunStore
-from mllam_exps.submission import afterwards, experiments, save, saving
+from mllam_exps.submission import afterwards, experiments
+from mllam_exps.submission.saving import commit, save
 
 
 def experiment(store: RunStore, digit: str, *runs: Any) -> Any:
@@ -36,12 +37,12 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the experiments that were committed."""
     made: list[str] = []
 
-    def commit(one: Any) -> str:
+    def note(one: Any) -> str:
         made.append(one.name)
         return "1a2b3c4"
 
-    monkeypatch.setattr(saving, "save", commit)
-    monkeypatch.setattr(saving, "forget_clone", lambda _: None)
+    monkeypatch.setattr(commit, "save", note)
+    monkeypatch.setattr(commit, "forget_clone", lambda _: None)
     return made
 
 
@@ -62,7 +63,7 @@ def test_one_that_another_host_saves_at_the_same_time_is_saved(
     def find_the_clone_gone(_: Any) -> str:
         raise FileNotFoundError("clone")
 
-    monkeypatch.setattr(saving, "save", find_the_clone_gone)
+    monkeypatch.setattr(commit, "save", find_the_clone_gone)
     with pytest.raises(FileNotFoundError):
         save.save(one)
 
@@ -71,7 +72,7 @@ def test_one_that_another_host_saves_at_the_same_time_is_saved(
         records.replace(one.directory / "result.json", record)
         raise FileNotFoundError("clone")
 
-    monkeypatch.setattr(saving, "save", be_late)
+    monkeypatch.setattr(commit, "save", be_late)
     assert not save.save(one)
 
 

@@ -106,13 +106,10 @@ class Driver:
                 while True:
                     waiter.refresh()
                     assessment = assess(run)
-                    if assessment.state is RunState.DONE and self._is_as_it_was_made(
-                        run, definition, display
-                    ):
+                    if assessment.state is not RunState.DONE:
+                        self._step(run, definition, assessment, display)
+                    elif self._is_as_it_was_made(run, definition, display):
                         break
-                    if assessment.state is RunState.DONE:
-                        continue
-                    self._step(run, definition, assessment, display)
                 self._confirm(run, display)
                 if self.publish:
                     self._publish(run, stage, display)
@@ -147,41 +144,51 @@ class Driver:
         self, run: Run, definition: RunDefinition, now: Assessment, display: Display
     ) -> None:
         number = now.attempt.number if now.attempt else 0
-        if now.state.living and not (now.state is RunState.UNKNOWN and self.take_over):
-            if number != self._attached:
-                self._attached = number
-                self._say_attached(now, display)
-            if now.hopeless:
-                raise self._failure(self._withdraw(now))
-            self._wait(now, display)
-        elif number and number == self._attached and not now.untried:
-            assert now.attempt is not None
+        may_take_over = now.state is RunState.UNKNOWN and self.take_over
+        if now.state.living and not may_take_over:
+            self._attend(now, display)
+        elif now.attempt and number == self._attached and not now.untried:
             self._verdict(now.attempt, display)
             raise self._failure(assess(run))
         else:
-            if now.state in {RunState.FAILED, RunState.LOST, RunState.CANCELLED}:
-                said = now.problem.line
-                why = "" if said == now.state else f": {said}"
-                display.line(
-                    f"attempt {number} {now.state}{why}; starting attempt {number + 1}"
-                )
-            starter = Starter(
-                self.workspace, self.machine, self.pipeline.repository, self.store
+            self._start(run, definition, now, display)
+
+    def _attend(self, now: Assessment, display: Display) -> None:
+        """Wait a moment for an attempt that is at work."""
+        assert now.attempt is not None
+        if now.attempt.number != self._attached:
+            self._attached = now.attempt.number
+            self._say_attached(now, display)
+        if now.hopeless:
+            raise self._failure(self._withdraw(now))
+        self._wait(now, display)
+
+    def _start(
+        self, run: Run, definition: RunDefinition, now: Assessment, display: Display
+    ) -> None:
+        """Start the next attempt, if there is room for one."""
+        before = now.attempt.number if now.attempt else 0
+        if now.state.stopped:
+            said = now.problem.line
+            why = "" if said == now.state else f": {said}"
+            after = f"starting attempt {before + 1}"
+            display.line(f"attempt {before} {now.state}{why}; {after}")
+        repo = self.pipeline.repository
+        starter = Starter(self.workspace, self.machine, repo, self.store)
+        try:
+            started = self._when_there_is_room(
+                lambda: starter.start(run, definition, before + 1)
             )
-            try:
-                started = self._when_there_is_room(
-                    lambda: starter.start(run, definition, number + 1)
-                )
-            except NoRoom as full:
-                display.show(f"{full.what}: {full.why}")
-                self._sleep(ROOM_SECONDS)
-                return
-            self._attached = number + 1 if started else 0
-            self.take_over = False
-            if started:
-                display.line(
-                    f"attempt {number + 1} started on {self.machine.name}, log {starter.log_link(started)}"
-                )
+        except NoRoom as full:
+            display.show(f"{full.what}: {full.why}")
+            self._sleep(ROOM_SECONDS)
+            return
+        self._attached = before + 1 if started else 0
+        self.take_over = False
+        if started:
+            log = starter.log_link(started)
+            what = f"attempt {before + 1} started on {self.machine.name}"
+            display.line(f"{what}, log {log}")
 
     def _when_there_is_room(
         self, start: Callable[[], Attempt | None]
@@ -293,12 +300,10 @@ class Driver:
             self._leave_if_abandoned()
             outputs.publish(self.pipeline.repository, run, self.pipeline.stage(stage))
         attempt = outputs.result_attempt(run)
-        verb = (
-            f"done in attempt {attempt.number}, {_time_taken(attempt)}"
-            if self._attached
-            else f"known: collected ({run.key})"
-        )
-        display.line(verb)
+        told = f"known: collected ({run.key})"
+        if self._attached:
+            told = f"done in attempt {attempt.number}, {_time_taken(attempt)}"
+        display.line(told)
         self._wait_for_dvc_lock(display)
 
     @contextlib.contextmanager
@@ -332,29 +337,27 @@ class Driver:
     def _failure(self, now: Assessment) -> MllamError:
         attempt = now.attempt
         assert attempt is not None
-        error_tail = reasons.tail(attempt.log, LOG_LINES)
-        for line in error_tail:
+        for line in reasons.tail(attempt.log, LOG_LINES):
             warn(f"  | {line}")
-        reason, way_out = now.reason, now.problem.next
-        stage = attempt.run.stage
-        again = f"dvc exp run, or mllam-exps run {stage}"
-        if now.hopeless:
-            again = f"change resources.{stage} in machines/{self.machine.name}.yaml, then dvc exp run"
-        elif attempt.started and self._has_checkpoints(stage):
-            again += ": goes on from the newest checkpoint if there is one"
+        stage, reason = attempt.run.stage, now.reason
+        way_out = now.problem.next or self._to_go_on(now, attempt)
         word = f"attempt {attempt.number} {now.state}"
         if now.state is RunState.CANCELLED:
-            word, reason = (
-                "was cancelled",
-                reason.removeprefix("cancelled").lstrip(", "),
-            )
-        return CheckFailed(
-            f"{stage} {word}",
-            where=str(attempt.log if attempt.log.exists() else attempt.directory),
-            why=reason,
-            next=way_out or again,
-            exit=Exit.FAILED,
-        )
+            word = "was cancelled"
+            reason = reason.removeprefix("cancelled").lstrip(", ")
+        place = attempt.log if attempt.log.exists() else attempt.directory
+        what = f"{stage} {word}"
+        return CheckFailed(what, str(place), reason, way_out, Exit.FAILED)
+
+    def _to_go_on(self, now: Assessment, attempt: Attempt) -> str:
+        """Return the command that goes on after a failure."""
+        stage = attempt.run.stage
+        if now.hopeless:
+            return f"change resources.{stage} in machines/{self.machine.name}.yaml, then dvc exp run"
+        way_out = f"dvc exp run, or mllam-exps run {stage}"
+        if attempt.started and self._has_checkpoints(stage):
+            way_out += ": goes on from the newest checkpoint if there is one"
+        return way_out
 
     def _has_checkpoints(self, stage: str) -> bool:
         return stages.of(self.pipeline.definition(stage)).has_checkpoints

@@ -14,7 +14,12 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.identity.content import Difference, differences, files_of, mark
+from mllam_exps.identity.content import (
+    Difference,
+    differences,
+    files_of,
+    mark,
+)
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.runs import outputs
 from mllam_exps.runs.attempts import Attempt
@@ -49,7 +54,7 @@ class Inputs:
         self._archives = archives
         self.definition = definition
         self.again = again
-        self.laid: dict[str, Any] = attempt.inputs
+        self.laid = attempt.inputs
         self._sources: dict[str, Any] = definition.get("inputs") or {}
         self._store = RunStore(attempt.run.store)
         self._seen: dict[Path, dict[str, Any]] = {}
@@ -94,16 +99,13 @@ class Inputs:
         is no less what was asked for.
         """
         read = {}
-        for path, described in self.laid.items():
+        for path, described in self.laid.by_path.items():
             run = None if described.get("cache") else self._key_of(path)
             read[path] = Read(described["digest"], run)
         return read
 
     def _known(self) -> dict[Path, Mapping[str, Any]]:
-        known: dict[Path, Mapping[str, Any]] = {}
-        for path, described in self.laid.items():
-            known |= files_of(self.attempt.work / path, described)
-        return known
+        return self.laid.files_in(self.attempt.work)
 
     def _different(
         self, files: Mapping[Path, Mapping[str, Any]]
@@ -125,7 +127,7 @@ class Inputs:
         the input comes from a cache; no hash says which it was. Programs of ours read
         files that they know.
         """
-        for path, described in self.laid.items():
+        for path, described in self.laid.by_path.items():
             left, run = described.get("left_out") or {}, self._run_of(path)
             if not (left and run and self.definition.get("commands")):
                 continue
@@ -149,64 +151,56 @@ class Inputs:
         """Refuse the first file that differs; one that is shared is taken away from those who would read it next."""
         for difference in found:
             path = difference.path.relative_to(self.attempt.work).as_posix()
-            source = next(
-                (one for one in self.laid if path == one or path.startswith(f"{one}/")),
-                path,
-            )
+            source = self._source_of(path)
             run = self._run_of(source)
-            if run is not None and (damaged := list(outputs.damage(run))):
+            damaged = list(outputs.damage(run)) if run else []
+            if run and damaged:
                 error = outputs.set_aside(run, damaged, self.again)
                 what = f"its input {path} is damaged in the run store: it {difference.what}"
-                who = (
-                    ""
-                    if when
-                    else "the program, or somebody else meanwhile, wrote to it"
-                )
-                raise CheckFailed(what, error.where, error.why or who, error.next)
-            if folder := self.laid[source].get("cache"):
-                known = files_of(self.attempt.work / source, self.laid[source])[
-                    difference.path
-                ]
-                Cache(folder).drop_damaged({str(known["md5"]): None})
+                who = "the program, or somebody else meanwhile, wrote to it"
+                why = error.why or ("" if when else who)
+                raise CheckFailed(what, error.where, why, error.next)
+            described = self.laid.by_path[source]
+            if folder := described.get("cache"):
+                files = files_of(self.attempt.work / source, described)
+                digest = str(files[difference.path]["md5"])
+                Cache(folder).drop_damaged({digest: None})
             raise self._told(path, difference, when)
+
+    def _source_of(self, path: str) -> str:
+        """Return the input that a file is, or lies in."""
+        for source in self.laid.by_path:
+            if path == source or path.startswith(f"{source}/"):
+                return source
+        return path
 
     def _told(self, path: str, difference: Difference, when: str) -> CheckFailed:
         """Say what became of an input that is not the run store's."""
-        place, work = difference.path.resolve(), self.attempt.work.resolve()
-        own = place.is_relative_to(work) or place.is_relative_to(
-            self.attempt.tree.resolve()
-        )
+        place = difference.path.resolve()
+        folders = (self.attempt.work.resolve(), self.attempt.tree.resolve())
+        own = any(place.is_relative_to(folder) for folder in folders)
         if own and not when:
             what = f"the program changed its own input {path}: it {difference.what}"
             why = "nobody could tell to which content the result belongs"
             return CheckFailed(
                 what, "", why, f"have it write elsewhere, then {outputs.AGAIN}"
             )
-        where = "" if own else str(place)
-        return CheckFailed(
-            f"its input {path} {when or 'changed while the program ran'}",
-            where,
-            next=outputs.AGAIN,
-        )
+        what = f"its input {path} {when or 'changed while the program ran'}"
+        return CheckFailed(what, "" if own else str(place), next=outputs.AGAIN)
 
     def _refuse_changed_archives(self, when: str) -> None:
         """Refuse archives whose metadata are not those that the key counts; one that is not reached is not changed."""
         tracked = self.definition.get("params", {}).get(VERSIONS_FILE, {})
-        # dvc.yaml may name all of them, or one.
-        one_by_one = {
-            key.removeprefix("archives."): known
-            for key, known in tracked.items()
-            if "archives." in key
-        }
-        expected = {**(tracked.get("archives") or {}), **one_by_one}
+        expected = dict(tracked.get("archives") or {})
+        for key, known in tracked.items():
+            if "archives." in key:  # dvc.yaml may name all of them, or one
+                expected[key.removeprefix("archives.")] = known
         if not expected:
             return
         found = self._archives()
         for name, archive in expected.items():
-            known, now = (
-                dict(archive).get("metadata"),
-                found.get(name, {}).get("metadata"),
-            )
+            known = dict(archive).get("metadata")
+            now = found.get(name, {}).get("metadata")
             if None not in (known, now) and now != known:
                 what = f"the archive {name} {when}"
                 raise CheckFailed(what, str(archive["path"]), next=outputs.AGAIN)

@@ -15,7 +15,7 @@ from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc import lockfile, parameter_files
 from mllam_exps.dvc.counted import LIST, Counted
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.identity.content import describe, marked
+from mllam_exps.identity.content import Described, describe, marked
 from mllam_exps.identity.definition import VERSIONS_FILE, Input
 from mllam_exps.repository import clones
 from mllam_exps.runs import outputs
@@ -65,36 +65,40 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     if definition.commands:
         _copy_repository(root, attempt, definition)
     _copy_ignore_lists(root, attempt, definition)
-    for file in {*files, *definition.params}:
-        # What git keeps a command has, with its mode; what a stage makes it lacks yet.
-        if (root / file).is_file() and not (attempt.work / file).exists():
-            _copy(root / file, attempt.work / file)
-            # neural-lam warns of a dataset that is older than its configuration: by our
-            # keys it never is.
-            os.utime(attempt.work / file, (0, 0))
+    _copy_parameter_files(root, attempt, {*files, *definition.params})
     to_come: dict[str, str] = {}
-    laid: dict[str, Any] = {}
+    laid: dict[str, Described] = {}
     links = repo.cache_types if definition.commands else None
     for source in sorted(definition.inputs, key=_outer_first):
         target = attempt.work / source.path
+        is_there = target.exists()  # in a folder that is an input, too, or from git
         found = _from_store(store, source, target, links)
-        if found is None and not target.exists():
+        if found is None and not is_there:
             found = _from_cache(repo, source, target)
-            if found is None and ahead and source.run:
-                to_come[source.path] = source.run
-                continue
-        if found is None:
-            if not target.exists():
-                _from_workspace(store, root, source, target)
-            found = describe(attempt.work / source.path, Counted(attempt.work).files)
-            _hold_to_its_digest(source, found)
-        laid[source.path] = found
+        if found is not None:
+            laid[source.path] = found
+        elif ahead and source.run and not is_there:
+            to_come[source.path] = source.run
+        else:
+            laid[source.path] = _from_workspace(store, root, attempt, source)
     attempt.note_inputs(laid)
     _hold_to_the_key(attempt, definition)
     # As DVC (3.67) a command finds no folder for what it makes.
-    for output in definition.outputs if not definition.commands else ():
-        (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
+    if not definition.commands:
+        for output in definition.outputs:
+            (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
     return to_come
+
+
+def _copy_parameter_files(root: Path, attempt: Attempt, files: Iterable[str]) -> None:
+    for file in files:
+        source, target = root / file, attempt.work / file
+        # What git keeps a command has, with its mode; what a stage makes it lacks yet.
+        if source.is_file() and not target.exists():
+            _copy(source, target)
+            # neural-lam warns of a dataset that is older than its configuration: by our
+            # keys it never is.
+            os.utime(target, (0, 0))
 
 
 def take(
@@ -121,21 +125,16 @@ def take(
     CheckFailed
         If one of them has not been made.
     """
-    laid: dict[str, Any] = {}
-    sources = (Input(path, key, None, tracked=True) for path, key in to_come.items())
+    laid: dict[str, Described] = {}
+    sources = [Input(path, key, None, tracked=True) for path, key in to_come.items()]
+    spread = links if definition.get("commands") else None
     for source in sorted(sources, key=_outer_first):
-        path, key = source.path, to_come[source.path]
-        target = attempt.work / path
-        found = _from_store(
-            store, source, target, links if definition.get("commands") else None
-        )
+        found = _from_store(store, source, attempt.work / source.path, spread)
         if found is None:
-            makes = store.run(key).stage
-            raise CheckFailed(
-                f"its input {path} was not made: run {key} of {makes} is not done",
-                next="mllam-exps status",
-            )
-        laid[path] = found
+            key = to_come[source.path]
+            what = f"its input {source.path} was not made: run {key} of {store.run(key).stage} is not done"
+            raise CheckFailed(what, next="mllam-exps status")
+        laid[source.path] = found
     if laid:
         attempt.note_inputs(laid)
 
@@ -143,21 +142,6 @@ def take(
 def _outer_first(source: Input) -> tuple[str, ...]:
     """Order inputs so that a folder is laid out before a part of it that is an input, too."""
     return PurePosixPath(source.path).parts
-
-
-def _hold_to_its_digest(source: Input, found: Mapping[str, Any]) -> None:
-    """Refuse an input that was edited between the moment when the key was made of it and this copy.
-
-    Raises
-    ------
-    CheckFailed
-        Naming the file.
-    """
-    if source.digest not in {None, found["digest"]}:
-        raise CheckFailed(
-            f"its input {source.path} changed since its run key was made",
-            next=outputs.AGAIN,
-        )
 
 
 def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
@@ -168,18 +152,12 @@ def _hold_to_the_key(attempt: Attempt, definition: RunDefinition) -> None:
     MllamError
         Naming the file.
     """
-    changed = [
-        file
-        for file, values in definition.values.items()
-        if file != VERSIONS_FILE
-        and not parameter_files.holds(attempt.work / file, values)
-    ]
-    if changed:
-        raise MllamError(
-            "it was edited while the run was being started",
-            where=changed[0],
-            next="start it again",
-        )
+    what, way_out = "it was edited while the run was being started", "start it again"
+    for file, values in definition.values.items():
+        if file == VERSIONS_FILE:
+            continue
+        if not parameter_files.holds(attempt.work / file, values):
+            raise MllamError(what, file, next=way_out)
 
 
 def _copy_ignore_lists(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
@@ -194,7 +172,7 @@ def _copy_ignore_lists(root: Path, attempt: Attempt, definition: RunDefinition) 
 
 def _from_store(
     store: RunStore, source: Input, target: Path, links: Sequence[str] | None = None
-) -> dict[str, Any] | None:
+) -> Described | None:
     """Lay out the outputs of the run that made the input, safe from ``dvc gc``, and describe them; None without.
 
     A folder is one link to all of it, for programs of ours, which only read; or it is
@@ -203,8 +181,10 @@ def _from_store(
     if source.run is None:
         return None
     run = store.run(source.run)
+    if run.result is None:
+        return None
     known = outputs.known_digest(run, source.path)
-    if run.result is None or (source.digest and known and source.digest != known):
+    if None not in {source.digest, known} and source.digest != known:
         return None
     outputs.hold_to_what_was_made(run)
     found = outputs.description(run, source.path)
@@ -220,30 +200,43 @@ def _from_store(
     return marked(target, found)
 
 
-def _from_cache(repo: Repository, source: Input, target: Path) -> dict[str, Any] | None:
+def _from_cache(repo: Repository, source: Input, target: Path) -> Described | None:
     """Lay out what DVC's cache has of an input, and describe it; None where it lacks any of it."""
     # DVC's run cache keeps what stages make for git, too: metrics, say.
-    kept = source.tracked or source.run
-    if (
-        not kept
-        or source.digest is None
-        or not repo.cache.check_out(source.digest, target)
-    ):
+    is_kept = source.tracked or source.run
+    if source.digest is None or not is_kept:
+        return None
+    if not repo.cache.check_out(source.digest, target):
         return None
     described = marked(target, repo.cache.describe(source.digest))
     return described | {"cache": repo.cache.directory}
 
 
-def _from_workspace(store: RunStore, root: Path, source: Input, target: Path) -> None:
-    path = root / source.path
-    if not path.exists():
-        makes = (
-            f"dvc repro {store.run(source.run).stage}" if source.run else "dvc checkout"
-        )
-        raise CheckFailed(
-            f"the input {source.path} is missing", next=f"{makes} makes it"
-        )
-    _copy(path, target)
+def _from_workspace(
+    store: RunStore, root: Path, attempt: Attempt, source: Input
+) -> Described:
+    """Copy an input from the workspace, unless it is there already, and describe it.
+
+    Raises
+    ------
+    CheckFailed
+        If it is missing, or was edited between the moment when the key was made of it
+        and this copy.
+    """
+    path, target = root / source.path, attempt.work / source.path
+    if not target.exists():
+        if not path.exists():
+            makes = "dvc checkout"
+            if source.run:
+                makes = f"dvc repro {store.run(source.run).stage}"
+            what = f"the input {source.path} is missing"
+            raise CheckFailed(what, next=f"{makes} makes it")
+        _copy(path, target)
+    found = describe(target, Counted(attempt.work).files)
+    if source.digest not in {None, found["digest"]}:
+        what = f"its input {source.path} changed since its run key was made"
+        raise CheckFailed(what, next=outputs.AGAIN)
+    return found
 
 
 def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
@@ -256,17 +249,19 @@ def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) ->
     if top != root:
         attempt.work_in(root.relative_to(top))
     clones.copy(top, attempt.tree if top != root else attempt.work, linked=False)
-    made = lockfile.read(top).made if (top / lockfile.DRAFT).exists() else []
-    for path in {
-        *made,
-        *(i.path for i in definition.inputs if i.run),
-        *(o.path for o in definition.outputs),
-    }:
-        place = attempt.work / path
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
+    made = {output.path for output in definition.outputs}
+    made |= {source.path for source in definition.inputs if source.run}
+    if (top / lockfile.DRAFT).exists():
+        made |= {*lockfile.read(top).made}
+    for path in made:
+        _remove(attempt.work / path)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -13,7 +13,7 @@ from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import backlog, standing
 from mllam_exps.submission.cancelling import Cancellation
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
 
 NAMED = 3
@@ -55,28 +55,30 @@ def _cancel_run(here: Context, run: Run, *, force: bool) -> None:
 
 def _nothing_to_cancel(here: Context, run: Run, state: RunState) -> UsageError:
     """Say that a run is not at work, and which of the same stage are."""
-    told: list[str] = []
-    which = ""
-    others = [
-        other
-        for other in here.store.runs()
-        if other.stage == run.stage and assess(other).state.living
-    ]
-    for other in others[:NAMED]:
-        names = [experiment.name for experiment in standing.waiting_for(other)]
-        told.append(f"for experiment {', '.join(names)}" if names else other.key)
-        # A run that an experiment waits for is not cancelled by its key.
-        which = which or (names[0] if names else other.key)
-    why = ""
-    if told:
-        more = "; …" if len(others) > NAMED else ""
-        why = f"at work of that stage: {'; '.join(told)}{more}"
     how = "has not been started" if state is RunState.NEW else f"is {state}"
-    return UsageError(
-        f"nothing to cancel: the run of stage {run.stage} for the files as they are here {how}",
-        why=why,
-        next=f"mllam-exps cancel {which}" if which else "mllam-exps status",
-    )
+    what = f"nothing to cancel: the run of stage {run.stage} for the files as they are here {how}"
+    others = _at_work_of_stage(here, run.stage)
+    if not others:
+        return UsageError(what, next="mllam-exps status")
+    wanted_by = [_names_of_waiting(other) for other in others[:NAMED]]
+    told = []
+    for other, names in zip(others, wanted_by, strict=False):
+        told.append(f"for experiment {', '.join(names)}" if names else other.key)
+    more = "; …" if len(others) > NAMED else ""
+    # A run that an experiment waits for is not cancelled by its key.
+    first = wanted_by[0][0] if wanted_by[0] else others[0].key
+    why = f"at work of that stage: {'; '.join(told)}{more}"
+    return UsageError(what, why=why, next=f"mllam-exps cancel {first}")
+
+
+def _at_work_of_stage(here: Context, stage: str) -> list[Run]:
+    same_stage = [run for run in here.store.runs() if run.stage == stage]
+    return [run for run in same_stage if assess(run).state.living]
+
+
+def _names_of_waiting(run: Run) -> list[str]:
+    """Return the names of the experiments at work that need a run."""
+    return [experiment.name for experiment in standing.waiting_for(run)]
 
 
 def _refuse_what_is_waited_for(run: Run, me: ProcessIdentity) -> None:
@@ -87,7 +89,7 @@ def _refuse_what_is_waited_for(run: Run, me: ProcessIdentity) -> None:
     UsageError
         Naming who.
     """
-    names = [experiment.name for experiment in standing.waiting_for(run)]
+    names = _names_of_waiting(run)
     who = [f"process {w.pid} on {w.host}" for w in run.other_waiters(me)]
     who += [f"experiment {name}" for name in names]
     if who:

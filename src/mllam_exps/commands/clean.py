@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TextIO
 
 from mllam_exps.attempts.progress_line import duration
@@ -16,9 +15,10 @@ from mllam_exps.base.terminal import say, warn
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog, cleaning
-from mllam_exps.submission.cleaning import Candidate
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.cleaning import Candidate, Selection
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -36,44 +36,23 @@ def clean(
     """List, ask and delete; names may be patterns with ``*``."""
     here = Context.open()
     named = _named(here, names)
-    # By name, if it was not said by its identity: who names it means those before it
-    # that had the name, too.
-    chosen = [
-        identity if identity in names else experiment.name
-        for identity, experiment in named.items()
-    ]
-    look = functools.partial(
-        cleaning.candidates,
-        here.store,
-        str(here.workspace.origin),
-        chosen,
-        failed=failed,
-        older_than=_seconds(older_than) if older_than else 0.0,
-    )
-    found = list(look())
+    age = _seconds(older_than) if older_than else 0.0
+    origin = str(here.workspace.origin)
+    selection = Selection(origin, _chosen(named, names), failed, age)
+    found = list(cleaning.candidates(here.store, selection))
     if as_json:
         _print_json(found)
     elif found:
         _print_table(found)
     else:
-        say(
-            _why_nothing(
-                here,
-                [] if failed else list(named.values()),
-                or_younger=bool(older_than),
-            )
-        )
-    if dry_run:
-        if found and not as_json:
-            amount = _amount(_size(found))
-            say(f"{amount} would become free; nothing was deleted (--dry-run)")
-        return
-    if not found:
-        return
-    if yes or _confirmed(found):
-        _delete(here, found, look, sys.stderr if as_json else sys.stdout)
-    else:
-        say("nothing was deleted")
+        in_use = [] if failed else _in_use(origin, named.values())
+        say(_why_nothing(in_use, or_younger=bool(older_than)))
+    if found and not dry_run:
+        stream = sys.stderr if as_json else sys.stdout
+        _delete(here.store, selection, found, stream, yes=yes)
+    elif found and not as_json:
+        amount = _amount(_size(found))
+        say(f"{amount} would become free; nothing was deleted (--dry-run)")
 
 
 def _named(here: Context, names: list[str]) -> dict[str, Experiment]:
@@ -85,17 +64,33 @@ def _named(here: Context, names: list[str]) -> dict[str, Experiment]:
     return named
 
 
+def _chosen(named: dict[str, Experiment], names: list[str]) -> list[str]:
+    """Return what the experiments are called: whoever says a name means those before it that had it, too.
+
+    Of one that was said by its identity nothing else is meant.
+    """
+    return [
+        identity if identity in names else experiment.name
+        for identity, experiment in named.items()
+    ]
+
+
 def _delete(
-    here: Context,
+    store: RunStore,
+    selection: Selection,
     found: list[Candidate],
-    look: Callable[[], Iterable[Candidate]],
     stream: TextIO,
+    *,
+    yes: bool,
 ) -> None:
-    """Delete what was confirmed, but for what is needed again by now, and say so."""
+    """Delete what is confirmed, but for what is needed again by now, and say so."""
+    if not (yes or _confirmed(found)):
+        say("nothing was deleted")
+        return
     # Submissions hold this lock: none comes to need a run between the look and the
     # deletion.
-    with lock(here.store, "dispatch", wait=True):
-        still = {one.directory for one in look()}
+    with lock(store, "dispatch", wait=True):
+        still = {one.directory for one in cleaning.candidates(store, selection)}
         deleted = []
         for one in found:
             if one.directory in still and cleaning.delete(one):
@@ -105,43 +100,37 @@ def _delete(
             warn(f"{one.what} is needed again, and stays")
     say(f"deleted {len(deleted)}, {_amount(_size(deleted))}", stream)
     # Others found the lock taken meanwhile, and left to us what waits.
-    backlog.go_on(here.store)
+    backlog.go_on(store)
 
 
 def _print_json(found: list[Candidate]) -> None:
-    records = []
-    for one in found:
-        path = str(one.directory)
-        records.append(
-            {"what": one.what, "why": one.why, "bytes": one.size, "path": path}
-        )
-    print(json.dumps(records))
+    print(json.dumps([one.to_record() for one in found]))
 
 
-def _why_nothing(here: Context, named: list[Experiment], *, or_younger: bool) -> str:
-    """Say why there is nothing to clean, of experiments that were named."""
-    origin = str(here.workspace.origin)
-    in_use = [e.name for e in named if e.origin == origin and _is_in_use(e)]
+def _in_use(origin: str, named: Iterable[Experiment]) -> list[str]:
+    """Return which of the experiments that were named are saved, and in use."""
+    found: list[str] = []
+    for experiment in named:
+        if experiment.origin != origin or not experiment.is_mine:
+            continue
+        done = assess(experiment.saving).state is RunState.DONE
+        if done and cleaning.is_in_git(experiment):
+            found.append(experiment.name)
+    return found
+
+
+def _why_nothing(in_use: list[str], *, or_younger: bool) -> str:
+    """Say why there is nothing to clean."""
     if in_use:
-        return _told_in_use(in_use)
-    return f"nothing to clean: what is there is needed{', or younger' if or_younger else ''}"
+        are = "is" if len(in_use) == 1 else "are"
+        way_out = f"dvc exp remove {' '.join(in_use)} first"
+        return f"{', '.join(in_use)} {are} saved and in use: {way_out}"
+    younger = ", or younger" if or_younger else ""
+    return f"nothing to clean: what is there is needed{younger}"
 
 
 def _size(found: list[Candidate]) -> int:
     return sum(one.size for one in found)
-
-
-def _is_in_use(experiment: Experiment) -> bool:
-    return (
-        experiment.is_mine
-        and assess(experiment.saving).state is RunState.DONE
-        and cleaning.is_in_git(experiment)
-    )
-
-
-def _told_in_use(names: list[str]) -> str:
-    are = "is" if len(names) == 1 else "are"
-    return f"{', '.join(names)} {are} saved and in use: dvc exp remove {' '.join(names)} first"
 
 
 def _confirmed(found: list[Candidate]) -> bool:

@@ -184,14 +184,8 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
         (directory / ".dvc" / "config").write_text(_DVC_CONFIG, encoding="utf-8")
         _ignore_outputs(directory)
         _add(directory)
-        _call(
-            directory,
-            "git",
-            "commit",
-            "--quiet",
-            "-m",
-            f"Start from mllam-exps' example {example}",
-        )
+        message = f"Start from mllam-exps' example {example}"
+        _call(directory, "git", "commit", "--quiet", "-m", message)
     return directory
 
 
@@ -238,6 +232,12 @@ def _refuse_nobody(folder: Path) -> None:
         )
 
 
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 @contextmanager
 def _undone_on_failure(directory: Path) -> Iterator[None]:
     """Leave the folder as it was found if anything fails: empty, or with a ``.git`` without a commit."""
@@ -249,9 +249,7 @@ def _undone_on_failure(directory: Path) -> Iterator[None]:
     except BaseException as error:
         if directory.is_dir():
             _empty(directory, had_git=had_git)
-        for path in made:
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+        _remove_empty(made)
         if isinstance(error, OSError):
             where = str(error.filename or directory)
             why = error.strerror or str(error)
@@ -315,15 +313,8 @@ def _add(directory: Path) -> None:
     """Put everything into git that is here now, whatever the user's own rules ignore (``*.nc``, ``*.zarr``, say)."""
     every = ("--cached", "--others", "--exclude-per-directory=.gitignore")
     listed = _run(directory, "git", "ls-files", *every, "-z").stdout
-    _call(
-        directory,
-        "git",
-        "add",
-        "--all",
-        "--force",
-        "--",
-        *filter(None, listed.split("\0")),
-    )
+    files = [file for file in listed.split("\0") if file]
+    _call(directory, "git", "add", "--all", "--force", "--", *files)
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -15,10 +15,17 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
 
 POLL_SECONDS = 0.5
+_WORTH_LOOKING_AT = (
+    RunState.RUNNING,
+    RunState.FAILED,
+    RunState.LOST,
+    RunState.CANCELLED,
+)
+"""Of the runs of an experiment the first that is in the first of these states."""
 
 
 def show(
@@ -42,7 +49,7 @@ def show(
     if experiment is not None:
         run = _run(experiment, stage)
     elif own := here.asked_for_by(name):
-        run = _worth_looking_at(name, own, stage)
+        run = _one_of(name, own, stage)
     else:
         if stage is not None:
             here.submitted(name)
@@ -88,32 +95,29 @@ def _show(run: Run, *, follow: bool, number: int | None, lines: int | None) -> N
 
 
 def _run(experiment: Experiment, stage: str | None) -> Run:
-    return _worth_looking_at(
-        experiment.name, experiment.runs | {SAVE: experiment.saving}, stage
-    )
+    runs = experiment.runs | {SAVE: experiment.saving}
+    return _one_of(experiment.name, runs, stage)
 
 
-def _worth_looking_at(name: str, runs: dict[str, Run], stage: str | None) -> Run:
-    """Return the run of a stage; if none is named that which works, else that which failed, else the last."""
-    if stage is not None:
-        if stage not in runs:
-            what = f"experiment {name} has no run of a stage {stage!r}"
-            raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
-        return runs[stage]
+def _one_of(name: str, runs: dict[str, Run], stage: str | None) -> Run:
+    """Return an experiment's run of a stage; if none is named, the run that is worth looking at."""
+    if stage is None:
+        return _worth_looking_at(runs)
+    if stage not in runs:
+        what = f"experiment {name} has no run of a stage {stage!r}"
+        raise UsageError(what, next=f"its stages are: {', '.join(runs)}")
+    return runs[stage]
+
+
+def _worth_looking_at(runs: dict[str, Run]) -> Run:
+    """Return the run that works, else the one that failed, else the last that printed anything."""
     states = {name: judge(observe(run)).state for name, run in runs.items()}
-    for wanted in (
-        RunState.RUNNING,
-        RunState.FAILED,
-        RunState.LOST,
-        RunState.CANCELLED,
-    ):
-        if found := [runs[name] for name, state in states.items() if state is wanted]:
-            return found[0]
-    printed = [
-        run
-        for name, run in runs.items()
-        if name != SAVE and any(_has_printed(a) for a in run.attempts())
-    ]
+    for wanted in _WORTH_LOOKING_AT:
+        for stage_or_saving, state in states.items():
+            if state is wanted:
+                return runs[stage_or_saving]
+    stages = [run for run in runs.values() if run.stage != SAVE]
+    printed = [run for run in stages if any(map(_has_printed, run.attempts()))]
     return printed[-1] if printed else next(iter(runs.values()))
 
 
@@ -121,19 +125,13 @@ def _attempt(run: Run, number: int | None) -> Attempt:
     attempts = {a.number: a for a in run.attempts() if _has_printed(a)}
     if not attempts:
         now = judge(observe(run))
-        raise UsageError(
-            f"nothing was printed: it is {now.state}",
-            run.key,
-            now.reason,
-            "mllam-exps status",
-        )
+        what = f"nothing was printed: it is {now.state}"
+        raise UsageError(what, run.key, now.reason, "mllam-exps status")
     if number is None:
         return attempts[max(attempts)]
     if number not in attempts:
-        raise UsageError(
-            f"no attempt {number} at {run.key}",
-            next=f"there are: {', '.join(map(str, attempts))}",
-        )
+        what = f"no attempt {number} at {run.key}"
+        raise UsageError(what, next=f"there are: {', '.join(map(str, attempts))}")
     return attempts[number]
 
 
@@ -147,11 +145,9 @@ def _print_from(attempt: Attempt, position: int) -> int:
             file.seek(position)
             text = file.read()
     except OSError as error:
-        why = (
-            "it is a link, and may lead anywhere"
-            if attempt.log.is_symlink()
-            else str(error.strerror)
-        )
+        why = str(error.strerror)
+        if attempt.log.is_symlink():
+            why = "it is a link, and may lead anywhere"
         raise MllamError("cannot be read", str(attempt.log), why) from error
     printed = text.decode("utf-8", "replace")
     sys.stdout.write(harmless(printed) if sys.stdout.isatty() else printed)

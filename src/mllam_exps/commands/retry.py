@@ -12,15 +12,17 @@ from mllam_exps.attempts.job_quota import Room
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc import lockfile
+from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
-from mllam_exps.submission import backlog, opening, saving
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission import backlog, opening
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
+from mllam_exps.submission.saving import commit
 from mllam_exps.submission.standing import Standing
 from mllam_exps.views.context import Context
 from mllam_exps.views.sentences import APPLIED, FIRST
@@ -48,18 +50,21 @@ def retry(names: list[str], *, failed: bool) -> None:
         _refuse_what_was_mended(experiment, changes[experiment.identity])
     for experiment in wanted:
         if changed := changes[experiment.identity]:
-            told = ", ".join(
-                [*changed[:NAMED], "…"] if len(changed) > NAMED else changed
-            )
-            warn(
-                f"note: {experiment.name} goes on with the files as they were when it was submitted; changed since:"
-                f" {told} (machine files are read as they are now); mllam-exps submit takes them as they are now"
-            )
+            warn(f"note: {_what_changed(experiment.name, changed)}")
     rooms: dict[tuple[str, str], Room] = {}
     with lock(here.store, "dispatch", wait=True):
         for experiment in wanted:
             say(f"{experiment.name}: {_retry(experiment, rooms)}")
     backlog.go_on(here.store)
+
+
+def _what_changed(name: str, files: list[str]) -> str:
+    """Say with which files an experiment goes on."""
+    told = ", ".join([*files[:NAMED], "…"] if len(files) > NAMED else files)
+    return (
+        f"{name} goes on with the files as they were when it was submitted; changed since: {told}"
+        " (machine files are read as they are now); mllam-exps submit takes them as they are now"
+    )
 
 
 def _wanted(here: Context, names: list[str], *, failed: bool) -> list[Experiment]:
@@ -100,11 +105,10 @@ def _has_failed(experiment: Experiment) -> bool:
     saving = assess(experiment.saving)
     if saving.state in {RunState.DONE, RunState.CANCELLED}:
         return False
-    stages = [assess(run) for run in experiment.runs.values()]
-    return any(
-        now.hopeless or now.state in {RunState.FAILED, RunState.LOST}
-        for now in [saving, *stages]
-    )
+    for now in (saving, *map(assess, experiment.runs.values())):
+        if now.hopeless or now.state in {RunState.FAILED, RunState.LOST}:
+            return True
+    return False
 
 
 def _refuse_what_was_mended(experiment: Experiment, changed: list[str]) -> None:
@@ -115,23 +119,31 @@ def _refuse_what_was_mended(experiment: Experiment, changed: list[str]) -> None:
     UsageError
         With the command that takes the file as it is now.
     """
-    for stage, run in experiment.runs.items() if changed else ():
+    if not changed:
+        return
+    for stage, run in experiment.runs.items():
         definition = run.definition
         if definition is None or not definition.commands:
             continue
         if assess(run).state is not RunState.FAILED:
             continue
-        reads = {source.path for source in definition.inputs if source.run is None}
-        folder = experiment.root / definition.folder
-        for script in named_files.named(definition.commands, folder):
-            if script.is_relative_to(experiment.root):
-                reads.add(script.relative_to(experiment.root).as_posix())
+        reads = _read_by(definition, experiment.root)
         for file in changed:
             if reads.isdisjoint({file, *map(str, Path(file).parents)}):
                 continue
             what = f"{stage} failed, and {file}, which it reads, was changed since"
             why = "retry goes on with the files as they were when it was submitted"
             raise UsageError(what, experiment.name, why, shlex.join(experiment.command))
+
+
+def _read_by(definition: RunDefinition, root: Path) -> set[str]:
+    """Return the files and folders of the repository that a stage's commands read, as far as they are named."""
+    reads = {source.path for source in definition.inputs if source.run is None}
+    folder = root / definition.folder
+    for script in named_files.named(definition.commands, folder):
+        if script.is_relative_to(root):
+            reads.add(script.relative_to(root).as_posix())
+    return reads
 
 
 def changed_since(experiment: Experiment) -> list[str]:
@@ -149,22 +161,16 @@ def changed_since(experiment: Experiment) -> list[str]:
         modified = here.git("ls-files", "--modified", "-z")
     except MllamError:
         return []  # where the repository is gone, nobody has mended anything in it
-    made: set[str] = set()
+    left_out = {lockfile.FILE, values.FOLDER}
     with contextlib.suppress(MllamError):
-        made = {
-            path
-            for stage in lockfile.read(experiment.clone).stages.values()
-            for path in stage.made
-        }
-    files = [
-        os.path.relpath(file, experiment.prefix or ".")
-        for file in modified.split("\0")
-        if file
-    ]
-    left_out = {lockfile.FILE, values.FOLDER, *made}
-    return [
-        file for file in files if not left_out & {file, *map(str, Path(file).parents)}
-    ]
+        for stage in lockfile.read(experiment.clone).stages.values():
+            left_out |= {*stage.made}
+    changed = []
+    for path in filter(None, modified.split("\0")):
+        file = os.path.relpath(path, experiment.prefix or ".")
+        if left_out.isdisjoint({file, *map(str, Path(file).parents)}):
+            changed.append(file)
+    return changed
 
 
 def _refuse(experiment: Experiment) -> None:
@@ -175,29 +181,34 @@ def _refuse(experiment: Experiment) -> None:
             "is not yours", experiment.name, f"{experiment.user} submitted it", way_out
         )
     if assess(experiment.saving).state is RunState.DONE:
-        if lacking := [
-            stage for stage, run in experiment.runs.items() if run.result is None
-        ]:
-            what = f"is saved, and its result of {lacking[0]} was damaged since, and set aside"
-            raise UsageError(
-                what, experiment.name, next=APPLIED.replace(FIRST, experiment.name)
-            )
-        raise UsageError(
-            "is done", experiment.name, next=f"dvc exp apply {experiment.name}"
-        )
+        raise _is_done(experiment)
     machine = opening.machine_of(experiment)
     checks.check_environment(machine, opening.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
-        raise UsageError("its clone is gone", experiment.name, next=experiment.again)
+        raise UsageError(
+            "its clone is gone", experiment.name, next=experiment.submit_again
+        )
     if not opening.programs_are_the_same(experiment, machine):
         why = "it was submitted with other versions of the programs, and with these its results would be others"
-        raise UsageError("cannot go on", experiment.name, why, experiment.again)
+        raise UsageError("cannot go on", experiment.name, why, experiment.submit_again)
     try:
-        saving.refuse_what_dvc_made_from_another(experiment, experiment.holds)
+        commit.refuse_what_dvc_made_from_another(experiment, experiment.holds)
     except MllamError as error:
         raise UsageError(
-            "cannot go on", experiment.name, error.what, experiment.again
+            "cannot go on", experiment.name, error.what, experiment.submit_again
         ) from error
+
+
+def _is_done(experiment: Experiment) -> UsageError:
+    """Say that an experiment is saved, and whether a result of it was damaged since."""
+    name = experiment.name
+    for stage, run in experiment.runs.items():
+        if run.result is None:
+            what = (
+                f"is saved, and its result of {stage} was damaged since, and set aside"
+            )
+            return UsageError(what, name, next=APPLIED.replace(FIRST, name))
+    return UsageError("is done", name, next=f"dvc exp apply {name}")
 
 
 def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
@@ -208,7 +219,7 @@ def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
     place = experiment.origin, machine.name
     mine = Chain(experiment, machine, rooms.setdefault(place, Room(machine, scheduler)))
     try:
-        standing = mine.advance(again=True)
+        standing = mine.advance(retry=True)
         for note in standing.notes:
             warn(f"note: {note}")
         mine.follow(standing)
@@ -221,8 +232,9 @@ def _told(experiment: Experiment, standing: Standing) -> str:
     """Say what became of an experiment that was submitted again."""
     for stage, now in standing.states.items():
         if now.hopeless:
-            again = f"mllam-exps cancel {experiment.name}, and once that is mended, mllam-exps retry {experiment.name}"
-            return f"{stage} is {now.state}: {now.reason}\n  → {again}"
+            name = experiment.name
+            way_out = f"mllam-exps cancel {name}, and once that is mended, mllam-exps retry {name}"
+            return f"{stage} is {now.state}: {now.reason}\n  → {way_out}"
     waits = f"waits in the run store: {standing.waits}" if standing.waits else ""
     if standing.started:
         told = f"{', '.join(standing.started)} submitted"
@@ -231,10 +243,15 @@ def _told(experiment: Experiment, standing: Standing) -> str:
         return waits
     if standing.done:
         return "its results are there, and are being saved"
-    living = []
+    if not standing.living:
+        return "it is gone on with as soon as it can be"
+    return f"{_living(standing)}: there is nothing to retry"
+
+
+def _living(standing: Standing) -> str:
+    """Say which stages are at work."""
+    told = []
     for stage, now in standing.states.items():
         if now.state.living:
-            living.append(f"{stage} is {now.state}")
-    if living:
-        return f"{', '.join(living)}: there is nothing to retry"
-    return "it is gone on with as soon as it can be"
+            told.append(f"{stage} is {now.state}")
+    return ", ".join(told)

@@ -23,7 +23,7 @@ from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
 from mllam_exps.views.context import Context
@@ -34,32 +34,31 @@ from mllam_exps.views.rows import Row
 def show(name: str, *, as_json: bool) -> None:
     """Print it; of one that `dvc exp run` ran, what its runs tell."""
     here = Context.open()
-    commit = saved.commit_of(here.workspace.origin, name)
-    if here.experiment(name) is None and ((runs := here.asked_for_by(name)) or commit):
-        row = Row(
-            name,
-            {stage: of_run(run) for stage, run in runs.items()},
-            commit=commit,
-        )
-        record = {
-            "name": name,
-            "state": str(row.state),
-            "commit": commit or None,
-        } | _of_runs(row)
-        lines: Iterator[str] = itertools.chain(
-            _of_dvc(name, commit), _results(row, record)
-        )
-    else:
-        row = with_what_dvc_has(here, of_experiment(here.submitted(name)))
-        record = to_record(row)
-        lines = _lines(row, record)
+    record, lines = _look(here, name)
     if as_json:
         print(json.dumps(record, indent=1))
         return
-
     console = terminal.console(highlight=False)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
+    """Return what is known of an experiment, for programs and for people."""
+    if here.experiment(name) is None:
+        runs, commit = (
+            here.asked_for_by(name),
+            saved.commit_of(here.workspace.origin, name),
+        )
+        if runs or commit:
+            cells = {stage: of_run(run) for stage, run in runs.items()}
+            row = Row(name, cells, commit=commit)
+            known = {"name": name, "state": str(row.state), "commit": commit or None}
+            record = known | _of_runs(row)
+            return record, itertools.chain(_of_dvc(name, commit), _results(row, record))
+    row = with_what_dvc_has(here, of_experiment(here.submitted(name)))
+    record = to_record(row)
+    return record, _lines(row, record)
 
 
 def _of_dvc(name: str, commit: str) -> Iterator[str]:
@@ -71,14 +70,13 @@ def _of_dvc(name: str, commit: str) -> Iterator[str]:
 
 def _of_runs(row: Row) -> dict[str, Any]:
     """Return what is known of the runs of an experiment, JSON-able."""
-    runs = {stage: cell.run for stage, cell in row.cells.items()}
-    return {
-        "stages": [cell.to_record() for cell in row.cells.values()],
-        "metrics": _metrics(runs),
-        "checkpoints": [
-            str(path) for run in runs.values() for path in _checkpoints(run)
-        ],
-    }
+    metrics: dict[str, Any] = {}
+    checkpoints: list[str] = []
+    for cell in row.cells.values():
+        metrics |= _metrics(cell.run)
+        checkpoints += map(str, _checkpoints(cell.run))
+    stages = [cell.to_record() for cell in row.cells.values()]
+    return {"stages": stages, "metrics": metrics, "checkpoints": checkpoints}
 
 
 def to_record(row: Row) -> dict[str, Any]:
@@ -87,11 +85,13 @@ def to_record(row: Row) -> dict[str, Any]:
     assert experiment is not None
     assert saving is not None
     of_runs = _of_runs(row)
+    reason = str(saving.now.problem)
+    if not reason and not saving.now.state.settled:
+        reason = experiment.waits
     return {
         "name": experiment.name,
         "state": str(row.state),
-        "reason": str(saving.now.problem)
-        or ("" if saving.now.state.settled else experiment.waits),
+        "reason": reason,
         "commit": experiment.commit or None,
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
@@ -109,25 +109,23 @@ def to_record(row: Row) -> dict[str, Any]:
     }
 
 
-def _metrics(runs: dict[str, Run]) -> dict[str, Any]:
-    """Return what the metrics files of finished runs say: the outputs that git keeps and that are JSON."""
+def _metrics(run: Run) -> dict[str, Any]:
+    """Return what the metrics files of a finished run say: the outputs that git keeps and that are JSON."""
+    definition = run.definition
+    if run.result is None:
+        return {}
+    if damaged := next(damage(run), None):
+        print(
+            f"note: {damaged.path} {damaged.what}: its scores are not shown; mllam-exps verify",
+            file=sys.stderr,
+        )
+        return {}
     found: dict[str, Any] = {}
-    for run in runs.values():
-        if run.result is None:
-            continue
-        if damaged := next(damage(run), None):
-            print(
-                f"note: {damaged.path} {damaged.what}: its scores are not shown; mllam-exps verify",
-                file=sys.stderr,
-            )
-            continue
-        made = result_attempt(run).outputs
-        definition = run.definition
-        for output in definition.outputs if definition else ():
-            if output.path.endswith(".json") and not output.cached:
-                text = _text_of(made / output.path)
-                with contextlib.suppress(ValueError):
-                    found[output.path] = json.loads(text)
+    for output in definition.outputs if definition else ():
+        if output.path.endswith(".json") and not output.cached:
+            text = _text_of(result_attempt(run).outputs / output.path)
+            with contextlib.suppress(ValueError):
+                found[output.path] = json.loads(text)
     return found
 
 
@@ -159,10 +157,13 @@ def _program_of(run: Run) -> Stage | None:
     return stages.get(run.stage) if stages.has_program(run.stage) else None
 
 
-def _is_tracked(run: Run) -> bool:
-    """Tell whether a stage's program may log its numbers."""
-    program = _program_of(run)
-    return program is not None and program.is_tracked
+def _is_tracked(experiment: Experiment) -> bool:
+    """Tell whether a program of an experiment's stages may log its numbers."""
+    for step in experiment.steps:
+        program = _program_of(experiment.store.run(step.key))
+        if program is not None and program.is_tracked:
+            return True
+    return False
 
 
 def _tracking(experiment: Experiment) -> dict[str, Any]:
@@ -178,15 +179,7 @@ def _tracking(experiment: Experiment) -> dict[str, Any]:
 
 
 def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
-    state, reason = str(row.state), record["reason"].partition("\n")[0]
-    if row.state is RunState.NEW:
-        state = "waits"
-    told = (
-        f"{state}: {reason}"
-        if reason and not reason.startswith(state)
-        else reason or state
-    )
-    yield f"experiment  {record['name']}  ({told})"
+    yield f"experiment  {record['name']}  ({_stands(row, record)})"
     if record["commit"]:
         yield f"saved as    {record['commit'][:7]}: dvc exp apply {record['name']}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["created"]))
@@ -199,13 +192,20 @@ def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
     if record["edited"]:
         yield f"edited      {', '.join(record['edited'])} (not committed when it was submitted)"
     yield from _results(row, record)
-    experiment = row.experiment
-    steps = experiment.steps if experiment else ()
-    if experiment and any(_is_tracked(experiment.store.run(s.key)) for s in steps):
+    if row.experiment and _is_tracked(row.experiment):
         uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
         yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
     if record["clone"]:
         yield f"clone       {record['clone']}"
+
+
+def _stands(row: Row, record: dict[str, Any]) -> str:
+    """Say in which state an experiment is, and why."""
+    state = "waits" if row.state is RunState.NEW else str(row.state)
+    reason = str(record["reason"]).partition("\n")[0]
+    if reason.startswith(state):
+        return reason
+    return f"{state}: {reason}" if reason else state
 
 
 def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
@@ -214,9 +214,8 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
             yield f"{step.stage:11} {row.word(step.stage)}: DVC had its result when it was submitted"
     for stage in record["stages"]:
         cell = row.cells.get(stage["stage"], row.saving)
-        yield _stage_line(
-            stage, cell.word(over=row.over) if cell else str(stage["state"])
-        )
+        word = cell.word(over=row.over) if cell else str(stage["state"])
+        yield _stage_line(stage, word)
     for path, values in record["metrics"].items():
         for key, value in _flat(values):
             told = f"{value:.6g}" if isinstance(value, float) else value
@@ -233,11 +232,9 @@ def _stage_line(stage: dict[str, Any], word: str) -> str:
     parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
     if stage["elapsed"] is not None:
         parts.append(duration(stage["elapsed"]))
-    told = (
-        f": {stage['reason']}"
-        if stage["reason"] and stage["state"] != "running"
-        else ""
-    )
+    told = ""
+    if stage["reason"] and stage["state"] != "running":
+        told = f": {stage['reason']}"
     log = f"\n            log {stage['log']}" if stage["log"] else ""
     return f"{name:11} {', '.join(parts)}{told}{log}"
 

@@ -121,11 +121,8 @@ def _nothing(here: Context) -> str:
     moved = Counter(e.origin for e in elsewhere if not e.origin_is_there)
     for origin, number in moved.items():
         some = f"{number} experiment{'s' * (number > 1)} in {here.store.directory}"
-        return str(
-            machine_files.gone(
-                Path(origin), f"the repository of {some} has moved, or was deleted"
-            )
-        )
+        why = f"the repository of {some} has moved, or was deleted"
+        return str(machine_files.gone(Path(origin), why))
     if elsewhere:
         return f"no runs of this repository in {here.store.directory}; mllam-exps status --all lists those of others"
     return f"no runs in {here.store.directory}; `dvc exp run` or `mllam-exps submit` starts some"
@@ -145,30 +142,29 @@ def _tell_end(rows: list[Row]) -> None:
     """
     if stuck := [row for row in rows if row.stuck]:
         names = shlex.join(dict.fromkeys(row.called for row in stuck))
-        what = f"will never be done as it is: {named([row.name for row in stuck])}"
+        what = f"will never be done as it is: {_named(stuck)}"
         raise MllamError(what, next=fill(STUCK, names, names))
-    failed = []
-    for row in rows:
-        if row.over and row.state.stopped and not row.older:
-            failed.append(row)
-    if failed:
-        what = f"not done: {named([row.name for row in failed])}"
-        raise MllamError(what, next=_ways_out(failed))
+    if failed := [row for row in rows if row.has_failed]:
+        raise MllamError(f"not done: {_named(failed)}", next=_ways_out(failed))
+
+
+def _named(rows: list[Row]) -> str:
+    return named(row.name for row in rows)
 
 
 def _ways_out(failed: list[Row]) -> str:
     """Return the commands that go on with what failed."""
     submitted = [row for row in failed if row.experiment is not None]
+    others = [row for row in failed if row.experiment is None]
     ways_out = []
     if submitted:
         # `retry --failed` takes none that was cancelled.
         cancelled = any(row.state is RunState.CANCELLED for row in submitted)
         state = RunState.CANCELLED if cancelled else RunState.FAILED
-        names = [row.called for row in submitted]
-        ways_out.append(f"mllam-exps retry {words_for(names, state)}")
-    if len(submitted) < len(failed):
-        rest = [row for row in failed if row.experiment is None]
-        ways_out.append(exp_run(rest[0].name if len(rest) == 1 else OUTSIDE))
+        names = words_for([row.called for row in submitted], state)
+        ways_out.append(f"mllam-exps retry {names}")
+    if others:
+        ways_out.append(exp_run(others[0].name if len(others) == 1 else OUTSIDE))
     return "; ".join(ways_out)
 
 
@@ -192,16 +188,13 @@ def _rows(here: Context, names: list[str], *, everything: bool) -> list[Row]:
 def _unknown(here: Context, names: list[str]) -> UsageError:
     """Say what may have been meant by names that nothing is called, or that only what is left out is called."""
     everything = gather(here, [], everything=True)
-    stages = {stage for row in everything for stage in row.cells}
-    if hidden := [
-        name
-        for name in names
-        if name in stages or any(fnmatchcase(row.name, name) for row in everything)
-    ]:
-        return UsageError(
-            f"{hidden[0]} is not shown here",
-            next=f"mllam-exps status --all {shlex.join(names)}",
-        )
+    stages: set[str] = set()
+    for row in everything:
+        stages |= row.cells.keys()
+    for name in names:
+        if name in stages or any(fnmatchcase(row.name, name) for row in everything):
+            way_out = f"mllam-exps status --all {shlex.join(names)}"
+            return UsageError(f"{name} is not shown here", next=way_out)
     return here.unknown(names[0], sorted(stages), kind="stage")
 
 
@@ -221,30 +214,34 @@ def _watch(here: Context, names: list[str], *, everything: bool) -> list[Row]:
 
 def _frame(rows: list[Row], console: Console, note: str = "") -> Group:
     """Return what fits the window: of the table what is under way first, then what failed, then what is done."""
-    from rich.console import Group
-
     last = f"{note}{time.strftime('%H:%M:%S')}, Ctrl-C ends the watching"
-    by_use = sorted(
-        enumerate(rows),
-        key=lambda one: (one[1].over, one[1].state is RunState.DONE, -one[0]),
-    )
     most = len(rows)
     while True:
-        kept = {number for number, _ in by_use[:most]}
-        shown = [row for number, row in enumerate(rows) if number in kept]
-        left_out = [_left_out(len(rows) - most)] if most < len(rows) else []
-        group = Group(
-            *render(rows, console.width, shown),
-            *left_out,
-            last,
-        )
+        group = _group(rows, most, console.width, last)
         excess = len(console.render_lines(group, pad=False)) - console.height
-        under_way = [row for row in rows if not row.over]
-        if excess > 0 and most <= FEWEST and 0 < len(under_way) < len(rows):
-            return _frame(under_way, console, "what is over: mllam-exps status; ")
-        if excess <= 0 or most <= FEWEST:
+        if excess <= 0:
             return group
+        if most <= FEWEST:
+            break
         most = max(FEWEST, most - max(1, excess // 3))  # a row may have several lines
+    under_way = [row for row in rows if not row.over]
+    if 0 < len(under_way) < len(rows):
+        return _frame(under_way, console, "what is over: mllam-exps status; ")
+    return group
+
+
+def _group(rows: list[Row], most: int, width: int, last: str) -> Group:
+    """Return tables and sentences, the first table with so many rows at most: those that are under way, or failed."""
+    from rich.console import Group
+
+    def use(number: int) -> tuple[bool, bool, int]:
+        row = rows[number]
+        return row.over, row.state is RunState.DONE, -number
+
+    kept = sorted(sorted(range(len(rows)), key=use)[:most])
+    left_out = [_left_out(len(rows) - most)] if most < len(rows) else []
+    in_table = [rows[number] for number in kept]
+    return Group(*render(rows, width, in_table), *left_out, last)
 
 
 def render(
@@ -288,10 +285,12 @@ def _state(row: Row, stage: str) -> State:
 def _saved(row: Row) -> Text:
     from rich.text import Text
 
-    done = row.saving is None or row.saving.now.state is RunState.DONE
-    return Text(
-        row.saved_word, style="yellow" if row.removed else "green" if done else ""
-    )
+    style = ""
+    if row.saving is None or row.saving.now.state is RunState.DONE:
+        style = "green"
+    if row.removed:
+        style = "yellow"
+    return Text(row.saved_word, style)
 
 
 def _running(rows: list[Row], width: int) -> Table | None:
@@ -306,9 +305,8 @@ def _running(rows: list[Row], width: int) -> Table | None:
     if not found:
         return None
     shown = list(found.values())[:MOST_RUNNING]
-    drawn = tables.of_running(
-        [_running_now(cell, names) for cell, names in shown], width
-    )
+    running = [_running_now(cell, names) for cell, names in shown]
+    drawn = tables.of_running(running, width)
     if len(found) > MOST_RUNNING:
         drawn.caption = f"and {len(found) - MOST_RUNNING} more"
     return drawn
@@ -335,7 +333,7 @@ def _sentences(rows: list[Row]) -> Iterator[Text]:
     from rich.text import Text
 
     for sentence, found in sentences(rows).items():
-        text = Text(f"{named(row.name for row in found)}: ", style="bold")
+        text = Text(f"{_named(found)}: ", style="bold")
         text.append(sentence.text, style=COLOURS.get(sentence.state, ""))
         if sentence.way_out:
             text.append(f"\n  → {sentence.typed(found)}", style="default")

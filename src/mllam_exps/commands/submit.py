@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +19,9 @@ from mllam_exps.submission.submit import Submitted
 STYLES = {"known": "green", "submitted": "cyan", "attached": "cyan", "waits": "yellow"}
 LONGEST = 40
 """Rows of the table; more are counted."""
+WATCH = (
+    "mllam-exps status --watch shows how they are; nothing has to stay open for them"
+)
 
 
 def submit(
@@ -37,6 +42,7 @@ def submit(
         message=message,
         force=force,
         dry_run=dry_run,
+        command=["mllam-exps", *sys.argv[1:]],
         tell=lambda note: warn(f"note: {note}"),
     )
     if submitted and not dry_run:
@@ -67,9 +73,9 @@ def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
     from mllam_exps.views import tables
     from mllam_exps.views.tables import State
 
-    stages = list(
-        dict.fromkeys(step.stage for one in submitted for step in one.experiment.steps)
-    )
+    stages: dict[str, None] = {}
+    for one in submitted:
+        stages |= dict.fromkeys(step.stage for step in one.experiment.steps)
     lines = []
     for one in submitted[:LONGEST]:
         states = []
@@ -79,7 +85,7 @@ def _print_table(submitted: Sequence[Submitted], *, dry_run: bool) -> None:
         experiment = one.experiment
         lines.append(tables.Line(experiment.name, experiment.changed, tuple(states)))
     console = terminal.console()
-    console.print(tables.of_experiments(lines, stages, console.width))
+    console.print(tables.of_experiments(lines, list(stages), console.width))
     if len(submitted) > LONGEST:
         say(f"… and {len(submitted) - LONGEST} more")
 
@@ -98,15 +104,15 @@ def _foreseen(submitted: Sequence[Submitted]) -> str:
 
 def _summary(submitted: Sequence[Submitted]) -> list[str]:
     """Say in some lines what became of all."""
+    new = Counter(itertools.chain(*(one.standing.started for one in submitted)))
     waiting = [one.standing.waits for one in submitted if one.standing.waits]
-    new = Counter(stage for one in submitted for stage in one.standing.started)
-    told = "all is known or under way"
+    told = ": all is known or under way"
     if new:
-        told = f"{_counted(new)} submitted"
-    line = f"{_number(submitted)}: {told} {_where(submitted)}"
-    if waiting and not new:
+        told = f": {_counted(new)} submitted"
+    elif waiting:
         # Its user is done: what waits is taken, and starts by itself.
-        line = f"{_number(submitted)} taken, no new job yet {_where(submitted)}"
+        told = " taken, no new job yet"
+    line = f"{_number(submitted)}{told} {_where(submitted)}"
     done = sum(one.saving.state is RunState.DONE for one in submitted)
     if done:
         line += f"; {done} known and saved already"
@@ -115,9 +121,7 @@ def _summary(submitted: Sequence[Submitted]) -> list[str]:
         wait = "waits" if len(waiting) == 1 else "wait"
         lines.append(f"{len(waiting)} of them {wait} in the run store: {waiting[0]}")
     if done < len(submitted):
-        lines.append(
-            "mllam-exps status --watch shows how they are; nothing has to stay open for them"
-        )
+        lines.append(WATCH)
     return lines
 
 

@@ -11,7 +11,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, verifying
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.verifying import Verification, Verifier
 from mllam_exps.views.context import Context
 

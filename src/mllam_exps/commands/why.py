@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from mllam_exps import stages
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.runs.judge import Assessment, RunState, judge
@@ -30,64 +33,105 @@ OWN_COMMAND = {
     RunState.DONE: "`mllam-exps submit` takes its result from the run store, `dvc exp run` runs its command",
 }
 """The same for a stage with a command of its own: DVC runs that one by itself, and knows no run store."""
+_OF_DVC = {
+    "always changed": "it runs every time",
+    "changed command": "its command in dvc.yaml changed",
+}
+"""What DVC says in words of its own."""
 
 
 def show(stage: str, *, as_json: bool) -> None:
     """Print why DVC would run a stage, and what our run store knows of that run."""
-    here = Context.open()
+    found = _look(Context.open(), stage)
+    if as_json:
+        print(json.dumps(found.to_record(), indent=1))
+        return
+    for line in found.lines():
+        print(line)
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """Why DVC would run a stage.
+
+    Parameters
+    ----------
+    entry : StageEntry
+        The stage in ``dvc.yaml``.
+    changes : list of str
+        What changed about it.
+    before : list of str
+        The stale stages that come before it.
+    definition : RunDefinition, optional
+        What defines its run; None of a stage that only checks, and writes down
+        versions.
+    now : Assessment, optional
+        How that run stands.
+    """
+
+    entry: StageEntry
+    changes: list[str]
+    before: list[str]
+    definition: RunDefinition | None = None
+    now: Assessment | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON-able record for programs."""
+        return {
+            "stage": self.entry.name,
+            "changes": self.changes,
+            "before": self.before,
+            "key": self.definition.key if self.definition else None,
+            "state": str(self.now.state) if self.now else None,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what people read."""
+        stage = self.entry.name
+        if not self.changes and not self.before:
+            frozen = ", as it is frozen in dvc.yaml" if self.entry.frozen else ""
+            yield f"{stage} is up to date: `dvc exp run` leaves it as it is{frozen}"
+            return
+        if not self._never_ran:
+            for change in self.changes:
+                yield f"{stage}: {change}"
+        if self.before:
+            yield f"{stage}: {_before(self.before)}: mllam-exps why {self.before[0]}"
+        if self.now is not None and self.definition is not None:
+            then = _then(self.now, self.definition, only_before=not self.changes)
+            yield f"{stage}: {then}"
+
+    @property
+    def _never_ran(self) -> bool:
+        """Whether the stage never ran: DVC calls every input new then, and every output deleted."""
+        has_outputs = any(out.digest for out in self.entry.outs)
+        return self.definition is not None and not has_outputs
+
+
+def _look(here: Context, stage: str) -> Staleness:
+    """Look at a stage, as it is in the workspace."""
     pipeline = here.pipeline
     found = _changes(pipeline, stage)
-    changes = found.pop(stage)
+    changes, entry = found.pop(stage), pipeline.stage(stage)
     # A stage that runs every time makes nothing stale by that; a changed version is
     # told below.
-    before = [
-        name
-        for name, told in found.items()
-        if told and not pipeline.stage(name).always_runs
-    ]
-    definition = (
-        None if pipeline.stage(stage).is_bookkeeping else pipeline.definition(stage)
-    )
-    # Of a stage that never ran DVC calls every input new and every output deleted.
-    never = definition is not None and not any(
-        out.digest for out in pipeline.stage(stage).outs
-    )
-    now = judge(observe(here.store.run(definition.key))) if definition else None
-    if as_json:
-        key = definition.key if definition else None
-        state = now and str(now.state)
-        print(
-            json.dumps(
-                {
-                    "stage": stage,
-                    "changes": changes,
-                    "before": before,
-                    "key": key,
-                    "state": state,
-                },
-                indent=1,
-            )
-        )
-        return
-    if not changes and not before:
-        frozen = ", as it is frozen in dvc.yaml" if pipeline.stage(stage).frozen else ""
-        print(f"{stage} is up to date: `dvc exp run` leaves it as it is{frozen}")
-        return
-    for change in [] if never else changes:
-        print(f"{stage}: {change}")
-    if before:
-        print(f"{stage}: {_before(before)}: mllam-exps why {before[0]}")
-    if now is not None and definition is not None:
-        print(f"{stage}: {_then(now, definition, only_before=not changes)}")
+    before = []
+    for name, told in found.items():
+        if told and not pipeline.stage(name).always_runs:
+            before.append(name)
+    if entry.is_bookkeeping:
+        return Staleness(entry, changes, before)
+    definition = pipeline.definition(stage)
+    now = judge(observe(here.store.run(definition.key)))
+    return Staleness(entry, changes, before, definition, now)
 
 
 def _before(stages: list[str]) -> str:
     """Say which stages come first, as they are stale."""
     if len(stages) == 1:
         return f"stage {stages[0]} is stale, and runs before it"
-    return (
-        f"stages {', '.join(stages[:-1])} and {stages[-1]} are stale, and run before it"
-    )
+    *others, last = stages
+    return f"stages {', '.join(others)} and {last} are stale, and run before it"
 
 
 def _then(now: Assessment, definition: RunDefinition, *, only_before: bool) -> str:
@@ -148,12 +192,7 @@ def reasons_of(entries: list[Any]) -> list[str]:
     found: list[str] = []
     for entry in entries:
         if isinstance(entry, str):
-            found.append(
-                {
-                    "always changed": "it runs every time",
-                    "changed command": "its command in dvc.yaml changed",
-                }.get(entry, entry)
-            )
+            found.append(_OF_DVC.get(entry, entry))
             continue
         for kind, changed in entry.items():
             for path, state in changed.items():

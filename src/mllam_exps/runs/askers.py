@@ -43,17 +43,12 @@ class Asker:
 
 def note(run: Run, name: str, origin: Path) -> None:
     """Write down that an experiment, or the workspace, asks for a run."""
-    identity = hashlib.sha256(
-        f"{origin}\0{name}".encode(errors="surrogateescape")
-    ).hexdigest()[:32]
+    who = f"{origin}\0{name}".encode(errors="surrogateescape")
+    identity = hashlib.sha256(who).hexdigest()[:32]
     # Whoever cannot write this is not shown by `status`; nothing else hangs on it.
     with contextlib.suppress(OSError):
-        folder = records.folder(run.directory / layout.ASKED)
-        records.replace(
-            folder / f"{identity}.json",
-            Asked(name, str(origin)).to_record(),
-            flush=False,
-        )
+        path = records.folder(run.directory / layout.ASKED) / f"{identity}.json"
+        records.replace(path, Asked(name, str(origin)).to_record(), flush=False)
 
 
 def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
@@ -65,24 +60,32 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
         Names of the submitted experiments that have the run: attempts that carry these
         names are theirs.
     """
-    noted: set[str] = set()
-    for name in records.entries(run.directory / layout.ASKED):
-        path = run.directory / layout.ASKED / name
-        if name.startswith(".") or not name.endswith(".json"):
-            continue
-        if asked := Asked.read(path):
-            noted.add(asked.experiment)
-            yield Asker(asked.experiment, asked.origin, records.changed_at(path))
+    noted = _noted(run)
+    yield from noted
     # Runs of earlier versions have no notes.
+    known = {asker.name for asker in noted}
     newest: dict[str, Asker] = {}
     for attempt in run.attempts():
         claim = attempt.claim
         if claim is None or _was_submitted(run, claim.workspace):
             continue
         name = claim.experiment
-        if name and name not in noted and name not in submitted:
+        if name and name not in known and name not in submitted:
             newest[name] = Asker(name, "", attempt.claimed_at)
     yield from newest.values()
+
+
+def _noted(run: Run) -> list[Asker]:
+    """Return those of whom there is a note."""
+    found = []
+    for name in records.entries(run.directory / layout.ASKED):
+        path = run.directory / layout.ASKED / name
+        if name.startswith(".") or not name.endswith(".json"):
+            continue
+        if asked := Asked.read(path):
+            at = records.changed_at(path)
+            found.append(Asker(asked.experiment, asked.origin, at))
+    return found
 
 
 def of_last_attempt(run: Run) -> str:

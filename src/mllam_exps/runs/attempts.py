@@ -13,10 +13,10 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.base import ownership, records
-from mllam_exps.base.errors import MllamError, Problem
+from mllam_exps.base.errors import CheckFailed, MllamError, Problem
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.records import Trouble
-from mllam_exps.base.shapes import of_shape
+from mllam_exps.identity.content import Described
 from mllam_exps.runs import layout
 from mllam_exps.runs.directory import RunDirectory
 from mllam_exps.runs.records import (
@@ -28,7 +28,7 @@ from mllam_exps.runs.records import (
     Progress,
     Started,
 )
-from mllam_exps.runs.results import DESCRIBED, SetAside
+from mllam_exps.runs.results import Contents, SetAside
 from mllam_exps.schedulers import Job, Scheduler
 
 
@@ -293,14 +293,9 @@ class Attempt:
         return SetAside.read(self.run.directory / name)
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """What is known of each file of its outputs, by output; empty where that cannot be read."""
-        path = self.directory / layout.MANIFEST
-        record = records.read(path) or {}
-        if all(map(of_shape(DESCRIBED), record.values())):
-            return record
-        records.tell(Trouble(path, "is damaged: it does not describe outputs"))
-        return {}
+    def manifest(self) -> Contents:
+        """What is known of each file of its outputs; empty where that cannot be read."""
+        return Contents.read(self.directory / layout.MANIFEST) or Contents()
 
     @property
     def cancel_requested(self) -> bool:
@@ -310,14 +305,26 @@ class Attempt:
     # Writing it down.
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """What was laid out for it to read, by path."""
-        return records.read(self.directory / layout.INPUTS) or {}
+    def inputs(self) -> Contents:
+        """What was laid out for it to read.
 
-    def note_inputs(self, laid: Mapping[str, Mapping[str, Any]]) -> None:
+        Raises
+        ------
+        CheckFailed
+            If that is written down, and cannot be read: nobody could tell what it reads.
+        """
+        found = Contents.look(self.directory / layout.INPUTS)
+        if isinstance(found, Trouble):
+            what = "nobody can tell what its inputs are"
+            way_out = "mllam-exps retry, submit or dvc exp run starts another attempt"
+            raise CheckFailed(what, str(found.path), found.why, way_out)
+        return found or Contents()
+
+    def note_inputs(self, laid: Mapping[str, Described]) -> None:
         """Write down what was laid out, by path, beside what was before."""
+        inputs = Contents({**self.inputs.by_path, **laid})
         place = self.directory / layout.INPUTS
-        records.replace(place, self.inputs | dict(laid), flush=False)
+        records.replace(place, inputs.to_record(), flush=False)
 
     def note_job(self, job: Job, *, flush: bool = True) -> None:
         """Write down what the scheduler answered."""

@@ -20,7 +20,7 @@ from mllam_exps.identity.content import (
     unknown_to_dvc,
 )
 from mllam_exps.runs import layout
-from mllam_exps.runs.results import Output
+from mllam_exps.runs.results import Contents, Output
 
 if TYPE_CHECKING:
     from mllam_exps.runs.attempts import Attempt
@@ -41,14 +41,11 @@ def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
     for path in paths:
         made = attempt.work / path
         if made.is_symlink() and not made.exists():
-            why = f"its target is {made.readlink()}"
-            raise CheckFailed(
-                f"the output {path} is a link that leads nowhere", str(made), why
-            )
+            what = f"the output {path} is a link that leads nowhere"
+            raise CheckFailed(what, str(made), f"its target is {made.readlink()}")
         if not made.exists():
-            raise CheckFailed(
-                f"the stage did not make its output {path}", where=str(made)
-            )
+            what = f"the stage did not make its output {path}"
+            raise CheckFailed(what, where=str(made))
 
 
 def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, Output]:
@@ -77,30 +74,39 @@ def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, Output]:
     left = {path: _resolve(attempt.work / path, path, counted) for path in outs}
     # All of them before any is made read-only: two names may be one file.
     executables = {path: _executables(attempt.work / path) for path in outs}
-    manifest = {}
+    manifest: dict[str, Described] = {}
     for path in outs:
-        made, frozen = attempt.work / path, attempt.outputs / path
+        frozen = attempt.outputs / path
         frozen.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(
-            made, frozen
-        )  # a rename, unless the attempt worked on another file system
-        for file in frozen.rglob("*") if frozen.is_dir() else [frozen]:
-            if file.is_file():
-                file.chmod(READ_ONLY)
-        # An object of DVC's cache is not executable: `spread` and DVC make copies of it
-        # so.
-        described = describe(frozen)
-        for file in described["files"] or [described]:
-            if file.get("relpath", "") in executables[path]:
-                file["isexec"] = True
-        empty = [
-            folder.relative_to(frozen).as_posix()
-            for folder in frozen.rglob("*")
-            if folder.is_dir() and not any(folder.iterdir())
-        ]
-        manifest[path] = described | unknown_to_dvc(empty, left[path])
-    records.replace(attempt.directory / layout.MANIFEST, manifest)
+        # A rename, unless the attempt worked on another file system.
+        shutil.move(attempt.work / path, frozen)
+        _make_read_only(frozen)
+        manifest[path] = _described(frozen, executables[path], left[path])
+    place = attempt.directory / layout.MANIFEST
+    records.replace(place, Contents(manifest).to_record())
     return {path: _summary(described) for path, described in manifest.items()}
+
+
+def _make_read_only(frozen: Path) -> None:
+    for file in frozen.rglob("*") if frozen.is_dir() else [frozen]:
+        if file.is_file():
+            file.chmod(READ_ONLY)
+
+
+def _described(
+    frozen: Path, executables: set[str], left: Mapping[str, str]
+) -> Described:
+    """Describe a frozen output, with what DVC does not know of it."""
+    # An object of DVC's cache is not executable: `spread` and DVC make copies of it so.
+    described = describe(frozen)
+    for file in described["files"] or [described]:
+        if file.get("relpath", "") in executables:
+            file["isexec"] = True
+    empty = []
+    for folder in frozen.rglob("*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            empty.append(folder.relative_to(frozen).as_posix())
+    return described | unknown_to_dvc(empty, left)
 
 
 def _summary(described: Described) -> Output:
@@ -117,11 +123,11 @@ def _executables(made: Path) -> set[str]:
     """Return the files of an output that their owner may execute, as seen from it; a file is seen from itself as ''."""
     if made.is_file():
         return {""} if executable(made) else set()
-    return {
-        file.relative_to(made).as_posix()
-        for file in made.rglob("*")
-        if file.is_file() and executable(file)
-    }
+    found = set()
+    for file in made.rglob("*"):
+        if file.is_file() and executable(file):
+            found.add(file.relative_to(made).as_posix())
+    return found
 
 
 def _resolve(made: Path, path: str, counted: Counted) -> dict[str, str]:
@@ -136,27 +142,10 @@ def _resolve(made: Path, path: str, counted: Counted) -> dict[str, str]:
         What is left out of a folder, with the reason.
     """
     left: dict[str, str] = {}
-    target = made.resolve()
-    if made.is_symlink() and target.is_dir():
-        if made.parent.resolve().is_relative_to(target):
-            raise CheckFailed(
-                f"the output {path} is a link to a folder that it lies in", str(made)
-            )
-        for file in target.rglob("*"):
-            if not file.is_dir():
-                regular(file)
-        made.unlink()
-        # Links in it are seen from where they lie: they are followed while that is
-        # copied.
-        left = dict.fromkeys(_links_to_folders(target), LINK)
-        shutil.copytree(
-            target, made, ignore=_not_these({target / name for name in left})
-        )
+    if made.is_symlink() and made.resolve().is_dir():
+        left = _copy_linked_folder(made, path)
     elif made.is_symlink():
-        regular(made)
-        made.unlink()
-        shutil.copyfile(target, made)
-        shutil.copymode(target, made)
+        _follow(made)
     if not made.is_dir():
         regular(made)
         return left
@@ -171,11 +160,34 @@ def _resolve(made: Path, path: str, counted: Counted) -> dict[str, str]:
     for file in files:
         regular(file)
         if file.is_symlink():
-            target = file.resolve()
-            file.unlink()
-            shutil.copyfile(target, file)
-            shutil.copymode(target, file)
+            _follow(file)
     _say_left_out(path, left)
+    return left
+
+
+def _follow(link: Path) -> None:
+    """Put the file that a link points to in its place."""
+    target = link.resolve()
+    regular(link)
+    link.unlink()
+    shutil.copyfile(target, link)
+    shutil.copymode(target, link)
+
+
+def _copy_linked_folder(made: Path, path: str) -> dict[str, str]:
+    """Put the folder that a link points to in its place; return what is left out, with the reason."""
+    target = made.resolve()
+    if made.parent.resolve().is_relative_to(target):
+        what = f"the output {path} is a link to a folder that it lies in"
+        raise CheckFailed(what, str(made))
+    for file in target.rglob("*"):
+        if not file.is_dir():
+            regular(file)
+    made.unlink()
+    # Links in it are seen from where they lie: they are followed while that is copied.
+    left = dict.fromkeys(_links_to_folders(target), LINK)
+    unwanted = _not_these({target / name for name in left})
+    shutil.copytree(target, made, ignore=unwanted)
     return left
 
 
@@ -190,18 +202,21 @@ def _open_folders(made: Path) -> None:
 def _folders(made: Path) -> Iterator[Path]:
     """Yield all folders, each before it is looked into."""
     yield made
-    for place, folders, _ in os.walk(made):
-        for name in folders:
-            if not (path := Path(place, name)).is_symlink():
-                yield path
+    for path in _below(made):
+        if not path.is_symlink():
+            yield path
 
 
 def _links_to_folders(folder: Path) -> list[str]:
-    found = []
+    links = [path for path in _below(folder) if path.is_symlink()]
+    return [path.relative_to(folder).as_posix() for path in links]
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the folders below a folder, and the links to folders, which are not followed."""
     for place, folders, _ in os.walk(folder):
-        links = (path for name in folders if (path := Path(place, name)).is_symlink())
-        found += [path.relative_to(folder).as_posix() for path in links]
-    return found
+        for name in folders:
+            yield Path(place, name)
 
 
 def _not_these(left: set[Path]) -> Callable[[str, list[str]], set[str]]:

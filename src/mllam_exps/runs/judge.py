@@ -126,6 +126,11 @@ class AttemptSeen:
     full_disks: str = ""
 
     @property
+    def never_began(self) -> bool:
+        """Whether it did not start, and nobody has asked it to stop."""
+        return not self.started and not self.cancel_requested
+
+    @property
     def gave_a_sign(self) -> bool:
         """Whether it gave a sign of life a moment ago."""
         return self.silent is not None and self.silent < HEARTBEAT_PATIENCE
@@ -177,6 +182,11 @@ class Assessment:
     silent: bool = False
 
     @property
+    def is_untried(self) -> bool:
+        """Whether whoever wants the result starts an attempt, without being asked to try again."""
+        return self.state is RunState.NEW or self.untried
+
+    @property
     def reason(self) -> str:
         """The problem as a sentence, without the way out."""
         return self.problem.sentence
@@ -209,6 +219,12 @@ def _of_attempt(seen: AttemptSeen) -> Assessment:
         return _said(RunState.UNKNOWN, seen.hidden, attempt)
     if seen.end is not None:
         return _ended(seen, seen.end)
+    return _without_an_end(seen)
+
+
+def _without_an_end(seen: AttemptSeen) -> Assessment:
+    """Judge an attempt that has not said how it ended."""
+    attempt = seen.attempt
     if not seen.is_claimed:
         what = "its claim cannot be read any more: nobody can tell who works on it"
         return _said(RunState.LOST, what, attempt)
@@ -240,16 +256,22 @@ def _ended(seen: AttemptSeen, end: End) -> Assessment:
         return Assessment(RunState.NEW, end.problem, attempt, untried=True)
     if end.outcome is Outcome.CANCELLED:
         return Assessment(RunState.CANCELLED, end.problem, attempt)
+    return _failed(seen, end)
+
+
+def _failed(seen: AttemptSeen, end: End) -> Assessment:
+    """Judge an attempt that wrote down that it failed."""
     # Slurm's time limit comes as a signal, its memory limit as a killed program, and
     # from a lost node (22.05) srun comes back with exit code 0 and nothing made: the
     # scheduler knows what was behind it.
-    word = seen.word if seen.started else None
-    if word is not None and word.phase is JobPhase.CANCELLED:
+    attempt, problem, word = seen.attempt, end.problem, seen.word
+    if word is None or not seen.started:
+        return Assessment(RunState.FAILED, problem, attempt)
+    if word.phase is JobPhase.CANCELLED:
         return _said(RunState.CANCELLED, with_evidence(word), attempt)
-    if word is not None and word.phase is JobPhase.FAILED and not word.plain:
+    if word.phase is JobPhase.FAILED and not word.plain:
         return _said(RunState.FAILED, with_evidence(word), attempt)
-    problem = end.problem
-    if word is not None and word.phase is JobPhase.FORGOTTEN and word.reason:
+    if word.phase is JobPhase.FORGOTTEN and word.reason:
         problem = Problem(f"{problem.sentence} ({word.reason})", next=problem.next)
     return Assessment(RunState.FAILED, problem, attempt)
 
@@ -321,7 +343,7 @@ def _evidence(seen: AttemptSeen, word: JobState) -> str:
 
 def _job_cancelled(seen: AttemptSeen, word: JobState) -> Assessment:
     """Judge an attempt whose job was cancelled; by Slurm, perhaps, since what it needs was not made."""
-    if not seen.started and not seen.cancel_requested:
+    if seen.never_began:
         why = ""
         if seen.not_made:
             why = _not_made(seen.not_made[0])
@@ -340,12 +362,8 @@ def _job_cancelled(seen: AttemptSeen, word: JobState) -> Assessment:
 
 def _job_vanished(seen: AttemptSeen, word: JobState) -> Assessment:
     """Judge an attempt whose job has ended, nobody knows how."""
-    if (
-        word.phase is JobPhase.FORGOTTEN
-        and not seen.started
-        and not seen.cancel_requested
-        and seen.not_made
-    ):
+    is_forgotten = word.phase is JobPhase.FORGOTTEN
+    if is_forgotten and seen.never_began and seen.not_made:
         problem = Problem(_not_made(seen.not_made[0]))
         return Assessment(RunState.CANCELLED, problem, seen.attempt, untried=True)
     if seen.environment:
@@ -367,26 +385,34 @@ def _not_made(stage: str) -> str:
 
 def _living(seen: AttemptSeen, state: JobState) -> Assessment:
     """Judge an attempt whose job is pending, is running, or cannot be asked for."""
-    attempt = seen.attempt
     if state.phase is JobPhase.PENDING:
-        if seen.started:
-            # squeue's answer may be older than the attempt's own record of its start.
-            return Assessment(RunState.RUNNING, attempt=attempt)
-        asked = "asked to stop; " if seen.cancel_requested else ""
-        pending = _said(RunState.PENDING, f"{asked}{state.reason}", attempt)
-        return replace(pending, hopeless=state.hopeless)
+        return _pending(seen, state)
     if state.phase is JobPhase.RUNNING:
-        # Slurm 22.05 says so until the time limit of a job whose slurmstepd and
-        # processes were killed.
-        silent = seen.silent
-        if not seen.started or state.reason == "suspended":
-            silent = None
-        if silent is None or silent < SILENCE_SECONDS:
-            return _said(RunState.RUNNING, state.reason, attempt)
-        what = f"it is said to run, but nothing has been heard of it for {silent / 60:.0f} min"
-        return replace(_said(RunState.RUNNING, what, attempt), silent=True)
+        return _running(seen, state)
     if seen.gave_a_sign:
-        return Assessment(RunState.RUNNING, attempt=attempt)
+        return Assessment(RunState.RUNNING, attempt=seen.attempt)
     since = "ever" if seen.silent is None else f"for {seen.silent:.0f} s"
     what = f"{state.reason}; no sign of life {since}"
-    return _said(RunState.UNKNOWN, what, attempt)
+    return _said(RunState.UNKNOWN, what, seen.attempt)
+
+
+def _pending(seen: AttemptSeen, state: JobState) -> Assessment:
+    if seen.started:
+        # squeue's answer may be older than the attempt's own record of its start.
+        return Assessment(RunState.RUNNING, attempt=seen.attempt)
+    asked = "asked to stop; " if seen.cancel_requested else ""
+    pending = _said(RunState.PENDING, f"{asked}{state.reason}", seen.attempt)
+    return replace(pending, hopeless=state.hopeless)
+
+
+def _running(seen: AttemptSeen, state: JobState) -> Assessment:
+    # Slurm 22.05 says so until the time limit of a job whose slurmstepd and processes
+    # were killed.
+    running = _said(RunState.RUNNING, state.reason, seen.attempt)
+    if not seen.started or state.reason == "suspended":
+        return running
+    if seen.silent is None or seen.silent < SILENCE_SECONDS:
+        return running
+    minutes = f"{seen.silent / 60:.0f} min"
+    what = f"it is said to run, but nothing has been heard of it for {minutes}"
+    return replace(running, problem=Problem(what), silent=True)

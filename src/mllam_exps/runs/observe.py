@@ -111,14 +111,21 @@ def _ask(
         job = verdict.job_of(attempt, asked)
     except Uncertain as doubt:
         return _without_a_job(seen, claim, str(doubt))
-    if job is None and attempt.started is not None:
-        return _without_a_word(seen, verdict.NOBODY_KNOWS, scheduler, words)
     if job is None:
-        return _without_a_job(seen, claim)
+        if attempt.started is None:
+            return _without_a_job(seen, claim)
+        return _without_a_word(seen, verdict.NOBODY_KNOWS, scheduler, words)
     state = asked.state(job)
     if not state.phase.ended:
         return _with_a_living_job(seen, state)
-    # It may have written its end between our first look and the scheduler's answer.
+    return _with_an_ended_job(seen, state, scheduler, words)
+
+
+def _with_an_ended_job(
+    seen: AttemptSeen, state: JobState, scheduler: Schedulers, words: Words
+) -> AttemptSeen:
+    """Look at an attempt whose job has ended; its own record of that may be newer than our first look."""
+    attempt = seen.attempt
     if end := attempt.ended:
         return _look_at_ended(attempt, end, scheduler, words)
     # squeue gives no exit code.
@@ -185,6 +192,14 @@ def _without_a_word(
         seen = replace(seen, store_failure=failure)
     if started:
         return seen
+    return _never_started(seen, word, scheduler, words)
+
+
+def _never_started(
+    seen: AttemptSeen, word: JobState, scheduler: Schedulers, words: Words
+) -> AttemptSeen:
+    """Look for what tells why an attempt's job ended before the attempt started."""
+    attempt, cancelled = seen.attempt, seen.cancel_requested
     if word.phase in {JobPhase.CANCELLED, JobPhase.FORGOTTEN} and not cancelled:
         seen = replace(seen, not_made=not_made(attempt))
     if word.phase is JobPhase.CANCELLED:

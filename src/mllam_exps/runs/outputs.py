@@ -25,7 +25,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
@@ -33,12 +32,12 @@ from mllam_exps.dvc.cache import Cache, lay_out
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import (
+    Described,
     Difference,
     differences,
     digest_of_folder,
     files_of,
     is_quick,
-    part_of,
 )
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
@@ -77,35 +76,24 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
         target.mkdir(parents=True, exist_ok=True)
     for folder in described.get("folders") or ():
         (target / folder).mkdir(parents=True, exist_ok=True)
-    placed: dict[bool, dict[Path, Path]] = {True: {}, False: {}}
+    plain: dict[Path, Path] = {}
+    executable: dict[Path, Path] = {}
     for file, known in files_of(made, described).items():
         place = target if file == made else target / file.relative_to(made)
         place.parent.mkdir(parents=True, exist_ok=True)
-        placed[bool(known.get("isexec"))][file] = place
-    for is_executable, files in placed.items():
-        # A hard link cannot be where the file is a colleague's (the kernel protects it)
-        # or on another file system. What is executable here is not so in the store.
-        asked = [] if is_executable else [way for way in links if way != "copy"]
-        lay_out(list(files), list(files.values()), [*asked, "copy"])
-        for place in files.values() if is_executable else ():
-            place.chmod(place.stat().st_mode | EXECUTABLE)
+        (executable if known.get("isexec") else plain)[file] = place
+    # A hard link cannot be where the file is a colleague's (the kernel protects it) or
+    # on another file system. What is executable here is not so in the store.
+    ways = [*(way for way in links if way != "copy"), "copy"]
+    lay_out(list(plain), list(plain.values()), ways)
+    lay_out(list(executable), list(executable.values()), ["copy"])
+    for place in executable.values():
+        place.chmod(place.stat().st_mode | EXECUTABLE)
 
 
-def read_manifest(run: Run) -> dict[str, Any]:
-    """Return what is known of each file of a finished run's outputs; empty where that cannot be read."""
-    return result_attempt(run).manifest
-
-
-def description(run: Run, path: str) -> dict[str, Any] | None:
+def description(run: Run, path: str) -> Described | None:
     """Describe an output of a finished run, or a file or folder in one; None where there is none of that path."""
-    if run.result is None:
-        return None
-    manifest = read_manifest(run)
-    if path in manifest:
-        found: dict[str, Any] = manifest[path]
-        return found
-    whole = next((out for out in manifest if path.startswith(f"{out}/")), None)
-    return part_of(manifest[whole], path.removeprefix(f"{whole}/")) if whole else None
+    return None if run.result is None else result_attempt(run).manifest.of(path)
 
 
 def known_digests(store: RunStore) -> Callable[[str, str], str | None]:
@@ -158,19 +146,14 @@ def damage(
     attempt = Attempt(run, result.attempt)
     manifest = attempt.manifest
     for path, output in result.outputs.items():
-        if manifest.get(path, {}).get("digest") != output.digest:
-            yield Difference(
-                attempt.directory / layout.MANIFEST,
-                f"does not tell what {path} held",
-            )
+        described = manifest.by_path.get(path)
+        if described is None or described["digest"] != output.digest:
+            place = attempt.directory / layout.MANIFEST
+            yield Difference(place, f"does not tell what {path} held")
             return
-    for path, described in manifest.items():
-        yield from differences(
-            files_of(attempt.outputs / path, described),
-            thorough=thorough,
-            frozen=True,
-            tell=tell,
-        )
+    for path, described in manifest.by_path.items():
+        files = files_of(attempt.outputs / path, described)
+        yield from differences(files, thorough=thorough, frozen=True, tell=tell)
 
 
 def holds_more(run: Run, path: str) -> bool:
@@ -179,12 +162,9 @@ def holds_more(run: Run, path: str) -> bool:
     known = files_of(place, described) if described else {}
     for folder, _, names in os.walk(place):
         # On NFS `.nfs…` is the name of a removed file that somebody still reads.
-        if any(
-            Path(folder, name) not in known
-            for name in names
-            if not name.startswith(".nfs")
-        ):
-            return True
+        for name in names:
+            if Path(folder, name) not in known and not name.startswith(".nfs"):
+                return True
     return False
 
 
@@ -211,12 +191,10 @@ def hold_to_what_was_made(
         return
     if found := list(damage(run)):
         raise set_aside(run, found)
-    outputs = result_attempt(run).outputs
-    if not all(
-        is_quick(files_of(outputs / path, one))
-        for path, one in read_manifest(run).items()
-    ):
-        _looked_at[known] = time.monotonic()
+    attempt = result_attempt(run)
+    for path, described in attempt.manifest.by_path.items():
+        if not is_quick(files_of(attempt.outputs / path, described)):
+            _looked_at[known] = time.monotonic()
 
 
 def hold_to_its_inputs(
@@ -292,41 +270,30 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
         What to do, where whoever asks knows it better.
     """
     first, result = found[0], run.result
-    what = f"the result of {run.stage} {first.what}"
+    where, what = str(first.path), f"the result of {run.stage} {first.what}"
     if len(found) > 1:
         what += f" (and {len(found) - 1} more of its files)"
     if not first.certain or result is None:
-        return Damaged(
-            what, str(first.path), next="make it readable, or ask its owner to"
-        )
+        return Damaged(what, where, next="make it readable, or ask its owner to")
     is_stale = first.path == run.directory
     made_here = Attempt(run, result.attempt).directory
     if not (is_stale or first.path.is_relative_to(made_here)):
         # Reading takes minutes: somebody else has set it aside since, and it was made
         # again.
-        return Damaged(
-            what, str(first.path), next="start it again: it was made again meanwhile"
-        )
+        return Damaged(what, where, next="start it again: it was made again meanwhile")
     number = result.attempt
-    why = what if is_stale else f"{first.path}: {what}"
-    record = SetAside(why, is_stale, result).to_record()
+    aside = SetAside(what if is_stale else f"{where}: {what}", is_stale, result)
     try:
         # First the reason: who is killed behind this has changed nothing that counts.
-        records.replace(run.directory / layout.why_set_aside(number), record)
+        place = run.directory / layout.why_set_aside(number)
+        records.replace(place, aside.to_record())
         run.put_aside_result_of(number, layout.result_set_aside(number))
     except OSError as error:
         why = f"and it cannot be set aside ({error.strerror})"
-        return Damaged(
-            what,
-            str(first.path),
-            why,
-            f"have its owner, {_owner(run)}, type mllam-exps verify",
-        )
-    return Damaged(
-        what,
-        str(first.path),
-        next=next or "start it again: it was set aside, and is made again",
-    )
+        way_out = f"have its owner, {_owner(run)}, type mllam-exps verify"
+        return Damaged(what, where, why, way_out)
+    way_out = next or "start it again: it was set aside, and is made again"
+    return Damaged(what, where, next=way_out)
 
 
 def _owner(run: Run) -> str:
@@ -349,12 +316,13 @@ def publish(repository: Repository, run: Run, stage: StageEntry) -> None:
     manifest = hand_over(repository.cache, run, repository.root, cached)
     for path, out in outs.items():
         if out.cached:
-            repository.link_output(stage.name, out.path, manifest[path]["digest"])
+            digest = manifest[path]["digest"]
+            repository.link_output(stage.name, out.path, digest)
 
 
 def hand_over(
     cache: Cache, run: Run, root: Path, outs: Mapping[str, bool]
-) -> dict[str, Any]:
+) -> dict[str, Described]:
     """Put a finished run's outputs into DVC's cache, and what git keeps into the workspace.
 
     Parameters
@@ -375,7 +343,7 @@ def hand_over(
     """
     attempt = result_attempt(run)
     hold_to_what_was_made(run)
-    manifest = attempt.manifest
+    manifest = dict(attempt.manifest.by_path)
     for path, cached in outs.items():
         frozen = attempt.outputs / path
         if cached:
@@ -393,7 +361,7 @@ def to_make_again(run: Run) -> str:
     return f"mllam-exps {command} {shlex.quote(run.stage)} --force makes it again"
 
 
-def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
+def _copy(frozen: Path, described: Described, target: Path) -> None:
     """Copy what git keeps, and what was made, alone; writable, because people do write there."""
     if described["files"] is None:
         target.unlink(missing_ok=True)
@@ -408,21 +376,18 @@ def _copy(frozen: Path, described: Mapping[str, Any], target: Path) -> None:
             place.chmod(place.stat().st_mode | EXECUTABLE)
 
 
-def into_cache(cache: Cache, frozen: Path, described: Mapping[str, Any]) -> None:
+def into_cache(cache: Cache, frozen: Path, described: Described) -> None:
     """Give every file of an output its second name, in DVC's cache; what is damaged there is replaced."""
-    objects = {
-        str(known["md5"]): (path, known)
-        for path, known in files_of(frozen, described).items()
-    }
+    files = files_of(frozen, described)
     if not _lately(known := (cache.directory, described["digest"])):
-        cache.drop_damaged(
-            {digest: int(file["size"]) for digest, (_, file) in objects.items()}
-        )
-        if not is_quick(files_of(frozen, described)):
+        sizes = {str(one["md5"]): int(one["size"]) for one in files.values()}
+        cache.drop_damaged(sizes)
+        if not is_quick(files):
             _looked_at[known] = time.monotonic()
-    missing = {
-        digest: path for digest, (path, _) in objects.items() if not cache.holds(digest)
-    }
+    missing = {}
+    for file, one in files.items():
+        if not cache.holds(one["md5"]):
+            missing[str(one["md5"])] = file
     if missing:
         cache.add(missing)
     if described["files"] is not None:

@@ -1,12 +1,14 @@
-"""The records of what a run has made: its result, and why one was set aside."""
+"""The records of what a run has made: its result, what files it read and made, and why a result was set aside."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from mllam_exps.base.records import Record
+from mllam_exps.base import records
+from mllam_exps.base.records import Record, Trouble
 from mllam_exps.base.shapes import (
     Shape,
     count,
@@ -18,6 +20,7 @@ from mllam_exps.base.shapes import (
     of_shape,
     text,
 )
+from mllam_exps.identity.content import Described, files_of, part_of
 from mllam_exps.identity.listings import LISTED, is_digest, is_inside
 from mllam_exps.identity.run_keys import is_key
 
@@ -155,12 +158,65 @@ class SetAside(Record):
 
 
 _FILE: Shape = LISTED | {"size": maybe(number), "isexec": maybe(flag)}
-DESCRIBED: Shape = {
-    "isexec": maybe(flag),
-    "folders": maybe(list_of(is_inside)),
-    "left_out": maybe(dict_of(text)),
+_DESCRIBED: Shape = {
     "digest": is_digest,
     "size": maybe(number),
     "files": maybe(list_of(of_shape(_FILE))),
+    "isexec": maybe(flag),
+    "folders": maybe(list_of(is_inside)),
+    "left_out": maybe(dict_of(text)),
+    "cache": maybe(text),
 }
-"""What is known of a file or folder, in ``manifest.json`` (`identity.content.Described`)."""
+
+
+@dataclass(frozen=True)
+class Contents(Record):
+    """What is known of each file of an attempt's outputs (``manifest.json``), or inputs (``inputs.json``).
+
+    Parameters
+    ----------
+    by_path : mapping
+        Outputs or inputs, seen from the repository's root. What DVC's cache gave of an
+        input has the ``cache``'s folder, too.
+    """
+
+    by_path: Mapping[str, Described] = field(default_factory=dict)
+
+    @classmethod
+    def look(cls, path: Path) -> Self | Trouble | None:
+        """Return the record at `path`, why it cannot be used, or None where nothing is there."""
+        found = records.look(path)
+        if not isinstance(found, dict):
+            return found
+        if all(map(of_shape(_DESCRIBED), found.values())):
+            return cls(found)
+        return Trouble(path, "is damaged: it does not describe files")
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Return the record at `path`; None where none can be used, which is told."""
+        found = cls.look(path)
+        if isinstance(found, Trouble):
+            records.tell(found)
+            return None
+        return found
+
+    def to_record(self) -> dict[str, Any]:
+        """Return a JSON-able record."""
+        return dict(self.by_path)
+
+    def of(self, path: str) -> Described | None:
+        """Describe an output or input, or a file or folder in one; None where there is none of that path."""
+        if path in self.by_path:
+            return self.by_path[path]
+        for whole, described in self.by_path.items():
+            if path.startswith(f"{whole}/"):
+                return part_of(described, path.removeprefix(f"{whole}/"))
+        return None
+
+    def files_in(self, folder: Path) -> dict[Path, Mapping[str, Any]]:
+        """Return what is known of each file, by its place if all of them lie in a folder."""
+        files: dict[Path, Mapping[str, Any]] = {}
+        for path, described in self.by_path.items():
+            files |= files_of(folder / path, described)
+        return files

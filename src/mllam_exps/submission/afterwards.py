@@ -21,8 +21,9 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
-from mllam_exps.submission import experiments, save
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiment import Experiment
+from mllam_exps.submission.saving import save
 from mllam_exps.submission.standing import waiting
 
 PATIENCE = 20.0
@@ -120,7 +121,7 @@ class AfterResult:
         if not found:
             return
         # Others that have their turn meanwhile do not wait for our imports.
-        importlib.import_module("mllam_exps.submission.saving")
+        importlib.import_module("mllam_exps.submission.saving.commit")
         done = []
         for experiment in found:
             if (attempt := self._save(experiment)) is not None:

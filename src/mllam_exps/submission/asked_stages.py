@@ -24,21 +24,21 @@ def asked_stages(
     UsageError
         If there is none of that name, or none at all.
     """
-    wanted: set[str] = set()
+    to_follow: list[str] = []
     for target in targets:
-        wanted |= _group(pipeline, target)
+        to_follow += _group(pipeline, target)
     if not targets:
         for stage in pipeline.stage_names:
             if not pipeline.stage(stage).is_elsewhere:
-                wanted.add(stage)
-    if not wanted:
+                to_follow.append(stage)
+    if not to_follow:
         raise _no_stages(repo)
-    to_follow = list(wanted)
+    wanted: set[str] = set()
     while to_follow:
-        for need in pipeline.needs(to_follow.pop()):
-            if need not in wanted:
-                wanted.add(need)
-                to_follow.append(need)
+        stage = to_follow.pop()
+        if stage not in wanted:
+            wanted.add(stage)
+            to_follow += pipeline.needs(stage)
     return [stage for stage in pipeline.in_order() if stage in wanted]
 
 

@@ -29,7 +29,7 @@ from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.standing import WATCHER, chains, waiting
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _advance_one(experiment: Experiment, place: _Place, done: Advance) -> bool:
     if now.settled or now.living:
         return True
     chain = Chain(experiment, place.machine, place.room)
-    standing = chain.advance(again=False)
+    standing = chain.advance(retry=False)
     saving = chain.follow(standing)
     stages = [*standing.started, *([SAVE] if saving else [])]
     if stages:

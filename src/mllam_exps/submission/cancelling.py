@@ -23,7 +23,7 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 CANCELLED = "cancelled"
 TRIES, PAUSE = 20, 0.1

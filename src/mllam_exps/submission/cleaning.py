@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mllam_exps.base import ownership, records
@@ -29,10 +30,36 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 LEFT_BEHIND = 24 * 3600.0
 """Seconds after which nobody builds or deletes any more what was begun then."""
+GONE = ".gone-"
+"""How the name of what is being deleted begins."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asks to be cleaned.
+
+    Parameters
+    ----------
+    origin : str
+        The DVC repository whose experiments are meant, beside those whose repository
+        is gone.
+    names : list of str
+        Only these experiments, by name or identity, and their runs; all if none is
+        named.
+    failed : bool
+        Only what failed or was cancelled.
+    older_than : float
+        Seconds since something last happened.
+    """
+
+    origin: str
+    names: list[str]
+    failed: bool = False
+    older_than: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,105 +68,175 @@ class Candidate:
 
     Parameters
     ----------
-    directory : Path
-        All of it.
+    run : Run
+        The run, or the saving of the experiment, that it is; all of its directory may
+        go.
     what, why : str
         For people.
+    age : float
+        Seconds since something last happened to it.
     size : int
         Bytes that become free: files with other names elsewhere (DVC's cache) do not
         count.
-    age : float
-        Seconds since something last happened to it.
-    run : Run
-        The run, or the saving of the experiment, that it is.
     """
 
-    directory: Path
+    run: Run
     what: str
     why: str
-    size: int
     age: float
-    run: Run
+    size: int
+
+    @property
+    def directory(self) -> Path:
+        """All of it."""
+        return self.run.directory
+
+    def to_record(self) -> dict[str, str | int]:
+        """Return the JSON-able record for programs."""
+        path = str(self.directory)
+        return {"what": self.what, "why": self.why, "bytes": self.size, "path": path}
 
 
-def candidates(
-    store: RunStore, origin: str, names: list[str], *, failed: bool, older_than: float
-) -> Iterator[Candidate]:
-    """Yield what may go: experiments of one repository, and runs that nobody needs then.
+def candidates(store: RunStore, selection: Selection) -> Iterator[Candidate]:
+    """Yield what may go: experiments of one repository, and runs that nobody needs then."""
+    return _Look(store, selection).candidates()
 
-    Parameters
-    ----------
-    names : list of str
-        Only these experiments, by name or identity, and their runs.
-    failed : bool
-        Only what failed or was cancelled.
-    older_than : float
-        Seconds since something last happened.
-    """
-    everything = list(experiments.of_store(store))
-    unreadable = experiments.unreadable(store)
-    if not failed:
-        yield from _damaged(unreadable, names, older_than)
-    going: list[Experiment] = []
-    for experiment in everything:
-        if not _is_meant(experiment, origin, names):
-            continue
-        why = _why(experiment, everything, Path(origin), failed=failed)
-        age = _age(experiment.saving)
-        if why and age >= older_than:
-            going.append(experiment)
-            place, what = experiment.directory, f"experiment {experiment.name}"
-            yield Candidate(place, what, why, _size(place), age, experiment.saving)
-    needed = _read_by_living(store)
-    for experiment in everything:
-        if experiment not in going:
-            needed |= {step.key for step in experiment.steps}
-    concerned = {step.key for e in going for step in e.steps}
-    kept = _digests_in_git(Path(origin))
-    hidden = {path.name for path in unreadable}
-    for run in store.runs():
-        if run.key in needed or hidden & {*run.wanted}:
-            continue
-        if run.key in concerned:
-            why = _why_run(run, kept, failed=failed)
-        else:
-            why = "" if names else _why_run(run, None, failed=failed)
+
+class _Look:
+    """One look at a run store for what may go."""
+
+    def __init__(self, store: RunStore, selection: Selection) -> None:
+        self.store = store
+        self.selection = selection
+        self.origin = Path(selection.origin)
+        self.experiments = list(experiments.of_store(store))
+        self.unreadable = experiments.unreadable(store)
+
+    def candidates(self) -> Iterator[Candidate]:
+        names, failed = self.selection.names, self.selection.failed
+        if not failed:
+            yield from self._damaged()
+        going: list[Experiment] = []
+        for experiment in self.experiments:
+            why = self._why(experiment) if self._is_meant(experiment) else ""
+            what = f"experiment {experiment.name}"
+            if candidate := self._candidate(experiment.saving, what, why):
+                going.append(experiment)
+                yield candidate
+        yield from self._runs(going)
+        if not (names or failed):
+            yield from leftovers(
+                self.store, max(self.selection.older_than, LEFT_BEHIND)
+            )
+
+    def _candidate(self, run: Run, what: str, why: str) -> Candidate | None:
+        """Return something that may go; None without a reason why, or if it is younger than was asked for."""
+        if not why:
+            return None
         age = _age(run)
-        if why and age >= older_than:
-            place, what = run.directory, f"run {run.key}"
-            yield Candidate(place, what, why, _size(place), age, run)
-    if not (names or failed):
-        yield from _leftovers(store, max(older_than, LEFT_BEHIND))
+        if age < self.selection.older_than:
+            return None
+        return Candidate(run, what, why, age, _size(run.directory))
 
+    def _damaged(self) -> Iterator[Candidate]:
+        """Yield this user's experiments whose record is damaged, so that nobody can do anything with them."""
+        names = self.selection.names
+        for directory in self.unreadable:
+            if names and directory.name not in names:
+                continue
+            record = records.look(directory / layout.DEFINITION)
+            hidden = isinstance(record, records.Trouble) and record.hidden
+            if hidden or not ownership.is_mine(directory):
+                continue
+            why = "its run.json is damaged" if record else "its run.json is gone"
+            what = f"experiment {directory.name}"
+            if candidate := self._candidate(Run(directory), what, why):
+                yield candidate
 
-def _is_meant(experiment: Experiment, origin: str, names: list[str]) -> bool:
-    """Tell whether an experiment is this user's, of this repository or of one that is gone, and named, if any is."""
-    if not experiment.is_mine:
-        return False
-    if names and not {experiment.name, experiment.identity} & {*names}:
-        return False
-    return experiment.origin == origin or _is_gone(experiment.origin, named=bool(names))
+    def _is_meant(self, experiment: Experiment) -> bool:
+        """Tell whether an experiment is this user's, of this repository or of one that is gone, and was named."""
+        names = self.selection.names
+        if not experiment.is_mine:
+            return False
+        if names and {*names}.isdisjoint({experiment.name, experiment.identity}):
+            return False
+        if experiment.origin == self.selection.origin:
+            return True
+        return _is_gone(experiment.origin, named=bool(names))
 
+    def _why(self, experiment: Experiment) -> str:
+        """Return why an experiment may go; nothing where it may not."""
+        state = assess(experiment.saving).state
+        if state is RunState.DONE:
+            return "" if self.selection.failed else self._why_saved(experiment)
+        if any(assess(run).state.living for run in experiment.runs.values()):
+            return ""
+        if state.stopped:
+            return str(state)
+        if self.selection.failed or state.living:
+            return ""
+        return self._why_gone(experiment)
 
-def _why_run(run: Run, kept: set[str] | None, *, failed: bool) -> str:
-    """Return why a run that no experiment needs may go; nothing where it may not.
+    def _why_saved(self, experiment: Experiment) -> str:
+        """Return why an experiment that was saved may go; nothing where it may not."""
+        if why := self._why_gone(experiment):
+            return why
+        if is_in_git(experiment):
+            return ""
+        for other in self.experiments:
+            if other.place == experiment.place and other.created > experiment.created:
+                return f"replaced by a newer {experiment.name}"
+        return f"removed from {experiment.origin}"
 
-    Parameters
-    ----------
-    kept : set of str, optional
-        The hashes of results that git names. None keeps every result: `dvc exp run`
-        made it.
-    """
-    state = assess(run).state
-    if state.living or run.other_waiters(ProcessIdentity.of()):
-        return ""
-    if not ownership.is_mine(run.directory):
-        return ""
-    if state is not RunState.DONE:
-        return f"{state}, no result"
-    if failed or kept is None or _digests(run) & kept:
-        return ""
-    return "nothing needs it"
+    def _why_gone(self, experiment: Experiment) -> str:
+        """Return that the repository of an experiment is gone; nothing where it is there, or was moved to here."""
+        if not _is_gone(experiment.origin, named=True):
+            return ""
+        if _has(self.origin, experiment):
+            return ""
+        return f"its repository {experiment.origin} is gone"
+
+    def _runs(self, going: list[Experiment]) -> Iterator[Candidate]:
+        """Yield the runs that nobody needs once some experiments are gone."""
+        needed, concerned = _read_by_living(self.store), set[str]()
+        for experiment in self.experiments:
+            keys = {step.key for step in experiment.steps}
+            if experiment in going:
+                concerned |= keys
+            else:
+                needed |= keys
+        unreadable = {directory.name for directory in self.unreadable}
+        for run in self.store.runs():
+            if run.key in needed or not unreadable.isdisjoint(run.wanted):
+                continue
+            why = self._why_run(run, concerned=run.key in concerned)
+            if candidate := self._candidate(run, f"run {run.key}", why):
+                yield candidate
+
+    def _why_run(self, run: Run, *, concerned: bool) -> str:
+        """Return why a run that no experiment needs may go; nothing where it may not.
+
+        Parameters
+        ----------
+        concerned : bool
+            Whether it is of an experiment that goes; else `dvc exp run` made it.
+        """
+        if self.selection.names and not concerned:
+            return ""
+        state = assess(run).state
+        if state.living or run.other_waiters(ProcessIdentity.of()):
+            return ""
+        if not ownership.is_mine(run.directory):
+            return ""
+        if state is not RunState.DONE:
+            return f"{state}, no result"
+        if self.selection.failed or not concerned or _digests(run) & self._in_git:
+            return ""
+        return "nothing needs it"
+
+    @cached_property
+    def _in_git(self) -> set[str]:
+        return _digests_in_git(self.origin)
 
 
 def _is_gone(origin: str, *, named: bool) -> bool:
@@ -154,121 +251,62 @@ def _is_gone(origin: str, *, named: bool) -> bool:
     return not os.path.lexists(place) and (named or place.parent.is_dir())
 
 
-def _damaged(
-    unreadable: list[Path], names: list[str], older_than: float
-) -> Iterator[Candidate]:
-    """Yield this user's experiments whose record is damaged, so that nobody can do anything with them."""
-    for directory in unreadable:
-        found = records.look(directory / layout.DEFINITION)
-        if isinstance(found, records.Trouble) and found.hidden:
-            continue
-        run = Run(directory)
-        if (
-            ownership.is_mine(run.directory)
-            and (not names or directory.name in names)
-            and (age := _age(run)) >= older_than
-        ):
-            why = "its run.json is damaged" if found else "its run.json is gone"
-            yield Candidate(
-                directory,
-                f"experiment {directory.name}",
-                why,
-                _size(directory),
-                age,
-                run,
-            )
+def _is_alive(run: Run) -> bool:
+    """Tell whether somebody works on a run, or waits for it."""
+    return assess(run).state.living or bool(run.other_waiters(ProcessIdentity.of()))
 
 
 def _read_by_living(store: RunStore) -> set[str]:
     """Return the runs whose outputs others read just now, or are about to."""
-    me = ProcessIdentity.of()
-    living = (
-        run
-        for run in store.runs()
-        if run.result is None and (assess(run).state.living or run.other_waiters(me))
-    )
-    definitions = (run.definition for run in living)
-    inputs = [one for found in definitions if found for one in found.inputs]
-    return {one.run for one in inputs if one.run}
+    read: set[str] = set()
+    for run in store.runs():
+        if run.result is not None or not _is_alive(run):
+            continue
+        if definition := run.definition:
+            read |= {source.run for source in definition.inputs if source.run}
+    return read
 
 
-def _leftovers(store: RunStore, older_than: float) -> Iterator[Candidate]:
+def leftovers(store: RunStore, older_than: float) -> Iterator[Candidate]:
     """Yield what killed commands left behind: experiments half built, and things half deleted."""
+    why = "left behind by a command that was killed"
     for parent, begins in (
-        (experiments.folder(store), (".new-", ".gone-")),
-        (store.directory / layout.RUNS, (".gone-",)),
+        (experiments.folder(store), (".new-", GONE)),
+        (store.directory / layout.RUNS, (GONE,)),
     ):
         for name in records.entries(parent):
             path = parent / name
             if not name.startswith(begins) or not _holds_mine(path):
                 continue
-            run, age = Run(path), time.time() - os.lstat(path).st_mtime
-            if age <= older_than:
-                continue
-            yield Candidate(
-                path,
-                path.name,
-                "left behind by a command that was killed",
-                _size(path),
-                age,
-                run,
-            )
+            age = time.time() - os.lstat(path).st_mtime
+            if age > older_than:
+                yield Candidate(Run(path), name, why, age, _size(path))
 
 
 def delete(candidate: Candidate) -> bool:
     """Delete it, unless it has come to life since it was looked at."""
-    if assess(candidate.run).state.living or candidate.run.other_waiters(
-        ProcessIdentity.of()
-    ):
+    run, directory = candidate.run, candidate.directory
+    if _is_alive(run):
         return False
-    for attempt in candidate.run.attempts():
+    for attempt in run.attempts():
         attempt.remove_elsewhere()
     # git holds what the clone borrows, where it can still be asked.
-    if candidate.run.stage == SAVE and (
-        experiment := experiments.read(candidate.directory)
-    ):
+    if run.stage == SAVE and (experiment := experiments.read(directory)):
         clones.release(Path(experiment.origin), experiment.identity)
     # Out of sight in one step: nobody finds half of it.
-    gone = candidate.directory
-    if not gone.name.startswith(".gone-"):
-        gone = candidate.directory.with_name(
-            f".gone-{candidate.directory.name}-{uuid.uuid4().hex[:6]}"
-        )
-        candidate.directory.rename(gone)
+    if not directory.name.startswith(GONE):
+        name = f"{GONE}{directory.name}-{uuid.uuid4().hex[:6]}"
+        directory = directory.rename(directory.with_name(name))
     # What colleagues' attempts left there is theirs to remove: their `clean` finds it.
-    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
     return True
-
-
-def _why(
-    experiment: Experiment, everything: list[Experiment], here: Path, *, failed: bool
-) -> str:
-    """Return why an experiment may go; nothing where it may not."""
-    state = assess(experiment.saving).state
-    at_work = [run for run in experiment.runs.values() if assess(run).state.living]
-    if at_work and state is not RunState.DONE:
-        return ""
-    if state.stopped:
-        return str(state)
-    if failed:
-        return ""
-    is_gone = _is_gone(experiment.origin, named=True)
-    if is_gone and not state.living and not _has(here, experiment):
-        return f"its repository {experiment.origin} is gone"
-    if state is not RunState.DONE or is_in_git(experiment):
-        return ""
-    for other in everything:
-        if other.place == experiment.place and other.created > experiment.created:
-            return f"replaced by a newer {experiment.name}"
-    return f"removed from {experiment.origin}"
 
 
 def is_in_git(experiment: Experiment) -> bool:
     """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
     origin = Path(experiment.origin)
-    return (
-        _has(origin, experiment) or not origin.exists()
-    )  # of one that is not there nobody can say
+    # Of a repository that is not there nobody can say.
+    return _has(origin, experiment) or not origin.exists()
 
 
 def _has(repository: Path, experiment: Experiment) -> bool:
@@ -285,22 +323,14 @@ def _has(repository: Path, experiment: Experiment) -> bool:
 
 def _digests_in_git(origin: Path) -> set[str]:
     """Return the hashes that any ``dvc.lock`` of the repository's commits, or its workspace, names."""
-    texts = [
-        path.read_text(encoding="utf-8", errors="replace")
-        for path in [origin / "dvc.lock"]
-        if path.exists()
-    ]
-    commits = git(
-        origin, "log", "--all", "--full-history", "--format=%H", "--", "dvc.lock"
-    ).split()
-    if commits:
+    text, lock = "", origin / "dvc.lock"
+    if lock.exists():
+        text = lock.read_text(encoding="utf-8", errors="replace")
+    words = ("--all", "--full-history", "--format=%H", "--", "dvc.lock")
+    if commits := git(origin, "log", *words).split():
         names = "".join(f"{commit}:./dvc.lock\n" for commit in commits)
-        texts.append(git(origin, "cat-file", "--batch", input=names))
-    return {
-        digest
-        for text in texts
-        for digest in re.findall(r"\b[0-9a-f]{32}(?:\.dir)?", text)
-    }
+        text += "\n" + git(origin, "cat-file", "--batch", input=names)
+    return set(re.findall(r"\b[0-9a-f]{32}(?:\.dir)?", text))
 
 
 def _digests(run: Run) -> set[str]:
@@ -310,20 +340,20 @@ def _digests(run: Run) -> set[str]:
 
 def _holds_mine(directory: Path) -> bool:
     """Tell whether a directory, or an attempt's in it, is this user's."""
-    attempts = [
-        directory / layout.ATTEMPTS / name
-        for name in records.entries(directory / layout.ATTEMPTS)
-    ]
-    return any(ownership.is_mine(place) for place in (directory, *attempts))
+    attempts = directory / layout.ATTEMPTS
+    places = [attempts / name for name in records.entries(attempts)]
+    return any(ownership.is_mine(place) for place in (directory, *places))
 
 
 def _age(run: Run) -> float:
-    times = [os.lstat(run.directory).st_mtime]
+    """Return the seconds since something last happened to a run."""
+    last = os.lstat(run.directory).st_mtime
     for attempt in run.attempts():
-        times.append(attempt.claimed_at)
-        records_with_times = (attempt.ended, attempt.started)
-        times += [one.time for one in records_with_times if one and one.time]
-    return time.time() - max(times)
+        last = max(last, attempt.claimed_at)
+        for record in (attempt.started, attempt.ended):
+            if record and record.time:
+                last = max(last, record.time)
+    return time.time() - last
 
 
 def _size(directory: Path) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -35,7 +35,7 @@ from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.submission.experiment import Experiment, Step
 from mllam_exps.submission.opening import environ_of, pipeline_of, workspace_of
 from mllam_exps.submission.standing import Standing
 
@@ -73,24 +73,28 @@ class Chain:
             self.machine.scheduler, self.experiment.store.directory
         )
 
-    def advance(self, *, again: bool) -> Standing:
+    def advance(self, *, retry: bool) -> Standing:
         """Submit what can be submitted now.
 
         Parameters
         ----------
-        again : bool
+        retry : bool
             Whether what has failed is tried once more; else it is the end of the
             experiment.
         """
-        standing = self.prepare(again=again)
+        standing = self.prepare(retry=retry)
         self.send(standing)
         return standing
 
-    def prepare(self, *, again: bool) -> Standing:
+    def prepare(self, *, retry: bool) -> Standing:
         """Find out how the experiment stands, and claim and lay out what can be submitted now."""
         standing = Standing()
         try:
-            self._prepare_each(standing, again)
+            for step in self.experiment.steps:
+                if step.known:
+                    standing.made.add(step.key)
+                else:
+                    self._prepare_step(step, standing, retry=retry)
         except BaseException:
             self.give_up_prepared()
             raise
@@ -103,100 +107,71 @@ class Chain:
             why = "the submission ended before"
             give_up(prepared.attempt, NoRoom("it was not submitted", why=why))
 
-    def _prepare_each(self, standing: Standing, again: bool) -> None:
-        made: set[str] = set()
-        to_come: set[str] = set()
-        for step in self.experiment.steps:
-            if step.known:
-                made.add(step.key)
-                continue
-            run = self.experiment.store.run(step.key)
-            now = assess(run)
-            if now.state is RunState.DONE:
-                now = self._hold_to_what_was_made(now, step, standing, again=again)
-            if self._should_submit(now, again):
-                before, now = now, self._prepare(step, now, made, to_come, standing)
-                if now is before and now.state is not RunState.NEW and not now.untried:
-                    now = self._mark_for_retry(run)
-            if now.state is RunState.DONE:
-                # While an input is to be made again nobody knows whether it becomes
-                # another: what reads this result waits until that is known.
-                if made.issuperset(step.needs):
-                    made.add(step.key)
-            elif now.state.living and self._can_be_waited_for(now):
-                to_come.add(step.key)
-            elif now.state is RunState.STARTING:
-                standing.others.add(step.key)
-            why = f": {now.reason}" if now.reason else ""
-            log.info("%s: %s is %s%s", self.experiment.name, step.key, now.state, why)
-            standing.states[step.stage] = now
+    def _prepare_step(self, step: Step, standing: Standing, *, retry: bool) -> None:
+        now = assess(self.experiment.store.run(step.key))
+        if now.state is RunState.DONE:
+            now = self._hold_to_what_was_made(now, step, standing, retry=retry)
+        if self._should_submit(now, retry=retry):
+            now = self._prepare_attempt(step, now, standing)
+        standing.states[step.stage] = now
+        if now.state is RunState.DONE:
+            # While an input is to be made again nobody knows whether it becomes
+            # another: what reads this result waits until that is known.
+            if standing.made.issuperset(step.needs):
+                standing.made.add(step.key)
+        elif now.state.living and self._can_be_waited_for(now):
+            standing.to_come.add(step.key)
+        elif now.state is RunState.STARTING:
+            standing.others.add(step.key)
+        why = f": {now.reason}" if now.reason else ""
+        log.info("%s: %s is %s%s", self.experiment.name, step.key, now.state, why)
 
     def _hold_to_what_was_made(
-        self, now: Assessment, step: Step, standing: Standing, *, again: bool
+        self, now: Assessment, step: Step, standing: Standing, *, retry: bool
     ) -> Assessment:
         """Take a result as none that is damaged, or was made from another input than there is now.
 
         Parameters
         ----------
-        again : bool
+        retry : bool
             Whether somebody has asked for it, and its files are looked at, too; else
             the records tell whether an input was made again and became another.
         """
         run = self.experiment.store.run(step.key)
         try:
-            if again:
+            if retry:
                 outputs.hold_to_what_was_made(run, self.experiment.holds)
             else:
                 outputs.hold_to_its_inputs(run)
         except outputs.Damaged as damaged:
-            if run.result is not None:
-                if not again:
-                    return now  # it is another's to set aside
+            if run.result is None:
+                note = f"{damaged.where}: {damaged.what}; it is made again"
+                standing.notes.append(note)
+                return assess(run)
+            if retry:
                 raise
-            standing.notes.append(f"{damaged.where}: {damaged.what}; it is made again")
-            return assess(run)
+            # It is another's to set aside.
         return now
 
     @staticmethod
-    def _should_submit(now: Assessment, again: bool) -> bool:
-        if now.state is RunState.NEW or now.untried:
-            return True
-        return again and now.state.stopped
+    def _should_submit(now: Assessment, *, retry: bool) -> bool:
+        return now.is_untried or (retry and now.state.stopped)
 
-    def _prepare(
-        self,
-        step: Step,
-        now: Assessment,
-        made: set[str],
-        to_come: set[str],
-        standing: Standing,
+    def _prepare_attempt(
+        self, step: Step, now: Assessment, standing: Standing
     ) -> Assessment:
-        """Claim a stage's next attempt, unless its inputs cannot be waited for, or there is no room."""
-        missing = [need for need in step.needs if need not in made]
-        if missing and not (
-            self.scheduler.chains and all(need in to_come for need in missing)
-        ):
-            return now
+        """Claim a stage's next attempt; where that cannot be now, one that failed is marked to be tried again."""
+        missing = [need for need in step.needs if need not in standing.made]
+        if missing and not self._can_be_put_behind(missing, standing):
+            return self._later(step, now)
         if not self.room.look():
             standing.waits = self.room.full
-            return now
+            return self._later(step, now)
         run = self.experiment.store.run(step.key)
-        repo, definition = self._definition(step.stage)
-        if definition.key != step.key:
-            why = f"its run key is {definition.key} now, not {step.key}"
-            what, where = (
-                "the experiment's clone was changed",
-                str(self.experiment.root),
-            )
-            raise MllamError(what, where, why, self.experiment.again)
+        repo, definition = self._definition(step)
         run.begin(definition)
-        starter = Starter(
-            workspace_of(self.experiment),
-            self.machine,
-            repo,
-            self.experiment.store,
-            self.environ,
-        )
+        workspace, store = workspace_of(self.experiment), self.experiment.store
+        starter = Starter(workspace, self.machine, repo, store, self.environ)
         number = now.attempt.number + 1 if now.attempt else 1
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
         if prepared is None:
@@ -204,9 +179,18 @@ class Chain:
         claim = prepared.attempt.claim
         self.room.take(claim.job_name if claim else "")
         self._prepared[step] = prepared
-        return Assessment(
-            RunState.PENDING if missing else RunState.STARTING, attempt=prepared.attempt
-        )
+        state = RunState.PENDING if missing else RunState.STARTING
+        return Assessment(state, attempt=prepared.attempt)
+
+    def _can_be_put_behind(self, missing: Sequence[str], standing: Standing) -> bool:
+        """Tell whether a job can wait for all runs that make its missing inputs."""
+        return self.scheduler.chains and standing.to_come.issuperset(missing)
+
+    def _later(self, step: Step, now: Assessment) -> Assessment:
+        """Leave a stage for another time."""
+        if now.is_untried:
+            return now
+        return self._mark_for_retry(self.experiment.store.run(step.key))
 
     def _mark_for_retry(self, run: Run) -> Assessment:
         """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
@@ -241,44 +225,36 @@ class Chain:
         only : set of str
             Keys of runs; the others are left for another call.
         """
-        for step in [
-            step for step in self._prepared if only is None or step.key in only
-        ]:
-            prepared = self._prepared.pop(step)
-            if not self._send(step, prepared, standing):
-                give_up(
-                    prepared.attempt,
-                    NoRoom(
-                        "it was not submitted",
-                        why=self.room.full or "its inputs have no job",
-                    ),
-                )
-                run = self.experiment.store.run(step.key)
-                standing.states[step.stage] = assess(run)
+        for step in list(self._prepared):
+            if only is None or step.key in only:
+                self._send_or_give_up(step, standing)
         for stage, now in standing.states.items():
             key = self.experiment.key_of(stage)
-            if (
-                now.state.living
-                and key not in standing.jobs
-                and (job := self._job(now.attempt)) is not None
-            ):
-                standing.jobs[key] = job
+            if now.state.living and key not in standing.jobs:
+                job = self._job(now.attempt)
+                if job is not None:
+                    standing.jobs[key] = job
+
+    def _send_or_give_up(self, step: Step, standing: Standing) -> None:
+        """Submit one attempt; give it up if it cannot be submitted now."""
+        prepared = self._prepared.pop(step)
+        if self._send(step, prepared, standing):
+            return
+        why = self.room.full or "its inputs have no job"
+        give_up(prepared.attempt, NoRoom("it was not submitted", why=why))
+        run = self.experiment.store.run(step.key)
+        standing.states[step.stage] = assess(run)
 
     def _send(self, step: Step, prepared: Prepared, standing: Standing) -> bool:
         """Submit one attempt; False if it cannot be now."""
-        after = []
-        for need in step.needs:
-            run = self.experiment.store.run(need)
-            if run.result is None and not self.experiment.is_known(need):
-                job = standing.jobs.get(need) or self._job(run.last_attempt())
-                if job is None:
-                    return False
-                after.append(job)
+        after = self._jobs_before(step, standing)
+        if after is None:
+            return False
         if self.room.shut:
             standing.waits = self.room.full
             return False
         try:
-            job = prepared.submit(tuple(after))
+            job = prepared.submit(after)
         except NoRoom as refused:
             self.room.close(f"{refused.what} ({refused.why})")
             standing.waits = self.room.full
@@ -294,7 +270,27 @@ class Chain:
             standing.jobs[step.key] = job
         return True
 
-    def _definition(self, stage: str) -> tuple[Repository, RunDefinition]:
+    def _jobs_before(self, step: Step, standing: Standing) -> tuple[Job, ...] | None:
+        """Return the jobs that make what a stage lacks; None if one of them has no job."""
+        after = []
+        for need in step.needs:
+            run = self.experiment.store.run(need)
+            if run.result is not None or self.experiment.is_known(need):
+                continue
+            job = standing.jobs.get(need) or self._job(run.last_attempt())
+            if job is None:
+                return None
+            after.append(job)
+        return tuple(after)
+
+    def _definition(self, step: Step) -> tuple[Repository, RunDefinition]:
+        """Return what defines the run of a stage.
+
+        Raises
+        ------
+        MllamError
+            If the experiment's clone defines another run by now.
+        """
         if self.repo is None:
             pipeline = pipeline_of(self.experiment)
             self.repo = pipeline.repository
@@ -302,7 +298,15 @@ class Chain:
                 step.stage: pipeline.definition(step.stage)
                 for step in self.experiment.steps
             }
-        return self.repo, self.definitions[stage]
+        definition = self.definitions[step.stage]
+        if definition.key != step.key:
+            raise MllamError(
+                "the experiment's clone was changed",
+                str(self.experiment.root),
+                f"its run key is {definition.key} now, not {step.key}",
+                self.experiment.submit_again,
+            )
+        return self.repo, definition
 
     def _job(self, attempt: Attempt | None) -> Job | None:
         """Return the job of an attempt, where jobs of this machine can wait for it."""
@@ -329,8 +333,7 @@ class Chain:
             why = f"saving it died {TRIES} times: {now.problem}"
             experiments.call_off(self.experiment, why, Outcome.FAILED)
             return None
-        over = standing.done or (standing.failure is not None and not standing.living)
-        if over:
+        if standing.over:
             return self._have_it_saved(standing, ())
         if standing.jobs and self.scheduler.chains:
             return self._have_it_saved(standing, tuple(standing.jobs.values()))
@@ -345,13 +348,14 @@ class Chain:
     ) -> Attempt | None:
         """Submit the job that saves it; where there is no room for that, the stages' jobs submit it when they end."""
         attempt = self.start_saving(after)
-        if attempt is None and self.room.shut:
-            for now in standing.states.values():
-                if now.state.living and now.attempt is not None:
-                    # A colleague's own commands see to what is behind their job.
-                    with contextlib.suppress(OSError):
-                        records.touch(now.attempt.alone)
-        return attempt
+        if attempt is not None or not self.room.shut:
+            return attempt
+        for now in standing.states.values():
+            if now.state.living and now.attempt is not None:
+                # A colleague's own commands see to what is behind their job.
+                with contextlib.suppress(OSError):
+                    records.touch(now.attempt.alone)
+        return None
 
     def _is_lost_again(self) -> bool:
         """Tell whether the last attempts at saving all ended without a word: the next would, too."""

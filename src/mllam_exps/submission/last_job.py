@@ -20,8 +20,9 @@ from mllam_exps.runs.observe import runs_to_come
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import get
-from mllam_exps.submission import experiments, save
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission import experiments
+from mllam_exps.submission.experiment import Experiment
+from mllam_exps.submission.saving import save
 
 if TYPE_CHECKING:
     from mllam_exps.submission.job_chain import Chain
@@ -33,13 +34,9 @@ ENDS_PATIENCE = 20.0
 def _silent(run: Run) -> Attempt | None:
     """Return the attempt that is said to wait or work, and has not said that it ended."""
     now = assess(run)
-    if (
-        now.state not in {RunState.PENDING, RunState.RUNNING}
-        or now.attempt is None
-        or now.attempt.ended is not None
-    ):
+    if now.state not in {RunState.PENDING, RunState.RUNNING} or now.attempt is None:
         return None
-    return now.attempt
+    return now.attempt if now.attempt.ended is None else None
 
 
 class Finisher(Supervisor):
@@ -95,7 +92,7 @@ class Finisher(Supervisor):
         self._hear_of_the_ends()
         with lock(experiment.store, "dispatch", wait=True):
             self._raise_if_stopped()  # it may have been cancelled meanwhile
-            standing = chain.advance(again=False)
+            standing = chain.advance(retry=False)
         if standing.done:
             return
         if standing.failure and not standing.living:
@@ -116,23 +113,20 @@ class Finisher(Supervisor):
         again and again.
         """
         until = time.monotonic() + ENDS_PATIENCE
-        while silent := [
-            attempt
-            for run in self.experiment.runs.values()
-            if (attempt := _silent(run)) is not None
-        ]:
-            if time.monotonic() > until:
-                break
-            living = [a for a in silent if not verdict.hear(a).phase.ended]
-            if not any(
-                not assess(run).state.living
-                for attempt in living
-                for run in runs_to_come(attempt)
-                if run.result is None
-            ):
-                break
+        while time.monotonic() <= until and self._are_ends_to_come():
             self._raise_if_stopped()
             time.sleep(0.5)
+
+    def _are_ends_to_come(self) -> bool:
+        """Tell whether a job that is called living waits for a run that has stopped without a result."""
+        silent = [_silent(run) for run in self.experiment.runs.values()]
+        for attempt in [one for one in silent if one is not None]:
+            if verdict.hear(attempt).phase.ended:
+                continue
+            for run in runs_to_come(attempt):
+                if run.result is None and not assess(run).state.living:
+                    return True
+        return False
 
     def _go_on(self, chain: Chain, standing: Standing) -> None:
         """Leave what is still to come to the next attempt, behind the jobs that it waits for."""

@@ -10,7 +10,7 @@ from mllam_exps.dvc.overrides import Variant
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 
 class Names:
@@ -56,29 +56,36 @@ class Names:
             return experiment_names.new_name(self._taken)
         if given not in self._taken:
             return given
-        other = self._taken[given]
-        why = ""
-        if other is not None and other.overrides == variant.overrides:
+        if other := self._taken[given]:
+            return self._of_submitted(other, variant)
+        if self._force:
+            return given
+        raise _is_taken("an experiment that starts here", given)
+
+    def _of_submitted(self, other: Experiment, variant: Variant) -> str:
+        """Return a name that a submitted experiment has, if it gives it away."""
+        given, why = variant.name, ""
+        if other.overrides == variant.overrides:
             # Whoever repeats a command means the same; the workspace may have become
             # another since.
             why = "with the same parameters set, but files of the workspace have changed since: git status"
-        what = "an experiment that starts here"
-        if other is not None:
-            what = "another experiment that was submitted"
-            if not assess(other.saving).state.settled:
-                raise UsageError(
-                    "is the name of another experiment, which is at work",
-                    f"-n {given}",
-                    why,
-                    f"another name, or mllam-exps cancel {given} first",
-                )
-            if given not in self._in_git:
-                # It failed, or was cancelled: the newer one is shown under the name.
-                return given
-        if self._force:
+        if not assess(other.saving).state.settled:
+            what = "is the name of another experiment, which is at work"
+            way_out = f"another name, or mllam-exps cancel {given} first"
+            raise UsageError(what, f"-n {given}", why, way_out)
+        # One that failed, or was cancelled, is in git under no name: the newer one is
+        # shown under it.
+        if self._force or given not in self._in_git:
             return given
-        way_out = "another name, or --force: it takes its place, and every stage is made again"
-        raise UsageError(f"is the name of {what}", f"-n {given}", why, way_out)
+        raise _is_taken("another experiment that was submitted", given, why)
+
+
+def _is_taken(whose: str, name: str, why: str = "") -> UsageError:
+    what = f"is the name of {whose}"
+    way_out = (
+        "another name, or --force: it takes its place, and every stage is made again"
+    )
+    return UsageError(what, f"-n {name}", why, way_out)
 
 
 def refuse_what_was_taken(
@@ -97,39 +104,42 @@ def refuse_what_was_taken(
         If a name was taken, or a result that is to be made again is needed by an
         experiment that is at work.
     """
-    places = {experiment.place: experiment for experiment in planned}
+    planned_at = {experiment.place: experiment for experiment in planned}
     made_again: set[str] = set()
     for experiment in planned if force else ():
         made_again |= {step.key for step in experiment.steps if not step.known}
     for other in experiments.unsaved(store):
         needed = sorted(made_again & {step.key for step in other.steps})
-        rival = places.get(other.place)
-        if rival is None and not needed:
-            continue
-        same = rival is not None and rival.identity == other.identity
-        if same and not force:
-            continue
-        if not assess(other.saving).state.settled:
-            raise _taken(other, needed, has_the_name=rival is not None, same=same)
+        refusal = _refusal(other, planned_at.get(other.place), needed, force=force)
+        if refusal is not None and not assess(other.saving).state.settled:
+            raise refusal
 
 
-def _taken(
-    other: Experiment, needed: list[str], *, has_the_name: bool, same: bool
-) -> UsageError:
-    """Say what an experiment at work has, or needs."""
-    if same:
-        return UsageError(
+def _refusal(
+    other: Experiment, rival: Experiment | None, needed: list[str], *, force: bool
+) -> UsageError | None:
+    """Say why nothing can be planned beside an experiment that is at work; None where it can.
+
+    Parameters
+    ----------
+    rival : Experiment, optional
+        The planned one that wants its name, or is the same.
+    needed : list of str
+        The keys of its runs that are to be made again.
+    """
+    if rival is not None and rival.identity == other.identity:
+        if not force:
+            return None
+        what, why = (
             f"experiment {other.name} is at work",
-            "--force",
             "it is about to read what would be made again",
-            f"mllam-exps cancel {other.name} first",
         )
-    if has_the_name:
+        return UsageError(what, "--force", why, f"mllam-exps cancel {other.name} first")
+    if rival is not None:
         what = "was submitted a moment ago, with other parameters"
         return UsageError(what, f"-n {other.name}", next="another name")
-    return UsageError(
-        "cannot be made again now",
-        "--force",
-        f"experiment {other.name}, which is at work, needs {needed[0]}",
-        f"wait, or mllam-exps cancel {other.name}",
-    )
+    if not needed:
+        return None
+    why = f"experiment {other.name}, which is at work, needs {needed[0]}"
+    way_out = f"wait, or mllam-exps cancel {other.name}"
+    return UsageError("cannot be made again now", "--force", why, way_out)

@@ -16,7 +16,7 @@ from mllam_exps import schedulers
 from mllam_exps.base.errors import Problem
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.runs.records import Outcome
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 PATIENCE = 30.0
 

@@ -15,7 +15,7 @@ from mllam_exps.machines import carried, machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import outputs
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 
 def environ_of(experiment: Experiment) -> dict[str, str]:
@@ -62,7 +62,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     """Open the pipeline of an experiment's clone, with the versions that it was submitted with."""
     if not experiment.root.is_dir():
         raise MllamError(
-            "its clone is gone", str(experiment.clone), next=experiment.again
+            "its clone is gone", str(experiment.clone), next=experiment.submit_again
         )
     experiment.check_ours()
     in_store = outputs.known_digests(experiment.store)

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,47 +32,16 @@ from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import experiments
+from mllam_exps.submission import entering, experiments
 from mllam_exps.submission.asked_stages import asked_stages
-from mllam_exps.submission.experiments import Experiment, Step
+from mllam_exps.submission.entering import Plan
+from mllam_exps.submission.experiment import Experiment, Step, versions_file
 from mllam_exps.submission.names import Names
 
 log = logging.getLogger(__name__)
 
 TOLD = 3
 """How many experiments of a sweep are told in full when they are refused."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An experiment that is about to be submitted.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        As it will stand in the store, or stands there already.
-    site : Path
-        Where its clone was built.
-    definitions : mapping
-        What defines each stage's run.
-    content : str
-        The commit that was frozen: the baseline, with what was not committed.
-    """
-
-    experiment: Experiment
-    site: Path
-    definitions: Mapping[str, RunDefinition]
-    content: str
-
-    @property
-    def root(self) -> Path:
-        """The DVC repository in the clone that was built."""
-        return self.site / layout.CLONE / self.experiment.prefix
-
-    @property
-    def versions_file(self) -> Path:
-        """The versions of the programs that it is submitted with."""
-        return experiments.versions_file(self.site / "clone", self.root)
 
 
 @dataclass(frozen=True)
@@ -126,9 +95,8 @@ class Planner:
         self.state = clones.state(self.workspace.root)
         self.notes: list[str] = []
         for file in checkouts.hidden_changes(self.state.checkout):
-            self._note(
-                f"{file} was changed, but git is told to overlook that: experiments take it as it is committed"
-            )
+            what = f"{file} was changed, but git is told to overlook that"
+            self.note([f"{what}: experiments take it as it is committed"])
 
     def __enter__(self) -> Planner:
         return self
@@ -162,17 +130,16 @@ class Planner:
     def _names(self) -> Names:
         """Return the names that experiments of this baseline have, submitted or not."""
         baseline = self.state.baseline
-        submitted = [
-            e
-            for e in experiments.of_store(self.store)
-            if (e.origin, e.baseline) == (self._origin, baseline)
-        ]
+        submitted = []
+        for experiment in experiments.of_store(self.store):
+            if (experiment.origin, experiment.baseline) == (self._origin, baseline):
+                submitted.append(experiment)
         in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
         return Names(submitted, in_git, force=self.force)
 
     @cached_property
     def _checks(self) -> StageChecks:
-        return StageChecks(self.workspace.root, self._note)
+        return StageChecks(self.workspace.root, lambda note: self.note([note]))
 
     @property
     def _origin(self) -> str:
@@ -255,9 +222,10 @@ class Planner:
                 "machine": self.machine.name,
             }
         )
-        known = experiments.read(experiments.folder(self.store) / identity)
+        directory = experiments.folder(self.store) / identity
+        known = experiments.read(directory)
         return Experiment(
-            directory=experiments.folder(self.store) / identity,
+            directory=directory,
             name=known.name if known else names.name(variant),
             origin=self._origin,
             prefix=self.state.prefix,
@@ -277,7 +245,7 @@ class Planner:
 
     def _new_site(self) -> Path:
         """Return a new directory to build an experiment in, which is removed at the end unless it was taken."""
-        site = experiments.building_site(self.store)
+        site = entering.building_site(self.store)
         self._sites.append(site)
         return site
 
@@ -296,16 +264,16 @@ class Planner:
             settings["type"] = (
                 ",".join(types) if isinstance(types, list) else str(types)
             )
-        return settings | {
-            key: str(given[key]) for key in ("shared",) if given.get(key)
-        }
+        if given.get("shared"):
+            settings["shared"] = str(given["shared"])
+        return settings
 
     def _versions_of(self, here: Workspace) -> str:
         """Return ``version.mllam.txt``; asked for once for each set of archives."""
         content = checks.versions_depend_on(here.root)
         if content not in self._versions:
             self._versions[content], notes = checks.versions_text(here, self.machine)
-            self.notes += [note for note in notes if note not in self.notes]
+            self.note(notes)
         return self._versions[content]
 
     def _pipeline(self, repo: Repository, found: dict[str, Any]) -> Pipeline:
@@ -336,7 +304,7 @@ class Planner:
         return Pipeline(
             repo,
             lambda: yaml_files.read(
-                experiments.versions_file(self.base.clone, self.base.root),
+                versions_file(self.base.clone, self.base.root),
                 VERSIONS_FILE,
             ),
             outputs.known_digests(self.store),
@@ -345,9 +313,9 @@ class Planner:
             content=content,
         )
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
+    def note(self, notes: Iterable[str]) -> None:
+        """Keep what is worth knowing, and stops nothing; each note once."""
+        self.notes += [note for note in dict.fromkeys(notes) if note not in self.notes]
 
     def _step(self, pipeline: Pipeline, stage: str) -> Step:
         definition = pipeline.definition(stage)
@@ -366,11 +334,9 @@ class Planner:
         UsageError
             Naming them.
         """
-        used = {
-            path
-            for stage in pipeline.stage_names
-            for path in pipeline.added_inputs(stage)
-        }
+        used: set[str] = set()
+        for stage in pipeline.stage_names:
+            used |= {*pipeline.added_inputs(stage)}
         for path in self.repo.changed_since_added(used):
             typed = workspace.typed(self.workspace.root, path)
             way_out = f"dvc add {typed}, or dvc checkout {typed}"

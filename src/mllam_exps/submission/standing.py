@@ -16,7 +16,7 @@ from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 WATCHER = "watcher-"
 """How the lock is called that the watching process of a host holds."""
@@ -34,6 +34,10 @@ class Standing:
         The jobs of living runs, by key, as far as they are known.
     started : dict
         The attempts that were submitted just now, by stage.
+    made : set of str
+        The keys of runs whose results are there.
+    to_come : set of str
+        The keys of living runs that jobs can be put behind.
     others : set of str
         The keys of runs that another process is about to submit.
     waits : str
@@ -45,6 +49,8 @@ class Standing:
     states: dict[str, Assessment] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     started: dict[str, Attempt] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+    to_come: set[str] = field(default_factory=set)
     others: set[str] = field(default_factory=set)
     waits: str = ""
     notes: list[str] = field(default_factory=list)
@@ -60,26 +66,25 @@ class Standing:
         return any(now.state.living for now in self.states.values())
 
     @property
+    def over(self) -> bool:
+        """Whether nothing is left to do but to save it, or to say what stopped it."""
+        return self.done or (self.failure is not None and not self.living)
+
+    @property
     def failure(self) -> tuple[str, Assessment] | None:
         """The stage that stopped it: the first that failed by itself, not because of another."""
-        stopped = [
-            (stage, now) for stage, now in self.states.items() if now.state.stopped
-        ]
-        return next(
-            (one for one in stopped if not one[1].untried),
-            stopped[0] if stopped else None,
-        )
+        behind_another = None
+        for stage, now in self.states.items():
+            if now.state.stopped and not now.untried:
+                return stage, now
+            if now.state.stopped and behind_another is None:
+                behind_another = stage, now
+        return behind_another
 
 
 def look(experiment: Experiment) -> Standing:
     """Say how an experiment stands, and change nothing."""
-    return Standing(
-        {
-            step.stage: assess(experiment.store.run(step.key))
-            for step in experiment.steps
-            if not step.known
-        }
-    )
+    return Standing({stage: assess(run) for stage, run in experiment.runs.items()})
 
 
 def waiting(store: RunStore) -> list[Experiment]:
@@ -91,21 +96,19 @@ def waiting(store: RunStore) -> list[Experiment]:
         state = assess(saving).state
         return state.settled or state.living
 
-    return [
-        experiment
-        for experiment in experiments.unsaved(store, but=is_no_matter)
-        if experiment.is_mine
-    ]
+    found = experiments.unsaved(store, but=is_no_matter)
+    return [experiment for experiment in found if experiment.is_mine]
 
 
 def waiting_for(run: Run) -> list[Experiment]:
     """Return the experiments at work that need a run."""
-    found = experiments.unsaved(RunStore(run.store))
-    return [
-        e
-        for e in found
-        if any(s.key == run.key for s in e.steps) and not assess(e.saving).state.settled
-    ]
+    found = []
+    for experiment in experiments.unsaved(RunStore(run.store)):
+        if run.key not in [step.key for step in experiment.steps]:
+            continue
+        if not assess(experiment.saving).state.settled:
+            found.append(experiment)
+    return found
 
 
 def left_alone(store: RunStore) -> list[Experiment]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps import stages as programs
 from mllam_exps.attempts.job_quota import Room
-from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names, overrides
 from mllam_exps.dvc.repository import Repository
@@ -25,17 +23,16 @@ from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
-from mllam_exps.repository import clones
-from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission import entering
+from mllam_exps.submission.entering import Plan
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.names import refuse_what_was_taken
-from mllam_exps.submission.planning import Plan, Planner
+from mllam_exps.submission.planning import Planner
 from mllam_exps.submission.standing import Standing, look
 
 OTHERS_PATIENCE = 60.0
@@ -68,13 +65,9 @@ class Submitted:
             return "known"
         if stage in self.standing.started:
             return "submitted"
-        return (
-            "attached"
-            if now.state.living
-            else "waits"
-            if now.state is RunState.NEW
-            else str(now.state)
-        )
+        if now.state.living:
+            return "attached"
+        return "waits" if now.state is RunState.NEW else str(now.state)
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record for programs."""
@@ -124,37 +117,10 @@ class Submission:
 
     def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
-        entered, new = [], []
-        in_git = (
-            experiment_names.saved_in_git(
-                self.workspace.root, plans[0].experiment.baseline
-            )
-            if plans
-            else {}
-        )
-        _retire(self.store, plans)
-        for plan in plans:
-            commit = in_git.get(plan.experiment.name, "")
-            saved = plan.experiment.saving.result is not None
-            replaces = commit if self.force or saved else ""
-            # A damaged result may have been set aside since it was saved.
-            if (
-                not self.force
-                and commit
-                and saved
-                and all(run.result for run in plan.experiment.runs.values())
-            ):
-                entered.append((plan.experiment, plan))
-                continue
-            if not plan.experiment.directory.exists():
-                new.append(plan.experiment.directory)
-            entered.append((_enter(plan, force=self.force, replaces=replaces), plan))
-        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
-        room = Room(self.machine, scheduler)
-        chains = [
-            Chain(experiment, self.machine, room, self.repo, plan.definitions)
-            for experiment, plan in entered
-        ]
+        entering.retire(self.store, plans)
+        places = [plan.experiment.directory for plan in plans]
+        new = [place for place in places if not place.exists()]
+        chains = self._enter_all(plans)
         # All is laid out before the first job starts: on a busy host their own work
         # would slow down ours.
         try:
@@ -169,11 +135,33 @@ class Submission:
             _give_up_prepared(chains)
             raise
         self._wait_for_others(chains, standings)
-        states = [assess(chain.experiment.saving) for chain in chains]
         return [
-            Submitted(c.experiment, s, now)
-            for c, s, now in zip(chains, standings, states, strict=True)
+            Submitted(chain.experiment, standing, assess(chain.experiment.saving))
+            for chain, standing in zip(chains, standings, strict=True)
         ]
+
+    def _enter_all(self, plans: Sequence[Plan]) -> list[Chain]:
+        """Put the experiments into the store, but for those that git has, and that lack nothing."""
+        if not plans:
+            return []
+        baseline = plans[0].experiment.baseline
+        in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
+        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        room = Room(self.machine, scheduler)
+        chains = []
+        for plan in plans:
+            experiment = plan.experiment
+            commit = in_git.get(experiment.name, "")
+            saved = experiment.saving.result is not None
+            # A damaged result may have been set aside since it was saved.
+            complete = saved and all(run.result for run in experiment.runs.values())
+            if self.force or not (commit and complete):
+                replaces = commit if self.force or saved else ""
+                experiment = entering.enter(plan, force=self.force, replaces=replaces)
+            definitions = plan.definitions
+            chain = Chain(experiment, self.machine, room, self.repo, definitions)
+            chains.append(chain)
+        return chains
 
     def _prepare(self, chains: Sequence[Chain]) -> list[Standing]:
         standings: list[Standing] = []
@@ -184,7 +172,7 @@ class Submission:
                     continue
                 if self.force:
                     self._set_results_aside(chain.experiment)
-                standings.append(chain.prepare(again=True))
+                standings.append(chain.prepare(retry=True))
                 for note in standings[-1].notes:
                     self.tell(note)
         except BaseException:
@@ -203,35 +191,31 @@ class Submission:
             chain.send(standing)
             chain.follow(standing)
 
+        unsaved = []
         for chain, standing in zip(chains, standings, strict=True):
             chain.send(standing, shared)
-        both = zip(chains, standings, strict=True)
-        unsaved = [
-            (c, s)
-            for c, s in both
-            if assess(c.experiment.saving).state is not RunState.DONE
-        ]
+            if assess(chain.experiment.saving).state is not RunState.DONE:
+                unsaved.append((chain, standing))
         # The first by itself: where the cluster takes few jobs, one experiment at least
         # has its last, which goes on.
         for one in unsaved[:1]:
             send(one)
         # sbatch spends most of its time waiting.
         with ThreadPoolExecutor(AT_ONCE, "submit") as pool:
-            for _ in pool.map(send, unsaved[1:]):
-                pass
+            list(pool.map(send, unsaved[1:]))  # raises what one of them raised
 
     def _wait_for_others(
         self, chains: Sequence[Chain], standings: list[Standing]
     ) -> None:
         """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
         until = time.monotonic() + OTHERS_PATIENCE
-        while time.monotonic() < until and any(
-            standing.others for standing in standings
-        ):
+        while any(standing.others for standing in standings):
+            if time.monotonic() > until:
+                return
             time.sleep(0.5)
             for number, chain in enumerate(chains):
                 if standings[number].others:
-                    standings[number] = chain.advance(again=False)
+                    standings[number] = chain.advance(retry=False)
                     chain.follow(standings[number])
 
     def _set_results_aside(self, experiment: Experiment) -> None:
@@ -254,12 +238,15 @@ def submit(
     message: str,
     force: bool,
     dry_run: bool,
+    command: list[str],
     tell: Callable[[str], None],
 ) -> list[Submitted]:
     """Submit the experiments that the options mean.
 
     Parameters
     ----------
+    command : list of str
+        What was typed.
     tell : callable
         Is given what is worth knowing, and stops nothing.
 
@@ -277,11 +264,11 @@ def submit(
     checks.check_environment(machine, workspace.origin)
     inside = Path.cwd().resolve().relative_to(workspace.root)
     variants = overrides.variants(set_params, name, inside)
-    for given in filter(None, (variant.name for variant in variants)):
-        experiment_names.check_name(given)
+    for variant in variants:
+        if variant.name:
+            experiment_names.check_name(variant.name)
     repo = Repository.open(workspace.root)
     store = RunStore(workspace.store_directory(machine, repo.cache_directory))
-    command = ["mllam-exps", *sys.argv[1:]]
     with Planner(
         workspace, machine, repo, store, stages, command, message, force, inside
     ) as planner:
@@ -292,27 +279,20 @@ def submit(
             tell(note)
         if dry_run:
             refuse_what_was_taken(store, planned, force=force)
-            return [
-                Submitted(p.experiment, _foresee(p, force), assess(p.experiment.saving))
-                for p in plans
-            ]
+            return [_preview(experiment, force=force) for experiment in planned]
         with lock(store, "dispatch", wait=True):
             refuse_what_was_taken(store, planned, force=force)
             submission = Submission(workspace, machine, store, repo, force, tell)
             return submission.submit(plans)
 
 
-def _foresee(plan: Plan, force: bool) -> Standing:
-    """Return how an experiment would stand: what failed is tried again, with `force` what is done is made again."""
-    standing = look(plan.experiment)
-    states = standing.states
-    due = [
-        stage
-        for stage, now in states.items()
-        if now.state.stopped or (force and now.state is RunState.DONE)
-    ]
-    states |= dict.fromkeys(due, Assessment(RunState.NEW))
-    return standing
+def _preview(experiment: Experiment, *, force: bool) -> Submitted:
+    """Say what would become of an experiment: what failed is tried again, with `force` what is done is made again."""
+    standing = look(experiment)
+    for stage, now in standing.states.items():
+        if now.state.stopped or (force and now.state is RunState.DONE):
+            standing.states[stage] = Assessment(RunState.NEW)
+    return Submitted(experiment, standing, assess(experiment.saving))
 
 
 def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -> None:
@@ -330,85 +310,20 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
         planner's notes.
     """
     machine = planner.machine
-    looked_at: set[str] = set()
     kinds: set[str] = set()
+    looked_at: set[str] = set()
     for plan in plans:
         here = Workspace(plan.root, planner.workspace.origin, plan.experiment.name, "")
         checks.check_in_environment(here, machine)
         kind = checks.kind_of_jobs(here)
         if kind not in kinds:
             kinds.add(kind)
-            others = [
-                stage
-                for stage, definition in plan.definitions.items()
-                if definition.commands
-            ]
-            planner.notes += [
-                n
-                for n in checks.check_jobs(here, machine, others)
-                if n not in planner.notes
-            ]
+            planner.note(checks.check_jobs(here, machine, plan.own_commands))
         for step in plan.experiment.steps:
-            run = planner.store.run(step.key)
-            known = (step.known or run.result is not None) and not known_too
-            if known or step.key in looked_at:
+            known = step.known or planner.store.run(step.key).result is not None
+            if step.key in looked_at or (known and not known_too):
                 continue
             looked_at.add(step.key)
             definition = plan.definitions[step.stage]
-            program = programs.of(definition)
-            planner.notes += [
-                n
-                for n in checks.check_sources(here, machine, program, definition.inputs)
-                if n not in planner.notes
-            ]
-
-
-def _retire(store: RunStore, plans: Sequence[Plan]) -> None:
-    """Call off failed experiments whose names others take over: they could never be saved."""
-    places = {plan.experiment.place: plan.experiment.identity for plan in plans}
-    for other in experiments.of_store(store):
-        replaced = places.get(other.place, other.identity) != other.identity
-        if replaced and assess(other.saving).state is RunState.FAILED:
-            experiments.call_off(other, "its name was taken over")
-
-
-def _want(experiment: Experiment) -> None:
-    """Let the jobs of its runs find it."""
-    for run in experiment.runs.values():
-        run.want(experiment.identity)
-
-
-def _enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
-    """Put a planned experiment into the store, or find it there; make what was known unknown with `force`."""
-    experiment = plan.experiment
-    saving = experiment.saving
-    there = experiments.read(experiment.directory)
-    if there is None:
-        clones.keep(Path(experiment.origin), experiment.identity, plan.content)
-        replace(experiment, replaces=replaces).write(plan.site)
-        _want(experiment)
-        return experiment
-    living = assess(saving).state.living
-    if saving.result is None and not living:
-        # Of the same state. Of the old one something may be gone: a scratch file system
-        # is purged by files.
-        experiment.renew_clone(plan.site)
-    if not living:
-        # DVC's cache lost what it had when it was submitted first.
-        records.replace(
-            experiment.directory / layout.DEFINITION,
-            replace(there, steps=experiment.steps).to_record(),
-        )
-        _want(experiment)
-    if force or saving.result is not None:
-        # Made again; or removed from its repository since it was saved, or lacking a
-        # result that was damaged.
-        clones.keep(Path(experiment.origin), experiment.identity, plan.content)
-        if not experiment.clone.is_dir():
-            (plan.site / layout.CLONE).rename(experiment.clone)
-        saving.set_aside()
-        records.replace(
-            experiment.directory / layout.DEFINITION,
-            replace(experiment, replaces=replaces).to_record(),
-        )
-    return experiment
+            program, inputs = programs.of(definition), definition.inputs
+            planner.note(checks.check_sources(here, machine, program, inputs))

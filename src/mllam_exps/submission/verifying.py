@@ -9,7 +9,7 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.identity.content import Difference, files_of
+from mllam_exps.identity.content import Difference
 from mllam_exps.runs import outputs
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
@@ -17,7 +17,7 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 IN_STORE, IN_CACHE = "the run store", "DVC's cache"
 
@@ -166,15 +166,9 @@ class Verifier:
         """Return the files of a good result: the same ones are not read again under their second name."""
         if run.result is None:
             return set()
-        made, manifest = outputs.result_attempt(run).outputs, outputs.read_manifest(run)
-        places = (
-            place
-            for path, one in manifest.items()
-            for place in files_of(made / path, one)
-        )
-        return {
-            (found.st_dev, found.st_ino) for found in (place.stat() for place in places)
-        }
+        attempt = outputs.result_attempt(run)
+        found = [place.stat() for place in attempt.manifest.files_in(attempt.outputs)]
+        return {(one.st_dev, one.st_ino) for one in found}
 
     def _verify_objects(
         self,

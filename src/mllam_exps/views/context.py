@@ -21,7 +21,7 @@ from mllam_exps.machines.workspace import Workspace, exp_run
 from mllam_exps.runs import askers
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views import saved
 
 NAMED = 5
@@ -111,9 +111,8 @@ class Context:
         kind : str
             What else the command takes: "stage" or "run".
         """
-        names = [e.name for e in reversed(self.mine())]
+        names = [experiment.name for experiment in reversed(self.mine())]
         others = [one.name for one in saved.experiments_of(self.workspace.origin)]
-        known = list(dict.fromkeys([*names, *others, *stages]))
         if name in others:
             what = f"{name} was not submitted: `dvc exp run` saved it"
             return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")
@@ -122,22 +121,14 @@ class Context:
             return UsageError(what, next=exp_run(name))
         also = f" and no {kind}" if kind else ""
         what = f"no experiment{also} is called {name!r}"
-        if any(other.startswith(f"{name}-") for other in known):
-            return UsageError(what, next=f"did you mean '{name}-*'?")
-        if near := nearest(name, known):
-            return UsageError(what, next=f"did you mean {near}?")
-        why = "there is none in this repository"
-        if known:
-            more = ", …" if len(known) > NAMED else ""
-            why = f"there are {', '.join(known[:NAMED])}{more}"
-        return UsageError(what, why=why, next="mllam-exps status --all")
+        return _unknown(what, name, list(dict.fromkeys([*names, *others, *stages])))
 
     def is_of_here(self, asker: askers.Asker) -> bool:
         """Tell whether somebody asked from this repository; in a store of its own everybody did, wherever it lay."""
         origin = self.workspace.origin
-        return asker.origin in {"", str(origin)} or self.store.directory.is_relative_to(
-            origin
-        )
+        if asker.origin in {"", str(origin)}:
+            return True
+        return self.store.directory.is_relative_to(origin)
 
     def asked_for_by(self, name: str) -> dict[str, Run]:
         """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
@@ -151,11 +142,9 @@ class Context:
         asked: dict[str, float] = {}
         for run in self.store.runs():
             for asker in askers.of(run):
-                if (
-                    asker.name == name
-                    and self.is_of_here(asker)
-                    and asked.get(run.stage, 0.0) <= asker.at
-                ):
+                if asker.name != name or not self.is_of_here(asker):
+                    continue
+                if asked.get(run.stage, 0.0) <= asker.at:
                     asked[run.stage] = asker.at
                     found[run.stage] = run
         return found
@@ -203,3 +192,16 @@ class Context:
             where = str(self.store.directory)
             raise UsageError(f"{stage} has never run", where, next="dvc exp run")
         return max(runs, key=lambda run: run.begun_at)
+
+
+def _unknown(what: str, name: str, known: list[str]) -> UsageError:
+    """Say which of the known names may have been meant."""
+    if any(other.startswith(f"{name}-") for other in known):
+        return UsageError(what, next=f"did you mean '{name}-*'?")
+    if near := nearest(name, known):
+        return UsageError(what, next=f"did you mean {near}?")
+    why = "there is none in this repository"
+    if known:
+        more = ", …" if len(known) > NAMED else ""
+        why = f"there are {', '.join(known[:NAMED])}{more}"
+    return UsageError(what, why=why, next="mllam-exps status --all")

@@ -8,13 +8,14 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mllam_exps.dvc.cache import Cache
 from mllam_exps.runs import askers
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.cleaning import is_in_git
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views import saved
 from mllam_exps.views.context import Context
 from mllam_exps.views.rows import Cell, Row, stages_in_order
@@ -160,16 +161,12 @@ class _Gathering:
         found = []
         for row in rows:
             cells = {stage: row.cells[stage] for stage in order if stage in row.cells}
-            experiment = row.experiment
-            found.append(
-                replace(
-                    with_what_dvc_has(self.here, replace(row, cells=cells)),
-                    removed=experiment is not None
-                    and self._is_removed(experiment, refs),
-                    needs_advance=experiment is not None
-                    and experiment.identity in left,
-                )
-            )
+            whole = with_what_dvc_has(self.here, replace(row, cells=cells))
+            if experiment := row.experiment:
+                removed = self._is_removed(experiment, refs)
+                waits = experiment.identity in left
+                whole = replace(whole, removed=removed, needs_advance=waits)
+            found.append(whole)
         return found
 
     def _is_removed(self, experiment: Experiment, refs: Collection[str]) -> bool:
@@ -186,7 +183,9 @@ def with_what_dvc_has(here: Context, row: Row) -> Row:
     `dvc pull` brings them back there, and the run store hears nothing of that.
     """
     cells = dict(row.cells)
-    for stage, cell in row.cells.items() if row.is_saved else ():
+    if not row.is_saved:
+        return row
+    for stage, cell in row.cells.items():
         if cell.now.state is RunState.FAILED and _is_in_cache(here, cell):
             done = Assessment(RunState.DONE, attempt=cell.now.attempt)
             cells[stage] = Cell(cell.run, done)
@@ -199,22 +198,26 @@ def _is_in_cache(here: Context, cell: Cell) -> bool:
     An object that is a second name of the attempt's file may be what was damaged.
     """
     attempt, definition = cell.now.attempt, cell.run.definition
-    aside = attempt.set_aside if attempt is not None else None
+    aside = attempt.set_aside if attempt else None
     if attempt is None or definition is None or aside is None or aside.result is None:
         return False
-    made = {path: out.digest for path, out in aside.result.outputs.items()}
-    digests = [made.get(out.path) for out in definition.outputs if out.cached]
+    made = aside.result.outputs
+    cached = [out.path for out in definition.outputs if out.cached]
+    if not made.keys() >= {*cached}:
+        return False
     try:
         suspect = set(map(_inode, attempt.outputs.rglob("*")))
-        for digest in digests:
-            if digest is None or not here.cache.holds_all(digest):
-                return False
-            objects = map(here.cache.path, here.cache.objects(digest))
-            if not suspect.isdisjoint(map(_inode, objects)):
-                return False
+        digests = [made[path].digest for path in cached]
+        return all(_has_others(here.cache, digest, suspect) for digest in digests)
     except OSError:
         return False  # a file went while it was looked at
-    return True
+
+
+def _has_others(cache: Cache, digest: str, suspect: set[tuple[int, int]]) -> bool:
+    """Tell whether DVC's cache has all of an output, in files that are none of those that are suspect."""
+    if not cache.holds_all(digest):
+        return False
+    return suspect.isdisjoint(_inode(cache.path(one)) for one in cache.objects(digest))
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -11,9 +11,8 @@ from mllam_exps import schedulers
 from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.judge import Assessment, RunState
-from mllam_exps.runs.records import Progress
 from mllam_exps.runs.store import Run
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 _TOLD_FIRST = (
     RunState.RUNNING,
@@ -55,6 +54,11 @@ class Cell:
         """Whether `mllam-exps smoke` asked for it."""
         definition = self.run.definition
         return bool(definition and definition.smoke)
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it was tried, and ended without a result."""
+        return self.now.state.stopped and not self.now.untried
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
@@ -100,12 +104,11 @@ class Cell:
             Whether nothing of its experiment is to come by itself.
         """
         word = str(self.now.state)
-        if self.now.state is RunState.NEW or self.now.untried:
+        if self.now.is_untried:
             word = "not run" if over else "waits"
         if self.now.state is RunState.RUNNING and self.now.attempt is not None:
-            progress = self.now.attempt.progress or Progress()
-            word = "running"
-            if progress.done is not None:
+            progress = self.now.attempt.progress
+            if progress is not None and progress.done is not None:
                 word = describe(self.now).partition(" (")[0]
         if self.tries > 1 and self.now.state is not RunState.DONE:
             word = f"{word} (try {self.tries})"
@@ -146,15 +149,15 @@ class Cell:
         attempt = self.now.attempt
         if attempt is None or not attempt.started:
             return None
-        ended = attempt.ended is not None
-        if not ended and not self.now.state.living:
-            return None
         # No clock of a host: that of the node where it started may be minutes off from
         # the one here.
-        return max(
-            0.0,
-            (attempt.ended_at if ended else attempt.heard_of_at) - attempt.started_at,
-        )
+        if attempt.ended is not None:
+            until = attempt.ended_at
+        elif self.now.state.living:
+            until = attempt.heard_of_at
+        else:
+            return None
+        return max(0.0, until - attempt.started_at)
 
 
 @dataclass(frozen=True)
@@ -203,21 +206,10 @@ class Row:
     @property
     def state(self) -> RunState:
         """The state of the whole."""
-        states = [cell.now.state for cell in self.cells.values()]
-        saving = self.saving.now.state if self.saving is not None else None
-        if saving is not None and (saving is RunState.DONE or not states):
-            return saving
-        for state in _TOLD_FIRST:
-            if state in states:
-                return state
-        if saving is not None and saving.stopped:
-            return saving
-        for state in _TOLD_LAST:
-            if state in states:
-                return state
-        if saving is None:
-            return RunState.DONE
-        return RunState.PENDING if saving is RunState.NEW else saving
+        states = {cell.now.state for cell in self.cells.values()}
+        if self.saving is not None:
+            return _with_saving(states, self.saving.now.state)
+        return _first_of((*_TOLD_FIRST, *_TOLD_LAST), states) or RunState.DONE
 
     @property
     def is_saved(self) -> bool:
@@ -229,59 +221,50 @@ class Row:
     @property
     def over(self) -> bool:
         """Whether nothing is to come by itself."""
-        if self.saving is not None:
-            return self.saving.now.state.settled and not any(
-                c.now.state.living for c in self.cells.values()
-            )
+        if self.saving is not None and not self.saving.now.state.settled:
+            return False
         return not any(cell.now.state.living for cell in self.cells.values())
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without its results, and is what its name means."""
+        return self.over and self.state.stopped and not self.older
 
     @property
     def stuck(self) -> bool:
         """Whether it is not over, and nothing of it will go on by itself: a job will never run, others wait for it."""
-        blocked = {cell.run.key for cell in self.cells.values() if cell.now.hopeless}
-        living = {cell.run.key for cell in self.cells.values() if cell.now.state.living}
-        if not blocked:
-            return False
+        cells = self.cells.values()
+        blocked = {cell.run.key for cell in cells if cell.now.hopeless}
+        living = {cell.run.key for cell in cells if cell.now.state.living}
         for step in self.experiment.steps if self.experiment else ():
-            if blocked & set(step.needs):
+            if not blocked.isdisjoint(step.needs):
                 blocked.add(step.key)
-        return living <= blocked
+        return bool(blocked) and living <= blocked
 
     @property
     def waits(self) -> str:
         """Why something of it that could be submitted was not; empty where nothing waits."""
-        if (
-            self.experiment is None
-            or self.over
-            or not any(c.now.state is RunState.NEW for c in self.cells.values())
-        ):
+        if self.experiment is None or self.over:
             return ""
-        return self.experiment.waits
+        states = [cell.now.state for cell in self.cells.values()]
+        return self.experiment.waits if RunState.NEW in states else ""
 
     @property
     def last_change(self) -> float:
         """When something last happened to it."""
-        cells = [*self.cells.values(), *([self.saving] if self.saving else [])]
-        attempts = [cell.now.attempt for cell in cells if cell.now.attempt is not None]
-        times = [
-            time
-            for attempt in attempts
-            for time in (attempt.ended_at, attempt.claimed_at)
-            if time
-        ]
-        times += [self.asked_at] if self.asked_at else []
-        return max(
-            times, default=self.experiment.created if self.experiment else self.asked_at
-        )
+        times = [self.asked_at]
+        for cell in (*self.cells.values(), self.saving):
+            if cell is not None and cell.now.attempt is not None:
+                times += [cell.now.attempt.ended_at, cell.now.attempt.claimed_at]
+        created = self.experiment.created if self.experiment else 0.0
+        return max(times) or created
 
     def word(self, stage: str) -> str:
         """Return the state of a stage in the word that people read; empty where it has no such stage."""
-        if (cell := self.cells.get(stage)) is not None:
+        if cell := self.cells.get(stage):
             return cell.word(over=self.over)
-        known = self.experiment is not None and any(
-            step.stage == stage for step in self.experiment.steps
-        )
-        return "known" if known else ""
+        steps = self.experiment.steps if self.experiment else ()
+        return "known" if stage in [step.stage for step in steps] else ""
 
     @property
     def saved_word(self) -> str:
@@ -292,15 +275,10 @@ class Row:
             return "removed"
         if self.saving.now.state is RunState.DONE:
             return self.experiment.commit[:7]
-        started = (
-            self.saving.now.attempt is not None
-            and self.saving.now.attempt.started is not None
-        )
-        return (
-            "being saved"
-            if started and self.saving.now.state is RunState.RUNNING
-            else ""
-        )
+        attempt = self.saving.now.attempt
+        has_started = attempt is not None and attempt.started is not None
+        is_running = self.saving.now.state is RunState.RUNNING
+        return "being saved" if has_started and is_running else ""
 
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
@@ -321,6 +299,24 @@ class Row:
             "stages": [cell.to_record() for cell in self.cells.values()],
             "saving": self.saving.to_record() if self.saving else None,
         }
+
+
+def _first_of(order: Iterable[RunState], states: set[RunState]) -> RunState | None:
+    """Return the first state, in this order, that a stage is in."""
+    return next((state for state in order if state in states), None)
+
+
+def _with_saving(states: set[RunState], saving: RunState) -> RunState:
+    """Return the state of an experiment whose stages and saving are in these states."""
+    if saving is RunState.DONE or not states:
+        return saving
+    if first := _first_of(_TOLD_FIRST, states):
+        return first
+    if saving.stopped:
+        return saving
+    if last := _first_of(_TOLD_LAST, states):
+        return last
+    return RunState.PENDING if saving is RunState.NEW else saving
 
 
 def stages_in_order(rows: Iterable[Row]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs.judge import Assessment, RunState
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.rows import Cell, Row
 
 NAMED = 3
@@ -56,12 +56,8 @@ def words_for(names: Iterable[str], state: RunState, way_out: str = RETRY) -> st
     """Return names as a shell takes them, each once; where `retry` knows many of them by what they are, that word."""
     unique = list(dict.fromkeys(names))
     has_failed = state in {RunState.FAILED, RunState.LOST}
-    if (
-        len(unique) > NAMED
-        and has_failed
-        and RETRY in way_out
-        and CANCEL not in way_out
-    ):
+    retries = RETRY in way_out and CANCEL not in way_out
+    if has_failed and retries and len(unique) > NAMED:
         return "--failed"
     return shlex.join(unique)
 
@@ -90,17 +86,20 @@ def of_row(row: Row) -> Iterator[Sentence]:
         text = f"{row.state}; {row.name} was submitted again since"
         yield Sentence(row.state, text, f"mllam-exps clean {NAMES}")
         return
-    stopped = False
     for stage, cell in row.cells.items():
-        if cell.now.state.stopped and not cell.now.untried:
-            stopped = True
-            yield _of_stopped(row, stage, cell)
-        elif sentence := _of_living(row, stage, cell.now):
+        if sentence := _of_stage(row, stage, cell):
             yield sentence
     if row.waits or row.needs_advance:
         yield _of_waiting(row)
-    if not stopped and (sentence := _of_saving(row)):
+    if sentence := _of_saving(row):
         yield sentence
+
+
+def _of_stage(row: Row, stage: str, cell: Cell) -> Sentence | None:
+    """Say why a stage waits or stopped."""
+    if cell.has_stopped:
+        return _of_stopped(row, stage, cell)
+    return _of_living(row, stage, cell.now)
 
 
 def _of_stopped(row: Row, stage: str, cell: Cell) -> Sentence:
@@ -110,14 +109,20 @@ def _of_stopped(row: Row, stage: str, cell: Cell) -> Sentence:
     why = told if told.startswith(now.state) else f"{now.state}: {told}"
     way_out = now.problem.next
     if not way_out:
-        again = _again(row)
-        if row.saving is not None and row.saving.now.state is RunState.DONE:
-            again = APPLIED  # the result was damaged, and set aside since
-        elif now.state is RunState.FAILED and again == RETRY and _is_a_command(cell):
-            again = _mend_first(row.experiment)
         look = f"{FIRST} {stage}" if row.experiment else stage
-        way_out = f"{again}\n  → mllam-exps logs {look}"
+        way_out = f"{_after_failure(row, cell)}\n  → mllam-exps logs {look}"
     return Sentence(now.state, f"{stage} {why}", way_out)
+
+
+def _after_failure(row: Row, cell: Cell) -> str:
+    """Return what goes on with an experiment of which a stage stopped."""
+    if row.saving is not None and row.saving.now.state is RunState.DONE:
+        return APPLIED  # the result was damaged, and set aside since
+    way_out = _to_go_on(row)
+    failed = cell.now.state is RunState.FAILED
+    if failed and way_out == RETRY and _is_a_command(cell):
+        return _mend_first(row.experiment)
+    return way_out
 
 
 def _is_a_command(cell: Cell) -> bool:
@@ -160,27 +165,26 @@ def _of_waiting(row: Row) -> Sentence:
 
 def _of_saving(row: Row) -> Sentence | None:
     """Say why an experiment is not saved, where that is not a stage's fault."""
-    if row.saving is None:
+    if row.saving is None or any(cell.has_stopped for cell in row.cells.values()):
         return None
     now = row.saving.now
     told = now.problem.line
     if now.state.stopped:
         what = "" if now.state is RunState.CANCELLED else "saving it "
         why = "" if told.startswith(str(now.state)) else f": {told}"
-        return Sentence(
-            now.state, f"{what}{now.state}{why}", now.problem.next or _again(row)
-        )
+        way_out = now.problem.next or _to_go_on(row)
+        return Sentence(now.state, f"{what}{now.state}{why}", way_out)
     done = all(cell.now.state is RunState.DONE for cell in row.cells.values())
     if now.state is RunState.NEW and told and done:
         return Sentence(now.state, told)
     return None
 
 
-def _again(row: Row) -> str:
+def _to_go_on(row: Row) -> str:
     """Return what goes on with an experiment: `retry` works in its clone, and where that is gone it is submitted."""
     if row.experiment is None:
         smoke = any(cell.is_smoke for cell in row.cells.values())
         return "mllam-exps smoke" if smoke else exp_run(row.name)
     if row.experiment.is_mine and not row.experiment.root.is_dir():
-        return f"its clone is gone: {row.experiment.again}"
+        return f"its clone is gone: {row.experiment.submit_again}"
     return RETRY

@@ -16,7 +16,7 @@ from mllam_exps.base import records
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission.experiments import Experiment
+from mllam_exps.submission.experiment import Experiment
 
 
 def save(experiment: Experiment) -> bool:
@@ -25,21 +25,21 @@ def save(experiment: Experiment) -> bool:
     Whoever calls it has its turn on this host (`turn`).
     """
     # Half a second of imports, where mostly there is nothing to save.
-    from mllam_exps.submission import saving
+    from mllam_exps.submission.saving import commit
 
     if _is_saved(experiment):
         return False
     experiment.check_ours()
     try:
-        commit = saving.save(experiment)
+        saved = commit.save(experiment)
     except Exception:
         # A job on another host may have saved it meanwhile, and removed its clone.
         if _is_saved(experiment):
             return False
         raise
     number = experiment.saving.next_number - 1
-    experiment.saving.settle(Result(number, commit=commit, time=time.time()))
-    saving.forget_clone(experiment)
+    experiment.saving.settle(Result(number, commit=saved, time=time.time()))
+    commit.forget_clone(experiment)
     return True
 
 

@@ -8,8 +8,6 @@ names in DVC's cache. DVC itself is not started, in any job.
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 import shutil
 import tempfile
@@ -21,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
 from mllam_exps.dvc import lockfile
-from mllam_exps.dvc.counted import Counted
-from mllam_exps.identity.content import describe, digest_of_folder, part_of
+from mllam_exps.identity.content import describe
 from mllam_exps.repository import clones
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs import outputs
 from mllam_exps.runs.results import Read
+from mllam_exps.submission.saving.lock_entries import Made
 
 if TYPE_CHECKING:
     from mllam_exps.dvc.cache import Cache
     from mllam_exps.dvc.lockfile import Draft
     from mllam_exps.runs.store import Run
-    from mllam_exps.submission.experiments import Experiment
+    from mllam_exps.submission.experiment import Experiment
 
 TRIES = 4
 """Other saves hold locks in the origin, and in DVC's cache, for moments."""
@@ -53,36 +51,33 @@ def save(experiment: Experiment) -> str:
     """
     _refuse_without_baseline(experiment)
     draft = lockfile.read(experiment.clone)
-    if changed := next(draft.changed(experiment.root), None):
-        where = str(experiment.root / changed)
-        raise MllamError(
-            "the experiment's clone was changed", where, next=experiment.again
-        )
+    for changed in draft.changed(experiment.root):
+        what, where = "the experiment's clone was changed", experiment.root / changed
+        raise MllamError(what, str(where), next=experiment.submit_again)
     made = collect(experiment, draft)
     kept = _kept(experiment.root, draft)
-    described = functools.partial(
-        _describe, experiment.root, draft.cache, experiment.sources | made
-    )
-    _hold_together(experiment, described)
-    lockfile.write(
-        experiment.root,
-        {name: stage.complete(described) for name, stage in draft.stages.items()},
-    )
-    tree = _write_tree(experiment, kept)
-    message = (
-        experiment.message
-        or f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
-    )
-    who = {
-        f"GIT_{role}_{what}": ask_git(
-            experiment.clone, "config", f"user.{what.lower()}"
-        )
-        for role in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
-    words = ("commit-tree", tree, "-p", experiment.baseline, "-F", "-")
-    commit = git(Path(experiment.origin), *words, input=message, environ=who)
+    known = Made(experiment.root, draft.cache, experiment.sources | made)
+    _hold_together(experiment, known.digest)
+    entries = {}
+    for name, stage in draft.stages.items():
+        entries[name] = stage.complete(known.describe)
+    lockfile.write(experiment.root, entries)
+    commit = _commit(experiment, _write_tree(experiment, kept))
     return _name(experiment, commit)
+
+
+def _commit(experiment: Experiment, tree: str) -> str:
+    """Commit a tree on the experiment's baseline, as the user who submitted it; return the commit."""
+    message = experiment.message
+    if not message:
+        message = f"dvc: commit experiment {experiment.identity.rsplit('-', 1)[1]}"
+    who = {}
+    for what in ("name", "email"):
+        told = ask_git(experiment.clone, "config", f"user.{what}")
+        for role in ("AUTHOR", "COMMITTER"):
+            who[f"GIT_{role}_{what.upper()}"] = told
+    words = ("commit-tree", tree, "-p", experiment.baseline, "-F", "-")
+    return git(Path(experiment.origin), *words, input=message, environ=who)
 
 
 def _refuse_without_baseline(experiment: Experiment) -> None:
@@ -99,7 +94,10 @@ def _refuse_without_baseline(experiment: Experiment) -> None:
     what = f"the commit that {experiment.name} starts from, {baseline[:8]}, is gone from its repository"
     why = f"{clones.KEPT}/{experiment.identity}, which kept it, was deleted, and `git gc` collected it"
     raise MllamError(
-        what, experiment.origin, why, f"{experiment.again}; what is done is known"
+        what,
+        experiment.origin,
+        why,
+        f"{experiment.submit_again}; what is done is known",
     )
 
 
@@ -114,10 +112,8 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
     made: dict[str, Any] = {}
     known = {step.stage: step.known for step in experiment.steps if step.known}
     for name, stage in draft.stages.items():
-        if name in experiment.runs:
-            made |= _hand_over(
-                experiment, draft.cache, experiment.runs[name], stage.made
-            )
+        if run := experiment.runs.get(name):
+            made |= _hand_over(experiment, draft.cache, run, stage.made)
         elif name in known:
             _from_cache(draft.cache, experiment.root, stage.made, known[name])
             made |= known[name]
@@ -128,13 +124,16 @@ def collect(experiment: Experiment, draft: Draft) -> dict[str, Any]:
     return made
 
 
-def _hold_together(
-    experiment: Experiment, described: Callable[[str], Mapping[str, Any]]
-) -> None:
+def _hold_together(experiment: Experiment, has: Callable[[str], str | None]) -> None:
     """Refuse results that were not made from one another: not every program makes the same twice.
 
     A run is known by the keys of its inputs. One of these may have been made again
     since, or be known to DVC with another content than the run store had.
+
+    Parameters
+    ----------
+    has : callable
+        Returns the digest of what the experiment has at a path.
 
     Raises
     ------
@@ -144,10 +143,6 @@ def _hold_together(
         If it is one that DVC knows: submitted again, the experiment takes no such
         result.
     """
-
-    def has(path: str) -> str:
-        return str(described(path)["digest"])
-
     for run in experiment.runs.values():
         if stale := outputs.made_from_another(run, has):
             raise outputs.set_aside(run, [stale], f"mllam-exps retry {experiment.name}")
@@ -177,7 +172,10 @@ def refuse_what_dvc_made_from_another(
         if path := outputs.another(read, has):
             what = f"the result of {step.stage} that DVC knows was made from another {path} than there is now"
             raise MllamError(
-                what, experiment.name, f"{path} was made again since", experiment.again
+                what,
+                experiment.name,
+                f"{path} was made again since",
+                experiment.submit_again,
             )
 
 
@@ -209,120 +207,33 @@ def _from_cache(
         cache.hold_to_its_name(digest, path)
         if not cache.holds(digest):
             what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
-            raise MllamError(
-                what,
-                str(cache.path(digest)),
-                next="dvc pull, then mllam-exps retry, or submit the experiment again",
-            )
+            way_out = "dvc pull, then mllam-exps retry, or submit the experiment again"
+            raise MllamError(what, str(cache.path(digest)), next=way_out)
         if not cached:
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            target.unlink(missing_ok=True)
+            _remove(target)
             cache.copy(digest, target)
 
 
-def _describe(
-    root: Path, cache: Cache, made: Mapping[str, Any], path: str
-) -> Mapping[str, Any]:
-    """Describe an input or an output; what nobody has described is small, and hashed."""
-    found = (
-        made.get(path) or _part(path, cache, made) or _around(root, path, cache, made)
-    )
-    if found is not None:
-        return found
-    if not (root / path).exists():
-        raise MllamError(
-            "an input of the experiment is missing",
-            str(root / path),
-            next="submit the experiment again",
-        )
-    return describe(root / path)
-
-
-def _part(path: str, cache: Cache, made: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Describe a file or folder inside an output."""
-    for whole, described in made.items():
-        if not path.startswith(f"{whole}/") or not str(described["digest"]).endswith(
-            ".dir"
-        ):
-            continue
-        inside = path.removeprefix(f"{whole}/")
-        files = [
-            file | {"size": _size(cache, file)}
-            for file in _files(cache, described)
-            if f"{file['relpath']}/".startswith(f"{inside}/")
-        ]
-        if found := part_of({**described, "files": files}, inside):
-            return found
-    return None
-
-
-def _around(
-    root: Path, path: str, cache: Cache, made: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Describe a folder that has outputs in it, beside what git keeps there."""
-    files: dict[str, dict[str, Any]] = {}
-    for whole, described in made.items():
-        if not whole.startswith(f"{path}/"):
-            continue
-        inside = whole.removeprefix(f"{path}/")
-        if str(described["digest"]).endswith(".dir"):
-            files |= {
-                f"{inside}/{f['relpath']}": f | {"size": _size(cache, f)}
-                for f in _files(cache, described)
-            }
-        else:
-            files[inside] = {"md5": described["digest"], "size": described["size"]}
-    if not files:
-        return None
-    counted = Counted(root)
-    beside = (
-        describe(root / path, counted.files)["files"] if (root / path).is_dir() else []
-    )
-    every = {f["relpath"]: f for f in beside} | {
-        name: f | {"relpath": name} for name, f in files.items()
-    }
-    digest = digest_of_folder(every.values())[0]
-    return {
-        "digest": digest,
-        "size": sum(int(f["size"]) for f in every.values()),
-        "files": list(every.values()),
-    }
-
-
-def _files(cache: Cache, described: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the files of a folder; where only their number is known, as DVC's cache lists them."""
-    files = described.get("files")
-    if isinstance(files, list):
-        return files
-    listed: list[dict[str, Any]] = json.loads(
-        cache.path(str(described["digest"])).read_bytes()
-    )
-    return listed
-
-
-def _size(cache: Cache, file: Mapping[str, Any]) -> int:
-    return (
-        int(file["size"]) if "size" in file else cache.path(file["md5"]).stat().st_size
-    )
+def _remove(target: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    target.unlink(missing_ok=True)
 
 
 def _kept(root: Path, draft: Draft) -> list[str]:
     """Return the files that belong into the commit although git may ignore them; what the cache holds is ignored."""
-    outs = {
-        path: cached
-        for stage in draft.stages.values()
-        for path, cached in stage.made.items()
-    }
+    outs: dict[str, bool] = {}
+    for stage in draft.stages.values():
+        outs |= stage.made
     in_cache = [path for path, cached in outs.items() if cached]
     ignored = ignored_by_git(root, in_cache)
+    kept = {lockfile.FILE, *(path for path in outs if not outs[path])}
     for path in in_cache:
         if path not in ignored:
             _ignore(root / path)
-    lists = {(Path(path).parent / ".gitignore").as_posix() for path in in_cache}
-    return sorted(
-        {lockfile.FILE, *lists, *(path for path, cached in outs.items() if not cached)}
-    )
+        kept.add((Path(path).parent / ".gitignore").as_posix())
+    return sorted(kept)
 
 
 def _ignore(output: Path) -> None:
@@ -334,7 +245,6 @@ def _ignore(output: Path) -> None:
     if before and not before.endswith(b"\n"):
         before += b"\n"
     name = re.sub(r"([][?*\\!#])", r"\\\1", output.name)
-    place.parent.mkdir(parents=True, exist_ok=True)
     place.unlink(missing_ok=True)  # may be another clone's hard link
     place.write_bytes(before + f"/{name}\n".encode())
 
@@ -356,37 +266,21 @@ def _write_tree(experiment: Experiment, files: list[str]) -> str:
         clone = Elsewhere.of(Path(experiment.origin), experiment.clone, index)
         # Submodules stay as they are. git would ask that which lies in the clone, with
         # settings of its own.
-        clone.git(
-            "add",
-            "--update",
-            "--",
-            ":/",
-            *(f":(top,exclude,literal){path}" for path in clone.submodules()),
-        )
+        without = [f":(top,exclude,literal){path}" for path in clone.submodules()]
+        clone.git("add", "--update", "--", ":/", *without)
         # What the user's own rules ignore stays out, as it does with `dvc exp run`.
         ignored = ignored_by_git(experiment.root, there)
         wanted = [file for file in there if file not in ignored]
-        clone.git(
-            "add",
-            "--force",
-            "--",
-            *wanted,
-            *experiment.overrides,
-            below=experiment.prefix,
-        )
+        wanted += experiment.overrides
+        clone.git("add", "--force", "--", *wanted, below=experiment.prefix)
         return clone.git("write-tree")
 
 
 def ignored_by_git(root: Path, files: list[str]) -> set[str]:
     """Return which of these files git ignores."""
-    done = run_git(
-        root,
-        "check-ignore",
-        "--stdin",
-        "-z",
-        input="".join(f"{file}\0" for file in files),
-    )
-    return set(filter(None, done.stdout.split("\0")))
+    asked = "".join(f"{file}\0" for file in files)
+    done = run_git(root, "check-ignore", "--stdin", "-z", input=asked)
+    return set(done.stdout.split("\0")) - {""}
 
 
 def _name(experiment: Experiment, commit: str) -> str:
@@ -400,27 +294,31 @@ def _name(experiment: Experiment, commit: str) -> str:
     ref, origin = experiment.git_ref, Path(experiment.origin)
     for attempt in range(TRIES):
         taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
+        before = experiment.replaces if taken else ""
         try:
             # It is replaced at once, or not at all; without an old value it must not
             # exist.
-            git(origin, "update-ref", ref, commit, experiment.replaces if taken else "")
+            git(origin, "update-ref", ref, commit, before)
         except MllamError as error:
             taken = ask_git(origin, "rev-parse", "--verify", "--quiet", ref)
             if taken not in {"", experiment.replaces}:
                 if _tree(origin, taken) == _tree(origin, commit):
                     return taken  # another job saved the same at the same moment
-                raise MllamError(
-                    "another experiment has this name by now",
-                    experiment.name,
-                    f"{ref} is {taken[:8]} in {experiment.origin}",
-                    f"dvc exp rename {experiment.name} OTHER, then mllam-exps retry {experiment.name}",
-                ) from error
+                raise _name_is_taken(experiment, taken) from error
             if attempt == TRIES - 1:
                 raise
             time.sleep(0.5 * (attempt + 1))
         else:
             break
     return commit
+
+
+def _name_is_taken(experiment: Experiment, commit: str) -> MllamError:
+    name, ref = experiment.name, experiment.git_ref
+    what = "another experiment has this name by now"
+    why = f"{ref} is {commit[:8]} in {experiment.origin}"
+    way_out = f"dvc exp rename {name} OTHER, then mllam-exps retry {name}"
+    return MllamError(what, name, why, way_out)
 
 
 def _tree(origin: Path, commit: str) -> str:
