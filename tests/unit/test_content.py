@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.identity import content
+from mllam_exps.identity import content, listings
 from mllam_exps.identity.content import Difference, describe, differences, files_of
 
 A, B = "0cc175b9c0f1b6a831c399e269772661", "92eb5ffee6ae2fec3ad71c777531578f"
@@ -245,3 +245,36 @@ def test_a_file_is_hashed_once_while_nothing_happens_to_it(
     assert not list(differences(files))
     assert len(asked) == 3
     assert len(content._HASHES) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "is_digest"),
+    [
+        (A, True),
+        (EMPTY_FOLDER, True),
+        (A.upper(), False),
+        (f"{A}/..", False),
+        (A[:-1], False),
+        (None, False),
+    ],
+)
+def test_only_a_hash_becomes_part_of_a_path_in_the_cache(value: Any, is_digest: bool):
+    assert listings.is_digest(value) is is_digest
+
+
+@pytest.mark.parametrize(
+    ("value", "inside"),
+    [
+        ("a", True),
+        ("a/b..c", True),
+        ("/a", False),
+        ("../a", False),
+        ("a/../../b", False),
+        ("", False),
+        (".", False),
+        ("a\0", False),
+        (3, False),
+    ],
+)
+def test_only_what_lies_in_a_folder_is_a_file_of_it(value: Any, inside: bool):
+    assert listings.is_inside(value) is inside

@@ -135,6 +135,47 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         {"extra": MISSING},
         "extra.projection: neural-lam draws no map without its class_name and kwargs",
     ),
+    (
+        {"inputs/surface/dim_mapping/grid_index/dims": ["y", "x"]},
+        "inputs.surface.dim_mapping.grid_index.dims: "
+        "must be [x, y], by which neural-lam knows a grid, not ['y', 'x']",
+    ),
+    (
+        {"inputs/surface/dim_mapping/grid_index/dims": ["y", "column"]},
+        "inputs.surface.dim_mapping.grid_index.dims: "
+        "must be [x, y], by which neural-lam knows a grid, not ['y', 'column']\n"
+        "  → above grid_index write `x: {method: rename, dim: column}`, then dims: [x, y] in grid_index",
+    ),
+    (
+        {"output/chunking": {"tim": 1}},
+        "output.chunking.tim: is ignored by mllam-data-prep, no output has that dimension; did you mean time?",
+    ),
+    (
+        {"output/chunking": {"time": 0, "grid_index": -1, "state_feature": 3}},
+        "output.chunking.time: must be a whole number of 1 or more, or -1 for one chunk of all, not 0",
+    ),
+    (
+        {"output/chunking": {"time": True}},
+        "output.chunking.time: must be a whole number of 1 or more, or -1 for one chunk of all, not True",
+    ),
+    (
+        {"extra/missing_values": "sst"},
+        "extra.missing_values: must be a list of the variables that may hold missing values, such as [sst]",
+    ),
+    (
+        {"extra/missing_values": [1]},
+        "extra.missing_values: must be a list of the variables that may hold missing values, such as [sst]",
+    ),
+    (
+        {f"{S}/val/start": "2025-12-04T02:00+02:00"},
+        f"{SPLITS}.val.start: must have no time zone, as the archives' times have none: 2025-12-04T00:00, "
+        "which is UTC, not 2025-12-04T02:00+02:00",
+    ),
+    (
+        {"inputs/surface/coord_ranges": {"time": {"start": "2025-12-04T00:00Z"}}},
+        "inputs.surface.coord_ranges.time.start: must have no time zone, as the archives' times have none: "
+        "2025-12-04T00:00, which is UTC, not 2025-12-04T00:00Z",
+    ),
 ]
 
 
@@ -234,6 +275,34 @@ def test_names_of_state_variables() -> None:
         {"inputs/surface/variables/z/level/values": {"start": 500, "end": 850}},
     )
     assert datastore_file.state_features(ranged) is None
+    state = "inputs/surface/dim_mapping/state_feature"
+    for unknown in (
+        {f"{state}/dims": ["level", "member"]},
+        {f"{state}/name_format": MISSING},
+        {f"{state}/name_format": "{var_name}{height}"},
+        {"inputs/surface/derived_variables": {"wind": {"function": "a.b"}}},
+    ):
+        assert datastore_file.state_features(changed(by_level, unknown)) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "hours"),
+    [("PT6H", 6), ("P1DT30M", 24.5), ("PT0H", None), ("6 hours", None), (6, None)],
+)
+def test_durations(step: Any, hours: float | None) -> None:
+    found = datastore_file.duration_of(step)
+    assert (found and found.total_seconds() / 3600) == hours
+
+
+def test_without_a_step_the_file_says_nothing_of_lengths() -> None:
+    given = changed(GOOD, {"output/coord_ranges/time/step": MISSING})
+    assert split_checks.check_lengths(given, {"val": 1000}) == []
+    told = split_checks.check_lengths(GOOD, {"val": 9, "test": 10})
+    ways_out = [problem.what.partition(": ")[2] for problem in told]
+    assert ways_out == [
+        "lengthen it, or lower ar_steps_eval, or num_future_forcing_steps",
+        "lengthen it, or lower ar_steps_eval in data/evaluate_params.yaml, or num_future_forcing_steps",
+    ]
 
 
 W = "training.state_feature_weighting"

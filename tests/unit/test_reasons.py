@@ -168,6 +168,68 @@ def test_read_from_where_the_program_began(tmp_path: Path) -> None:
     assert reasons.read(tmp_path / "none") == ""
 
 
+def test_the_step_that_failed_in_making_the_environment_ready_is_told(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log.txt"
+    assert reasons.of_environment(log) == ""
+    log.write_text(
+        "Lmod has detected:\n\n  no cuda\nmllam-exps: `module load cuda` failed\n"
+    )
+    said = "`module load cuda` failed (it said: Lmod has detected: / no cuda)"
+    assert reasons.of_environment(log) == said
+    log.write_text("mllam-exps: `source x` failed\nslurmstepd: over\n")
+    assert reasons.of_environment(log) == "`source x` failed"
+
+
+TORCHRUN = """Traceback (most recent call last):
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+Root Cause (first observed failure):
+[0]:
+  time      : 2025-12-01_00:00:00
+  host      : n1
+  rank      : 1 (local_rank: 1)
+  exitcode  : {code} (pid: 7)
+"""
+FAULT = """Fatal Python error: Segmentation fault
+
+Current thread 0x1 (most recent call first):
+  File "{place}", line 3 in read
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "expected"),
+    [
+        (
+            1,
+            TORCHRUN.format(code="-9"),
+            "rank 1 was killed by SIGKILL: out of memory, perhaps",
+        ),
+        # srun ended the others after the first, which ended by itself.
+        (
+            143,
+            "srun: error: n1: task 0: Exited with exit code 3",
+            "the program ended with exit code 143, and said nothing",
+        ),
+        (-61, "", "the program was killed by signal 61"),
+        (-signal.SIGTERM, "", "the program was killed by SIGTERM"),
+        (
+            -signal.SIGSEGV,
+            "Fatal Python error: Segmentation fault",
+            f"the program was killed by SIGSEGV: a segmentation fault, a mistake in {CODE}",
+        ),
+        (
+            -signal.SIGSEGV,
+            FAULT.format(place="/usr/lib/python3.11/x.py"),
+            f"the program was killed by SIGSEGV: a segmentation fault, a mistake in {CODE} (in read, x.py line 3)",
+        ),
+    ],
+)
+def test_signals(code: int, log: str, expected: str) -> None:
+    assert reasons.of_exit(code, log) == expected
+
+
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert reasons.of_os_error(full) == "the disk is full (No space left on device)"

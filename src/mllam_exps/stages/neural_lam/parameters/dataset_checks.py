@@ -83,8 +83,9 @@ def _other_grid(where: str, grid: Any) -> MllamError:
     names = [str(dim) for dim in grid] if isinstance(grid, list) else []
     if set(names) == {"x", "y"} or len(names) != 2:
         return problem(f"{where}.grid_index.dims", what)
-    first_is_x = _is_eastward(names[0]) or not _is_eastward(names[1])
-    eastward, northward = names if first_is_x else reversed(names)
+    second_is_x = _is_eastward(names[1]) and not _is_eastward(names[0])
+    turned_round = second_is_x or names[0] == "y"
+    eastward, northward = reversed(names) if turned_round else names
     lines = []
     for new, old in (("x", eastward), ("y", northward)):
         if new != old:
