@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.commands import machine as report
-from mllam_exps.machines import machine_show, strict_yaml
+from mllam_exps.machines import environment, machine_show, strict_yaml
 from mllam_exps.machines.machine_files import load, names, pick
 from mllam_exps.machines.model import Resources, schema_text
 from mllam_exps.machines.values import _SBATCH_OWNED, _SRUN_OWNED, OPTIONS, seconds
@@ -338,6 +338,18 @@ def test_all_problems_are_told_at_once_with_their_lines(write):
         ("name: y\nscheduler: local\n", "name: is unknown"),
         ("scheduler: local\nresources: {train: 3}\n", "resources.train"),
         ("scheduler: local\nresources: {'../x': {}}\n", "no name of a stage"),
+        ("scheduler: local\npaths: {log: x}\n", "did you mean 'logs'?"),
+        ("scheduler: local\nnotify: {comand: x}\n", "did you mean 'command'?"),
+        ("scheduler: local\nenvironment: {module: x}\n", "did you mean 'modules'?"),
+        (
+            "scheduler: local\nresources: {train: {mail: {user: me, tipes: [END]}}}\n",
+            "did you mean 'types'?",
+        ),
+        (
+            "scheduler: local\nenvironment: {variables: {A: {b: c}}}\n",
+            "must be text or a number",
+        ),
+        ("scheduler: local\nmax_jobs: many\n", "x.yaml:2: max_jobs: "),
     ],
 )
 def test_files_refused(write, text, words):
@@ -505,3 +517,70 @@ def test_a_key_that_is_gone_is_refused_with_what_to_do_instead(write):
     assert told.splitlines()[1].startswith(
         "  → delete the line; who wants to go on with a colleague's experiment submits"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "books"),
+    [
+        ({}, {"cpus": 1}),
+        ({"time": "00:10:00"}, {"cpus": 1, "time": "00:10:00"}),
+        ({"time": "4:00:00"}, {"cpus": 1, "time": "30"}),
+        ({"memory": "512M"}, {"cpus": 1, "memory": "512M"}),
+        ({"memory": "0"}, {"cpus": 1, "memory": "1024M"}),
+        ({"memory": "1T"}, {"cpus": 1, "memory": "1024M"}),
+        (
+            {"cpus": 64, "gpus": "8", "exclusive": True, "account": "a"},
+            {"cpus": 1, "account": "a"},
+        ),
+    ],
+)
+def test_a_job_that_saves_asks_for_little(given, books):
+    found = Resources(**given).for_keeping_books()
+    assert found.model_dump(exclude_none=True, exclude_defaults=True) == books
+
+
+def test_a_job_that_saves_has_the_resources_of_its_own_section(write):
+    root = write(
+        "scheduler: slurm\nresources: {default: {cpus: 8, account: a}, save: {account: b}}\n"
+    )
+    machine = load(root, "x")
+    assert (
+        machine.resources_for("train").cpus,
+        machine.resources_for("save").cpus,
+    ) == (8, 1)
+    assert machine.resources_for("save").account == "b"
+
+
+def test_a_repository_that_is_gone(tmp_path):
+    assert "there is no DVC repository" in refusal(tmp_path / "moved")
+
+
+def test_where_it_runs_is_made_ready(write):
+    root = write(
+        "scheduler: slurm\nenvironment:\n  venv: /venv\n  modules: [GCC/12]\n  source: [my env.sh]\n"
+        "  variables: {A: a b}\npaths: {cartopy_data: /maps}\n"
+    )
+    machine = load(root, "x")
+    lines = environment.prologue(machine, root)
+    told = [
+        "module load GCC/12 || exit",
+        f". '{root}/machines/my env.sh' || exit",
+        "unset PYTHONHOME",
+        'export PATH=/venv/bin:"$PATH"',
+        "export VIRTUAL_ENV=/venv",
+        "export CARTOPY_DATA_DIR=/maps",
+        "export A='a b'",
+    ]
+    assert [line for line in lines if line in told] == told
+    bash, option, text, name, *words = environment.wrap(machine, root, ["a", "b c"])
+    assert (bash, option, name, words) == ("bash", "-c", "mllam-exps", ["a", "b c"])
+    assert all(line in text.splitlines() for line in told)
+    assert environment.python(machine) == Path("/venv/bin/python")
+
+
+def test_without_modules_no_shell_is_needed(write, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin")
+    root = write("scheduler: local\nenvironment: {venv: /venv, variables: {A: a b}}\n")
+    wrapped = environment.wrap(load(root, "x"), root, ["a", "b c"])
+    path = ["PATH=/venv/bin:/usr/bin", "VIRTUAL_ENV=/venv", "A=a b"]
+    assert wrapped == ["env", "-u", "PYTHONHOME", *path, "a", "b c"]
