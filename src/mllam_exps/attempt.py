@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
-from mllam_exps.base import disks, logs, reasons, records
+from mllam_exps.base import logs, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         with contextlib.suppress(OSError):
             traceback.print_exc()
-        return reasons.STORE_IS_FULL if disks.is_full(error) else reasons.STORE_FAILS
+        return reasons.code_of_store(error)
 
 
 def _main(arguments: list[str]) -> int:

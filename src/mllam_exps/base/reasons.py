@@ -155,6 +155,11 @@ def environment_failure(lines: list[str]) -> str:
     return ""
 
 
+def code_of_store(error: OSError) -> int:
+    """Return the exit code of an attempt that can write no record; `of_store` reads it."""
+    return STORE_IS_FULL if disks.is_full(error) else STORE_FAILS
+
+
 def of_store(reason: str, place: Path) -> str:
     """Say why an attempt could write no record, if its exit code says so; else nothing.
 

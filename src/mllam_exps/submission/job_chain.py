@@ -34,9 +34,8 @@ from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
-from mllam_exps.submission import experiments
+from mllam_exps.submission import experiments, opening
 from mllam_exps.submission.experiment import Experiment, Step
-from mllam_exps.submission.opening import environ_of, pipeline_of, workspace_of
 from mllam_exps.submission.standing import Standing
 
 TRIES = 3
@@ -68,10 +67,17 @@ class Chain:
     """The attempts that are about to be submitted."""
 
     def __post_init__(self) -> None:
-        self.environ = environ_of(self.experiment)
+        self.environ = opening.environ_of(self.experiment)
         self.scheduler = schedulers.get(
             self.machine.scheduler, self.experiment.store.directory
         )
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Chain:
+        """Return the chain of one experiment alone, on its machine as that is now."""
+        machine = opening.machine_of(experiment)
+        scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
+        return cls(experiment, machine, Room(machine, scheduler))
 
     def advance(self, *, retry: bool) -> Standing:
         """Submit what can be submitted now.
@@ -170,7 +176,7 @@ class Chain:
         run = self.experiment.store.run(step.key)
         repo, definition = self._definition(step)
         run.begin(definition)
-        workspace, store = workspace_of(self.experiment), self.experiment.store
+        workspace, store = opening.workspace_of(self.experiment), self.experiment.store
         starter = Starter(workspace, self.machine, repo, store, self.environ)
         number = now.attempt.number + 1 if now.attempt else 1
         prepared = starter.prepare(run, definition, number, ahead=bool(missing))
@@ -292,7 +298,7 @@ class Chain:
             If the experiment's clone defines another run by now.
         """
         if self.repo is None:
-            pipeline = pipeline_of(self.experiment)
+            pipeline = opening.pipeline_of(self.experiment)
             self.repo = pipeline.repository
             self.definitions = {
                 step.stage: pipeline.definition(step.stage)
@@ -364,7 +370,10 @@ class Chain:
 
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
-        saving, workspace = self.experiment.saving, workspace_of(self.experiment)
+        saving, workspace = (
+            self.experiment.saving,
+            opening.workspace_of(self.experiment),
+        )
         number = saving.next_number
         name = self.experiment.name
         attempt = saving.claim(

@@ -19,7 +19,6 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.observe import runs_to_come
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run
-from mllam_exps.schedulers import get
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.saving import save
@@ -79,16 +78,10 @@ class Finisher(Supervisor):
             With what stopped it, or what it waits for.
         """
         # Half a second of imports, and mostly all results are there.
-        from mllam_exps.attempts.job_quota import Room
         from mllam_exps.submission.job_chain import Chain
-        from mllam_exps.submission.opening import machine_of
 
-        experiment, machine = self.experiment, machine_of(self.experiment)
-        chain = Chain(
-            experiment,
-            machine,
-            Room(machine, get(machine.scheduler, experiment.store.directory)),
-        )
+        experiment = self.experiment
+        chain = Chain.of(experiment)
         self._hear_of_the_ends()
         with lock(experiment.store, "dispatch", wait=True):
             self._raise_if_stopped()  # it may have been cancelled meanwhile
