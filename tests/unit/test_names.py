@@ -23,7 +23,7 @@ def experiment(name: str, state: RunState, *keys: str, identity: str = "") -> An
     return SimpleNamespace(
         name=name,
         identity=identity or f"save-{name}",
-        place=("origin", "baseline", name),
+        unique_name=("origin", "baseline", name),
         overrides={"params.yaml": ["lr=1"]},
         saving=SimpleNamespace(state=state),
         steps=[SimpleNamespace(key=key, known={}) for key in keys],

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.attempts import workdir
+from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.attempts.launch import give_up
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed, Problem, UsageError
@@ -302,6 +303,25 @@ def test_an_input_that_was_not_made_is_missed_before_the_program_starts(tmp_path
     assert attempt is not None
     with pytest.raises(CheckFailed, match=f"its input made was not made: run {key}"):
         workdir.take(store, attempt, {}, {"made": key}, [])
+
+
+@pytest.mark.parametrize("damage", ['{"made": {"digest"', '{"made": {"size": 3}}'])
+def test_an_attempt_whose_inputs_nobody_can_tell_does_not_start(
+    tmp_path: Path, damage: str
+):
+    """Else its inputs would be looked at no more, and its result would name none."""
+    run = RunStore(tmp_path).run(f"grow-{'1' * 32}")
+    run.begin(RunDefinition("grow", {}, (), ()))
+    attempt = run.claim(
+        1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None
+    )
+    assert attempt is not None
+    assert attempt.inputs.by_path == {}, "attempts without inputs have no such file"
+    attempt.note_inputs({"made": {"digest": "0" * 32, "size": 3}})
+    assert attempt.inputs.by_path["made"]["size"] == 3
+    (attempt.directory / "inputs.json").write_text(damage)
+    with pytest.raises(CheckFailed, match="nobody can tell what its inputs are"):
+        Inputs(attempt, {}, "mllam-exps retry e")
 
 
 def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):

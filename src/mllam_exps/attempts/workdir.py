@@ -72,9 +72,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     for source in sorted(definition.inputs, key=_outer_first):
         target = attempt.work / source.path
         is_there = target.exists()  # in a folder that is an input, too, or from git
-        found = _from_store(store, source, target, links)
-        if found is None and not is_there:
-            found = _from_cache(repo, source, target)
+        found = _from_store_or_cache(store, repo, source, target, links)
         if found is not None:
             laid[source.path] = found
         elif ahead and source.run and not is_there:
@@ -85,9 +83,13 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     _hold_to_the_key(attempt, definition)
     # As DVC (3.67) a command finds no folder for what it makes.
     if not definition.commands:
-        for output in definition.outputs:
-            (attempt.work / output.path).parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(attempt.work / output.path for output in definition.outputs)
     return to_come
+
+
+def _make_folders(outputs: Iterable[Path]) -> None:
+    for path in outputs:
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _copy_parameter_files(root: Path, attempt: Attempt, files: Iterable[str]) -> None:
@@ -164,10 +166,27 @@ def _copy_ignore_lists(root: Path, attempt: Attempt, definition: RunDefinition) 
     """Bring what says which files do not count: the ``.dvcignore`` of the folders that inputs and outputs lie in."""
     paths = [source.path for source in definition.inputs]
     paths += [output.path for output in definition.outputs]
-    for folder in {parent for path in paths for parent in Path(path).parents}:
-        source, target = (top / folder / LIST for top in (root, attempt.work))
+    folders: set[Path] = set()
+    for path in paths:
+        folders |= {*Path(path).parents}
+    for folder in folders:
+        source, target = root / folder / LIST, attempt.work / folder / LIST
         if source.is_file() and not target.exists():
             _copy(source, target)
+
+
+def _from_store_or_cache(
+    store: RunStore,
+    repo: Repository,
+    source: Input,
+    target: Path,
+    links: Sequence[str] | None,
+) -> Described | None:
+    """Lay out an input as the run store or DVC's cache has it, and describe it; None where neither has all of it."""
+    found = _from_store(store, source, target, links)
+    if found is not None or target.exists():
+        return found
+    return _from_cache(repo, source, target)
 
 
 def _from_store(

@@ -156,16 +156,18 @@ def _ways_out(failed: list[Row]) -> str:
     """Return the commands that go on with what failed."""
     submitted = [row for row in failed if row.experiment is not None]
     others = [row for row in failed if row.experiment is None]
-    ways_out = []
-    if submitted:
-        # `retry --failed` takes none that was cancelled.
-        cancelled = any(row.state is RunState.CANCELLED for row in submitted)
-        state = RunState.CANCELLED if cancelled else RunState.FAILED
-        names = words_for([row.called for row in submitted], state)
-        ways_out.append(f"mllam-exps retry {names}")
+    ways_out = [_retry_of(submitted)] if submitted else []
     if others:
         ways_out.append(exp_run(others[0].name if len(others) == 1 else OUTSIDE))
     return "; ".join(ways_out)
+
+
+def _retry_of(rows: list[Row]) -> str:
+    """Return the command that tries experiments again."""
+    # `retry --failed` takes none that was cancelled.
+    states = {row.state for row in rows}
+    state = RunState.CANCELLED if RunState.CANCELLED in states else RunState.FAILED
+    return f"mllam-exps retry {words_for([row.called for row in rows], state)}"
 
 
 def _newest(rows: list[Row]) -> list[Row]:

@@ -104,16 +104,9 @@ def _foreseen(submitted: Sequence[Submitted]) -> str:
 
 def _summary(submitted: Sequence[Submitted]) -> list[str]:
     """Say in some lines what became of all."""
-    new = Counter(itertools.chain(*(one.standing.started for one in submitted)))
     waiting = [one.standing.waits for one in submitted if one.standing.waits]
-    told = ": all is known or under way"
-    if new:
-        told = f": {_counted(new)} submitted"
-    elif waiting:
-        # Its user is done: what waits is taken, and starts by itself.
-        told = " taken, no new job yet"
-    line = f"{_number(submitted)}{told} {_where(submitted)}"
     done = sum(one.saving.state is RunState.DONE for one in submitted)
+    line = _headline(submitted, waits=bool(waiting))
     if done:
         line += f"; {done} known and saved already"
     lines = [line]
@@ -123,6 +116,18 @@ def _summary(submitted: Sequence[Submitted]) -> list[str]:
     if done < len(submitted):
         lines.append(WATCH)
     return lines
+
+
+def _headline(submitted: Sequence[Submitted], *, waits: bool) -> str:
+    """Say which jobs are new."""
+    new = Counter(itertools.chain(*(one.standing.started for one in submitted)))
+    told = ": all is known or under way"
+    if new:
+        told = f": {_counted(new)} submitted"
+    elif waits:
+        # Its user is done: what waits is taken, and starts by itself.
+        told = " taken, no new job yet"
+    return f"{_number(submitted)}{told} {_where(submitted)}"
 
 
 def _number(submitted: Sequence[Submitted]) -> str:

@@ -92,7 +92,7 @@ class Attempt:
         return self.directory / layout.RESERVE
 
     @property
-    def alone(self) -> Path:
+    def submits_what_waits(self) -> Path:
         """Exists where no job waits for the attempt's end: the attempt itself then submits what waits in the store."""
         return self.directory / layout.ALONE
 

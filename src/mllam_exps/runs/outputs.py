@@ -79,8 +79,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     plain: dict[Path, Path] = {}
     executable: dict[Path, Path] = {}
     for file, known in files_of(made, described).items():
-        place = target if file == made else target / file.relative_to(made)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place = _place_for(file, made, target)
         (executable if known.get("isexec") else plain)[file] = place
     # A hard link cannot be where the file is a colleague's (the kernel protects it) or
     # on another file system. What is executable here is not so in the store.
@@ -89,6 +88,13 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     lay_out(list(executable), list(executable.values()), ["copy"])
     for place in executable.values():
         place.chmod(place.stat().st_mode | EXECUTABLE)
+
+
+def _place_for(file: Path, output: Path, target: Path) -> Path:
+    """Return where a file of an output goes if that is laid out at `target`; its folder is made."""
+    place = target if file == output else target / file.relative_to(output)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def description(run: Run, path: str) -> Described | None:
@@ -369,8 +375,7 @@ def _copy(frozen: Path, described: Described, target: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True, exist_ok=True)
     for file, known in files_of(frozen, described).items():
-        place = target if file == frozen else target / file.relative_to(frozen)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place = _place_for(file, frozen, target)
         shutil.copyfile(file, place)
         if known.get("isexec"):
             place.chmod(place.stat().st_mode | EXECUTABLE)

@@ -50,7 +50,7 @@ def go_on(supervisor: Supervisor) -> None:
         _log(f"what waited for this result could not be saved from here: {error}")
     # An experiment's last job makes room for others; and where no job waits for this
     # one, nobody else may come.
-    if attempt.run.stage == SAVE or attempt.alone.exists():
+    if attempt.run.stage == SAVE or attempt.submits_what_waits.exists():
         _submit_what_waits(RunStore(attempt.run.store))
 
 

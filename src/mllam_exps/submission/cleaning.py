@@ -184,7 +184,10 @@ class _Look:
         if is_in_git(experiment):
             return ""
         for other in self.experiments:
-            if other.place == experiment.place and other.created > experiment.created:
+            if (
+                other.unique_name == experiment.unique_name
+                and other.created > experiment.created
+            ):
                 return f"replaced by a newer {experiment.name}"
         return f"removed from {experiment.origin}"
 

@@ -72,9 +72,9 @@ def building_site(store: RunStore) -> Path:
 
 def retire(store: RunStore, plans: Sequence[Plan]) -> None:
     """Call off failed experiments whose names others take over: they could never be saved."""
-    places = {plan.experiment.place: plan.experiment.identity for plan in plans}
+    places = {plan.experiment.unique_name: plan.experiment.identity for plan in plans}
     for other in experiments.of_store(store):
-        replaced = places.get(other.place, other.identity) != other.identity
+        replaced = places.get(other.unique_name, other.identity) != other.identity
         if replaced and assess(other.saving).state is RunState.FAILED:
             experiments.call_off(other, "its name was taken over")
 

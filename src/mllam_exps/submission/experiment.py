@@ -181,7 +181,7 @@ class Experiment:
         return versions_file(self.clone, self.root)
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def unique_name(self) -> tuple[str, str, str]:
         """What only one experiment can have at a time: `--force` takes another's."""
         return self.origin, self.baseline, self.name
 

@@ -360,7 +360,7 @@ class Chain:
             if now.state.living and now.attempt is not None:
                 # A colleague's own commands see to what is behind their job.
                 with contextlib.suppress(OSError):
-                    records.touch(now.attempt.alone)
+                    records.touch(now.attempt.submits_what_waits)
         return None
 
     def _is_lost_again(self) -> bool:

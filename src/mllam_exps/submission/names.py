@@ -104,13 +104,15 @@ def refuse_what_was_taken(
         If a name was taken, or a result that is to be made again is needed by an
         experiment that is at work.
     """
-    planned_at = {experiment.place: experiment for experiment in planned}
+    planned_at = {experiment.unique_name: experiment for experiment in planned}
     made_again: set[str] = set()
     for experiment in planned if force else ():
         made_again |= {step.key for step in experiment.steps if not step.known}
     for other in experiments.unsaved(store):
         needed = sorted(made_again & {step.key for step in other.steps})
-        refusal = _refusal(other, planned_at.get(other.place), needed, force=force)
+        refusal = _refusal(
+            other, planned_at.get(other.unique_name), needed, force=force
+        )
         if refusal is not None and not assess(other.saving).state.settled:
             raise refusal
 

@@ -115,7 +115,7 @@ def left_alone(store: RunStore) -> list[Experiment]:
     """Return the experiments that wait, and that no job and no process will go on with by itself.
 
     The jobs that save experiments submit what waits when they end, and so does a
-    stage's job that was told to (`Attempt.alone`).
+    stage's job that was told to (`Attempt.submits_what_waits`).
     """
     found = []
     for experiment in experiments.unsaved(store):
@@ -134,7 +134,7 @@ def left_alone(store: RunStore) -> list[Experiment]:
 def _submits_at_its_end(run: Run) -> bool:
     """Tell whether a run's job submits what waits when it ends."""
     attempt = run.last_attempt()
-    if attempt is None or not attempt.alone.exists():
+    if attempt is None or not attempt.submits_what_waits.exists():
         return False
     return judge(observe(run)).state.living
 

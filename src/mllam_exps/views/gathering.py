@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.runs import askers
+from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
@@ -197,16 +198,16 @@ def _is_in_cache(here: Context, cell: Cell) -> bool:
 
     An object that is a second name of the attempt's file may be what was damaged.
     """
-    attempt, definition = cell.now.attempt, cell.run.definition
-    aside = attempt.set_aside if attempt else None
-    if attempt is None or definition is None or aside is None or aside.result is None:
+    result, definition = cell.result_set_aside, cell.run.definition
+    if result is None or definition is None:
         return False
-    made = aside.result.outputs
+    made = result.outputs
     cached = [out.path for out in definition.outputs if out.cached]
     if not made.keys() >= {*cached}:
         return False
+    files = Attempt(cell.run, result.attempt).outputs
     try:
-        suspect = set(map(_inode, attempt.outputs.rglob("*")))
+        suspect = set(map(_inode, files.rglob("*")))
         digests = [made[path].digest for path in cached]
         return all(_has_others(here.cache, digest, suspect) for digest in digests)
     except OSError:
@@ -227,12 +228,12 @@ def _inode(path: Path) -> tuple[int, int]:
 
 def _without_history(rows: list[Row]) -> list[Row]:
     """Leave out experiments that a later submission stands for: it took over the name, and nothing is left to do."""
-    newest = {row.experiment.place: row for row in rows if row.experiment}
+    newest = {row.experiment.unique_name: row for row in rows if row.experiment}
     found = []
     for row in rows:
         if row.experiment is None:
             continue
-        replaced = newest[row.experiment.place] is not row
+        replaced = newest[row.experiment.unique_name] is not row
         if not (row.over and (replaced or (row.older and row.state.stopped))):
             found.append(row)
     return found

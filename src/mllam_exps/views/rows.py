@@ -11,6 +11,7 @@ from mllam_exps import schedulers
 from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiment import Experiment
 
@@ -54,6 +55,13 @@ class Cell:
         """Whether `mllam-exps smoke` asked for it."""
         definition = self.run.definition
         return bool(definition and definition.smoke)
+
+    @property
+    def result_set_aside(self) -> Result | None:
+        """The result of its newest attempt that was damaged, and set aside."""
+        attempt = self.now.attempt
+        aside = attempt.set_aside if attempt else None
+        return aside.result if aside else None
 
     @property
     def has_stopped(self) -> bool:

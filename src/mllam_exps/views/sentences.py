@@ -170,14 +170,19 @@ def _of_saving(row: Row) -> Sentence | None:
     now = row.saving.now
     told = now.problem.line
     if now.state.stopped:
-        what = "" if now.state is RunState.CANCELLED else "saving it "
-        why = "" if told.startswith(str(now.state)) else f": {told}"
-        way_out = now.problem.next or _to_go_on(row)
-        return Sentence(now.state, f"{what}{now.state}{why}", way_out)
+        return _of_stopped_saving(row, now)
     done = all(cell.now.state is RunState.DONE for cell in row.cells.values())
     if now.state is RunState.NEW and told and done:
         return Sentence(now.state, told)
     return None
+
+
+def _of_stopped_saving(row: Row, now: Assessment) -> Sentence:
+    told = now.problem.line
+    what = "" if now.state is RunState.CANCELLED else "saving it "
+    why = "" if told.startswith(str(now.state)) else f": {told}"
+    way_out = now.problem.next or _to_go_on(row)
+    return Sentence(now.state, f"{what}{now.state}{why}", way_out)
 
 
 def _to_go_on(row: Row) -> str:
