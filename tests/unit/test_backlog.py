@@ -23,7 +23,9 @@ from mllam_exps.submission.backlog import Advance
 
 def experiment(name: str, state: RunState, *, submits: bool = False) -> Any:
     """Return an experiment whose saving is in a state, one of whose jobs submits what waits when it ends, or not."""
-    attempt = SimpleNamespace(alone=SimpleNamespace(exists=lambda: submits))
+    attempt = SimpleNamespace(
+        submits_what_waits=SimpleNamespace(exists=lambda: submits)
+    )
     run = SimpleNamespace(
         state=RunState.RUNNING if submits else RunState.NEW,
         last_attempt=lambda: attempt,
