@@ -476,6 +476,32 @@ def test_what_dvc_s_cache_holds_wrongly_is_not_taken_from_it(
     assert not cache.holds(md5)
 
 
+def test_what_dvc_knows_may_be_executed_may_be(store: RunStore, tmp_path: Path):
+    """A copy: a link would have the mode of what everybody shares."""
+    cache, root = Cache(str(tmp_path / "cache")), tmp_path / "w"
+    made = outputs.hand_over(cache, make(store), root, {"m.json": True})["m.json"]
+    digest = str(made["digest"])
+    assert cache.check_out(digest, root / "input", isexec=True)
+    known = {"m.json": {"digest": digest, "isexec": True}}
+    for _ in range(2):  # it is not there yet; it lies there with the wrong mode
+        commit._from_cache(cache, root, {"m.json": False}, known)
+        assert executables(root) == {"input", "m.json"}
+        (root / "m.json").chmod(0o644)
+    assert not content.executable(cache.path(digest))
+
+
+def test_a_known_folder_of_which_a_file_is_gone_is_not_saved(
+    store: RunStore, tmp_path: Path
+):
+    cache, root = Cache(str(tmp_path / "cache")), tmp_path / "w"
+    made = outputs.hand_over(cache, make(store), root, {"made": True})
+    [md5, *_] = [f["md5"] for f in cache.folder(made["made"]["digest"]) or []]
+    commit._from_cache(cache, root, {"made": True}, made)
+    cache.path(md5).unlink()
+    with pytest.raises(MllamError, match="is gone from there"):
+        commit._from_cache(cache, root, {"made": True}, made)
+
+
 def test_a_result_is_not_used_with_another_input_than_it_was_made_from(store: RunStore):
     """Not every program gives the same twice: what was made again may be another."""
     first = make(store)

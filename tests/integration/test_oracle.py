@@ -41,6 +41,17 @@ class Tally:
     worlds: int = 0
     saved: int = 0
     refused: int = 0
+    failed: int = 0
+    retried: int = 0
+
+    @property
+    def told(self) -> str:
+        """What was found, where nothing was false."""
+        return (
+            f"{self.worlds} worlds, {self.saved} experiments saved, 0 false; "
+            f"{self.refused} submissions refused, {self.failed} failed as they should, "
+            f"{self.retried} retried"
+        )
 
     @property
     def enough(self) -> bool:
@@ -96,7 +107,7 @@ def in_processes(environ: dict[str, str]) -> tuple[Callable, Callable, Callable]
             env=environ,
             capture_output=True,
             check=False,
-            timeout=240,
+            timeout=900,
         )
 
     return run("dvc"), run("mllam-exps"), work
@@ -117,6 +128,8 @@ def look_at_a_world(
     tally.worlds += 1
     tally.saved += len(world.submitted)
     tally.refused += world.refused
+    tally.failed += world.failed
+    tally.retried += world.retried
 
 
 def look_at_worlds(
@@ -143,6 +156,7 @@ def look_at_worlds(
         if AGAIN or not tally.enough:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
             with inline.in_one_process() as scheduler:
+                scheduler.rng = random.Random(seed)
                 world = World(
                     folder / "first",
                     random.Random(seed),
@@ -158,9 +172,7 @@ def look_at_worlds(
             seed=int(AGAIN.partition(":")[0]), rounds=int(AGAIN.partition(":")[2])
         )(look)
     look()
-    print(
-        f"{tally.worlds} worlds, {tally.saved} experiments saved, 0 false; {tally.refused} submissions refused"
-    )
+    print(tally.told)
     assert AGAIN or tally.saved > tally.worlds // 2
 
 
@@ -188,6 +200,4 @@ def test_the_same_in_processes_of_their_own(tmp_path: Path):
         world = World(folder / "first", random.Random(seed), *in_processes(environ))
         look_at_a_world(world, 2, folder / "scratch", tally, slow=True)
         truth.clean(folder)
-    print(
-        f"{tally.worlds} worlds in processes, {tally.saved} experiments saved, 0 false; {tally.refused} refused"
-    )
+    print(tally.told)

@@ -360,12 +360,35 @@ def test_a_link_to_what_git_does_not_track_says_what_to_name(tmp_path: Path):
     assert "name data/big.bin in deps, instead of the link" in told
 
 
-def test_what_is_gone_from_the_cache_is_not_known_any_more(made: Experiment):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_the_cache_has_no_more_is_not_known(made: Experiment, damaged: bool):
+    """Nor what is damaged there: it would be found at the end alone, and by nobody mended."""
+
     def known() -> bool:
         pipeline = Pipeline.open(made.root, lambda: {"numpy": np.__version__})
         return bool(pipeline.known_to_dvc("make"))
 
     assert known()
-    for held in (made.root / ".dvc/cache/files/md5").rglob("*.dir"):
-        held.unlink()
+    for held in (made.root / ".dvc/cache/files/md5").glob("*/*"):
+        content = held.read_bytes()
+        if not damaged:
+            held.unlink()
+        elif held.suffix != ".dir":
+            held.unlink()
+            held.write_bytes(content[::-1] + b"\n")
+            held.chmod(0o444)
     assert not known()
+
+
+def test_dvc_knows_which_file_may_be_executed(experiment: Experiment):
+    """It does of each that is an output by itself; a command that reads it runs it."""
+    make = {
+        "cmd": "cp a.txt tool; cp a.txt data; chmod +x tool",
+        "deps": ["a.txt"],
+        "outs": ["tool", "data"],
+    }
+    use = {"cmd": "./tool > out", "deps": ["tool", "data"], "outs": ["out"]}
+    own(experiment, {"make": make, "use": use})
+    experiment.ok("dvc", "repro", "make")
+    inputs = own(experiment, {"make": make, "use": use}).definition("use").inputs
+    assert {one.path: one.isexec for one in inputs} == {"tool": True, "data": False}

@@ -225,10 +225,11 @@ def _from_cache(repo: Repository, source: Input, target: Path) -> Described | No
     is_kept = source.tracked or source.run
     if source.digest is None or not is_kept:
         return None
-    if not repo.cache.check_out(source.digest, target):
+    if not repo.cache.check_out(source.digest, target, isexec=source.isexec):
         return None
     described = marked(target, repo.cache.describe(source.digest))
-    return described | {"cache": repo.cache.directory}
+    isexec = {"isexec": True} if source.isexec else {}
+    return described | isexec | {"cache": repo.cache.directory}
 
 
 def _from_workspace(

@@ -19,6 +19,7 @@ from mllam_exps.identity.content import (
     Difference,
     differences,
     digest_of_folder,
+    make_executable,
     part_of,
 )
 from mllam_exps.identity.listings import LISTED
@@ -59,6 +60,12 @@ class Cache:
             return True
         listed = self.folder(digest)
         return listed is not None and all(self.holds(file["md5"]) for file in listed)
+
+    def is_sound(self, digest: str) -> bool:
+        """Tell whether it has a file, or all of a folder, and what it has is not seen to be damaged."""
+        return self.holds_all(digest) and not any(
+            one.certain for one in self.damage(self.objects(digest))
+        )
 
     def folder(self, digest: str) -> list[dict[str, Any]] | None:
         """Return the files of a folder, as the cache lists them: ``md5`` and ``relpath``; None where it does not."""
@@ -113,9 +120,15 @@ class Cache:
         return found | {"files": len(found["files"])}
 
     def objects(self, digest: str) -> dict[str, int | None]:
-        """Return the objects of a file, or of a folder and all files in it, with their sizes where these are known."""
+        """Return the objects of a file, or of a folder and all files in it, with the sizes of those that are there."""
         files = (self.folder(digest) or []) if digest.endswith(".dir") else []
-        return dict.fromkeys([digest, *(file["md5"] for file in files)])
+        return {one: self._size(one) for one in [digest, *(f["md5"] for f in files)]}
+
+    def _size(self, digest: str) -> int | None:
+        try:
+            return self.path(digest).stat().st_size
+        except OSError:
+            return None
 
     def damage(
         self,
@@ -185,11 +198,13 @@ class Cache:
             way_out = "dvc pull, or start it again: what a stage makes is made again"
             raise MllamError(what, str(found[0].path), next=way_out)
 
-    def copy(self, digest: str, target: Path) -> None:
-        """Copy a file, or a folder, to where it is not yet."""
+    def copy(self, digest: str, target: Path, *, isexec: bool = False) -> None:
+        """Copy a file, which may be executed if `isexec` says so, or a folder, to where it is not yet."""
         target.parent.mkdir(parents=True, exist_ok=True)
         if not digest.endswith(".dir"):
             shutil.copyfile(self.path(digest), target)
+            if isexec:
+                make_executable(target)
             return
         target.mkdir()
         for file in self.folder(digest) or []:
@@ -197,8 +212,14 @@ class Cache:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.path(file["md5"]), place)
 
-    def check_out(self, digest: str, target: Path) -> bool:
+    def check_out(self, digest: str, target: Path, *, isexec: bool = False) -> bool:
         """Link a file or folder to `target`, as DVC's ``cache.type`` asks; False where the cache lacks any of it.
+
+        Parameters
+        ----------
+        isexec : bool
+            Whether it is a file that may be executed: it is a copy then, as a link has
+            the mode of what everybody shares.
 
         Raises
         ------
@@ -214,6 +235,9 @@ class Cache:
         from dvc_objects.fs.local import localfs
 
         self.hold_to_its_name(digest, target.name)
+        if isexec and self.holds(digest):
+            self.copy(digest, target, isexec=True)
+            return True
         try:
             obj = load(self._objects, HashInfo("md5", digest))
             target.parent.mkdir(parents=True, exist_ok=True)

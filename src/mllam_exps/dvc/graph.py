@@ -69,7 +69,7 @@ class Out:
         Whether DVC's cache holds it; else git does.
     persist : bool
         Whether DVC leaves it there when the stage runs.
-    digest, size, files
+    digest, size, files, isexec
         What the ``dvc.lock`` or ``.dvc`` file says of it, where that says anything.
     """
 
@@ -80,6 +80,7 @@ class Out:
     digest: str | None = None
     size: int | None = None
     files: int | None = None
+    isexec: bool = False
 
 
 @dataclass(frozen=True)

@@ -109,30 +109,29 @@ class Inputs:
             return Input(path, None, md5_of_file(place), tracked=False)
         lies = None
         if self.as_it_lies and place.exists():
-            lies = sources.content_of(self.repository, place).digest
+            lies = sources.content_of(self.repository, place).to_record()
         if stage.is_added:
             return self._added(path, lies)
         return self._of_run(path, stage, out, lies)
 
-    def _added(self, path: str, lies: str | None) -> Input:
+    def _added(self, path: str, lies: dict[str, Any] | None) -> Input:
         """Describe an input that was added with `dvc add`.
 
         The hash in the .dvc file is its content: hashing terabytes again would tell no
         more.
         """
-        described = None if lies else self.described(path)
-        digest = lies or (described or {}).get("digest") or self.content(path)
-        return Input(path, None, digest, tracked=True)
+        described = lies or self.described(path) or {"digest": self.content(path)}
+        return _in_cache(path, None, described)
 
     def _of_run(
-        self, path: str, stage: StageEntry, out: Out, lies: str | None
+        self, path: str, stage: StageEntry, out: Out, lies: dict[str, Any] | None
     ) -> Input:
         """Describe an input that a run makes.
 
         Parameters
         ----------
-        lies : str or None
-            The digest of what lies in the workspace, where that counts.
+        lies : dict or None
+            What lies in the workspace, where that counts.
         """
         key = self.key_of(stage.name)
         known = self.known_result(key, path)
@@ -140,22 +139,22 @@ class Inputs:
             # What the run store has is asked when it is laid out: a result may be about
             # to be made again.
             by_dvc = None if known else self._known_to_dvc(stage, path)
-            return Input(path, key, by_dvc, tracked=out.cached)
-        if lies == (known or self._known_to_dvc(stage, path)):
-            return Input(path, key, lies, tracked=out.cached)
+            return _in_cache(path, key, by_dvc or {}, tracked=out.cached)
+        by_dvc = None if known else self._known_to_dvc(stage, path)
+        if lies["digest"] == (known or (by_dvc or {}).get("digest")):
+            return _in_cache(path, key, lies, tracked=out.cached)
         # The stage would make something else of the files as they are: it counts as
         # what it is.
-        return Input(path, None, lies, tracked=True)
+        return _in_cache(path, None, lies)
 
-    def _known_to_dvc(self, stage: StageEntry, path: str) -> str | None:
-        """Return the digest of an output, or a part of one, where DVC knows the stage's result."""
+    def _known_to_dvc(self, stage: StageEntry, path: str) -> dict[str, Any] | None:
+        """Describe an output, or a part of one, where DVC knows the stage's result."""
         for whole, described in self.known_to_dvc(stage.name).items():
             if path == whole:
-                return str(described["digest"])
+                return described
             if path.startswith(f"{whole}/"):
                 inside = path.removeprefix(f"{whole}/")
-                found = self.repository.cache.part(described["digest"], inside)
-                return str(found["digest"]) if found else None
+                return self.repository.cache.part(described["digest"], inside)
         return None
 
     def described(self, path: str) -> dict[str, Any] | None:
@@ -166,11 +165,24 @@ class Inputs:
                 continue
             whole = Path(out.path)
             if whole == place:
-                return {"digest": out.digest, "size": out.size, "files": out.files}
+                found = {"digest": out.digest, "size": out.size, "files": out.files}
+                return found | ({"isexec": True} if out.isexec else {})
             if whole in place.parents:
                 inside = place.relative_to(whole).as_posix()
                 return self.repository.cache.part(out.digest, inside)
         return None
+
+
+def _in_cache(
+    path: str, key: str | None, described: dict[str, Any], *, tracked: bool = True
+) -> Input:
+    return Input(
+        path,
+        key,
+        described.get("digest"),
+        tracked=tracked,
+        isexec=bool(described.get("isexec")),
+    )
 
 
 def relative(repository: Repository, path: str) -> str:

@@ -100,9 +100,9 @@ class Repository:
         )
 
     def holds(self, digest: str) -> bool:
-        """Tell whether its cache has a file, or all of a folder; looked up once for an opened repository."""
+        """Tell whether its cache has a file, or all of a folder, undamaged; looked up once for an opened repository."""
         if digest not in self._held:
-            self._held[digest] = self.cache.holds_all(digest)
+            self._held[digest] = self.cache.is_sound(digest)
         return self._held[digest]
 
     @property
@@ -292,4 +292,5 @@ def _out(out: DvcOutput) -> Out:
         digest=str(out.hash_info.value) if out.hash_info else None,
         size=out.meta.size,
         files=out.meta.nfiles,
+        isexec=bool(out.meta.isexec),
     )

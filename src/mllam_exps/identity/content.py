@@ -145,6 +145,11 @@ def executable(path: Path) -> dict[str, bool]:
     return {"isexec": True} if path.stat().st_mode & stat.S_IXUSR else {}
 
 
+def make_executable(path: Path) -> None:
+    """Let a file be executed."""
+    path.chmod(path.stat().st_mode | 0o111)
+
+
 def mark(found: os.stat_result) -> list[int]:
     """Return what is another after a file was written to, or replaced: ``ctime`` changes with each link to it, too."""
     return [found.st_mtime_ns, found.st_ino]

@@ -40,12 +40,15 @@ class Input:
     tracked : bool
         Whether DVC's cache holds it (made by a stage or added with ``dvc add``), else
         git does.
+    isexec : bool
+        Whether it is a file of DVC's cache that its owner may execute, as DVC knows.
     """
 
     path: str
     run: str | None
     digest: str | None
     tracked: bool
+    isexec: bool = False
 
     def identity(self) -> dict[str, str | None]:
         """Return what counts in the key."""
@@ -120,6 +123,7 @@ class RunDefinition:
             "params": plain(self.params),
             "inputs": {
                 i.path: {"run": i.run, "md5": i.digest, "tracked": i.tracked}
+                | ({"isexec": True} if i.isexec else {})
                 for i in self.inputs
             },
             "outputs": {o.path: {"cached": o.cached} for o in self.outputs},
@@ -150,7 +154,7 @@ class RunDefinition:
                 stage=record["stage"],
                 params=_from_plain(record["params"]),
                 inputs=tuple(
-                    Input(p, i["run"], i["md5"], i["tracked"])
+                    Input(p, i["run"], i["md5"], i["tracked"], bool(i.get("isexec")))
                     for p, i in record["inputs"].items()
                 ),
                 outputs=tuple(

@@ -38,13 +38,13 @@ from mllam_exps.identity.content import (
     digest_of_folder,
     files_of,
     is_quick,
+    make_executable,
 )
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Read, SetAside
 from mllam_exps.runs.store import Run, RunStore
 
-EXECUTABLE = 0o111
 AGAIN = "mllam-exps submit, or dvc exp run, again"
 """What takes an input as it is now, where it was changed; `retry` means what was submitted."""
 MEMORY_SECONDS = 60.0
@@ -87,7 +87,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     lay_out(list(plain), list(plain.values()), ways)
     lay_out(list(executable), list(executable.values()), ["copy"])
     for place in executable.values():
-        place.chmod(place.stat().st_mode | EXECUTABLE)
+        make_executable(place)
 
 
 def _place_for(file: Path, output: Path, target: Path) -> Path:
@@ -378,7 +378,7 @@ def _copy(frozen: Path, described: Described, target: Path) -> None:
         place = _place_for(file, frozen, target)
         shutil.copyfile(file, place)
         if known.get("isexec"):
-            place.chmod(place.stat().st_mode | EXECUTABLE)
+            make_executable(place)
 
 
 def into_cache(cache: Cache, frozen: Path, described: Described) -> None:

@@ -1,7 +1,7 @@
 """Everything in one process: stages that DVC runs, jobs, and the programs in them; some ten times as quick.
 
-The scheduler runs its jobs one after the other, when the submitter has let go. What is
-left out: processes, signals, the flushing of files to disk.
+The scheduler runs its jobs one after the other, in random order, when the submitter has
+let go. What is left out: processes, signals, the flushing of files to disk.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import os
+import random
 import shlex
 import signal
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ class AtOnce(LocalScheduler):
 
     def __init__(self) -> None:
         self.waiting, self.states = [], {}
+        self.rng = random.Random(0)
 
     def submit(self, request: JobRequest) -> Job:
         """Take a job."""
@@ -89,7 +91,9 @@ class AtOnce(LocalScheduler):
     def run_all(self) -> None:
         """Run what waits, and what comes of it."""
         while self.waiting:
-            number, request = self.waiting.pop(0)
+            ready = [one for one in self.waiting if self._is_ready(one[1])]
+            self.waiting.remove(job := self.rng.choice(ready))
+            number, request = job
             if self.states[number] is not JobPhase.PENDING:
                 continue
             before = [self.states[job.record["number"]] for job in request.after]
@@ -106,6 +110,11 @@ class AtOnce(LocalScheduler):
             ):
                 code = attempt.main(request.command[-2:])
             self.states[number] = JobPhase.FAILED if code else JobPhase.SUCCEEDED
+
+    def _is_ready(self, request: JobRequest) -> bool:
+        living = {JobPhase.PENDING, JobPhase.RUNNING}
+        numbers = (job.record["number"] for job in request.after)
+        return not any(self.states.get(number) in living for number in numbers)
 
 
 _installed = functools.cache(versions.installed)

@@ -1,4 +1,9 @@
-"""Random repositories: files, parameters, and pipelines of three to five stages over them."""
+"""Random repositories: files, parameters, and pipelines of two to four stages over them.
+
+In a *strict* world DVC runs nothing: all that a program makes is given to the next one
+by us. Only there may programs read what DVC's cache does not keep (modes of files in
+folders, empty folders, what it leaves out), or see which files lie in their folder.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ from typing import Any
 
 import tomlkit
 
+from support.oracle.digest import LEAVES
+
 SOURCES = [
     "a.txt",
     "b.txt",
@@ -20,7 +27,9 @@ SOURCES = [
     "folder/deep/g.txt",
     "sub/h.txt",
 ]
-FILES = ["own.yaml", "sub/own.yml", "own.json", "own.toml"]
+CONSTANT = ["folder/keep.tmp", "folder/skipped/z", "plain/-dash [x].txt", "plain/ö*.md"]
+"""Files that nobody edits: git tracks them, and DVC does not count the first two."""
+FILES = ["own.yaml", "sub/own.yml", "own.json", "own.toml", "own.py"]
 KEYS = ["x", "num_workers", "size", "nfiles", "deep.key", "deep.md5", "null", "größe"]
 YAML_VALUES = [
     *(
@@ -78,7 +87,15 @@ PLAIN_VALUES: list[Any] = [
 
 @dataclass
 class Stage:
-    """One stage, as it stands in ``dvc.yaml``; with a `matrix` it is several."""
+    """One stage, as it stands in ``dvc.yaml``; with a `matrix` it is several.
+
+    Parameters
+    ----------
+    read, make : list of str
+        What else its program reads and makes: see `digest`.
+    flags : list of str
+        Of `FLAGS`.
+    """
 
     name: str
     wdir: str
@@ -88,6 +105,14 @@ class Stage:
     metric: str
     matrix: list[str] = field(default_factory=list)
     nonce: bool = False
+    read: list[str] = field(default_factory=list)
+    make: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+
+    @property
+    def item(self) -> str:
+        """What stands for the value of its matrix."""
+        return "${item}" if "foreach" in self.flags else "${item.k}"
 
     @property
     def made(self) -> list[str]:
@@ -96,92 +121,134 @@ class Stage:
             f"{self.wdir}/{out}" if self.wdir != "." else out
             for out in [*self.outs, self.metric]
         ]
-        return [
-            out.replace("${item.k}", k) for out in found for k in self.matrix or [""]
-        ]
+        return [out.replace(self.item, k) for out in found for k in self.matrix or [""]]
+
+    def command(self, outs: list[str]) -> str:
+        """Return what makes some of its outputs."""
+        up = "../" if self.wdir != "." else ""
+        words = ["python", f"{up}digest.py"]
+        words += [f"--in={up}{dep}" for dep in self.deps]
+        words += [f"--param={up}{param}" for param in self.params]
+        words += [f"--read={what}" for what in self.read]
+        words += [f"--make={what}" for what in self.make]
+        words += [f"--out={out}" for out in outs]
+        words += ["--nonce"] * self.nonce
+        return shlex.join(words)
 
     def to_yaml(self) -> dict[str, Any]:
         """Return its entry in ``dvc.yaml``."""
         up = "../" if self.wdir != "." else ""
-        words = ["python", f"{up}digest.py"]
-        words += [word for dep in self.deps for word in ("--in", f"{up}{dep}")]
-        words += [word for param in self.params for word in ("--param", f"{up}{param}")]
-        words += [word for out in [*self.outs, self.metric] for word in ("--out", out)]
-        words += ["--nonce"] * self.nonce
-        command = shlex.join(words).replace("'${item.k}'", "${item.k}")
         files: dict[str, list[str]] = {}
         for param in self.params:
             name, _, key = param.partition(":")
             files.setdefault(f"{up}{name}", []).append(key)
+        commands = [self.command(self.outs), self.command([self.metric])]
         entry: dict[str, Any] = {
-            "cmd": command,
+            "cmd": commands
+            if "commands" in self.flags
+            else self.command([*self.outs, self.metric]),
             "deps": [f"{up}{dep}".rstrip("/") for dep in self.deps],
         }
         entry |= {"wdir": self.wdir} if up else {}
         entry |= (
             {"params": [{name: keys} for name, keys in files.items()]} if files else {}
         )
+        outs: list[Any] = [out.rstrip("/") for out in self.outs]
+        if "uncached" in self.flags:
+            outs[-1] = {outs[-1]: {"cache": False}}
+        entry |= {"outs": outs, "metrics": [{self.metric: {"cache": False}}]}
         entry |= {
-            "outs": [out.rstrip("/") for out in self.outs],
-            "metrics": [{self.metric: {"cache": False}}],
+            flag: True for flag in ("always_changed", "frozen") if flag in self.flags
         }
+        if self.matrix and "foreach" in self.flags:
+            return {"foreach": self.matrix, "do": entry}
         return {"matrix": {"k": self.matrix}} | entry if self.matrix else entry
 
 
-def stages(rng: random.Random) -> list[Stage]:
+NAMES = ["s{}", "make-{}", "größe{}", "S_{}x"]
+OUTS = ["out{}.txt", "made{}/", "made{}/", "nest{}/below/o.txt"]
+AWKWARD_OUTS = ["-dash{}.txt", "[x]{}.txt", "é {}/", "q'{}.txt", "$HOME{}/", "#{}*.txt"]
+THERE = ["a.txt", "b.txt", "folder", "folder/deep/g.txt", "folder/deep"]
+THERE += ["plain", "sub/h.txt"]
+
+
+def stages(rng: random.Random, *, strict: bool) -> list[Stage]:
     """Return a pipeline in which each stage reads some of what is there before it."""
     found: list[Stage] = []
-    there = [
-        "a.txt",
-        "b.txt",
-        "folder",
-        "folder/deep/g.txt",
-        "folder/deep",
-        "plain",
-        "sub/h.txt",
-    ]
+    texts = rng.random() < 0.3  # whether some stage reads all *.txt
     for number in range(rng.randint(2, 4)):
-        name = rng.choice(["s{}", "make-{}", "größe{}", "S_{}x"]).format(number)
-        outs = [
-            rng.choice(["out{}.txt", "made{}/", "nest{}/below/o.txt"]).format(number)
-        ]
-        if rng.random() < 0.3:
+        outs = [rng.choice(rng.choice([OUTS, OUTS, AWKWARD_OUTS])).format(number)]
+        if rng.random() < 0.4:
             outs.append(f"more{number}.bin")
+        if texts:
+            outs = [out.replace(".txt", ".dat") for out in outs]
         matrix = rng.choice([[], [], [], ["p", "q"]])
-        metric = f"m{number}.json"
-        if matrix:
-            outs, metric = [f"${{item.k}}-{outs[0]}"], f"${{item.k}}-{metric}"
         made = [out for stage in found for out in stage.made]
-        parts = [f"{out}sub/two.txt" for out in made if out.endswith("/")] + [
-            f"{out}sub" for out in made if out.endswith("/")
+        parts = [
+            part
+            for stage in found
+            for out in stage.made
+            if out.endswith("/") and "nothing" not in stage.make
+            for part in (f"{out}sub/two.txt", f"{out}sub")
         ]
-        deps = rng.sample(there, rng.randint(1, 2)) + (
-            rng.sample(made, min(len(made), rng.randint(1, 2)))
-        )
+        deps = rng.sample(THERE, rng.randint(1, 2))
+        deps += rng.sample(made, min(len(made), rng.randint(1, 2)))
         if parts and rng.random() < 0.4:
             deps.append(rng.choice(parts))
         params = [
             f"{rng.choice(FILES)}:{rng.choice(KEYS)}" for _ in range(rng.randint(0, 2))
         ]
-        wdir = rng.choice([".", ".", "sub"])
-        found.append(
-            Stage(
-                name,
-                wdir,
-                list(dict.fromkeys(deps)),
-                list(dict.fromkeys(params)),
-                outs,
-                metric,
-                matrix,
-                rng.random() < 0.2,
-            )
+        stage = Stage(
+            rng.choice(NAMES).format(number),
+            rng.choice([".", ".", "sub"]),
+            list(dict.fromkeys(deps)),
+            list(dict.fromkeys(params)),
+            outs,
+            f"m{number}.json",
+            matrix,
+            rng.random() < 0.25,
         )
+        _decorate(stage, rng, texts=texts, strict=strict)
+        if matrix:
+            stage.outs = [f"{stage.item}-{out}" for out in outs]
+            stage.metric = f"{stage.item}-{stage.metric}"
+        found.append(stage)
     return found
+
+
+def _decorate(stage: Stage, rng: random.Random, *, texts: bool, strict: bool) -> None:
+    """Let a stage read and make more than files."""
+    kept = ["exec", "hard", "link", "empty", "nothing", "names"]
+    more = [what for what in kept if rng.random() < 0.2]
+    if rng.random() < 0.1:
+        more.append(rng.choice(LEAVES))
+    stage.make = more
+    single = not any(dep.endswith("/") or "/sub" in dep for dep in stage.deps)
+    if strict:
+        stage.read = [r for r in ("modes", "folders", "all") if rng.random() < 0.4]
+        if rng.random() < 0.3:
+            stage.read.append("ls")
+    elif single and rng.random() < 0.3:
+        # DVC keeps the mode of a file that is an output by itself.
+        stage.read = ["modes"]
+    if texts and rng.random() < 0.6:
+        stage.read.append("cat")
+    # What it sees is among its inputs: else nobody would run it again.
+    seen = ["folder"] if "ls" in stage.read else []
+    seen += (["sub/h.txt"] if stage.wdir == "sub" else ["a.txt", "b.txt"]) * (
+        "cat" in stage.read
+    )
+    stage.deps += [dep for dep in seen if dep not in stage.deps]
+    stage.flags = ["foreach"] if rng.random() < 0.4 else []
+    stage.flags += ["commands"] if rng.random() < 0.1 else []
+    stage.flags += ["always_changed"] if rng.random() < 0.1 else []
+    folder = "below" in stage.outs[-1] or set(more) & {"empty", "nothing", *LEAVES}
+    stage.flags += ["uncached"] if rng.random() < 0.1 and not folder else []
 
 
 def parameter_file(rng: random.Random, file: str) -> str:
     """Return the text of a parameter file with all keys."""
-    if file.endswith((".json", ".toml")):
+    if file.endswith((".json", ".toml", ".py")):
         values = {key: rng.choice(PLAIN_VALUES) for key in KEYS}
         nested = {key: value for key, value in values.items() if "." not in key}
         nested["deep"] = {
@@ -189,6 +256,8 @@ def parameter_file(rng: random.Random, file: str) -> str:
         }
         if file.endswith(".json"):
             return json.dumps(nested, ensure_ascii=False) + "\n"
+        if file.endswith(".py"):
+            return "".join(f"{key} = {value!r}\n" for key, value in nested.items())
         return tomlkit.dumps(nested)
     lines = [
         f"{_quoted(key)}: {rng.choice(YAML_VALUES)}" for key in KEYS if "." not in key
@@ -210,6 +279,11 @@ def write(root: Path, rng: random.Random, pipeline: list[Stage]) -> None:
     for path in SOURCES:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text(rng))
+    for path in CONSTANT:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"{path}\n")
+    for path in rng.sample([*SOURCES, *CONSTANT], 4):
+        (root / path).chmod(0o755)
     for file in FILES:
         (root / file).write_text(parameter_file(rng, file), encoding="utf-8")
     write_pipeline(root, pipeline)

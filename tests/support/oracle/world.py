@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.oracle import digest, pipelines, truth
+from support.oracle.digest import IGNORED, LEAVES
 from support.oracle.pipelines import FILES, SOURCES, Stage
 
 ROOT = Path(__file__).parents[3]
@@ -24,6 +25,22 @@ NEEDED = [
     ),
 ]
 SETTABLE = ["5", "5.0", "true", "null", "text", "1e-3", "[1,2]", "{a:1}"]
+
+
+@dataclass
+class Submitted:
+    """An experiment that was submitted.
+
+    Parameters
+    ----------
+    meanwhile : bool
+        Whether anything was done while it was at work that may have made it fail.
+    """
+
+    root: Path
+    name: str
+    target: str
+    meanwhile: bool = False
 
 
 @dataclass
@@ -41,6 +58,18 @@ class World:
         and what it printed.
     work : callable
         Lets submitted experiments come to their end.
+
+    Attributes
+    ----------
+    strict : bool
+        Whether DVC runs nothing here: see `pipelines`.
+    below : str
+        Where DVC's repository lies in git's.
+    lost : dict
+        Objects that were taken from DVC's cache, or damaged there, and how many
+        experiments had been submitted by then.
+    waiting : list of Submitted
+        Those that may still be at work.
     """
 
     root: Path
@@ -50,24 +79,39 @@ class World:
     work: Callable[[Path], None]
     pipeline: list[Stage] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
-    submitted: list[tuple[Path, str, str]] = field(default_factory=list)
-    lost: set[str] = field(default_factory=set)
+    submitted: list[Submitted] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
+    waiting: list[Submitted] = field(default_factory=list)
+    strict: bool = False
+    below: str = "."
     refused: int = 0
+    failed: int = 0
+    retried: int = 0
     count: int = 0
 
     def begin(self) -> None:
         """Make the repository."""
+        self.strict = self.rng.random() < 0.45
+        self.below = self.rng.choice([".", ".", ".", "in git's/exp"])
+        top, self.root = self.root, self.root / self.below
+        self.root.mkdir(parents=True, exist_ok=True)
         self.first = self.root
-        self.pipeline = pipelines.stages(self.rng)
+        self.pipeline = pipelines.stages(self.rng, strict=self.strict)
         for file in NEEDED:
             (self.root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, self.root / file)
         shutil.copy(digest.__file__, self.root / "digest.py")
         pipelines.write(self.root, self.rng, self.pipeline)
-        self.git("init", "-q", "-b", "main")
+        (self.root / ".gitignore").write_text("*.log\n")
+        (top / "a.txt").touch()
+        self.done.append(f"strict: {self.strict}; the repository lies in {self.below}")
+        self.done += [json.dumps(stage.to_yaml()) for stage in self.pipeline]
+        self.git("-C", str(top), "init", "-q", "-b", "main")
         with self.inside():
-            code, *said = self.dvc("init", "-q")
+            words = ["--subdir"] * (self.below != ".")
+            code, *said = self.dvc("init", "-q", *words)
             assert code == 0, said
+        (self.root / ".dvcignore").write_text(IGNORED)
         self.commit()
 
     def git(self, *words: str) -> str:
@@ -127,6 +171,12 @@ class World:
             path.write_text(pipelines.text(self.rng))
         self.done.append(f"{how} {path.name}")
 
+    def stray(self) -> None:
+        """Leave a file in an input that git does not know: it is ignored, or nobody has added it."""
+        path = self.root / "folder" / self.rng.choice(["x.log", "stray.txt", "y.tmp"])
+        path.write_text(pipelines.text(self.rng))
+        self.done.append(f"write {path.name}")
+
     def edit_parameters(self) -> None:
         """Write a parameter file anew."""
         file = self.rng.choice(FILES)
@@ -142,16 +192,37 @@ class World:
         pipelines.write_pipeline(self.root, self.pipeline)
         self.done.append(f"let {stage.name} read {stage.params}")
 
+    def freeze(self) -> None:
+        """Freeze a stage, or unfreeze it."""
+        stage = self.rng.choice(self.pipeline)
+        if "frozen" in stage.flags:
+            stage.flags.remove("frozen")
+        else:
+            stage.flags.append("frozen")
+        pipelines.write_pipeline(self.root, self.pipeline)
+        self.done.append(f"{stage.name} is {' '.join(stage.flags) or 'as any other'}")
+
     def lose(self) -> None:
-        """Remove an object of DVC's cache."""
-        share = (
-            self.rng.random()
-        )  # drawn in any case: what is drawn must not hang on what lies there
-        if objects := sorted((self.root / ".dvc/cache/files/md5").glob("*/*")):
+        """Remove an object of DVC's cache, or damage it."""
+        # Drawn in any case: what is drawn must not hang on what lies there.
+        share, damage = self.rng.random(), self.rng.random() < 0.5
+        if objects := sorted((self.first / ".dvc/cache/files/md5").glob("*/*")):
             lost = objects[int(share * len(objects))]
-            lost.unlink()
-            self.lost.add(lost.parent.name + lost.name)
-            self.done.append(f"rm {lost.relative_to(self.root)}")
+            if damage:
+                lost.chmod(0o644)
+                with lost.open("a") as file:
+                    file.write("more")
+            else:
+                lost.unlink()
+            self.lost[lost.parent.name + lost.name] = len(self.submitted)
+            what = "damage" if damage else "rm"
+            self.done.append(f"{what} {lost.relative_to(self.first)}")
+            self.meanwhile()
+
+    def meanwhile(self) -> None:
+        """Note that something was done that what is at work may fail by."""
+        for one in self.waiting:
+            one.meanwhile = True
 
     def settings(self) -> list[str]:
         """Return options that set parameters."""
@@ -179,6 +250,7 @@ class World:
             ]
         )
         self.run_dvc(*how, *(self.settings() if how[0] == "exp" else []))
+        self.meanwhile()
 
     def elsewhere(self) -> None:
         """Run some of it with DVC, in a temporary workspace."""
@@ -197,9 +269,11 @@ class World:
 
     def apply(self) -> None:
         """Bring a saved experiment into the workspace."""
-        here = [name for root, name, _ in self.submitted if root == self.root]
-        if here:
-            self.run_dvc("exp", "apply", self.rng.choice(here))
+        here = [one for one in self.submitted if one.root == self.root]
+        if here and (one := self.rng.choice(here)) not in self.waiting:
+            self.run_dvc("exp", "apply", one.name)
+            if not self.strict and self.rng.random() < 0.5:
+                self.reproduce()
 
     def submit(self) -> None:
         """Submit the workspace, as one experiment or as a sweep, and let it come to its end."""
@@ -207,7 +281,9 @@ class World:
         name, words = f"e{self.count}", self.settings()
         if words and self.rng.random() < 0.4:
             words[1] = words[1].partition("=")[0] + "=1,2,1.0"
-        words += ["--force"] if self.rng.random() < 0.1 else []
+        # While the same is at work, or has just been done, it becomes another by this.
+        often = 0.4 if self.waiting else 0.1
+        words += ["--force"] if self.rng.random() < often else []
         target = self.rng.choice(self.pipeline).name if self.rng.random() < 0.1 else ""
         before = self.git("for-each-ref", "--format=%(refname)", "refs/exps")
         with self.inside():
@@ -225,21 +301,69 @@ class World:
             self.refused += 1
             self.done.append(f"# {(said + error).strip()}")
             return
-        self.work(self.root)
-        refs = self.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
-        for one in (submitted["name"] for submitted in json.loads(said)):
-            if not any(ref.endswith(f"/{one}") for ref in refs):
+        if "--force" in words:
+            self.meanwhile()
+        for one in json.loads(said):
+            self.waiting.append(Submitted(self.root, one["name"], target))
+        self.submitted += self.waiting[-len(json.loads(said)) :]
+        if self.rng.random() < 0.65:
+            self.settle()
+        elif self.rng.random() < 0.5:
+            self.submit()
+
+    def settle(self) -> None:
+        """Let what was submitted come to its end, and see that it was saved."""
+        for _ in range(3):
+            if self.waiting:
+                self.work(self.root)
+            self.waiting = [one for one in self.waiting if not self._is_saved(one)]
+            for one in self.waiting:
+                if self._has_reason_to_fail(one):
+                    self.submitted.remove(one)
+                    self.failed += 1
+            self.waiting = [one for one in self.waiting if one in self.submitted]
+            for one in self.waiting:
                 with self.inside():
-                    raise AssertionError(
-                        f"{one} is stuck:\n{self.told}\n{said}\n{self.ours('status')[1]}"
-                    )
-            self.submitted.append((self.root, one, target))
+                    said = self.ours("status")[1]
+                    assert one.meanwhile, f"{one.name} is stuck:\n{self.told}\n{said}"
+                    self.done.append(f"mllam-exps retry {one.name}")
+                    self.ours("retry", one.name)
+                    self.retried += 1
+        assert not self.waiting, f"{self.waiting} are stuck:\n{self.told}"
+        self.done.append("# all is done")
+
+    def _is_saved(self, one: Submitted) -> bool:
+        return bool(self._ref(one))
+
+    def _ref(self, one: Submitted) -> str:
+        refs = self.git(
+            "-C", str(one.root), "for-each-ref", "--format=%(refname)", "refs/exps"
+        ).split()
+        return next((ref for ref in refs if ref.endswith(f"/{one.name}")), "")
+
+    def _has_reason_to_fail(self, one: Submitted) -> bool:
+        """Tell whether it says why it cannot be, and is right.
+
+        A program that would have read what DVC does not keep is not run; what DVC had
+        when it was submitted may be gone by now.
+        """
+        with self.inside():
+            said = " ".join(self.ours("show", one.name)[1].split())
+        leaves = any(what in LEAVES for stage in self.pipeline for what in stage.make)
+        if leaves and "DVC does not keep it" in said:
+            return True
+        gone = "had when it was submitted, is gone" in said
+        another = "than there is now" in said and "made again since" in said
+        return one.meanwhile and (gone or another)
 
     def move(self) -> None:
         """Go on in another clone, with the same cache, and so the same run store."""
         self.commit()
-        other = self.root.with_name(f"clone{self.count}-{len(self.done)}")
-        self.git("clone", "-q", str(self.root), str(other))
+        self.settle()
+        top = Path(self.git("rev-parse", "--show-toplevel").strip())
+        clone = top.with_name(f"clone{self.count}-{len(self.done)}")
+        self.git("clone", "-q", str(top), str(clone))
+        other = clone / self.below
         (other / ".dvc/config.local").write_text(
             f"[cache]\n    dir = {self.root / '.dvc/cache'}\n"
         )
@@ -253,27 +377,29 @@ class World:
         acts = (
             [self.edit] * 6
             + [self.edit_parameters] * 4
-            + [self.edit_pipeline, self.lose, self.apply]
+            + [self.edit_pipeline, self.lose, self.lose, self.stray, self.move]
             + [self.commit] * 2
         )
-        acts += [self.reproduce] * 4 + [self.move] + [self.elsewhere] * slow
+        if self.strict:
+            acts += [self.apply]
+        else:
+            acts += [self.reproduce] * 4 + [self.elsewhere] * slow
+            acts += [self.apply, self.freeze]
         self.rng.choice(acts)()
 
     def falsehoods(self, scratch: Path) -> list[str]:
         """Return what is not true of the experiments that were saved."""
         found = []
-        for number, (root, name, target) in enumerate(self.submitted):
-            refs = subprocess.run(
-                ["git", "for-each-ref", "--format=%(refname)", "refs/exps"],
-                cwd=root,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.split()
-            ref = next(ref for ref in refs if ref.endswith(f"/{name}"))
-            cache = self.first / ".dvc/cache"
+        self.settle()
+        for number, one in enumerate(self.submitted):
+            lost = {what for what, when in self.lost.items() if number < when}
             for what in truth.falsehoods(
-                root, ref, target, cache, scratch / str(number), self.lost
+                one.root,
+                self._ref(one),
+                one.target,
+                self.first / ".dvc/cache",
+                scratch / str(number),
+                lost,
             ):
-                found.append(f"{name}: {what}")
+                found.append(f"{one.name}: {what}")
         return found

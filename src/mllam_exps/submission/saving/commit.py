@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
 from mllam_exps.dvc import lockfile
-from mllam_exps.identity.content import describe
+from mllam_exps.identity.content import describe, executable, make_executable
 from mllam_exps.repository import clones
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs import outputs
@@ -202,16 +202,22 @@ def _from_cache(
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
     for path, cached in outs.items():
         target, digest = root / path, str(known[path]["digest"])
+        isexec = bool(known[path].get("isexec"))
         if not cached and target.exists() and describe(target)["digest"] == digest:
+            if isexec and not executable(target):
+                content = target.read_bytes()
+                target.unlink()  # another clone may have the same file
+                target.write_bytes(content)
+                make_executable(target)
             continue
         cache.hold_to_its_name(digest, path)
-        if not cache.holds(digest):
+        if not cache.holds_all(digest):
             what = f"{path}, which DVC's cache had when it was submitted, is gone from there"
             way_out = "dvc pull, then mllam-exps retry, or submit the experiment again"
             raise MllamError(what, str(cache.path(digest)), next=way_out)
         if not cached:
             _remove(target)
-            cache.copy(digest, target)
+            cache.copy(digest, target, isexec=isexec)
 
 
 def _remove(target: Path) -> None:
