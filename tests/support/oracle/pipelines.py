@@ -222,7 +222,11 @@ def _decorate(stage: Stage, rng: random.Random, *, texts: bool, strict: bool) ->
     more = [what for what in kept if rng.random() < 0.2]
     if rng.random() < 0.1:
         more.append(rng.choice(LEAVES))
-    stage.make = more
+    if "hard" in more and rng.random() < 0.6:
+        # Two outputs that are one file, which may be executed.
+        more.append("exec")
+        stage.outs.append(f"same-{stage.metric.removesuffix('.json')}.bin")
+    stage.make = list(dict.fromkeys(more))
     single = not any(dep.endswith("/") or "/sub" in dep for dep in stage.deps)
     if strict:
         stage.read = [r for r in ("modes", "folders", "all") if rng.random() < 0.4]
