@@ -33,6 +33,12 @@ machine_app = typer.Typer(
     help="Machine files: where stages run, and with what.",
 )
 app.add_typer(machine_app, name="machine")
+track_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="What runs log to MLflow: kept beside them until it is sent.",
+)
+app.add_typer(track_app, name="track")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -381,6 +387,27 @@ def verify(
     from mllam_exps.commands import verify as report
 
     report.verify(names or [], as_json=as_json)
+
+
+@track_app.command("sync", short_help="Send what no tracking server has got yet.")
+def track_sync(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXP…", help="Only these experiments (`*` stands for anything)."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send what runs have logged and no tracking server has got yet, and how they ended.
+
+    Runs send by themselves what they log. What they cannot, as the server was away or
+    their nodes have no internet, is kept, and sent from here. Nothing is sent twice.
+    Exit code 1 where something is left.
+    """
+    from mllam_exps.commands import track
+
+    track.sync(names or [], as_json=as_json)
 
 
 @app.command(short_help="Print this workspace's scores, beside persistence.")

@@ -19,6 +19,8 @@ torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from mllam_exps.stages.neural_lam import callbacks  # noqa: E402
+from mllam_exps.stages.neural_lam.ranks import is_first_process  # noqa: E402
+from mllam_exps.stages.points import keep_points, kept  # noqa: E402
 
 pytestmark = [
     pytest.mark.models,
@@ -169,14 +171,14 @@ def test_losses_and_progress_of_a_training(scratch: Path) -> None:
 
 def test_resumed_rows_are_merged_and_later_ones_replaced(scratch: Path) -> None:
     trainer(scratch, epochs=2).fit(Toy(), data(), data())
-    kept = rows(scratch)
+    before = rows(scratch)
     with (scratch / "epochs.csv").open("a") as file:
         file.write("3,99,99\n4,99,99\n9,99,99\n")
     trainer(scratch, epochs=4).fit(
         Toy(), data(), data(), ckpt_path=scratch / "checkpoints/last.ckpt"
     )
     found = rows(scratch)
-    assert found[:2] == kept
+    assert found[:2] == before
     assert [row["epoch"] for row in found] == ["1", "2", "3", "4"]
     assert "99" not in {row["train"] for row in found}
 
@@ -320,11 +322,14 @@ def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
         "MASTER_PORT": port,
         "CUDA_VISIBLE_DEVICES": "",
     }
+    kept.begin(scratch / "tracking", kept.Head("0" * 32, 1), {})
+    common[kept.VARIABLE] = str(scratch / "tracking")
     command = [sys.executable, __file__, str(scratch), "nan" if nan else ""]
     ranks = [
         subprocess.Popen(
             command,
-            env={**common, "NODE_RANK": str(rank)},
+            cwd=scratch,
+            env={**common, "NODE_RANK": str(rank), "RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -340,12 +345,25 @@ def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
     else:
         assert [rank.returncode for rank in ranks] == [0, 0], said
     assert len(rows(scratch)) == (1 if nan else 2)
+    lines = [line for _, line in kept.read(scratch / "tracking")]
+    logged = [line["step"] for line in lines if line.get("key") == "val_mean_loss"]
+    assert logged == ([3] if nan else [3, 7]), "by one rank"
+    assert {"tag": "of", "value": "rank 0"} in lines and "rank 1" not in str(lines)
+    assert not [*scratch.glob("ml*")], "no run was started elsewhere"
 
 
 if __name__ == "__main__":
     toy = Toy(nan_at=(1, 1) if sys.argv[2] and os.environ["NODE_RANK"] == "0" else None)
+    rank = os.environ["RANK"]
+    keep_points.use_where_told(first=is_first_process())
+    logger = pl.loggers.MLFlowLogger(tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
+    # As neural-lam's own logger does on each rank, where the identity is none.
+    import mlflow
+
+    mlflow.start_run(run_id=logger.run_id, tags={"of": f"rank {rank}"})
     two = trainer(
         Path(sys.argv[1]),
+        logger=logger,
         epochs=2,
         num_nodes=2,
         strategy="ddp",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from mllam_exps import schedulers, stages
+from mllam_exps.attempts import tracked
 from mllam_exps.attempts.job_quota import Room
 from mllam_exps.attempts.launch import Starter
 from mllam_exps.attempts.progress_line import Display, describe, duration
@@ -149,6 +150,9 @@ class Driver:
             self._attend(now, display)
         elif now.attempt and number == self._attached and not now.untried:
             self._verdict(now.attempt, display)
+            if now.attempt.ended is None:
+                start = tracked.in_environment_of(self.machine, self.workspace.root)
+                tracked.end_what_is_over([run], start)
             raise self._failure(assess(run))
         else:
             self._start(run, definition, now, display)

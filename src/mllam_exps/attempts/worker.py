@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +30,7 @@ from mllam_exps.attempts.supervisor import (
     Stopped,
     Supervisor,
 )
+from mllam_exps.attempts.tracked import Tracked
 from mllam_exps.base import disks, ownership, reasons, records
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
@@ -77,6 +79,7 @@ class Worker(Supervisor):
         super().__init__(attempt)
         self._run = Run(attempt.run.directory)
         self._slot: IO[str] | None = None
+        self._tracked: Tracked | None = None
 
     def _work(self) -> None:
         from mllam_exps import stages
@@ -136,7 +139,7 @@ class Worker(Supervisor):
         read.check()
         context = self._context(stage, definition)
         stage.inputs(context)
-        self._prepare_tracking(stage.tracking(context.work), context)
+        context = self._prepare_tracking(stage.tracking(context.work), context)
         try:
             command = stage.command(context)
             self._progress("starting its program")
@@ -164,6 +167,11 @@ class Worker(Supervisor):
         name = self.spec.experiment
         submitted = self.attempt.run.wanted
         return f"mllam-exps retry {name}" if submitted else exp_run(name)
+
+    def _end(self, outcome: Outcome, problem: Problem) -> None:
+        super()._end(outcome, problem)
+        if self._tracked is not None:
+            self._tracked.end(outcome, problem)
 
     def _tidy(self) -> None:
         """Remove what a finished run needs no more; its outputs, logs and records stay."""
@@ -261,10 +269,17 @@ class Worker(Supervisor):
             found |= preflight.archives(self.attempt.work)[0]
         return found
 
-    def _prepare_tracking(self, asked: Tracking | None, context: StageContext) -> None:
-        """Make the place that the program logs to, before any number of programs find it missing at once."""
+    def _prepare_tracking(
+        self, asked: Tracking | None, context: StageContext
+    ) -> StageContext:
+        """Have what the program logs kept and sent, or make the place for it; return what the program is told."""
         if asked is None or asked.logger != "mlflow":
-            return
+            return context
+        if asked.kept:
+            self._tracked = Tracked(self.attempt)
+            self._tracked.send(context.environment)
+            environment = {**context.environment, **self._tracked.variables}
+            return replace(context, environment=environment)
         from mllam_exps.stages import tracking
 
         python = [sys.executable, "-P"]
@@ -276,6 +291,7 @@ class Worker(Supervisor):
             if asked.needed:
                 raise
             print(f"warning: not tracked: {error}", flush=True)
+        return context
 
     def _resume(self, stage: Stage) -> Path | None:
         """Copy the newest checkpoint of an earlier attempt, so that nothing which still writes there matters."""

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.submission import backlog
@@ -28,7 +29,10 @@ def advance(*, watch: bool, as_json: bool) -> None:
     MllamError
         If something still waits: the exit code tells why.
     """
-    store = Context.open().store
+    here = Context.open()
+    store = here.store
+    start = tracked.in_environment_of(here.machine, here.workspace.root)
+    tracked.end_what_is_over(tracked.left(store), start)
     while True:
         done = backlog.dispatch(store, wait=True)
         if as_json:

@@ -13,6 +13,7 @@
         asked/                experiments that were not submitted, and workspaces, that asked for it
         wanted/               submitted experiments that need it
     experiments/save-5f3c…/   a submitted experiment; its run is the saving of it
+    unsent/                   runs of which something may be left to send to MLflow, by user
     locks/, slots/, slurm/    who submits; attempts at once on a host; squeue's last answer
 
     attempts/1/
@@ -30,6 +31,7 @@
         inputs.json           hashes of what it reads
         work/, tree/          the program's directory; the git repository around it, if needed
         scratch/              checkpoints, progress.json
+        tracking/             what its program logs to MLflow, and how far that was sent
         outputs/              what it made, frozen, if it succeeded
         manifest.json         hashes of every file in outputs/
         end.json              the attempt's record of its end: outcome and problem
@@ -44,6 +46,7 @@ RUNS = "runs"
 EXPERIMENTS = "experiments"
 LOCKS = "locks"
 SLOTS = "slots"
+UNSENT = "unsent"
 
 # Of a run, and of an experiment.
 DEFINITION = "run.json"
@@ -72,6 +75,7 @@ WORK = "work"
 TREE = "tree"
 SCRATCH = "scratch"
 PROGRESS = "progress.json"
+TRACKING = "tracking"
 OUTPUTS = "outputs"
 MANIFEST = "manifest.json"
 RESERVE = "reserve"

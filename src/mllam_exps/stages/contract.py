@@ -46,11 +46,15 @@ class Tracking:
         What its runs are listed under.
     needed : bool
         Whether the program fails without it.
+    kept : bool
+        Whether the program calls `points.keep_points.use_where_told`: what it logs to
+        MLflow is then kept beside its attempt, and sent from there.
     """
 
     logger: str
     project: str
     needed: bool = True
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Tracking with MLflow or Weights & Biases: where it goes, what labels it, and that many at once lose nothing.
 
 neural-lam logs its own trainings and evaluations; `neural_lam.preparation` tracks what
-it has no part in. Importing this imports neither client: MLflow alone takes 2.4 s.
+it has no part in. What they log to MLflow goes by `points`.
+Importing this imports neither client: MLflow alone takes 2.4 s.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ def labels(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def label(logger: Any, path: Path) -> str | None:
+def label(logger: Any, path: Path) -> None:
     """Label the tracking run behind a Lightning logger, and note its id.
 
     Parameters
@@ -276,18 +277,10 @@ def label(logger: Any, path: Path) -> str | None:
     logger : Logger
         Lightning's; other than MLflow's and wandb's are left alone.
     path : Path
-        Where the id is noted; one found there is of the attempt resumed from: the label
-        ``resumes``.
-
-    Returns
-    -------
-    str or None
-        The id of an MLflow run.
+        Where the id is noted.
     """
     kinds = {kind.__name__ for kind in type(logger).__mro__}
     given = labels(os.environ)
-    if before := _noted(path):
-        given["resumes"] = before
     if "MLFlowLogger" in kinds:
         from mlflow.entities import RunTag
 
@@ -299,42 +292,11 @@ def label(logger: Any, path: Path) -> str | None:
             run, tags=[RunTag(name, value) for name, value in given.items()]
         )
         path.write_text(json.dumps({"logger": "mlflow", "run": run}))
-        return run
     if "WandbLogger" in kinds:
         logger.experiment.config.update({"mllam_exps": given}, allow_val_change=True)
         path.write_text(
             json.dumps({"logger": "wandb", "run": str(logger.experiment.id)})
         )
-    return None
-
-
-def label_of_rank(parent: str, rank: int) -> None:
-    """Make the MLflow run that neural-lam started on another rank a child of the first rank's.
-
-    It holds that rank's system metrics.
-    """
-    import mlflow
-    from mlflow.entities import RunTag
-
-    if active := mlflow.active_run():
-        run = mlflow.get_run(active.info.run_id)  # named since it was started
-        name = f"{run.info.run_name} rank {rank}"
-        tags = {
-            "mlflow.parentRunId": parent,
-            "mlflow.runName": name,
-            "rank": str(rank),
-            **labels(os.environ),
-        }
-        mlflow.MlflowClient().log_batch(
-            run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()]
-        )
-
-
-def _noted(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text())["run"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _database(uri: str) -> Path:
@@ -357,7 +319,7 @@ def _ready(uri: str, project: str) -> bool:
         return False
 
 
-def _make(project: str, artifacts: str) -> None:
+def make(project: str, artifacts: str) -> None:
     """Make database and experiment; the one who holds the lock does, the others find it made."""
     uri = os.environ[URI]
     local = uri.startswith("sqlite:///")
@@ -373,7 +335,7 @@ def _make(project: str, artifacts: str) -> None:
         from mlflow import MlflowClient
 
         mlflow_patch.apply()
-        client = MlflowClient()
+        client = MlflowClient(uri)
         # MLflow's default is ./mlruns of whoever makes the experiment: an attempt's
         # folder, soon gone.
         place = str(Path(artifacts) / quote(project, safe="")) if local else None
@@ -410,7 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        _make(given[1], given[2])
+        make(given[1], given[2])
     except MllamError as error:
         print(f"{error.what}{_ARROW}{error.next}", file=sys.stderr)
         return 1

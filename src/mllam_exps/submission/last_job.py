@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from mllam_exps.attempts import tracked
 from mllam_exps.attempts.supervisor import Stopped, Supervisor
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.runs import outputs, verdict
@@ -141,6 +142,11 @@ class Finisher(Supervisor):
         if outcome in {Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED}:
             self._tell(outcome, problem)
         return outcome, problem
+
+    def _end(self, outcome: Outcome, problem: Problem) -> None:
+        super()._end(outcome, problem)
+        # A job that was killed could not say so to MLflow.
+        tracked.end_what_is_over(self.experiment.runs.values(), tracked.by_this_python)
 
     def _tell(self, outcome: Outcome, problem: Problem) -> None:
         if not self.spec.news:

@@ -1,7 +1,8 @@
 """Two stages whose programs take no neural-lam: what the driver, the store and DVC do with a run does not depend on it.
 
 Their parameters stand in ``toy.yaml``: ``make: {size, seconds, mark}``, ``grow:
-{epochs, seconds, do, at}``; `do` is what goes wrong, in epoch `at`.
+{epochs, seconds, do, at, track}``; `do` is what goes wrong, in epoch `at`; with `track`
+it logs `STEPS` losses in each epoch, the last of them after that.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from pathlib import Path
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Stage
+from mllam_exps.stages.contract import Stage, Tracking
 from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
+from mllam_exps.stages.points import kept
+
+STEPS = 3
 
 
 class Toy(Stage):
@@ -33,6 +37,14 @@ class Toy(Stage):
         for need in self.needs:
             if not (context.work / need).exists():
                 raise CheckFailed(f"the input {need} is missing", next="dvc repro make")
+
+    def tracking(self, root):
+        import yaml
+
+        given = yaml.safe_load((root / "toy.yaml").read_text())
+        if self.name == "grow" and given["grow"].get("track"):
+            return Tracking("mlflow", "toy", kept=True)
+        return None
 
     def command(self, context):
         resume = [str(context.resume_from)] if context.resume_from else []
@@ -76,10 +88,14 @@ def grow(params: dict, scratch: Path, resume: Path | None) -> None:
     state["starts"] = [*state["starts"], os.getpid()]
     with Path(os.environ["TOY_COUNT"]).open("a") as file:
         file.write(f"grow {os.getpid()}\n")
+    log = points()
     while state["epochs"] < wanted["epochs"]:
+        first = state["epochs"] * STEPS
+        log(range(first, first + STEPS - 1))
         time.sleep(wanted["seconds"])
         if state["epochs"] == wanted.get("at") and not (resume and wanted.get("once")):
             go_wrong(wanted["do"])
+        log([first + STEPS - 1])
         state["epochs"] += 1
         records.replace(scratch / "state.json", state)
         records.replace(
@@ -90,6 +106,21 @@ def grow(params: dict, scratch: Path, resume: Path | None) -> None:
     Path("grown").mkdir()
     Path("grown/state.json").write_text(json.dumps(state))
     Path("grown.json").write_text(json.dumps({"epochs": state["epochs"]}))
+
+
+def points():
+    """Return what keeps losses as MLflow's client would, other ones each time; nothing is kept without `track`."""
+    folder = os.environ.get(kept.VARIABLE)
+    if not folder:
+        return lambda steps: None
+    file = kept.Points(Path(folder))
+
+    def log(steps) -> None:
+        new = [step for step in steps if step > file.head.after.get("loss", -1)]
+        loss = {"key": "loss", "time": time.time_ns() // 10**6, "value": os.getpid()}
+        file.write([loss | {"step": step} for step in new])
+
+    return log
 
 
 def go_wrong(how: str) -> None:

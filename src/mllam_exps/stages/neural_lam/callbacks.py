@@ -341,8 +341,7 @@ class Labels(Callback):  # type: ignore[misc]
     Parameters
     ----------
     scratch : Path
-        ``tracking.json`` there names the tracking run; one found there is that of the
-        attempt resumed from.
+        ``tracking.json`` there names the tracking run.
     """
 
     def __init__(self, scratch: Path) -> None:
@@ -350,31 +349,16 @@ class Labels(Callback):  # type: ignore[misc]
 
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
         """Set the labels; a tracking server that refuses them costs a warning, not the training."""
-        from mllam_exps.stages.tracking import label, label_of_rank
+        from mllam_exps.stages.tracking import label
 
         logger = trainer.logger
-        run = None
         try:
             if logger is not None and trainer.is_global_zero:
-                run = label(logger, self.path)
+                label(logger, self.path)
         except Exception as error:  # the clients raise their own kinds
             warnings.warn(
                 f"the tracking run could not be labelled: {type(error).__name__}: {error}",
                 stacklevel=1,
-            )
-        # neural-lam 0.7 starts an MLflow run on every rank: the others become children
-        # of the first's.
-        run = trainer.strategy.broadcast(run)
-        try:
-            if (
-                run is not None
-                and not trainer.is_global_zero
-                and "mlflow" in sys.modules
-            ):
-                label_of_rank(str(run), trainer.global_rank)
-        except Exception as error:
-            warnings.warn(
-                f"the run of this rank could not be labelled: {error}", stacklevel=1
             )
 
 

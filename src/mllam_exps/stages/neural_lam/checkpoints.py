@@ -27,7 +27,7 @@ LOSSES = "epochs.csv"
 """The losses by epoch so far, which the next attempt goes on writing."""
 COLUMNS = ("epoch", "train", "validation")
 """Their columns."""
-IN_SCRATCH = (LOSSES, "tracking.json")
+IN_SCRATCH = (LOSSES,)
 """What our Lightning callbacks keep in the scratch folder itself and look for there when training goes on."""
 CARRIED = "carried"
 """The folder in an attempt's scratch for what an earlier attempt left."""
@@ -76,7 +76,7 @@ def _age(path: Path) -> tuple[int, str]:
 
 
 def companions(checkpoint: Path) -> Iterator[Path]:
-    """Yield what travels with a checkpoint: best and last one so far, the losses, the tracking run's name.
+    """Yield what travels with a checkpoint: best and last one so far, and the losses.
 
     They lie beside it if it was carried before, or else where neural-lam and our
     callbacks keep them.

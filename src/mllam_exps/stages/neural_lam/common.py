@@ -64,8 +64,8 @@ class ModelStage(NeuralLamStage):
     shortened_by_smoke = True
 
     def tracking(self, root: Path) -> Tracking:
-        """Return where ``params.yaml`` says that it logs: neural-lam stops without its logger."""
-        return tracking_of(self.parameters(root), needed=True)
+        """Return where ``params.yaml`` says that it logs."""
+        return tracking_of(self.parameters(root))
 
 
 def size_of(values: Mapping[str, Any]) -> Size:
@@ -73,21 +73,19 @@ def size_of(values: Mapping[str, Any]) -> Size:
     return Size(int(values.get("num_nodes", 1)), int(values.get("devices", 1)))
 
 
-def tracking_of(files: Mapping[str, Mapping[str, Any]], *, needed: bool) -> Tracking:
+def tracking_of(files: Mapping[str, Mapping[str, Any]]) -> Tracking:
     """Return where a program logs, as ``params.yaml`` says.
 
     Parameters
     ----------
     files : mapping
         From `NeuralLamStage.parameters`.
-    needed : bool
-        Whether the program fails without it.
     """
     from mllam_exps.stages.tracking import PROJECT
 
     given = files[PARAMS]
     project = str(given.get("logger_project") or PROJECT)
-    return Tracking(str(given.get("logger")), project, needed)
+    return Tracking(str(given.get("logger")), project, needed=False, kept=True)
 
 
 def parameters(context: StageContext) -> Parameters:

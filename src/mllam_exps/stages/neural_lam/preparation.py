@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError
-from mllam_exps.stages import mlflow_patch
+from mllam_exps.stages.points import keep_points
 from mllam_exps.stages.tracking import URI, labels, public, reachable
+
+SIZE = "output_bytes"
 
 
 @contextlib.contextmanager
@@ -55,6 +57,7 @@ def _begin(
     config: Path, output: Path, stop: threading.Event, interval: float
 ) -> threading.Thread:
     """Start the run, log the configuration and return the started thread that logs the size."""
+    points = keep_points.use_where_told()
     uri = os.environ.get(URI, "")
     if not uri or (why := reachable(uri)):
         raise MllamError(f"{URI} is not set" if not uri else why)
@@ -65,12 +68,13 @@ def _begin(
     import mlflow
     import yaml
 
-    mlflow_patch.apply()
     name = f"prepare-{os.environ.get('MLLAM_EXPS_EXPERIMENT', 'workspace')}"
-    run = mlflow.start_run(
-        run_name=name, tags=labels(os.environ), log_system_metrics=True
-    )
+    tags = {"mlflow.runName": name, **labels(os.environ)}
+    # By its identity, MLflow counts on where an earlier attempt had come.
+    begun = points.run if points else None
+    run = mlflow.start_run(run_id=begun, tags=tags, log_system_metrics=True)
     client, identity = mlflow.MlflowClient(), run.info.run_id
+    first = points.after.get(SIZE, -1) + 1 if points else 0
     with _warned():
         mlflow.log_artifact(str(config))
         mlflow.log_params(_parameters(yaml.safe_load(config.read_text())))
@@ -82,9 +86,9 @@ def _begin(
             with _warned():
                 client.log_metric(
                     identity,
-                    "output_bytes",
+                    SIZE,
                     _size(output),
-                    step=round(time.monotonic() - began),
+                    step=first + round(time.monotonic() - began),
                 )
 
     thread = threading.Thread(target=watch, name="output size", daemon=True)

@@ -25,7 +25,7 @@ class PrepareDataset(NeuralLamStage):
 
     def tracking(self, root: Path) -> Tracking:
         """Return where ``params.yaml`` says that it logs; a dataset is as good without."""
-        return tracking_of(self.parameters(root), needed=False)
+        return tracking_of(self.parameters(root))
 
     def check_sources(
         self, root: Path, origin: Path, inputs: Iterable[Input], ask: Ask

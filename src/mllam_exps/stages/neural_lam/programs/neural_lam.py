@@ -18,7 +18,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from mllam_exps.stages import mlflow_patch, tracking
+from mllam_exps.stages import tracking
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.patches import (
     draw_without_downloading,
@@ -33,6 +33,7 @@ from mllam_exps.stages.neural_lam.patches import (
     use_devices,
 )
 from mllam_exps.stages.neural_lam.ranks import is_first_process
+from mllam_exps.stages.points import keep_points
 from mllam_exps.stages.programs import fence
 
 TASKS = "--tasks_per_node"
@@ -111,9 +112,9 @@ def patch(task: str, options: argparse.Namespace) -> None:
 
 
 def make_loggers_ready(options: argparse.Namespace) -> None:
-    """Wait long for a busy MLflow database, and let wandb's files land in the user's repository."""
+    """Keep what is logged to MLflow beside the attempt, and let wandb's files land in the user's repository."""
     if options.logger == "mlflow":
-        mlflow_patch.apply()
+        keep_points.use_where_told(first=is_first_process())
     elif "WANDB_DIR" in os.environ:
         tracking.wandb_folder(
             options.runs_root / options.logger_run_name, Path(os.environ["WANDB_DIR"])

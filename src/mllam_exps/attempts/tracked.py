@@ -1,0 +1,356 @@
+"""The tracking of a run: all its attempts are one MLflow run, which stands as the run does.
+
+An attempt's program writes its points beside the attempt (`stages.points`). The attempt
+itself starts the process that sends them, and tells it the end. Where an attempt had no
+time for that, or no server answered, `sync` does it later; a note in the run store says
+for which runs something is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.base import ownership, records
+from mllam_exps.base.errors import MllamError, Problem
+from mllam_exps.machines import environment
+from mllam_exps.runs import layout
+from mllam_exps.runs.assess import assess
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.stages import tracking
+from mllam_exps.stages.points import kept
+
+if TYPE_CHECKING:
+    from mllam_exps.machines.machine_files import Machine
+
+LAST_SECONDS = 45.0
+"""How long an attempt that has ended waits for its last points to be sent."""
+SYNC_SECONDS = 900.0
+_NAME = re.compile(r"[0-9a-f]{32}")
+_STATUS = {
+    Outcome.SUCCEEDED: "FINISHED",
+    Outcome.FAILED: "FAILED",
+    Outcome.CANCELLED: "KILLED",
+}
+_STATUS_OF_RUN = {
+    RunState.DONE: "FINISHED",
+    RunState.FAILED: "FAILED",
+    RunState.LOST: "FAILED",
+    RunState.CANCELLED: "KILLED",
+}
+Start = Callable[[list[str]], list[str]]
+"""Returns the command that runs a Python module, with its arguments, in the environment of the stages."""
+
+log = logging.getLogger(__name__)
+
+
+class Tracked:
+    """What an attempt logs, and the process that sends it.
+
+    Parameters
+    ----------
+    attempt : Attempt
+        Whose points they are; its head is written here, with the name of the MLflow run
+        that attempts before it have begun.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.folder = attempt.directory / layout.TRACKING
+        self._sender: subprocess.Popen[str] | None = None
+        before = _begun_before(attempt)
+        tags = {"attempt": str(attempt.number)}
+        name, after = uuid.uuid4().hex, {}
+        if before is not None and (head := _head(before)):
+            name, after = head.run, kept.reached(_folder(before))
+            tags[f"attempt_{before.number}"] = _told_of(before)
+        kept.begin(self.folder, kept.Head(name, attempt.number, after), tags)
+        _note_left(attempt.run.store, attempt.run.key)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the program is told."""
+        return {kept.VARIABLE: str(self.folder)}
+
+    def send(self, variables: Mapping[str, str]) -> None:
+        """Start the process that sends; the attempt does not depend on it."""
+        run = Run(self.attempt.run.directory)
+        folders = [_folder(one) for one in _of_one_story(run, self.attempt)]
+        spec = Spec.read(self.attempt)
+        with contextlib.suppress(OSError):
+            self._sender = subprocess.Popen(
+                by_this_python(_module(spec, folders)),
+                env=dict(variables),
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+                start_new_session=True,
+            )
+
+    def end(self, outcome: Outcome, problem: Problem) -> None:
+        """Have the rest sent, and how the attempt ended; what is left then, `sync` sends."""
+        sender = self._sender
+        if sender is None:
+            return
+        status = _STATUS.get(outcome, "")
+        told = {"status": status, "reason": problem.line}
+        try:
+            sender.communicate(json.dumps(told), timeout=LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            sender.kill()
+            sender.wait()
+        except OSError as error:  # it has died
+            log.info("the sender of points is gone: %s", error)
+        if sender.returncode == 0 and status:
+            _note_done(self.attempt.run.store, self.attempt.run.key)
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What became of a run's points.
+
+    Parameters
+    ----------
+    run : str
+        The run key.
+    sent : int
+        How many values and files were sent now.
+    left : str
+        Why something is left; empty where nothing is.
+    """
+
+    run: str
+    sent: int
+    left: str
+
+
+def sync(run: Run, start: Start) -> Synced | None:
+    """Send what this user's attempts at a run have kept; None where all was sent before.
+
+    Parameters
+    ----------
+    run : Run
+        The run; where it is over, its MLflow run ends as it did.
+    start : callable
+        Returns the command that runs a module of ours.
+    """
+    count, left, any_left = 0, "", False
+    now = assess(run)
+    for story in _stories(run):
+        last = story[-1]
+        spec = Spec.read(last)
+        end = _end(run, last, now.state, now.problem)
+        server = tracking.public(spec.environment[tracking.URI])
+        folders = [_folder(one) for one in story]
+        *earlier, newest = folders
+        if not kept.is_left(newest, server, end["status"]) and not any(
+            kept.is_left(one, server, kept.sent(one, server).end) for one in earlier
+        ):
+            continue
+        any_left = True
+        done = _run_sender(start(_module(spec, folders)), spec, end, newest)
+        count += int(done["sent"])
+        left = left or str(done["left"])
+    if not left and not now.state.living:
+        _note_done(run.store, run.key)
+    return Synced(run.key, count, left) if any_left else None
+
+
+def left(store: RunStore) -> Iterator[Run]:
+    """Yield the runs of which this user may have something left to send."""
+    suffix = f".{os.getuid()}"
+    for name in records.entries(store.directory / layout.UNSENT):
+        if name.endswith(suffix):
+            with contextlib.suppress(ValueError):
+                run = store.run(name.removesuffix(suffix))
+                if run.last_attempt() is None:
+                    _note_done(store.directory, run.key)
+                else:
+                    yield run
+
+
+def end_what_is_over(runs: Iterable[Run], start: Start) -> None:
+    """Send what is left of runs that are over: their own attempts could not.
+
+    Nothing that goes wrong with it matters to whoever calls this.
+    """
+    for run in runs:
+        try:
+            if not _is_left(run) or assess(run).state.living:
+                continue
+            done = sync(run, start)
+        except (MllamError, OSError) as error:
+            log.info("the points of %s cannot be sent: %s", run.key, error)
+            continue
+        if done and done.left:
+            log.info("the points of %s are kept: %s", run.key, done.left)
+            return
+
+
+def by_this_python(words: list[str]) -> list[str]:
+    """Return the command that runs a module of ours where this process is in the stages' environment itself."""
+    return [sys.executable, *words]
+
+
+def in_environment_of(machine: Machine, root: Path) -> Start:
+    """Return what makes the command that runs a module of ours in the environment of the stages."""
+
+    def start(words: list[str]) -> list[str]:
+        return environment.wrap(
+            machine, root, [str(environment.python(machine)), *words]
+        )
+
+    return start
+
+
+def _run_sender(
+    command: list[str], spec: Spec, end: Mapping[str, Any], folder: Path
+) -> Mapping[str, Any]:
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, **spec.environment},
+            cwd=folder,
+            input=json.dumps(end),
+            capture_output=True,
+            text=True,
+            timeout=SYNC_SECONDS,
+            check=False,
+        )
+        found = json.loads(done.stdout.strip().splitlines()[-1])
+        return {"sent": int(found["sent"]), "left": str(found["left"])}
+    except subprocess.TimeoutExpired:
+        return {"sent": 0, "left": f"it takes longer than {SYNC_SECONDS:.0f} s"}
+    except OSError as error:
+        return {"sent": 0, "left": str(error)}
+    except (IndexError, KeyError, TypeError, ValueError):
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
+            -1
+        ]
+        return {"sent": 0, "left": tracking.public(said)}
+
+
+def _module(spec: Spec, folders: list[Path]) -> list[str]:
+    project = spec.environment.get("MLFLOW_EXPERIMENT_NAME") or tracking.PROJECT
+    words = ["-P", "-m", "mllam_exps.stages.points.sender", project, spec.origin]
+    return [*words, *map(str, folders)]
+
+
+# Which attempts belong to one MLflow run.
+
+
+def _folder(attempt: Attempt) -> Path:
+    return attempt.directory / layout.TRACKING
+
+
+def _head(attempt: Attempt) -> kept.Head | None:
+    """Return the head of an attempt's points; whatever a colleague's file says, its name is one."""
+    found = kept.head(_folder(attempt))
+    return found if found and _NAME.fullmatch(found.run) else None
+
+
+def _begun_before(attempt: Attempt) -> Attempt | None:
+    """Return the attempt whose MLflow run this one goes on with.
+
+    One that succeeded is no such: its result was put aside, and what is made again is
+    another story.
+    """
+    for earlier in reversed(Run(attempt.run.directory).attempts()):
+        if earlier.number >= attempt.number:
+            continue
+        end = earlier.ended
+        if end is not None and end.outcome is Outcome.SUCCEEDED:
+            return None
+        if _head(earlier) is not None:
+            return earlier
+    return None
+
+
+def _of_one_story(run: Run, attempt: Attempt) -> list[Attempt]:
+    """Return this user's attempts with the same MLflow run, oldest first, that one the last."""
+    mine = _head(attempt)
+    return [
+        one
+        for one in run.attempts()
+        if one.number <= attempt.number
+        and mine is not None
+        and (head := _head(one)) is not None
+        and head.run == mine.run
+        # Files below another user's folder may be links to anything.
+        and ownership.is_ours_alone(one.directory)
+    ]
+
+
+def _stories(run: Run) -> list[list[Attempt]]:
+    """Return this user's attempts that have points, those with the same MLflow run together."""
+    stories: dict[str, list[Attempt]] = {}
+    for one in run.attempts():
+        if (head := _head(one)) and ownership.is_ours_alone(one.directory):
+            stories.setdefault(head.run, []).append(one)
+    return list(stories.values())
+
+
+# How they stand.
+
+
+def _told_of(attempt: Attempt) -> str:
+    """Say in a line how an attempt ended."""
+    end = attempt.ended
+    if end is None:
+        return "it died, and could not say why"
+    return (
+        f"{end.outcome}: {end.problem.line}" if end.problem.line else str(end.outcome)
+    )
+
+
+def _end(
+    run: Run, attempt: Attempt, state: RunState, problem: Problem
+) -> dict[str, Any]:
+    """Return what MLflow is told of an MLflow run's end; no status where it goes on."""
+    end, newest = attempt.ended, run.last_attempt()
+    seconds = attempt.ended_at or attempt.heard_of_at
+    when = round(seconds * 1000) if seconds else None
+    if newest is not None and newest.number != attempt.number:
+        # Others go on with it, or what succeeded was made again.
+        is_over = end is not None and end.outcome is Outcome.SUCCEEDED
+        return {"status": "FINISHED" if is_over else "", "reason": "", "time": when}
+    status = _STATUS_OF_RUN.get(state, "")
+    reason = problem.line if status != "FINISHED" else ""
+    return {"status": status, "reason": reason, "time": when}
+
+
+# Which runs have something left.
+
+
+def _mark(store: Path, key: str) -> Path:
+    return store / layout.UNSENT / f"{key}.{os.getuid()}"
+
+
+def _is_left(run: Run) -> bool:
+    return os.path.lexists(_mark(run.store, run.key))
+
+
+def _note_left(store: Path, key: str) -> None:
+    with contextlib.suppress(OSError):
+        records.folder(store / layout.UNSENT, ownership.STICKY)
+        records.touch(_mark(store, key))
+
+
+def _note_done(store: Path, key: str) -> None:
+    with contextlib.suppress(OSError):
+        _mark(store, key).unlink(missing_ok=True)
