@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from mllam_exps.schedulers import (
     SilentError,
     Uncertain,
 )
-from mllam_exps.schedulers.slurm import batch_script, calls, scheduler
+from mllam_exps.schedulers.slurm import batch_script, calls, scheduler, shared_squeue
 from mllam_exps.schedulers.slurm.calls import NotAnswered, NotAsked
 from mllam_exps.schedulers.slurm.scheduler import SlurmScheduler
 from mllam_exps.schedulers.slurm.shared_squeue import Answer, Entry, Queue, Silence
@@ -493,3 +496,82 @@ def test_a_job_waits_for_others(request_: JobRequest, success: bool, option: str
     assert option in options
     assert "--kill-on-invalid-dep=yes" in options
     assert not any("dependency" in one for one in batch_script.options(request_))
+
+
+LIST = b"""Welcome
+mllam|JOBID|STATE|REASON|TIME|NODELIST|NAME
+mllam|7|RUNNING|None|0:10|n1|experiment/train|with a bar
+mllam|8|PENDING|Resources|0:00||x
+mllam|a name with
+a line break|in it
+mllam|9_1|PENDING|Resources|0:00||of an array
+"""
+
+
+def grow_old(queue: Queue) -> None:
+    """Let what lies in a queue's folder be an hour old."""
+    for path in queue.folder.iterdir():
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+    queue._look_again = 0.0
+
+
+def test_one_answer_is_shared_and_silence_is_told_once_it_lasts(
+    monkeypatch: pytest.MonkeyPatch, started: list[str], tmp_path: Path
+):
+    queue, other = Queue(tmp_path / "queue"), Queue(tmp_path / "queue")
+    late = subprocess.TimeoutExpired([], 1)
+    answers = [said(LIST), said(b"", b"", 1), late, OSError(8, "Exec"), said(LIST)]
+    starting(monkeypatch, started, *answers)
+    found = queue.read()
+    assert isinstance(found, Answer)
+    assert {job.job_id: job.name for job in found.jobs.values()} == {
+        "7": "experiment/train|with a bar",
+        "8": "x",
+    }
+    assert other.read() == found
+    assert len(started) == 1
+    for why in (
+        "squeue gave no list of jobs (exit code 1)",
+        "squeue gave no answer within 30 s",
+        "squeue cannot be started: Exec",
+    ):
+        grow_old(queue)
+        silence = queue.read()
+        assert isinstance(silence, Silence)
+        assert silence.why == why
+    grow_old(queue)
+    assert isinstance(queue.read(), Answer)
+    assert not (queue.folder / "failure.json").exists()
+
+
+def test_a_controller_that_is_down_is_not_asked_for_a_list(
+    monkeypatch: pytest.MonkeyPatch, started: list[str], tmp_path: Path
+):
+    starting(monkeypatch, started)
+    queue = Queue(tmp_path / "queue", outage=lambda: "slurmctld is down")
+    first = queue.read()
+    assert isinstance(first, Silence)
+    assert first.why == "slurmctld is down"
+    grow_old(queue)
+    again = queue.read()
+    assert isinstance(again, Silence)
+    assert again.since == first.since
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(said(LIST), Answer), (said(b"", b"", 1), Silence)]
+)
+def test_where_nothing_can_be_written_one_asks_for_oneself(
+    monkeypatch: pytest.MonkeyPatch,
+    started: list[str],
+    tmp_path: Path,
+    answer: Any,
+    kind: type,
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    starting(monkeypatch, started, answer)
+    monkeypatch.setattr(shared_squeue.records, "now", full)
+    assert isinstance(Queue(tmp_path / "queue").read(), kind)
