@@ -283,11 +283,9 @@ class Driver:
             in_doubt = state.phase is JobPhase.UNKNOWN
             if state.phase.ended or (time.monotonic() > until and not in_doubt):
                 return state
-            told = (
-                f"waiting for the scheduler's word: {state.reason}"
-                if in_doubt
-                else "its job is being completed"
-            )
+            told = "its job is being completed"
+            if in_doubt:
+                told = f"waiting for the scheduler's word: {state.reason}"
             display.show(f"ended; {told}")
             pause = min(2 * pause, 10.0)
 
@@ -439,8 +437,6 @@ class Driver:
 
 def _time_taken(attempt: Attempt) -> str:
     """Return how long an attempt took, from its start to its end."""
-    return (
-        duration(attempt.ended_at - attempt.started_at)
-        if attempt.started and attempt.ended
-        else ""
-    )
+    if not attempt.started or not attempt.ended:
+        return ""
+    return duration(attempt.ended_at - attempt.started_at)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request, workdir
@@ -133,11 +134,7 @@ class Starter:
             origin=str(self.workspace.origin),
             experiment=self.workspace.experiment,
             commit=self.workspace.commit,
-            versions={
-                n: v
-                for n, v in definition.versions.items()
-                if "." not in n and not isinstance(v, Mapping)
-            },
+            versions=_of_programs(definition.versions),
             environment=tracking.environment(
                 self.workspace.origin, user, self._project(definition)
             ),
@@ -260,3 +257,12 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _of_programs(versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the versions of programs, which an attempt is held to: not those of archives, nor of parts of ours."""
+    found = {}
+    for name, version in versions.items():
+        if "." not in name and not isinstance(version, Mapping):
+            found[name] = version
+    return found

@@ -18,22 +18,17 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return (
-        f"{minutes} min"
-        if minutes < 90
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def describe(assessment: Assessment) -> str:
     """Return one line on a run's state: pending and why, or how far it is."""
     attempt = assessment.attempt
     if assessment.state is not RunState.RUNNING or attempt is None:
-        return (
-            f"{assessment.state}: {assessment.reason}"
-            if assessment.problem
-            else str(assessment.state)
-        )
+        reason = f": {assessment.reason}" if assessment.problem else ""
+        return f"{assessment.state}{reason}"
     progress = attempt.progress or Progress()
     if attempt.cancel_requested:
         return "stopping"

@@ -98,11 +98,8 @@ class Supervisor(ABC):
             print(f"{outcome}: {problem}" if problem else str(outcome), flush=True)
         self._end(outcome, problem)
         # Jobs wait for the result, whoever made it.
-        return (
-            0
-            if outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None
-            else 1
-        )
+        is_there = outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None
+        return 0 if is_there else 1
 
     def scheduler(self) -> schedulers.Scheduler:
         """Return the scheduler that started this attempt."""

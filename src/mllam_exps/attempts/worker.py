@@ -361,10 +361,9 @@ class Worker(Supervisor):
         if code != 0:
             said = reasons.read(self.attempt.log, begin)
             why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
-            if reasons.is_of_full_disk(why) and (
-                full := disks.full_disks(self._places(context))
-            ):
-                why = f"{why} ({full})"
+            if reasons.is_of_full_disk(why):
+                full = disks.full_disks(self._places(context))
+                why = f"{why} ({full})" if full else why
             raise MllamError(why, next=reasons.way_out(said))
 
     def _places(self, context: StageContext) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -47,17 +48,14 @@ def advance(*, watch: bool, as_json: bool) -> None:
 
 def _may_go_on(done: Advance) -> bool:
     """Tell whether another look may find something to submit."""
-    refused = {name for names in done.refused.values() for name in names}
+    refused = {*itertools.chain(*done.refused.values())}
     return any(experiment.name not in refused for experiment in done.left)
 
 
 def _record(done: Advance) -> dict[str, Any]:
     """Return what became of what waited, JSON-able."""
-    refusals = [
-        {"names": names, "why": why}
-        for reasons in (done.refused, done.unreachable)
-        for why, names in reasons.items()
-    ]
+    reasons = [*done.refused.items(), *done.unreachable.items()]
+    refusals = [{"names": names, "why": why} for why, names in reasons]
     left = [{"name": e.name, "why": e.waits} for e in done.left]
     return {"submitted": done.submitted, "waits": left, "refused": refusals}
 

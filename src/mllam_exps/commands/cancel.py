@@ -23,11 +23,15 @@ NAMED = 3
 def cancel(names: list[str], *, force: bool) -> None:
     """Cancel experiments; or the run of a stage, or of a key, of this workspace."""
     here = Context.open()
-    wanted = {name: here.matching(name) for name in names}
-    submitted = [experiment for found in wanted.values() for experiment in found]
-    for name, found in wanted.items():
+    submitted: list[Experiment] = []
+    others: list[str] = []
+    for name in dict.fromkeys(names):
+        found = here.matching(name)
+        submitted += found
         if not found:
-            _cancel_run(here, here.find(name), force=force)
+            others.append(name)
+    for name in others:
+        _cancel_run(here, here.find(name), force=force)
     if submitted:
         _cancel_experiments(here, submitted, force=force)
     backlog.go_on(here.store)  # what was cancelled has made room

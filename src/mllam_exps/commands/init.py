@@ -97,11 +97,8 @@ _DVC_CONFIG = """\
 def examples() -> dict[str, Path]:
     """Return the examples that can be started from, by name: the folder that holds each one's files."""
     if _PACKAGED.is_dir():
-        return {
-            path.name: path
-            for path in sorted(_PACKAGED.iterdir())
-            if (path / "dvc.yaml").is_file()
-        }
+        pipelines = sorted(_PACKAGED.glob("*/dvc.yaml"))
+        return {path.parent.name: path.parent for path in pipelines}
     found = {ROOT_EXAMPLE: _CHECKOUT} if (_CHECKOUT / "dvc.yaml").is_file() else {}
     others = sorted((_CHECKOUT / "examples").glob("*/dvc.yaml"))
     return found | {path.parent.name: path.parent for path in others}
@@ -321,11 +318,9 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     # GIT_DIR and its like, as set inside a hook, would send git to another repository.
     kept = ("GIT_AUTHOR", "GIT_COMMITTER", "GIT_CONFIG")
     environ = child_environment(os.environ)
-    environ = {
-        k: v
-        for k, v in environ.items()
-        if not k.startswith("GIT_") or k.startswith(kept)
-    }
+    for name in list(environ):
+        if name.startswith("GIT_") and not name.startswith(kept):
+            del environ[name]
     return subprocess.run(
         command,
         cwd=folder,
@@ -340,13 +335,8 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def _call(folder: Path, *command: str) -> None:
     done = _run(folder, *command)
     if done.returncode:
-        shown = " ".join(
-            "dvc" if word == sys.executable else word
-            for word in command
-            if word not in {"-m"}
-        )
-        shown = shown.replace("dvc dvc", "dvc")
+        # `python -m dvc` is shown as people type it.
+        words = command[2:] if command[0] == sys.executable else command
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise UsageError(
-            f"`{shown}` failed", where=str(folder), why=said[-1] if said else ""
-        )
+        why = said[-1] if said else ""
+        raise UsageError(f"`{' '.join(words)}` failed", where=str(folder), why=why)

@@ -18,15 +18,16 @@ from mllam_exps.stages.contract import Size
 from mllam_exps.views.context import Context
 
 
+def _machine(name: str | None) -> Machine:
+    if name is None:
+        return Context.open().machine
+    # Even where the one that would be picked here has a broken file.
+    return machine_files.load(Workspace.here().origin, name, os.environ)
+
+
 def show(name: str | None, *, script: str | None, as_json: bool) -> None:
     """Print one machine, by default the one that would be used here; or the script of one stage's job on it."""
-    # A named machine is shown even where the one that would be picked here has a broken
-    # file.
-    machine = (
-        Context.open().machine
-        if name is None
-        else machine_files.load(Workspace.here().origin, name, os.environ)
-    )
+    machine = _machine(name)
     if script is not None:
         print(_script(machine, script), end="")
         return

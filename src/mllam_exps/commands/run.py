@@ -86,31 +86,21 @@ def _run_in_store(
             f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
         )
         quoted = shlex.quote(stage)
-        raise UsageError(
-            what, "dvc.yaml", next=f"dvc repro {quoted}, or mllam-exps submit {quoted}"
-        )
+        way_out = f"dvc repro {quoted}, or mllam-exps submit {quoted}"
+        raise UsageError(what, "dvc.yaml", next=way_out)
     program = stages.get(stage)
     checks.check_versions_file(workspace.root, pipeline.versions(), stage)
-    if force and (
-        names := [
-            e.name
-            for e in standing.waiting_for(store.run(pipeline.definition(stage).key))
-        ]
-    ):
-        why = f"experiments at work need what it made: {', '.join(names)}"
-        raise UsageError(
-            "cannot be made again now",
-            "--force",
-            why,
-            f"wait, or mllam-exps cancel {names[0]}",
-        )
-    if force:
-        store.run(pipeline.definition(stage).key).set_aside()
     definition = pipeline.definition(stage)
-    if store.run(definition.key).result is None:
-        for note in checks.check_sources(
-            workspace, machine, program, definition.inputs
-        ):
+    run = store.run(definition.key)
+    if force:
+        if names := _wanted_by(run):
+            why = f"experiments at work need what it made: {', '.join(names)}"
+            way_out = f"wait, or mllam-exps cancel {names[0]}"
+            raise UsageError("cannot be made again now", "--force", why, way_out)
+        run.set_aside()
+    if run.result is None:
+        inputs = definition.inputs
+        for note in checks.check_sources(workspace, machine, program, inputs):
             warn(f"note: {note}")
     backlog.go_on(store)
     driver = Driver(

@@ -37,11 +37,8 @@ def verify(names: list[str], *, as_json: bool) -> None:
     else:
         _print(found)
     if found.damaged:
-        files = (
-            "1 file is"
-            if len(found.damaged) == 1
-            else f"{len(found.damaged)} files are"
-        )
+        number = len(found.damaged)
+        files = "1 file is" if number == 1 else f"{number} files are"
         raise MllamError(f"{files} damaged")
 
 
@@ -78,14 +75,9 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 def _print(found: Verification) -> None:
     for one in found.damaged:
         print(f"{one.file} {one.what}")
-        needed = (
-            f"needed by {', '.join(one.experiments)}"
-            if one.experiments
-            else "needed by no experiment"
-        )
-        print(
-            f"  in {one.place}, made by {one.stage} ({one.run}), {needed}: {one.done}"
-        )
+        needed = f"needed by {', '.join(one.experiments) or 'no experiment'}"
+        made = f"made by {one.stage} ({one.run})"
+        print(f"  in {one.place}, {made}, {needed}: {one.done}")
         if one.next:
             print(f"  → {one.next}")
     results = "1 result" if found.results == 1 else f"{found.results} results"

@@ -208,11 +208,11 @@ class End(Record):
         word, parts = record["outcome"], record.get("problem")
         # A newer version may know outcomes that this one does not: none is a success.
         outcome = Outcome(word) if word in set(Outcome) else Outcome.FAILED
-        problem = (
-            Problem(**{name: parts[name] for name in _PARTS if parts.get(name)})
-            if parts
-            else _of_sentence(record["reason"])
-        )
+        if parts:
+            told = {name: parts[name] for name in _PARTS if parts.get(name)}
+            problem = Problem(**told)
+        else:
+            problem = _of_sentence(record["reason"])
         return cls(outcome, problem, record.get("time"), record.get("by"))
 
     def to_record(self) -> dict[str, Any]:

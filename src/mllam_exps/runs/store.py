@@ -39,8 +39,9 @@ class Run(RunDirectory):
     def attempts(self) -> list[Attempt]:
         """Return the attempts, oldest first."""
         names = records.entries(self.directory / layout.ATTEMPTS)
-        numbers = [n for name in names if (n := layout.claimed(name)) is not None]
-        return [Attempt(self, number) for number in sorted(numbers)]
+        numbers = [layout.claimed(name) for name in names]
+        claimed = sorted(number for number in numbers if number is not None)
+        return [Attempt(self, number) for number in claimed]
 
     def last_attempt(self) -> Attempt | None:
         """Return the newest attempt: the only one that may still write."""

@@ -136,13 +136,13 @@ class AfterResult:
             if not is_key(identity) or Run(place).result is not None:
                 continue
             experiment = experiments.read(place)
-            if (
-                experiment is not None
-                and experiment.is_mine
-                and experiment.machine == self.machine
-                and all(run.result is not None for run in experiment.runs.values())
-            ):
+            if experiment is not None and self._is_ours_to_save(experiment):
                 yield experiment
+
+    def _is_ours_to_save(self, experiment: Experiment) -> bool:
+        if not experiment.is_mine or experiment.machine != self.machine:
+            return False
+        return all(run.result is not None for run in experiment.runs.values())
 
     def _save(self, experiment: Experiment) -> Attempt | None:
         """Save one when it is this job's turn; return the attempt that was to do it, if it was this job that did."""
@@ -197,13 +197,10 @@ class AfterResult:
 def _to_come(experiment: Experiment) -> Attempt | None:
     """Return the attempt at saving it whose job has not started, or waits on this host for its turn."""
     attempt = experiment.saving.last_attempt()
-    if (
-        attempt is None
-        or not attempt.has_job
-        or attempt.ended is not None
-        or attempt.cancel_requested
-        or experiment.saving.result is not None
-    ):
+    if attempt is None or experiment.saving.result is not None:
+        return None
+    is_over = attempt.ended is not None or attempt.cancel_requested
+    if is_over or not attempt.has_job:
         return None
     started = attempt.started
     if started is not None and started.process.host != socket.gethostname():

@@ -267,11 +267,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _what_is(found: list[Experiment]) -> list[str]:
-    return [
-        f"{run.key} {run.next_number} {run.result is None}"
-        for e in found
-        for run in e.runs.values()
-    ]
+    told = []
+    for experiment in found:
+        for run in experiment.runs.values():
+            told.append(f"{run.key} {run.next_number} {run.result is None}")
+    return told
 
 
 if __name__ == "__main__":

@@ -271,11 +271,8 @@ class Experiment:
     @cached_property
     def runs(self) -> dict[str, Run]:
         """Its runs by stage, those that are in the run store's hands."""
-        return {
-            step.stage: self.store.run(step.key)
-            for step in self.steps
-            if not step.known
-        }
+        steps = [step for step in self.steps if not step.known]
+        return {step.stage: self.store.run(step.key) for step in steps}
 
     def key_of(self, stage: str) -> str:
         """Return the run key of a stage."""

@@ -370,10 +370,8 @@ class Chain:
 
     def start_saving(self, after: tuple[Job, ...]) -> Attempt | None:
         """Submit the next attempt at saving the experiment, behind the jobs that it waits for."""
-        saving, workspace = (
-            self.experiment.saving,
-            opening.workspace_of(self.experiment),
-        )
+        saving = self.experiment.saving
+        workspace = opening.workspace_of(self.experiment)
         number = saving.next_number
         name = self.experiment.name
         attempt = saving.claim(
@@ -399,9 +397,8 @@ class Chain:
                 environ=self.environ,
             )
             origin, commit = self.experiment.origin, self.experiment.baseline
-            news = self.machine.notify.anybody or bool(
-                self.machine.resources_for(SAVE).mail
-            )
+            mail = self.machine.resources_for(SAVE).mail
+            news = self.machine.notify.anybody or bool(mail)
             Spec(
                 self.machine.name,
                 origin,

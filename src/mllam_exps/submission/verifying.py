@@ -90,13 +90,12 @@ class Verifier:
 
     def size(self, runs: Iterable[Run]) -> int:
         """Return how many bytes the results of runs have."""
-        results = (run.result for run in runs)
-        return sum(
-            int(out.size or 0)
-            for result in results
-            if result
-            for out in result.outputs.values()
-        )
+        size = 0
+        for run in runs:
+            result = run.result
+            if result is not None:
+                size += sum(int(out.size or 0) for out in result.outputs.values())
+        return size
 
     def verify(self, runs: Iterable[Run]) -> Verification:
         """Read all that runs have made."""
@@ -111,9 +110,8 @@ class Verifier:
         """Read what an experiment has of DVC's cache alone: results that DVC knew when it was submitted."""
         for step in experiment.steps:
             for path, known in step.known.items():
-                self._verify_objects(
-                    self.store.run(step.key), path, str(known["digest"])
-                )
+                run = self.store.run(step.key)
+                self._verify_objects(run, path, str(known["digest"]))
 
     def _verify_result(self, run: Run) -> None:
         damaged = list(outputs.damage(run, thorough=True, tell=self._count))
@@ -124,15 +122,11 @@ class Verifier:
         # Submissions hold this lock: none is about to hand out what is set aside here.
         with lock(self.store, "dispatch", wait=True):
             error = outputs.set_aside(run, damaged)
-        done = "set aside" if run.result is None else error.why or "left as it is"
+        done, way_out = "set aside", ""
+        if run.result is not None:
+            done, way_out = error.why or "left as it is", error.next
         for difference in damaged:
-            self._note(
-                run,
-                difference,
-                IN_STORE,
-                done,
-                error.next if run.result is not None else "",
-            )
+            self._note(run, difference, IN_STORE, done, way_out)
 
     def _verify_cache(self, run: Run) -> None:
         """Read the objects of a run's outputs that are files of their own; of a result that was set aside, too."""
@@ -179,15 +173,13 @@ class Verifier:
     ) -> None:
         # First the list of a folder's files, which names the others.
         for sizes in ({digest: None}, self.cache.objects(digest)):
-            unseen = {
-                one: size
-                for one, size in sizes.items()
-                if one not in self._seen and not self._is_in(one, same)
-            }
+            unseen = {}
+            for one, size in sizes.items():
+                if one not in self._seen and not self._is_in(one, same):
+                    unseen[one] = size
             self._seen |= unseen.keys()
-            for difference in list(
-                self.cache.damage(unseen, thorough=True, tell=self._count)
-            ):
+            found = self.cache.damage(unseen, thorough=True, tell=self._count)
+            for difference in list(found):
                 self._mend(run, path, difference)
 
     def _is_in(self, digest: str, same: Iterable[tuple[int, int]]) -> bool:
@@ -199,24 +191,12 @@ class Verifier:
 
     def _mend(self, run: Run, path: str, difference: Difference) -> None:
         """Remove a damaged object, and give the cache a good one where the run store has it."""
-        way_out = "dvc pull"
-        if not difference.certain:
-            done, way_out = "left as it is", "make it readable, or ask its owner to"
-        else:
-            try:
-                difference.path.unlink(missing_ok=True)
-                done = "removed"
-            except OSError as error:
-                done, way_out = (
-                    f"it cannot be removed ({error.strerror})",
-                    "have its owner type mllam-exps verify",
-                )
+        done, way_out = _remove(difference)
         made = outputs.description(run, path)
         if done == "removed" and made is not None:
+            frozen = outputs.result_attempt(run).outputs / path
             try:
-                outputs.into_cache(
-                    self.cache, outputs.result_attempt(run).outputs / path, made
-                )
+                outputs.into_cache(self.cache, frozen, made)
                 done, way_out = "replaced from the run store", ""
             except (MllamError, OSError) as error:
                 done = f"removed, and not replaced: {error}"
@@ -226,30 +206,18 @@ class Verifier:
     def _note(
         self, run: Run, difference: Difference, place: str, done: str, way_out: str
     ) -> None:
-        needing = [
-            one
-            for one in self._everything
-            if any(step.key == run.key for step in one.steps)
-        ]
+        needing = []
+        for experiment in self._everything:
+            if run.key in [step.key for step in experiment.steps]:
+                needing.append(experiment)
         names = sorted({one.name for one in needing}) or sorted({*_asked_for_by(run)})
-        if done in {"set aside", "removed"}:
-            way_out = (
-                _way_out(needing, names)
-                if done == "set aside"
-                else f"{way_out}, or {_way_out(needing, names)}"
-            )
-        stage = run.stage
+        if done == "set aside":
+            way_out = _way_out(needing, names)
+        elif done == "removed":
+            way_out = f"{way_out}, or {_way_out(needing, names)}"
+        file, what = str(difference.path), difference.what
         self.found.damaged.append(
-            Damage(
-                str(difference.path),
-                difference.what,
-                place,
-                run.key,
-                stage,
-                names,
-                done,
-                way_out,
-            )
+            Damage(file, what, place, run.key, run.stage, names, done, way_out)
         )
 
     def _count(self, size: int) -> None:
@@ -258,15 +226,27 @@ class Verifier:
         self.tell(size)
 
 
+def _remove(difference: Difference) -> tuple[str, str]:
+    """Remove a damaged object of DVC's cache; return what was done, and what is to be done."""
+    if not difference.certain:
+        return "left as it is", "make it readable, or ask its owner to"
+    try:
+        difference.path.unlink(missing_ok=True)
+    except OSError as error:
+        done = f"it cannot be removed ({error.strerror})"
+        return done, "have its owner type mllam-exps verify"
+    return "removed", "dvc pull"
+
+
 def _way_out(needing: list[Experiment], names: list[str]) -> str:
     """Return what makes a result again that was set aside."""
-    unsaved = [
-        one.name
-        for one in needing
-        if one.is_mine and assess(one.saving).state is not RunState.DONE
-    ]
+    unsaved = set()
+    for experiment in needing:
+        done = assess(experiment.saving).state is RunState.DONE
+        if experiment.is_mine and not done:
+            unsaved.add(experiment.name)
     if unsaved:
-        return f"mllam-exps retry {' '.join(sorted(set(unsaved)))}"
+        return f"mllam-exps retry {' '.join(sorted(unsaved))}"
     if names:
         # DVC (3.67) applies the rest where its cache lacks something, says so, and
         # exits with 255.

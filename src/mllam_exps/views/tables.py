@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -50,13 +51,12 @@ class Column:
     @property
     def least(self) -> int:
         """How wide it is at least."""
-        texts = [Text(self.heading), *self.cells]
-        if self.wraps:
-            words = [word for text in texts for word in text.plain.split()]
-            longest = max((Text(word).cell_len for word in words), default=0)
-            return max(longest, SENTENCE_WIDTH if self.sentences else 0)
-        lines = [line for text in texts for line in text.split("\n")]
-        return max(line.cell_len for line in lines)
+        widths = [SENTENCE_WIDTH if self.wraps and self.sentences else 0]
+        for text in (Text(self.heading), *self.cells):
+            # Where a cell may take more lines, it is as wide as its longest word.
+            parts = text.plain.split() if self.wraps else text.plain.split("\n")
+            widths += [cell_len(part) for part in parts]
+        return max(widths)
 
 
 def least_width(columns: Sequence[Column]) -> int:
