@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import time
@@ -548,6 +549,10 @@ def test_a_controller_that_is_down_is_not_asked_for_a_list(
     monkeypatch: pytest.MonkeyPatch, started: list[str], tmp_path: Path
 ):
     starting(monkeypatch, started)
+    times = itertools.count()
+    monkeypatch.setattr(
+        shared_squeue.time, "strftime", lambda *_: f"12:00:{next(times):02}"
+    )
     queue = Queue(tmp_path / "queue", outage=lambda: "slurmctld is down")
     first = queue.read()
     assert isinstance(first, Silence)
