@@ -77,6 +77,7 @@ HINTS = {
     ("toy.yaml:+grow.epochs=a b", "data/deep"): "-S '../../toy.yaml:grow.epochs=a b'",
     ("data/tuy.yaml:grow.epochs=3", "data"): "-S ../toy.yaml:grow.epochs=3",
     ("toi.yaml:grow.size=3", ""): "-S toy.yaml:grow.size=3",
+    ("toy.yaml:epochs=3", ""): "-S toy.yaml:grow.epochs=3",
 }
 
 
@@ -98,3 +99,44 @@ def test_what_is_proposed_is_typed_where_the_user_stands(
         .partition(": the")[0]
     )
     assert f"{option} {shlex.quote(value)}" == HINTS[given, inside]
+
+
+CANNOT_BE = {
+    "inputs.foo=1": (
+        "inputs is a list of 2 values, which has no foo",
+        "-S 'x.yaml:inputs=[…]' gives all of it",
+    ),
+    "inputs.7=1": (
+        "inputs is a list of 2 values, which has no 7",
+        "-S 'x.yaml:inputs=[…]' gives all of it",
+    ),
+    "grow.epochs.foo=1": (
+        "grow.epochs is 1, no section with keys of its own",
+        "-S x.yaml:grow.epochs=VALUE changes that",
+    ),
+    "grow.zzz=1": (
+        "the file has no grow.zzz",
+        "grow has epochs, do; -S x.yaml:+grow.zzz=1 adds the key",
+    ),
+    "zzz.epochs=1": (
+        "the file has no zzz",
+        "x.yaml has inputs, grow, none; -S x.yaml:+zzz.epochs=1 adds the key",
+    ),
+    "none.a=1": ("none is empty", "-S x.yaml:+none.a=1 adds the key"),
+    "grwo.epoch=1": (
+        "the file has no grwo",
+        "did you mean -S x.yaml:grow.epochs=1? (-S x.yaml:+grwo.epoch=1 adds the key)",
+    ),
+    "~grow.zzz": ("the file has no grow.zzz", "grow has epochs, do"),
+}
+
+
+@pytest.mark.parametrize("word", CANNOT_BE)
+def test_a_key_that_cannot_be_says_what_is_there(tmp_path: Path, word: str):
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    (tmp_path / "x.yaml").write_text(
+        "inputs: [1, {a: 2}]\ngrow: {epochs: 1, do: nothing}\nnone:\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        overrides.apply(tmp_path, {"x.yaml": [word]}, {})
+    assert (caught.value.why, caught.value.next) == CANNOT_BE[word]

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from mllam_exps.base.spelling import nearest
 
 _YAML = {".yaml", ".yml"}
+_WORD = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*)(?P<value>(?:=.*)?)", re.DOTALL)
+NAMED = 8
+"""Keys of a section that are named."""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Why a parameter cannot be set, where Hydra does not say it, and what to type."""
+
+    why: str
+    next: str
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What ``-S`` sets in one file. Each method returns what to type instead; nothing where it finds nothing better.
+    """What ``-S`` sets in one file. Each method finds what was meant; nothing where it finds nothing better.
 
     Parameters
     ----------
@@ -44,7 +57,7 @@ class Setting:
     def in_another_file(self) -> str:
         """Find the parameter file that has a key, where it was looked for in another: in params.yaml, mostly."""
         for other in sorted(_tracked(self.root) - {self.file}):
-            known = _keys_of(self.root / other)
+            known = set(_keys(_values_of(self.root / other)))
             for word in self.words:
                 if word.partition("=")[0] in known:
                     return f"did you mean {self._typed(other, word)}?"
@@ -60,19 +73,41 @@ class Setting:
             return ""
         return f"did you mean {self._typed(by_stem[near], self.words[0])}?"
 
-    def by_nearly_that_key(self) -> str:
-        """Find the key that was meant, where one that the file lacks is nearly right."""
-        known = _keys_of(self.path)
-        for word in self.words:
-            key, equals, value = word.partition("=")
-            if key.startswith("+") and key.lstrip("+") in known:
-                typed = self._typed(self.file, word.lstrip("+"))
-                return f"{typed}: the file has that key"
-            near = nearest(key, known)
-            if near and key not in known:
-                typed = self._typed(self.file, near + equals + value)
-                return f"did you mean {typed}? (+{word} adds the key)"
-        return ""
+    def in_place_of_a_key(self) -> Hint | None:
+        """Say what stands in the place of a key that cannot be set, and which one was meant."""
+        values = _values_of(self.path)
+        for word in self.words if values is not None else ():
+            found = _WORD.fullmatch(word)
+            if found and (hint := self._hint(values, found)):
+                return hint
+        return None
+
+    def _hint(self, values: Any, word: re.Match[str]) -> Hint | None:
+        sign, key, value = word["sign"], word["key"], word["value"]
+        there, place, lacking = _way(values, key.split("."))
+        section = ".".join(there)
+        if not lacking:
+            typed = self._typed(self.file, key + value)
+            return Hint("", f"{typed}: the file has that key") if sign == "+" else None
+        adds = f"{self._typed(self.file, f'+{key}{value}')} adds the key"
+        if isinstance(place, list):
+            why = (
+                f"{section} is a list of {len(place)} values, which has no {lacking[0]}"
+            )
+            whole = self._typed(self.file, f"{section}=[…]")
+            return Hint(why, f"{whole} gives all of it")
+        if place is None and not sign:
+            return Hint(f"{section} is empty", adds)
+        if not isinstance(place, dict):
+            why = f"{section} is {place!r}, no section with keys of its own"
+            other = self._typed(self.file, f"{section}=VALUE")
+            return Hint(why, f"{other} changes that")
+        why = f"the file has no {'.'.join([*there, lacking[0]])}"
+        if meant := _meant(values, key):
+            typed = self._typed(self.file, f"{sign}{meant}{value}")
+            return Hint(why, f"did you mean {typed}? ({adds})")
+        has = f"{section or self.file} has {_listed(place)}"
+        return Hint(why, has if sign == "~" else f"{has}; {adds}")
 
     def _typed(self, file: str, word: str) -> str:
         """Return the option as it has to be typed in a folder of the repository."""
@@ -90,14 +125,57 @@ def _tracked(root: Path) -> set[str]:
     return {name for name in names if (root / name).is_file()}
 
 
-def _keys_of(path: Path) -> list[str]:
-    """Return the dotted keys of a YAML file; none where it cannot be read: whoever reads it says what is wrong."""
+def _values_of(path: Path) -> Any:
+    """Return what a YAML file holds; None where it cannot be read: whoever reads it says what is wrong."""
     if path.suffix not in _YAML:
-        return []
+        return None
     try:
-        return list(_keys(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError):
-        return []
+        return None
+
+
+def _way(values: Any, names: list[str]) -> tuple[list[str], Any, list[str]]:
+    """Follow a key as far as there is something; return that much of it, what is there, and the rest."""
+    there: list[str] = []
+    place = values
+    for number, name in enumerate(names):
+        if isinstance(place, list) and name.isdigit() and int(name) < len(place):
+            place = place[int(name)]
+        elif isinstance(place, dict) and name in set(map(str, place)):
+            place = next(value for key, value in place.items() if str(key) == name)
+        else:
+            return there, place, names[number:]
+        there.append(name)
+    return there, place, []
+
+
+def _meant(values: Any, key: str) -> str:
+    """Return the key of a value that was meant: with a name that is nearly right, or without its section."""
+    known = []
+    for name in _keys(values):
+        if not isinstance(_way(values, name.split("."))[1], dict):
+            known.append(name)
+    ends = [name for name in known if name.endswith(f".{key}")]
+    if len(ends) == 1:
+        return ends[0]
+    names, near = key.split("."), []
+    for name in known:
+        parts = name.split(".")
+        if len(parts) == len(names) and all(map(_is_near, names, parts)):
+            near.append(name)
+    return nearest(key, near)
+
+
+def _is_near(typed: str, name: str) -> bool:
+    return bool(nearest(typed, [name]))
+
+
+def _listed(section: dict[Any, Any]) -> str:
+    """Name the keys of a section."""
+    names = list(map(str, section))
+    more = ", …" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED]) or 'nothing'}{more}"
 
 
 def _keys(values: object, prefix: str = "") -> Iterator[str]:

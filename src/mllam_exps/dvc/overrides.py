@@ -233,14 +233,24 @@ def _apply(setting: Setting, hydra: Mapping[str, str] | None) -> None:
     except ParseError as error:
         text = path.read_text(encoding="utf-8", errors="replace")
         raise unreadable.refusal(setting.file, text, error) from error
-    except (DvcException, HydraException) as error:
+    # A name in a list's place is a ValueError (omegaconf 2.3).
+    except (DvcException, HydraException, ValueError) as error:
         why = " ".join(str(error.__cause__ or error).split())
-        meant = setting.in_another_file() or setting.by_nearly_that_key()
-        where = f"{shown}:{' '.join(words)}"
-        raise UsageError("cannot be set", where, why, meant or _GRAMMAR) from error
+        raise _refusal(setting, why) from error
     except KeyError as error:
         why = f"its name ends in {error}"
         raise UsageError("is no file of parameters", shown, why) from error
+
+
+def _refusal(setting: Setting, why: str) -> UsageError:
+    """Return what to say of a parameter that Hydra does not set; `why` in its words."""
+    shown = os.path.relpath(setting.file, setting.inside)
+    where = f"-S {shown}:{' '.join(setting.words)}"
+    if elsewhere := setting.in_another_file():
+        return UsageError("cannot be set", where, why, elsewhere)
+    if hint := setting.in_place_of_a_key():
+        return UsageError("cannot be set", where, hint.why or why, hint.next)
+    return UsageError("cannot be set", where, why, _GRAMMAR)
 
 
 def _compose(

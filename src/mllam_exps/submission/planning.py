@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,6 +128,23 @@ class Planner:
             raise Problems(problems=_told(refused))
         return plans
 
+    def _refuse_untracked(self, file: str) -> None:
+        """Refuse to set a parameter in a file that only the workspace has: experiments are made of what git tracks.
+
+        Raises
+        ------
+        UsageError
+            With the command that makes git track it.
+        """
+        if (self.base.root / file).is_file() or not (
+            self.workspace.root / file
+        ).is_file():
+            return
+        shown = os.path.relpath(file, self.inside)
+        why = "experiments are made of what git tracks"
+        way_out = f"git add {shlex.quote(shown)}"
+        raise UsageError("git does not track it", f"-S {shown}", why, way_out)
+
     def _names(self) -> Names:
         """Return the names that experiments of this baseline have, submitted or not."""
         baseline = self.state.baseline
@@ -150,6 +168,8 @@ class Planner:
         site = self._new_site()
         # Of the repository: a clone has no config.local.
         hydra = self.repo.settings("hydra")
+        for file in variant.overrides:
+            self._refuse_untracked(file)
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
             name, baseline = variant.name or "new", self.state.baseline
             here = Workspace(root, self.workspace.origin, name, baseline)
