@@ -78,6 +78,13 @@ class ProcessIdentity:
         except (psutil.NoSuchProcess, OverflowError):
             return False
 
+    def command(self) -> list[str]:
+        """Return its command line; nothing where it is gone, or hidden."""
+        try:
+            return psutil.Process(self.pid).cmdline() if self.alive() else []
+        except psutil.Error:
+            return []
+
 
 def caller() -> ProcessIdentity | None:
     """Return the process that this one works for: its nearest ancestor that is no shell (DVC, most often)."""

@@ -6,14 +6,18 @@ import os
 import shlex
 import socket
 
-from mllam_exps.base.errors import UsageError
-from mllam_exps.base.processes import caller
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn
+from mllam_exps.dvc import command_line
+from mllam_exps.dvc.command_line import Asked
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, leftovers
 from mllam_exps.preflight import checks
+from mllam_exps.preflight.missing_inputs import missing_inputs
 from mllam_exps.preflight.opened import open_pipeline
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import backlog, standing
@@ -51,12 +55,13 @@ def run(stage: str, *, force: bool = False, take_over: bool = False) -> None:
 def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     """Say where stages will run; everything has been checked when this is called."""
     checks.check_in_environment(workspace, machine)
+    dvc = caller()
+    _check_inputs(workspace, dvc)
     for note in checks.check_jobs(workspace, machine):
         warn(f"note: {note}")
     warn(
         f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked"
     )
-    dvc = caller()
     if dvc is not None and workspace.root == workspace.origin:
         for line in leftovers(workspace.root, since=dvc.started):
             warn(f"note: {line}")
@@ -64,6 +69,27 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     path = workspace.root / checks.CHECKED_FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(checks.CHECKED, encoding="utf-8")
+
+
+def _check_inputs(workspace: Workspace, dvc: ProcessIdentity | None) -> None:
+    """Refuse to begin where DVC would end at a stage whose input nobody has.
+
+    Where it cannot be told which stages DVC comes to, that is told only.
+
+    Raises
+    ------
+    Problems
+        With one line for each input that is missing.
+    """
+    asked = command_line.asked(dvc.command() if dvc is not None else [])
+    if asked is not None and asked.lacking:
+        return
+    found = missing_inputs(Repository.open(workspace.root), asked or Asked())
+    problems: list[MllamError] = list(found)
+    if problems and asked is not None:
+        raise Problems(problems=problems)
+    for problem in problems:
+        warn(f"note: {problem}")
 
 
 def mllam_version(workspace: Workspace, machine: Machine) -> None:

@@ -72,9 +72,7 @@ def content_of(repository: Repository, path: Path) -> Content:
 
     repo, name = repository.opened, repository.relative(path)
     if not path.exists():
-        raise UsageError(
-            f"the input {name} is missing", where="dvc.yaml", next=_way_out(path, name)
-        )
+        raise missing(repository, path)
     if repo.dvcignore.is_ignored(repo.fs, str(path)):
         raise UsageError(
             f"the input {name} is left out by .dvcignore",
@@ -107,6 +105,13 @@ def content_of(repository: Repository, path: Path) -> Content:
         bool(meta.isexec),
         real,
     )
+
+
+def missing(repository: Repository, path: str | Path) -> UsageError:
+    """Return what to say of an input that is not there."""
+    name = repository.relative(path)
+    what, way_out = f"the input {name} is missing", _way_out(Path(path), name)
+    return UsageError(what, where="dvc.yaml", next=way_out)
 
 
 def _way_out(path: Path, name: str) -> str:

@@ -1,0 +1,50 @@
+"""Inputs of stages that nobody has: DVC finds out when it comes to that stage, after a night's work perhaps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc import sources
+from mllam_exps.dvc.command_line import Asked
+from mllam_exps.dvc.graph import Dep, StageEntry, StageGraph
+from mllam_exps.dvc.repository import Repository
+
+
+def missing_inputs(repository: Repository, asked: Asked) -> Iterator[UsageError]:
+    """Yield what is wrong with stages whose inputs are missing, and made by no stage."""
+    for stage in _wanted(repository.graph, asked):
+        if stage.frozen:
+            continue  # DVC takes its outputs as they are
+        for dep in stage.deps:
+            if _is_missing(repository.graph, dep):
+                found = sources.missing(repository, dep.path)
+                where = f"dvc.yaml: {stage.name}"
+                yield UsageError(found.what, where, found.why, found.next)
+
+
+def _is_missing(graph: StageGraph, dep: Dep) -> bool:
+    if os.path.exists(dep.path):  # noqa: PTH110 - DVC follows links, too
+        return False
+    return all(maker.is_added for maker, _ in graph.makers(dep.path))
+
+
+def _wanted(graph: StageGraph, asked: Asked) -> list[StageEntry]:
+    """Return the stages that DVC comes to."""
+    if not asked.targets:
+        return [one for one in graph.stages.values() if not one.is_elsewhere]
+    wanted: dict[str, StageEntry] = {}
+    to_follow = [
+        stage
+        for name, stage in graph.stages.items()
+        if {name, name.partition("@")[0]} & set(asked.targets)
+    ]
+    while to_follow:
+        stage = to_follow.pop()
+        wanted[stage.name] = stage
+        for dep in () if asked.alone else stage.deps:
+            for maker, _ in graph.makers(dep.path):
+                if not maker.is_added and maker.name not in wanted:
+                    to_follow.append(maker)
+    return list(wanted.values())
