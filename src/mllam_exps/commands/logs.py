@@ -54,7 +54,42 @@ def show(
         if stage is not None:
             here.submitted(name)
         run = here.find(name)
+    if experiment is not None and not any(map(_has_printed, run.attempts())):
+        raise _nothing_yet(experiment, run)
     _show(run, follow=follow, number=number, lines=lines)
+
+
+def _nothing_yet(experiment: Experiment, run: Run) -> UsageError:
+    """Return what to say of a run of an experiment that has printed nothing: what it waits for, if it does."""
+    now = judge(observe(run))
+    if now.state not in {RunState.NEW, RunState.PENDING}:
+        return _silence(run, str(now.state), now.reason)
+    whys = []
+    for stage, need in _needed_by(experiment, run).items():
+        needed = judge(observe(need)).state
+        if needed is not RunState.DONE:
+            begun = "waits, too" if needed is RunState.NEW else f"is {needed}"
+            whys.append(f"{stage}, which it needs, {begun}")
+    if not whys and now.state is RunState.NEW:
+        whys = [experiment.waits or "nobody has begun it"]
+    return _silence(run, "waiting", "; ".join(whys) or now.reason)
+
+
+def _needed_by(experiment: Experiment, run: Run) -> dict[str, Run]:
+    """Return the runs whose results a run of an experiment needs, by stage; its saving needs all."""
+    for step in experiment.steps:
+        if step.key == run.key:
+            return {
+                stage: need
+                for stage, need in experiment.runs.items()
+                if need.key in step.needs
+            }
+    return experiment.runs
+
+
+def _silence(run: Run, state: str, why: str) -> UsageError:
+    what = f"nothing was printed: it is {state}"
+    return UsageError(what, run.key, why, "mllam-exps status")
 
 
 def _follow_all(experiment: Experiment, lines: int | None) -> None:
@@ -125,8 +160,7 @@ def _attempt(run: Run, number: int | None) -> Attempt:
     attempts = {a.number: a for a in run.attempts() if _has_printed(a)}
     if not attempts:
         now = judge(observe(run))
-        what = f"nothing was printed: it is {now.state}"
-        raise UsageError(what, run.key, now.reason, "mllam-exps status")
+        raise _silence(run, str(now.state), now.reason)
     if number is None:
         return attempts[max(attempts)]
     if number not in attempts:
