@@ -19,6 +19,7 @@ from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog, cleaning
 from mllam_exps.submission.cleaning import Candidate, Selection
 from mllam_exps.submission.experiment import Experiment
+from mllam_exps.submission.staying import Staying
 from mllam_exps.views.context import Context
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -39,7 +40,8 @@ def clean(
     age = _seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
     selection = Selection(origin, _chosen(named, names), failed, age)
-    found = list(cleaning.candidates(here.store, selection))
+    staying = Staying()
+    found = list(cleaning.candidates(here.store, selection, staying))
     if as_json:
         _print_json(found)
     elif found:
@@ -53,6 +55,8 @@ def clean(
     elif found and not as_json:
         amount = _amount(_size(found))
         say(f"{amount} would become free; nothing was deleted (--dry-run)")
+    if dry_run and str(staying) and not as_json:
+        say(f"{staying} would stay")
 
 
 def _named(here: Context, names: list[str]) -> dict[str, Experiment]:

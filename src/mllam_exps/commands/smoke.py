@@ -43,20 +43,21 @@ def smoke() -> None:
     # makes of them as they are now.
     pipeline, store = open_pipeline(workspace, machine, as_it_lies=False, smoke=True)
     driver = Driver(workspace, machine, pipeline, store, publish=False)
-    for stage in _in_order(pipeline):
+    ours, others = _in_order(pipeline)
+    for stage in ours:
         since = time.monotonic()
         definition = pipeline.definition(stage)
         program = stages.of(definition)
         checks.check_sources(workspace, machine, program, definition.inputs)
         driver.drive(stage)
         print(f"{stage}: fine, {duration(time.monotonic() - since)}", file=sys.stderr)
-    print(
-        f"every stage works on {machine.name}; {duration(time.monotonic() - begun)}, nothing in the workspace changed"
-    )
+    what = f"every stage but {', '.join(others)}" if others else "every stage"
+    took = duration(time.monotonic() - begun)
+    print(f"{what} works on {machine.name}; {took}, nothing in the workspace changed")
 
 
-def _in_order(pipeline: Pipeline) -> list[str]:
-    """Return the stages that a program of ours runs, and name the others.
+def _in_order(pipeline: Pipeline) -> tuple[list[str], list[str]]:
+    """Return the stages that a program of ours runs, and the others, which are named.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def _in_order(pipeline: Pipeline) -> list[str]:
         If all are others.
     """
     ours: list[str] = []
+    others: list[str] = []
     for stage in pipeline.in_order():
         found = pipeline.stage(stage)
         if found.is_bookkeeping:
@@ -71,7 +73,7 @@ def _in_order(pipeline: Pipeline) -> list[str]:
         if found.is_ours and stages.has_program(stage):
             ours.append(stage)
         else:
-            warn(f"note: {stage} has a command of its own: a smoke run leaves it out")
+            others.append(stage)
     if not ours:
         raise UsageError(
             "there is no stage that a smoke run could shorten",
@@ -79,4 +81,8 @@ def _in_order(pipeline: Pipeline) -> list[str]:
             "each has a command of its own",
             "mllam-exps submit runs them in full",
         )
-    return ours
+    if others:
+        warn(
+            f"note: a smoke run leaves out what has a command of its own: {', '.join(others)}"
+        )
+    return ours, others

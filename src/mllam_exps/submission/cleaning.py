@@ -31,6 +31,7 @@ from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment
+from mllam_exps.submission.staying import Staying
 
 LEFT_BEHIND = 24 * 3600.0
 """Seconds after which nobody builds or deletes any more what was begun then."""
@@ -97,16 +98,25 @@ class Candidate:
         return {"what": self.what, "why": self.why, "bytes": self.size, "path": path}
 
 
-def candidates(store: RunStore, selection: Selection) -> Iterator[Candidate]:
-    """Yield what may go: experiments of one repository, and runs that nobody needs then."""
-    return _Look(store, selection).candidates()
+def candidates(
+    store: RunStore, selection: Selection, staying: Staying | None = None
+) -> Iterator[Candidate]:
+    """Yield what may go: experiments of one repository, and runs that nobody needs then.
+
+    Parameters
+    ----------
+    staying : Staying, optional
+        Is told of what does not go.
+    """
+    return _Look(store, selection, staying or Staying()).candidates()
 
 
 class _Look:
     """One look at a run store for what may go."""
 
-    def __init__(self, store: RunStore, selection: Selection) -> None:
+    def __init__(self, store: RunStore, selection: Selection, staying: Staying) -> None:
         self.store = store
+        self.staying = staying
         self.selection = selection
         self.origin = Path(selection.origin)
         self.experiments = list(experiments.of_store(store))
@@ -118,11 +128,15 @@ class _Look:
             yield from self._damaged()
         going: list[Experiment] = []
         for experiment in self.experiments:
-            why = self._why(experiment) if self._is_meant(experiment) else ""
-            what = f"experiment {experiment.name}"
+            if not self._is_meant(experiment):
+                self.staying.note_not_meant(experiment, self.selection.origin)
+                continue
+            why, what = self._why(experiment), f"experiment {experiment.name}"
             if candidate := self._candidate(experiment.saving, what, why):
                 going.append(experiment)
                 yield candidate
+            else:
+                self.staying.note(experiment, is_young=bool(why))
         yield from self._runs(going)
         if not (names or failed):
             yield from leftovers(
@@ -211,10 +225,14 @@ class _Look:
         unreadable = {directory.name for directory in self.unreadable}
         for run in self.store.runs():
             if run.key in needed or not unreadable.isdisjoint(run.wanted):
+                self.staying.note_needed()
                 continue
-            why = self._why_run(run, concerned=run.key in concerned)
+            submitted = run.key in concerned
+            why = self._why_run(run, concerned=submitted)
             if candidate := self._candidate(run, f"run {run.key}", why):
                 yield candidate
+            else:
+                self.staying.note_run(run, is_young=bool(why), submitted=submitted)
 
     def _why_run(self, run: Run, *, concerned: bool) -> str:
         """Return why a run that no experiment needs may go; nothing where it may not.
