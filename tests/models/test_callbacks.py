@@ -169,14 +169,18 @@ def test_losses_and_progress_of_a_training(scratch: Path) -> None:
     ]
 
 
-def test_resumed_rows_are_merged_and_later_ones_replaced(scratch: Path) -> None:
+def test_resumed_rows_are_merged_and_later_ones_replaced(
+    scratch: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     trainer(scratch, epochs=2).fit(Toy(), data(), data())
+    assert "going on" not in capfd.readouterr().out
     before = rows(scratch)
     with (scratch / "epochs.csv").open("a") as file:
         file.write("3,99,99\n4,99,99\n9,99,99\n")
     trainer(scratch, epochs=4).fit(
         Toy(), data(), data(), ckpt_path=scratch / "checkpoints/last.ckpt"
     )
+    assert "going on with epoch 3 of 4\n" in capfd.readouterr().out
     found = rows(scratch)
     assert found[:2] == before
     assert [row["epoch"] for row in found] == ["1", "2", "3", "4"]

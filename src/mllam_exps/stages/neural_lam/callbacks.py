@@ -83,6 +83,13 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
         self._first: tuple[int, float] | None = None
         self._epochs: list[float] = []
 
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Say in the log with which epoch a training goes on that began before."""
+        done = trainer.current_epoch
+        if trainer.is_global_zero and done:
+            number = f"epoch {done + 1} of {trainer.max_epochs}"
+            print(f"going on with {number}", flush=True)
+
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         """Start the epoch's clock."""
         self._began, self._first = time.monotonic(), None
