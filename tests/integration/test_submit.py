@@ -208,8 +208,7 @@ def test_a_watcher_that_was_killed_is_replaced_by_advance(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
     made.set("toy.yaml", grow__epochs=10)
     submit(made, "-n", "w", "-S", "toy.yaml:grow.seconds=0.2,0.21")
-    # Not at once, where other tests' runs on this host count as well.
-    eventually(lambda: made.starts() == 1, 90, "the first works")
+    eventually(lambda: made.starts() == 1, 60, "the first works")
     [watcher] = [
         p for p in watchers(made) if "mllam_exps.submission.backlog" in _cmdline(p)
     ]
@@ -219,8 +218,8 @@ def test_a_watcher_that_was_killed_is_replaced_by_advance(made: Experiment):
         60,
         "what runs is done",
     )
-    time.sleep(1)
-    assert rows(made)["w-2"]["needs_advance"]
+    # On a busy host the first is being saved for a while.
+    eventually(lambda: rows(made)["w-2"]["needs_advance"], 60, "nobody goes on")
     assert made.starts() == 1, "nobody goes on"
     assert made.command("mllam-exps", "advance").returncode in {0, 75}
     assert {
@@ -231,8 +230,8 @@ def test_a_watcher_that_was_killed_is_replaced_by_advance(made: Experiment):
 
 def test_ctrl_c_elsewhere_leaves_what_was_submitted(made: Experiment):
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
-    submit(made, "-n", "a", "-S", "toy.yaml:grow.seconds=30")
-    submit(made, "-n", "b", "-S", "toy.yaml:grow.seconds=31")
+    submit(made, "-n", "a", "-S", "toy.yaml:grow.seconds=300")
+    submit(made, "-n", "b", "-S", "toy.yaml:grow.seconds=301")
     assert (
         "1 of your jobs at once (max_jobs in the machine file), and there"
         in rows(made)["b"]["waits"]
@@ -241,15 +240,14 @@ def test_ctrl_c_elsewhere_leaves_what_was_submitted(made: Experiment):
         "mllam-exps", "status"
     )
     made.ok("mllam-exps", "cancel", "b")
-    made.set("toy.yaml", grow__seconds=30)
+    made.set("toy.yaml", grow__seconds=300)
     driver = made.start("mllam-exps", "run", "grow")
     eventually(
         lambda: list(made.store.glob("grow-*/waiters/*.json")), 60, "the driver waits"
     )
     eventually(
-        # Other tests' jobs on this host are jobs of this user's, too.
         lambda: rows(made)["a"]["stages"][-1]["state"] == "running",
-        240,
+        60,
         "the run works",
     )
     os.killpg(driver.pid, signal.SIGINT)
@@ -262,7 +260,7 @@ def test_ctrl_c_elsewhere_leaves_what_was_submitted(made: Experiment):
     assert "a: " in made.ok("mllam-exps", "cancel", "a")
     eventually(
         lambda: "a: cancelled already" in made.ok("mllam-exps", "cancel", "a"),
-        60,
+        120,
         "it is cancelled, and told so",
     )
     watched = made.command("mllam-exps", "status", "--watch", "a")

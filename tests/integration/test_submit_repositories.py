@@ -391,8 +391,11 @@ def test_a_failed_experiment_s_name_is_free_for_what_was_mended(made: Experiment
     submit(made, "-n", "again")
     assert settled(made, "again")["again"]["state"] == "failed"
     add_report(made)
+    (made.root / "helper.py").touch()
+    made.ok("git", "add", "helper.py")
     done = made.command("mllam-exps", "retry", "again")
-    assert "changed since: dvc.yaml" in done.stdout, done.stdout
+    told = "changed since: dvc.yaml; new since: helper.py"
+    assert told in done.stdout, done.stdout
     settled(made, "again")
     [said] = submit(made, "-n", "again")
     assert {s["stage"]: s["state"] for s in said["stages"]}["grow"] == "known"

@@ -282,11 +282,11 @@ def test_what_a_site_s_wrappers_print_and_return_is_not_slurm_s_answer(
             f"*** {program}: maintenance on 7 | 12 ***",
             code if program == "sbatch" else None,
         )
-    assert site.scheduler.names() == []
+    assert not site.scheduler.names()
     job = site.submit("sleep 60")
     assert site.double.job(job.record["id"])["name"] == "a"
     assert site.becomes(job, JobPhase.RUNNING)
-    assert site.scheduler.names() == ["a"]
+    assert list(site.scheduler.names()) == ["a"]
     assert site.scheduler.verdict(job).phase is JobPhase.RUNNING
     site.scheduler.cancel(job)
     assert site.becomes(job, JobPhase.CANCELLED)

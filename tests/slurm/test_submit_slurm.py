@@ -272,6 +272,29 @@ def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(
     assert made.starts() == 3
 
 
+def test_retry_loses_and_doubles_nothing_while_slurm_is_down(
+    made: Experiment, cluster: Any
+):
+    submit(made, "-n", "f", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=1")
+    assert settled(made, "f")["f"]["state"] == "failed"
+    for daemon, said in (
+        ("slurmctld", "slurmctld is down"),
+        ("munged", "munged does not answer on this host"),
+    ):
+        cluster.stop(daemon)
+        try:
+            told = made.ok("mllam-exps", "retry", "f")
+            assert f"f: waits in the run store: {said}" in told
+            assert "mllam-exps advance goes on" in told
+        finally:
+            cluster.start(daemon)
+        cluster.wait()
+    assert made.starts() == 1
+    assert "f: grow submitted" in made.ok("mllam-exps", "retry", "f")
+    assert settled(made, "f")["f"]["state"] == "done"
+    assert made.starts() == 2
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_hundred_at_once(toy: Experiment):

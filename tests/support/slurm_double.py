@@ -345,6 +345,7 @@ def sbatch(folder: Path, argv: list[str]) -> None:
             "reason": held or "None",
             "nodes": "n1" if nodes == 1 else f"n[1-{nodes}]",
             "cwd": str(Path.cwd()),
+            "command": str(Path(files[0]).absolute()) if files else "(null)",
         }
         job |= dict.fromkeys(("runner", "started", "ended", "end", "purged")) | {
             "output": output
@@ -371,6 +372,7 @@ def squeue(folder: Path, argv: list[str]) -> None:
             "j": "NAME",
             "M": "TIME",
             "N": "NODELIST",
+            "o": "COMMAND",
         }
         print(re.sub("%(.)", lambda found: titles[found[1]], asked["format"]))
     mine = asked["user"] in (str(os.getuid()), pwd.getpwuid(os.getuid()).pw_name)
@@ -394,6 +396,7 @@ def squeue(folder: Path, argv: list[str]) -> None:
             }
             fields |= {"A": job["id"]}
             fields["N"] = job["nodes"] if job["started"] else ""
+            fields["o"] = job["command"]
             print(
                 re.sub(
                     "%(.)",

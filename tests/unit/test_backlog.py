@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.base.errors import MllamError
 from mllam_exps.commands import advance
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
-from mllam_exps.submission import backlog, standing
+from mllam_exps.submission import backlog, experiments, job_chain, standing
 from mllam_exps.submission.backlog import Advance
 
 
@@ -152,3 +153,76 @@ def test_a_job_does_without_what_reads_machine_files():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert done.stdout == "False\n"
+
+
+class Queue:
+    """Experiments that wait, and what is submitted of them; each name says how many stages can go on by now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+        self.free = free
+        self.submitted: list[str] = []
+        room = SimpleNamespace(look=lambda: self.free > 0, full="no room")
+        place = SimpleNamespace(unreachable="", machine=None, room=room)
+        monkeypatch.setattr(backlog._Place, "of", lambda _one, _quota: place)
+        monkeypatch.setattr(backlog, "assess", lambda saving: Assessment(saving.state))
+        monkeypatch.setattr(job_chain, "Chain", self.chain)
+
+    def chain(self, one: Any, _machine: object, room: Any) -> Any:
+        def advance(**_: object) -> Any:
+            started = []
+            while len(started) < one.ready and room.look():
+                self.free -= 1
+                started.append("grow")
+            one.ready -= len(started)
+            self.submitted += [one.name] * len(started)
+            return SimpleNamespace(started=started)
+
+        return SimpleNamespace(advance=advance, follow=lambda _: None)
+
+    def add(self, name: str, ready: int) -> Any:
+        run = SimpleNamespace(last_attempt=lambda: None)
+        return SimpleNamespace(
+            name=name,
+            identity=name,
+            origin="/here",
+            machine="here",
+            saving=SimpleNamespace(state=RunState.NEW),
+            runs={"grow": run},
+            ready=ready,
+            note_waits=lambda _: None,
+        )
+
+
+def test_the_oldest_goes_first_and_no_place_stays_empty(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    queue = Queue(monkeypatch, free=3)
+    found = [queue.add("old", 1), queue.add("behind its inputs", 0)]
+    found += [queue.add("next", 1), queue.add("new", 2)]
+    backlog._advance(found, Advance(), Quota())
+    assert queue.submitted == ["old", "next", "new"]
+    queue.free = 1
+    found[0].ready = 1
+    backlog._advance(found, Advance(), Quota())
+    assert queue.submitted == ["old", "next", "new", "old"]
+
+
+def test_what_waits_goes_before_what_is_submitted_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    queue = Queue(monkeypatch, free=1)
+    found = [queue.add("again", 1), queue.add("old", 1)]
+    monkeypatch.setattr(backlog, "waiting", lambda _: found)
+    backlog.go_on_before(RunStore(tmp_path), Quota(), {"again"})
+    assert queue.submitted == ["old"]
+
+
+def test_experiments_are_read_oldest_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    ages = {"s-10": 3.0, "s-2": 2.0, "s-1": 1.0, "first": 0.5}
+    there = lambda place: SimpleNamespace(name=place.name, created=ages[place.name])  # noqa: E731
+    monkeypatch.setattr(experiments, "read", there)
+    places = [tmp_path / name for name in sorted(ages)]
+    found = [one.name for one in experiments._read_all(places)]
+    assert found == ["first", "s-1", "s-2", "s-10"]

@@ -1,13 +1,11 @@
-"""Which files a command names, and what takes the room of a machine."""
+"""Which files a command names."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from mllam_exps.attempts.job_quota import Room
 from mllam_exps.preflight.named_files import named
 
 COMMANDS = {
@@ -39,24 +37,3 @@ def test_files_that_a_command_names(tmp_path: Path, command: str):
         (folder / name).touch()
     expected = [(folder / name).resolve() for name in COMMANDS[command]]
     assert named([command], folder.resolve()) == expected
-
-
-class Busy:
-    """A scheduler with jobs of another repository of this user's."""
-
-    def outage(self) -> str:
-        return ""
-
-    def names(self) -> list[str]:
-        return ["gr%C3%BCn/train-0123abcd", "gr%C3%BCn/save-0123abcd", "firefox"]
-
-
-def test_who_takes_the_room_is_named():
-    room = Room(SimpleNamespace(max_jobs=2), Busy())  # type: ignore[arg-type]
-    assert room.look()
-    room.take("lr-1/train-89abcdef")
-    assert not room.look()
-    assert (
-        room.full
-        == "2 of your jobs at once (max_jobs in the machine file), and there are grün/train, lr-1/train"
-    )

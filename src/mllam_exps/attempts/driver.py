@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import tracked
-from mllam_exps.attempts.job_quota import Room
+from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.attempts.launch import Starter
 from mllam_exps.attempts.progress_line import Display, describe, duration
 from mllam_exps.attempts.stopping import stop
@@ -35,6 +35,7 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState, NoRoom
+from mllam_exps.stages.contract import Stage
 
 POLL_SECONDS = 0.3
 ASSESS_SECONDS = 2.0
@@ -175,7 +176,8 @@ class Driver:
         if now.state.stopped:
             said = now.problem.line
             why = "" if said == now.state else f": {said}"
-            after = f"starting attempt {before + 1}"
+            from_where = _goes_on_from(run, stages.of(definition))
+            after = f"starting attempt {before + 1}{from_where}"
             display.line(f"attempt {before} {now.state}{why}; {after}")
         repo = self.pipeline.repository
         starter = Starter(self.workspace, self.machine, repo, self.store)
@@ -209,8 +211,8 @@ class Driver:
             raise NoRoom("waits", why=down)
         if not scheduler.limits or not self.machine.max_jobs:
             return start()
-        with lock(self.store, "dispatch", wait=True):
-            room = Room(self.machine, scheduler)
+        with lock(self.store, "dispatch", wait=True), Quota() as quota:
+            room = quota.room(self.machine, scheduler, self.workspace.origin)
             if not room.look():
                 raise NoRoom("waits", why=room.full)
             return start()
@@ -440,3 +442,11 @@ def _time_taken(attempt: Attempt) -> str:
     if not attempt.started or not attempt.ended:
         return ""
     return duration(attempt.ended_at - attempt.started_at)
+
+
+def _goes_on_from(run: Run, program: Stage) -> str:
+    """Name the checkpoint from which the next attempt at a run goes on; nothing where there is none."""
+    for earlier in reversed(run.attempts()):
+        if found := program.checkpoints(earlier.scratch):
+            return f", which goes on from {found[0].name} of attempt {earlier.number}"
+    return ""

@@ -31,12 +31,12 @@ from mllam_exps.attempts.supervisor import (
     Supervisor,
 )
 from mllam_exps.attempts.tracked import Tracked
-from mllam_exps.base import disks, ownership, reasons, records
+from mllam_exps.base import disks, ownership, reasons, records, user_state
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines.workspace import exp_run
-from mllam_exps.runs import freezing, layout
+from mllam_exps.runs import freezing
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.records import Outcome
@@ -99,17 +99,18 @@ class Worker(Supervisor):
         self._tidy()
 
     def _take_slot(self) -> None:
-        """Wait until fewer than ``max_jobs`` attempts run on this host; the kernel gives a dead one's slot back."""
+        """Wait until fewer than ``max_jobs`` attempts of this user's run here; the kernel gives a dead one's slot back.
+
+        Those of all repositories count.
+        """
         number = self.spec.slots
         if not number:
             return
-        directory = records.folder(self.attempt.run.store / layout.SLOTS)
+        directory = records.folder(user_state.folder() / "slots")
         while True:
             for slot in range(number):
                 path = directory / f"{socket.gethostname()}.{slot}"
-                file = os.fdopen(
-                    records.open_file(path, os.O_RDWR | os.O_CREAT, 0o666), "r+"
-                )
+                file = os.fdopen(records.open_file(path, os.O_RDWR | os.O_CREAT), "r+")
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

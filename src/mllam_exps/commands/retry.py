@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mllam_exps import schedulers
-from mllam_exps.attempts.job_quota import Room
+from mllam_exps.attempts.job_quota import Quota, Room
 from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.git import git
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc import lockfile
 from mllam_exps.identity.definition import RunDefinition
@@ -31,6 +33,30 @@ NAMED = 3
 """Changed files that a note names."""
 
 
+@dataclass(frozen=True)
+class Changes:
+    """Files of the repository that git tracks, and that are not as they were frozen; as seen from the DVC repository.
+
+    Parameters
+    ----------
+    modified, new : list of str
+        Those that were changed or removed, and those that were not tracked then.
+    """
+
+    modified: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+
+    @property
+    def told(self) -> str:
+        """Name some of them."""
+        parts = []
+        for word, files in (("changed", self.modified), ("new", self.new)):
+            if files:
+                more = ", …" if len(files) > NAMED else ""
+                parts.append(f"{word} since: {', '.join(files[:NAMED])}{more}")
+        return "; ".join(parts)
+
+
 def retry(names: list[str], *, failed: bool) -> None:
     """Submit again, in the clones that were made when they were submitted; a training goes on from its checkpoint.
 
@@ -43,28 +69,22 @@ def retry(names: list[str], *, failed: bool) -> None:
     """
     here = Context.open()
     wanted = _wanted(here, names, failed=failed)
-    changes: dict[str, list[str]] = {}
+    changes: dict[str, Changes] = {}
     for experiment in wanted:
         _refuse(experiment)
         changes[experiment.identity] = changed_since(experiment)
         _refuse_what_was_mended(experiment, changes[experiment.identity])
     for experiment in wanted:
-        if changed := changes[experiment.identity]:
-            warn(f"note: {_what_changed(experiment.name, changed)}")
+        if told := changes[experiment.identity].told:
+            warn(
+                f"note: {experiment.name} goes on with the files as they were when it was submitted; {told}"
+                " (machine files are read as they are now); mllam-exps submit takes them as they are now"
+            )
     rooms: dict[tuple[str, str], Room] = {}
-    with lock(here.store, "dispatch", wait=True):
+    with lock(here.store, "dispatch", wait=True), Quota() as quota:
         for experiment in wanted:
-            say(f"{experiment.name}: {_retry(experiment, rooms)}")
+            say(f"{experiment.name}: {_retry(experiment, rooms, quota)}")
     backlog.go_on(here.store)
-
-
-def _what_changed(name: str, files: list[str]) -> str:
-    """Say with which files an experiment goes on."""
-    told = ", ".join([*files[:NAMED], "…"] if len(files) > NAMED else files)
-    return (
-        f"{name} goes on with the files as they were when it was submitted; changed since: {told}"
-        " (machine files are read as they are now); mllam-exps submit takes them as they are now"
-    )
 
 
 def _wanted(here: Context, names: list[str], *, failed: bool) -> list[Experiment]:
@@ -111,7 +131,7 @@ def _has_failed(experiment: Experiment) -> bool:
     return False
 
 
-def _refuse_what_was_mended(experiment: Experiment, changed: list[str]) -> None:
+def _refuse_what_was_mended(experiment: Experiment, changes: Changes) -> None:
     """Refuse to run a command again that failed, where a file that it reads was changed since.
 
     Raises
@@ -119,6 +139,7 @@ def _refuse_what_was_mended(experiment: Experiment, changed: list[str]) -> None:
     UsageError
         With the command that takes the file as it is now.
     """
+    changed = [*changes.modified, *changes.new]
     if not changed:
         return
     for stage, run in experiment.runs.items():
@@ -132,7 +153,7 @@ def _refuse_what_was_mended(experiment: Experiment, changed: list[str]) -> None:
             if reads.isdisjoint({file, *map(str, Path(file).parents)}):
                 continue
             what = f"{stage} failed, and {file}, which it reads, was changed since"
-            why = "retry goes on with the files as they were when it was submitted"
+            why = f"retry goes on with the files as they were when it was submitted; {changes.told}"
             raise UsageError(what, experiment.name, why, shlex.join(experiment.command))
 
 
@@ -146,8 +167,8 @@ def _read_by(definition: RunDefinition, root: Path) -> set[str]:
     return reads
 
 
-def changed_since(experiment: Experiment) -> list[str]:
-    """Return the tracked files of the repository that differ from what was frozen, seen from the DVC repository.
+def changed_since(experiment: Experiment) -> Changes:
+    """Return the tracked files of the repository that differ from what was frozen.
 
     What the stages make is none of them, nor are machine files, which are read where
     the repository is.
@@ -158,19 +179,29 @@ def changed_since(experiment: Experiment) -> list[str]:
     repository = Path(experiment.repository)
     try:
         here = Elsewhere.of(repository, repository, experiment.clone / ".git" / "index")
-        modified = here.git("ls-files", "--modified", "-z")
+        modified = _names(here.git("ls-files", "--modified", "-z"))
+        frozen = _names(here.git("ls-files", "-z"))
+        new = _names(git(repository, "ls-files", "-z")) - frozen
     except MllamError:
-        return []  # where the repository is gone, nobody has mended anything in it
+        return Changes()  # where the repository is gone, nobody has mended it
     left_out = {lockfile.FILE, values.FOLDER}
     with contextlib.suppress(MllamError):
         for stage in lockfile.read(experiment.clone).stages.values():
             left_out |= {*stage.made}
-    changed = []
-    for path in filter(None, modified.split("\0")):
-        file = os.path.relpath(path, experiment.prefix or ".")
-        if left_out.isdisjoint({file, *map(str, Path(file).parents)}):
-            changed.append(file)
-    return changed
+    found: list[list[str]] = []
+    for paths in (modified, new):
+        files = [os.path.relpath(one, experiment.prefix or ".") for one in paths]
+        found.append([f for f in sorted(files) if not left_out & _and_above(f)])
+    return Changes(*found)
+
+
+def _names(listed: str) -> set[str]:
+    return set(filter(None, listed.split("\0")))
+
+
+def _and_above(file: str) -> set[str]:
+    """Return a file, and the folders in which it lies."""
+    return {file, *map(str, Path(file).parents)}
 
 
 def _refuse(experiment: Experiment) -> None:
@@ -211,13 +242,17 @@ def _is_done(experiment: Experiment) -> UsageError:
     return UsageError("is done", name, next=f"dvc exp apply {name}")
 
 
-def _retry(experiment: Experiment, rooms: dict[tuple[str, str], Room]) -> str:
+def _retry(
+    experiment: Experiment, rooms: dict[tuple[str, str], Room], quota: Quota
+) -> str:
     machine = opening.machine_of(experiment)
     scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
     # Each repository has machine files of its own: two of them may call different
     # machines by one name.
     place = experiment.origin, machine.name
-    mine = Chain(experiment, machine, rooms.setdefault(place, Room(machine, scheduler)))
+    if place not in rooms:
+        rooms[place] = quota.room(machine, scheduler, experiment.origin)
+    mine = Chain(experiment, machine, rooms[place])
     try:
         standing = mine.advance(retry=True)
         for note in standing.notes:

@@ -43,6 +43,7 @@ def submit(
         force=force,
         dry_run=dry_run,
         command=["mllam-exps", *sys.argv[1:]],
+        go_on_before=backlog.go_on_before,
         tell=lambda note: warn(f"note: {note}"),
     )
     if submitted and not dry_run:

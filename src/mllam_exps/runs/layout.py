@@ -14,7 +14,7 @@
         wanted/               submitted experiments that need it
     experiments/save-5f3c…/   a submitted experiment; its run is the saving of it
     unsent/                   runs of which something may be left to send to MLflow, by user
-    locks/, slots/, slurm/    who submits; attempts at once on a host; squeue's last answer
+    locks/, slurm/            who submits; squeue's last answer
 
     attempts/1/
         spec.json             what the attempt was told: what to run, machine, versions
@@ -45,7 +45,6 @@ import re
 RUNS = "runs"
 EXPERIMENTS = "experiments"
 LOCKS = "locks"
-SLOTS = "slots"
 UNSENT = "unsent"
 
 # Of a run, and of an experiment.

@@ -244,8 +244,10 @@ class Scheduler(Protocol):
     def outage(self) -> str:
         """Say why it takes no job at all just now, if that can be told at once; else nothing."""
 
-    def names(self) -> list[str]:
-        """Return the names of this user's jobs that are pending or running now: not cached.
+    def names(self) -> dict[str, str]:
+        """Return the names of this user's jobs that are pending or running now, each with its folder: not cached.
+
+        The folder is `JobRequest.directory`; empty where that is unknown.
 
         Raises
         ------

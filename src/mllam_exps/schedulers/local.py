@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from mllam_exps.base import records
+from mllam_exps.base import records, user_state
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import PROCESS, ProcessIdentity
 from mllam_exps.base.shapes import Shape
@@ -125,18 +125,23 @@ class LocalScheduler:
         """Return nothing: there is nobody to be down."""
         return ""
 
-    def names(self) -> list[str]:
-        """Return the names of this user's jobs on this host."""
-        found = []
+    def names(self) -> dict[str, str]:
+        """Return the names of this user's jobs on this host, each with its folder.
+
+        Who has another folder of state, in another home say, counts jobs of their own.
+        """
+        found = {}
+        mine = user_state.of(os.environ)
         for process in psutil.process_iter():
             try:
-                name = process.environ().get(NAME_VARIABLE)
+                environ = process.environ()
                 if (
-                    name
+                    (name := environ.get(NAME_VARIABLE))
                     and process.uids().real == os.getuid()
                     and os.getsid(process.pid) == process.pid
+                    and user_state.of(environ) == mine
                 ):
-                    found.append(name)
+                    found[name] = process.cwd()
             except (psutil.Error, OSError):
                 continue
         return found

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -33,7 +33,7 @@ from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.standing import WATCHER, chains, waiting
 
 if TYPE_CHECKING:
-    from mllam_exps.attempts.job_quota import Room
+    from mllam_exps.attempts.job_quota import Quota, Room
     from mllam_exps.machines.machine_files import Machine
 
 A_MOMENT = 0.05
@@ -94,7 +94,7 @@ def dispatch(store: RunStore, *, wait: bool = False) -> Advance:
         return done
     with lock(store, "dispatch", wait=wait) as mine:
         if mine:
-            _advance(waiting(store), done)
+            _advance_all(waiting(store), done)
     done.left = waiting(store)
     if any(not chains(experiment) for experiment in done.left):
         ensure_watcher(store)
@@ -113,14 +113,41 @@ def go_on(store: RunStore) -> None:
         warn(warning)
 
 
+def go_on_before(store: RunStore, quota: Quota, but: Container[str]) -> None:
+    """Submit what fits of what waits, before something newer takes its place.
+
+    Parameters
+    ----------
+    quota : Quota
+        Of the caller, who has the lock `dispatch`, too.
+    but : container of str
+        The identities of experiments that the caller itself goes on with.
+    """
+    older = [one for one in waiting(store) if one.identity not in but]
+    _advance(older, Advance(), quota)
+
+
 def forget_settings() -> None:
     """Let the variables of the experiment that this process works for count for no other one."""
     for name in carried.SETTINGS:
         os.environ.pop(name, None)
 
 
-def _advance(found: Iterable[Experiment], done: Advance) -> bool:
-    """Advance each of them; tell whether there is any for which that will be of use again."""
+def _advance_all(found: Iterable[Experiment], done: Advance) -> bool:
+    """Advance each of them, and let nobody else count jobs meanwhile; see `_advance`."""
+    # Half a second of imports: every last job calls `dispatch`, and mostly nothing
+    # waits.
+    from mllam_exps.attempts.job_quota import Quota
+
+    with Quota() as quota:
+        return _advance(found, done, quota)
+
+
+def _advance(found: Iterable[Experiment], done: Advance, quota: Quota) -> bool:
+    """Advance each of them in turn; tell whether there is any for which that will be of use again.
+
+    A place that one cannot use, since its inputs are not made yet, goes to the next.
+    """
     places: dict[tuple[str, str], _Place] = {}
     hope = False
     for experiment in found:
@@ -129,7 +156,7 @@ def _advance(found: Iterable[Experiment], done: Advance) -> bool:
             # different machines by one name.
             name = experiment.origin, experiment.machine
             if name not in places:
-                places[name] = _Place.of(experiment)
+                places[name] = _Place.of(experiment, quota)
             hope = _advance_one(experiment, places[name], done) or hope
         except (MllamError, OSError) as error:
             done.refused.setdefault(str(error), []).append(experiment.name)
@@ -150,11 +177,8 @@ class _Place:
     unreachable: str
 
     @classmethod
-    def of(cls, experiment: Experiment) -> _Place:
+    def of(cls, experiment: Experiment, quota: Quota) -> _Place:
         """Look at the machine of an experiment."""
-        # Half a second of imports: every last job calls `dispatch`, and mostly nothing
-        # waits.
-        from mllam_exps.attempts.job_quota import Room
         from mllam_exps.submission.opening import machine_of
 
         machine = machine_of(experiment)
@@ -164,7 +188,7 @@ class _Place:
             why = f"{missing}: it is none of the cluster's"
         elif not scheduler.answers():
             why = scheduler.outage() or "the scheduler does not answer"
-        return cls(machine, Room(machine, scheduler), why)
+        return cls(machine, quota.room(machine, scheduler, experiment.origin), why)
 
 
 def _advance_one(experiment: Experiment, place: _Place, done: Advance) -> bool:
@@ -253,7 +277,7 @@ def main(arguments: list[str]) -> int:
     before: list[str] = []
     while found := [e for e in waiting(store) if not chains(e)]:
         done = Advance()
-        hope = _advance(found, done)
+        hope = _advance_all(found, done)
         for warning in done.warnings:
             print(warning, flush=True)
         if not hope:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from mllam_exps import schedulers
 from mllam_exps.attempts import job_request
-from mllam_exps.attempts.job_quota import Room
+from mllam_exps.attempts.job_quota import Quota, Room
 from mllam_exps.attempts.launch import Prepared, Starter, give_up
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
@@ -73,11 +73,12 @@ class Chain:
         )
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Chain:
+    def of(cls, experiment: Experiment, quota: Quota) -> Chain:
         """Return the chain of one experiment alone, on its machine as that is now."""
         machine = opening.machine_of(experiment)
         scheduler = schedulers.get(machine.scheduler, experiment.store.directory)
-        return cls(experiment, machine, Room(machine, scheduler))
+        room = quota.room(machine, scheduler, experiment.origin)
+        return cls(experiment, machine, room)
 
     def advance(self, *, retry: bool) -> Standing:
         """Submit what can be submitted now.
@@ -183,7 +184,8 @@ class Chain:
         if prepared is None:
             return assess(run)
         claim = prepared.attempt.claim
-        self.room.take(claim.job_name if claim else "")
+        name = claim.job_name if claim else ""
+        self.room.take(name, prepared.attempt.directory)
         self._prepared[step] = prepared
         state = RunState.PENDING if missing else RunState.STARTING
         return Assessment(state, attempt=prepared.attempt)

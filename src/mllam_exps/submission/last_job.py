@@ -79,12 +79,13 @@ class Finisher(Supervisor):
             With what stopped it, or what it waits for.
         """
         # Half a second of imports, and mostly all results are there.
+        from mllam_exps.attempts.job_quota import Quota
         from mllam_exps.submission.job_chain import Chain
 
-        experiment = self.experiment
-        chain = Chain.of(experiment)
+        experiment, quota = self.experiment, Quota()
+        chain = Chain.of(experiment, quota)
         self._hear_of_the_ends()
-        with lock(experiment.store, "dispatch", wait=True):
+        with lock(experiment.store, "dispatch", wait=True), quota:
             self._raise_if_stopped()  # it may have been cancelled meanwhile
             standing = chain.advance(retry=False)
         if standing.done:

@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps import stages as programs
-from mllam_exps.attempts.job_quota import Room
+from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names, overrides
 from mllam_exps.dvc.repository import Repository
@@ -115,12 +115,12 @@ class Submission:
     tell: Callable[[str], None]
     _made_again: set[str] = field(default_factory=set)
 
-    def submit(self, plans: Sequence[Plan]) -> list[Submitted]:
+    def submit(self, plans: Sequence[Plan], quota: Quota) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
         entering.retire(self.store, plans)
         places = [plan.experiment.directory for plan in plans]
         new = [place for place in places if not place.exists()]
-        chains = self._enter_all(plans)
+        chains = self._enter_all(plans, quota)
         # All is laid out before the first job starts: on a busy host their own work
         # would slow down ours.
         try:
@@ -134,20 +134,20 @@ class Submission:
         except BaseException:
             _give_up_prepared(chains)
             raise
-        self._wait_for_others(chains, standings)
+        self._wait_for_others(chains, standings, quota)
         return [
             Submitted(chain.experiment, standing, assess(chain.experiment.saving))
             for chain, standing in zip(chains, standings, strict=True)
         ]
 
-    def _enter_all(self, plans: Sequence[Plan]) -> list[Chain]:
+    def _enter_all(self, plans: Sequence[Plan], quota: Quota) -> list[Chain]:
         """Put the experiments into the store, but for those that git has, and that lack nothing."""
         if not plans:
             return []
         baseline = plans[0].experiment.baseline
         in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
-        room = Room(self.machine, scheduler)
+        room = quota.room(self.machine, scheduler, self.workspace.origin)
         chains = []
         for plan in plans:
             experiment = plan.experiment
@@ -204,14 +204,16 @@ class Submission:
         with ThreadPoolExecutor(AT_ONCE, "submit") as pool:
             list(pool.map(send, unsaved[1:]))  # raises what one of them raised
 
+    @staticmethod
     def _wait_for_others(
-        self, chains: Sequence[Chain], standings: list[Standing]
+        chains: Sequence[Chain], standings: list[Standing], quota: Quota
     ) -> None:
         """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
         until = time.monotonic() + OTHERS_PATIENCE
         while any(standing.others for standing in standings):
             if time.monotonic() > until:
                 return
+            quota.release()  # it may be what the other submitter waits for
             time.sleep(0.5)
             for number, chain in enumerate(chains):
                 if standings[number].others:
@@ -239,6 +241,7 @@ def submit(
     force: bool,
     dry_run: bool,
     command: list[str],
+    go_on_before: Callable[[RunStore, Quota, Container[str]], None],
     tell: Callable[[str], None],
 ) -> list[Submitted]:
     """Submit the experiments that the options mean.
@@ -247,6 +250,8 @@ def submit(
     ----------
     command : list of str
         What was typed.
+    go_on_before : callable
+        Submits first what has waited longer (`backlog.go_on_before`).
     tell : callable
         Is given what is worth knowing, and stops nothing.
 
@@ -280,10 +285,11 @@ def submit(
         if dry_run:
             refuse_what_was_taken(store, planned, force=force)
             return [_preview(experiment, force=force) for experiment in planned]
-        with lock(store, "dispatch", wait=True):
+        with lock(store, "dispatch", wait=True), Quota() as quota:
             refuse_what_was_taken(store, planned, force=force)
+            go_on_before(store, quota, {one.identity for one in planned})
             submission = Submission(workspace, machine, store, repo, force, tell)
-            return submission.submit(plans)
+            return submission.submit(plans, quota)
 
 
 def _preview(experiment: Experiment, *, force: bool) -> Submitted:

@@ -72,9 +72,9 @@ class AtOnce(LocalScheduler):
             None,
         )
 
-    def names(self) -> list[str]:
-        """Return the names of jobs that wait."""
-        return [request.name for _, request in self.waiting]
+    def names(self) -> dict[str, str]:
+        """Return the names of jobs that wait, each with its folder."""
+        return {request.name: str(request.directory) for _, request in self.waiting}
 
     def state(self, job: Job) -> JobState:
         """Say where a job is."""

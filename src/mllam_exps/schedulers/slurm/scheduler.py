@@ -220,9 +220,12 @@ class SlurmScheduler:
         """Ask ``scontrol ping``."""
         return calls.outage()
 
-    def names(self) -> list[str]:
+    def names(self) -> dict[str, str]:
         """Ask squeue for this user's jobs."""
-        return [name for _, name in self._listed("%A|%j")]
+        jobs = {}
+        for _, name, script in self._listed("%A|%j|%o"):
+            jobs[name] = str(Path(script).parent) if script.startswith("/") else ""
+        return jobs
 
     def _listed(self, columns: str) -> Iterator[list[str]]:
         """Ask squeue for this user's jobs now; yield their columns."""
