@@ -150,7 +150,9 @@ def test_a_job_whose_id_nobody_told_is_found_by_its_name(
     listed = f"maintenance!\n{HEADER}\nmllam|6|another\nmllam|7|train-1\n"
     answering(sbatch=said("thank you"), squeue=said(listed))
     assert slurm.submit(request_).record["id"] == "7"
-    assert slurm.names() == ["another", "train-1"]
+    columns = "mllam|6|another|sleep\nmllam|7|train-1|/runs/1/job.sh\n"
+    answering(squeue=said(f"maintenance!\n{HEADER}\n{columns}"))
+    assert slurm.names() == {"another": "", "train-1": "/runs/1"}
 
 
 @pytest.mark.parametrize(
