@@ -36,7 +36,7 @@ app.add_typer(machine_app, name="machine")
 track_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="What runs log to MLflow: kept beside them until it is sent.",
+    help="What runs log to MLflow or wandb: kept beside them until it is sent.",
 )
 app.add_typer(track_app, name="track")
 

@@ -17,8 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from mllam_exps.attempts import tracked
+from mllam_exps.attempts.tracked import Synced
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.runs.spec import Spec
 from mllam_exps.stages import mlflow_patch, tracking
+from mllam_exps.stages.points import kept, offline_wandb
 
 SIXTEEN = """
 import os, sys
@@ -493,10 +497,14 @@ WANDB = """
 from pathlib import Path
 from pytorch_lightning.loggers import WandbLogger
 from mllam_exps.stages import tracking
+from mllam_exps.stages.points import offline_wandb
+offline_wandb.log_steps_once()
 tracking.wandb_folder(Path("runs/train-toy"), Path(".."))
-logger = WandbLogger(project="neural_lam", name="train-toy", save_dir="runs/train-toy")
+# As neural-lam: with neither an identity nor what to do about it.
+logger = WandbLogger(project="neural_lam", name="train-toy", save_dir="runs/train-toy", id=None, resume=None)
 tracking.label(logger, Path("tracking.json"))
-logger.log_metrics({"loss": 1.0})
+for step in range(4):
+    logger.log_metrics({"loss": 1.0}, step)
 print(dict(logger.experiment.config["mllam_exps"]))
 logger.experiment.finish()
 """
@@ -505,6 +513,57 @@ logger.experiment.finish()
 @pytest.mark.models
 def test_wandb_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
-    done = run(WANDB, tmp_path, WANDB_MODE="offline", MLLAM_EXPS_EXPERIMENT="toy")
+    name = "f" * 32
+    kept.begin(tmp_path / "points", kept.Head(name, 2, {"loss": 1}, "wandb"), {})
+    environ = {"WANDB_BASE_URL": "http://127.0.0.1:9", "MLLAM_EXPS_EXPERIMENT": "toy"}
+    given, why = offline_wandb.variables(name, environ)
+    assert given["WANDB_MODE"] == "offline"
+    assert "the wandb server http://127.0.0.1:9 does not answer" in why
+    told = {kept.VARIABLE: str(tmp_path / "points")} | given
+    done = run(WANDB, tmp_path, **environ, **told)
     assert "{'experiment': 'toy'}" in done.stdout, done.stderr
-    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    steps = [line.get("step") for _, line in kept.read(tmp_path / "points")]
+    assert steps == [None, 2, 3], "of a step that is there nothing is logged again"
+    [folder] = offline_wandb.folders(tmp_path, name)
+    assert (folder / f"run-{name}.wandb").exists()
+    (folder / f"run-{name}.wandb.synced").touch()
+    assert not offline_wandb.folders(tmp_path, name)
+
+
+def test_wandb_is_online_where_it_can_be(
+    server: tuple[str, list[int]], tmp_path: Path
+) -> None:
+    environ = {"WANDB_BASE_URL": server[0], "NETRC": str(tmp_path / "netrc")}
+    given, why = offline_wandb.variables("f", environ)
+    assert given["WANDB_MODE"] == "offline"
+    assert why == "there is no key for 127.0.0.1: wandb login"
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password key\n")
+    online = {"WANDB_RUN_ID": "f", "WANDB_RESUME": "allow"}, ""
+    assert offline_wandb.variables("f", environ) == online
+    del environ["NETRC"]
+    assert offline_wandb.variables("f", environ | {"WANDB_API_KEY": "k"}) == online
+    told = {"WANDB_MODE": "disabled", "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    assert offline_wandb.variables("f", told) == online
+
+
+def test_offline_folders_of_wandb_are_sent_by_wandb_itself(
+    server: tuple[str, list[int]], tmp_path: Path
+) -> None:
+    name = "f" * 32
+    folder = tmp_path / f"wandb/offline-run-20261126_120000-{name}"
+    folder.mkdir(parents=True)
+    settings = {"WANDB_DIR": str(tmp_path), "WANDB_BASE_URL": server[0]}
+    spec = Spec("local", str(tmp_path), "toy", "", {}, settings)
+    assert tracked._sync_wandb("e" * 32, spec, lambda words: ["false"]) is None
+    refused = tracked._sync_wandb(name, spec, lambda words: ["echo", "no key"])
+    assert refused == Synced(name, 0, "wandb sync: no key")
+
+    def send(words: list[str]) -> list[str]:
+        assert words[1:4] == ["-m", "wandb", "sync"]
+        return ["touch", f"{words[4]}/run-{name}.wandb.synced"]
+
+    assert tracked._sync_wandb(name, spec, send) == Synced(name, 1, "")
+    settings["WANDB_BASE_URL"] = "http://127.0.0.1:9"
+    (folder / f"run-{name}.wandb.synced").unlink()
+    away = tracked._sync_wandb(name, spec, send)
+    assert away and away.sent == 0 and "does not answer" in away.left

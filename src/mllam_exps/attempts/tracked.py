@@ -32,7 +32,7 @@ from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.stages import tracking
-from mllam_exps.stages.points import kept
+from mllam_exps.stages.points import kept, offline_wandb
 
 if TYPE_CHECKING:
     from mllam_exps.machines.machine_files import Machine
@@ -66,25 +66,36 @@ class Tracked:
     attempt : Attempt
         Whose points they are; its head is written here, with the name of the MLflow run
         that attempts before it have begun.
+    logger : str
+        ``mlflow`` or ``wandb``.
     """
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, logger: str = "mlflow") -> None:
         self.attempt = attempt
         self.folder = attempt.directory / layout.TRACKING
         self._sender: subprocess.Popen[str] | None = None
         before = _begun_before(attempt)
         tags = {"attempt": str(attempt.number)}
         name, after = uuid.uuid4().hex, {}
-        if before is not None and (head := _head(before)):
+        if before and (head := _head(before)) and head.logger == logger:
             name, after = head.run, kept.reached(_folder(before))
             tags[f"attempt_{before.number}"] = _told_of(before)
-        kept.begin(self.folder, kept.Head(name, attempt.number, after), tags)
+        self.name = name
+        kept.begin(self.folder, kept.Head(name, attempt.number, after, logger), tags)
         _note_left(attempt.run.store, attempt.run.key)
 
     @property
     def variables(self) -> dict[str, str]:
         """What the program is told."""
         return {kept.VARIABLE: str(self.folder)}
+
+    def wandb(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return what wandb is told in a program's environment, and say where that is to work offline."""
+        given, why = offline_wandb.variables(self.name, environ)
+        if why:
+            print(f"warning: wandb works offline: {why}", flush=True)
+            print("  → later: mllam-exps track sync", flush=True)
+        return given
 
     def send(self, variables: Mapping[str, str]) -> None:
         """Start the process that sends; the attempt does not depend on it."""
@@ -154,6 +165,11 @@ def sync(run: Run, start: Start) -> Synced | None:
     for story in _stories(run):
         last = story[-1]
         spec = Spec.read(last)
+        if (head := _head(last)) and head.logger == offline_wandb.LOGGER:
+            if found := _sync_wandb(head.run, spec, start):
+                any_left, count = True, count + found.sent
+                left = left or found.left
+            continue
         end = _end(run, last, now.state, now.problem)
         server = tracking.public(spec.environment[tracking.URI])
         folders = [_folder(one) for one in story]
@@ -169,6 +185,35 @@ def sync(run: Run, start: Start) -> Synced | None:
     if not left and not now.state.living:
         _note_done(run.store, run.key)
     return Synced(run.key, count, left) if any_left else None
+
+
+def _sync_wandb(name: str, spec: Spec, start: Start) -> Synced | None:
+    """Have wandb send the offline folders of a run; it does no harm to send one twice."""
+    environ = {**os.environ, **spec.environment}
+    place = Path(environ["WANDB_DIR"])
+    found = offline_wandb.folders(place, name)
+    if not found:
+        return None
+    if why := offline_wandb.unreachable(environ):
+        return Synced(name, 0, why)
+    said = "it takes too long"
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            start(["-P", "-m", "wandb", "sync", *map(str, found)]),
+            env=environ,
+            cwd=place,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SYNC_SECONDS,
+            check=False,
+        )
+        said = (done.stdout.strip().splitlines() or [f"exit code {done.returncode}"])[
+            -1
+        ]
+    rest = offline_wandb.folders(place, name)
+    return Synced(name, len(found) - len(rest), f"wandb sync: {said}" if rest else "")
 
 
 def left(store: RunStore) -> Iterator[Run]:

@@ -274,13 +274,18 @@ class Worker(Supervisor):
         self, asked: Tracking | None, context: StageContext
     ) -> StageContext:
         """Have what the program logs kept and sent, or make the place for it; return what the program is told."""
-        if asked is None or asked.logger != "mlflow":
+        if asked is None or asked.logger not in {"mlflow", "wandb"}:
             return context
         if asked.kept:
-            self._tracked = Tracked(self.attempt)
-            self._tracked.send(context.environment)
+            self._tracked = Tracked(self.attempt, asked.logger)
             environment = {**context.environment, **self._tracked.variables}
+            if asked.logger == "wandb":
+                environment |= self._tracked.wandb(environment)
+            else:
+                self._tracked.send(environment)
             return replace(context, environment=environment)
+        if asked.logger != "mlflow":
+            return context
         from mllam_exps.stages import tracking
 
         python = [sys.executable, "-P"]

@@ -1,4 +1,4 @@
-"""``mllam-exps track sync``: sends what runs have kept for MLflow."""
+"""``mllam-exps track sync``: sends what runs have kept for MLflow or wandb."""
 
 from __future__ import annotations
 

@@ -44,11 +44,15 @@ class Head:
         Which attempt wrote the file.
     after : mapping
         The last step that earlier attempts logged, by key.
+    logger : str
+        ``mlflow`` or ``wandb``: of a run that wandb keeps itself, the file has the
+        steps alone.
     """
 
     run: str
     attempt: int
     after: Mapping[str, int] = field(default_factory=dict)
+    logger: str = "mlflow"
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,8 @@ def head(folder: Path) -> Head | None:
         return None
     try:
         after = {str(key): int(step) for key, step in found[1]["after"].items()}
-        return Head(str(found[1]["run"]), int(found[1]["attempt"]), after)
+        logger = str(found[1].get("logger", "mlflow"))
+        return Head(str(found[1]["run"]), int(found[1]["attempt"]), after, logger)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

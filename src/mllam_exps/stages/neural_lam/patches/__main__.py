@@ -9,12 +9,12 @@ import sys
 from mllam_exps.stages import mlflow_patch
 from mllam_exps.stages.neural_lam import patches
 from mllam_exps.stages.patch import Patch
-from mllam_exps.stages.points import keep_points
+from mllam_exps.stages.points import keep_points, offline_wandb
 
 
 def every() -> dict[str, Patch]:
     """Return all patches by name."""
-    found = [mlflow_patch.PATCH, keep_points.PATCH]
+    found = [mlflow_patch.PATCH, keep_points.PATCH, offline_wandb.PATCH]
     for module in pkgutil.iter_modules(patches.__path__, f"{patches.__name__}."):
         if not module.name.endswith("__main__"):
             found.append(importlib.import_module(module.name).PATCH)

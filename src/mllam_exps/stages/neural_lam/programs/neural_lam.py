@@ -33,7 +33,7 @@ from mllam_exps.stages.neural_lam.patches import (
     use_devices,
 )
 from mllam_exps.stages.neural_lam.ranks import is_first_process
-from mllam_exps.stages.points import keep_points
+from mllam_exps.stages.points import keep_points, offline_wandb
 from mllam_exps.stages.programs import fence
 
 TASKS = "--tasks_per_node"
@@ -115,7 +115,10 @@ def make_loggers_ready(options: argparse.Namespace) -> None:
     """Keep what is logged to MLflow beside the attempt, and let wandb's files land in the user's repository."""
     if options.logger == "mlflow":
         keep_points.use_where_told(first=is_first_process())
-    elif "WANDB_DIR" in os.environ:
+        return
+    if is_first_process():
+        offline_wandb.log_steps_once()
+    if "WANDB_DIR" in os.environ:
         tracking.wandb_folder(
             options.runs_root / options.logger_run_name, Path(os.environ["WANDB_DIR"])
         )
