@@ -161,6 +161,22 @@ def test_oom_kills() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("says", "kills"),
+    [("nr_free 9\noom_kill 3\n", 3), ("nr_free 9\n", 0), (None, 0)],
+)
+def test_the_kernel_counts_the_processes_that_it_kills(
+    monkeypatch: pytest.MonkeyPatch, says: str | None, kills: int
+) -> None:
+    def read_text(_path: Path) -> str:
+        if says is None:
+            raise FileNotFoundError
+        return says
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert reasons.oom_kills() == kills
+
+
 def test_read_from_where_the_program_began(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"before\n\xff\x1b[31mred\x1b[0m\n\n")
@@ -233,6 +249,8 @@ def test_signals(code: int, log: str, expected: str) -> None:
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert reasons.of_os_error(full) == "the disk is full (No space left on device)"
+    assert reasons.is_of_full_disk(reasons.of_os_error(full))
+    assert not reasons.is_of_full_disk("exit code 1: the disk is full")
     said = reasons.of_os_error(full, tmp_path)
     assert (
         said.startswith("the disk is full: /")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from mllam_exps.base.errors import UsageError
 from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.submission import opening, standing
 from mllam_exps.submission.standing import Standing
 
 UNTRIED = Assessment(RunState.CANCELLED, untried=True)
@@ -31,7 +37,81 @@ def test_what_follows_from_its_runs(
         str(number): one if isinstance(one, Assessment) else Assessment(one)
         for number, one in enumerate(states)
     }
-    standing = Standing(known)
-    assert (standing.done, standing.living) == (done, living)
-    stopped_by = standing.failure
+    stands = Standing(known)
+    assert (stands.done, stands.living) == (done, living)
+    stopped_by = stands.failure
     assert (stopped_by[0] if stopped_by else None) == failure
+    assert stands.over is (done or (failure is not None and not living))
+
+
+def experiment(name: str, state: RunState, **more: Any) -> Any:
+    """Return an experiment whose saving is in a state."""
+    saving = SimpleNamespace(state=state, directory=Path("/store"))
+    steps = [SimpleNamespace(key="grow-1")]
+    known = {"name": name, "saving": saving, "steps": steps, "is_mine": True}
+    return SimpleNamespace(**known | more)
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The unsaved experiments of every store."""
+    found: list[Any] = []
+
+    def unsaved(_store: Any, but: Any = None) -> list[Any]:
+        return [one for one in found if but is None or not but(one.saving)]
+
+    monkeypatch.setattr(standing.experiments, "unsaved", unsaved)
+    monkeypatch.setattr(standing, "assess", lambda run: Assessment(run.state))
+    monkeypatch.setattr(
+        standing.ownership, "is_mine", lambda place: place.name != "his"
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("state", "waits", "works"),
+    [
+        (RunState.NEW, True, True),
+        (RunState.LOST, True, True),
+        (RunState.PENDING, False, True),
+        (RunState.UNKNOWN, False, True),
+        (RunState.DONE, False, False),
+        (RunState.FAILED, False, False),
+        (RunState.CANCELLED, False, False),
+    ],
+)
+def test_which_experiments_wait_for_somebody_to_go_on(
+    stored: list[Any], state: RunState, waits: bool, works: bool
+):
+    stored.append(experiment("mine", state))
+    store: Any = None
+    assert [one.name for one in standing.waiting(store)] == ["mine"] * waits
+    run: Any = SimpleNamespace(key="grow-1", store=Path("/store"))
+    other: Any = SimpleNamespace(key="grow-2", store=Path("/store"))
+    assert [one.name for one in standing.waiting_for(run)] == ["mine"] * works
+    assert standing.waiting_for(other) == []
+
+
+def test_of_a_colleague_s_experiments_none_waits_for_us(stored: list[Any]):
+    his = SimpleNamespace(state=RunState.NEW, directory=Path("/store/his"))
+    stored.append(experiment("his", RunState.NEW, saving=his))
+    stored.append(experiment("his, too", RunState.NEW, is_mine=False))
+    store: Any = None
+    assert standing.waiting(store) == []
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"), [("slurm", True), ("local", False), (None, True)]
+)
+def test_whether_jobs_can_wait_for_one_another(
+    monkeypatch: pytest.MonkeyPatch, scheduler: str | None, expected: bool
+):
+    def machine_of(_experiment: Any) -> Any:
+        if scheduler is None:
+            raise UsageError("its machine file is gone")
+        return SimpleNamespace(scheduler=scheduler)
+
+    monkeypatch.setattr(opening, "machine_of", machine_of)
+    store = SimpleNamespace(directory=Path("/nowhere"))
+    one = experiment("mine", RunState.NEW, store=store)
+    assert standing.chains(one) is expected
