@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import socket
 import subprocess
@@ -18,7 +19,8 @@ torch = pytest.importorskip("torch")
 
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from mllam_exps.stages.neural_lam import callbacks  # noqa: E402
+from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END  # noqa: E402
+from mllam_exps.stages.neural_lam import callbacks, checkpoints  # noqa: E402
 from mllam_exps.stages.neural_lam.ranks import is_first_process  # noqa: E402
 from mllam_exps.stages.points import keep_points, kept  # noqa: E402
 
@@ -377,3 +379,38 @@ if __name__ == "__main__":
         toy, values, **how, prog_bar=True
     )  # type: ignore[method-assign]
     two.fit(toy, data(), data())
+
+
+def test_a_training_saves_within_the_epoch_when_its_time_is_nearly_over(scratch: Path):
+    class Told(Toy):
+        """Its time limit is near from the second epoch's third batch on."""
+
+        def on_train_batch_start(self, batch: Any, index: int) -> None:
+            super().on_train_batch_start(batch, index)
+            if self.started == (1, 2):
+                (scratch / SAVE_AND_END).touch()
+                [ends] = [
+                    one
+                    for one in self.trainer.callbacks
+                    if isinstance(one, callbacks.EndInTime)
+                ]
+                ends._looked = -math.inf  # a second has gone by
+
+    with pytest.raises(SystemExit) as end:
+        trainer(scratch).fit(Told(), data(), data(2))
+    assert end.value.code == ENDED_IN_TIME
+    saved = scratch / "checkpoints" / checkpoints.WITHIN_EPOCH
+    assert checkpoints.find(scratch)[0] == saved
+    told = json.loads((scratch / "progress.json").read_text())
+    assert told["done"] == 1 + 3 / 8
+    # It goes on with the fourth batch of the second epoch.
+    (scratch / SAVE_AND_END).unlink()
+    batches: list[tuple[int, int]] = []
+
+    class Counting(Toy):
+        def on_train_batch_start(self, batch: Any, index: int) -> None:
+            batches.append((self.trainer.current_epoch, index))
+
+    trainer(scratch).fit(Counting(), data(), data(2), ckpt_path=saved)
+    assert batches == [(1, n) for n in range(3, 8)] + [(2, n) for n in range(8)]
+    assert [row["epoch"] for row in rows(scratch)] == ["1", "2", "3"]

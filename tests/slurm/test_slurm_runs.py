@@ -181,7 +181,6 @@ def test_ctrl_c_cancels_the_job_and_the_next_goes_on(toy: Experiment, cluster: A
     ("how", "said"),
     [
         ("raise", "ValueError: the weather is bad"),
-        ("sigkill", "SIGKILL"),
         ("memory", "out of memory"),
         ("nothing", "grown"),
     ],
@@ -435,12 +434,11 @@ def test_a_controller_that_lost_its_state(toy: Experiment, cluster: Any):
 def test_the_time_limit(toy: Experiment):
     slow(toy, 0.5, 1000)
     write_machine(toy, default={"time": 1})
-    done = toy.command(*GROW)
-    assert done.returncode != 0
-    assert "it reached its time limit (TIMEOUT" in done.stdout
-    write_machine(toy)
     driver = toy.start(*GROW)
-    eventually(lambda: epochs(toy, 2) > 60, 60, "it goes on from the newest checkpoint")
+    eventually(
+        lambda: epochs(toy, 2) > 60, 180, "it goes on from the newest checkpoint"
+    )
+    assert read(run_of(toy), "1/verdict.json")["cause"] == "time_limit"
     os.killpg(driver.pid, signal.SIGINT)
     driver.communicate(timeout=60)
 
@@ -451,28 +449,22 @@ def test_a_node_that_is_lost_while_its_processes_live_on(
 ):
     """slurmd dies, alone or with its slurmstepd: Slurm calls the node failed. Two attempts never write at once."""
     slow(toy, 0.5, 400)
-    write_machine(toy, default={"sbatch": {"nodelist": "n1"}})
     driver = toy.start(*GROW)
     eventually(lambda: epochs(toy) >= 2, 60, "two epochs")
+    node = read(run_of(toy), "1/started.json")["node"]
     program = psutil.Process(read(run_of(toy), "1/scratch/state.json")["starts"][-1])
-    cluster.stop("slurmd n1", signal.SIGKILL, tree=with_stepd)
+    cluster.stop(f"slurmd {node}", signal.SIGKILL, tree=with_stepd)
     try:
         if not with_stepd:
             before = epochs(toy, 1)
             eventually(lambda: epochs(toy, 1) > before, 10, "its program lives on")
-        out, _ = driver.communicate(timeout=120)
-        assert driver.returncode != 0
-        # Without slurmstepd srun gives up long before Slurm calls the node failed.
-        assert ("srun" in out) if with_stepd else ("its node failed (NODE_FAIL" in out)
-        write_machine(toy, default={"sbatch": {"nodelist": "n2"}})
-        second = toy.start(*GROW)
-        eventually(lambda: epochs(toy, 2) > 0, 60, "the second attempt works")
+        eventually(lambda: epochs(toy, 2) > 0, 120, "the second attempt works")
         assert not program.is_running() or program.status() == psutil.STATUS_ZOMBIE
         assert "going on from" in (run_of(toy) / "attempts/2/log.txt").read_text()
-        os.killpg(second.pid, signal.SIGINT)
-        second.communicate(timeout=60)
+        os.killpg(driver.pid, signal.SIGINT)
+        driver.communicate(timeout=60)
     finally:
-        cluster.start("slurmd n1")
+        cluster.start(f"slurmd {node}")
         cluster.wait()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt
@@ -28,7 +29,12 @@ NEVER = JobState(JobPhase.PENDING, "will never run: no such node", hopeless=True
 RUNS = JobState(JobPhase.RUNNING, "on n1")
 SUSPENDED = JobState(JobPhase.RUNNING, "suspended")
 SILENT = JobState(JobPhase.UNKNOWN, "Slurm does not answer")
-TIMEOUT = JobState(JobPhase.FAILED, "it reached its time limit", "TIMEOUT 0:15 on n1")
+TIMEOUT = JobState(
+    JobPhase.FAILED,
+    "it reached its time limit",
+    "TIMEOUT 0:15 on n1",
+    cause=Cause.TIME_LIMIT,
+)
 EXIT_1 = JobState(JobPhase.FAILED, "exit code 1", "FAILED 1:0", plain=True)
 CANCELLED = JobState(JobPhase.CANCELLED, "cancelled", "CANCELLED 0:0")
 COMPLETED = JobState(JobPhase.SUCCEEDED, told="COMPLETED 0:0")
@@ -39,6 +45,13 @@ NOBODY_KNOWS = JobState(JobPhase.FORGOTTEN)
 WELL = End(Outcome.SUCCEEDED)
 NAN = End(Outcome.FAILED, Problem("the loss is NaN", next="mllam-exps logs"))
 STOPPED = End(Outcome.FAILED, Problem("stopped by SIGTERM, which nobody asked us for"))
+OUT_OF_TIME = End(
+    Outcome.FAILED,
+    Problem("time limit: it took longer than 60 s"),
+    cause=Cause.TIME_LIMIT,
+)
+LIMIT = frozenset({Cause.TIME_LIMIT})
+IN_VAIN = {Cause.TIME_LIMIT: "3 attempts came no further"}
 CALLED_OFF = End(Outcome.CANCELLED, Problem("cancelled"))
 NO_ROOM = End(Outcome.REFUSED, Problem("waits: 2 of your jobs at once"))
 
@@ -85,6 +98,37 @@ TABLE = {
         attempt(end=STOPPED, started=True, word=TIMEOUT),
         "failed",
         "it reached its time limit (TIMEOUT 0:15 on n1)",
+    ),
+    "another attempt is to follow a time limit": (
+        attempt(end=STOPPED, started=True, word=TIMEOUT, again=LIMIT),
+        "new",
+        "attempt 2 ended, and another one is to follow: it reached its time limit (TIMEOUT 0:15 on n1)",
+    ),
+    "another attempt is to follow a time limit that the attempt kept itself": (
+        attempt(end=OUT_OF_TIME, started=True, again=LIMIT),
+        "new",
+        "attempt 2 ended, and another one is to follow: time limit: it took longer than 60 s",
+    ),
+    "another attempt is to follow, but they come no further": (
+        attempt(end=OUT_OF_TIME, started=True, why_not_again=IN_VAIN),
+        "failed",
+        "time limit: it took longer than 60 s; 3 attempts came no further",
+    ),
+    "another attempt is to follow one that was killed": (
+        attempt(word=GONE, started=True, again=frozenset({Cause.KILLED})),
+        "new",
+        "attempt 2 ended, and another one is to follow: the attempt ended without a word of its own"
+        " (killed, or its host went down)",
+    ),
+    "no attempt follows one that a person cancelled": (
+        attempt(end=STOPPED, started=True, word=CANCELLED, again=frozenset(Cause)),
+        "cancelled",
+        "cancelled (CANCELLED 0:0)",
+    ),
+    "no attempt follows one that never started": (
+        attempt(word=GONE, again=frozenset(Cause)),
+        "lost",
+        "the attempt never started",
     ),
     "it was stopped, and the scheduler knows that somebody cancelled it": (
         attempt(end=STOPPED, started=True, word=CANCELLED),

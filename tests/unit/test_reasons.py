@@ -11,6 +11,7 @@ import pytest
 
 from mllam_exps import attempt
 from mllam_exps.base import disks, reasons, records, tracebacks
+from mllam_exps.base.causes import Cause
 
 ENDINGS = Path(__file__).parent / "endings"
 
@@ -105,13 +106,50 @@ TABLE = [
 
 @pytest.mark.parametrize(("name", "code", "expected"), TABLE)
 def test_endings(name: str, code: int, expected: str) -> None:
-    said = reasons.of_exit(code, (ENDINGS / f"{name}.txt").read_text(encoding="utf-8"))
+    said, _ = reasons.of_exit(
+        code, (ENDINGS / f"{name}.txt").read_text(encoding="utf-8")
+    )
     begin, ellipsis, end = expected.partition("…")
     assert (
         said == expected
         if not ellipsis
         else (said.startswith(begin) and said.endswith(end))
     ), said
+
+
+CAUSES = {
+    ("notfinite", 1): Cause.NOT_FINITE,
+    ("ddpkill", 1): Cause.KILLED,
+    ("silent", -9): Cause.KILLED,
+    ("cuda_oom", 1): Cause.GPU_MEMORY,
+    ("memory_plain", 1): Cause.HOST_MEMORY,
+    ("memory_numpy", 1): Cause.HOST_MEMORY,
+    ("memory_torch", 1): Cause.HOST_MEMORY,
+    ("dask_memory", 1): Cause.HOST_MEMORY,
+    ("dask_killed", 1): Cause.HOST_MEMORY,
+    ("broken_pool", 1): Cause.HOST_MEMORY,
+    ("loader_killed", 1): Cause.HOST_MEMORY,
+    ("slurm_oom", 1): Cause.HOST_MEMORY,
+    ("slurm_oom_batch", 1): Cause.HOST_MEMORY,
+    ("diskfull", 1): Cause.FULL_DISK,
+    ("diskfull_np", 1): Cause.FULL_DISK,
+    ("diskfull_sqlite", 1): Cause.FULL_DISK,
+    ("diskfull_cp", 1): Cause.FULL_DISK,
+    ("quota", 1): Cause.FULL_DISK,
+}
+
+
+def test_causes() -> None:
+    """What the rules of a machine file go by; all others are errors of the program."""
+    found = {
+        (name, code): reasons.of_exit(
+            code, (ENDINGS / f"{name}.txt").read_text("utf-8")
+        ).cause
+        for name, code, _ in TABLE
+    }
+    assert {
+        ending: cause for ending, cause in found.items() if cause is not Cause.ERROR
+    } == CAUSES
 
 
 def test_every_ending_is_told() -> None:
@@ -124,23 +162,23 @@ def test_the_first_failure_counts_whatever_the_order(name: str, code: int) -> No
     lines = (ENDINGS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     first = [line for line in lines if "[rank1]: " in line]
     others = [line for line in lines if "[rank1]: " not in line]
-    assert reasons.of_exit(code, "\n".join([*others, *first])).endswith(
-        "rank 1: KeyError: 'forcing'"
-    )
+    said, cause = reasons.of_exit(code, "\n".join([*others, *first]))
+    assert said.endswith("rank 1: KeyError: 'forcing'")
+    assert cause is Cause.ERROR
 
 
 def test_a_traceback_that_is_cut_off_names_nothing() -> None:
     text = (ENDINGS / "shapes.txt").read_text(encoding="utf-8")
     assert tracebacks.uncaught(text.splitlines()[:-1]) == []
     beginning = text.index("Traceback")
-    assert "RuntimeError: mat1" in reasons.of_exit(1, text[beginning + 40 :])
+    assert "RuntimeError: mat1" in reasons.of_exit(1, text[beginning + 40 :]).text
 
 
 def test_a_line_in_the_midst_of_a_traceback() -> None:
     """Another process's line may stand between two lines of a traceback."""
     lines = (ENDINGS / "shapes.txt").read_text(encoding="utf-8").splitlines()
     for strange in ("WARNING: slow", "epoch 3 of 20", "[12:00:01] saved"):
-        said = reasons.of_exit(1, "\n".join([*lines[:3], strange, *lines[3:]]))
+        said, _ = reasons.of_exit(1, "\n".join([*lines[:3], strange, *lines[3:]]))
         assert said.startswith("exit code 1: RuntimeError: mat1"), strange
 
 
@@ -155,10 +193,13 @@ def test_the_way_out_of_an_error_of_ours() -> None:
 
 
 def test_oom_kills() -> None:
-    assert "out-of-memory killer" in reasons.of_exit(-signal.SIGKILL, "", oom_kills=1)
-    assert "out-of-memory killer" not in reasons.of_exit(
-        -signal.SIGTERM, "", oom_kills=1
-    )
+    said, cause = reasons.of_exit(-signal.SIGKILL, "", oom_kills=1)
+    assert "out-of-memory killer" in said
+    assert cause is Cause.HOST_MEMORY
+    said, cause = reasons.of_exit(-signal.SIGTERM, "", oom_kills=1)
+    assert "out-of-memory killer" not in said
+    assert cause is Cause.ERROR
+    assert reasons.of_exit(-signal.SIGKILL, "").cause is Cause.KILLED
 
 
 @pytest.mark.parametrize(
@@ -243,7 +284,7 @@ Current thread 0x1 (most recent call first):
     ],
 )
 def test_signals(code: int, log: str, expected: str) -> None:
-    assert reasons.of_exit(code, log) == expected
+    assert reasons.of_exit(code, log).text == expected
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

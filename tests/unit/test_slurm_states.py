@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.machines.model import Resources
 from mllam_exps.schedulers.base import JobPhase, JobRequest
 from mllam_exps.schedulers.slurm import batch_script, states
@@ -96,6 +99,7 @@ def test_the_controller_s_answer_is_not_fooled_by_a_job_s_name():
     state = of_controller(text, "7")
     assert state.phase is JobPhase.FAILED
     assert state.told == "TIMEOUT 0:15 on n2"
+    assert state.cause is Cause.TIME_LIMIT
 
 
 def request(directory: Path, **resources) -> JobRequest:
@@ -137,6 +141,27 @@ def test_a_batch_script_says_everything():
     ):
         assert f"#SBATCH {option}" in lines
     assert shlex.split(lines[-1])[-2:] == ["/store/100% of 'it'/1", "1"]
+
+
+def test_a_job_is_warned_before_its_time_limit_where_that_is_of_use():
+    of_training = replace(request(Path("/x"), time=90), warning=120)
+    # To the script alone: Lightning has an answer of its own to that signal.
+    assert "#SBATCH --signal=B:USR1@120\n" in batch_script.render(of_training)
+    assert "--signal" not in batch_script.render(request(Path("/x"), time=90))
+
+
+@pytest.mark.parametrize(
+    ("resources", "seconds"),
+    [
+        ({}, 300),
+        ({"time": 10}, 60),
+        ({"time": "1-00:00:00"}, 300),
+        ({"time": "0:00:05"}, 1),
+        ({"time": 10, "warning": 90}, 90),
+    ],
+)
+def test_how_early_it_is_warned(resources: dict[str, Any], seconds: int):
+    assert Resources(**resources).warning_seconds == seconds
 
 
 def test_srun_has_the_shape_of_the_job():

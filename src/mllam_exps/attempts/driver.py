@@ -149,12 +149,14 @@ class Driver:
         may_take_over = now.state is RunState.UNKNOWN and self.take_over
         if now.state.living and not may_take_over:
             self._attend(now, display)
-        elif now.attempt and number == self._attached and not now.untried:
+        elif now.attempt and number == self._attached and not now.may_start:
             self._verdict(now.attempt, display)
             if now.attempt.ended is None:
                 start = tracked.in_environment_of(self.machine, self.workspace.root)
                 tracked.end_what_is_over([run], start)
-            raise self._failure(assess(run))
+            # The scheduler may know better why it ended: then another one may follow.
+            if not (now := assess(run)).goes_on:
+                raise self._failure(now)
         else:
             self._start(run, definition, now, display)
 
@@ -173,17 +175,14 @@ class Driver:
     ) -> None:
         """Start the next attempt, if there is room for one."""
         before = now.attempt.number if now.attempt else 0
-        if now.state.stopped:
-            said = now.problem.line
-            why = "" if said == now.state else f": {said}"
+        if now.goes_on or now.state.stopped:
             from_where = _goes_on_from(run, stages.of(definition))
-            after = f"starting attempt {before + 1}{from_where}"
-            display.line(f"attempt {before} {now.state}{why}; {after}")
+            display.line(f"{_why_another(now, before)}{from_where}")
         repo = self.pipeline.repository
         starter = Starter(self.workspace, self.machine, repo, self.store)
         try:
             started = self._when_there_is_room(
-                lambda: starter.start(run, definition, before + 1)
+                lambda: starter.start(run, definition, now)
             )
         except NoRoom as full:
             display.show(f"{full.what}: {full.why}")
@@ -435,6 +434,15 @@ class Driver:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _why_another(now: Assessment, number: int) -> str:
+    """Say why another attempt is started, behind one that ended without a result."""
+    said = now.problem.line
+    if now.goes_on:
+        return said
+    why = "" if said == now.state else f": {said}"
+    return f"attempt {number} {now.state}{why}; starting attempt {number + 1}"
 
 
 def _time_taken(attempt: Attempt) -> str:

@@ -28,14 +28,20 @@ def request(
     number: int,
     comment: str,
     size: Size = ONE_TASK,
+    memory: str | None = None,
+    warned: bool = False,
     after: tuple[Job, ...] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> JobRequest:
     """Return the request for attempt `number` at the run whose directory is `run`, which starts when `after` is done.
 
     The saving of an experiment starts however they have ended, and needs next to
-    nothing.
+    nothing. `memory` stands in the place of what the machine file says; `warned` tells
+    whether it is of use to know of the time limit before.
     """
+    resources = machine.resources_for(stage)
+    if memory:
+        resources = resources.model_copy(update={"memory": memory})
     python = str(environment.python(machine))
     command = [python, "-P", "-m", "mllam_exps.attempt", str(run), str(number)]
     directory = run / layout.ATTEMPTS / str(number)
@@ -48,7 +54,8 @@ def request(
         log=directory / layout.LOG,
         script=directory / layout.SCRIPT,
         environment=schedulers.child_environment(environ),
-        resources=machine.resources_for(stage),
+        resources=resources,
+        warning=resources.warning_seconds if warned else None,
         nodes=size.nodes,
         tasks=size.devices,
         comment=comment,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers, stages
-from mllam_exps.attempts import job_request, workdir
+from mllam_exps.attempts import follow_up, job_request, workdir
 from mllam_exps.base import reasons
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc.repository import Repository
@@ -22,6 +22,7 @@ from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import Assessment
 from mllam_exps.runs.records import Claim, Outcome
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
@@ -41,8 +42,10 @@ class Starter:
     store: RunStore
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
-    def start(self, run: Run, definition: RunDefinition, number: int) -> Attempt | None:
-        """Claim attempt `number` and start it; None if another driver has claimed it.
+    def start(
+        self, run: Run, definition: RunDefinition, after: Assessment
+    ) -> Attempt | None:
+        """Claim the next attempt and start it; None if another driver has claimed it.
 
         Raises
         ------
@@ -53,23 +56,31 @@ class Starter:
             If it could not be started; the reason stands in the attempt's end record,
             too.
         """
-        prepared = self.prepare(run, definition, number)
+        prepared = self.prepare(run, definition, after)
         if prepared is None:
             return None
         prepared.submit(())
         return prepared.attempt
 
     def prepare(
-        self, run: Run, definition: RunDefinition, number: int, *, ahead: bool = False
+        self,
+        run: Run,
+        definition: RunDefinition,
+        after: Assessment,
+        *,
+        ahead: bool = False,
     ) -> Prepared | None:
-        """Claim attempt `number`, and lay out all that it needs; None if another driver has claimed it.
+        """Claim the next attempt, and lay out all that it needs; None if another driver has claimed it.
 
         Parameters
         ----------
+        after : Assessment
+            How the run stands, by which it was decided to start one.
         ahead : bool
             Whether runs that make its inputs may still be at work.
         """
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
+        number = after.attempt.number + 1 if after.attempt else 1
         attempt = run.claim(
             number,
             scheduler=scheduler.name,
@@ -94,10 +105,15 @@ class Starter:
                 stage.preflight.files,
                 ahead=ahead,
             )
+            rules = follow_up.rules(
+                self.machine, definition.stage, stage, number, after
+            )
             request = job_request.request(
                 self.workspace,
                 self.machine,
                 definition.stage,
+                memory=rules.memory,
+                warned=stage.has_checkpoints,
                 name=self._claim(attempt).job_name,
                 run=run.directory,
                 number=number,
@@ -105,7 +121,8 @@ class Starter:
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt).experiment}",
                 environ=self.environ,
             )
-            self._spec(definition, scheduler, request, to_come).write(attempt)
+            spec = self._spec(definition, scheduler, request, to_come)
+            replace(spec, rules=rules).write(attempt)
         except BaseException as error:
             give_up(attempt, error)
             raise
@@ -139,6 +156,8 @@ class Starter:
                 self.workspace.origin, user, self._project(definition)
             ),
             time_limit=None if limits else request.resources.time_seconds,
+            warning=request.warning,
+            stall_timeout=self.machine.retry.stall_timeout,
             slots=None if limits else self.machine.max_jobs,
             smoke=definition.smoke,
             nodes=request.nodes,

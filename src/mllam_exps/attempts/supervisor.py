@@ -18,7 +18,8 @@ import traceback
 from abc import ABC, abstractmethod
 
 from mllam_exps import schedulers
-from mllam_exps.base import ownership, reasons, records
+from mllam_exps.base import disks, ownership, reasons, records
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
@@ -27,6 +28,8 @@ from mllam_exps.runs.spec import Spec
 HEARTBEAT_SECONDS = 5.0
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 15.0
+STACK_SECONDS = 3.0
+"""How long a program has to print its stacks before it is stopped."""
 RESERVE_BYTES = 256 * 1024
 OURSELVES = "the attempt"
 """Who wrote an end record: after its own, an attempt writes no more."""
@@ -35,10 +38,13 @@ OURSELVES = "the attempt"
 class Stopped(Exception):
     """The attempt was told to stop, or has lost the run."""
 
-    def __init__(self, outcome: Outcome, problem: Problem) -> None:
+    def __init__(
+        self, outcome: Outcome, problem: Problem, cause: Cause | None = None
+    ) -> None:
         super().__init__(str(problem))
         self.outcome = outcome
         self.problem = problem
+        self.cause = cause
 
 
 log = logging.getLogger(__name__)
@@ -59,7 +65,11 @@ class Supervisor(ABC):
         self._place = attempt.directory.stat()
         self.program: subprocess.Popen[bytes] | None = None
         self.stopped: Stopped | None = None
+        self.cause: Cause | None = None
+        """What the rules for another attempt go by, if it fails."""
         self._deadline: float | None = None
+        self.warned = False
+        """Whether the program was told to save and end."""
 
     def run(self) -> int:
         """Run the attempt; returns the exit code of the process: 0 only with a result."""
@@ -85,6 +95,7 @@ class Supervisor(ABC):
             os.fchmod(written.fileno(), ownership.OWN & 0o666)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGUSR1, self._on_warning)
         # The submitter holds signals back while it submits, and a child inherits that.
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
@@ -119,14 +130,15 @@ class Supervisor(ABC):
     def _end(self, outcome: Outcome, problem: Problem) -> None:
         if self.attempt.ended is not None:
             return  # it was given up, with a reason, while we had not noticed
+        cause = self.cause if outcome is Outcome.FAILED else None
         try:
-            self.attempt.end(outcome, problem, OURSELVES)
+            self.attempt.end(outcome, problem, OURSELVES, cause)
         except OSError:
             # Somebody else took the freed blocks. A failure needs no scratch but its
             # checkpoints; logs stay.
             for temporary in self.attempt.work.rglob("*.tmp"):
                 temporary.unlink(missing_ok=True)
-            self.attempt.end(outcome, problem, OURSELVES)
+            self.attempt.end(outcome, problem, OURSELVES, cause)
 
     def _outcome(self) -> tuple[Outcome, Problem]:
         """Do the work; return how it ended, and why."""
@@ -134,17 +146,21 @@ class Supervisor(ABC):
             self.attempt.reserve.write_bytes(b"\0" * RESERVE_BYTES)
             self._work()
         except Stopped as stop:
+            self.cause = stop.cause
             return stop.outcome, stop.problem
         except MllamError as error:
+            self.cause = self.cause or Cause.ERROR
             if error.where.startswith(str(self.attempt.work)):
                 error.where = ""  # it says nothing more, and tells equal failures apart
             return Outcome.FAILED, error.problem
         except OSError as error:
             traceback.print_exc()
+            self.cause = Cause.FULL_DISK if disks.is_full(error) else Cause.ERROR
             why = reasons.of_os_error(error, self.attempt.directory)
             return Outcome.FAILED, Problem(why)
         except Exception as error:
             traceback.print_exc()
+            self.cause = Cause.ERROR
             return Outcome.FAILED, Problem(f"{type(error).__name__}: {error}")
         return Outcome.SUCCEEDED, Problem()
 
@@ -175,10 +191,21 @@ class Supervisor(ABC):
                 f"stopped by {signal.Signals(number).name}, which nobody asked us for",
             )
 
-    def _stop(self, outcome: Outcome, reason: str) -> None:
+    def _on_warning(self, _number: int, _frame: object) -> None:
+        self._warn()
+
+    def _warn(self) -> None:
+        """Tell the program that its time limit is near: it saves and ends, if it can."""
+        if not self.warned:
+            self.warned = True
+            log.info("the time limit is near: telling the program to save and end")
+            with contextlib.suppress(OSError):
+                records.touch(self.attempt.save_and_end)
+
+    def _stop(self, outcome: Outcome, reason: str, cause: Cause | None = None) -> None:
         if self.stopped is None:
             log.info("stopping the program: %s", reason)
-            self.stopped = Stopped(outcome, Problem(reason))
+            self.stopped = Stopped(outcome, Problem(reason), cause)
             # Not in the signal handler's own frame: it must not wait.
             threading.Thread(target=self._kill_program, daemon=True).start()
 
@@ -199,7 +226,7 @@ class Supervisor(ABC):
                 time.sleep(0.1)
 
     def _watch(self) -> None:
-        """Beat, and look whether we were cancelled, superseded or out of time."""
+        """Beat, and look whether there is a reason to stop."""
         beaten = 0.0
         while True:
             now = time.monotonic()
@@ -207,18 +234,50 @@ class Supervisor(ABC):
                 beaten = now
                 with contextlib.suppress(OSError):
                     records.touch(self.attempt.heartbeat)
-            if not self.attempt.is_current:
-                self._stop(
-                    Outcome.SUPERSEDED,
-                    f"attempt {self.attempt.number + 1} has taken the run",
-                )
-            elif self.attempt.cancel_requested:
-                self._stop(Outcome.CANCELLED, "cancelled")
-            elif (end := self.attempt.ended) and end.by != OURSELVES:
-                self._stop(Outcome.FAILED, "it was given up")
-            elif self._deadline and now > self._deadline:
-                self._stop(
-                    Outcome.FAILED,
-                    f"time limit: it took longer than {self.spec.time_limit:.0f} s",
-                )
+                self._look_for_a_stall()
+            self._look_for_others()
+            self._look_at_the_clock(now)
             time.sleep(WATCH_SECONDS)
+
+    def _look_for_others(self) -> None:
+        """Stop where the attempt was cancelled, or has lost its run."""
+        if not self.attempt.is_current:
+            self._stop(
+                Outcome.SUPERSEDED,
+                f"attempt {self.attempt.number + 1} has taken the run",
+            )
+        elif self.attempt.cancel_requested:
+            self._stop(Outcome.CANCELLED, "cancelled")
+        elif (end := self.attempt.ended) and end.by != OURSELVES:
+            self._stop(Outcome.FAILED, "it was given up")
+
+    def _look_at_the_clock(self, now: float) -> None:
+        """Warn before the time limit, and stop at it, where the scheduler keeps none."""
+        if self._deadline is None:
+            return
+        if now > self._deadline:
+            what = f"time limit: it took longer than {self.spec.time_limit:.0f} s"
+            self._stop(Outcome.FAILED, what, Cause.TIME_LIMIT)
+        elif self.spec.warning and now > self._deadline - self.spec.warning:
+            self._warn()
+
+    def _look_for_a_stall(self) -> None:
+        """Stop a program that told of its progress, and has told nothing more for long."""
+        limit, program = self.spec.stall_timeout, self.program
+        if not limit or program is None or program.returncode is not None:
+            return
+        silent = self.attempt.seconds_without_progress
+        if self.stopped is None and silent is not None and silent > limit:
+            what = f"it came no further for {silent:.0f} s (retry.stall_timeout in the machine file)"
+            log.info("stopping the program: %s", what)
+            # The program may end by the signal that asks for its stacks.
+            self.stopped = Stopped(Outcome.FAILED, Problem(what), Cause.STALL)
+            with contextlib.suppress(MllamError, OSError):
+                self._ask_for_stacks(program)
+            self._kill_program()
+
+    def _ask_for_stacks(self, program: subprocess.Popen[bytes]) -> None:
+        """Have the program's processes print where they stand: Python does at SIGABRT, with its faulthandler on."""
+        if not self.scheduler().signal_steps(signal.SIGABRT):
+            os.killpg(program.pid, signal.SIGABRT)
+        time.sleep(STACK_SECONDS)

@@ -32,6 +32,7 @@ from mllam_exps.attempts.supervisor import (
 )
 from mllam_exps.attempts.tracked import Tracked
 from mllam_exps.base import disks, ownership, reasons, records, user_state
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
@@ -43,7 +44,7 @@ from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Output, Read, Result
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
-from mllam_exps.stages.contract import Stage, StageContext, Tracking
+from mllam_exps.stages.contract import ENDED_IN_TIME, Stage, StageContext, Tracking
 
 SILENCE = 3 * HEARTBEAT_SECONDS
 """Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""
@@ -329,6 +330,8 @@ class Worker(Supervisor):
         }
         environment = {**os.environ, **scheduler.inside(), **spec.environment}
         environment.pop(NAME_VARIABLE, None)
+        # A stalled Python program is sent SIGABRT, and prints where it stands.
+        environment.setdefault("PYTHONFAULTHANDLER", "1")
         return environment | {
             f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value
         }
@@ -364,10 +367,13 @@ class Worker(Supervisor):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.program.pid, signal.SIGKILL)
         self._raise_if_stopped()
+        if code == ENDED_IN_TIME and self.warned:
+            self.cause = Cause.TIME_LIMIT
+            raise MllamError("its time limit is near: it saved what it had done")
         if code != 0:
             said = reasons.read(self.attempt.log, begin)
-            why = reasons.of_exit(code, said, reasons.oom_kills() - kills)
-            if reasons.is_of_full_disk(why):
+            why, self.cause = reasons.of_exit(code, said, reasons.oom_kills() - kills)
+            if self.cause is Cause.FULL_DISK:
                 full = disks.full_disks(self._places(context))
                 why = f"{why} ({full})" if full else why
             raise MllamError(why, next=reasons.way_out(said))

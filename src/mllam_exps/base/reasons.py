@@ -8,8 +8,10 @@ import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mllam_exps.base import disks, records, signals, tracebacks
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.last_words import (
     SLURM,
     fatal_error,
@@ -55,6 +57,7 @@ _DASK_KILLED = re.compile(
 _WORKER_KILLED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) (is killed by signal: Killed|exited unexpectedly)|BrokenProcessPool"
 )
+_NOT_FINITE = re.compile(r"(^|\.)NotFinite$")
 _LIBRARY = re.compile(r"(\S+): cannot open shared object file")
 # A shell's or a program's own complaint: "x.sh: line 2: ploot: command not found",
 # "plot.py: error: …".
@@ -64,7 +67,14 @@ _COMPLAINT = re.compile(
 )
 
 
-def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
+class Reason(NamedTuple):
+    """Why a program ended: a line for people, and the word for the rules."""
+
+    text: str
+    cause: Cause = Cause.ERROR
+
+
+def of_exit(code: int, log: str, oom_kills: int = 0) -> Reason:
     """Say why a program ended. Pure.
 
     Parameters
@@ -80,20 +90,24 @@ def of_exit(code: int, log: str, oom_kills: int = 0) -> str:
     lines = clean(log)
     text = "\n".join(lines)
     if full := _of_disk(lines):
-        return full
+        return Reason(full, Cause.FULL_DISK)
     # Slurm 22.05 calls a job FAILED 1:0 when a step of it ran out of memory; only
     # srun's line says so.
     if _OOM_STEP.search(text):
-        return "out of memory: it used more than the job asked for (memory in the machine file)"
+        said = "out of memory: it used more than the job asked for (memory in the machine file)"
+        return Reason(said, Cause.HOST_MEMORY)
     uncaught = tracebacks.reason(lines)
     number, where = signals.that_ended(code, lines)
     if number is not None and not signals.told_before(number, uncaught, lines):
         if number == signal.SIGKILL and oom_kills:
-            return "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
-        return signals.reason(number, where, lines)
+            said = "killed by SIGKILL: out of memory (the kernel's out-of-memory killer was at work meanwhile)"
+            return Reason(said, Cause.HOST_MEMORY)
+        killed = number == signal.SIGKILL
+        said = signals.reason(number, where, lines)
+        return Reason(said, Cause.KILLED if killed else Cause.ERROR)
     if uncaught is not None and not _complained_since(uncaught, lines):
         return _of_exception(code, uncaught, lines)
-    return _of_words(code, lines)
+    return Reason(_of_words(code, lines))
 
 
 def way_out(log: str) -> str:
@@ -177,11 +191,6 @@ def of_store(reason: str, place: Path) -> str:
     return ""
 
 
-def is_of_full_disk(reason: str) -> bool:
-    """Tell whether a reason that `of_exit` gave is a full disk."""
-    return reason.startswith((_FULL, _USED_UP))
-
-
 def _of_disk(lines: Sequence[str]) -> str:
     for line in reversed(lines):
         _, said = tracebacks.unmarked(line)
@@ -192,25 +201,27 @@ def _of_disk(lines: Sequence[str]) -> str:
     return ""
 
 
-def _of_exception(code: int, uncaught: Uncaught, lines: Sequence[str]) -> str:
+def _of_exception(code: int, uncaught: Uncaught, lines: Sequence[str]) -> Reason:
     if killed := _DASK_KILLED.search(uncaught.message):
-        return _of_dask(killed, lines)
+        return Reason(_of_dask(killed, lines), Cause.HOST_MEMORY)
     if library := _LIBRARY.search(uncaught.message):
-        return _missing(library[1])
+        return Reason(_missing(library[1]))
     rank = f"rank {uncaught.voice}: " if uncaught.voice else ""
     said = f"{rank}{uncaught.said}"
     if _GPU_MEMORY.search(uncaught.said):
-        return f"out of memory of the GPU: {said}"
+        return Reason(f"out of memory of the GPU: {said}", Cause.GPU_MEMORY)
     if _NO_MEMORY.search(uncaught.said):
-        return f"out of memory: {said}"
+        return Reason(f"out of memory: {said}", Cause.HOST_MEMORY)
     if _WORKER_KILLED.search(f"{uncaught.name}: {uncaught.message}"):
-        return f"a process that the program started was killed: out of memory, perhaps ({said})"
+        what = "a process that the program started was killed: out of memory, perhaps"
+        return Reason(f"{what} ({said})", Cause.HOST_MEMORY)
     if uncaught.name == "KeyboardInterrupt":
-        return f"interrupted ({rank}KeyboardInterrupt)"
+        return Reason(f"interrupted ({rank}KeyboardInterrupt)")
+    cause = Cause.NOT_FINITE if _NOT_FINITE.search(uncaught.name) else Cause.ERROR
     if 0 < code < 128:
-        return f"exit code {code}: {said}"
+        return Reason(f"exit code {code}: {said}", cause)
     # A process that a signal ended has no exit code of its own.
-    return said
+    return Reason(said, cause)
 
 
 def _of_dask(killed: re.Match[str], lines: Sequence[str]) -> str:

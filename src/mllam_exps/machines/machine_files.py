@@ -27,7 +27,7 @@ BUILT_IN = "local"
 """The machine that is there without a file: this host, as it is."""
 
 _LISTS = {"hosts", "modules", "source", "types", "command", "on"}
-_SECTIONS = (["resources"], ["environment"], ["paths"], ["notify"])
+_SECTIONS = (["resources"], ["environment"], ["paths"], ["notify"], ["retry"])
 
 
 class Machine(Settings):

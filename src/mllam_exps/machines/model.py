@@ -76,6 +76,8 @@ class Resources(Model):
         BeforeValidator(check.time_limit, json_schema_input_type=str | int | None),
     ] = None
     """Time limit (`--time`): D-HH:MM:SS, H:MM:SS, or minutes. The next job goes on from a checkpoint."""
+    warning: Count | None = None
+    """Seconds before the time limit at which a training saves and ends; null: a tenth of the limit, 300 at most."""
     cpus: Count | None = None
     """CPUs for each task (`--cpus-per-task`)."""
     memory: Annotated[Word, AfterValidator(check.memory), TextOrNumber] | None = None
@@ -105,6 +107,15 @@ class Resources(Model):
                 "`gpus` and `gres` both ask for GPUs: set one of them to null"
             )
         return self
+
+    @property
+    def warning_seconds(self) -> int:
+        """How long before its time limit a stage with checkpoints is told to save and end."""
+        if self.warning is not None:
+            return self.warning
+        # Where the time limit is the partition's own, nobody here knows it.
+        known = self.time_seconds or WARNING_SECONDS * 10
+        return max(1, min(WARNING_SECONDS, known // 10))
 
     @property
     def time_seconds(self) -> int | None:
@@ -137,6 +148,7 @@ class Resources(Model):
         return Resources.model_validate(self.model_dump(exclude_unset=True) | modest)
 
 
+WARNING_SECONDS = 300
 BOOKS_SECONDS = 1800
 BOOKS_MEGABYTES = 1024
 
@@ -196,6 +208,50 @@ class Notify(Model):
         return bool(self.command or self.webhook_file)
 
 
+Then = Literal["again", "stop"]
+
+
+class MoreMemory(Model):
+    """More memory for the next attempt: its job asks for so much more, up to a ceiling."""
+
+    factor: Annotated[float, Field(gt=1, le=8)] = 1.5
+    """How many times as much the next job asks for."""
+    up_to: Annotated[Word, AfterValidator(check.memory)]
+    """The most that a job may ask for, e.g. 256G."""
+
+
+class Retry(Model):
+    """What follows when an attempt ends without a result: `again`, the next attempt starts by itself; or `stop`.
+
+    Where the stage has checkpoints, the next attempt goes on from the newest one.
+    """
+
+    stall_timeout: Count | None = 3600
+    """Seconds without progress, once there was some, after which a program is stopped; null is never."""
+    max_attempts: Count = 3
+    """Attempts in a row that come no further; then it stops."""
+    time_limit: Then = "again"
+    """The time limit. A stage without checkpoints, or that came no further, stops: it would end the same way."""
+    preemption: Then = "again"
+    """Another job took its place."""
+    node_failure: Then = "again"
+    """A node failed."""
+    killed: Then = "again"
+    """It ended without a word: its host went down, or somebody killed it."""
+    host_memory: Then | MoreMemory = "stop"
+    """It ran out of memory. {factor: 1.5, up_to: 256G} tries again with more."""
+    gpu_memory: Then = "stop"
+    """It ran out of the GPU's memory."""
+    full_disk: Then = "stop"
+    """A disk was full."""
+    not_finite: Then = "stop"
+    """A loss or a weight became NaN or infinite."""
+    stall: Then = "again"
+    """It came no further for `stall_timeout`."""
+    error: Then = "stop"
+    """Its program failed, or what it made is not as it must be."""
+
+
 class Settings(Model):
     """A machine: where stages run, and with what. Nothing here changes a result, or makes one stale."""
 
@@ -225,6 +281,8 @@ class Settings(Model):
     """Who is told when a submitted experiment has ended."""
     on_interrupt: Literal["cancel", "detach"] = "cancel"
     """What Ctrl-C does to the runs that are waited for: cancel them, or leave them running."""
+    retry: Annotated[Retry, MayBeEmpty] = Retry()
+    """What follows by itself when an attempt ends without a result."""
     max_jobs: Count | None = None
     """At most so many of one's jobs, pending or running, at once; what does not fit waits. null is no limit of ours."""
 

@@ -83,8 +83,7 @@ _SBATCH_OWNED = {
     "array": "a sweep is a chain of jobs for each experiment: use `mllam-exps submit -S KEY=1,2,4`",
     "dependency": "the order of the stages comes from dvc.yaml",
     "kill-on-invalid-dep": "mllam-exps sets it: where an input was not made, Slurm takes the waiting job back at once",
-    "signal": "Lightning would answer it with a requeue; mllam-exps starts the next attempt itself, from the newest "
-    "checkpoint, and each epoch leaves one",
+    "signal": "`warning` says how early before its time limit a training saves and ends; the next attempt goes on",
     "requeue": _AGAIN,
     "no-requeue": _AGAIN,
     "export-file": "set `environment.variables`",

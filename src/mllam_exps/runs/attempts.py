@@ -13,6 +13,7 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.base import ownership, records
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import CheckFailed, MllamError, Problem
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.records import Trouble
@@ -30,6 +31,7 @@ from mllam_exps.runs.records import (
 )
 from mllam_exps.runs.results import Contents, SetAside
 from mllam_exps.schedulers import Job, Scheduler
+from mllam_exps.stages.contract import SAVE_AND_END
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,15 @@ class Attempt:
         return Progress.read(self.scratch / layout.PROGRESS)
 
     @property
+    def seconds_without_progress(self) -> float | None:
+        """How long ago its program told how far it is, by the file system's clock; None where it has told nothing."""
+        progress = self.progress
+        if progress is None or progress.total is None:
+            return None  # what stands there is our own word
+        written = records.changed_at(self.scratch / layout.PROGRESS)
+        return max(0.0, self.run.now() - written) if written else None
+
+    @property
     def set_aside(self) -> SetAside | None:
         """Why its result was set aside, if it was."""
         name = layout.why_set_aside(self.number)
@@ -335,6 +346,11 @@ class Attempt:
         doubt = Doubt(why, time.time())
         records.replace(self.directory / layout.UNCERTAIN, doubt.to_record())
 
+    @property
+    def save_and_end(self) -> Path:
+        """Is there once its program is to save what it has done, and end (`stages.contract`)."""
+        return self.scratch / SAVE_AND_END
+
     def start(self, node: str | None) -> bool:
         """Write down that this process is the attempt; False if one was before."""
         started = Started(ProcessIdentity.of(), time.time(), node)
@@ -342,15 +358,20 @@ class Attempt:
         return records.create(path, started.to_record())
 
     def note_progress(self, text: str) -> None:
-        """Write down how far it is."""
-        progress = Progress(text).to_record()
+        """Write down how far it is; how many epochs its program has done stays known (`continuation`)."""
+        done = before.done if (before := self.progress) else None
+        progress = Progress(text, done=done).to_record()
         records.replace(self.scratch / layout.PROGRESS, progress)
 
     def end(
-        self, outcome: Outcome, problem: Problem | None = None, by: str | None = None
+        self,
+        outcome: Outcome,
+        problem: Problem | None = None,
+        by: str | None = None,
+        cause: Cause | None = None,
     ) -> None:
         """Write down how it ended."""
-        end = End(outcome, problem or Problem(), time.time(), by)
+        end = End(outcome, problem or Problem(), time.time(), by, cause)
         records.replace(self.directory / layout.END, end.to_record())
 
     def request_cancel(self, by: ProcessIdentity) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt
@@ -66,6 +67,10 @@ class Assessment:
         Nothing was ever started: another attempt loses nothing, and is no second try.
     silent : bool
         It is said to be running, and gives no sign of life.
+    cause : Cause, optional
+        Why its newest attempt ended without a result, in one word.
+    goes_on : bool
+        Another attempt follows by itself: whoever looks next starts it.
     """
 
     state: RunState
@@ -74,11 +79,18 @@ class Assessment:
     hopeless: bool = False
     untried: bool = False
     silent: bool = False
+    cause: Cause | None = None
+    goes_on: bool = False
 
     @property
     def is_untried(self) -> bool:
         """Whether whoever wants the result starts an attempt, without being asked to try again."""
         return self.state is RunState.NEW or self.untried
+
+    @property
+    def may_start(self) -> bool:
+        """Whether another attempt starts though nobody asks for one: it was not tried, or is to follow."""
+        return self.untried or self.goes_on
 
     @property
     def reason(self) -> str:
@@ -95,7 +107,20 @@ def judge(seen: Observation) -> Assessment:
         return _damaged(seen.damage, attempt)
     if seen.last is None:
         return Assessment(RunState.NEW)
-    return _of_attempt(seen.last)
+    return _gone_on_with(_of_attempt(seen.last), seen.last)
+
+
+def _gone_on_with(now: Assessment, seen: AttemptSeen) -> Assessment:
+    """Judge what follows an attempt that ended without a result: by the machine file's rules another one, perhaps."""
+    if not now.state.stopped or now.untried or now.cause is None:
+        return now
+    if now.cause in seen.again:
+        what = f"attempt {seen.attempt.number} ended, and another one is to follow: {now.reason}"
+        return replace(now, state=RunState.NEW, problem=Problem(what), goes_on=True)
+    if why := seen.why_not_again.get(now.cause):
+        problem = replace(now.problem, what=f"{now.problem.what}; {why}")
+        return replace(now, problem=problem)
+    return now
 
 
 def _damaged(damage: Trouble, attempt: Attempt | None) -> Assessment:
@@ -160,14 +185,15 @@ def _failed(seen: AttemptSeen, end: End) -> Assessment:
     # scheduler knows what was behind it.
     attempt, problem, word = seen.attempt, end.problem, seen.word
     if word is None or not seen.started:
-        return Assessment(RunState.FAILED, problem, attempt)
+        return Assessment(RunState.FAILED, problem, attempt, cause=end.cause)
     if word.phase is JobPhase.CANCELLED:
         return _said(RunState.CANCELLED, with_evidence(word), attempt)
     if word.phase is JobPhase.FAILED and not word.plain:
-        return _said(RunState.FAILED, with_evidence(word), attempt)
+        failed = _said(RunState.FAILED, with_evidence(word), attempt)
+        return replace(failed, cause=word.cause or end.cause)
     if word.phase is JobPhase.FORGOTTEN and word.reason:
         problem = Problem(f"{problem.sentence} ({word.reason})", next=problem.next)
-    return Assessment(RunState.FAILED, problem, attempt)
+    return Assessment(RunState.FAILED, problem, attempt, cause=end.cause)
 
 
 def _ended_well(seen: AttemptSeen) -> Assessment:
@@ -226,7 +252,7 @@ def _ended_without_a_word(seen: AttemptSeen, word: JobState) -> Assessment:
         why = seen.environment or _evidence(seen, word)
         if seen.store_failure:
             why = f"{seen.store_failure} ({word.told})"
-        return _said(RunState.FAILED, why, seen.attempt)
+        return replace(_said(RunState.FAILED, why, seen.attempt), cause=word.cause)
     return _job_vanished(seen, word)
 
 
@@ -270,7 +296,8 @@ def _job_vanished(seen: AttemptSeen, word: JobState) -> Assessment:
     # A process on this host leaves no exit code.
     if not seen.started and seen.full_disks:
         what = f"{what}: the disk of the run store is full ({seen.full_disks})"
-    return _said(RunState.LOST, what, seen.attempt)
+    cause = Cause.KILLED if seen.started else None
+    return replace(_said(RunState.LOST, what, seen.attempt), cause=cause)
 
 
 def _not_made(stage: str) -> str:

@@ -30,7 +30,7 @@
         debug.log             what its own process decided, asked and waited for
         inputs.json           hashes of what it reads
         work/, tree/          the program's directory; the git repository around it, if needed
-        scratch/              checkpoints, progress.json
+        scratch/              checkpoints, progress.json, save-and-end
         tracking/             what its program logs to MLflow, and how far that was sent
         outputs/              what it made, frozen, if it succeeded
         manifest.json         hashes of every file in outputs/

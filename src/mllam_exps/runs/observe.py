@@ -10,7 +10,7 @@ from mllam_exps import schedulers
 from mllam_exps.base import disks, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import Trouble
-from mllam_exps.runs import layout, verdict
+from mllam_exps.runs import continuation, layout, verdict
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Claim, End, Outcome
 from mllam_exps.runs.seen import AttemptSeen, Observation
@@ -35,13 +35,22 @@ def observe(run: Run, scheduler: Schedulers = schedulers.get) -> Observation:
     if last is None:
         return Observation()
     words: Words = []
-    seen = _look(last, scheduler, words)
+    seen = _with_continuation(_look(last, scheduler, words))
     if seen.end is not None and seen.end.outcome is Outcome.SUCCEEDED:
         # A network file system may remember from an earlier look that there is no
         # result.
         records.look_afresh(run.directory)
         return Observation(run.result, last=seen, words=words)
     return Observation(last=seen, words=words)
+
+
+def _with_continuation(seen: AttemptSeen) -> AttemptSeen:
+    """Look what is to follow an attempt that ended without a result."""
+    failed = seen.end is not None and seen.end.outcome is Outcome.FAILED
+    if not failed and (seen.end is not None or seen.word is None):
+        return seen
+    follows = continuation.of(seen.attempt)
+    return replace(seen, again=follows.causes, why_not_again=follows.why_not)
 
 
 def _look(attempt: Attempt, scheduler: Schedulers, words: Words) -> AttemptSeen:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.processes import PROCESS, ProcessIdentity
 from mllam_exps.base.records import Record
@@ -187,6 +188,8 @@ class End(Record):
         What the writer's host thought, for people.
     by : str, optional
         Who wrote it, where that is the attempt itself or another one's job.
+    cause : Cause, optional
+        What the rules for another attempt go by, if it failed.
     """
 
     SHAPE: ClassVar[Shape] = {
@@ -195,12 +198,14 @@ class End(Record):
         "problem": maybe(of_shape(_PARTS)),
         "time": maybe(number),
         "by": maybe(text),
+        "cause": maybe(text),
     }
 
     outcome: Outcome
     problem: Problem = field(default_factory=Problem)
     time: float | None = None
     by: str | None = None
+    cause: Cause | None = None
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -213,7 +218,8 @@ class End(Record):
             problem = Problem(**told)
         else:
             problem = _of_sentence(record["reason"])
-        return cls(outcome, problem, record.get("time"), record.get("by"))
+        cause = Cause.of(record.get("cause"))
+        return cls(outcome, problem, record.get("time"), record.get("by"), cause)
 
     def to_record(self) -> dict[str, Any]:
         """Return a JSON-able record; `reason` is for people, and for earlier versions."""
@@ -223,6 +229,7 @@ class End(Record):
             "problem": asdict(self.problem) if self.problem else None,
             "time": self.time,
             "by": self.by,
+            "cause": self.cause,
         }
 
 
@@ -249,6 +256,7 @@ class Verdict(Record):
         "reason": text,
         "told": maybe(text),
         "plain": maybe(flag),
+        "cause": maybe(text),
     }
 
     state: JobState
@@ -259,7 +267,8 @@ class Verdict(Record):
         """Return what a record of this shape says."""
         told, plain = record.get("told") or "", bool(record.get("plain"))
         phase = JobPhase[record["phase"]]
-        return cls(JobState(phase, record["reason"], told, plain=plain))
+        cause = Cause.of(record.get("cause"))
+        return cls(JobState(phase, record["reason"], told, plain=plain, cause=cause))
 
     def to_record(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -269,6 +278,7 @@ class Verdict(Record):
             "reason": state.reason,
             "told": state.told,
             "plain": state.plain,
+            "cause": state.cause,
             "time": self.time,
         }
 

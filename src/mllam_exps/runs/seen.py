@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import End
@@ -62,6 +63,10 @@ class AttemptSeen:
         Why its job could write nothing into the run store, as its exit code says.
     full_disks : str
         The disks that are full.
+    again : frozenset of Cause
+        The causes after which another attempt follows by itself (`continuation`).
+    why_not_again : mapping of str
+        Why another one would be of no use, by cause.
     """
 
     attempt: Attempt
@@ -84,6 +89,8 @@ class AttemptSeen:
     environment: str = ""
     store_failure: str = ""
     full_disks: str = ""
+    again: frozenset[Cause] = frozenset()
+    why_not_again: Mapping[Cause, str] = field(default_factory=dict)
 
     @property
     def never_began(self) -> bool:

@@ -16,12 +16,14 @@ from mllam_exps.base.shapes import (
     list_of,
     maybe,
     number,
+    of_shape,
     text,
 )
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import is_key
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.continuation import NO_RULES, RULES, Rules
 
 _SHAPE: Shape = {
     "run": text,
@@ -37,11 +39,14 @@ _SHAPE: Shape = {
     "nodes": count,
     "devices": count,
     "time_limit": maybe(number),
+    "warning": maybe(number),
+    "stall_timeout": maybe(number),
     "slots": maybe(count),
     "smoke": flag,
     "to_come": dict_of(is_key),
     "news": flag,
     "links": list_of(text),
+    "rules": maybe(of_shape(RULES)),
 }
 
 
@@ -65,6 +70,10 @@ class Spec:
         Nodes, and processes on each.
     time_limit : float, optional
         Seconds, where the scheduler does not keep them itself.
+    warning : float, optional
+        Seconds before its time limit at which its program is told to save and end.
+    stall_timeout : float, optional
+        Seconds without progress after which its program is stopped.
     slots : int, optional
         How many attempts may run at once on a host, where the scheduler does not count
         them itself.
@@ -77,6 +86,8 @@ class Spec:
         Whether the machine file named somebody to tell of the experiment's end.
     links : list of str
         DVC's ``cache.type``: how what is yet to come is laid out.
+    rules : Rules
+        What the machine file says of attempts that may follow this one.
     definition : mapping
         What defines the run, as the submitter's own repository says; empty for the
         saving of an experiment.
@@ -92,16 +103,23 @@ class Spec:
     nodes: int = 1
     devices: int = 1
     time_limit: float | None = None
+    warning: float | None = None
+    stall_timeout: float | None = None
     slots: int | None = None
     smoke: bool = False
     to_come: dict[str, str] = field(default_factory=dict)
     news: bool = False
     links: list[str] = field(default_factory=list)
+    rules: Rules = NO_RULES
     definition: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, attempt: Attempt) -> None:
         """Write it down for an attempt."""
-        whose = {"run": attempt.run.key, "number": attempt.number}
+        whose = {
+            "run": attempt.run.key,
+            "number": attempt.number,
+            "rules": self.rules.to_record(),
+        }
         records.replace(
             attempt.directory / layout.SPEC, asdict(self) | whose, flush=False
         )
@@ -146,9 +164,10 @@ class Spec:
                 "it is another attempt's",
                 way_out,
             )
-        return cls(
-            **{name: found[name] for name in cls.__dataclass_fields__ if name in found}
-        )
+        known = {
+            name: found[name] for name in cls.__dataclass_fields__ if name in found
+        }
+        return cls(**known | {"rules": Rules.from_record(found.get("rules") or {})})
 
 
 def to_come(attempt: Attempt) -> Collection[str]:

@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.base.errors import MllamError
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class JobState:
     plain : bool
         It failed as its command failed, with its exit code: the scheduler adds nothing
         to what the command says.
+    cause : Cause, optional
+        The same as `reason` in one word, where the scheduler itself ended the job.
     """
 
     phase: JobPhase
@@ -68,6 +71,7 @@ class JobState:
     told: str = ""
     hopeless: bool = False
     plain: bool = False
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,9 @@ class JobRequest:
         What the machine file says of the stage.
     nodes, tasks : int
         Nodes, and tasks on each: from the parameters.
+    warning : int, optional
+        Seconds before its time limit at which its command is sent SIGUSR1; for schedulers
+        that keep the limit themselves.
     comment : str
         What it is, in one line for people.
     after : tuple of Job
@@ -115,6 +122,7 @@ class JobRequest:
     resources: Resources
     nodes: int = 1
     tasks: int = 1
+    warning: int | None = None
     comment: str = ""
     after: tuple[Job, ...] = ()
     after_success: bool = False
@@ -260,6 +268,25 @@ class Scheduler(Protocol):
 
     def verdict(self, job: Job) -> JobState:
         """Say where the job is now. To be asked once, when the job seems to have ended."""
+
+    def signal_steps(self, number: int) -> bool:
+        """Send a signal to the processes that `launch` started in this job; False where that is their group's matter.
+
+        Raises
+        ------
+        MllamError
+            If the scheduler refuses.
+        """
+
+    def put_behind(self, job: Job, after: tuple[Job, ...]) -> None:
+        """Have a pending job wait for others than before, which have to succeed.
+
+        Raises
+        ------
+        MllamError
+            If the scheduler refuses, or does not answer: the job is cancelled with what
+            it waited for, and another takes its place.
+        """
 
     def cancel(self, job: Job) -> None:
         """Stop the job. Returns at once; an ended job is no error."""

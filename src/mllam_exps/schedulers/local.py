@@ -173,6 +173,13 @@ class LocalScheduler:
         state = self.state(job)
         return JobState(JobPhase.GONE) if state.phase is JobPhase.UNKNOWN else state
 
+    def signal_steps(self, number: int) -> bool:
+        """Do nothing: a program's processes are one group."""
+        return False
+
+    def put_behind(self, job: Job, after: tuple[Job, ...]) -> None:
+        """Do nothing: no process waits for another."""
+
     def cancel(self, job: Job) -> None:
         """Ask the attempt's process to stop; it stops its program and writes its end down."""
         identity = ProcessIdentity.from_record(job.record)

@@ -26,6 +26,12 @@ Ask = Callable[..., Any]
 be. Returns the JSON of its last line; where there is none, what it said instead, as text."""
 
 
+SAVE_AND_END = "save-and-end"
+"""The file in a program's scratch folder that appears when its time limit is near."""
+ENDED_IN_TIME = 75
+"""Exit code (EX_TEMPFAIL) of a program that has seen it, saved a checkpoint, and ended: the next attempt goes on."""
+
+
 @dataclass(frozen=True)
 class Size:
     """How many nodes a program is started on, and how many tasks on each, with a device for each task."""
@@ -268,7 +274,10 @@ class Stage:
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether its next attempt may go on from a checkpoint."""
+        """Whether its next attempt may go on from a checkpoint.
+
+        Its program is then told when its time limit is near (`SAVE_AND_END`).
+        """
         return type(self).carry is not Stage.carry
 
     @property

@@ -1,6 +1,7 @@
 """What a job does once its attempt has ended.
 
-It saves the experiments that waited for just its result, and submits what waits in the
+Where another attempt is to follow by itself, it submits that one, and puts behind it
+what still waits for this one. It saves the experiments that waited for just its result, and submits what waits in the
 run store. Nothing of it is the attempt's own, and nothing that goes wrong here changes
 how that ended.
 """
@@ -16,6 +17,7 @@ from mllam_exps import schedulers
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.identity.run_keys import SAVE, is_key
+from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
@@ -24,7 +26,7 @@ from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.saving import save
-from mllam_exps.submission.standing import waiting
+from mllam_exps.submission.standing import waiting, waiting_for
 
 PATIENCE = 20.0
 """Seconds that a stage's job spends on saving, in which its nodes do nothing else."""
@@ -48,6 +50,11 @@ def go_on(supervisor: Supervisor) -> None:
             _save(supervisor)
     except Exception as error:
         _log(f"what waited for this result could not be saved from here: {error}")
+    try:
+        if supervisor.scheduler().chains and assess(Run(attempt.run.directory)).goes_on:
+            _submit_the_next(Run(attempt.run.directory))
+    except Exception as error:
+        _log(f"the next attempt could not be submitted from here: {error}")
     # An experiment's last job makes room for others; and where no job waits for this
     # one, nobody else may come.
     if attempt.run.stage == SAVE or attempt.submits_what_waits.exists():
@@ -63,6 +70,17 @@ def _save(supervisor: Supervisor) -> None:
         return supervisor.stopped is not None
 
     AfterResult(run, machine, by, stopped, _log).save()
+
+
+def _submit_the_next(run: Run) -> None:
+    """Submit the next attempt while this job is still there: what waits for it need not be submitted again."""
+    from mllam_exps.attempts.job_quota import Quota
+    from mllam_exps.submission.job_chain import Chain
+
+    with lock(RunStore(run.store), "dispatch", wait=True), Quota() as quota:
+        for experiment in waiting_for(run):
+            if experiment.is_mine:
+                Chain.of(experiment, quota).advance(retry=False)
 
 
 def _submit_what_waits(store: RunStore) -> None:

@@ -179,8 +179,7 @@ class Chain:
         run.begin(definition)
         workspace, store = opening.workspace_of(self.experiment), self.experiment.store
         starter = Starter(workspace, self.machine, repo, store, self.environ)
-        number = now.attempt.number + 1 if now.attempt else 1
-        prepared = starter.prepare(run, definition, number, ahead=bool(missing))
+        prepared = starter.prepare(run, definition, now, ahead=bool(missing))
         if prepared is None:
             return assess(run)
         claim = prepared.attempt.claim
@@ -242,6 +241,23 @@ class Chain:
                 job = self._job(now.attempt)
                 if job is not None:
                     standing.jobs[key] = job
+        self._put_behind(standing)
+
+    def _put_behind(self, standing: Standing) -> None:
+        """Have jobs that still wait wait for what was started just now, in the place of an attempt that has ended."""
+        new = {self.experiment.key_of(stage) for stage in standing.started}
+        for step in self.experiment.steps:
+            now, job = standing.states.get(step.stage), standing.jobs.get(step.key)
+            if now is None or now.state is not RunState.PENDING or job is None:
+                continue
+            if step.stage in standing.started or new.isdisjoint(step.needs):
+                continue
+            if after := self._jobs_before(step, standing):
+                # Else Slurm cancels it with the job that it waited for, and the
+                # experiment's last job has it submitted again.
+                with contextlib.suppress(MllamError):
+                    self.scheduler.put_behind(job, after)
+                    log.info("%s waits for %s now", job.label, after)
 
     def _send_or_give_up(self, step: Step, standing: Standing) -> None:
         """Submit one attempt; give it up if it cannot be submitted now."""

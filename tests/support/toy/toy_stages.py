@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Stage, Tracking
+from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, Stage, Tracking
 from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 from mllam_exps.stages.points import kept
 
@@ -100,9 +100,15 @@ def grow(params: dict, scratch: Path, resume: Path | None) -> None:
         records.replace(scratch / "state.json", state)
         records.replace(
             scratch / "progress.json",
-            {"text": f"epoch {state['epochs']}/{wanted['epochs']}"},
+            {
+                "text": f"epoch {state['epochs']}/{wanted['epochs']}",
+                "done": state["epochs"],
+                "total": wanted["epochs"],
+            },
         )
         print(f"epoch {state['epochs']} done", flush=True)
+        if (scratch / SAVE_AND_END).exists():
+            sys.exit(ENDED_IN_TIME)
     Path("grown").mkdir()
     Path("grown/state.json").write_text(json.dumps(state))
     Path("grown.json").write_text(json.dumps({"epochs": state["epochs"]}))
@@ -129,6 +135,8 @@ def go_wrong(how: str) -> None:
         raise ValueError("the weather is bad")
     if how == "sigkill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "stall":
+        time.sleep(1000)
     if how == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "early":

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from mllam_exps.machines import carried
 from mllam_exps.machines.model import OptionValue, Resources
 from mllam_exps.machines.values import OPTIONS
-from mllam_exps.schedulers.base import JobRequest
+from mllam_exps.schedulers.base import Job, JobRequest
 
 _OWN_SETTINGS = ("SLURM_CONF", "MUNGE_SOCKET")
 
@@ -50,12 +50,22 @@ def options(request: JobRequest) -> Iterator[str]:
     yield f"--nodes={request.nodes}"
     yield f"--ntasks-per-node={request.tasks}"
     if request.after:
-        kind = "afterok" if request.after_success else "afterany"
-        yield f"--dependency={kind}:{':'.join(str(job.record['id']) for job in request.after)}"
+        which = dependency(request.after, success=request.after_success)
+        yield f"--dependency={which}"
         # Else it would wait for ever (22.05: DependencyNeverSatisfied) for a job that
         # has failed.
         yield "--kill-on-invalid-dep=yes"
+    if request.warning:
+        # B: to this script alone. Lightning (2.6) answers the same signal by asking for
+        # the job to be queued again.
+        yield f"--signal=B:USR1@{request.warning}"
     yield from resource_options(request.resources)
+
+
+def dependency(after: tuple[Job, ...], *, success: bool) -> str:
+    """Return what a job waits for, as Slurm writes it."""
+    kind = "afterok" if success else "afterany"
+    return ":".join([kind, *(str(job.record["id"]) for job in after)])
 
 
 def resource_options(resources: Resources) -> list[str]:

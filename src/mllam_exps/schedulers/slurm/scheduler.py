@@ -310,6 +310,34 @@ class SlurmScheduler:
             return False
         return answers.entry_of(job, answer) is not None
 
+    def signal_steps(self, number: int) -> bool:
+        """Have ``scancel`` send it: to the steps, and not to the batch script (22.05)."""
+        self._ask(["scancel", f"--signal={number}", self.job_id()], "signal")
+        return True
+
+    def put_behind(self, job: Job, after: tuple[Job, ...]) -> None:
+        """Give it another dependency."""
+        kind = batch_script.dependency(after, success=True)
+        words = ["update", f"JobId={job.record['id']}", f"Dependency={kind}"]
+        self._ask(["scontrol", *words], f"put {job.label} behind another")
+
+    @staticmethod
+    def _ask(argv: list[str], what: str) -> None:
+        """Ask for something that is done or refused at once.
+
+        Raises
+        ------
+        MllamError
+            If it is refused, or nobody answers.
+        """
+        try:
+            done = calls.call(argv)
+        except NotAnswered as silence:
+            raise SilentError(f"could not {what}", why=str(silence)) from None
+        if done.returncode != 0:
+            why = calls.last_line(done.stderr)
+            raise MllamError(f"could not {what}", why=why)
+
     def cancel(self, job: Job) -> None:
         """Cancel the job, whatever it is doing."""
         # An id that nobody knows as ours may be another job's by now.

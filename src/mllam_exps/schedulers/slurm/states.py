@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from mllam_exps.base.causes import Cause
 from mllam_exps.schedulers.base import JobPhase, JobState
 
 _PENDING = {
@@ -40,6 +41,15 @@ _ENDED = {
     "BOOT_FAIL": "its node did not boot",
     "DEADLINE": "it could not end before its deadline",
     "REVOKED": "another cluster took it",
+}
+
+_CAUSES = {
+    "TIMEOUT": Cause.TIME_LIMIT,
+    "DEADLINE": Cause.TIME_LIMIT,
+    "OUT_OF_MEMORY": Cause.HOST_MEMORY,
+    "NODE_FAIL": Cause.NODE_FAILURE,
+    "BOOT_FAIL": Cause.NODE_FAILURE,
+    "PREEMPTED": Cause.PREEMPTION,
 }
 
 _WAITS = {
@@ -167,7 +177,8 @@ def of_state(
         who = f"cancelled by {_user(by)}" if by else "cancelled"
         return JobState(JobPhase.CANCELLED, who, told)
     if state in _ENDED:
-        return JobState(JobPhase.FAILED, _ENDED[state], told)
+        cause = _CAUSES.get(state)
+        return JobState(JobPhase.FAILED, _ENDED[state], told, cause=cause)
     # A word that no version had so far: nothing follows from it.
     return JobState(JobPhase.UNKNOWN, f"Slurm calls its state {word!r}", told)
 

@@ -24,7 +24,8 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE
+from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
+from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
 
 SCRATCH = "MLLAM_EXPS_SCRATCH"
 CHECK_EVERY = 50
@@ -58,6 +59,7 @@ def factory() -> list[Callback]:
         StopAtNaN(),
         Losses(folder / "epochs.csv"),
         Progress(folder / "progress.json"),
+        EndInTime(folder),
         Labels(folder),
     ]
 
@@ -340,6 +342,59 @@ class StopAtNaN(Callback):  # type: ignore[misc]
             where,
             next=NOT_FINITE,
         )
+
+
+class EndInTime(Callback):  # type: ignore[misc]
+    """Save within the epoch and end, when the attempt was told that its time limit is near.
+
+    Several ranks decide together: one that ended alone would leave the others waiting.
+
+    Parameters
+    ----------
+    scratch : Path
+        Where the file appears that says so.
+    every : int
+        Batches between two looks of several ranks, which take a collective.
+    """
+
+    def __init__(self, scratch: Path, every: int = 10) -> None:
+        self.scratch = scratch
+        self.every = every
+        self._looked = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look, and save and end."""
+        done = batch_idx + 1
+        # At the end of an epoch it is saved anyway.
+        if done == trainer.num_training_batches or not self._looks_now(trainer, done):
+            return
+        asked = trainer.is_global_zero and (self.scratch / SAVE_AND_END).exists()
+        if not trainer.strategy.reduce_boolean_decision(asked, all=False):
+            return
+        folder = Path(trainer.checkpoint_callback.dirpath)
+        trainer.save_checkpoint(folder / WITHIN_EPOCH)
+        if trainer.is_global_zero:
+            reached = trainer.current_epoch + done / trainer.num_training_batches
+            told = {
+                "text": f"saved within epoch {trainer.current_epoch + 1}",
+                "done": reached,
+                "total": trainer.max_epochs,
+            }
+            with contextlib.suppress(OSError):
+                _replace(self.scratch / "progress.json", json.dumps(told))
+            print("the time limit is near: saved within the epoch", flush=True)
+        raise SystemExit(ENDED_IN_TIME)
+
+    def _looks_now(self, trainer: Any, done: int) -> bool:
+        if trainer.world_size > 1:
+            return done % self.every == 0
+        now = time.monotonic()
+        if now - self._looked < 1.0:
+            return False
+        self._looked = now
+        return True
 
 
 class Labels(Callback):  # type: ignore[misc]

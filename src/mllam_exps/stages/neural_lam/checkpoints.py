@@ -23,6 +23,8 @@ from mllam_exps.base.errors import CheckFailed
 LAST = "last.ckpt"
 BEST = "min_val_loss.ckpt"
 ON_SIGNAL = "hpc_ckpt_*.ckpt"
+WITHIN_EPOCH = "within-epoch.ckpt"
+"""What our callback saves when the time limit is near."""
 LOSSES = "epochs.csv"
 """The losses by epoch so far, which the next attempt goes on writing."""
 COLUMNS = ("epoch", "train", "validation")
@@ -67,7 +69,8 @@ def whole(path: Path) -> bool:
 
 def find(scratch: Path) -> list[Path]:
     """Return the whole checkpoints below a folder from which training could go on, newest first."""
-    named = [*scratch.rglob(LAST), *scratch.rglob(ON_SIGNAL)]
+    names = (LAST, WITHIN_EPOCH, ON_SIGNAL)
+    named = [path for name in names for path in scratch.rglob(name)]
     return sorted(filter(whole, named), key=_age, reverse=True)
 
 
