@@ -179,8 +179,7 @@ def part_of(described: Described, inside: str) -> dict[str, Any] | None:
     files_there = [files[f] | {"relpath": name} for f, name in _below(inside, files)]
     folders_there = [name for _, name in _below(inside, folders)]
     left_out_there = {name: left_out[f] for f, name in _below(inside, left_out)}
-    is_folder = files_there or folders_there or left_out_there or inside in folders
-    if not is_folder:
+    if not any((files_there, folders_there, left_out_there, inside in folders)):
         return None
     return _folder_of(files_there) | unknown_to_dvc(folders_there, left_out_there)
 

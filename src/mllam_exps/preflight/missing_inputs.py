@@ -43,8 +43,14 @@ def _wanted(graph: StageGraph, asked: Asked) -> list[StageEntry]:
     while to_follow:
         stage = to_follow.pop()
         wanted[stage.name] = stage
-        for dep in () if asked.alone else stage.deps:
-            for maker, _ in graph.makers(dep.path):
-                if not maker.is_added and maker.name not in wanted:
-                    to_follow.append(maker)
+        if not asked.alone:
+            to_follow += [one for one in _needs(graph, stage) if one.name not in wanted]
     return list(wanted.values())
+
+
+def _needs(graph: StageGraph, stage: StageEntry) -> Iterator[StageEntry]:
+    """Yield the stages that make what a stage depends on."""
+    for dep in stage.deps:
+        for maker, _ in graph.makers(dep.path):
+            if not maker.is_added:
+                yield maker
