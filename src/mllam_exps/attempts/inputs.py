@@ -36,7 +36,7 @@ class Inputs:
         Whose inputs are laid out.
     definition : mapping
         What defines its run.
-    again : str
+    make_again : str
         The command that makes a damaged result again, for the attempt's experiment.
     archives : callable
         Returns the identity of the archives outside of the repository as they are now,
@@ -47,13 +47,13 @@ class Inputs:
         self,
         attempt: Attempt,
         definition: Mapping[str, Any],
-        again: str,
+        make_again: str,
         archives: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
     ) -> None:
         self.attempt = attempt
         self._archives = archives
         self.definition = definition
-        self.again = again
+        self.make_again = make_again
         self.laid = attempt.inputs
         self._sources: dict[str, Any] = definition.get("inputs") or {}
         self._store = RunStore(attempt.run.store)
@@ -145,7 +145,7 @@ class Inputs:
         )
         if path is not None and (run := self._run_of(path)) is not None:
             what = f"its input {path} was made again by {run.stage} since, and is another now"
-            raise CheckFailed(what, next=self.again)
+            raise CheckFailed(what, next=self.make_again)
 
     def _refuse(self, found: Iterator[Difference], when: str) -> None:
         """Refuse the first file that differs; one that is shared is taken away from those who would read it next."""
@@ -155,7 +155,7 @@ class Inputs:
             run = self._run_of(source)
             damaged = list(outputs.damage(run)) if run else []
             if run and damaged:
-                error = outputs.set_aside(run, damaged, self.again)
+                error = outputs.set_aside(run, damaged, self.make_again)
                 what = f"its input {path} is damaged in the run store: it {difference.what}"
                 who = "the program, or somebody else meanwhile, wrote to it"
                 why = error.why or ("" if when else who)

@@ -129,7 +129,7 @@ class Chain:
         elif now.state.living and self._can_be_waited_for(now):
             standing.to_come.add(step.key)
         elif now.state is RunState.STARTING:
-            standing.others.add(step.key)
+            standing.claimed_by_others.add(step.key)
         why = f": {now.reason}" if now.reason else ""
         log.info("%s: %s is %s%s", self.experiment.name, step.key, now.state, why)
 

@@ -38,7 +38,7 @@ class Standing:
         The keys of runs whose results are there.
     to_come : set of str
         The keys of living runs that jobs can be put behind.
-    others : set of str
+    claimed_by_others : set of str
         The keys of runs that another process is about to submit.
     waits : str
         Why something that could be submitted was not.
@@ -51,7 +51,7 @@ class Standing:
     started: dict[str, Attempt] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
     to_come: set[str] = field(default_factory=set)
-    others: set[str] = field(default_factory=set)
+    claimed_by_others: set[str] = field(default_factory=set)
     waits: str = ""
     notes: list[str] = field(default_factory=list)
 

@@ -210,13 +210,13 @@ class Submission:
     ) -> None:
         """Wait for moments where another submitter has claimed what ours need, and not submitted it yet."""
         until = time.monotonic() + OTHERS_PATIENCE
-        while any(standing.others for standing in standings):
+        while any(standing.claimed_by_others for standing in standings):
             if time.monotonic() > until:
                 return
             quota.release()  # it may be what the other submitter waits for
             time.sleep(0.5)
             for number, chain in enumerate(chains):
-                if standings[number].others:
+                if standings[number].claimed_by_others:
                     standings[number] = chain.advance(retry=False)
                     chain.follow(standings[number])
 
