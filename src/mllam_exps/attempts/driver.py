@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import tracked
+from mllam_exps.attempts.interruption import Detached, Interrupted, as_exceptions
 from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.attempts.launch import Starter
 from mllam_exps.attempts.progress_line import Display, describe, duration
@@ -42,14 +42,6 @@ ASSESS_SECONDS = 2.0
 VERDICT_PATIENCE = 30.0
 LOG_LINES = 20
 ROOM_SECONDS = 15.0
-
-
-class Detached(Exception):
-    """The driver leaves; the run goes on without it."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C."""
 
 
 @dataclass
@@ -103,7 +95,7 @@ class Driver:
             ) from error
         askers.note(run, self.workspace.experiment, self.workspace.origin)
         display = Display(stage)
-        with self._signals(), run.wait_here(self.me) as waiter:
+        with as_exceptions(), run.wait_here(self.me) as waiter:
             try:
                 while True:
                     waiter.refresh()
@@ -403,37 +395,6 @@ class Driver:
             next=f"{exp_run(self.workspace.experiment)} goes on from here",
             exit=Exit.INTERRUPTED,
         )
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turn Ctrl-C into `Interrupted`, and a lost terminal or a polite kill into `Detached`."""
-
-        def interrupt(_number: int, _frame: object) -> None:
-            # Neither a second Ctrl-C nor the terminal's end must cut the stopping of
-            # the run short.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            raise Interrupted
-
-        def detach(number: int, _frame: object) -> None:
-            raise Detached(
-                f"{signal.Signals(number).name}: leaving; the run goes on, and the next `dvc exp run` finds it"
-            )
-
-        handlers = {
-            signal.SIGINT: interrupt,
-            signal.SIGTERM: detach,
-            signal.SIGHUP: detach,
-        }
-        before = {
-            number: signal.signal(number, handler)
-            for number, handler in handlers.items()
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _why_another(now: Assessment, number: int) -> str:
