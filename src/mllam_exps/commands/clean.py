@@ -49,13 +49,20 @@ def clean(
     else:
         in_use = [] if failed else _in_use(origin, named.values())
         say(_why_nothing(in_use, or_younger=bool(older_than)))
-    if found and not dry_run:
+    if dry_run:
+        if not as_json:
+            _say_what_would_become(found, staying)
+    elif found:
         stream = sys.stderr if as_json else sys.stdout
         _delete(here.store, selection, found, stream, yes=yes)
-    elif found and not as_json:
+
+
+def _say_what_would_become(found: list[Candidate], staying: Staying) -> None:
+    """Say how much would become free, and what would stay."""
+    if found:
         amount = _amount(_size(found))
         say(f"{amount} would become free; nothing was deleted (--dry-run)")
-    if dry_run and str(staying) and not as_json:
+    if str(staying):
         say(f"{staying} would stay")
 
 

@@ -27,11 +27,8 @@ def sync(names: list[str], *, as_json: bool) -> None:
     done = list(_sync(here, runs))
     if as_json:
         print(json.dumps([asdict(one) for one in done], indent=1))
-    elif not done:
-        say("nothing is left to send")
-    for one in done if not as_json else ():
-        told = f", and the rest is kept: {one.left}" if one.left else ""
-        say(f"{one.run}: {one.sent} values and files sent{told}")
+    else:
+        _tell(done)
     left = [one for one in done if one.left]
     if left:
         what = "1 run has" if len(left) == 1 else f"{len(left)} runs have"
@@ -40,6 +37,15 @@ def sync(names: list[str], *, as_json: bool) -> None:
             why=left[0].left,
             next="mllam-exps track sync, again later",
         )
+
+
+def _tell(done: list[Synced]) -> None:
+    """Say what was sent of each run, and what is left."""
+    if not done:
+        say("nothing is left to send")
+    for one in done:
+        told = f", and the rest is kept: {one.left}" if one.left else ""
+        say(f"{one.run}: {one.sent} values and files sent{told}")
 
 
 def _of(here: Context, names: list[str]) -> list[Run]:
