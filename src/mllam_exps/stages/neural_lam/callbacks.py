@@ -2,8 +2,8 @@
 
 Lightning (2.6 seen) adds the callbacks that `factory` returns to every Trainer of every
 process in an environment where mllam-exps is installed. Outside our runs there are
-none. They keep no state in checkpoints, so a checkpoint made with them loads without
-them, and the other way round.
+none. What they keep in checkpoints (`random_state`) is passed over by who does not know
+it, so a checkpoint made with them loads without them, and the other way round.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pytorch_lightning.callbacks import Callback
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
 from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
+from mllam_exps.stages.neural_lam.random_state import RandomState
 
 SCRATCH = "MLLAM_EXPS_SCRATCH"
 CHECK_EVERY = 50
@@ -56,6 +57,7 @@ def factory() -> list[Callback]:
     # The order matters: a loss that is not finite is not written down, nor saved, as
     # Lightning saves last.
     return [
+        RandomState(),
         StopAtNaN(),
         Losses(folder / "epochs.csv"),
         Progress(folder / "progress.json"),

@@ -21,6 +21,7 @@ from pathlib import Path
 from mllam_exps.stages import tracking
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.patches import (
+    draw_as_if_never_stopped,
     draw_without_downloading,
     fail_aloud,
     keep_best_checkpoint,
@@ -137,6 +138,7 @@ def go_on_from(options: argparse.Namespace) -> None:
         for path in (options.load, *checkpoints.companions(options.load)):
             bring(path, directory)
     keep_best_checkpoint.apply(loss)
+    draw_as_if_never_stopped.apply()
 
 
 def bring(path: Path, directory: Path) -> None:

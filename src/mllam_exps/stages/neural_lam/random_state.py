@@ -1,0 +1,128 @@
+"""The random state of a training, in each of its checkpoints: a training that goes on draws what it would have drawn.
+
+Lightning (2.6 seen) keeps weights, optimisers and counters in a checkpoint, and no
+state of a random generator: a training that goes on draws another order of samples,
+and other numbers in a network that draws some. Beside the state, the iterators must be
+made where a training that never stopped makes them; for that there is a patch,
+`mllam_exps.stages.neural_lam.patches.draw_as_if_never_stopped`.
+
+Not known here is what a dataset draws in worker processes of its own, which begin anew
+(neural-lam's draws nothing).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from pytorch_lightning.callbacks import Callback
+
+KEY = "mllam_exps_random_state"
+"""Its place in a checkpoint: plain data, which who does not know it passes over."""
+
+
+class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed by mypy
+    """Keep the random state in each checkpoint, and take it up at the first epoch that begins after one was loaded.
+
+    Attributes
+    ----------
+    validated : bool
+        Whether this training has validated, now or before the checkpoint.
+    goes_on : bool
+        Whether a random state was loaded.
+    """
+
+    def __init__(self) -> None:
+        self.validated = False
+        self.goes_on = False
+        self._loaded: dict[str, Any] | None = None
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        """Remember it: the workers of the validation, if it has some, are there from now on."""
+        self.validated = True
+
+    def on_save_checkpoint(
+        self, trainer: Any, module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the states of all ranks. Lightning asks every rank, and rank zero alone writes."""
+        checkpoint[KEY] = {
+            "ranks": _of_all_ranks(trainer),
+            "validated": self.validated,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: Any, module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remember the state of this rank until an epoch begins."""
+        if trainer.state.fn != "fit":
+            return
+        kept = checkpoint.get(KEY) or {"ranks": [], "validated": False}
+        found = len(kept["ranks"])
+        if found != trainer.world_size:
+            if trainer.is_global_zero:
+                what = (
+                    f"of {found} processes, and not of {trainer.world_size}"
+                    if found
+                    else "of none"
+                )
+                print(
+                    f"note: the checkpoint holds the random state {what}: samples come in another order than if "
+                    "the training had not been stopped",
+                    flush=True,
+                )
+            return
+        self.validated = kept["validated"]
+        self.goes_on = True
+        self._loaded = kept["ranks"][trainer.global_rank]
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        """Go on drawing where the checkpoint was saved."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            _set(loaded, trainer.strategy.root_device)
+
+
+def _of_all_ranks(trainer: Any) -> list[dict[str, Any]]:
+    import torch
+
+    own = _get(trainer.strategy.root_device)
+    if trainer.world_size == 1:
+        return [own]
+    states: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(states, own)
+    return states
+
+
+def _get(device: Any) -> dict[str, Any]:
+    """Return the random state of this process as plain data, which torch loads without running code."""
+    import numpy as np
+    import torch
+
+    version, words, gauss = random.getstate()
+    state: Any = np.random.get_state(legacy=False)
+    found = {
+        "torch": torch.get_rng_state(),
+        "python": (version, torch.tensor(words), gauss),
+        "numpy": (
+            torch.from_numpy(state["state"]["key"].astype("int64")),
+            state["state"]["pos"],
+            state["has_gauss"],
+            state["gauss"],
+        ),
+    }
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def _set(state: dict[str, Any], device: Any) -> None:
+    import numpy as np
+    import torch
+
+    torch.set_rng_state(state["torch"].cpu())
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    key, *rest = state["numpy"]
+    np.random.set_state(("MT19937", key.cpu().numpy().astype("uint32"), *rest))
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
