@@ -147,6 +147,62 @@ def test_a_killed_training_goes_on(made: Made) -> None:
     assert (last.epochs, last.step) == (3, 3 * 3)  # the optimiser's steps as well
 
 
+def trained(
+    root: Path, scratch: Path, *more: str, carried: Path | None = None
+) -> tuple[dict[str, Any], str]:
+    """Train in a scratch folder; return the weights of both checkpoints, and the losses by epoch."""
+    run = context(root, scratch, resume_from=carried)
+    log = scratch / "log.txt"
+    assert start("train", run, *more).wait() == 0, log.read_text()[-3000:]
+    folder = scratch / "train-tiny/checkpoints"
+    weights = {
+        f"{name} {weight}": value
+        for name in (checkpoints.LAST, checkpoints.BEST)
+        for weight, value in checkpoints.load(folder / name)["state_dict"].items()
+    }
+    return weights, (scratch / "epochs.csv").read_text()
+
+
+def different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the names of the weights that are not the same to the bit."""
+    assert one.keys() == other.keys()
+    return [name for name in one if not one[name].equal(other[name])]
+
+
+def test_a_killed_training_ends_as_one_that_was_never_stopped(
+    made: Made, tmp_path: Path
+) -> None:
+    weights, losses = trained(made.root, tmp_path / "unbroken")
+    assert (made.root / "plots/loss.csv").read_text() == losses
+    last = checkpoints.load(made.root / "saved_models/last.ckpt")["state_dict"]
+    known = {f"{checkpoints.LAST} {name}": value for name, value in last.items()}
+    assert not different(known, {name: weights[name] for name in known})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--num_sanity_val_steps=2",),
+        ("--num_workers=2",),
+        ("--tasks_per_node=2",),
+        ("--tasks_per_node=2", "--num_workers=2"),
+    ],
+    ids=" ".join,
+)
+def test_stopped_after_each_epoch(
+    made: Made, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    weights, losses = trained(made.root, tmp_path / "unbroken", *more)
+    for epochs in (1, 2):
+        first, second = tmp_path / f"{epochs}-first", tmp_path / f"{epochs}-second"
+        trained(made.root, first, *more, f"--epochs={epochs}")
+        carried = stages.get("train").carry(first, second)
+        found = trained(made.root, second, *more, carried=carried)
+        assert not different(found[0], weights)
+        assert found[1] == losses
+
+
 def test_the_best_checkpoint_of_an_earlier_attempt_is_not_forgotten(made: Made) -> None:
     best = checkpoints.describe(made.root / "saved_models/min_val_loss.ckpt")
     assert best.best_loss == UNBEATEN

@@ -15,7 +15,7 @@ PATCH = Patch(
         "pytorch_lightning.loops.training_epoch_loop:_TrainingEpochLoop.on_run_start": "is_resuming",
         "pytorch_lightning.loops.evaluation_loop:_EvaluationLoop.reset": "iter(data_fetcher)",
     },
-    until="Lightning makes the first iterator of a resumed training at the beginning of its epoch, and keeps the random state",
+    until="Lightning keeps the random state, and makes a resumed training's first iterator where its epoch begins",
     issue=Issue(
         repository="Lightning-AI/pytorch-lightning",
         title="A resumed training sees its samples in another order; with DDP and workers, in that of epoch 0",
