@@ -23,6 +23,7 @@ LONGEST += (
     "driver",
     "stage_programs",
     "tracking",
+    "points",
     "callbacks",
     "slurm_double",
 )

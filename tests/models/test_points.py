@@ -355,6 +355,8 @@ def test_a_run_whose_attempts_die(server: Server, toy: Experiment) -> None:
     again = toy.command("mllam-exps", "track", "sync")
     assert again.returncode == 1, again.stdout
     assert "1 run has points that are not sent: the MLflow server" in again.stdout
+    listed = toy.ok("mllam-exps", "clean", "--dry-run", "--json")
+    assert "not all that it logged was sent: mllam-exps track sync" in listed
     server.come()
     assert "values and files sent" in toy.ok("mllam-exps", "track", "sync")
     head = kept.head(log.parent)

@@ -16,21 +16,21 @@ import re
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base import ownership, records
+from mllam_exps.base import ownership
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.machines import environment
-from mllam_exps.runs import layout
+from mllam_exps.runs import layout, unsent
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
-from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.points import kept, offline_wandb
 
@@ -82,7 +82,7 @@ class Tracked:
             tags[f"attempt_{before.number}"] = _told_of(before)
         self.name = name
         kept.begin(self.folder, kept.Head(name, attempt.number, after, logger), tags)
-        _note_left(attempt.run.store, attempt.run.key)
+        unsent.note(attempt.run)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -128,7 +128,7 @@ class Tracked:
         except OSError as error:  # it has died
             log.info("the sender of points is gone: %s", error)
         if sender.returncode == 0 and status:
-            _note_done(self.attempt.run.store, self.attempt.run.key)
+            unsent.forget(self.attempt.run)
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def sync(run: Run, start: Start) -> Synced | None:
         count += int(done["sent"])
         left = left or str(done["left"])
     if not left and not now.state.living:
-        _note_done(run.store, run.key)
+        unsent.forget(run)
     return Synced(run.key, count, left) if any_left else None
 
 
@@ -216,19 +216,6 @@ def _sync_wandb(name: str, spec: Spec, start: Start) -> Synced | None:
     return Synced(name, len(found) - len(rest), f"wandb sync: {said}" if rest else "")
 
 
-def left(store: RunStore) -> Iterator[Run]:
-    """Yield the runs of which this user may have something left to send."""
-    suffix = f".{os.getuid()}"
-    for name in records.entries(store.directory / layout.UNSENT):
-        if name.endswith(suffix):
-            with contextlib.suppress(ValueError):
-                run = store.run(name.removesuffix(suffix))
-                if run.last_attempt() is None:
-                    _note_done(store.directory, run.key)
-                else:
-                    yield run
-
-
 def end_what_is_over(runs: Iterable[Run], start: Start) -> None:
     """Send what is left of runs that are over: their own attempts could not.
 
@@ -236,7 +223,7 @@ def end_what_is_over(runs: Iterable[Run], start: Start) -> None:
     """
     for run in runs:
         try:
-            if not _is_left(run) or assess(run).state.living:
+            if not unsent.has(run) or assess(run).state.living:
                 continue
             done = sync(run, start)
         except (MllamError, OSError) as error:
@@ -377,25 +364,3 @@ def _end(
     status = _STATUS_OF_RUN.get(state, "")
     reason = problem.line if status != "FINISHED" else ""
     return {"status": status, "reason": reason, "time": when}
-
-
-# Which runs have something left.
-
-
-def _mark(store: Path, key: str) -> Path:
-    return store / layout.UNSENT / f"{key}.{os.getuid()}"
-
-
-def _is_left(run: Run) -> bool:
-    return os.path.lexists(_mark(run.store, run.key))
-
-
-def _note_left(store: Path, key: str) -> None:
-    with contextlib.suppress(OSError):
-        records.folder(store / layout.UNSENT, ownership.STICKY)
-        records.touch(_mark(store, key))
-
-
-def _note_done(store: Path, key: str) -> None:
-    with contextlib.suppress(OSError):
-        _mark(store, key).unlink(missing_ok=True)

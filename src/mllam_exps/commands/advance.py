@@ -11,6 +11,7 @@ from typing import Any
 from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.terminal import say, warn
+from mllam_exps.runs import unsent
 from mllam_exps.submission import backlog
 from mllam_exps.submission.backlog import Advance, named
 from mllam_exps.views.context import Context
@@ -33,7 +34,7 @@ def advance(*, watch: bool, as_json: bool) -> None:
     here = Context.open()
     store = here.store
     start = tracked.in_environment_of(here.machine, here.workspace.root)
-    tracked.end_what_is_over(tracked.left(store), start)
+    tracked.end_what_is_over(unsent.runs(store), start)
     while True:
         done = backlog.dispatch(store, wait=True)
         if as_json:

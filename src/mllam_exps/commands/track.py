@@ -10,6 +10,7 @@ from mllam_exps.attempts import tracked
 from mllam_exps.attempts.tracked import Synced
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.terminal import say
+from mllam_exps.runs import unsent
 from mllam_exps.runs.store import Run
 from mllam_exps.views.context import Context
 
@@ -23,7 +24,7 @@ def sync(names: list[str], *, as_json: bool) -> None:
         If something is left.
     """
     here = Context.open()
-    runs = _of(here, names) if names else tracked.left(here.store)
+    runs = _of(here, names) if names else unsent.runs(here.store)
     done = list(_sync(here, runs))
     if as_json:
         print(json.dumps([asdict(one) for one in done], indent=1))

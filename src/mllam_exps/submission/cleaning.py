@@ -25,7 +25,7 @@ from mllam_exps.base.git import git
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.repository import clones
-from mllam_exps.runs import layout
+from mllam_exps.runs import layout, unsent
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
@@ -150,6 +150,8 @@ class _Look:
         age = _age(run)
         if age < self.selection.older_than:
             return None
+        if unsent.has(run):
+            why += "; not all that it logged was sent: mllam-exps track sync"
         return Candidate(run, what, why, age, _size(run.directory))
 
     def _damaged(self) -> Iterator[Candidate]:
