@@ -582,3 +582,32 @@ def test_where_nothing_can_be_written_one_asks_for_oneself(
     starting(monkeypatch, started, answer)
     monkeypatch.setattr(shared_squeue.records, "now", full)
     assert isinstance(Queue(tmp_path / "queue").read(), kind)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "told"),
+    [
+        (said(), None, ""),
+        (said("", "scontrol: error: Job is gone", 1), MllamError, "error: Job is gone"),
+        (NotAnswered("slurmctld is down"), SilentError, "slurmctld is down"),
+    ],
+)
+def test_what_slurm_does_or_refuses_at_once(
+    slurm: SlurmScheduler,
+    answering: Callable[..., None],
+    answer: Any,
+    kind: type[Exception] | None,
+    told: str,
+):
+    answering(scancel=answer, scontrol=answer)
+    if kind is None:
+        assert slurm.signal_steps(10)
+        slurm.put_behind(JOB, (JOB,))
+        return
+    for what, ask in (
+        ("signal", lambda: slurm.signal_steps(10)),
+        ("put job 7 behind another", lambda: slurm.put_behind(JOB, (JOB,))),
+    ):
+        with pytest.raises(kind, match=f"could not {what}: .*{told}") as caught:
+            ask()
+        assert type(caught.value) is kind
