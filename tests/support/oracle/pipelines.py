@@ -218,8 +218,10 @@ def stages(rng: random.Random, *, strict: bool) -> list[Stage]:
 
 def _decorate(stage: Stage, rng: random.Random, *, texts: bool, strict: bool) -> None:
     """Let a stage read and make more than files."""
-    kept = ["exec", "hard", "link", "empty", "nothing", "names"]
-    more = [what for what in kept if rng.random() < 0.2]
+    folder = any(out.endswith("/") for out in stage.outs)
+    often = {"exec": 0.25, "hard": 0.2, "link": 0.2}
+    often |= {"empty": 0.35, "nothing": 0.08, "names": 0.25} if folder else {}
+    more = [what for what, share in often.items() if rng.random() < share]
     if rng.random() < 0.1:
         more.append(rng.choice(LEAVES))
     if "hard" in more and rng.random() < 0.6:
@@ -229,7 +231,8 @@ def _decorate(stage: Stage, rng: random.Random, *, texts: bool, strict: bool) ->
     stage.make = list(dict.fromkeys(more))
     single = not any(dep.endswith("/") or "/sub" in dep for dep in stage.deps)
     if strict:
-        stage.read = [r for r in ("modes", "folders", "all") if rng.random() < 0.4]
+        share = 0.4 if single else 0.6
+        stage.read = [r for r in ("modes", "folders", "all") if rng.random() < share]
         if rng.random() < 0.3:
             stage.read.append("ls")
     elif single and rng.random() < 0.3:
@@ -246,8 +249,8 @@ def _decorate(stage: Stage, rng: random.Random, *, texts: bool, strict: bool) ->
     stage.flags = ["foreach"] if rng.random() < 0.4 else []
     stage.flags += ["commands"] if rng.random() < 0.1 else []
     stage.flags += ["always_changed"] if rng.random() < 0.1 else []
-    folder = "below" in stage.outs[-1] or set(more) & {"empty", "nothing", *LEAVES}
-    stage.flags += ["uncached"] if rng.random() < 0.1 and not folder else []
+    lost = "below" in stage.outs[-1] or set(more) & {"empty", "nothing", *LEAVES}
+    stage.flags += ["uncached"] if rng.random() < 0.1 and not lost else []
 
 
 def parameter_file(rng: random.Random, file: str) -> str:
