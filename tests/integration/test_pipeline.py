@@ -387,8 +387,12 @@ def test_dvc_knows_which_file_may_be_executed(experiment: Experiment):
         "deps": ["a.txt"],
         "outs": ["tool", "data"],
     }
-    use = {"cmd": "./tool > out", "deps": ["tool", "data"], "outs": ["out"]}
-    own(experiment, {"make": make, "use": use})
+    deps = ["tool", "data", "added"]
+    use = {"cmd": "./tool > out", "deps": deps, "outs": ["out"]}
+    own(experiment, {"make": make, "use": use}, {"added": "2\n"})
+    (experiment.root / "added").chmod(0o755)
+    experiment.ok("dvc", "add", "added")
     experiment.ok("dvc", "repro", "make")
     inputs = own(experiment, {"make": make, "use": use}).definition("use").inputs
-    assert {one.path: one.isexec for one in inputs} == {"tool": True, "data": False}
+    executable = {one.path for one in inputs if one.isexec}
+    assert executable == {"tool", "added"}

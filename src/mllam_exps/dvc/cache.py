@@ -19,6 +19,7 @@ from mllam_exps.identity.content import (
     Difference,
     differences,
     digest_of_folder,
+    is_quick,
     make_executable,
     part_of,
 )
@@ -62,10 +63,20 @@ class Cache:
         return listed is not None and all(self.holds(file["md5"]) for file in listed)
 
     def is_sound(self, digest: str) -> bool:
-        """Tell whether it has a file, or all of a folder, and what it has is not seen to be damaged."""
-        return self.holds_all(digest) and not any(
-            one.certain for one in self.damage(self.objects(digest))
-        )
+        """Tell whether it has a file, or all of a folder, undamaged as far as that is quickly read."""
+        if digest.endswith(".dir") and self.folder(digest) is None:
+            return False
+        sizes: dict[str, int | None] = {}
+        for one in self.objects(digest):
+            try:
+                sizes[one] = self.path(one).stat().st_size
+            except OSError:
+                return False
+        if not is_quick(
+            {self.path(one): {"size": size} for one, size in sizes.items()}
+        ):
+            return True
+        return not any(one.certain for one in self.damage(sizes))
 
     def folder(self, digest: str) -> list[dict[str, Any]] | None:
         """Return the files of a folder, as the cache lists them: ``md5`` and ``relpath``; None where it does not."""
@@ -120,15 +131,9 @@ class Cache:
         return found | {"files": len(found["files"])}
 
     def objects(self, digest: str) -> dict[str, int | None]:
-        """Return the objects of a file, or of a folder and all files in it, with the sizes of those that are there."""
+        """Return the objects of a file, or of a folder and all files in it, with their sizes where these are known."""
         files = (self.folder(digest) or []) if digest.endswith(".dir") else []
-        return {one: self._size(one) for one in [digest, *(f["md5"] for f in files)]}
-
-    def _size(self, digest: str) -> int | None:
-        try:
-            return self.path(digest).stat().st_size
-        except OSError:
-            return None
+        return dict.fromkeys([digest, *(file["md5"] for file in files)])
 
     def damage(
         self,
