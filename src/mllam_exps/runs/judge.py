@@ -288,16 +288,16 @@ def _job_vanished(seen: AttemptSeen, word: JobState) -> Assessment:
         return Assessment(RunState.CANCELLED, problem, seen.attempt, untried=True)
     if seen.environment:
         return _said(RunState.LOST, seen.environment, seen.attempt)
-    what = "the attempt never started"
+    told = f": {with_evidence(word)}" if word.reason or word.told else ""
     if seen.started:
         what = "the attempt ended without a word of its own (killed, or its host went down)"
-    if word.reason or word.told:
-        what = f"{what}: {with_evidence(word)}"
+        lost = _said(RunState.LOST, f"{what}{told}", seen.attempt)
+        return replace(lost, cause=Cause.KILLED)
+    what = f"the attempt never started{told}"
     # A process on this host leaves no exit code.
-    if not seen.started and seen.full_disks:
+    if seen.full_disks:
         what = f"{what}: the disk of the run store is full ({seen.full_disks})"
-    cause = Cause.KILLED if seen.started else None
-    return replace(_said(RunState.LOST, what, seen.attempt), cause=cause)
+    return _said(RunState.LOST, what, seen.attempt)
 
 
 def _not_made(stage: str) -> str:
