@@ -361,6 +361,10 @@ def _end(
         # Others go on with it, or what succeeded was made again.
         is_over = end is not None and end.outcome is Outcome.SUCCEEDED
         return {"status": "FINISHED" if is_over else "", "reason": "", "time": when}
-    status = _STATUS_OF_RUN.get(state, "")
+    if state.living:
+        return {"status": "", "reason": "", "time": None}
+    # Another attempt may follow, or be asked for: none is at work now.
+    before = _STATUS.get(end.outcome, "FAILED") if end else "FAILED"
+    status = _STATUS_OF_RUN.get(state, before)
     reason = problem.line if status != "FINISHED" else ""
     return {"status": status, "reason": reason, "time": when}
