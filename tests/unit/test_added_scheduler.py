@@ -56,6 +56,7 @@ def test_a_machine_file_may_name_it(pbs: Path) -> None:
 
 def test_what_it_leaves_in_the_environment_does_not_go_on(pbs: Path) -> None:
     environ = {"PBS_JOBID": "7", "PBS_CONF_FILE": "/etc/pbs.conf", "HOME": "/h"}
+    environ |= {"GIT_DIR": "/r/.git", "GIT_CONFIG_COUNT": "1", "DVC_ROOT": "/r"}
     schedulers.get("pbs", pbs)
     assert set(schedulers.child_environment(environ)) == {"PBS_CONF_FILE", "HOME"}
 

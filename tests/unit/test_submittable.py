@@ -78,6 +78,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"name": "save", "cmd": "x"},
         "dvc.yaml: save: is what the last job of every experiment is called",
     ),
+    "called too long": (
+        {"name": "a" * 230, "cmd": "x"},
+        f"dvc.yaml: {'a' * 60}…: has too long a name, of 230 letters: a folder of the run store is called after it",
+    ),
     "frozen": (
         {"name": "a", "cmd": "x", "frozen": True},
         "dvc.yaml: a: is frozen: its result is not that of the files as they are, and DVC would take it all the same",

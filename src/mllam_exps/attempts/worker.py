@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps.attempts import workdir
+from mllam_exps.attempts import variables, workdir
 from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.attempts.supervisor import (
     HEARTBEAT_SECONDS,
@@ -332,6 +332,8 @@ class Worker(Supervisor):
         environment.pop(NAME_VARIABLE, None)
         # A stalled Python program is sent SIGABRT, and prints where it stands.
         environment.setdefault("PYTHONFAULTHANDLER", "1")
+        origin, work = Path(spec.origin), self.attempt.work.resolve()
+        environment = variables.redirected(environment, origin, work)
         return environment | {
             f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value
         }

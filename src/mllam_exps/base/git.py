@@ -17,6 +17,27 @@ GIT_PATIENCE = 300.0
 _QUIET = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
 """Without the hooks of a repository, or the user's: `update-ref` has one (git 2.39), and `fsmonitor` may be one."""
 
+LOCAL_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_KEY_",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_VALUE_",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+"""How the variables begin that name one repository (git 2.39, `git rev-parse --local-env-vars`): hooks have them."""
+
 _WHY = re.compile(r"fatal: |error: |\[(remote )?rejected\]")
 """Where git (2.39) says why; what follows is general advice, most often."""
 

@@ -71,6 +71,8 @@ class Out:
         Whether DVC leaves it there when the stage runs.
     digest, size, files, isexec
         What the ``dvc.lock`` or ``.dvc`` file says of it, where that says anything.
+    is_of_dvc_2 : bool
+        Whether that hash leaves line ends out: no content is known by it.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Out:
     size: int | None = None
     files: int | None = None
     isexec: bool = False
+    is_of_dvc_2: bool = False
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,7 @@ class Inputs:
         if self.as_it_lies and place.exists():
             lies = sources.content_of(self.repository, place).to_record()
         if stage.is_added:
+            _refuse_of_dvc_2(path, stage, out)
             return self._added(path, lies)
         return self._of_run(path, stage, out, lies)
 
@@ -185,6 +186,20 @@ def _in_cache(
     )
 
 
+def _refuse_of_dvc_2(path: str, stage: StageEntry, out: Out) -> None:
+    """Refuse data that DVC 2 added: two files that differ in their line ends have one hash there.
+
+    Raises
+    ------
+    UsageError
+        With the command of DVC's (3.67) that gives them hashes of their own.
+    """
+    if out.is_of_dvc_2:
+        why = f"{stage.name} was written by DVC 2, whose hash leaves line ends out"
+        way_out = "dvc cache migrate --dvc-files, and commit what it changes"
+        raise UsageError("no run can be known by this input", path, why, way_out)
+
+
 def relative(repository: Repository, path: str) -> str:
     """Return a path as seen from the repository's root.
 
@@ -197,7 +212,7 @@ def relative(repository: Repository, path: str) -> str:
         return repository.relative(path)
     what = "lies outside of the repository, and no run can be known by it"
     # The root may be a clone's, of which nobody knows.
-    shown = os.path.relpath(path, repository.root)
+    shown = path if "://" in path else os.path.relpath(path, repository.root)
     way_out = "put it into the repository, or dvc add it there"
     raise UsageError(what, shown, "dvc.yaml names it", way_out)
 

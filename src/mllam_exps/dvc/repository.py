@@ -268,7 +268,8 @@ def _entry(stage: DvcStage) -> StageEntry:
                 )
             )
         else:
-            deps.append(Dep(str(dep.def_path), dep.fs_path))
+            # A dataset of dvc.yaml's (`ds://…`, DVC 3.67) lies in no file system.
+            deps.append(Dep(str(dep.def_path), dep.fs_path or str(dep.def_path)))
     return StageEntry(
         name=_name_of(stage),
         cmd=stage.cmd or "",
@@ -293,4 +294,5 @@ def _out(out: DvcOutput) -> Out:
         size=out.meta.size,
         files=out.meta.nfiles,
         isexec=bool(out.meta.isexec),
+        is_of_dvc_2=out.hash_name == "md5-dos2unix",
     )

@@ -15,10 +15,13 @@ from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
-from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.identity.run_keys import SAVE, key_of
 from mllam_exps.machines import workspace
 from mllam_exps.preflight import named_files
 from mllam_exps.repository import clones
+
+LONGEST_KEY = 200
+"""Letters of a run key: names of files begin with it, and have 255 bytes at most."""
 
 
 class StageChecks:
@@ -203,6 +206,11 @@ def _refuse_what_is_no_stage_of_ours(found: StageEntry) -> None:
             found.name,
             next="dvc exp run",
         )
+    if len(key_of(found.name, "0" * 32)) > LONGEST_KEY:
+        what = f"has too long a name, of {len(found.name)} letters"
+        why = "a folder of the run store is called after it"
+        way_out = "give the stage a shorter name"
+        raise UsageError(what, f"dvc.yaml: {found.name[:60]}…", why, way_out)
     if found.name == SAVE:
         what = "is what the last job of every experiment is called"
         raise UsageError(

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.base.git import LOCAL_VARIABLES
 from mllam_exps.base.shapes import Shape
 from mllam_exps.machines.values import SCHEDULERS, added_schedulers
 from mllam_exps.schedulers.base import (
@@ -133,11 +134,15 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
     A number of tasks of an outer job would count in an inner one, options in variables
     would stand beside the machine file, and ``DVC_ROOT`` would send an inner DVC
-    elsewhere. Settings of the site stay. Those schedulers count that are ours, or that
-    this process has used.
+    elsewhere, as ``GIT_DIR``, which a hook has, would an inner git. Settings of the site
+    stay. Those schedulers count that are ours, or that this process has used.
     """
     drivers = [*map(driver, SCHEDULERS), *_drivers.values()]
-    traces = ("DVC_", *(prefix for each in drivers for prefix in each.TRACES))
+    traces = (
+        "DVC_",
+        *LOCAL_VARIABLES,
+        *(prefix for each in drivers for prefix in each.TRACES),
+    )
     kept = _SETTINGS_OF_DVC.union(name for each in drivers for name in each.SETTINGS)
     return {
         name: value

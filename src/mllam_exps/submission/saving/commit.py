@@ -278,7 +278,8 @@ def _write_tree(experiment: Experiment, files: list[str]) -> str:
         ignored = ignored_by_git(experiment.root, there)
         wanted = [file for file in there if file not in ignored]
         wanted += experiment.overrides
-        clone.git("add", "--force", "--", *wanted, below=experiment.prefix)
+        literally = [f":(literal){file}" for file in wanted]
+        clone.git("add", "--force", "--", *literally, below=experiment.prefix)
         return clone.git("write-tree")
 
 
