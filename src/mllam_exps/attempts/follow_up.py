@@ -8,6 +8,7 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.model import MoreMemory
 from mllam_exps.runs.continuation import Rules
 from mllam_exps.runs.judge import Assessment
+from mllam_exps.runs.spec import rules_of
 from mllam_exps.stages.contract import Stage
 
 
@@ -26,7 +27,7 @@ def rules(
     """
     before = Rules()
     if after.goes_on and after.attempt is not None:
-        before = Rules.of(after.attempt)
+        before = rules_of(after.attempt)
     memory = before.memory or machine.resources_for(name).memory
     if after.goes_on and after.cause is Cause.HOST_MEMORY:
         memory = more_memory(memory, machine.retry.host_memory)

@@ -11,11 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mllam_exps.base import records
 from mllam_exps.base.causes import Cause
-from mllam_exps.base.shapes import Shape, count, flag, list_of, maybe, of_shape, text
-from mllam_exps.runs import layout
-from mllam_exps.runs.attempts import Attempt
+from mllam_exps.base.shapes import Shape, count, flag, list_of, maybe, text
 
 RULES: Shape = {
     "again": maybe(list_of(text)),
@@ -67,13 +64,6 @@ class Rules:
         """Return a JSON-able record."""
         return asdict(self) | {"again": sorted(self.again)}
 
-    @classmethod
-    def of(cls, attempt: Attempt) -> Rules:
-        """Return the rules of an attempt; an earlier version wrote none down, and nothing followed by itself."""
-        shape = {"rules": maybe(of_shape(RULES))}
-        record = records.read(attempt.directory / layout.SPEC, shape=shape) or {}
-        return cls.from_record(record.get("rules") or {})
-
 
 NO_RULES = Rules()
 
@@ -92,23 +82,6 @@ class Continuation:
 
     causes: frozenset[Cause] = frozenset()
     why_not: dict[Cause, str] = field(default_factory=dict)
-
-
-def of(attempt: Attempt) -> Continuation:
-    """Say what follows an attempt that has ended without a result."""
-    rules = Rules.of(attempt)
-    if not rules.again:
-        return Continuation()
-    before = range(rules.since, attempt.number)
-    attempts = [*(Attempt(attempt.run, number) for number in before), attempt]
-    reached = [_reached(one) if rules.resumes else None for one in attempts]
-    return decide(rules, reached)
-
-
-def _reached(attempt: Attempt) -> float | None:
-    """Return how far an attempt came, in epochs; None where it did not say."""
-    progress = attempt.progress
-    return progress.done if progress else None
 
 
 def decide(rules: Rules, reached: Sequence[float | None]) -> Continuation:

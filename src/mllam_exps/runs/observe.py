@@ -10,11 +10,12 @@ from mllam_exps import schedulers
 from mllam_exps.base import disks, reasons, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import Trouble
-from mllam_exps.runs import continuation, layout, verdict
+from mllam_exps.runs import layout, verdict
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.continuation import Continuation, decide
 from mllam_exps.runs.records import Claim, End, Outcome
 from mllam_exps.runs.seen import AttemptSeen, Observation
-from mllam_exps.runs.spec import to_come
+from mllam_exps.runs.spec import rules_of, to_come
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
 
@@ -49,8 +50,25 @@ def _with_continuation(seen: AttemptSeen) -> AttemptSeen:
     failed = seen.end is not None and seen.end.outcome is Outcome.FAILED
     if not failed and (seen.end is not None or seen.word is None):
         return seen
-    follows = continuation.of(seen.attempt)
+    follows = _continuation_of(seen.attempt)
     return replace(seen, again=follows.causes, why_not_again=follows.why_not)
+
+
+def _continuation_of(attempt: Attempt) -> Continuation:
+    """Say what follows an attempt that has ended without a result."""
+    rules = rules_of(attempt)
+    if not rules.again:
+        return Continuation()
+    before = range(rules.since, attempt.number)
+    attempts = [*(Attempt(attempt.run, number) for number in before), attempt]
+    reached = [_reached(one) if rules.resumes else None for one in attempts]
+    return decide(rules, reached)
+
+
+def _reached(attempt: Attempt) -> float | None:
+    """Return how far an attempt came, in epochs; None where it did not say."""
+    progress = attempt.progress
+    return progress.done if progress else None
 
 
 def _look(attempt: Attempt, scheduler: Schedulers, words: Words) -> AttemptSeen:

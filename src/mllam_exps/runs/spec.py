@@ -179,3 +179,10 @@ def to_come(attempt: Attempt) -> Collection[str]:
     shape: Shape = {"to_come": dict_of(is_key)}
     record = records.read(attempt.directory / layout.SPEC, shape=shape)
     return list(record["to_come"].values()) if record else []
+
+
+def rules_of(attempt: Attempt) -> Rules:
+    """Return the rules of an attempt; an earlier version wrote none down, and nothing followed by itself."""
+    shape = {"rules": maybe(of_shape(RULES))}
+    record = records.read(attempt.directory / layout.SPEC, shape=shape) or {}
+    return Rules.from_record(record.get("rules") or {})
