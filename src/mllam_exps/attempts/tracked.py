@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base import ownership
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.machines import environment
-from mllam_exps.runs import layout, unsent
+from mllam_exps.runs import layout, unsent, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
@@ -344,7 +344,8 @@ def _told_of(attempt: Attempt) -> str:
     """Say in a line how an attempt ended."""
     end = attempt.ended
     if end is None:
-        return "it died, and could not say why"
+        word = verdict.known(attempt)
+        return (word and word.reason) or "it died, and could not say why"
     return (
         f"{end.outcome}: {end.problem.line}" if end.problem.line else str(end.outcome)
     )

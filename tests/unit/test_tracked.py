@@ -1,0 +1,94 @@
+"""What MLflow is told of an attempt, by what its run store has of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mllam_exps.attempts import tracked
+from mllam_exps.base.errors import Problem
+from mllam_exps.runs import verdict
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.schedulers import JobPhase, JobState
+from mllam_exps.stages.points import kept
+
+WHY = Problem("out of memory")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return RunStore(tmp_path).run(f"train-{'0' * 32}")
+
+
+def an_attempt(run: Run) -> Attempt:
+    made = run.claim(
+        run.next_number,
+        scheduler="local",
+        experiment="toy",
+        workspace=Path("/"),
+        working_directory=None,
+    )
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "status"),
+    [
+        (RunState.RUNNING, None, ""),
+        (RunState.UNKNOWN, None, ""),
+        (RunState.DONE, Outcome.SUCCEEDED, "FINISHED"),
+        (RunState.FAILED, Outcome.FAILED, "FAILED"),
+        (RunState.FAILED, Outcome.SUCCEEDED, "FAILED"),
+        (RunState.CANCELLED, Outcome.CANCELLED, "KILLED"),
+        (RunState.LOST, None, "FAILED"),
+        # Another one is to follow, or the result was put aside.
+        (RunState.NEW, None, "FAILED"),
+        (RunState.NEW, Outcome.FAILED, "FAILED"),
+        (RunState.NEW, Outcome.SUCCEEDED, "FINISHED"),
+    ],
+)
+def test_how_its_run_stands(
+    run: Run, state: RunState, outcome: Outcome | None, status: str
+) -> None:
+    attempt = an_attempt(run)
+    if outcome is not None:
+        attempt.end(outcome, WHY)
+    told = tracked._end(run, attempt, state, WHY)
+    assert told["status"] == status
+    assert told["reason"] == ("out of memory" if status in {"FAILED", "KILLED"} else "")
+
+
+def test_an_attempt_goes_on_with_the_story_before_unless_that_has_ended_well(
+    run: Run,
+) -> None:
+    first, second = tracked.Tracked(an_attempt(run)), tracked.Tracked(an_attempt(run))
+    assert first.name == second.name
+    second.attempt.end(Outcome.SUCCEEDED)
+    third = tracked.Tracked(an_attempt(run))
+    assert third.name != second.name
+    assert [len(story) for story in tracked._stories(run)] == [2, 1]
+    assert tracked.Tracked(an_attempt(run), "wandb").name != third.name
+
+
+def test_what_is_told_of_an_attempt_before(run: Run) -> None:
+    first = tracked.Tracked(an_attempt(run))
+    verdict.remember(first.attempt, JobState(JobPhase.FAILED, "its node failed"))
+    second = tracked.Tracked(an_attempt(run))
+    second.attempt.end(Outcome.FAILED, WHY)
+    third = tracked.Tracked(an_attempt(run))
+    tags = {
+        one["tag"]: one["value"]
+        for folder in (second.folder, third.folder)
+        for _, one in kept.read(folder)
+        if "tag" in one
+    }
+    assert tags == {
+        "attempt": "3",
+        "attempt_1": "its node failed",
+        "attempt_2": "failed: out of memory",
+    }
