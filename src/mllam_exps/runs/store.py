@@ -25,11 +25,67 @@ from mllam_exps.base import ownership, records
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.records import Trouble
 from mllam_exps.identity.run_keys import is_key
-from mllam_exps.runs import layout, waiters
+from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.directory import RunDirectory
-from mllam_exps.runs.records import Claim
-from mllam_exps.runs.waiters import Waiter
+from mllam_exps.runs.records import Claim, Waiting
+
+
+@dataclass
+class Waiter:
+    """The record of a process that waits for a run: nobody stops what others wait for. A context manager."""
+
+    REFRESH_SECONDS = 60.0
+
+    path: Path
+    identity: ProcessIdentity
+    refreshed: float = 0.0
+
+    @classmethod
+    def at(cls, run: RunDirectory, identity: ProcessIdentity) -> Waiter:
+        """Return the waiter that a process is at a run."""
+        name = f"{identity.host}.{identity.pid}.json"
+        return cls(run.directory / layout.WAITERS / name, identity)
+
+    def refresh(self) -> None:
+        """Say that we still wait, for hosts that cannot see our process."""
+        passed = time.monotonic() - self.refreshed
+        if passed > self.REFRESH_SECONDS or not self.refreshed:
+            record = Waiting(self.identity, time.time()).to_record()
+            records.replace(self.path, record)
+            self.refreshed = time.monotonic()
+
+    def __enter__(self) -> Waiter:
+        self.refresh()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _other_waiters(
+    run: RunDirectory, identity: ProcessIdentity
+) -> list[ProcessIdentity]:
+    """Return the processes, other than `identity`, that wait for a run.
+
+    One on another host cannot be seen from here. It counts while its record is fresh:
+    each rewrites its own every minute, so an older one is left over.
+    """
+    found = []
+    for name in records.entries(run.directory / layout.WAITERS):
+        path = run.directory / layout.WAITERS / name
+        if not name.endswith(".json") or name.startswith("."):
+            continue
+        if (record := Waiting.read(path)) is None:
+            continue
+        alive = record.process.alive()
+        if alive is None:
+            # By the file system's clock: those of hosts differ.
+            age = run.now() - records.changed_at(path)
+            alive = age < 3 * Waiter.REFRESH_SECONDS
+        if alive and record.process != identity:
+            found.append(record.process)
+    return found
 
 
 @dataclass(frozen=True)
@@ -112,7 +168,7 @@ class Run(RunDirectory):
 
     def other_waiters(self, identity: ProcessIdentity) -> list[ProcessIdentity]:
         """Return the processes, other than `identity`, that wait for this run."""
-        return waiters.others(self, identity)
+        return _other_waiters(self, identity)
 
 
 @dataclass(frozen=True)
