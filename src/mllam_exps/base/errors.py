@@ -1,9 +1,12 @@
-"""Errors as part of the interface: what happened, where, why, and the next command to type."""
+"""Errors as part of the interface: what happened, where, why, the nearest right word, and the next command to type."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -123,3 +126,14 @@ class Problems(MllamError):
 
 class CheckFailed(MllamError):
     """A stage's own check refused what its program made: a failed run, with this reason."""
+
+
+def nearest(word: Any, right: Iterable[str]) -> str:
+    """Return the nearest right word, or nothing where none is near."""
+    return next(iter(difflib.get_close_matches(str(word), list(right), n=1)), "")
+
+
+def did_you_mean(word: Any, right: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` for the nearest right word, or nothing where none is near."""
+    near = nearest(word, right)
+    return f"; did you mean {near}?" if near else ""

@@ -13,8 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import UsageError
-from mllam_exps.base.spelling import nearest
+from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.stages.command_words import calls_us, words_of
 
 BOOKKEEPING = ("check_for_venv_path", "mllam_version")

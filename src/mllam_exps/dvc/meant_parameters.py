@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mllam_exps.base.spelling import nearest
+from mllam_exps.base.errors import nearest
 
 _YAML = {".yaml", ".yml"}
 _WORD = re.compile(r"(?P<sign>\+\+|\+|~|)(?P<key>[^=]*)(?P<value>(?:=.*)?)", re.DOTALL)

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.base.git import ask_git
-from mllam_exps.base.spelling import nearest
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import is_utf8
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.base.spelling import nearest
+from mllam_exps.base.errors import MllamError, UsageError, nearest
 from mllam_exps.machines.model import (
     Environment,
     Mail,

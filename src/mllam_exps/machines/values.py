@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps.base.spelling import nearest
+from mllam_exps.base.errors import nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

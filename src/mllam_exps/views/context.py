@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from mllam_exps.base.errors import UsageError
-from mllam_exps.base.spelling import nearest
+from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository

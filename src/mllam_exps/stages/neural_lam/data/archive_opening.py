@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.base.spelling import nearest
+from mllam_exps.base.errors import MllamError, UsageError, nearest
 from mllam_exps.stages.neural_lam.data import archives, named_paths
 from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
 from mllam_exps.stages.neural_lam.parameters.datastore_file import Note

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.base.spelling import did_you_mean
+from mllam_exps.base.errors import MllamError, UsageError, did_you_mean
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITTING,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps.base.spelling import did_you_mean
+from mllam_exps.base.errors import did_you_mean
 
 
 def check(projection: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from mllam_exps.base.spelling import did_you_mean
+from mllam_exps.base.errors import did_you_mean
 from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITTING,
     Note,

@@ -20,8 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import UsageError
-from mllam_exps.base.spelling import did_you_mean
+from mllam_exps.base.errors import UsageError, did_you_mean
 from mllam_exps.stages.neural_lam.programs import tell_arguments
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")

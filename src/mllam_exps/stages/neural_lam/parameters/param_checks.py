@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.base.spelling import did_you_mean
+from mllam_exps.base.errors import MllamError, UsageError, did_you_mean
 from mllam_exps.stages.neural_lam.file_names import (
     CONFIG,
     DATASTORE,
