@@ -128,8 +128,10 @@ class Chain:
                 standing.made.add(step.key)
         elif now.state.living and self._can_be_waited_for(now):
             standing.to_come.add(step.key)
-        elif now.state is RunState.STARTING:
+        elif self._is_claimed_by_another(now):
             standing.claimed_by_others.add(step.key)
+            after = "mllam-exps advance goes on, once that is over"
+            standing.waits = standing.waits or f"{step.stage}: {now.reason}; {after}"
         why = f": {now.reason}" if now.reason else ""
         log.info("%s: %s is %s%s", self.experiment.name, step.key, now.state, why)
 
@@ -223,6 +225,15 @@ class Chain:
             return False
         mine = claim.claimed_by == ProcessIdentity.of()
         return attempt.has_job or (mine and not attempt.doubt)
+
+    def _is_claimed_by_another(self, now: Assessment) -> bool:
+        """Tell whether another process is about to submit a run, or was, and it is not known yet whether it has."""
+        if now.state is RunState.STARTING:
+            return True
+        attempt = now.attempt
+        if now.state is not RunState.UNKNOWN or attempt is None or attempt.has_job:
+            return False
+        return not self.room.shut and self.scheduler.answers()
 
     def send(self, standing: Standing, only: AbstractSet[str] | None = None) -> None:
         """Submit what is prepared, each job behind those that make its inputs.

@@ -35,7 +35,8 @@ from mllam_exps.submission.names import refuse_what_was_taken
 from mllam_exps.submission.planning import Planner
 from mllam_exps.submission.standing import Standing, look
 
-OTHERS_PATIENCE = 60.0
+OTHERS_PATIENCE = 90.0
+"""Seconds for another submitter's claim; longer than it takes to know that one which was killed left no sbatch."""
 AT_ONCE = 4
 """How many sbatch of ours the controller has to answer at the same time."""
 
@@ -65,6 +66,8 @@ class Submitted:
             return "known"
         if stage in self.standing.started:
             return "submitted"
+        if self.experiment.key_of(stage) in self.standing.claimed_by_others:
+            return "waits"
         if now.state.living:
             return "attached"
         return "waits" if now.state is RunState.NEW else str(now.state)
