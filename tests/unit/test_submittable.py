@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,11 @@ def pipeline(root: Path, *entries: StageEntry, known: str = "") -> Any:
 
     return SimpleNamespace(
         root=clone,
-        repository=SimpleNamespace(graph=graph, root=clone),
+        repository=SimpleNamespace(
+            graph=graph,
+            root=clone,
+            relative=lambda path: os.path.relpath(path, clone),
+        ),
         stage=graph.stage,
         relative=lambda path: str(Path(path).relative_to(clone)),
         known_to_dvc=known_to_dvc,
@@ -258,9 +263,24 @@ def test_an_input_that_leads_to_an_output_is_refused(
     stages = pipeline(root, entry(root, "maker", "x", outs=["made.py"]))
     files = [str(clone / file) for file in reads]
     try:
-        submittable.refuse_links_to_outputs(stages.repository, "linked", files)
+        submittable.refuse_links_to_outputs(stages.repository, "linked", files, root)
     except UsageError as error:
         assert refused
         assert "leads through a link to made.py, which stage maker makes" in error.what
     else:
         assert not refused
+
+
+def test_an_absolute_link_to_an_output_is_refused(root: Path):
+    stages = pipeline(root, entry(root, "maker", "x", outs=["made.py"]))
+    with pytest.raises(UsageError, match=r"leads through a link to made.py"):
+        submittable.refuse_links_to_outputs(
+            stages.repository, "linked", [str(root / "made.py")], root
+        )
+
+
+def test_an_output_behind_a_link_is_refused(root: Path):
+    (root.parent / "clone/linked").symlink_to("real")
+    stages = pipeline(root, entry(root, "a", "x", outs=["linked/out.txt"]))
+    with pytest.raises(Problems, match=r"linked/out.txt lies behind a link"):
+        looked_at(stages, root, "a")

@@ -8,13 +8,16 @@ would give a result that belongs to other inputs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.attempts.outside import Outside, States
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.content import (
+    Described,
     Difference,
     differences,
     files_of,
@@ -58,6 +61,8 @@ class Inputs:
         self._sources: dict[str, Any] = definition.get("inputs") or {}
         self._store = RunStore(attempt.run.store)
         self._seen: dict[Path, dict[str, Any]] = {}
+        self._outside = Outside(attempt, self._kept_by_nobody())
+        self._states: States = {}
 
     def check(self) -> None:
         """Refuse inputs that are not what the key says.
@@ -69,9 +74,12 @@ class Inputs:
         """
         self._refuse_what_was_left_out()
         self._refuse_another_result()
+        # First, so that whatever is changed while this looks at it is found at the end.
+        self._states = self._outside.states()
         self._refuse(
             self._different(self._known()), "changed between submission and start"
         )
+        self._refuse_added("between submission and start")
         self._refuse_changed_archives("changed between submission and start")
         # From here on a file that was written to has another mark, whatever it had when
         # it was laid out.
@@ -89,6 +97,8 @@ class Inputs:
             Naming the first of them.
         """
         self._refuse(self._different(self._seen), "")
+        self._refuse_added("while the program ran")
+        self._refuse_touched()
         self._refuse_another_result()
         self._refuse_changed_archives("changed while the program ran")
 
@@ -100,9 +110,19 @@ class Inputs:
         """
         read = {}
         for path, described in self.laid.by_path.items():
+            if described.get("parameters"):
+                continue
             run = None if described.get("cache") else self._key_of(path)
             read[path] = Read(described["digest"], run)
         return read
+
+    def _kept_by_nobody(self) -> dict[str, Described]:
+        """Return the inputs that neither the run store nor DVC's cache keeps as they are."""
+        found = {}
+        for path, described in self.laid.by_path.items():
+            if not (described.get("cache") or self._key_of(path)):
+                found[path] = described
+        return found
 
     def _known(self) -> dict[Path, Mapping[str, Any]]:
         return self.laid.files_in(self.attempt.work)
@@ -166,6 +186,23 @@ class Inputs:
                 digest = str(files[difference.path]["md5"])
                 Cache(folder).drop_damaged({digest: None})
             raise self._told(path, difference, when)
+
+    def _refuse_added(self, when: str) -> None:
+        """Refuse a folder outside of the repository to which a file was added."""
+        for path, file in self._outside.added():
+            name = file.relative_to(self.attempt.work).as_posix()
+            what = f"{name} was added to its input {path} {when}"
+            way_out = f"{outputs.AGAIN}; or name it in .dvcignore, if no stage reads it"
+            raise CheckFailed(what, os.path.realpath(file), next=way_out)
+
+    def _refuse_touched(self) -> None:
+        """Refuse a file outside of the repository that was changed while the program ran, and changed back."""
+        now = self._outside.states()
+        for path, place in {**self._states, **now}:
+            if self._states.get((path, place)) != now.get((path, place)):
+                what = f"its input {path} was touched while the program ran"
+                why = "it holds the same now, and nobody could tell what was read"
+                raise CheckFailed(what, str(place), why, outputs.AGAIN)
 
     def _source_of(self, path: str) -> str:
         """Return the input that a file is, or lies in."""

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.base import symlinks
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc import lockfile, parameter_files
 from mllam_exps.dvc.counted import LIST, Counted
@@ -62,15 +63,16 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     CheckFailed
         If an input is missing; it is named, with the command that makes it.
     """
+    frozen: Mapping[str, str] = {}
     if definition.commands:
-        _copy_repository(root, attempt, definition)
+        frozen = _copy_repository(root, attempt, definition)
     _copy_ignore_lists(root, attempt, definition)
     _copy_parameter_files(root, attempt, {*files, *definition.params})
     to_come: dict[str, str] = {}
     laid: dict[str, Described] = {}
     links = repo.cache_types if definition.commands else None
     for source in sorted(definition.inputs, key=_outer_first):
-        target = attempt.work / source.path
+        target = _place_of(attempt, source.path)
         is_there = target.exists()  # in a folder that is an input, too, or from git
         found = _from_store_or_cache(store, repo, source, target, links)
         if found is not None:
@@ -79,17 +81,14 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
             to_come[source.path] = source.run
         else:
             laid[source.path] = _from_workspace(store, root, attempt, source)
-    attempt.note_inputs(laid)
+    attempt.note_inputs(_parameters_outside(attempt, definition, frozen) | laid)
     _hold_to_the_key(attempt, definition)
     # As DVC (3.67) a command finds no folder for what it makes.
     if not definition.commands:
-        _make_folders(attempt.work / output.path for output in definition.outputs)
+        for output in definition.outputs:
+            place = symlinks.in_folder(attempt.top, attempt.work / output.path)
+            place.parent.mkdir(parents=True, exist_ok=True)
     return to_come
-
-
-def _make_folders(outputs: Iterable[Path]) -> None:
-    for path in outputs:
-        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _copy_parameter_files(root: Path, attempt: Attempt, files: Iterable[str]) -> None:
@@ -97,7 +96,7 @@ def _copy_parameter_files(root: Path, attempt: Attempt, files: Iterable[str]) ->
         source, target = root / file, attempt.work / file
         # What git keeps a command has, with its mode; what a stage makes it lacks yet.
         if source.is_file() and not target.exists():
-            _copy(source, target)
+            _copy(attempt, source, target)
             # neural-lam warns of a dataset that is older than its configuration: by our
             # keys it never is.
             os.utime(target, (0, 0))
@@ -131,7 +130,7 @@ def take(
     sources = [Input(path, key, None, tracked=True) for path, key in to_come.items()]
     spread = links if definition.get("commands") else None
     for source in sorted(sources, key=_outer_first):
-        found = _from_store(store, source, attempt.work / source.path, spread)
+        found = _from_store(store, source, _place_of(attempt, source.path), spread)
         if found is None:
             key = to_come[source.path]
             what = f"its input {source.path} was not made: run {key} of {store.run(key).stage} is not done"
@@ -139,6 +138,12 @@ def take(
         laid[source.path] = found
     if laid:
         attempt.note_inputs(laid)
+
+
+def _place_of(attempt: Attempt, path: str) -> Path:
+    """Return where an input is, or goes to: not behind a link that leads away, unless it is there."""
+    target = attempt.work / path
+    return target if target.exists() else symlinks.in_folder(attempt.top, target)
 
 
 def _outer_first(source: Input) -> tuple[str, ...]:
@@ -172,7 +177,7 @@ def _copy_ignore_lists(root: Path, attempt: Attempt, definition: RunDefinition) 
     for folder in folders:
         source, target = root / folder / LIST, attempt.work / folder / LIST
         if source.is_file() and not target.exists():
-            _copy(source, target)
+            _copy(attempt, source, target)
 
 
 def _from_store_or_cache(
@@ -251,7 +256,7 @@ def _from_workspace(
                 makes = f"dvc repro {store.run(source.run).stage}"
             what = f"the input {source.path} is missing"
             raise CheckFailed(what, next=f"{makes} makes it")
-        _copy(path, target)
+        _copy(attempt, path, target)
     found = describe(target, Counted(attempt.work).files)
     if source.digest not in {None, found["digest"]}:
         what = f"its input {source.path} changed since its run key was made"
@@ -259,11 +264,47 @@ def _from_workspace(
     return found
 
 
-def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) -> None:
+def _parameters_outside(
+    attempt: Attempt, definition: RunDefinition, frozen: Mapping[str, str]
+) -> dict[str, Described]:
+    """Describe the parameter files behind links that lead out of the repository, which a command reads as a whole.
+
+    Parameters
+    ----------
+    frozen : mapping
+        What files held at submission: their hashes.
+
+    Raises
+    ------
+    MllamError
+        If one of them was changed since.
+    """
+    found: dict[str, Described] = {}
+    for file in definition.params if definition.commands else ():
+        led = symlinks.led(attempt.work, file)
+        if led is None or not led.outside:
+            continue
+        described = describe(attempt.work / file)
+        if described["digest"] != frozen.get(file, described["digest"]):
+            what = "it was changed since the experiment was submitted"
+            raise MllamError(what, file, led.sentence, outputs.AGAIN)
+        found[file] = described | {"parameters": True}
+    return found
+
+
+def _copy_repository(
+    root: Path, attempt: Attempt, definition: RunDefinition
+) -> Mapping[str, str]:
     """Give a command that may read whatever git keeps a copy of it all, with git's and DVC's own folders.
 
     What stages make is not taken from git: it is what they made for another experiment.
     Who reads it names it in deps.
+
+    Returns
+    -------
+    mapping
+        The hashes of the files that define the results, where they were written down at
+        submission.
     """
     top = next(folder for folder in (root, *root.parents) if (folder / ".git").exists())
     if top != root:
@@ -271,20 +312,34 @@ def _copy_repository(root: Path, attempt: Attempt, definition: RunDefinition) ->
     clones.copy(top, attempt.tree if top != root else attempt.work, linked=False)
     made = {output.path for output in definition.outputs}
     made |= {source.path for source in definition.inputs if source.run}
-    if (top / lockfile.DRAFT).exists():
-        made |= {*lockfile.read(top).made}
+    draft = lockfile.read(top) if (top / lockfile.DRAFT).exists() else None
+    made |= {*(draft.made if draft else ())}
     for path in made:
-        _remove(attempt.work / path)
+        # What lies behind a link that leads away is no part of the copy.
+        if not symlinks.leads_away(attempt.top, attempt.work / path):
+            symlinks.clear(attempt.top, attempt.work / path)
+    for output in definition.outputs:
+        _refuse_behind_a_link(attempt, output.path)
+    return draft.frozen if draft else {}
 
 
-def _remove(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
+def _refuse_behind_a_link(attempt: Attempt, path: str) -> None:
+    """Refuse an output behind a link that leads away: `submit` does so by now; an older one may be tried again.
+
+    Raises
+    ------
+    CheckFailed
+        Naming it.
+    """
+    if symlinks.leads_away(attempt.top, attempt.work / path):
+        led = symlinks.led(attempt.work, path)
+        assert led is not None
+        way_out = "have it written to a folder of the repository, and submit it again"
+        raise CheckFailed(f"its output {path} {led.sentence}", next=way_out)
 
 
-def _copy(path: Path, target: Path) -> None:
+def _copy(attempt: Attempt, path: Path, target: Path) -> None:
+    symlinks.clear(attempt.top, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         shutil.copytree(path, target)

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps.base import unreadable
+from mllam_exps.base import symlinks, unreadable
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.meant_parameters import Setting
 
@@ -224,7 +224,7 @@ def _apply(setting: Setting, hydra: Mapping[str, str] | None) -> None:
         where = f"{shown}:{words[0]}"
         way_out = setting.in_another_file() or setting.in_a_file_of_nearly_that_name()
         raise UsageError("there is no such file", where, next=way_out)
-    _alone(path)
+    _alone(setting.root, path)
     try:
         if hydra is None:
             apply_overrides(path, words)
@@ -266,9 +266,9 @@ def _compose(
     compose_and_dump(path, where, module, name, plugins, words)
 
 
-def _alone(path: Path) -> None:
+def _alone(root: Path, path: Path) -> None:
     """Make a file no other's hard link: it is about to be written in place."""
-    path = path.resolve()
+    path = symlinks.in_folder(symlinks.top_of(root), path.resolve())
     if path.is_file():
         content = path.read_bytes()
         path.unlink()

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from mllam_exps import stages
-from mllam_exps.base import git
+from mllam_exps.base import git, symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.base.symlinks import Led
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -79,6 +80,7 @@ class StageChecks:
         """
         found = pipeline.stage(stage)
         _refuse_what_is_no_stage_of_ours(found)
+        refuse_outputs_behind_links(pipeline.repository, found, self.root)
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
             raise UsageError(
@@ -237,38 +239,99 @@ def _is_known(pipeline: Pipeline, stage: str) -> bool:
         return False
 
 
-def refuse_links_to_outputs(repo: Repository, path: str, files: Iterable[str]) -> None:
+def refuse_outputs_behind_links(
+    repo: Repository, stage: StageEntry, origin: Path
+) -> None:
+    """Refuse a stage whose output is, or lies behind, a link that git tracks.
+
+    Behind one that leads out of the repository all experiments would write to one
+    place, and what lies there is a user's own; DVC (3.67) refuses it, too, where its
+    cache is to hold the output. Behind one that stays inside DVC does work, but git
+    (2.39) adds no file there: "is beyond a symbolic link".
+
+    Parameters
+    ----------
+    repo : Repository
+        A clone: all that lies in it is tracked.
+    origin : Path
+        The user's repository.
+
+    Raises
+    ------
+    Problems
+        Naming each output, the link, and what to type.
+    """
+    problems: list[MllamError] = []
+    for out in stage.outs:
+        path = repo.relative(out.path)
+        if not Path(path).is_absolute() and (led := symlinks.led(repo.root, path)):
+            what = f"its output {path} {led.sentence}"
+            why = "git keeps no file in the place of a link, or behind it"
+            way_out = f"name {_in_folder_of(repo, stage, led)} in outs instead"
+            if led.outside:
+                why = (
+                    "all experiments would write to that one place, over what is there"
+                )
+                way_out = _out_of_the_link(path, led, origin)
+            where = f"dvc.yaml: {stage.name}"
+            problems.append(UsageError(what, where, why, way_out))
+    if problems:
+        raise Problems(problems=problems)
+
+
+def _in_folder_of(repo: Repository, stage: StageEntry, led: Led) -> str:
+    """Return where a path leads, as ``dvc.yaml`` names it: as seen from the stage's folder."""
+    return os.path.relpath(repo.root / led.end, os.path.realpath(stage.wdir))
+
+
+def _out_of_the_link(path: str, led: Led, origin: Path) -> str:
+    more = "dvc cache dir FOLDER keeps what is large on another disk"
+    if led.is_link:
+        link = workspace.typed(origin, led.link)
+        return f"git rm {link}, and the stage makes {path} itself; {more}"
+    return f"write to a folder of the repository, and name that in outs; {more}"
+
+
+def refuse_links_to_outputs(
+    repo: Repository, path: str, files: Iterable[str], origin: Path
+) -> None:
     """Refuse an input that leads, through a link, to what a stage makes: its content now is not what it will be.
 
     DVC (3.67) compares paths as they are written, and does not know either that the one
     stage needs the other.
+
+    Parameters
+    ----------
+    repo : Repository
+        A clone.
+    files : iterable of str
+        The real paths of the input's files.
+    origin : Path
+        The user's repository: where an absolute link into it leads.
 
     Raises
     ------
     UsageError
         Naming both.
     """
-    root, own = (
-        os.path.realpath(repo.root),
-        os.path.join(os.path.realpath(repo.root), path),  # noqa: PTH118
-    )
+    roots = (os.path.realpath(repo.root), os.path.realpath(origin))
     for file in sorted(files):
-        if (
-            file.startswith(f"{root}/")
-            and file != own
-            and not file.startswith(f"{own}/")
-        ):
-            real = Path(file).relative_to(root).as_posix()
-            if made := repo.graph.makers(str(repo.root / real)):
-                stage = made[0][0].name
-                what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
-                way_out = f"name {real} in deps, instead of the link"
-                raise UsageError(
-                    what,
-                    "dvc.yaml",
-                    "nobody could tell that the one needs the other",
-                    way_out,
-                )
+        root = next((root for root in roots if file.startswith(f"{root}/")), None)
+        if root is None:
+            continue
+        real = Path(file).relative_to(root).as_posix()
+        if real == path or real.startswith(f"{path}/"):
+            continue
+        if made := repo.graph.makers(str(repo.root / real)):
+            stage = made[0][0].name
+            what = f"the input {path} leads through a link to {real}, which stage {stage} makes"
+            way_out = f"name {real} in deps, instead of the link"
+            raise UsageError(
+                what,
+                "dvc.yaml",
+                "nobody could tell that the one needs the other",
+                way_out,
+            )
 
 
 def not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps.base import ownership, records
+from mllam_exps.base import ownership, records, symlinks
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git, git, shown
 from mllam_exps.repository import checkouts
@@ -135,7 +135,7 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     root = target / state.prefix
     lines = ["[cache]"]
     lines += [f"    {key} = {_quoted(value)}" for key, value in cache.items()]
-    local = root / ".dvc" / "config.local"
+    local = symlinks.clear(target, root / ".dvc" / "config.local")
     local.write_text("\n".join([*lines, ""]), encoding="utf-8")
     (root / ".dvc" / "tmp").mkdir(exist_ok=True)
     return root

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base import symlinks
+from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc.overrides import Overrides, apply
 from mllam_exps.dvc.repository import Repository
 
@@ -52,7 +56,10 @@ class Base:
         if not overrides and not hydra.get("enabled"):
             yield self.root, self.repo
             return
-        files = {(self.root / file).resolve() for file in [*overrides, "params.yaml"]}
+        composed = ["params.yaml"] if hydra.get("enabled") else []
+        set_in = dict.fromkeys([*overrides, *composed])
+        self._refuse_what_lies_outside(set_in, overrides, inside)
+        files = {(self.root / file).resolve() for file in set_in}
         before = {file: _content(file) for file in files}
         try:
             apply(self.root, overrides, hydra, inside)
@@ -63,6 +70,32 @@ class Base:
         finally:
             self._touched = frozenset()
             _restore(before)
+
+    def _refuse_what_lies_outside(
+        self, files: Iterable[str], overrides: Overrides, inside: Path
+    ) -> None:
+        """Refuse to set parameters in files behind links that lead out of the repository: others read them.
+
+        Raises
+        ------
+        Problems
+            Naming each file, and how it gets into the repository.
+        """
+        problems: list[MllamError] = []
+        for file in files:
+            led = symlinks.led(self.root, file)
+            if led is None or not led.outside:
+                continue
+            shown, end = os.path.relpath(file, inside), shlex.quote(led.end)
+            why = "setting a parameter would write to that file, which others may read"
+            way_out = f"keep {shown} in the repository, in a folder that is no link"
+            if led.is_link:
+                copy = f"cp --remove-destination {end} {shlex.quote(shown)}"
+                way_out = f"copy it into the repository: {copy}"
+            where = f"-S {shown}" if file in overrides else shown
+            problems.append(UsageError(led.sentence, where, why, way_out))
+        if problems:
+            raise Problems(problems=problems)
 
 
 def _content(file: Path) -> bytes | None:

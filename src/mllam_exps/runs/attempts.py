@@ -64,6 +64,11 @@ class Attempt:
         return self.directory / layout.TREE
 
     @property
+    def top(self) -> Path:
+        """The folder that the program works in as a whole: its tree, where it has one."""
+        return self.tree if self.tree.exists() else self.work
+
+    @property
     def scratch(self) -> Path:
         """What the program writes that is no output."""
         return self.directory / layout.SCRATCH

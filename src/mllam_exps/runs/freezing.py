@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps.base import records
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base import records, symlinks
+from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc.counted import LINK, Counted
 from mllam_exps.identity.content import (
     Described,
@@ -40,12 +40,30 @@ def check_made(attempt: Attempt, paths: Iterable[str]) -> None:
     """
     for path in paths:
         made = attempt.work / path
+        _refuse_behind_a_link(attempt, path)
         if made.is_symlink() and not made.exists():
             what = f"the output {path} is a link that leads nowhere"
             raise CheckFailed(what, str(made), f"its target is {made.readlink()}")
         if not made.exists():
             what = f"the stage did not make its output {path}"
             raise CheckFailed(what, where=str(made))
+
+
+def _refuse_behind_a_link(attempt: Attempt, path: str) -> None:
+    """Refuse an output in a folder behind a link that leads away: it is moved, and that would take it from there.
+
+    Raises
+    ------
+    CheckFailed
+        Naming it.
+    """
+    made = attempt.work / path
+    try:
+        symlinks.in_folder(attempt.top, made)
+    except MllamError as error:
+        what = f"the output {path} {error.what}"
+        way_out = f"have the stage write {path} to a folder of the repository"
+        raise CheckFailed(what, str(made), next=way_out) from None
 
 
 def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, Output]:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mllam_exps.base import records
+from mllam_exps.base import records, symlinks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache, lay_out
 from mllam_exps.dvc.graph import StageEntry
@@ -355,7 +355,8 @@ def hand_over(
         if cached:
             into_cache(cache, frozen, manifest[path])
         else:
-            _copy(frozen, manifest[path], root / path)
+            place = symlinks.clear(symlinks.top_of(root), root / path)
+            _copy(frozen, manifest[path], place)
     return manifest
 
 
@@ -368,11 +369,8 @@ def to_make_again(run: Run) -> str:
 
 
 def _copy(frozen: Path, described: Described, target: Path) -> None:
-    """Copy what git keeps, and what was made, alone; writable, because people do write there."""
-    if described["files"] is None:
-        target.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(target, ignore_errors=True)
+    """Copy what git keeps to where nothing lies; writable, because people do write there."""
+    if described["files"] is not None:
         target.mkdir(parents=True, exist_ok=True)
     for file, known in files_of(frozen, described).items():
         place = _place_for(file, frozen, target)

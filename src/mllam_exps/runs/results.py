@@ -177,7 +177,8 @@ class Contents(Record):
     ----------
     by_path : mapping
         Outputs or inputs, seen from the repository's root. What DVC's cache gave of an
-        input has the ``cache``'s folder, too.
+        input has the ``cache``'s folder, too; a file of ``parameters`` that is none of
+        its inputs says so.
     """
 
     by_path: Mapping[str, Described] = field(default_factory=dict)

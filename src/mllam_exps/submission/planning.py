@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base import yaml_files
+from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import drafting, experiment_names, sources
 from mllam_exps.dvc.overrides import Variant
@@ -195,6 +195,10 @@ class Planner:
         ours.write_text(versions, encoding="utf-8")
         named: set[str] = set()
         for stage in repo.graph.entries:
+            if stage.is_bookkeeping:
+                submittable.refuse_outputs_behind_links(
+                    repo, stage, self.workspace.root
+                )
             named |= {out.path for out in stage.outs}
             named |= {dep.path for dep in stage.deps}
             named |= {file.path for file in stage.params}
@@ -202,6 +206,7 @@ class Planner:
         for file, text in files.items():
             place = here.root / file
             if str(place) in named:
+                symlinks.clear(self.base.clone, place)
                 place.parent.mkdir(exist_ok=True)
                 place.write_text(text, encoding="utf-8")
         return versions
@@ -315,7 +320,9 @@ class Planner:
                         path, place, self.workspace.root / path
                     )
                 known = sources.content_of(repo, place)
-                submittable.refuse_links_to_outputs(repo, path, known.depends_on)
+                submittable.refuse_links_to_outputs(
+                    repo, path, known.depends_on, self.workspace.root
+                )
                 if not self.base.touches(place, known.depends_on):
                     self._sources[path] = known
             found[path] = known.to_record()

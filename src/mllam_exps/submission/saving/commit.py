@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
 from mllam_exps.dvc import lockfile
@@ -200,10 +201,11 @@ def _from_cache(
     cache: Cache, root: Path, outs: Mapping[str, bool], known: Mapping[str, Any]
 ) -> None:
     """Take what git keeps of a result that DVC knows from its cache, unless it is here already."""
+    top = symlinks.top_of(root)
     for path, cached in outs.items():
         target, digest = root / path, str(known[path]["digest"])
         isexec = bool(known[path].get("isexec"))
-        if not cached and target.exists() and describe(target)["digest"] == digest:
+        if not cached and _is_here(symlinks.in_folder(top, target), digest):
             if isexec and not executable(target):
                 content = target.read_bytes()
                 target.unlink()  # another clone may have the same file
@@ -216,15 +218,14 @@ def _from_cache(
             way_out = "dvc pull, then mllam-exps retry, or submit the experiment again"
             raise MllamError(what, str(cache.path(digest)), next=way_out)
         if not cached:
-            _remove(target)
-            cache.copy(digest, target, isexec=isexec)
+            cache.copy(digest, symlinks.clear(top, target), isexec=isexec)
 
 
-def _remove(target: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    target.unlink(missing_ok=True)
+def _is_here(target: Path, digest: str) -> bool:
+    """Tell whether a file or folder, and no link to one, holds what it should."""
+    if target.is_symlink() or not target.exists():
+        return False
+    return bool(describe(target)["digest"] == digest)
 
 
 def _kept(root: Path, draft: Draft) -> list[str]:
@@ -237,7 +238,7 @@ def _kept(root: Path, draft: Draft) -> list[str]:
     kept = {lockfile.FILE, *(path for path in outs if not outs[path])}
     for path in in_cache:
         if path not in ignored:
-            _ignore(root / path)
+            _ignore(symlinks.in_folder(symlinks.top_of(root), root / path))
         kept.add((Path(path).parent / ".gitignore").as_posix())
     return sorted(kept)
 
