@@ -21,10 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.attempts import unsent
 from mllam_exps.base import ownership
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.machines import environment
-from mllam_exps.runs import layout, unsent, verdict
+from mllam_exps.runs import layout, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState

@@ -8,10 +8,9 @@ import sys
 import time
 from typing import Any
 
-from mllam_exps.attempts import tracked
+from mllam_exps.attempts import tracked, unsent
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.runs import unsent
 from mllam_exps.submission import backlog
 from mllam_exps.submission.backlog import Advance, named
 from mllam_exps.views.context import Context

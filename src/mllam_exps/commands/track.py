@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from mllam_exps.attempts import tracked
+from mllam_exps.attempts import tracked, unsent
 from mllam_exps.attempts.tracked import Synced
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.terminal import say
-from mllam_exps.runs import unsent
 from mllam_exps.runs.store import Run
 from mllam_exps.views.context import Context
 

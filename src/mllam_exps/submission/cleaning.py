@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mllam_exps.attempts import unsent
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import git
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.repository import clones
-from mllam_exps.runs import layout, unsent
+from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.store import Run, RunStore

@@ -20,6 +20,7 @@ from typing import Any
 from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import drafting, experiment_names, sources
+from mllam_exps.dvc.asked_stages import asked_stages
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -34,7 +35,6 @@ from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering, experiments
-from mllam_exps.submission.asked_stages import asked_stages
 from mllam_exps.submission.entering import Plan
 from mllam_exps.submission.experiment import Experiment, Step, versions_file
 from mllam_exps.submission.names import Names
