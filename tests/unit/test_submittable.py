@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import Problems, UsageError
-from mllam_exps.dvc.graph import Dep, Out, StageEntry, StageGraph
+from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
 from mllam_exps.preflight import submittable
 from mllam_exps.preflight.submittable import StageChecks
 
@@ -284,3 +285,13 @@ def test_an_output_behind_a_link_is_refused(root: Path):
     stages = pipeline(root, entry(root, "a", "x", outs=["linked/out.txt"]))
     with pytest.raises(Problems, match=r"linked/out.txt lies behind a link"):
         looked_at(stages, root, "a")
+
+
+def test_parameters_that_lead_to_an_output_are_refused(root: Path):
+    clone = root.parent / "clone"
+    (clone / "p.yaml").symlink_to("made.yaml")
+    file = ParameterFile("p.yaml", str(clone / "p.yaml"))
+    maker = entry(root, "maker", "x", outs=["made.yaml"])
+    reads = dataclasses.replace(entry(root, "a", "x"), params=(file,))
+    with pytest.raises(Problems, match=r"p.yaml leads through a link to made.yaml"):
+        looked_at(pipeline(root, maker, reads), root, "a")

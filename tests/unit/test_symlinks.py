@@ -94,6 +94,23 @@ def test_a_link_to_another_folder_of_the_same_git_repository_stays_inside(clone:
     assert (led.end, led.outside) == ("../real/x", False)
 
 
+def test_a_relative_link_out_of_a_repository_is_told_as_its_user_sees_it(
+    clone: Path, tmp_path: Path
+):
+    origin = tmp_path / "far/origin"
+    (origin / ".git").mkdir(parents=True)
+    for place in (clone, origin):
+        (place / "away").symlink_to("../team")
+        (place / "own").symlink_to(origin)
+    led = symlinks.led_out(clone, origin, "away/p.yaml")
+    assert led is not None
+    assert led.end == f"{tmp_path}/far/team/p.yaml"
+    led = symlinks.led_out(clone, origin, "own/x")
+    assert led is not None
+    assert led.end == f"{origin}/x"
+    assert symlinks.led_out(clone, origin, "lnk/out.txt") is None
+
+
 def test_each_link_on_the_way_is_named(clone: Path, scratch: Path):
     (scratch / "now").symlink_to("res")
     found = list(symlinks.chain(clone / "data/now/r.txt"))
@@ -134,7 +151,7 @@ def test_parameters_are_not_set_in_a_file_outside(clone: Path, scratch: Path):
     (scratch / "p.yaml").write_text("x: 1\n")
     (clone / "params.yaml").symlink_to(scratch / "p.yaml")
     before = (scratch / "p.yaml").stat()
-    base = Base(clone, clone, SimpleNamespace())  # type: ignore[arg-type]
+    base = Base(clone, clone, SimpleNamespace(), clone)  # type: ignore[arg-type]
     with (
         pytest.raises(Problems) as told,
         base.changed({"params.yaml": ["x=2"]}, {}, Path("sub")),

@@ -83,6 +83,18 @@ def led(root: Path, path: str) -> Led | None:
     return None
 
 
+def led_out(clone: Path, origin: Path, path: str) -> Led | None:
+    """Return where a path leads that leads out of a clone, as seen from what that is a clone of; None for others.
+
+    A relative link leads elsewhere in a clone, an absolute one only there out of it.
+    """
+    led_there = led(clone, path)
+    if led_there is None or not led_there.outside:
+        return None
+    led_here = led(origin, path)
+    return led_here if led_here and led_here.outside else led_there
+
+
 def chain(place: Path) -> Iterator[Path]:
     """Yield each link that is followed on the way to a place, and last where that leads."""
     todo, at = list(place.parts[1:])[::-1], Path(place.anchor or "/")
@@ -126,8 +138,14 @@ def in_folder(top: Path, place: Path) -> Path:
     return place
 
 
-def clear(top: Path, place: Path) -> Path:
+def clear(top: Path, place: Path, *, as_far_as_possible: bool = False) -> Path:
     """Remove a file, a folder or a link that lies in a folder of ours, never what a link leads to; return the place.
+
+    Parameters
+    ----------
+    as_far_as_possible : bool
+        Whether what cannot be removed of a folder may stay: on NFS a removed file that
+        somebody still reads does.
 
     Raises
     ------
@@ -136,7 +154,7 @@ def clear(top: Path, place: Path) -> Path:
     """
     in_folder(top, place)
     if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=as_far_as_possible)
     else:
         place.unlink(missing_ok=True)
     return place

@@ -81,6 +81,9 @@ class StageChecks:
         found = pipeline.stage(stage)
         _refuse_what_is_no_stage_of_ours(found)
         refuse_outputs_behind_links(pipeline.repository, found, self.root)
+        for file in found.params:
+            path, real = pipeline.relative(file.path), os.path.realpath(file.path)
+            refuse_links_to_outputs(pipeline.repository, path, [real], self.root)
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
             raise UsageError(
@@ -268,7 +271,8 @@ def refuse_outputs_behind_links(
             what = f"its output {path} {led.sentence}"
             why = "git keeps no file in the place of a link, or behind it"
             way_out = f"name {_in_folder_of(repo, stage, led)} in outs instead"
-            if led.outside:
+            if out_of_it := symlinks.led_out(repo.root, origin, path):
+                what = f"its output {path} {out_of_it.sentence}"
                 why = (
                     "all experiments would write to that one place, over what is there"
                 )

@@ -24,11 +24,14 @@ class Base:
     ----------
     clone, root, repo
         The clone, the root of the DVC repository in it, and that repository, opened.
+    origin : Path
+        The user's repository.
     """
 
     clone: Path
     root: Path
     repo: Repository
+    origin: Path
 
     _touched: frozenset[str] = frozenset()
     """The real paths of the files that the parameters of an experiment have changed, at the moment."""
@@ -83,8 +86,8 @@ class Base:
         """
         problems: list[MllamError] = []
         for file in files:
-            led = symlinks.led(self.root, file)
-            if led is None or not led.outside:
+            led = symlinks.led_out(self.root, self.origin, file)
+            if led is None:
                 continue
             shown, end = os.path.relpath(file, inside), shlex.quote(led.end)
             why = "setting a parameter would write to that file, which others may read"

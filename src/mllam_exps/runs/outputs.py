@@ -355,7 +355,8 @@ def hand_over(
         if cached:
             into_cache(cache, frozen, manifest[path])
         else:
-            place = symlinks.clear(symlinks.top_of(root), root / path)
+            top = symlinks.top_of(root)
+            place = symlinks.clear(top, root / path, as_far_as_possible=True)
             _copy(frozen, manifest[path], place)
     return manifest
 

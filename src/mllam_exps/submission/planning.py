@@ -279,7 +279,8 @@ class Planner:
         """The first clone, made by git; the experiments' own are copies of it."""
         site = self._new_site()
         root = clones.make(self.state, site / layout.CLONE, self._cache_settings())
-        return Base(site / layout.CLONE, root, Repository.open(root, check=False))
+        repo = Repository.open(root, check=False)
+        return Base(site / layout.CLONE, root, repo, self.workspace.root)
 
     def _cache_settings(self) -> dict[str, str]:
         """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
