@@ -275,16 +275,37 @@ class World:
             if not self.strict and self.rng.random() < 0.5:
                 self.reproduce()
 
+    def overtake(self) -> None:
+        """Submit what DVC has run on what we have made, and make that again before it is saved."""
+        self._submit([], "")
+        self.settle()
+        if self.submitted and self.submitted[-1].root == self.root:
+            self.run_dvc("exp", "apply", self.submitted[-1].name)
+        self.edit_pipeline()
+        self.run_dvc("repro", "-s", self.pipeline[-1].name)
+        self.lose()
+        self._submit([], "")
+        self._submit(["--force"], "")
+        self.settle()
+
     def submit(self) -> None:
         """Submit the workspace, as one experiment or as a sweep, and let it come to its end."""
-        self.count += 1
-        name, words = f"e{self.count}", self.settings()
+        words = self.settings()
         if words and self.rng.random() < 0.4:
             words[1] = words[1].partition("=")[0] + "=1,2,1.0"
         # While the same is at work, or has just been done, it becomes another by this.
         often = 0.4 if self.waiting else 0.1
         words += ["--force"] if self.rng.random() < often else []
         target = self.rng.choice(self.pipeline).name if self.rng.random() < 0.1 else ""
+        self._submit(words, target)
+        if self.rng.random() < 0.65:
+            self.settle()
+        elif self.rng.random() < 0.5:
+            self.submit()
+
+    def _submit(self, words: list[str], target: str) -> None:
+        self.count += 1
+        name = f"e{self.count}"
         before = self.git("for-each-ref", "--format=%(refname)", "refs/exps")
         with self.inside():
             code, said, error = self.ours(
@@ -306,10 +327,6 @@ class World:
         for one in json.loads(said):
             self.waiting.append(Submitted(self.root, one["name"], target))
         self.submitted += self.waiting[-len(json.loads(said)) :]
-        if self.rng.random() < 0.65:
-            self.settle()
-        elif self.rng.random() < 0.5:
-            self.submit()
 
     def settle(self) -> None:
         """Let what was submitted come to its end, and see that it was saved."""
@@ -385,6 +402,7 @@ class World:
         else:
             acts += [self.reproduce] * 4 + [self.elsewhere] * slow
             acts += [self.apply, self.freeze]
+            acts += [self.overtake] * any(stage.nonce for stage in self.pipeline)
         self.rng.choice(acts)()
 
     def falsehoods(self, scratch: Path) -> list[str]:
