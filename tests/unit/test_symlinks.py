@@ -12,7 +12,7 @@ import pytest
 from mllam_exps.attempts import workdir
 from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.base import symlinks
-from mllam_exps.base.errors import CheckFailed, MllamError, Problems
+from mllam_exps.base.errors import CheckFailed, MllamError, Problems, UsageError
 from mllam_exps.dvc import lockfile
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.graph import Out, StageEntry
@@ -109,6 +109,22 @@ def test_a_relative_link_out_of_a_repository_is_told_as_its_user_sees_it(
     assert led is not None
     assert led.end == f"{origin}/x"
     assert symlinks.led_out(clone, origin, "lnk/out.txt") is None
+
+
+def test_a_link_that_leads_nowhere_from_a_clone_is_refused(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    origin = tmp_path / "far/origin"
+    for folder in (origin, origin.parent / "team"):
+        folder.mkdir(parents=True)
+    (origin.parent / "team/p.yaml").touch()
+    for place in (clone, origin):
+        (place / "p.yaml").symlink_to("../team/p.yaml")
+    monkeypatch.chdir(origin)
+    with pytest.raises(UsageError, match="out of the repository by a relative") as told:
+        submittable.refuse_dangling(clone, "p.yaml", origin)
+    assert told.value.next == f"ln -sfn {tmp_path}/far/team/p.yaml p.yaml"
+    submittable.refuse_dangling(clone, "real", origin)
 
 
 def test_each_link_on_the_way_is_named(clone: Path, scratch: Path):
@@ -339,3 +355,23 @@ def test_parameters_outside_are_held_to_what_they_were_at_submission(
     (scratch / "p.yaml").write_text("x: 1\ny: 2\n")
     with pytest.raises(MllamError, match="was changed since the experiment was submit"):
         workdir._parameters_outside(attempt, definition, {"p.yaml": digest})
+
+
+def test_an_attempt_is_laid_out_with_the_parameters_outside_that_it_is_held_to(
+    clone: Path, attempt: Attempt, scratch: Path
+):
+    (scratch / "p.yaml").write_text("x: 1\n")
+    (clone / "p.yaml").symlink_to(scratch / "p.yaml")
+    frozen = {"p.yaml": describe(clone / "p.yaml")["digest"]}
+    lockfile.Draft(Cache("/nowhere"), {}, frozen, ["data/res"]).write(clone)
+    params = {"p.yaml": {"x": 1}}
+    definition = RunDefinition("a", params, (), (), commands=("cat p.yaml",))
+    repo: Any = SimpleNamespace(cache_types=["copy"])
+    store = RunStore(attempt.run.store)
+    workdir.lay_out(repo, clone, store, attempt, definition, files=())
+    assert set(attempt.inputs.by_path) == {"p.yaml"}
+    read = Inputs(attempt, definition.to_record(), "again")
+    read.check()
+    (scratch / "p.yaml").write_text("x: 1\ny: 2\n")
+    with pytest.raises(CheckFailed, match=r"its input p.yaml changed while"):
+        read.check_again()

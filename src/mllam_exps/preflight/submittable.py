@@ -83,6 +83,7 @@ class StageChecks:
         refuse_outputs_behind_links(pipeline.repository, found, self.root)
         for file in found.params:
             path, real = pipeline.relative(file.path), os.path.realpath(file.path)
+            refuse_dangling(pipeline.root, path, self.root)
             refuse_links_to_outputs(pipeline.repository, path, [real], self.root)
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
@@ -336,6 +337,19 @@ def refuse_links_to_outputs(
                 "nobody could tell that the one needs the other",
                 way_out,
             )
+
+
+def refuse_dangling(clone: Path, path: str, origin: Path) -> None:
+    """Refuse a link that leads somewhere in a repository, and nowhere in its clone.
+
+    Raises
+    ------
+    UsageError
+        With the link that leads there from everywhere.
+    """
+    place, original = clone / path, origin / path
+    if place.is_symlink() and not place.exists() and original.exists():
+        raise not_in_the_clone(path, place, original)
 
 
 def not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:

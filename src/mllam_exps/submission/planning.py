@@ -136,9 +136,8 @@ class Planner:
         UsageError
             With the command that makes git track it.
         """
-        if (self.base.root / file).is_file() or not (
-            self.workspace.root / file
-        ).is_file():
+        tracked = os.path.lexists(self.base.root / file)
+        if tracked or not (self.workspace.root / file).is_file():
             return
         shown = os.path.relpath(file, self.inside)
         why = "experiments are made of what git tracks"
@@ -170,6 +169,11 @@ class Planner:
         hydra = self.repo.settings("hydra")
         for file in variant.overrides:
             self._refuse_untracked(file)
+        if "params.yaml" not in variant.overrides:
+            # DVC (3.67) reads it before we look at any stage.
+            submittable.refuse_dangling(
+                self.base.root, "params.yaml", self.workspace.root
+            )
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
             name, baseline = variant.name or "new", self.state.baseline
             here = Workspace(root, self.workspace.origin, name, baseline)
@@ -195,17 +199,15 @@ class Planner:
         ours.write_text(versions, encoding="utf-8")
         named: set[str] = set()
         for stage in repo.graph.entries:
-            if stage.is_bookkeeping:
-                submittable.refuse_outputs_behind_links(
-                    repo, stage, self.workspace.root
-                )
             named |= {out.path for out in stage.outs}
             named |= {dep.path for dep in stage.deps}
             named |= {file.path for file in stage.params}
         files = {checks.CHECKED_FILE: checks.CHECKED, VERSIONS_FILE: versions}
         for file, text in files.items():
             place = here.root / file
-            if str(place) in named:
+            # What leads away is refused, where a stage that makes it is asked for.
+            away = symlinks.leads_away(self.base.clone, place)
+            if str(place) in named and not away:
                 symlinks.clear(self.base.clone, place)
                 place.parent.mkdir(exist_ok=True)
                 place.write_text(text, encoding="utf-8")
