@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
-from mllam_exps.base import logs, reasons, records
+from mllam_exps.base import logs, records
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome

@@ -502,7 +502,7 @@ def main() -> None:
             # `mllam-exps logs | head`: nobody listens any more, which is no error.
             sys.stderr.close()
             raise SystemExit(0) from None
-        from mllam_exps.base.reasons import of_os_error
+        from mllam_exps.base.endings.reasons import of_os_error
 
         warn(f"error: {of_os_error(error)}")
         raise SystemExit(int(Exit.FAILED)) from None

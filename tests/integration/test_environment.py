@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps.base import reasons
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.machines.environment import (
     FAILED,

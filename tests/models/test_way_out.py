@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps.base import reasons
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.neural_lam import checkpoints, train
 from mllam_exps.stages.neural_lam.callbacks import NotFinite

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.attempts import follow_up
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.model import MoreMemory, Retry
 from mllam_exps.runs.attempts import Attempt

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mllam_exps import attempt
-from mllam_exps.base import disks, reasons, records, tracebacks
-from mllam_exps.base.causes import Cause
+from mllam_exps.base import disks, records
+from mllam_exps.base.endings import reasons, tracebacks
+from mllam_exps.base.endings.causes import Cause
 
 ENDINGS = Path(__file__).parent / "endings"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.machines.model import Resources
 from mllam_exps.schedulers.base import JobPhase, JobRequest
 from mllam_exps.schedulers.slurm import batch_script, states

@@ -19,7 +19,8 @@ from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.attempts.launch import Starter
 from mllam_exps.attempts.progress_line import Display, describe, duration
 from mllam_exps.attempts.stopping import stop
-from mllam_exps.base import reasons, records
+from mllam_exps.base import records
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import CheckFailed, Exit, MllamError, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.machines import values
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.model import MoreMemory

@@ -14,7 +14,7 @@ from typing import Any
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import follow_up, job_request, workdir
-from mllam_exps.base import reasons
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition

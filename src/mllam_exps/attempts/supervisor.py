@@ -18,8 +18,9 @@ import traceback
 from abc import ABC, abstractmethod
 
 from mllam_exps import schedulers
-from mllam_exps.base import disks, ownership, reasons, records
-from mllam_exps.base.causes import Cause
+from mllam_exps.base import disks, ownership, records
+from mllam_exps.base.endings import reasons
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome

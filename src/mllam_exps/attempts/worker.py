@@ -31,8 +31,9 @@ from mllam_exps.attempts.supervisor import (
     Supervisor,
 )
 from mllam_exps.attempts.tracked import Tracked
-from mllam_exps.base import disks, ownership, reasons, records, user_state
-from mllam_exps.base.causes import Cause
+from mllam_exps.base import disks, ownership, records, user_state
+from mllam_exps.base.endings import reasons
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from mllam_exps.base import reasons, records
+from mllam_exps.base import records
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import harmless, say, warn
 from mllam_exps.identity.run_keys import SAVE

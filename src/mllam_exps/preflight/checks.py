@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
-from mllam_exps.base import reasons
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import carried, environment, values
 from mllam_exps.machines.machine_files import Machine

@@ -13,7 +13,7 @@ from typing import Any
 
 from mllam_exps import schedulers
 from mllam_exps.base import ownership, records
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import CheckFailed, MllamError, Problem
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.records import Trouble

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.shapes import Shape, count, flag, list_of, maybe, text
 
 RULES: Shape = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt

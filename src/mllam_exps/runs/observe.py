@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mllam_exps import schedulers
-from mllam_exps.base import disks, reasons, records
+from mllam_exps.base import disks, records
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs import layout, verdict

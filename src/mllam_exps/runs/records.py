@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.processes import PROCESS, ProcessIdentity
 from mllam_exps.base.records import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import End

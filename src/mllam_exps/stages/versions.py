@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from mllam_exps.base import reasons
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import UsageError
 
 ABSENT = "absent"

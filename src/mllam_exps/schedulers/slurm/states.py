@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from mllam_exps.base.causes import Cause
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.schedulers.base import JobPhase, JobState
 
 _PENDING = {

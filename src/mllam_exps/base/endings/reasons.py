@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mllam_exps.base import disks, records, signals, tracebacks
-from mllam_exps.base.causes import Cause
-from mllam_exps.base.last_words import (
+from mllam_exps.base import disks, records
+from mllam_exps.base.endings import signals, tracebacks
+from mllam_exps.base.endings.causes import Cause
+from mllam_exps.base.endings.last_words import (
     SLURM,
     fatal_error,
     last_words,
     silent_command,
 )
-from mllam_exps.base.tracebacks import Uncaught
+from mllam_exps.base.endings.tracebacks import Uncaught
 
 LOG_BYTES = 2**20
 """How much of a log's end is read: of many processes that fail, the first one's words stand far from the end."""

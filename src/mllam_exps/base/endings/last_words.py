@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mllam_exps.base import tracebacks
+from mllam_exps.base.endings import tracebacks
 
 FATAL = re.compile(r"^Fatal Python error: (.*)")
 # Slurm 22.05, at the end of each task that failed: "srun: error: n2: task 1: Aborted"

@@ -7,9 +7,9 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from mllam_exps.base import tracebacks
-from mllam_exps.base.last_words import FATAL, TASK_ENDED, last_words
-from mllam_exps.base.tracebacks import Uncaught
+from mllam_exps.base.endings import tracebacks
+from mllam_exps.base.endings.last_words import FATAL, TASK_ENDED, last_words
+from mllam_exps.base.endings.tracebacks import Uncaught
 
 _FAULT_FRAME = re.compile(r'^\s+File "(.*)", line (\d+) in (\S+)$')
 _FAULT_LINES = 100
