@@ -21,6 +21,7 @@ from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.lockfile import Draft, StageDraft
 from mllam_exps.identity import content
 from mllam_exps.identity.content import describe, differences, files_of
 from mllam_exps.identity.definition import Input, Output, RunDefinition
@@ -645,6 +646,39 @@ def test_a_program_that_writes_to_its_copy_of_an_input_has_failed(
     ):
         read.check_again()
     outputs.hold_to_what_was_made(run)
+
+
+def test_a_command_that_puts_a_file_into_its_input_has_failed(store: RunStore):
+    """With `dvc repro` the next command would find it."""
+    make(store)
+    read = reading(store, ["copy"])
+    work = read.attempt.work
+    (work / ".dvcignore").write_text("*.tmp\n")
+    (work / "around").mkdir()
+    (work / ".git").mkdir()
+    stage = StageDraft("sub", "true", ["../around", "../made"], {}, {})
+    Draft(Cache(""), {"use": stage}).write(work)
+    by_ours = {**read.definition, "stage": "use", "outputs": {"around/out": {}}}
+    read.definition = by_ours | {"commands": ["true"]}
+    read.check()
+    for path in ("made/some.tmp", "made/__pycache__/x.pyc", "around/out/new", "new"):
+        (work / path).parent.mkdir(exist_ok=True)
+        (work / path).write_text("new")
+    read.check_again()
+    for folder in ("around", "made"):
+        new = work / folder / "new"
+        new.write_text("new")
+        with pytest.raises(
+            CheckFailed, match=f"the program put {folder}/new into its own input"
+        ) as told:
+            read.check_again()
+        assert "named in outs" in told.value.next
+        new.unlink()
+    (work / "made/new").write_text("new")
+    read.definition = by_ours
+    read.check()
+    (work / "made/newer").write_text("new")
+    read.check_again()
 
 
 @pytest.mark.parametrize("links", [None, ["hardlink"], ["symlink"]])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.experiment import Experiment
 
 from mllam_exps.attempts import workdir
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.dvc import drafting, lockfile, parameter_files
+from mllam_exps.dvc import drafting, ignored, lockfile, parameter_files
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.lockfile import Draft
 from mllam_exps.dvc.pipeline import Pipeline
@@ -99,6 +101,12 @@ def experiment(
     for name in ("HOME", "DVC_SITE_CACHE_DIR"):
         monkeypatch.setenv(name, environ[name])
     return experiment
+
+
+def repo_of(root: Path) -> Any:
+    from dvc.repo import Repo
+
+    return Repo(str(root))
 
 
 def draft(root: Path) -> Draft:
@@ -204,9 +212,72 @@ def test_outputs_are_ignored_as_dvc_does_it(experiment: Experiment):
     kept = commit._kept(root, Draft(Cache(""), {"s": stage}))
     assert kept == [".gitignore", "dvc.lock", "kept.json"]
     assert (root / ".gitignore").read_text() == "/plain\n/odd \\[1\\]\\*.txt\n"
-    assert commit.ignored_by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {
-        "odd [1]*.txt"
-    }
+    assert ignored.by_git(root, ["odd [1]*.txt", "odd 1.txt"]) == {"odd [1]*.txt"}
+
+
+AROUND = """
+stages:
+  reads:
+    cmd: find d > reads.txt
+    deps: [d]
+    outs: [reads.txt]
+  last:
+    cmd: cp d/first.txt "d/new/[last]"
+    deps: [d/first.txt]
+    outs: ["d/new/[last]"]
+  first:
+    cmd: mkdir d && echo 1 > d/first.txt
+    outs: [d/first.txt]
+"""
+
+
+def test_a_command_reads_the_gitignore_that_dvc_writes_beside_outputs(
+    experiment: Experiment, tmp_path: Path
+):
+    """Also before DVC has written it; stages that make the folder do not find it."""
+    root = experiment.root
+    (root / "dvc.yaml").write_text(AROUND)
+    before = Pipeline.open(root, dict, as_it_lies=False)
+    become = before.ignoring(["reads", "last"])
+    found = drafting.draft(before, before.in_order(), {}, become)
+    frozen = tmp_path / "frozen"
+    shutil.copytree(root, frozen)
+    ignored.write(frozen, become)
+    found.write(frozen)
+    with repo_of(root).scm_context as context:
+        for out in ("d/first.txt", "d/new/[last]"):
+            (root / out).parent.mkdir(exist_ok=True)
+            context.ignore(str(root / out))
+    for path in ("d/.gitignore", "d/new/.gitignore"):
+        assert (frozen / path).read_bytes() == (root / path).read_bytes(), "as DVC's"
+    definition = before.definition("reads")
+    for place in (root, frozen):
+        again = Pipeline.open(place, dict, as_it_lies=False)
+        assert again.definition("reads").key == definition.key
+        assert not again.ignoring(["reads", "last"])
+    assert commit._kept(frozen, found).count("d/.gitignore") == 1
+    assert (frozen / "d/.gitignore").read_bytes() == become["d/.gitignore"]
+
+    run = RunStore(tmp_path / "store").run(f"s-{'0' * 32}")
+    for number, name in enumerate(["first", "reads"], 1):
+        attempt = Attempt(run, number)
+        attempt.work.mkdir(parents=True)
+        workdir._copy_repository(frozen, attempt, before.definition(name))
+        assert not (attempt.work / "d").exists(), "a command makes its folders itself"
+    for source in definition.inputs:
+        if not source.run:
+            store = RunStore(tmp_path / "store")
+            workdir._from_workspace(store, frozen, attempt, source)
+    assert (attempt.work / "d/.gitignore").read_text() == "/first.txt\n"
+
+    (root / "d/.gitignore").write_text("/first.txt\n*.tmp\n")
+    edited = Pipeline.open(root, dict, as_it_lies=False)
+    assert edited.definition("reads").key != definition.key
+    (root / ".dvcignore").write_text(".gitignore\n")
+    left_out = Pipeline.open(root, dict, as_it_lies=False)
+    (root / "d/.gitignore").unlink()
+    inputs = left_out.definition("reads").inputs
+    assert {source.path for source in inputs} == {"d/first.txt", "d/new/[last]"}
 
 
 def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):

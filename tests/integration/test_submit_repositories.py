@@ -250,7 +250,7 @@ piece-of:
   deps: [toy.yaml]
   outs: ["res/${item.at}.txt"]
 all:
-  cmd: find made res -type f -not -name .gitignore | sort > all.txt && sh tool.sh >> all.txt && cat res/* >> all.txt
+  cmd: find made res -type f | sort > all.txt && sh tool.sh >> all.txt && cat res/.gitignore res/* >> all.txt
   deps: [made, res, tool.sh]
   outs: [all.txt]
 tool:
@@ -258,7 +258,7 @@ tool:
   deps: [data/config.yaml]
   outs: [tool.sh, d]
 use:
-  cmd: ./tool.sh > use.txt && touch made/new
+  cmd: ./tool.sh > use.txt && mkdir made/__pycache__ && touch made/__pycache__/new.pyc
   deps: [tool.sh, made]
   outs: [use.txt]
 """
@@ -284,8 +284,8 @@ def test_commands_find_what_dvc_would_give_them_and_the_lock_is_dvc_s(made: Expe
     assert row["state"] == "done", [(s["stage"], s["reason"]) for s in row["stages"]]
     assert _made(made) == before, "nobody writes to what was made"
     by_us = yaml.safe_load(saved(made, "odd", "dvc.lock"))["stages"]
-    # `use` leaves a file beside its input: in a shared workspace, that is not ours to
-    # repeat.
+    # `use` leaves what Python keeps of modules: in a shared workspace, that is not ours
+    # to repeat.
     made.ok("dvc", "repro", "all", "tool")
     by_dvc = yaml.safe_load((made.root / "dvc.lock").read_text())["stages"]
     for stage in ("all", "tool", "piece-of@a b", "piece-of@00:00"):

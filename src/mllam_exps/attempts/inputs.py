@@ -3,7 +3,8 @@
 Whoever lays them out (`workdir`) writes down what they are, in ``inputs.json``. Some of them are
 not the attempt's own: links into the run store or DVC's cache, links that git tracks to
 files outside of the repository, archives. What changes there between submission and end
-would give a result that belongs to other inputs.
+would give a result that belongs to other inputs. A file that a command adds to a folder
+that it reads would, with `dvc repro`, be there for the next command; here it is not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 
 from mllam_exps.attempts.outside import Outside, States
 from mllam_exps.base.errors import CheckFailed
+from mllam_exps.dvc import lockfile
 from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.counted import Counted
 from mllam_exps.identity.content import (
     Described,
     Difference,
@@ -63,6 +66,7 @@ class Inputs:
         self._seen: dict[Path, dict[str, Any]] = {}
         self._outside = Outside(attempt, self._kept_by_nobody())
         self._states: States = {}
+        self._listed: dict[str, set[Path]] = {}
 
     def check(self) -> None:
         """Refuse inputs that are not what the key says.
@@ -87,6 +91,9 @@ class Inputs:
             file: {**known, "mark": mark(file.stat())}
             for file, known in self._known().items()
         }
+        self._listed = {
+            folder: self._files_in(folder) for folder in self._folders_of_commands()
+        }
 
     def check_again(self) -> None:
         """Refuse a result if an input was changed while it was made.
@@ -99,6 +106,7 @@ class Inputs:
         self._refuse(self._different(self._seen), "")
         self._refuse_added("while the program ran")
         self._refuse_touched()
+        self._refuse_what_was_added()
         self._refuse_another_result()
         self._refuse_changed_archives("changed while the program ran")
 
@@ -139,6 +147,44 @@ class Inputs:
     def _key_of(self, path: str) -> str | None:
         key: str | None = self._sources.get(path, {}).get("run")
         return key
+
+    def _folders_of_commands(self) -> set[str]:
+        """Return the folders that commands read: inputs, and those of `deps` in which other stages make some."""
+        if not self.definition.get("commands"):
+            return set()
+        folders = {*self.laid.by_path}
+        if (self.attempt.top / lockfile.DRAFT).exists():
+            stage = lockfile.read(self.attempt.top).stages.get(self.definition["stage"])
+            folders |= {stage.path(name) for name in stage.deps} if stage else set()
+        return {path for path in folders if (self.attempt.work / path).is_dir()}
+
+    def _files_in(self, folder: str) -> set[Path]:
+        """Return the files of a folder that DVC counts."""
+        return {*Counted(self.attempt.work).files(self.attempt.work / folder)}
+
+    def _refuse_what_was_added(self) -> None:
+        """Refuse files that are new in a folder that the commands read, but for outputs.
+
+        What Python keeps in ``__pycache__`` of the modules that it imports is of these
+        modules alone.
+        """
+        made = {
+            self.attempt.work / path for path in self.definition.get("outputs") or ()
+        }
+        for folder, before in self._listed.items():
+            if not (self.attempt.work / folder).is_dir():
+                continue  # of an empty one nothing is lost
+            for file in sorted(self._files_in(folder) - before):
+                if "__pycache__" in file.parts or made & {file, *file.parents}:
+                    continue
+                raise self._told_of_new(folder, file)
+
+    def _told_of_new(self, folder: str, file: Path) -> CheckFailed:
+        path = file.relative_to(self.attempt.work).as_posix()
+        what = f"the program put {path} into its own input {folder}"
+        why = "with `dvc repro` the stages behind it would find it there, and here they do not"
+        way_out = "have it write that elsewhere, named in outs, or remove it, or name it in .dvcignore; "
+        return CheckFailed(what, "", why, f"{way_out}then {outputs.AGAIN}")
 
     def _refuse_what_was_left_out(self) -> None:
         """Refuse an input of which its stage left something there that DVC does not count.

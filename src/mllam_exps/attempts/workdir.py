@@ -6,6 +6,7 @@ ones), or have other parameters by then; nothing in the work directory points in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import CheckFailed, MllamError
-from mllam_exps.dvc import lockfile, parameter_files
+from mllam_exps.dvc import ignored, lockfile, parameter_files
 from mllam_exps.dvc.counted import LIST, Counted
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import Described, describe, marked
@@ -314,10 +315,14 @@ def _copy_repository(
     made |= {source.path for source in definition.inputs if source.run}
     draft = lockfile.read(top) if (top / lockfile.DRAFT).exists() else None
     made |= {*(draft.made if draft else ())}
-    for path in made:
+    # Before the others: a folder is there as git has it, or not at all.
+    for path in sorted(made, key=lambda one: PurePosixPath(one).name != ignored.FILE):
+        place = attempt.work / path
         # What lies behind a link that leads away is no part of the copy.
-        if not symlinks.leads_away(attempt.top, attempt.work / path):
-            symlinks.clear(attempt.top, attempt.work / path)
+        if not symlinks.leads_away(attempt.top, place):
+            symlinks.clear(attempt.top, place)
+            if place.name == ignored.FILE:
+                _remove_empty(place.parent)
     for output in definition.outputs:
         _refuse_behind_a_link(attempt, output.path)
     return draft.frozen if draft else {}
@@ -336,6 +341,13 @@ def _refuse_behind_a_link(attempt: Attempt, path: str) -> None:
         assert led is not None
         way_out = "have it written to a folder of the repository, and submit it again"
         raise CheckFailed(f"its output {path} {led.sentence}", next=way_out)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder, and those that it lies in, as far as they are empty."""
+    with contextlib.suppress(OSError):
+        for one in (folder, *folder.parents):
+            one.rmdir()
 
 
 def _copy(attempt: Attempt, path: Path, target: Path) -> None:

@@ -186,7 +186,9 @@ def changed_since(experiment: Experiment) -> Changes:
         return Changes()  # where the repository is gone, nobody has mended it
     left_out = {lockfile.FILE, values.FOLDER}
     with contextlib.suppress(MllamError):
-        for stage in lockfile.read(experiment.clone).stages.values():
+        draft = lockfile.read(experiment.clone)
+        left_out |= {*draft.made}
+        for stage in draft.stages.values():
             left_out |= {*stage.made}
     found: list[list[str]] = []
     for paths in (modified, new):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mllam_exps.dvc.lockfile import Draft, StageDraft
@@ -11,7 +11,10 @@ from mllam_exps.identity.content import md5_of_file
 
 
 def draft(
-    pipeline: Pipeline, stages: Sequence[str], sources: Mapping[str, Any]
+    pipeline: Pipeline,
+    stages: Sequence[str],
+    sources: Mapping[str, Any],
+    ignoring: Collection[str] = (),
 ) -> Draft:
     """Draft the lock file of the stages asked for, as the workspace is now.
 
@@ -21,6 +24,9 @@ def draft(
         Each behind those that it needs.
     sources : mapping
         Described inputs that no stage makes.
+    ignoring : collection of str
+        The ``.gitignore`` files that are written when outputs have been made: one that
+        is not there yet counts as made.
     """
     drafts = {name: _stage(pipeline, name) for name in stages}
     files = {"dvc.yaml", *sources} | {
@@ -31,7 +37,9 @@ def draft(
         for path in sorted(files)
         if (pipeline.root / path).is_file()
     }
-    return Draft(pipeline.repository.cache, drafts, frozen, pipeline.made())
+    new = [path for path in ignoring if not (pipeline.root / path).exists()]
+    made = sorted([*pipeline.made(), *new])
+    return Draft(pipeline.repository.cache, drafts, frozen, made)
 
 
 def _stage(pipeline: Pipeline, name: str) -> StageDraft:

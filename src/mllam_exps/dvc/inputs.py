@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import sources
+from mllam_exps.dvc import ignored, sources
 from mllam_exps.dvc.graph import Dep, Out, StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Known
@@ -36,6 +37,9 @@ class Inputs:
         Given a run key and a path, the digest that the run store knows, or None.
     known_to_dvc : callable
         Given the name of a stage, the outputs that DVC knows of it.
+    in_order : callable
+        Given names of stages, these and those that they need, each behind those whose
+        outputs it reads.
     """
 
     repository: Repository
@@ -44,6 +48,7 @@ class Inputs:
     key_of: Callable[[str], str]
     known_result: Callable[[str, str], str | None]
     known_to_dvc: Callable[[str], Known]
+    in_order: Callable[[Iterable[str]], list[str]]
 
     def of(self, stage: StageEntry) -> tuple[Input, ...]:
         """Return what a stage reads.
@@ -57,41 +62,75 @@ class Inputs:
         problems: list[MllamError] = []
         for dep in stage.deps:
             try:
-                found += self._meant_by(dep)
+                found += self._meant_by(dep, stage)
             except UsageError as problem:
                 problems.append(_of_stage(problem, stage.name))
         if problems:
             raise problems[0] if len(problems) == 1 else Problems(problems=problems)
         return tuple(found)
 
-    def _meant_by(self, dep: Dep) -> Iterator[Input]:
+    def _meant_by(self, dep: Dep, reader: StageEntry) -> Iterator[Input]:
         """Yield what a dependency means: itself; or, where it is a folder with outputs in it, each of these."""
-        makers = self.repository.graph.makers(dep.path)
-        folder = Path(dep.path)
-        inside = [
-            (stage, out) for stage, out in makers if folder in Path(out.path).parents
-        ]
+        inside = self._inside(dep)
         for stage, out in inside:
             yield self.made(relative(self.repository, out.path), stage, out)
         if inside:
-            yield from self._beside(dep, [out for _, out in inside])
+            yield from self._beside(dep, reader, [out for _, out in inside])
             return
+        makers = self.repository.graph.makers(dep.path)
         path = relative(self.repository, dep.path)
         if makers:
             yield self.made(path, *makers[0])
         else:
             yield Input(path, None, self.content(path), tracked=False)
 
-    def _beside(self, dep: Dep, outs: list[Out]) -> Iterator[Input]:
+    def _inside(self, dep: Dep) -> list[tuple[StageEntry, Out]]:
+        """Return the outputs that lie in a folder, each with its stage."""
+        makers = self.repository.graph.makers(dep.path)
+        folder = Path(dep.path)
+        return [
+            (stage, out) for stage, out in makers if folder in Path(out.path).parents
+        ]
+
+    def _beside(
+        self, dep: Dep, reader: StageEntry, outs: Sequence[Out]
+    ) -> Iterator[Input]:
         """Yield the files of a folder that no stage makes, beside the outputs in it."""
-        if not os.path.lexists(dep.path):
-            return
         made = {Path(out.path) for out in outs}
-        for file in sorted(sources.files_of(self.repository, Path(dep.path))):
+        become = self._ignoring(dep)
+        files = {str(self.repository.root / path) for path in become}
+        if os.path.lexists(dep.path):
+            files |= {*sources.files_of(self.repository, Path(dep.path))}
+        for file in sorted(files):
             path = Path(file)
-            if path.name != ".gitignore" and made.isdisjoint({path, *path.parents}):
+            # Programs of ours read files that they know.
+            if path.name == ignored.FILE and reader.is_ours:
+                continue
+            if made.isdisjoint({path, *path.parents}):
                 name = relative(self.repository, file)
-                yield Input(name, None, md5_of_file(path), tracked=False)
+                digest = _md5(become[name]) if name in become else md5_of_file(path)
+                yield Input(name, None, digest, tracked=False)
+
+    def ignoring(self, stage: StageEntry) -> dict[str, bytes]:
+        """Return what the ``.gitignore`` files that a stage's commands read will hold, where that is not there yet."""
+        found: dict[str, bytes] = {}
+        for dep in stage.deps if not stage.is_ours else ():
+            found |= self._ignoring(dep)
+        return found
+
+    def _ignoring(self, dep: Dep) -> dict[str, bytes]:
+        """Return what becomes of the ``.gitignore`` files in a folder when the outputs in it have been made."""
+        inside = [(s, out) for s, out in self._inside(dep) if not s.is_added]
+        order = self.in_order(dict.fromkeys(stage.name for stage, _ in inside))
+        inside.sort(key=lambda one: order.index(one[0].name))
+        outs = [relative(self.repository, out.path) for _, out in inside if out.cached]
+        become = ignored.after(self.repository.root, outs)
+        repo, root = self.repository.opened, self.repository.root
+        return {
+            path: content
+            for path, content in become.items()
+            if not repo.dvcignore.is_ignored(repo.fs, str(root / path))
+        }
 
     def made(self, path: str, stage: StageEntry, out: Out) -> Input:
         """Describe an output, or a part of one, that is an input.
@@ -172,6 +211,10 @@ class Inputs:
                 inside = place.relative_to(whole).as_posix()
                 return self.repository.cache.part(out.digest, inside)
         return None
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _in_cache(

@@ -101,7 +101,8 @@ class Draft:
         The hashes of the files that define the results: ``dvc.yaml``, parameter files,
         and inputs that git keeps.
     made : list of str
-        What any stage of ``dvc.yaml`` makes, those that were not asked for included.
+        What any stage of ``dvc.yaml`` makes, those that were not asked for included;
+        and the ``.gitignore`` files that are new with it.
     """
 
     cache: Cache

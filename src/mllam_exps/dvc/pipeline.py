@@ -101,6 +101,7 @@ class Pipeline:
             key_of=lambda name: self.definition(name).key,
             known_result=known_result,
             known_to_dvc=lambda name: self.answer_of_dvc(name).outputs,
+            in_order=self.in_order,
         )
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
@@ -270,6 +271,16 @@ class Pipeline:
             if not (stage.is_elsewhere or stage.is_bookkeeping)
             for out in stage.outs
         )
+
+    def ignoring(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return what the ``.gitignore`` files that stages read will hold when they run, by path.
+
+        Those that hold it already are left out.
+        """
+        found: dict[str, bytes] = {}
+        for name in names:
+            found |= self._inputs.ignoring(self.stage(name))
+        return found
 
     def added_inputs(self, name: str) -> list[str]:
         """Return the outputs of `dvc add` that a stage reads."""

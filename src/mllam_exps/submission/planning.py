@@ -19,7 +19,7 @@ from typing import Any
 
 from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import drafting, experiment_names, sources
+from mllam_exps.dvc import drafting, experiment_names, ignored, sources
 from mllam_exps.dvc.asked_stages import asked_stages
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
@@ -180,7 +180,11 @@ class Planner:
             versions = self._write_what_checks_make(here, repo)
             frozen = self._read(repo)
             clones.copy(self.base.clone, site / layout.CLONE)
-            draft = drafting.draft(frozen.pipeline, frozen.asked, frozen.sources)
+            become = frozen.pipeline.ignoring(frozen.asked)
+            draft = drafting.draft(
+                frozen.pipeline, frozen.asked, frozen.sources, become
+            )
+            ignored.write(site / layout.CLONE / self.state.prefix, become)
             draft.write(site / layout.CLONE)
         experiment = self._experiment(variant, versions, frozen, names)
         names.take(experiment)

@@ -8,7 +8,6 @@ names in DVC's cache. DVC itself is not started, in any job.
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
-from mllam_exps.dvc import lockfile
+from mllam_exps.dvc import ignored, lockfile
 from mllam_exps.identity.content import describe, executable, make_executable
 from mllam_exps.repository import clones
 from mllam_exps.repository.checkouts import Elsewhere
@@ -234,26 +233,10 @@ def _kept(root: Path, draft: Draft) -> list[str]:
     for stage in draft.stages.values():
         outs |= stage.made
     in_cache = [path for path, cached in outs.items() if cached]
-    ignored = ignored_by_git(root, in_cache)
+    ignored.write(root, ignored.after(root, in_cache))
     kept = {lockfile.FILE, *(path for path in outs if not outs[path])}
-    for path in in_cache:
-        if path not in ignored:
-            _ignore(symlinks.in_folder(symlinks.top_of(root), root / path))
-        kept.add((Path(path).parent / ".gitignore").as_posix())
+    kept |= {Path(path).with_name(ignored.FILE).as_posix() for path in in_cache}
     return sorted(kept)
-
-
-def _ignore(output: Path) -> None:
-    """Have git ignore an output, as DVC does."""
-    place = output.with_name(".gitignore")
-    # Where the program makes the folder of its output itself, nobody has done so here.
-    place.parent.mkdir(parents=True, exist_ok=True)
-    before = place.read_bytes() if place.exists() else b""
-    if before and not before.endswith(b"\n"):
-        before += b"\n"
-    name = re.sub(r"([][?*\\!#])", r"\\\1", output.name)
-    place.unlink(missing_ok=True)  # may be another clone's hard link
-    place.write_bytes(before + f"/{name}\n".encode())
 
 
 def _write_tree(experiment: Experiment, files: list[str]) -> str:
@@ -276,19 +259,12 @@ def _write_tree(experiment: Experiment, files: list[str]) -> str:
         without = [f":(top,exclude,literal){path}" for path in clone.submodules()]
         clone.git("add", "--update", "--", ":/", *without)
         # What the user's own rules ignore stays out, as it does with `dvc exp run`.
-        ignored = ignored_by_git(experiment.root, there)
-        wanted = [file for file in there if file not in ignored]
+        left_out = ignored.by_git(experiment.root, there)
+        wanted = [file for file in there if file not in left_out]
         wanted += experiment.overrides
         literally = [f":(literal){file}" for file in wanted]
         clone.git("add", "--force", "--", *literally, below=experiment.prefix)
         return clone.git("write-tree")
-
-
-def ignored_by_git(root: Path, files: list[str]) -> set[str]:
-    """Return which of these files git ignores."""
-    asked = "".join(f"{file}\0" for file in files)
-    done = run_git(root, "check-ignore", "--stdin", "-z", input=asked)
-    return set(done.stdout.split("\0")) - {""}
 
 
 def _name(experiment: Experiment, commit: str) -> str:
