@@ -6,6 +6,7 @@ Here with a small network that draws where it can; `test_stage_programs` has neu
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -21,7 +22,8 @@ torch = pytest.importorskip("torch")
 from pytorch_lightning.loops import evaluation_loop, training_epoch_loop  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
-from mllam_exps.stages.neural_lam import callbacks, random_state  # noqa: E402
+from mllam_exps.stages.contract import SAVE_AND_END  # noqa: E402
+from mllam_exps.stages.neural_lam import callbacks, checkpoints, random_state  # noqa: E402
 from mllam_exps.stages.neural_lam.patches import draw_as_if_never_stopped  # noqa: E402
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
@@ -83,20 +85,23 @@ class Drawing(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.01)
 
 
+def _each(folder: Path) -> Any:
+    return pl.callbacks.ModelCheckpoint(
+        dirpath=folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True
+    )
+
+
 def train(
     folder: Path, workers: int, load: Path | None = None, **more: Any
 ) -> dict[str, Any]:
     """Train to the end, keeping each epoch's checkpoint; return weights, losses and order."""
     pl.seed_everything(1, workers=True, verbose=False)
-    each = pl.callbacks.ModelCheckpoint(
-        dirpath=folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True
-    )
     settings: dict[str, Any] = {
         "max_epochs": EPOCHS,
         "accelerator": "cpu",
         "devices": 1,
         "logger": False,
-        "callbacks": [each],
+        "callbacks": [_each(folder)],
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
@@ -157,6 +162,40 @@ def test_stopped_after_each_epoch(
         assert again["seen"] == later
         assert largest_difference(again, unbroken) == 0.0
         assert (scratch / "epochs.csv").read_text() == losses
+
+
+@pytest.mark.parametrize(
+    ("workers", "epoch", "batch"),
+    [(0, 0, 2), (0, 1, 4), (2, 0, 2), (2, 1, 1), (2, 2, 3)],
+)
+def test_stopped_within_an_epoch(
+    scratch: Path, workers: int, epoch: int, batch: int
+) -> None:
+    """When its time limit is near: the rest of the epoch sees the samples that are left, and draws what was left."""
+    unbroken = train(scratch / "unbroken", workers)
+    (scratch / "epochs.csv").unlink()
+
+    class Told(callbacks.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+            if (trainer.current_epoch, module.trainer.fit_loop.batch_idx) == (
+                epoch,
+                batch - 1,
+            ):
+                (scratch / SAVE_AND_END).touch()
+                for one in trainer.callbacks:
+                    if isinstance(one, callbacks.EndInTime):
+                        one._looked = -math.inf  # a second has gone by
+
+    with pytest.raises(SystemExit):
+        train(scratch / "stopped", workers, callbacks=[Told(), _each(scratch)])
+    (scratch / SAVE_AND_END).unlink()
+    [saved] = scratch.rglob(checkpoints.WITHIN_EPOCH)
+    again = train(scratch / "again", workers, saved)
+    order = unbroken["seen"][epoch][2 * batch :]
+    assert again["seen"] == {epoch: order} | {
+        n: seen for n, seen in unbroken["seen"].items() if n > epoch
+    }
+    assert largest_difference(again, unbroken) == 0.0
 
 
 def test_what_keeps_the_state_changes_nothing_and_is_passed_over(

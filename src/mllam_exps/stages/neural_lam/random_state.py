@@ -4,7 +4,8 @@ Lightning (2.6 seen) keeps weights, optimisers and counters in a checkpoint, and
 state of a random generator: a training that goes on draws another order of samples,
 and other numbers in a network that draws some. Beside the state, the iterators must be
 made where a training that never stopped makes them; for that there is a patch,
-`mllam_exps.stages.neural_lam.patches.draw_as_if_never_stopped`.
+`mllam_exps.stages.neural_lam.patches.draw_as_if_never_stopped`. Within an epoch, the
+order of its samples is drawn once more, and those that are done are passed over.
 
 Not known here is what a dataset draws in worker processes of its own, which begin anew
 (neural-lam's draws nothing).
@@ -36,6 +37,7 @@ class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed 
         self.validated = False
         self.goes_on = False
         self._loaded: dict[str, Any] | None = None
+        self._epoch_began: dict[str, Any] | None = None
 
     def on_validation_start(self, trainer: Any, module: Any) -> None:
         """Remember it: the workers of the validation, if it has some, are there from now on."""
@@ -45,8 +47,10 @@ class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed 
         self, trainer: Any, module: Any, checkpoint: dict[str, Any]
     ) -> None:
         """Add the states of all ranks. Lightning asks every rank, and rank zero alone writes."""
+        device = trainer.strategy.root_device
         checkpoint[KEY] = {
-            "ranks": _of_all_ranks(trainer),
+            "ranks": _of_all_ranks(trainer, _get(device)),
+            "epoch_began": _of_all_ranks(trainer, self._epoch_began),
             "validated": self.validated,
         }
 
@@ -74,6 +78,8 @@ class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed 
         self.validated = kept["validated"]
         self.goes_on = True
         self._loaded = kept["ranks"][trainer.global_rank]
+        began = kept.get("epoch_began") or [None] * found
+        self._epoch_began = began[trainer.global_rank]
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         """Go on drawing where the checkpoint was saved."""
@@ -81,11 +87,36 @@ class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed 
         if loaded is not None:
             _set(loaded, trainer.strategy.root_device)
 
+    def note_begin_of_samples(self, trainer: Any) -> None:
+        """Remember the state from which an epoch's order of samples is drawn: just before its iterator is made."""
+        self._epoch_began = _get(trainer.strategy.root_device)
 
-def _of_all_ranks(trainer: Any) -> list[dict[str, Any]]:
+    def go_on_within_epoch(self, trainer: Any, fetcher: Any, done: int) -> None:
+        """Draw the order of an epoch's samples once more, pass over those that are done, and go on drawing from there.
+
+        Parameters
+        ----------
+        fetcher
+            Lightning's, of the epoch's batches.
+        done : int
+            Batches that were done when the checkpoint was saved.
+        """
+        loaded, self._loaded = self._loaded, None
+        if loaded is None or self._epoch_began is None:
+            return
+        device = trainer.strategy.root_device
+        _set(self._epoch_began, device)
+        # Lightning (2.6) makes the first epoch's iterator before it begins.
+        if trainer.current_epoch > 0:
+            iter(fetcher)
+        for _ in range(done):
+            next(fetcher.iterator)
+        _set(loaded, device)
+
+
+def _of_all_ranks(trainer: Any, own: Any) -> list[Any]:
     import torch
 
-    own = _get(trainer.strategy.root_device)
     if trainer.world_size == 1:
         return [own]
     states: list[Any] = [None] * trainer.world_size

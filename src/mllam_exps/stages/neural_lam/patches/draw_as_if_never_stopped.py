@@ -52,11 +52,17 @@ def apply() -> None:
 
     @functools.wraps(begin_epoch)
     def on_run_start(self: Any, data_fetcher: Any) -> None:
-        loop = self.trainer.fit_loop
-        # Not after a stop within an epoch: there Lightning goes on with the iterator
-        # that it has.
-        if loop.is_resuming and not loop.restarting and not self.restarting:
-            iter(data_fetcher)
+        loop, keeper = self.trainer.fit_loop, _keeper(self.trainer)
+        done = self.batch_progress.current.ready
+        if keeper is not None and loop.is_resuming and self.restarting and done:
+            # After a stop within an epoch Lightning goes on with the iterator that it
+            # has, which begins with samples that are done.
+            keeper.go_on_within_epoch(self.trainer, data_fetcher, done)
+        else:
+            if keeper is not None:
+                keeper.note_begin_of_samples(self.trainer)
+            if loop.is_resuming and not loop.restarting and not self.restarting:
+                iter(data_fetcher)
         begin_epoch(self, data_fetcher)
 
     @functools.wraps(begin_validation)
@@ -73,12 +79,18 @@ def apply() -> None:
     _EvaluationLoop.reset = reset
 
 
-def _workers_begin_anew(loop: Any) -> bool:
-    """Tell whether workers are started that a training that never stopped has had since its first validation."""
+def _keeper(trainer: Any) -> Any:
+    """Return the callback that keeps the random state; None outside of our runs."""
     from mllam_exps.stages.neural_lam.random_state import RandomState
 
-    kept = [one for one in loop.trainer.callbacks if isinstance(one, RandomState)]
-    if not any(one.goes_on and one.validated for one in kept):
+    kept = [one for one in trainer.callbacks if isinstance(one, RandomState)]
+    return kept[0] if kept else None
+
+
+def _workers_begin_anew(loop: Any) -> bool:
+    """Tell whether workers are started that a training that never stopped has had since its first validation."""
+    keeper = _keeper(loop.trainer)
+    if keeper is None or not (keeper.goes_on and keeper.validated):
         return False
     # torch 2.13 makes an iterator with persistent workers once, and draws their seed
     # then.

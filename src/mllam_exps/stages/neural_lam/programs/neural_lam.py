@@ -108,7 +108,10 @@ def patch(task: str, options: argparse.Namespace) -> None:
         # Nothing is saved here; Lightning would warn that the folder is another one.
         keep_best_checkpoint.apply(None)
         keep_pictures.apply(options.ar_steps_eval)
-    elif options.load is not None:
+        return
+    # Also of a training that begins: it notes where each epoch's order is drawn.
+    draw_as_if_never_stopped.apply()
+    if options.load is not None:
         go_on_from(options)
 
 
@@ -138,7 +141,6 @@ def go_on_from(options: argparse.Namespace) -> None:
         for path in (options.load, *checkpoints.companions(options.load)):
             bring(path, directory)
     keep_best_checkpoint.apply(loss)
-    draw_as_if_never_stopped.apply()
 
 
 def bring(path: Path, directory: Path) -> None:
