@@ -40,7 +40,7 @@ def pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "machines").mkdir()
     (tmp_path / "machines/x.yaml").write_text("scheduler: pbs\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(schedulers, "_drivers", {})
+    monkeypatch.setattr(schedulers, "_modules", {})
     values.added_schedulers.cache_clear()
     yield tmp_path
     values.added_schedulers.cache_clear()

@@ -1,4 +1,4 @@
-"""An attempt's inputs are what its run key says, when it starts and when its program has ended.
+"""Checks that an attempt's inputs are what its run key says: before its program starts, and once after it ended.
 
 Whoever lays them out (`workdir`) writes down what they are, in ``inputs.json``. Some of them are
 not the attempt's own: links into the run store or DVC's cache, links that git tracks to

@@ -1,8 +1,8 @@
 """What an attempt reads behind links that lead out of its working directory: others may change it while it is read.
 
-A copy of the repository has the links that git tracks. What lies behind them no clone
-freezes. So it is held to what it was at submission, by its content; and it must not be
-touched while the program runs, even if it is put back: nobody could tell what was read.
+A clone has the links that git tracks, and not what lies behind them. So its content is
+compared with what it was at submission. It must not be touched while the program runs,
+even if it is put back: nobody could tell what was read.
 """
 
 from __future__ import annotations
@@ -39,14 +39,17 @@ class Outside:
         self._counted = Counted(attempt.work)
 
     def added(self) -> Iterator[tuple[str, Path]]:
-        """Yield the files that a folder outside has now and had not at submission, each behind its input."""
+        """Yield the files that a folder outside has now and had not at submission, each behind its input.
+
+        What Python keeps of the modules that it imports is none.
+        """
         for path, described in self._inputs.items():
             place = self._work / path
             if described["files"] is None or not self._is_outside(place):
                 continue
             known = files_of(place, described)
             for file in self._files(place):
-                if file not in known:
+                if file not in known and "__pycache__" not in file.parts:
                     yield path, file
 
     def states(self) -> States:

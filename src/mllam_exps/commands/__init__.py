@@ -1,1 +1,1 @@
-"""What people look at: tables, logs and sentences about runs. Each module prints what one command asks for."""
+"""One module for each command of ``mllam-exps``: what it does, and what it prints."""

@@ -14,7 +14,7 @@ from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.machines import carried, environment, values
+from mllam_exps.machines import environment, job_environment, values
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.schedulers import Uncertain
@@ -136,7 +136,7 @@ def check_jobs(
     # ask for.
     sizes = sizes_of(workspace) | dict.fromkeys(others, Size())
     scheduler = schedulers.get(machine.scheduler, workspace.origin)
-    notes = [] if scheduler.inherits else carried.left_behind(os.environ)
+    notes = [] if scheduler.inherits else job_environment.left_behind(os.environ)
     try:
         told = list(job_request.objections(workspace, machine, sizes))
     except Uncertain as doubt:

@@ -1,4 +1,4 @@
-"""Whether another attempt follows by itself when one ends without a result, by the rules that it was told.
+"""Whether another attempt follows by itself when one ends without a result, by the `retry` rules of the machine file.
 
 An attempt that came further than those before it is worth another, however many there
 were: a training of a week outlives any number of time limits. Attempts in a row that

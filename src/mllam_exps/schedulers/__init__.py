@@ -6,7 +6,7 @@ entry point, under the name that machine files will use::
     [project.entry-points."mllam_exps.schedulers"]
     pbs = "my_package.pbs"
 
-The module holds four names (`Driver`):
+The module holds four names (`SchedulerModule`):
 
 - ``make(shared: Path) -> Scheduler``: the scheduler; ``shared`` is a folder that all
   hosts see. What it returns keeps the contract in `base.Scheduler`, whose docstrings
@@ -48,7 +48,7 @@ from mllam_exps.schedulers.base import (
 )
 
 
-class Driver(Protocol):
+class SchedulerModule(Protocol):
     """What the module of a scheduler holds."""
 
     RECORD: Shape
@@ -69,10 +69,10 @@ _SETTINGS_OF_DVC = frozenset(
     }
 )
 
-_drivers: dict[str, Driver] = {}
+_modules: dict[str, SchedulerModule] = {}
 
 
-def driver(name: str) -> Driver:
+def module_of(name: str) -> SchedulerModule:
     """Return the module of a scheduler.
 
     Parameters
@@ -85,17 +85,17 @@ def driver(name: str) -> Driver:
     UsageError
         If there is none of that name.
     """
-    if name not in _drivers:
-        _drivers[name] = _load(name)
-    return _drivers[name]
+    if name not in _modules:
+        _modules[name] = _load(name)
+    return _modules[name]
 
 
-def _load(name: str) -> Driver:
+def _load(name: str) -> SchedulerModule:
     if name in SCHEDULERS:
-        ours: Driver = importlib.import_module(f"{__name__}.{name}")
+        ours: SchedulerModule = importlib.import_module(f"{__name__}.{name}")
         return ours
     if entry := added_schedulers().get(name):
-        added: Driver = entry.load()
+        added: SchedulerModule = entry.load()
         return added
     what = f"there is no scheduler {name!r} in this version"
     way_out = "pip install --upgrade mllam-exps, or install the package that has it"
@@ -111,20 +111,20 @@ def get(name: str, shared: Path) -> Scheduler:
     name : str
         As machine files name it.
     shared : Path
-        A folder that all hosts see, for what its drivers share; the run store.
+        A folder that all hosts see, for what all processes of a user share; the run store.
 
     Raises
     ------
     UsageError
         If there is none of that name.
     """
-    return driver(name).make(shared)
+    return module_of(name).make(shared)
 
 
 def record_shape(name: str) -> Shape | None:
     """Return the shape of a scheduler's own record of a job; None where nobody here knows that scheduler."""
     try:
-        return driver(name).RECORD
+        return module_of(name).RECORD
     except UsageError:
         return None
 
@@ -137,13 +137,13 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     elsewhere, as ``GIT_DIR``, which a hook has, would an inner git. Settings of the site
     stay. Those schedulers count that are ours, or that this process has used.
     """
-    drivers = [*map(driver, SCHEDULERS), *_drivers.values()]
+    modules = [*map(module_of, SCHEDULERS), *_modules.values()]
     traces = (
         "DVC_",
         *LOCAL_VARIABLES,
-        *(prefix for each in drivers for prefix in each.TRACES),
+        *(prefix for each in modules for prefix in each.TRACES),
     )
-    kept = _SETTINGS_OF_DVC.union(name for each in drivers for name in each.SETTINGS)
+    kept = _SETTINGS_OF_DVC.union(name for each in modules for name in each.SETTINGS)
     return {
         name: value
         for name, value in environ.items()
@@ -155,7 +155,6 @@ Schedulers = Callable[[str, Path], Scheduler]
 """What `get` is: the schedulers by name, for the runs of one store."""
 
 __all__ = [
-    "Driver",
     "Job",
     "JobPhase",
     "JobRequest",
@@ -163,11 +162,12 @@ __all__ = [
     "NoRoom",
     "Objection",
     "Scheduler",
+    "SchedulerModule",
     "Schedulers",
     "SilentError",
     "Uncertain",
     "child_environment",
-    "driver",
     "get",
+    "module_of",
     "record_shape",
 ]

@@ -173,7 +173,7 @@ class Scheduler(Protocol):
     chains: bool
     """Whether a job can wait for others by itself, without a process that waits (`JobRequest.after`)."""
     inherits: bool
-    """Whether a job gets all of its submitter's environment; else what `machines.carried` lets go along."""
+    """Whether a job gets all of its submitter's environment; else what `machines.job_environment` lets go along."""
     settles: float
     """Seconds from the end of a job's command to the scheduler's knowledge of it, most often."""
 

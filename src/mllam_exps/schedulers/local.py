@@ -26,7 +26,7 @@ SETTINGS: tuple[str, ...] = ()
 
 
 def make(shared: Path) -> LocalScheduler:
-    """Return the scheduler; see `schedulers.Driver`."""
+    """Return the scheduler; see `schedulers.SchedulerModule`."""
     return LocalScheduler()
 
 

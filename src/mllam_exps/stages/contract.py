@@ -6,9 +6,8 @@ outputs; all inputs read-only links or copies), runs its program there, and leav
 declared outputs at the paths that ``dvc.yaml`` gives them.
 
 A package adds a stage by a subclass of `Stage`, and names an object of it under the
-entry-point group ``mllam_exps.stages``. Its name, its command and its inputs are all
-that it has to say; for everything else there is an answer that is right for a simple
-program.
+entry-point group ``mllam_exps.stages``. Its name and its command are all that it
+has to say; for everything else there is an answer that is right for a simple program.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.terminal import warn
 from mllam_exps.identity.run_keys import SAVE
-from mllam_exps.machines import carried
+from mllam_exps.machines import job_environment
 from mllam_exps.runs import layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.locks import lock
@@ -129,7 +129,7 @@ def go_on_before(store: RunStore, quota: Quota, but: Container[str]) -> None:
 
 def forget_settings() -> None:
     """Let the variables of the experiment that this process works for count for no other one."""
-    for name in carried.SETTINGS:
+    for name in job_environment.SETTINGS:
         os.environ.pop(name, None)
 
 

@@ -11,7 +11,7 @@ from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Answer
 from mllam_exps.identity.definition import VERSIONS_FILE
-from mllam_exps.machines import carried, machine_files
+from mllam_exps.machines import job_environment, machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import outputs
@@ -21,7 +21,7 @@ from mllam_exps.submission.experiment import Experiment
 def environ_of(experiment: Experiment) -> dict[str, str]:
     """Return the environment in which an experiment's jobs are submitted: what counts now goes before what counted."""
     # Whatever else its record holds counts for nothing.
-    return carried.settings(experiment.settings) | dict(os.environ)
+    return job_environment.settings(experiment.settings) | dict(os.environ)
 
 
 def machine_of(experiment: Experiment) -> Machine:

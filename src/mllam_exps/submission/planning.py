@@ -25,7 +25,7 @@ from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.machines import carried, workspace
+from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks, submittable
@@ -271,7 +271,7 @@ class Planner:
             sources=frozen.sources,
             stages=tuple(frozen.asked),
             edited=self.state.edited,
-            settings=carried.settings(os.environ),
+            settings=job_environment.settings(os.environ),
         )
 
     def _new_site(self) -> Path:

@@ -1,1 +1,4 @@
-"""What people are shown of experiments: gathered from the run store and from DVC's saved experiments, as rows."""
+"""Rows, tables and sentences about experiments, which several commands print.
+
+They are gathered from the run store and from DVC's saved experiments.
+"""

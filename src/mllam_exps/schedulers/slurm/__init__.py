@@ -1,7 +1,9 @@
 """Slurm: an attempt is a job, submitted with ``sbatch``.
 
-Nothing outside of this package says Slurm in code: what Slurm calls things, how it
-answers, and which variables are its own, stands here.
+What Slurm calls things, how it answers, and which variables are its own, stands here.
+Two others know words of its: the checks of what a machine file says of ``sbatch`` and
+``srun`` (`machines.values`), as no file is read with a scheduler at hand, and what reads
+a program's log, into which ``srun`` writes (`base.endings.last_words`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ SETTINGS = ("SLURM_CONF",)
 
 
 def make(shared: Path) -> Scheduler:
-    """Return the scheduler; see `schedulers.Driver`."""
+    """Return the scheduler; see `schedulers.SchedulerModule`."""
     from mllam_exps.schedulers.slurm.scheduler import SlurmScheduler
     from mllam_exps.schedulers.slurm.shared_squeue import Queue
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 
-from mllam_exps.machines import carried
+from mllam_exps.machines import job_environment
 from mllam_exps.machines.model import OptionValue, Resources
 from mllam_exps.machines.values import OPTIONS
 from mllam_exps.schedulers.base import Job, JobRequest
@@ -105,7 +105,7 @@ def launch(request: JobRequest) -> list[str]:
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the part of the submitter's environment that its job gets: with it, the programs of Slurm find theirs."""
     own = {name: environ[name] for name in _OWN_SETTINGS if name in environ}
-    return carried.of_job(environ) | own
+    return job_environment.of_job(environ) | own
 
 
 def _file_name(path: str) -> str:

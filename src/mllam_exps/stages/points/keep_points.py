@@ -65,7 +65,7 @@ def use_where_told(*, first: bool = True) -> kept.Head | None:
     import mlflow
     from mlflow.tracking._tracking_service import utils
 
-    from mllam_exps.stages.points.store import KeptStore
+    from mllam_exps.stages.points.mlflow_store import KeptStore
 
     points = kept.Points(Path(folder))
     store = KeptStore(Path(folder), points if first else None)

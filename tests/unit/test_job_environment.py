@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mllam_exps.machines import carried
+from mllam_exps.machines import job_environment
 from mllam_exps.schedulers.slurm import batch_script
 
 ALONG = {
@@ -17,11 +17,13 @@ ALONG = {
 
 
 def test_what_a_client_needs_goes_along() -> None:
-    assert carried.of_job(ALONG) == ALONG
+    assert job_environment.of_job(ALONG) == ALONG
     assert batch_script.environment(ALONG) == ALONG
-    assert carried.left_behind(ALONG) == []
-    kept = {name: value for name, value in ALONG.items() if name in carried.CLIENTS}
-    assert carried.settings(ALONG | {"MLLAM_VENV_PATH": "/v"}) == kept | {
+    assert job_environment.left_behind(ALONG) == []
+    kept = {
+        name: value for name, value in ALONG.items() if name in job_environment.CLIENTS
+    }
+    assert job_environment.settings(ALONG | {"MLLAM_VENV_PATH": "/v"}) == kept | {
         "MLLAM_VENV_PATH": "/v"
     }
 
@@ -38,7 +40,11 @@ def test_what_a_client_needs_goes_along() -> None:
     ],
 )
 def test_what_is_not_named_goes_nowhere(name: str, value: str) -> None:
-    assert carried.of_job({name: value}) == carried.settings({name: value}) == {}
+    assert (
+        job_environment.of_job({name: value})
+        == job_environment.settings({name: value})
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,11 @@ def test_what_is_not_named_goes_nowhere(name: str, value: str) -> None:
 def test_what_stays_behind_is_named_and_its_value_is_not(
     name: str, value: str, way_out: str
 ) -> None:
-    assert carried.of_job({name: value}) == carried.settings({name: value}) == {}
-    [note] = carried.left_behind({name: value})
+    assert (
+        job_environment.of_job({name: value})
+        == job_environment.settings({name: value})
+        == {}
+    )
+    [note] = job_environment.left_behind({name: value})
     assert note.startswith(f"{name} does not reach a job")
     assert way_out in note and "hunter2" not in note
