@@ -69,6 +69,8 @@ def test_a_program_that_is_killed_goes_on(made: Experiment):
     submit(made, "-n", "killed")
     assert settled(made, "killed")["killed"]["state"] == "done"
     assert ends(made) == [("failed", "killed"), ("succeeded", None)]
+    said = made.ok("mllam-exps", "show", "killed")
+    assert "attempt 1: the program was killed by SIGKILL" in said
 
 
 def test_attempts_that_come_no_further_end(made: Experiment):

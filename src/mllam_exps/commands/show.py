@@ -18,7 +18,8 @@ from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs import verdict
+from mllam_exps.runs.judge import RunState, with_evidence
 from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
@@ -29,6 +30,9 @@ from mllam_exps.views import saved
 from mllam_exps.views.context import Context
 from mllam_exps.views.gathering import of_experiment, of_run, with_what_dvc_has
 from mllam_exps.views.rows import Row
+
+SHOWN = 5
+"""Earlier attempts that are told of; it counts the others."""
 
 
 def show(name: str, *, as_json: bool) -> None:
@@ -216,6 +220,8 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
         cell = row.cells.get(stage["stage"], row.saving)
         word = cell.word(over=row.over) if cell else str(stage["state"])
         yield _stage_line(stage, word)
+        if cell:
+            yield from _earlier(cell.run)
     for path, values in record["metrics"].items():
         for key, value in _flat(values):
             told = f"{value:.6g}" if isinstance(value, float) else value
@@ -237,6 +243,22 @@ def _stage_line(stage: dict[str, Any], word: str) -> str:
         told = f": {stage['reason']}"
     log = f"\n            log {stage['log']}" if stage["log"] else ""
     return f"{name:11} {', '.join(parts)}{told}{log}"
+
+
+def _earlier(run: Run) -> Iterator[str]:
+    """Yield how the attempts before the newest ended: it went on from them."""
+    before = run.attempts()[:-1]
+    if len(before) > SHOWN:
+        yield f"            {len(before) - SHOWN} attempts before these"
+    for attempt in before[-SHOWN:]:
+        end, word = attempt.ended, verdict.known(attempt)
+        if word is not None and word.cause:
+            why = with_evidence(word)
+        elif end is not None:
+            why = end.problem.sentence or str(end.outcome)
+        else:
+            why = "it ended without a word of its own"
+        yield f"            attempt {attempt.number}: {why}"
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.model import Retry
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,6 +30,7 @@ _SECTIONS = {
     "paths": ("logs", "run_store", "cartopy_data"),
     "notify": ("command", "webhook_file", "on"),
     "environment": ("modules", "source"),
+    "retry": tuple(Retry.model_fields),
 }
 
 
@@ -96,6 +100,8 @@ def as_table(machine: Machine) -> Table:
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
