@@ -28,7 +28,7 @@ from mllam_exps.runs.continuation import Rules
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Output, Read, Result
-from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.spec import Spec, to_come
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, NoRoom, Uncertain
 from mllam_exps.submission import experiments, job_chain, opening
@@ -128,8 +128,8 @@ class Starter:
         if attempt is None:
             return None
         rules = Rules(again=frozenset({MENDED}), max_attempts=3)
-        to_come = {"in": definition.before} if ahead else {}
-        spec = Spec("m", "/here", "exp", "b", {}, {}, to_come=to_come, rules=rules)
+        lacks = {"in": definition.before} if ahead else {}
+        spec = Spec("m", "/here", "exp", "b", {}, {}, to_come=lacks, rules=rules)
         spec.write(attempt)
         request = job_request.request(
             self.workspace,
@@ -257,12 +257,6 @@ class World:
         self.last(stage).end(Outcome.FAILED, cause=cause)
         self.phase(stage, JobPhase.FAILED)
 
-    def say_of_saving(self, outcome: Outcome) -> None:
-        """Have the newest attempt at saving end."""
-        attempt = self.experiment.saving.last_attempt()
-        assert attempt is not None
-        attempt.end(outcome)
-
 
 def definition(stage: str) -> Any:
     """Return what defines the run of a stage."""
@@ -300,6 +294,11 @@ def test_each_stage_is_submitted_behind_the_one_that_it_needs(world: World):
     assert standing.states[GRAPH].state is RunState.STARTING
     assert standing.states[TRAIN].state is RunState.PENDING
     assert not standing.waits
+    assert [list(to_come(world.last(stage))) for stage in KEYS] == [
+        [],
+        [KEYS[GRAPH]],
+        [KEYS[TRAIN]],
+    ], "each is told what is not made yet"
     again = world.advance()
     assert world.site.submitted == []
     assert set(again.jobs) == set(KEYS.values()), "the last job waits for them all"
@@ -397,6 +396,8 @@ def test_where_the_scheduler_does_not_answer_only_one_job_is_in_doubt(world: Wor
     standing = world.advance()
     assert world.site.submitted == [], "it may run: nothing is submitted beside it"
     assert standing.states[GRAPH].state is RunState.UNKNOWN
+    assert not standing.claimed_by_others, "that is not known"
+    assert world.run(TRAIN).next_number == 2, "nothing can be put behind it"
     world.site.deaf = False
     world.advance()
     assert world.site.submitted == ALL, "there is no such job, says the scheduler"
@@ -689,17 +690,24 @@ def test_why_it_waits_is_written_down_for_those_who_ask(world: World):
     assert not world.experiment.waits
 
 
+def die_while_saving(world: World) -> None:
+    """Have the next attempt at saving submitted, and die without a word."""
+    attempt, submitted = follow(world)
+    assert submitted == [("save", [])]
+    assert attempt is not None
+    attempt.start(None)
+    claimed = attempt.claim
+    assert claimed is not None
+    world.site.phases[claimed.job_name] = JobState(JobPhase.GONE)
+
+
 def test_a_saving_that_dies_again_and_again_is_given_up(world: World):
     for stage in KEYS:
         world.make(stage)
-    for number in range(job_chain.TRIES):
-        attempt, submitted = follow(world)
-        assert attempt is not None, number
-        assert submitted == [("save", [])]
-        attempt.start(None)
-        claimed = attempt.claim
-        assert claimed is not None
-        world.site.phases[claimed.job_name] = JobState(JobPhase.GONE)
+    die_while_saving(world)
+    experiments.call_off(world.experiment, "cancelled", Outcome.REFUSED)
+    for _ in range(job_chain.TRIES):
+        die_while_saving(world)
     assert follow(world) == (None, [])
     saving = assess(world.experiment.saving)
     assert saving.state is RunState.FAILED
@@ -707,20 +715,27 @@ def test_a_saving_that_dies_again_and_again_is_given_up(world: World):
 
 
 def test_where_there_is_no_room_for_its_last_job_the_stages_submit_it(world: World):
+    world.make(GRAPH)
     world.site.refuses = no_room_for("save")
     assert follow(world)[0] is None
-    assert all(world.last(stage).submits_what_waits.exists() for stage in KEYS)
+    told = [stage for stage in KEYS if world.last(stage).submits_what_waits.exists()]
+    assert told == [TRAIN, EVALUATE], "the others are over"
     assert assess(world.experiment.saving).untried
     world.site.refuses = lambda _: None
-    assert follow(world)[1] == [("save", list(KEYS))]
+    assert follow(world)[1] == [("save", [TRAIN, EVALUATE])]
 
 
 def test_who_is_overtaken_at_saving_submits_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
+    running = claim(world.run(GRAPH), 1)
+    assert running is not None
     monkeypatch.setattr(Run, "claim", lambda *_, **__: None)
-    assert world.chain().start_saving(()) is None
+    chain = world.chain()
+    stages = Standing({GRAPH: Assessment(RunState.RUNNING, attempt=running)})
+    assert chain._have_it_saved(stages, ()) is None
     assert world.site.submitted == []
+    assert not running.submits_what_waits.exists(), "a job waits for it: another's"
 
 
 def test_a_saving_that_cannot_be_submitted_is_claimed_by_nobody(world: World):
@@ -730,6 +745,19 @@ def test_a_saving_that_cannot_be_submitted_is_claimed_by_nobody(world: World):
     saving = assess(world.experiment.saving)
     assert saving.state is RunState.FAILED
     assert "no such account" in saving.reason
+
+
+def test_a_saving_that_is_interrupted_before_its_submission_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job_chain.job_request, "request", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        world.chain().start_saving(())
+    saving = assess(world.experiment.saving)
+    assert saving.reason == "interrupted before it was submitted"
 
 
 def test_a_chain_takes_the_machine_as_it_is_now(

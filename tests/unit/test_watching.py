@@ -213,6 +213,20 @@ def test_a_scheduler_that_is_away_is_told_once_and_asked_for_nothing(
     assert done == Advance(unreachable={"Slurm is away": ["a", "b"]})
 
 
+def test_one_that_can_be_gone_on_with_is_reason_enough_to_look_again(
+    waits: list[One], monkeypatch: pytest.MonkeyPatch
+):
+    away, here = One("away"), One("here")
+    away.machine = "cluster"
+
+    def of(one: One, _quota: Quota) -> Place:
+        return Place(unreachable="Slurm is away" if one is away else "")
+
+    monkeypatch.setattr(backlog._Place, "of", of)
+    for found in ([here, away], [away, here]):
+        assert backlog._advance(found, Advance(), Quota())  # type: ignore[arg-type]
+
+
 def test_without_room_only_what_was_begun_is_looked_at(
     waits: list[One], monkeypatch: pytest.MonkeyPatch
 ):
