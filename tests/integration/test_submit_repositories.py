@@ -360,6 +360,14 @@ def test_a_command_that_does_not_listen_ends_with_its_attempt(
     made.command("mllam-exps", "cancel", "s")
 
 
+def test_a_cache_behind_a_link(made: Experiment):
+    elsewhere = made.root.parent / "elsewhere"
+    (made.root / ".dvc/cache").rename(elsewhere)
+    (made.root / ".dvc/cache").symlink_to(elsewhere)
+    submit(made, "-n", "linked", "-S", "toy.yaml:grow.seconds=0.01")
+    assert settled(made, "linked")["linked"]["state"] == "done"
+
+
 WRONG = {
     "save: {cmd: 'true', deps: [toy.yaml], outs: [o]}": "is what the last job of every experiment is called",
     "f: {cmd: echo > o, deps: [toy.yaml], outs: [o], frozen: true}": "is frozen",

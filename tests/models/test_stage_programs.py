@@ -21,7 +21,7 @@ from support import synthetic
 from support.checkpoints import Evil
 
 from mllam_exps import stages
-from mllam_exps.stages.contract import StageContext
+from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, StageContext
 from mllam_exps.stages.neural_lam import checkpoints, scores
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.patches import trust_no_checkpoint
@@ -153,7 +153,10 @@ def trained(
     """Train in a scratch folder; return the weights of both checkpoints, and the losses by epoch."""
     run = context(root, scratch, resume_from=carried)
     log = scratch / "log.txt"
-    assert start("train", run, *more).wait() == 0, log.read_text()[-3000:]
+    code = ENDED_IN_TIME if (scratch / SAVE_AND_END).exists() else 0
+    assert start("train", run, *more).wait() == code, log.read_text()[-3000:]
+    if code:
+        return {}, ""
     folder = scratch / "train-tiny/checkpoints"
     weights = {
         f"{name} {weight}": value
@@ -177,6 +180,27 @@ def test_a_killed_training_ends_as_one_that_was_never_stopped(
     last = checkpoints.load(made.root / "saved_models/last.ckpt")["state_dict"]
     known = {f"{checkpoints.LAST} {name}": value for name, value in last.items()}
     assert not different(known, {name: weights[name] for name in known})
+
+
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("--tasks_per_node=2",), marks=pytest.mark.long)]
+)
+def test_a_training_that_saved_within_an_epoch_ends_as_one_that_was_never_stopped(
+    made: Made, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """It is told at its start that its time limit is near, and ends after its first batch."""
+    weights, losses = trained(made.root, tmp_path / "unbroken", *more)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / SAVE_AND_END).touch()
+    trained(made.root, first, *more)
+    carried = stages.get("train").carry(first, second)
+    assert carried is not None
+    assert carried.name == checkpoints.WITHIN_EPOCH
+    found = trained(made.root, second, *more, carried=carried)
+    assert not different(found[0], weights)
+    rows, again = losses.splitlines(), found[1].splitlines()
+    assert again[2:] == rows[2:], "the first epoch's training loss is that of the rest"
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from mllam_exps.attempts.variables import redirected
 
 def test_paths_into_the_repository(tmp_path: Path) -> None:
     origin, work = tmp_path / "origin", tmp_path / "work"
-    for folder in (origin / "src", work / "src", origin / ".venv/bin"):
+    for folder in (origin / "src", work / "src", origin / ".venv/bin", origin / "out"):
         folder.mkdir(parents=True)
     (tmp_path / "link").symlink_to(origin)
     environ = {
@@ -18,10 +18,18 @@ def test_paths_into_the_repository(tmp_path: Path) -> None:
         "PATH": f"{origin}/.venv/bin:/usr/bin",
         "HOME": str(origin),
         "MLFLOW_TRACKING_URI": f"sqlite:///{origin}/src/mlflow.db",
+        "OUT": f"{origin}/out",
+        "NEW": f"{origin}/new/x",
+        "FLAGS": f"-O2 -I{origin}/src --conf={origin}/src,{origin}2/src",
+        "HOME_CONF": f"{origin}/src",
         "TITLE": "a: b",
         "EMPTY": "",
     }
-    assert redirected(environ, origin, work) == environ | {
+    assert redirected(environ, origin, work, [Path("out/r.txt")]) == environ | {
+        "OUT": f"{work}/out",
+        "NEW": f"{work}/new/x",
+        "FLAGS": f"-O2 -I{work}/src --conf={work}/src,{origin}2/src",
+        "HOME_CONF": f"{work}/src",
         "PYTHONPATH": f"{work}/src:/site:{work}/src",
         "PWD": str(work),
     }

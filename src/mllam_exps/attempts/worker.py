@@ -31,7 +31,7 @@ from mllam_exps.attempts.supervisor import (
     Supervisor,
 )
 from mllam_exps.attempts.tracked import Tracked
-from mllam_exps.base import disks, ownership, records, user_state
+from mllam_exps.base import disks, ownership, processes, records, user_state
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
@@ -41,7 +41,7 @@ from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs import freezing
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
-from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.records import Outcome, Started
 from mllam_exps.runs.results import Output, Read, Result
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
@@ -192,6 +192,10 @@ class Worker(Supervisor):
         if started is None:
             return
         log.info("attempt %d may live on: waiting until it has stopped", before.number)
+        self._wait_for(before, started)
+        processes.end_those_with(f"MLLAM_EXPS_ATTEMPT={before.directory}")
+
+    def _wait_for(self, before: Attempt, started: Started) -> None:
         until = time.monotonic() + PREDECESSOR_PATIENCE
         while started.process.alive() is not False:
             if (end := before.ended) is not None and end.by == OURSELVES:
@@ -333,11 +337,22 @@ class Worker(Supervisor):
         environment.pop(NAME_VARIABLE, None)
         # A stalled Python program is sent SIGABRT, and prints where it stands.
         environment.setdefault("PYTHONFAULTHANDLER", "1")
-        origin, work = Path(spec.origin), self.attempt.work.resolve()
-        environment = variables.redirected(environment, origin, work)
+        environment = self._redirected(environment)
         return environment | {
             f"MLLAM_EXPS_{name}": value for name, value in ours.items() if value
         }
+
+    def _redirected(self, environment: dict[str, str]) -> dict[str, str]:
+        """Lead variables into the attempt's copy: of the whole git repository, where it has that."""
+        origin, copy = Path(self.spec.origin), self.attempt.work.resolve()
+        below = Path()
+        if os.path.lexists(self.attempt.tree):
+            tree = self.attempt.tree.resolve()
+            below = copy.relative_to(tree)
+            origin, copy = origin.parents[len(below.parts) - 1], tree
+        made = self.spec.of_run(self.attempt.run.key).outputs
+        outputs = [below / output.path for output in made]
+        return variables.redirected(environment, origin, copy, outputs)
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
         argv = [

@@ -95,3 +95,18 @@ def caller() -> ProcessIdentity | None:
     except psutil.Error:
         pass
     return None
+
+
+def end_those_with(variable: str) -> None:
+    """Kill this user's processes on this host whose environment has a variable, given as ``NAME=value``.
+
+    What a killed attempt has started may live on: not every program ends with its parent.
+    """
+    name, _, value = variable.partition("=")
+    for process in psutil.process_iter():
+        try:
+            mine = process.uids().real == os.getuid() and process.pid != os.getpid()
+            if mine and process.environ().get(name) == value:
+                process.kill()
+        except psutil.Error:
+            continue  # it has ended, or is another user's

@@ -62,7 +62,9 @@ class Repository:
         from dvc.utils.serialize import ParseError
 
         try:
-            opened = Repo(str(root))
+            # Through a link on the way there (a run store behind one), DVC (3.67) takes
+            # each of its files for one that git ignores.
+            opened = Repo(os.path.realpath(root))
             if check:
                 opened.index.check_graph()
         except NotDvcRepoError as error:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 A_MOMENT = 0.05
 PERIOD = 0.5
+HOPELESS_PATIENCE = 60.0
+"""Seconds for which nothing can be gone on with until the watching process ends."""
 LONGEST_PERIOD = 5.0
 NAMED = 3
 """Experiments that a message names; it counts the others."""
@@ -273,14 +275,17 @@ def main(arguments: list[str]) -> int:
     forget_settings()
     store, held = RunStore(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(held, False)
-    changed = time.monotonic()
+    changed = hoped = time.monotonic()
     before: list[str] = []
     while found := [e for e in waiting(store) if not chains(e)]:
         done = Advance()
         hope = _advance_all(found, done)
         for warning in done.warnings:
             print(warning, flush=True)
-        if not hope:
+        # A machine file may be bad for a moment, while it is edited.
+        if hope:
+            hoped = time.monotonic()
+        elif time.monotonic() - hoped > HOPELESS_PATIENCE:
             return 1
         # What takes long is looked at seldom: it costs a tenth of its time at most.
         if (now := _what_is(found)) != before:

@@ -391,7 +391,7 @@ class EndInTime(Callback):  # type: ignore[misc]
 
     def _looks_now(self, trainer: Any, done: int) -> bool:
         if trainer.world_size > 1:
-            return done % self.every == 0
+            return done % self.every == 1
         now = time.monotonic()
         if now - self._looked < 1.0:
             return False
