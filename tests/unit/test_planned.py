@@ -162,9 +162,8 @@ def test_a_changed_input_shared_by_a_sweep_is_read_for_each_that_changes_it(root
     )
     (root / "x.yaml").write_text("a: 0\n")
     commit(root)
-    sweep = [Variant({"x.yaml": [f"a={a}"]}, "") for a in (1, 2, 1)]
-    one, two, again = plan(root, [*sweep])
-    plain = plan(root, [AS_IT_IS])[0]
+    first, second = (Variant({"x.yaml": [f"a={a}"]}, "") for a in (1, 2))
+    one, plain, two, again = plan(root, [first, AS_IT_IS, second, first])
     found = [keys(each)["beside"] for each in (one, two, again, plain)]
     assert found[0] == found[2]
     assert len(set(found)) == 3
