@@ -203,15 +203,15 @@ class Planner:
         ours.write_text(versions, encoding="utf-8")
         named: set[str] = set()
         for stage in repo.graph.entries:
-            named |= {out.path for out in stage.outs}
-            named |= {dep.path for dep in stage.deps}
-            named |= {file.path for file in stage.params}
+            named |= {repo.relative(out.path) for out in stage.outs}
+            named |= {repo.relative(dep.path) for dep in stage.deps}
+            named |= {repo.relative(file.path) for file in stage.params}
         files = {checks.CHECKED_FILE: checks.CHECKED, VERSIONS_FILE: versions}
         for file, text in files.items():
             place = here.root / file
             # What leads away is refused, where a stage that makes it is asked for.
             away = symlinks.leads_away(self.base.clone, place)
-            if str(place) in named and not away:
+            if file in named and not away:
                 symlinks.clear(self.base.clone, place)
                 place.parent.mkdir(exist_ok=True)
                 place.write_text(text, encoding="utf-8")
