@@ -369,7 +369,8 @@ def test_watching_ends_where_it_is_of_no_use(
     waits.append(One("a", chains=False))
     assert watch.end() == 1
     assert capsys.readouterr().out == "a cannot be gone on with: it has moved\n"
-    assert watch.slept == []
+    # Not at once: a machine file may be bad for a moment, while somebody edits it.
+    assert sum(watch.slept) > backlog.HOPELESS_PATIENCE
 
 
 def test_what_takes_long_is_looked_at_seldom_and_what_changed_soon(

@@ -277,11 +277,14 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(held, False)
     changed = hoped = time.monotonic()
     before: list[str] = []
+    told: list[str] = []
     while found := [e for e in waiting(store) if not chains(e)]:
         done = Advance()
         hope = _advance_all(found, done)
-        for warning in done.warnings:
-            print(warning, flush=True)
+        if done.warnings != told:
+            told = done.warnings
+            for warning in told:
+                print(warning, flush=True)
         # A machine file may be bad for a moment, while it is edited.
         if hope:
             hoped = time.monotonic()
