@@ -320,7 +320,7 @@ def test_an_input_that_leads_through_a_link_to_an_output_is_refused(
 
     def look(path: str) -> None:
         files = sources.content_of(pipeline.repository, root / path).depends_on
-        submittable.refuse_links_to_outputs(pipeline.repository, path, files)
+        submittable.refuse_links_to_outputs(pipeline.repository, path, files, root)
 
     for path in ("a.txt", "one.txt", "through/own.txt"):
         look(path)
