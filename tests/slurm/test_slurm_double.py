@@ -174,7 +174,8 @@ def test_how_a_running_job_is_ended(site: Site):
         )
         site.double.end(job.record["id"], state, exit_code, reason)
         verdict = site.scheduler.verdict(job)
-        assert verdict == JobState(JobPhase.FAILED, said, f"{state} {exit_code} on n1")
+        told = f"{state} {exit_code} on n1"
+        assert verdict == JobState(JobPhase.FAILED, said, told, cause=verdict.cause)
         assert site.becomes(job, JobPhase.FAILED).reason == said
         assert log.read_text() == (
             "up\n" if state in ("NODE_FAIL", "OUT_OF_MEMORY") else "up\nwarned\n"
