@@ -16,6 +16,7 @@ from support.experiment import Experiment, eventually
 from support.slurm_cluster import epochs, job_of, on, run_of
 from support.slurm_double import Double
 
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.machines.model import Resources
 from mllam_exps.schedulers import (
     Job,
@@ -67,6 +68,13 @@ ENDS = [
     ("DEADLINE", "0:1", "DeadLine", "it could not end before its deadline"),
     ("OUT_OF_MEMORY", "0:125", "OutOfMemory", "it ran out of memory"),
 ]
+CAUSES = {
+    "TIMEOUT": Cause.TIME_LIMIT,
+    "PREEMPTED": Cause.PREEMPTION,
+    "NODE_FAIL": Cause.NODE_FAILURE,
+    "DEADLINE": Cause.TIME_LIMIT,
+    "OUT_OF_MEMORY": Cause.HOST_MEMORY,
+}
 UNREACHABLE = "error: Unable to contact slurm controller (connect failure)"
 
 
@@ -175,7 +183,8 @@ def test_how_a_running_job_is_ended(site: Site):
         site.double.end(job.record["id"], state, exit_code, reason)
         verdict = site.scheduler.verdict(job)
         told = f"{state} {exit_code} on n1"
-        assert verdict == JobState(JobPhase.FAILED, said, told, cause=verdict.cause)
+        cause = CAUSES.get(state)
+        assert verdict == JobState(JobPhase.FAILED, said, told, cause=cause)
         assert site.becomes(job, JobPhase.FAILED).reason == said
         assert log.read_text() == (
             "up\n" if state in ("NODE_FAIL", "OUT_OF_MEMORY") else "up\nwarned\n"
@@ -396,6 +405,9 @@ def test_a_run_whose_job_was_ended_fails(
     toy: Experiment, double: Double, end: tuple[str, str, str, str]
 ):
     toy.set("toy.yaml", grow__seconds=0.2, grow__epochs=200)
+    rules = ("time_limit", "preemption", "node_failure")
+    stop = " ".join(f"retry.{rule}=stop" for rule in rules)
+    toy.environ["MLLAM_MACHINE_OPTIONS"] = stop
     driver = toy.start(*GROW)
     eventually(lambda: epochs(toy) >= 1, 60, "an epoch")
     double.end(job_of(toy), *end[:3])

@@ -293,7 +293,7 @@ def sbatch(folder: Path, argv: list[str]) -> None:
         line[8:] for line in lines[: lines.index("")] if line.startswith("#SBATCH ")
     ]
     known = "job-name output open-mode no-requeue export nodes ntasks-per-node cpus-per-task mem time partition hold"
-    known += " dependency kill-on-invalid-dep"
+    known += " dependency kill-on-invalid-dep signal"
     asked, _ = parse(
         "sbatch",
         [word for line in head for word in shlex.split(line, comments=True)],
