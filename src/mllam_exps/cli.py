@@ -41,6 +41,12 @@ track_app = typer.Typer(
 app.add_typer(track_app, name="track")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+OnlyThese = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="EXP…", help="Only these experiments (`*` stands for anything)."
+    ),
+]
 
 
 def _version(value: bool) -> None:
@@ -327,12 +333,7 @@ def advance(
 
 @app.command(short_help="Delete failed experiments, and what nothing needs.")
 def clean(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXP…", help="Only these experiments (`*` stands for anything)."
-        ),
-    ] = None,
+    names: OnlyThese = None,
     older_than: Annotated[
         str,
         typer.Option(
@@ -370,12 +371,7 @@ def clean(
 
 @app.command(short_help="Read every file of results: is it what was made?")
 def verify(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXP…", help="Only these experiments (`*` stands for anything)."
-        ),
-    ] = None,
+    names: OnlyThese = None,
     as_json: Json = False,
 ) -> None:
     """Read every file of results, in the run store and in DVC's cache, and say what is damaged, and who needs it.
@@ -391,12 +387,7 @@ def verify(
 
 @track_app.command("sync", short_help="Send what no tracking server has got yet.")
 def track_sync(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXP…", help="Only these experiments (`*` stands for anything)."
-        ),
-    ] = None,
+    names: OnlyThese = None,
     as_json: Json = False,
 ) -> None:
     """Send what runs have logged and no tracking server has got yet, and how they ended.

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.attempts import unsent
 from mllam_exps.base import ownership
+from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.machines import environment
 from mllam_exps.runs import layout, verdict
@@ -174,13 +175,10 @@ def sync(run: Run, start: Start) -> Synced | None:
         end = _end(run, last, now.state, now.problem)
         server = tracking.public(spec.environment[tracking.URI])
         folders = [_folder(one) for one in story]
-        *earlier, newest = folders
-        if not kept.is_left(newest, server, end["status"]) and not any(
-            kept.is_left(one, server, kept.sent(one, server).end) for one in earlier
-        ):
+        if not kept.is_any_left(folders, server, end["status"]):
             continue
         any_left = True
-        done = _run_sender(start(_module(spec, folders)), spec, end, newest)
+        done = _run_sender(start(_module(spec, folders)), spec, end, folders[-1])
         count += int(done["sent"])
         left = left or str(done["left"])
     if not left and not now.state.living:
@@ -210,9 +208,7 @@ def _sync_wandb(name: str, spec: Spec, start: Start) -> Synced | None:
             timeout=SYNC_SECONDS,
             check=False,
         )
-        said = (done.stdout.strip().splitlines() or [f"exit code {done.returncode}"])[
-            -1
-        ]
+        said = last_line(done.stdout) or f"exit code {done.returncode}"
     rest = offline_wandb.folders(place, name)
     return Synced(name, len(found) - len(rest), f"wandb sync: {said}" if rest else "")
 
@@ -272,9 +268,7 @@ def _run_sender(
     except OSError as error:
         return {"sent": 0, "left": str(error)}
     except (IndexError, KeyError, TypeError, ValueError):
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
-            -1
-        ]
+        said = last_line(done.stderr) or f"exit code {done.returncode}"
         return {"sent": 0, "left": tracking.public(said)}
 
 

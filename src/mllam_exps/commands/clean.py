@@ -36,7 +36,7 @@ def clean(
 ) -> None:
     """List, ask and delete; names may be patterns with ``*``."""
     here = Context.open()
-    named = _named(here, names)
+    named = here.named(names)
     age = _seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
     selection = Selection(origin, _chosen(named, names), failed, age)
@@ -47,7 +47,7 @@ def clean(
     elif found:
         _print_table(found)
     else:
-        in_use = [] if failed else _in_use(origin, named.values())
+        in_use = [] if failed else _in_use(origin, named)
         say(_why_nothing(in_use, or_younger=bool(older_than)))
     if dry_run:
         if not as_json:
@@ -66,24 +66,12 @@ def _say_what_would_become(found: list[Candidate], staying: Staying) -> None:
         say(f"{staying} would stay")
 
 
-def _named(here: Context, names: list[str]) -> dict[str, Experiment]:
-    """Return the experiments that are named, by identity."""
-    named: dict[str, Experiment] = {}
-    for name in names:
-        for experiment in here.matching(name) or [here.submitted(name)]:
-            named[experiment.identity] = experiment
-    return named
-
-
-def _chosen(named: dict[str, Experiment], names: list[str]) -> list[str]:
+def _chosen(named: list[Experiment], names: list[str]) -> list[str]:
     """Return what the experiments are called: whoever says a name means those before it that had it, too.
 
     Of one that was said by its identity nothing else is meant.
     """
-    return [
-        identity if identity in names else experiment.name
-        for identity, experiment in named.items()
-    ]
+    return [one.identity if one.identity in names else one.name for one in named]
 
 
 def _delete(

@@ -99,7 +99,7 @@ def _wanted(here: Context, names: list[str], *, failed: bool) -> list[Experiment
         raise UsageError(
             "no experiment is named", next="mllam-exps retry EXP, or --failed"
         )
-    found = _named(here, names) if names else here.mine()
+    found = here.named(names) if names else here.mine()
     if not failed:
         return found
     wanted = [e for e in found if e.is_mine and _has_failed(e)]
@@ -109,15 +109,6 @@ def _wanted(here: Context, names: list[str], *, failed: bool) -> list[Experiment
             f"{what}: there is nothing to retry", " ".join(names), exit=Exit.OK
         )
     return wanted
-
-
-def _named(here: Context, names: list[str]) -> list[Experiment]:
-    # Patterns overlap, and each reads the store anew: what is the same is not equal.
-    found: dict[str, Experiment] = {}
-    for name in names:
-        for experiment in here.matching(name) or [here.submitted(name)]:
-            found[experiment.identity] = experiment
-    return list(found.values())
 
 
 def _has_failed(experiment: Experiment) -> bool:

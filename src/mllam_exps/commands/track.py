@@ -50,13 +50,9 @@ def _tell(done: list[Synced]) -> None:
 
 def _of(here: Context, names: list[str]) -> list[Run]:
     runs: dict[str, Run] = {}
-    for name in names:
-        found = here.matching(name)
-        if not found and (others := here.asked_for_by(name)):
-            runs |= {run.key: run for run in others.values()}
-            continue
-        for experiment in found or [here.submitted(name)]:
-            runs |= {run.key: run for run in experiment.runs.values()}
+    for experiments, others in here.meant(names):
+        for by_stage in (others, *(one.runs for one in experiments)):
+            runs |= {run.key: run for run in by_stage.values()}
     return list(runs.values())
 
 

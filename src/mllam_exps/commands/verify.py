@@ -47,12 +47,9 @@ def _chosen(here: Context, names: list[str]) -> tuple[list[Experiment], list[Run
         return list(experiments.of_store(here.store)), list(here.store.runs())
     chosen: dict[str, Experiment] = {}
     runs: dict[str, Run] = {}
-    for name in names:
-        found = here.matching(name)
-        if not found and (others := here.asked_for_by(name)):
-            runs |= {run.key: run for run in others.values()}
-            continue
-        chosen |= {one.identity: one for one in found or [here.submitted(name)]}
+    for found, others in here.meant(names):
+        runs |= {run.key: run for run in others.values()}
+        chosen |= {one.identity: one for one in found}
     runs |= {run.key: run for run in verifying.runs_of(here.store, chosen.values())}
     return list(chosen.values()), list(runs.values())
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages import mlflow_patch
 
@@ -93,8 +94,8 @@ def public(uri: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
-def reachable(uri: str, timeout: float = 5.0) -> str:
-    """Return why an MLflow address cannot be used, in one line; empty when it may be.
+def reachable(uri: str, timeout: float = 5.0, server: str = "the MLflow server") -> str:
+    """Return why a tracking server's address cannot be used, in one line; empty when it may be.
 
     Cheap, without MLflow: a connection, or for a database file whether it can be
     written. MLflow itself tries an absent server for minutes. Whether a server's
@@ -115,7 +116,7 @@ def reachable(uri: str, timeout: float = 5.0) -> str:
         port = parts.port or known.get(parts.scheme.partition("+")[0], 5432)
         socket.create_connection((parts.hostname, port), timeout).close()
     except (OSError, ValueError) as error:
-        return f"the MLflow server {public(uri)} does not answer: {error}"
+        return f"{server} {public(uri)} does not answer: {error}"
     return ""
 
 
@@ -240,9 +241,7 @@ def prepare(
             "MLflow cannot be made ready", public(uri), str(error)
         ) from error
     if done.returncode:
-        told = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
-            -1
-        ]
+        told = last_line(done.stderr) or f"exit code {done.returncode}"
         why, _, way_out = told.partition(_ARROW)
         raise MllamError("MLflow cannot be made ready", public(uri), why, way_out)
 

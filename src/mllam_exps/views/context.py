@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -85,6 +85,38 @@ class Context:
             return [found] if (found := self.experiment(name)) else []
         newest = {e.name: e for e in self.mine() if fnmatchcase(e.name, name)}
         return list(newest.values())
+
+    def named(self, names: Iterable[str]) -> list[Experiment]:
+        """Return the submitted experiments of these names or patterns, each once.
+
+        Raises
+        ------
+        UsageError
+            If there is none of a name.
+        """
+        # Patterns overlap, and each reads the store anew: what is the same is not equal.
+        found: dict[str, Experiment] = {}
+        for name in names:
+            for experiment in self.matching(name) or [self.submitted(name)]:
+                found[experiment.identity] = experiment
+        return list(found.values())
+
+    def meant(
+        self, names: Iterable[str]
+    ) -> Iterator[tuple[list[Experiment], dict[str, Run]]]:
+        """Yield for each name the submitted experiments that it means; or the runs of one that was not submitted.
+
+        Raises
+        ------
+        UsageError
+            If it means neither.
+        """
+        for name in names:
+            found = self.matching(name)
+            if not found and (others := self.asked_for_by(name)):
+                yield [], others
+            else:
+                yield found or [self.submitted(name)], {}
 
     def submitted(self, name: str) -> Experiment:
         """Return the submitted experiment of that name.

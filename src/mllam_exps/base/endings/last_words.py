@@ -64,3 +64,9 @@ def _first_error_of_slurm(lines: Sequence[str]) -> str:
         if is_error and not TASK_ENDED.match(line):
             return line
     return ""
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a program's complaint; nothing where it is empty."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""

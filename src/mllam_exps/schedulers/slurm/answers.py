@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 
+from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.schedulers.base import Job, JobPhase, JobState
 from mllam_exps.schedulers.slurm import calls, states
 from mllam_exps.schedulers.slurm.shared_squeue import Answer, Entry, Silence
@@ -36,7 +37,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """Return why sbatch refused a job: its first complaint, as the last is often general."""
     if refused := _REFUSED.search(done.stderr):
         return refused[1]
-    return calls.last_line(done.stderr) or f"exit code {done.returncode}"
+    return last_line(done.stderr) or f"exit code {done.returncode}"
 
 
 def of_silence(answer: Silence) -> JobState:
@@ -91,7 +92,7 @@ def of_accounting(job_id: str, name: str) -> JobState:
     if done.returncode == 0 or "disabled" in done.stderr:
         return JobState(JobPhase.FORGOTTEN, _FORGOTTEN)
     return JobState(
-        JobPhase.UNKNOWN, f"slurmdbd does not answer: {calls.last_line(done.stderr)}"
+        JobPhase.UNKNOWN, f"slurmdbd does not answer: {last_line(done.stderr)}"
     )
 
 

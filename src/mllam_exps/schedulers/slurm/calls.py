@@ -17,6 +17,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.schedulers.slurm import batch_script
 
@@ -224,9 +225,3 @@ def blame(said: str) -> str:
     if munge := _MUNGE.search(said):
         return f"munged does not answer on this host: {munge[1].strip()}"
     return last_line(said)
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a program's complaint."""
-    lines = text.strip().splitlines()
-    return lines[-1].strip() if lines else ""

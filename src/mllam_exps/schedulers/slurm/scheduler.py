@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base import records
+from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.schedulers.base import (
     Job,
@@ -182,7 +183,7 @@ class SlurmScheduler:
             for job_id, name in self._listed("%A|%j"):
                 if name == request.name:
                     return self._job(job_id, name, self.queue.clock(), script)
-        why = calls.last_line(done.stderr)
+        why = last_line(done.stderr)
         raise Uncertain(why or f"sbatch gave no job id (exit code {done.returncode})")
 
     def find(self, name: str, written: float) -> Job | None:
@@ -335,7 +336,7 @@ class SlurmScheduler:
         except NotAnswered as silence:
             raise SilentError(f"could not {what}", why=str(silence)) from None
         if done.returncode != 0:
-            why = calls.last_line(done.stderr)
+            why = last_line(done.stderr)
             raise MllamError(f"could not {what}", why=why)
 
     def cancel(self, job: Job) -> None:
@@ -351,5 +352,5 @@ class SlurmScheduler:
             why, way_out = str(silence), f"{by_hand}, once Slurm answers"
             raise SilentError(what, why=why, next=way_out, exit=Exit.UNKNOWN) from None
         if done.returncode != 0 and _UNKNOWN_JOB not in done.stderr:
-            why = calls.last_line(done.stderr)
+            why = last_line(done.stderr)
             raise MllamError(what, why=why, next=by_hand)

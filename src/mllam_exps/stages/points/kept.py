@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,17 @@ def artifacts(folder: Path) -> list[Path]:
         for path in (folder / ARTIFACTS).rglob("*")
         if path.is_file() and not path.is_symlink() and not path.name.startswith(".")
     )
+
+
+def is_any_left(folders: Sequence[Path], server: str, end: str) -> bool:
+    """Tell whether anything of attempts at one run is still to be sent.
+
+    Of attempts before the last one, how the run ended does not matter.
+    """
+    *earlier, last = folders
+    if is_left(last, server, end):
+        return True
+    return any(is_left(one, server, sent(one, server).end) for one in earlier)
 
 
 def is_left(folder: Path, server: str, end: str) -> bool:

@@ -59,8 +59,8 @@ def variables(name: str, environ: Mapping[str, str]) -> tuple[dict[str, str], st
 
 def unreachable(environ: Mapping[str, str]) -> str:
     """Return why wandb's server cannot be reached; wandb itself (0.31) tries for more than a minute."""
-    why = tracking.reachable(environ.get(SERVER) or _SERVER)
-    return why.replace("the MLflow server", "the wandb server")
+    address = environ.get(SERVER) or _SERVER
+    return tracking.reachable(address, server="the wandb server")
 
 
 def _without_a_key(environ: Mapping[str, str]) -> str:

@@ -79,14 +79,8 @@ class Sender:
         self._params: set[str] = set()
 
     def is_done(self, end: str) -> bool:
-        """Tell whether all is there; of attempts before the last one, how the run ended does not matter."""
-        *earlier, last = self.folders
-        if kept.is_left(last, self.server, end):
-            return False
-        return not any(
-            kept.is_left(one, self.server, kept.sent(one, self.server).end)
-            for one in earlier
-        )
+        """Tell whether all is there."""
+        return not kept.is_any_left(self.folders, self.server, end)
 
     def send(self, end: End = GOES_ON) -> None:
         """Send what is new, and how the run ended.

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import UsageError, did_you_mean
 from mllam_exps.stages.neural_lam.programs import tell_arguments
 
@@ -285,7 +286,7 @@ def _ask(python: str | Path, what: str, *, seconds: float) -> dict[str, Any]:
             f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)
         ) from error
     except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        last = last_line(error.stderr) or "no message"
         raise UsageError(
             "neural-lam's arguments could not be read",
             str(python),
