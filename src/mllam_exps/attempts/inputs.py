@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.attempts.outside import Outside, States
+from mllam_exps.attempts.outside import Outside, States, is_of_python
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.dvc import lockfile
 from mllam_exps.dvc.cache import Cache
@@ -80,9 +80,7 @@ class Inputs:
         self._refuse_another_result()
         # First, so that whatever is changed while this looks at it is found at the end.
         self._states = self._outside.states()
-        self._refuse(
-            self._different(self._known()), "changed between submission and start"
-        )
+        self._refuse(differences(self._known()), "changed between submission and start")
         self._refuse_added("between submission and start")
         self._refuse_changed_archives("changed between submission and start")
         # From here on a file that was written to has another mark, whatever it had when
@@ -103,7 +101,7 @@ class Inputs:
         MllamError
             Naming the first of them.
         """
-        self._refuse(self._different(self._seen), "")
+        self._refuse(differences(self._seen), "")
         self._refuse_added("while the program ran")
         self._refuse_touched()
         self._refuse_what_was_added()
@@ -135,11 +133,6 @@ class Inputs:
     def _known(self) -> dict[Path, Mapping[str, Any]]:
         return self.laid.files_in(self.attempt.work)
 
-    def _different(
-        self, files: Mapping[Path, Mapping[str, Any]]
-    ) -> Iterator[Difference]:
-        return differences(files)
-
     def _run_of(self, path: str) -> Run | None:
         key = self._key_of(path)
         return self._store.run(key) if key else None
@@ -163,11 +156,7 @@ class Inputs:
         return {*Counted(self.attempt.work).files(self.attempt.work / folder)}
 
     def _refuse_what_was_added(self) -> None:
-        """Refuse files that are new in a folder that the commands read, but for outputs.
-
-        What Python keeps in ``__pycache__`` of the modules that it imports is of these
-        modules alone.
-        """
+        """Refuse files that are new in a folder that the commands read, but for outputs."""
         made = {
             self.attempt.work / path for path in self.definition.get("outputs") or ()
         }
@@ -175,7 +164,7 @@ class Inputs:
             if not (self.attempt.work / folder).is_dir():
                 continue  # of an empty one nothing is lost
             for file in sorted(self._files_in(folder) - before):
-                if "__pycache__" in file.parts or made & {file, *file.parents}:
+                if is_of_python(file) or made & {file, *file.parents}:
                     continue
                 raise self._told_of_new(folder, file)
 

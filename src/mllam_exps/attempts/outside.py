@@ -39,17 +39,14 @@ class Outside:
         self._counted = Counted(attempt.work)
 
     def added(self) -> Iterator[tuple[str, Path]]:
-        """Yield the files that a folder outside has now and had not at submission, each behind its input.
-
-        What Python keeps of the modules that it imports is none.
-        """
+        """Yield the files that a folder outside has now and had not at submission, each behind its input."""
         for path, described in self._inputs.items():
             place = self._work / path
             if described["files"] is None or not self._is_outside(place):
                 continue
             known = files_of(place, described)
             for file in self._files(place):
-                if file not in known and "__pycache__" not in file.parts:
+                if file not in known and not is_of_python(file):
                     yield path, file
 
     def states(self) -> States:
@@ -79,6 +76,11 @@ class Outside:
 
     def _is_own(self, place: Path) -> bool:
         return place.is_relative_to(self._own)
+
+
+def is_of_python(file: Path) -> bool:
+    """Tell whether Python keeps it of a module that it imports: it is of that module alone, and no new input."""
+    return "__pycache__" in file.parts
 
 
 def _state(place: Path) -> tuple[int, ...]:

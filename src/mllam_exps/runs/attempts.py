@@ -295,12 +295,15 @@ class Attempt:
 
     @property
     def seconds_without_progress(self) -> float | None:
-        """How long ago its program told how far it is, by the file system's clock; None where it has told nothing."""
+        """How long before its last heartbeat its program told how far it is; None where it has told nothing.
+
+        Both times are those of the file system's clock.
+        """
         progress = self.progress
         if progress is None or progress.total is None:
             return None  # what stands there is our own word
         written = records.changed_at(self.scratch / layout.PROGRESS)
-        return max(0.0, self.run.now() - written) if written else None
+        return max(0.0, self.heard_of_at - written) if written else None
 
     @property
     def set_aside(self) -> SetAside | None:

@@ -1,9 +1,9 @@
 """What a job does once its attempt has ended.
 
-Where another attempt is to follow by itself, it submits that one, and puts behind it
-what still waits for this one. It saves the experiments that waited for just its result, and submits what waits in the
-run store. Nothing of it is the attempt's own, and nothing that goes wrong here changes
-how that ended.
+It saves the experiments that waited for just its result; where there is none, and
+another attempt is to follow by itself, it submits that one, and puts behind it what
+still waits for this one. It submits what waits in the run store. Nothing of it is the
+attempt's own, and nothing that goes wrong here changes how that ended.
 """
 
 from __future__ import annotations
@@ -44,25 +44,26 @@ def go_on(supervisor: Supervisor) -> None:
         Of the attempt, which has ended.
     """
     attempt = supervisor.attempt
+    run = Run(attempt.run.directory)
+    what = "what waited for this result could not be saved"
     try:
         # An experiment's own last job is there where jobs can wait for one another.
-        if supervisor.scheduler().chains and attempt.run.result is not None:
-            _save(supervisor)
+        if supervisor.scheduler().chains:
+            if run.result is not None:
+                _save(supervisor, run)
+            else:
+                what = "the next attempt could not be submitted"
+                if assess(run).goes_on:
+                    _submit_the_next(run)
     except Exception as error:
-        _log(f"what waited for this result could not be saved from here: {error}")
-    try:
-        if supervisor.scheduler().chains and assess(Run(attempt.run.directory)).goes_on:
-            _submit_the_next(Run(attempt.run.directory))
-    except Exception as error:
-        _log(f"the next attempt could not be submitted from here: {error}")
+        _log(f"{what} from here: {error}")
     # An experiment's last job makes room for others; and where no job waits for this
     # one, nobody else may come.
     if attempt.run.stage == SAVE or attempt.submits_what_waits.exists():
         _submit_what_waits(RunStore(attempt.run.store))
 
 
-def _save(supervisor: Supervisor) -> None:
-    run = Run(supervisor.attempt.run.directory)
+def _save(supervisor: Supervisor, run: Run) -> None:
     by = f"job {supervisor.scheduler().job_id()}, of {run.key}"
     machine = supervisor.spec.machine
 

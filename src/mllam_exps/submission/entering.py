@@ -55,7 +55,7 @@ class Plan:
     @property
     def versions_file(self) -> Path:
         """The versions of the programs that it is submitted with."""
-        return versions_file(self.site / "clone", self.root)
+        return versions_file(self.site / layout.CLONE, self.root)
 
 
 def building_site(store: RunStore) -> Path:
