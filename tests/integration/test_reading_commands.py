@@ -48,8 +48,9 @@ def snapshot(toy: Experiment, double: Double) -> dict[str, object]:
     for folder in (toy.store.parent, double.folder / "jobs"):
         for path in folder.rglob("*"):
             name = str(path.relative_to(folder.parent))
-            # squeue's last answer, which all processes of a user share.
-            if "/queue" not in name and path.is_file():
+            # squeue's last answer, which all processes of a user share, is asked for anew
+            # when it is old.
+            if "/slurm/" not in name and path.is_file():
                 found[name] = (path.read_bytes(), path.stat().st_mtime_ns)
     return found
 

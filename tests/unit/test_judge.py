@@ -120,6 +120,22 @@ TABLE = {
         "attempt 2 ended, and another one is to follow: the attempt ended without a word of its own"
         " (killed, or its host went down)",
     ),
+    "no attempt follows one that was asked to stop when it had ended": (
+        attempt(end=OUT_OF_TIME, started=True, again=LIMIT, cancel_requested=True),
+        "cancelled",
+        "cancelled: attempt 2 ended, and no other one follows: time limit: it took longer than 60 s",
+    ),
+    "no attempt follows one that was killed while it was asked to stop": (
+        attempt(
+            word=GONE,
+            started=True,
+            again=frozenset({Cause.KILLED}),
+            cancel_requested=True,
+        ),
+        "cancelled",
+        "cancelled: attempt 2 ended, and no other one follows: the attempt ended without a word of its own"
+        " (killed, or its host went down)",
+    ),
     "no attempt follows one that a person cancelled": (
         attempt(end=STOPPED, started=True, word=CANCELLED, again=frozenset(Cause)),
         "cancelled",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,17 +12,20 @@ from typing import Any, cast
 import pytest
 
 from mllam_exps.base import records
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.endings.causes import Cause
+from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.commands import cancel, clean, show, status, why
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers, layout
 from mllam_exps.runs.assess import assess
+from mllam_exps.runs.continuation import Rules
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiment import Experiment, Step
-from mllam_exps.views import gathering
+from mllam_exps.views import gathering, sentences
 from mllam_exps.views.context import Context
 
 BASELINE = "0" * 40
@@ -235,6 +239,66 @@ def test_cancelling_a_stage_that_is_not_at_work_says_what_is(here: Context):
         caught.value.what
         == "nothing to cancel: the run of stage grow for the files as they are here is failed"
     )
+
+
+def killed(here: Context, *, asked_by: str) -> Run:
+    """Return a run whose program was killed, and is followed by another one as its machine file says."""
+    run = run_of(here, asked_by=asked_by)
+    attempt = run.last_attempt()
+    assert attempt is not None
+    again = Rules(frozenset({Cause.KILLED}), max_attempts=3).to_record()
+    records.replace(attempt.directory / layout.SPEC, {"rules": again})
+    attempt.start(None)
+    problem = Problem("the program was killed")
+    attempt.end(Outcome.FAILED, problem, cause=Cause.KILLED)
+    return run
+
+
+def told(here: Context) -> str:
+    """Return what `mllam-exps status` says of the experiments, and `--json` of their stages."""
+    rows = gathering.gather(here, [], everything=True)
+    records = [row.to_record() for row in rows]
+    return json.dumps(records) + "\n".join(map(str, sentences.sentences(rows)))
+
+
+def cancelled(here: Context, *wanted: Experiment) -> None:
+    """Cancel experiments."""
+    cancelling.Cancellation(
+        here.store, [*wanted], force=False, tell=lambda _line: None
+    ).stop()
+
+
+def test_nothing_follows_in_an_experiment_that_was_cancelled(here: Context):
+    run = killed(here, asked_by="a")
+    first, second = submitted(here, "a", run), submitted(here, "b", run)
+    assert "another one is to follow" in told(here)
+    cancelled(here, first)
+    assert assess(run).goes_on, "b waits for it"
+    cancelled(here, second)
+    now = assess(run)
+    assert (now.state, now.goes_on) == (RunState.CANCELLED, False)
+    assert "is to follow" not in told(here)
+    assert gathering.of_experiment(second).state is RunState.CANCELLED
+
+
+def test_a_run_that_nobody_waits_for_promises_nothing(here: Context):
+    run = killed(here, asked_by="gone")
+    said = told(here)
+    assert "grow failed: the program was killed" in said
+    assert "is to follow" not in said
+    cancel._cancel_run(here, run, force=False)
+    assert assess(run).state is RunState.CANCELLED
+
+
+def test_what_waited_for_room_waits_no_more_once_it_was_cancelled(here: Context):
+    run = run_of(here, asked_by="a")
+    attempt = run.last_attempt()
+    assert attempt is not None
+    attempt.end(Outcome.REFUSED, Problem("1 of your jobs at once"))
+    experiment = submitted(here, "a", run)
+    assert "1 of your jobs at once" in told(here)
+    cancelled(here, experiment)
+    assert "1 of your jobs at once" not in told(here)
 
 
 def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(

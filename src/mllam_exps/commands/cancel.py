@@ -40,12 +40,14 @@ def cancel(names: list[str], *, force: bool) -> None:
 def _cancel_run(here: Context, run: Run, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     now = assess(run)
-    if not now.state.living or now.attempt is None:
+    if now.attempt is None or not (now.state.living or now.goes_on):
         raise _nothing_to_cancel(here, run, now.state)
     me = ProcessIdentity.of()
     if not force:
         _refuse_what_is_waited_for(run, me)
-    if not stop(now.attempt, me):
+    if now.goes_on:
+        now.attempt.request_cancel(me)
+    elif not stop(now.attempt, me):
         raise MllamError(
             "it has not stopped yet",
             where=run.key,

@@ -28,7 +28,12 @@ from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
 from mllam_exps.views.context import Context
-from mllam_exps.views.gathering import of_experiment, of_run, with_what_dvc_has
+from mllam_exps.views.gathering import (
+    as_it_stays,
+    of_experiment,
+    of_run,
+    with_what_dvc_has,
+)
 from mllam_exps.views.rows import Row
 
 SHOWN = 5
@@ -56,7 +61,7 @@ def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
         )
         if runs or commit:
             cells = {stage: of_run(run) for stage, run in runs.items()}
-            row = Row(name, cells, commit=commit)
+            row = as_it_stays(Row(name, cells, commit=commit))
             known = {"name": name, "state": str(row.state), "commit": commit or None}
             record = known | _of_runs(row)
             return record, itertools.chain(_of_dvc(name, commit), _results(row, record))

@@ -383,7 +383,7 @@ class Attempt:
         records.replace(self.directory / layout.END, end.to_record())
 
     def request_cancel(self, by: ProcessIdentity) -> None:
-        """Ask the attempt to stop; it looks for this every second.
+        """Ask the attempt to stop; it looks for this every second. No other one follows it by itself.
 
         Raises
         ------

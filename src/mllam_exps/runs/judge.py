@@ -71,6 +71,8 @@ class Assessment:
         Why its newest attempt ended without a result, in one word.
     goes_on : bool
         Another attempt follows by itself: whoever looks next starts it.
+    as_left : Assessment, optional
+        Where another one is to follow: how the run stands as long as it does not.
     """
 
     state: RunState
@@ -81,6 +83,7 @@ class Assessment:
     silent: bool = False
     cause: Cause | None = None
     goes_on: bool = False
+    as_left: Assessment | None = None
 
     @property
     def is_untried(self) -> bool:
@@ -115,8 +118,15 @@ def _gone_on_with(now: Assessment, seen: AttemptSeen) -> Assessment:
     if not now.state.stopped or now.untried or now.cause is None:
         return now
     if now.cause in seen.again:
-        what = f"attempt {seen.attempt.number} ended, and another one is to follow: {now.reason}"
-        return replace(now, state=RunState.NEW, problem=Problem(what), goes_on=True)
+        ended = f"attempt {seen.attempt.number} ended"
+        if seen.cancel_requested:
+            # Before it was asked to stop, or meanwhile.
+            what = f"cancelled: {ended}, and no other one follows: {now.reason}"
+            return _said(RunState.CANCELLED, what, seen.attempt)
+        problem = Problem(f"{ended}, and another one is to follow: {now.reason}")
+        return replace(
+            now, state=RunState.NEW, problem=problem, goes_on=True, as_left=now
+        )
     if why := seen.why_not_again.get(now.cause):
         problem = replace(now.problem, what=f"{now.problem.what}; {why}")
         return replace(now, problem=problem)

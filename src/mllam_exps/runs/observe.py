@@ -52,7 +52,12 @@ def _with_continuation(seen: AttemptSeen) -> AttemptSeen:
     if not failed and (seen.end is not None or seen.word is None):
         return seen
     follows = _continuation_of(seen.attempt)
-    return replace(seen, again=follows.causes, why_not_again=follows.why_not)
+    return replace(
+        seen,
+        again=follows.causes,
+        why_not_again=follows.why_not,
+        cancel_requested=seen.attempt.cancel_requested,
+    )
 
 
 def _continuation_of(attempt: Attempt) -> Continuation:

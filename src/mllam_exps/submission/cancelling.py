@@ -5,6 +5,7 @@ A run that somebody else waits for goes on, unless it is forced to stop.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 
@@ -96,13 +97,15 @@ class Cancellation:
     def stop(self) -> list[Attempt]:
         """Stop what is at work; return the attempts that have not stopped yet."""
         for run in self._runs():
-            if run.key in self.kept and assess(run).state.living:
+            now = assess(run)
+            if run.key in self.kept and (now.state.living or now.goes_on):
                 who = self.kept[run.key]
                 self.tell(f"{run.stage} goes on: {who} waits for it ({run.key})")
         late = wait_for(self._ask_all(), self._patience(SILENT_PATIENCE))
         with lock(self.store, "dispatch", wait=True):
             # Whoever was submitting some of it has done so by now.
             again = self._ask_all()
+            self._let_nothing_follow()
             self.note_the_ends()
         # What did not stop before will not do so now.
         known = {attempt.directory for attempt in late}
@@ -133,6 +136,16 @@ class Cancellation:
             self.silence = self.silence or error
         except MllamError:
             pass  # the attempt itself may obey all the same
+
+    def _let_nothing_follow(self) -> None:
+        """Take back what is to follow by itself attempts that have ended; the caller holds the lock of submissions."""
+        for run in self._runs():
+            now = assess(run)
+            if run.key in self.kept or not now.goes_on or now.attempt is None:
+                continue
+            # A colleague's attempt stays as it is: nobody waits for another one.
+            with contextlib.suppress(MllamError):
+                now.attempt.request_cancel(self.me)
 
     def note_the_ends(self) -> None:
         """Write down that they were cancelled, where nothing of them was at work: else `advance` would submit them."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mllam_exps import schedulers
 from mllam_exps.base import ownership
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState, judge
@@ -109,6 +110,18 @@ def waiting_for(run: Run) -> list[Experiment]:
         if not assess(experiment.saving).state.settled:
             found.append(experiment)
     return found
+
+
+def is_waited_for(run: Run) -> bool:
+    """Tell whether a process, or an experiment at work, waits for a run; change nothing."""
+    if run.other_waiters(ProcessIdentity.of()):
+        return True
+    for experiment in experiments.unsaved(RunStore(run.store)):
+        if run.key not in [step.key for step in experiment.steps]:
+            continue
+        if not judge(observe(experiment.saving)).state.settled:
+            return True
+    return False
 
 
 def left_alone(store: RunStore) -> list[Experiment]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.runs import askers
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState, judge
+from mllam_exps.runs.judge import NOTHING_WRONG, Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
@@ -42,7 +42,23 @@ def gather(here: Context, names: list[str], *, everything: bool) -> list[Row]:
 def of_experiment(experiment: Experiment) -> Row:
     """Return what is known of one submitted experiment."""
     cells = {stage: of_run(run) for stage, run in experiment.runs.items()}
-    return Row(experiment.name, cells, experiment, of_run(experiment.saving))
+    row = Row(experiment.name, cells, experiment, of_run(experiment.saving))
+    return as_it_stays(row)
+
+
+def as_it_stays(row: Row) -> Row:
+    """Return an experiment without promises that nobody keeps, once nothing of it is to come by itself."""
+    if not row.over:
+        return row
+    cells = dict(row.cells)
+    for stage, cell in row.cells.items():
+        now = cell.now
+        if now.as_left is not None and not standing.is_waited_for(cell.run):
+            cells[stage] = Cell(cell.run, now.as_left)
+        elif now.state is RunState.NEW and now.untried:
+            # It waited for room, or for its inputs.
+            cells[stage] = Cell(cell.run, replace(now, problem=NOTHING_WRONG))
+    return replace(row, cells=cells)
 
 
 def of_run(run: Run) -> Cell:
@@ -91,7 +107,8 @@ class _Gathering:
             if self.everything or experiment.origin == str(self.origin):
                 newest[experiment.origin, experiment.name] = experiment
                 cells, saving = self._cells(experiment.runs), of_run(experiment.saving)
-                rows.append(Row(experiment.name, cells, experiment, saving))
+                row = Row(experiment.name, cells, experiment, saving)
+                rows.append(as_it_stays(row))
         for number, row in enumerate(rows):
             one = row.experiment
             if one and newest[one.origin, one.name] is not one:
@@ -110,7 +127,7 @@ class _Gathering:
                     row.cells[run.stage] = self._cell(run)
                     at = max(row.asked_at, asker.at)
                     found[place] = replace(row, asked_at=at)
-        return list(found.values())
+        return list(map(as_it_stays, found.values()))
 
     def _askers(self, run: Run) -> list[tuple[tuple[str, str], askers.Asker]]:
         """Return who asked for a run, each with the name and the repository under which it is shown."""
