@@ -6,6 +6,7 @@ own types: `StageGraph`, `Cache`, and plain values.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -57,29 +58,14 @@ class Repository:
         UsageError
             If there is no DVC repository, or ``dvc.yaml`` is not valid.
         """
-        from dvc.exceptions import NotDvcRepoError
         from dvc.repo import Repo
-        from dvc.utils.serialize import ParseError
 
-        try:
+        with _told_as_a_user_s(root):
             # Through a link on the way there (a run store behind one), DVC (3.67) takes
             # each of its files for one that git ignores.
             opened = Repo(os.path.realpath(root))
             if check:
                 opened.index.check_graph()
-        except NotDvcRepoError as error:
-            raise UsageError(
-                "this is no DVC repository", where=str(root), next="git init; dvc init"
-            ) from error
-        except ParseError as error:
-            raise _unreadable(root, error) from error
-        except Exception as error:
-            # DVC (3.67) raises TypeError where params.yaml holds a date, say.
-            raise UsageError(
-                f"DVC cannot read this repository: {error}",
-                where=str(root),
-                next="dvc status",
-            ) from error
         return cls(opened)
 
     def reset(self) -> None:
@@ -90,8 +76,16 @@ class Repository:
 
     @cached_property
     def graph(self) -> StageGraph:
-        """Its stages."""
-        return StageGraph(tuple(_entry(stage) for stage in self.opened.index.stages))
+        """Its stages.
+
+        Raises
+        ------
+        UsageError
+            If DVC cannot read them.
+        """
+        with _told_as_a_user_s(self.root):
+            stages = self.opened.index.stages
+        return StageGraph(tuple(map(_entry, stages)))
 
     @cached_property
     def cache(self) -> Cache:
@@ -230,6 +224,29 @@ class Repository:
             if not stage.is_data_source and _name_of(stage) == name:
                 return stage
         raise KeyError(name)
+
+
+@contextlib.contextmanager
+def _told_as_a_user_s(root: Path) -> Iterator[None]:
+    """Tell what DVC raises where it reads a repository as what is wrong with the user's files."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.utils.serialize import ParseError
+
+    try:
+        yield
+    except NotDvcRepoError as error:
+        raise UsageError(
+            "this is no DVC repository", where=str(root), next="git init; dvc init"
+        ) from error
+    except ParseError as error:
+        raise _unreadable(root, error) from error
+    except Exception as error:
+        # DVC (3.67) raises TypeError where params.yaml holds a date, say.
+        raise UsageError(
+            f"DVC cannot read this repository: {error}",
+            where=str(root),
+            next="dvc status",
+        ) from error
 
 
 def _unreadable(root: Path, error: Any) -> UsageError:

@@ -28,7 +28,7 @@ from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.preflight import checks, submittable
+from mllam_exps.preflight import checks, lost_links, submittable
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
@@ -285,7 +285,13 @@ class Planner:
         """The first clone, made by git; the experiments' own are copies of it."""
         site = self._new_site()
         root = clones.make(self.state, site / layout.CLONE, self._cache_settings())
+        lost_links.refuse(root, self.workspace.root)
         repo = Repository.open(root, check=False)
+        try:
+            _ = repo.graph
+        except MllamError as error:
+            lost_links.refuse(root, self.workspace.root, str(error))
+            raise
         return Base(site / layout.CLONE, root, repo, self.workspace.root)
 
     def _cache_settings(self) -> dict[str, str]:
