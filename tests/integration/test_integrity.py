@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -277,6 +278,37 @@ def hard_links(work: Path) -> None:
     (work / "out/data").write_text("1")
     (work / "out/x/same.sh").hardlink_to(work / "out/tool.sh")
     (work / "same.sh").hardlink_to(work / "out/tool.sh")
+
+
+def test_what_has_a_name_elsewhere_is_copied(store: RunStore, tmp_path: Path):
+    """`ln /scratch/big.nc out.nc`: the file there stays what it was, and writing to it changes no result."""
+    outside = tmp_path / "big.nc"
+    outside.write_text("1")
+    attempt = claimed(store, MAKE)
+    (attempt.work / "out/sub").mkdir(parents=True)
+    for name in ("out/big.nc", "out/sub/again.nc", "one"):
+        (attempt.work / name).hardlink_to(outside)
+    run = done(attempt)
+    assert outside.stat().st_mode & stat.S_IWUSR
+    outside.write_text("2")
+    found = [frozen(run, "out") / "big.nc", frozen(run, "out/sub/again.nc")]
+    found.append(frozen(run, "one"))
+    assert [path.read_text() for path in found] == ["1"] * 3
+    assert len({path.stat().st_ino for path in found}) == 1, "copied once"
+    assert list(outputs.damage(run, thorough=True)) == []
+
+
+def test_what_has_names_in_outputs_and_scratch_alone_is_not_copied(store: RunStore):
+    claimed(store, MAKE).scratch.mkdir(parents=True, exist_ok=True)
+    attempt = claimed(store, MAKE, 2)
+    first = Attempt(attempt.run, 1)
+    (first.scratch / "best.ckpt").write_text("1")
+    (attempt.work / "out").mkdir()
+    (attempt.work / "out/best.ckpt").hardlink_to(first.scratch / "best.ckpt")
+    (attempt.work / "copy.ckpt").hardlink_to(first.scratch / "best.ckpt")
+    run = done(attempt)
+    assert frozen(run, "copy.ckpt").samefile(first.scratch / "best.ckpt")
+    assert frozen(run, "out/best.ckpt").samefile(first.scratch / "best.ckpt")
 
 
 def executables(place: Path) -> set[str]:
@@ -717,9 +749,11 @@ def test_inputs_are_laid_out_as_dvc_s_cache_type_says(store: RunStore, tmp_path:
         (["reflink", "copy"], False, False),
         (["hardlink"], True, False),
         (["symlink"], True, True),
+        (["copy", "hardlink"], False, False),
+        (["hardlink", "symlink", "copy"], True, False),
     )
     for links, same, is_link in kinds:
-        place = tmp_path / links[0]
+        place = tmp_path / ",".join(links)
         outputs.spread(run, "made", place, links)
         assert (place / "b.txt").samefile(own) is same
         assert (place / "b.txt").is_symlink() is is_link

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mllam_exps.base import records, symlinks
 from mllam_exps.base.errors import CheckFailed, MllamError
+from mllam_exps.dvc.cache import lay_out
 from mllam_exps.dvc.counted import LINK, Counted
 from mllam_exps.identity.content import (
     Described,
@@ -20,12 +20,12 @@ from mllam_exps.identity.content import (
     unknown_to_dvc,
 )
 from mllam_exps.runs import layout
+from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Contents, Output
 
-if TYPE_CHECKING:
-    from mllam_exps.runs.attempts import Attempt
-
 READ_ONLY = 0o444
+SHORT = 200
+"""Letters of a name that another one can begin with: names have 255 bytes at most."""
 NAMED = 3
 """Of so many files that are left out an attempt's log has the names."""
 
@@ -90,6 +90,7 @@ def freeze(attempt: Attempt, paths: Iterable[str]) -> dict[str, Output]:
     # All of them before any is moved: one may point into another.
     counted = Counted(attempt.work)
     left = {path: _resolve(attempt.work / path, path, counted) for path in outs}
+    _part_from_others(attempt, outs)
     # All of them before any is made read-only: two names may be one file.
     executables = {path: _executables(attempt.work / path) for path in outs}
     manifest: dict[str, Described] = {}
@@ -190,6 +191,53 @@ def _follow(link: Path) -> None:
     link.unlink()
     shutil.copyfile(target, link)
     shutil.copymode(target, link)
+
+
+def _part_from_others(attempt: Attempt, outs: Iterable[str]) -> None:
+    """Give files of outputs that have another name elsewhere a content of their own.
+
+    Whoever writes to that name (``ln /scratch/big.nc out.nc``) would write into the run
+    store, and could not any more once the file is read-only. What an attempt at this
+    run keeps in its scratch folder is none of that: a checkpoint may have a name there,
+    too.
+    """
+    names: dict[tuple[int, int], list[Path]] = {}
+    links: dict[tuple[int, int], int] = {}
+    for path in outs:
+        for file, found in _regular_files(attempt.work / path):
+            if found.st_nlink > 1:
+                inode = (found.st_dev, found.st_ino)
+                names.setdefault(inode, []).append(file)
+                links[inode] = found.st_nlink
+    if not names:
+        return
+    for number in range(1, attempt.number + 1):
+        for _, found in _regular_files(Attempt(attempt.run, number).scratch):
+            if (inode := (found.st_dev, found.st_ino)) in links:
+                links[inode] -= 1
+    for inode, files in names.items():
+        if links[inode] > len(files):
+            _copy_in_place(files)
+
+
+def _regular_files(place: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield a file, or those below a folder, with what is known of each."""
+    for file in [place] if place.is_file() else place.rglob("*"):
+        found = file.lstat()
+        if stat.S_ISREG(found.st_mode):
+            yield file, found
+
+
+def _copy_in_place(names: Sequence[Path]) -> None:
+    """Make names of one file names of a copy of it; on some file systems that shares the bytes until one is written."""
+    first, *others = names
+    aside = first.with_name(f".{first.name[:SHORT]}.{os.getpid()}")
+    lay_out([first], [aside], ["reflink", "copy"])
+    shutil.copymode(first, aside)
+    aside.replace(first)
+    for other in others:
+        other.unlink()
+        other.hardlink_to(first)
 
 
 def _copy_linked_folder(made: Path, path: str) -> dict[str, str]:

@@ -83,7 +83,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
         (executable if known.get("isexec") else plain)[file] = place
     # A hard link cannot be where the file is a colleague's (the kernel protects it) or
     # on another file system. What is executable here is not so in the store.
-    ways = [*(way for way in links if way != "copy"), "copy"]
+    ways = list(dict.fromkeys([*links, "copy"]))
     lay_out(list(plain), list(plain.values()), ways)
     lay_out(list(executable), list(executable.values()), ["copy"])
     for place in executable.values():
