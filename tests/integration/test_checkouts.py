@@ -117,6 +117,54 @@ def test_filters_and_line_ends_of_the_repository_s_own_settings(tmp_path: Path):
     assert git(top, "show", f"{checkouts.look(top).content}:c.txt") == "one\nthree"
 
 
+def there(top: Path) -> Path:
+    """Lay a checkout out beside itself, and look whether git gives the same files; return where."""
+    found, target = checkouts.look(top), top.with_name(f"{top.name}-there")
+    checkouts.lay_out(found, target)
+    assert git(target, "diff", "--name-only") == ""
+    # What `dvc exp apply`, or a clone of it, has of that commit.
+    given = top.with_name(f"{top.name}-given")
+    git(top, "worktree", "add", "--quiet", "--detach", str(given), found.content)
+    assert tracked(target) == tracked(given)
+    return target
+
+
+def test_line_ends_are_those_that_git_gives(tmp_path: Path):
+    """An experiment's own files have the hashes that its `dvc.lock` names, as with `dvc exp run --temp`."""
+    top = repository(tmp_path / "top")
+    (top / ".gitattributes").write_text(
+        "* text=auto\n*.crlf text eol=crlf\n*.raw -text\n"
+    )
+    for name in ("edited", "kept", "a.crlf", "b.crlf", "c.raw", "mixed"):
+        (top / name).write_bytes(b"one\r\n")
+    (top / "mixed").write_bytes(b"one\r\ntwo\n")
+    (top / "b.crlf").write_bytes(b"one\n")
+    (top / "binary").write_bytes(b"\0\r\n")
+    commit(top)
+    (top / "edited").write_bytes(b"two\r\n")
+    target = there(top)
+    assert (target / "edited").read_bytes() == b"two\n"
+    assert (target / "kept").read_bytes() == b"one\n"
+    assert (target / "b.crlf").read_bytes() == b"one\r\n"
+    assert (target / "c.raw").read_bytes() == b"one\r\n"
+    assert (top / "kept").read_bytes() == b"one\r\n"
+
+
+def test_what_was_edited_is_what_git_gives_back(tmp_path: Path):
+    """A filter that keeps less than there is: a notebook without its outputs, say."""
+    top = repository(tmp_path / "top")
+    (top / ".gitattributes").write_text("*.ipynb filter=strip\n*.id ident\n")
+    git(top, "config", "filter.strip.clean", "grep -v output")
+    (top / "a.ipynb").write_text("one\n")
+    (top / "b.id").write_text("$Id$\n")
+    commit(top)
+    (top / "a.ipynb").write_text("two\noutput\n")
+    (top / "b.id").write_text("$Id$\nmore\n")
+    target = there(top)
+    assert (target / "a.ipynb").read_text() == "two\n"
+    assert (top / "a.ipynb").read_text() == "two\noutput\n"
+
+
 def test_the_clone_may_be_on_another_file_system(tmp_path: Path):
     top = repository(tmp_path / 'odd "name": here', **{"a.txt": "hello\n"})
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:

@@ -12,11 +12,13 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import GitFailed, git, run_git, shown
+from mllam_exps.repository import converted
 
 SETTINGS = (
     # Times of inodes change when links to them are made: no reason to read the files
@@ -258,6 +260,7 @@ def lay_out(checkout: Checkout, target: Path) -> None:
     there = Elsewhere.of(checkout.top, target, index)
     _bring_files(checkout, there)
     _refuse_edited(checkout, there)
+    _check_out(there, converted.files(there, checkout.baseline, checkout.content))
     for path, inner in checkout.submodules.items():
         lay_out(inner, target / path)
 
@@ -287,9 +290,17 @@ def _bring_files(checkout: Checkout, there: Elsewhere) -> None:
     for path in _split(there.git("ls-files", "-z")):
         if path not in passed_over:
             _copy(checkout.top / path, there.files / path)
-    if passed_over:
+    _check_out(there, checkout.passed_over)
+
+
+def _check_out(there: Elsewhere, paths: Sequence[str]) -> None:
+    """Lay files out as git keeps them."""
+    for path in paths:
+        # git (2.39) leaves one alone whose size and times it knows.
+        (there.files / path).unlink(missing_ok=True)
+    if paths:
         words = ("checkout-index", "-f", "-u", "-z", "--stdin")
-        there.git(*words, input=_join(checkout.passed_over))
+        there.git(*words, input=_join(paths))
 
 
 def _refuse_edited(checkout: Checkout, there: Elsewhere) -> None:
@@ -338,5 +349,5 @@ def _split(text: str) -> list[str]:
     return [part for part in text.split("\0") if part]
 
 
-def _join(paths: list[str] | tuple[str, ...]) -> str:
+def _join(paths: Sequence[str]) -> str:
     return "".join(f"{path}\0" for path in paths)
