@@ -260,7 +260,7 @@ def lay_out(checkout: Checkout, target: Path) -> None:
     there = Elsewhere.of(checkout.top, target, index)
     _bring_files(checkout, there)
     _refuse_edited(checkout, there)
-    _check_out(there, converted.files(there, checkout.baseline, checkout.content))
+    _check_out(there, converted.files(there.git, checkout.baseline, checkout.content))
     for path, inner in checkout.submodules.items():
         lay_out(inner, target / path)
 

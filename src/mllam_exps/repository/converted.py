@@ -6,17 +6,16 @@ An experiment's commit gives these: so they are what its programs read and what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
-if TYPE_CHECKING:
-    from mllam_exps.repository.checkouts import Elsewhere
+Git = Callable[..., str]
+"""Runs a git command on files that lay in the checkout, and lie elsewhere (`checkouts.Elsewhere.git`)."""
 
 _OFF = {"unspecified", "unset"}
 """What `git check-attr` (2.39) says of an attribute that is not given."""
 
 
-def files(there: Elsewhere, baseline: str, content: str) -> list[str]:
+def files(git: Git, baseline: str, content: str) -> list[str]:
     """Return the files that git is to lay out anew, where they lie as they lay in the checkout.
 
     Of what was edited git's conversions and filters have seen the edit, and may give it
@@ -25,27 +24,27 @@ def files(there: Elsewhere, baseline: str, content: str) -> list[str]:
 
     Parameters
     ----------
-    there : Elsewhere
-        The files, with an index of what they hold.
+    git : callable
+        Runs a git command on the files, with an index of what they hold.
     baseline, content : str
         The commit that is checked out, and one with what the files hold.
     """
-    found = set(_line_ends(there))
+    found = set(_line_ends(git))
     if content != baseline:
         # Of submodules the entry is a commit, and no file.
         words = ("diff", "--name-only", "--no-renames", "--diff-filter=AMT", "-z")
-        edited = there.git(*words, "--ignore-submodules=all", baseline, content)
+        edited = git(*words, "--ignore-submodules=all", baseline, content)
         found |= set(edited.split("\0")) - {""}
     return sorted(found)
 
 
-def _line_ends(there: Elsewhere) -> Iterator[str]:
+def _line_ends(git: Git) -> Iterator[str]:
     """Yield text files whose lines end otherwise here than git would end them."""
-    tracked = there.git("ls-files", "-z")
-    if not (texts := set(_texts(there, tracked))):
+    tracked = git("ls-files", "-z")
+    if not (texts := set(_texts(git, tracked))):
         return
     # Four columns (2.39): i/lf, w/crlf, attr/text=auto, and behind a tab the path.
-    for line in there.git("ls-files", "--eol", "-z").split("\0"):
+    for line in git("ls-files", "--eol", "-z").split("\0"):
         told, _, path = line.partition("\t")
         if path not in texts:
             continue
@@ -56,12 +55,12 @@ def _line_ends(there: Elsewhere) -> Iterator[str]:
             yield path
 
 
-def _texts(there: Elsewhere, tracked: str) -> Iterator[str]:
+def _texts(git: Git, tracked: str) -> Iterator[str]:
     """Yield the files whose line ends git converts, and that no filter changes."""
     attributes = ("text", "eol", "filter")
-    told = there.git("check-attr", "-z", "--stdin", *attributes, input=tracked)
+    told = git("check-attr", "-z", "--stdin", *attributes, input=tracked)
     fields = told.split("\0")[:-1]
-    everything = there.git("config", "--default=", "core.autocrlf") not in {"", "false"}
+    everything = git("config", "--default=", "core.autocrlf") not in {"", "false"}
     values = iter(fields[2::3])
     for path, text, eol, filter_ in zip(
         fields[::9], values, values, values, strict=True
