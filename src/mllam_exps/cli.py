@@ -40,6 +40,15 @@ track_app = typer.Typer(
 )
 app.add_typer(track_app, name="track")
 
+SetParam = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-param",
+        "-S",
+        metavar="[FILE:]KEY=VALUE",
+        help="Set a parameter, as dvc exp run does: KEY=1,2,4 or KEY=range(1,5) makes several experiments.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 OnlyThese = Annotated[
     list[str] | None,
@@ -111,15 +120,7 @@ def submit(
         list[str] | None,
         typer.Argument(help="Stages to bring up to date; all if none is named."),
     ] = None,
-    set_param: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set-param",
-            "-S",
-            metavar="[FILE:]KEY=VALUE",
-            help="Set a parameter, as dvc exp run does: KEY=1,2,4 or KEY=range(1,5) makes several experiments.",
-        ),
-    ] = None,
+    set_param: SetParam = None,
     name: Annotated[
         str,
         typer.Option(
@@ -197,6 +198,72 @@ def status(
     from mllam_exps.commands import status as report
 
     report.show(names or [], everything=everything, as_json=as_json, watch=watch)
+
+
+@app.command(short_help="Go on with a training, from another experiment's end.")
+def resume(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXP",
+            help="An experiment, a git revision, or a checkpoint's path.",
+        ),
+    ],
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            min=1,
+            help="How many in all, those that are done included; as data/training_params.yaml says if not said.",
+        ),
+    ] = None,
+    cold_start: Annotated[
+        bool,
+        typer.Option(
+            "--cold-start",
+            help="Take the weights alone: optimizer and epochs begin anew.",
+        ),
+    ] = False,
+    set_param: SetParam = None,
+    name: Annotated[
+        str, typer.Option("--name", "-n", help="Name of the new experiment.")
+    ] = "",
+    queue: Annotated[
+        bool, typer.Option("--queue", help="Put it into DVC's queue.")
+    ] = False,
+    temp: Annotated[
+        bool, typer.Option("--temp", help="In a temporary workspace of DVC's.")
+    ] = False,
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Submit it as jobs, and leave.")
+    ] = False,
+) -> None:
+    """Train on from what another experiment's training left: `dvc exp run` with the parameters that say so.
+
+    The parameters are those of the workspace; where they describe another network than
+    EXP's, that is refused, with both values.
+    """
+    from mllam_exps.base.errors import UsageError
+    from mllam_exps.commands import resume as resuming
+    from mllam_exps.commands import submit as submitting
+
+    if queue + temp + submit > 1:
+        raise UsageError("name one of --queue, --temp and --submit", "resume")
+    words = resuming.settings(source, epochs, set_param or [], weights_only=cold_start)
+    if submit:
+        submitting.submit(
+            [],
+            set_params=words,
+            name=name,
+            message="",
+            force=False,
+            dry_run=False,
+            as_json=False,
+        )
+        return
+    options = [*(["-n", name] if name else [])]
+    options += ["--queue"] if queue else ["--temp"] if temp else []
+    resuming.run_by_dvc(words, options)
 
 
 @app.command(short_help="Print all that is known of an experiment.")

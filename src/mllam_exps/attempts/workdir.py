@@ -12,13 +12,13 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base import symlinks
+from mllam_exps.base import ownership, symlinks
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc import ignored, lockfile, parameter_files
 from mllam_exps.dvc.counted import LIST, Counted
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import Described, describe, marked
-from mllam_exps.identity.definition import VERSIONS_FILE, Input
+from mllam_exps.identity.definition import RESUME_FROM, VERSIONS_FILE, Input
 from mllam_exps.repository import clones
 from mllam_exps.runs import outputs
 
@@ -67,6 +67,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     frozen: Mapping[str, str] = {}
     if definition.commands:
         frozen = _copy_repository(root, attempt, definition)
+    _lay_out_parent(repo, attempt, definition)
     _copy_ignore_lists(root, attempt, definition)
     _copy_parameter_files(root, attempt, {*files, *definition.params})
     to_come: dict[str, str] = {}
@@ -90,6 +91,28 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
             place = symlinks.in_folder(attempt.top, attempt.work / output.path)
             place.parent.mkdir(parents=True, exist_ok=True)
     return to_come
+
+
+def _lay_out_parent(
+    repo: Repository, attempt: Attempt, definition: RunDefinition
+) -> None:
+    """Lay out what another experiment's training left, by its hashes, beside the work directory: it is no input.
+
+    Raises
+    ------
+    CheckFailed
+        If DVC's cache has lost it.
+    """
+    files = definition.parent.get("files") or {}
+    if files:
+        attempt.parent.mkdir(mode=ownership.OWN)
+    for path, digest in files.items():
+        if not repo.cache.check_out(digest, attempt.parent / path):
+            what = f"{path} of what it goes on from is not in DVC's cache"
+            way_out = "start it again: it is looked for anew"
+            raise CheckFailed(
+                what, where=f"{VERSIONS_FILE}: {RESUME_FROM}", next=way_out
+            )
 
 
 def _copy_parameter_files(root: Path, attempt: Attempt, files: Iterable[str]) -> None:

@@ -260,7 +260,9 @@ class Worker(Supervisor):
             scratch=self.attempt.scratch,
             params=files,
             experiment=self.spec.experiment,
-            resume_from=self._resume(stage),
+            resume_from=self._resume(stage, definition),
+            parent=self.attempt.parent if definition.parent else None,
+            weights_only=bool(definition.parent.get("weights_only")),
             smoke=self.spec.smoke,
             nodes=self.spec.nodes,
             devices=self.spec.devices,
@@ -305,8 +307,11 @@ class Worker(Supervisor):
             print(f"warning: not tracked: {error}", flush=True)
         return context
 
-    def _resume(self, stage: Stage) -> Path | None:
-        """Copy the newest checkpoint of an earlier attempt, so that nothing which still writes there matters."""
+    def _resume(self, stage: Stage, definition: RunDefinition) -> Path | None:
+        """Copy the newest checkpoint: of an earlier attempt, or else of what another experiment's training left.
+
+        A copy, so that nothing which still writes there matters.
+        """
         for earlier in reversed(self._run.attempts()):
             if earlier.number < self.attempt.number:
                 carried = stage.carry(earlier.scratch, self.attempt.scratch)
@@ -316,7 +321,12 @@ class Worker(Supervisor):
                         flush=True,
                     )
                     return carried
-        return None
+        if stage.goes_on is None or not definition.parent:
+            return None
+        only = bool(definition.parent.get("weights_only"))
+        return stage.goes_on.begin(
+            self.attempt.parent, self.attempt.scratch, weights_only=only
+        )
 
     def _environment(self) -> dict[str, str]:
         spec, scheduler = self.spec, self.scheduler()

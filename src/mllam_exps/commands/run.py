@@ -16,9 +16,9 @@ from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, leftovers
-from mllam_exps.preflight import checks
+from mllam_exps.preflight import checks, parents
 from mllam_exps.preflight.missing_inputs import missing_inputs
-from mllam_exps.preflight.opened import open_pipeline
+from mllam_exps.preflight.opened import current_versions, open_pipeline
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import backlog, standing
 
@@ -94,7 +94,7 @@ def _check_inputs(workspace: Workspace, dvc: ProcessIdentity | None) -> None:
 
 def mllam_version(workspace: Workspace, machine: Machine) -> None:
     """Write ``version.mllam.txt``."""
-    text, notes = checks.versions_text(workspace, machine)
+    text, notes = current_versions(workspace, machine)
     for note in notes:
         warn(f"note: {note}")
     (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
@@ -126,7 +126,10 @@ def _run_in_store(
         run.set_aside()
     if run.result is None:
         inputs = definition.inputs
-        for note in checks.check_sources(workspace, machine, program, inputs):
+        notes = checks.check_sources(workspace, machine, program, inputs)
+        if program.goes_on is not None:
+            notes += parents.hint(store, definition, program.goes_on, workspace.origin)
+        for note in notes:
             warn(f"note: {note}")
     backlog.go_on(store)
     driver = Driver(

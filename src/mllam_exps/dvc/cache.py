@@ -127,7 +127,7 @@ class Cache:
         # DVC lists whole outputs only. With a list of its own the part can be checked
         # out as any other folder.
         if not self.holds(digest):
-            self.add_listing(digest, listing)
+            self.add_content(digest, listing)
         return found | {"files": len(found["files"])}
 
     def objects(self, digest: str) -> dict[str, int | None]:
@@ -270,8 +270,14 @@ class Cache:
         paths = [str(path) for path in files.values()]
         self._objects.add(paths, localfs, list(files), hardlink=True, verify=False)
 
-    def add_listing(self, digest: str, content: bytes) -> None:
-        """Add the object that stands for a folder."""
+    def copy_in(self, digest: str, file: Path) -> None:
+        """Add a copy of a file that stays its owner's."""
+        from dvc_objects.fs.local import localfs
+
+        self._objects.add(str(file), localfs, digest, hardlink=False, verify=False)
+
+    def add_content(self, digest: str, content: bytes) -> None:
+        """Add a small object: the one that stands for a folder, say."""
         self._objects.add_bytes(digest, content)
         self._objects.protect(str(self.path(digest)))
 

@@ -20,6 +20,8 @@ KEY_FORMAT = 2
 """Raised by us when the meaning of a key changes: older results are then no longer found."""
 
 VERSIONS_FILE = "version.mllam.txt"
+RESUME_FROM = "resume_from"
+"""What stands there by stage: the files that it goes on from, made for another experiment, by their hashes."""
 
 _ESCAPE = "!"
 
@@ -111,6 +113,15 @@ class RunDefinition:
     def versions(self) -> Mapping[str, Any]:
         """The program versions that the result depends on, by the (dotted) names that ``dvc.yaml`` gives."""
         return self.params.get(VERSIONS_FILE, {})
+
+    @property
+    def parent(self) -> Mapping[str, Any]:
+        """What it goes on from: ``files`` by their hashes, and whether it takes ``weights_only``; most often empty."""
+        own = self.stage.partition("@")[0]
+        found = self.versions.get(f"{RESUME_FROM}.{own}")
+        if found is None:
+            found = (self.versions.get(RESUME_FROM) or {}).get(own)
+        return found or {}
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the run store keeps; `from_record` reads it."""

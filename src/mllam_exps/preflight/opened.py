@@ -12,23 +12,45 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
+from mllam_exps.preflight.parents import Parents
 from mllam_exps.runs import outputs
 from mllam_exps.runs.store import RunStore
 
 
-def _current_versions(workspace: Workspace, machine: Machine) -> Mapping[str, Any]:
-    """Return the versions of the programs as they are now, as a mapping."""
-    found: Mapping[str, Any] = yaml.safe_load(
-        checks.versions_text(workspace, machine)[0]
-    )
-    return found
+def current_versions(workspace: Workspace, machine: Machine) -> tuple[str, list[str]]:
+    """Return what ``version.mllam.txt`` would say now, and notes on what could not be read."""
+    return _versions(workspace, machine, *_repo_and_store(workspace, machine))
 
 
 def open_pipeline(
     workspace: Workspace, machine: Machine, **options: Any
-) -> tuple[Pipeline, Any]:
+) -> tuple[Pipeline, RunStore]:
     """Return the workspace's pipeline and run store."""
-    repo = Repository.open(workspace.root)
-    store = RunStore(workspace.store_directory(machine, repo.cache_directory))
-    versions = lambda: _current_versions(workspace, machine)  # noqa: E731
+    repo, store = _repo_and_store(workspace, machine)
+
+    def versions() -> Mapping[str, Any]:
+        text, _ = _versions(workspace, machine, repo, store)
+        found: Mapping[str, Any] = yaml.safe_load(text)
+        return found
+
     return Pipeline(repo, versions, outputs.known_digests(store), **options), store
+
+
+def _repo_and_store(
+    workspace: Workspace, machine: Machine
+) -> tuple[Repository, RunStore]:
+    repo = Repository.open(workspace.root)
+    return repo, RunStore(workspace.store_directory(machine, repo.cache_directory))
+
+
+def _versions(
+    workspace: Workspace, machine: Machine, repo: Repository, store: RunStore
+) -> tuple[str, list[str]]:
+    text, notes = checks.versions_text(workspace, machine)
+
+    def opened(known: Mapping[str, Any]) -> Pipeline:
+        return Pipeline(repo, lambda: known, outputs.known_digests(store))
+
+    parents = Parents(workspace, machine, store, repo)
+    text = parents.complete(text, workspace.root, opened, notes.extend)
+    return text, notes

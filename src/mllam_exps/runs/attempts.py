@@ -74,6 +74,11 @@ class Attempt:
         return self.directory / layout.SCRATCH
 
     @property
+    def parent(self) -> Path:
+        """What it goes on from that was made for another experiment; most often there is none."""
+        return self.directory / layout.PARENT
+
+    @property
     def outputs(self) -> Path:
         """What the attempt made, frozen."""
         return self.directory / layout.OUTPUTS
@@ -173,7 +178,7 @@ class Attempt:
         if not ownership.is_ours_alone(self.directory):
             return
         self.remove_elsewhere()
-        for folder in (self.work, self.tree, self.scratch):
+        for folder in (self.work, self.tree, self.scratch, self.parent):
             if folder.is_symlink():
                 folder.unlink()
             else:

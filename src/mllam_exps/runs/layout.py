@@ -31,6 +31,7 @@
         inputs.json           hashes of what it reads
         work/, tree/          the program's directory; the git repository around it, if needed
         scratch/              checkpoints, progress.json, save-and-end
+        parent/               what another experiment's training left, that it goes on from
         tracking/             what its program logs to MLflow, and how far that was sent
         outputs/              what it made, frozen, if it succeeded
         manifest.json         hashes of every file in outputs/
@@ -73,6 +74,7 @@ INPUTS = "inputs.json"
 WORK = "work"
 TREE = "tree"
 SCRATCH = "scratch"
+PARENT = "parent"
 PROGRESS = "progress.json"
 TRACKING = "tracking"
 OUTPUTS = "outputs"

@@ -398,4 +398,4 @@ def into_cache(cache: Cache, frozen: Path, described: Described) -> None:
         digest, content = digest_of_folder(described["files"])
         cache.drop_damaged({digest: len(content)})
         if not cache.holds(digest):
-            cache.add_listing(digest, content)
+            cache.add_content(digest, content)

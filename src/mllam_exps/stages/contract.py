@@ -82,8 +82,14 @@ class StageContext:
     experiment : str
         Name of the DVC experiment, for labels only.
     resume_from : Path or None
-        What `Stage.carry` returned: a checkpoint of an earlier attempt, copied into
-        ``scratch``; beside it lies what belongs to it.
+        What `Stage.carry` or `GoingOn.begin` returned: a checkpoint of an earlier
+        attempt, or of another training, copied into ``scratch``; beside it lies what
+        belongs to it.
+    parent : Path or None
+        The folder with what another training left that this one goes on from, laid out
+        as that one's repository; None of one that begins.
+    weights_only : bool
+        Whether it takes nothing but the weights of that one.
     smoke : bool
         One batch and one epoch: for `mllam-exps smoke`.
     nodes, devices : int
@@ -99,6 +105,8 @@ class StageContext:
     params: Mapping[str, Mapping[str, Any]]
     experiment: str = "workspace"
     resume_from: Path | None = None
+    parent: Path | None = None
+    weights_only: bool = False
     smoke: bool = False
     nodes: int = 1
     devices: int = 1
@@ -166,6 +174,116 @@ class Preflight:
 NOTHING_TO_LOOK_AT = Preflight()
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What an experiment's parameters say of the training that a stage is to go on from.
+
+    Parameters
+    ----------
+    source : str
+        An experiment, a revision of git's, or the path of a checkpoint; empty where
+        none is named.
+    longest : bool
+        Whether it goes on from the longest known one that is the same but for its
+        length, where none is named.
+    weights_only : bool
+        Whether it takes nothing but the weights.
+    """
+
+    source: str = ""
+    longest: bool = False
+    weights_only: bool = False
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Another training of the same stage, as one commit has it.
+
+    Parameters
+    ----------
+    name : str
+        As the user named it.
+    root : Path
+        A folder with those of the commit's files that `GoingOn.reads` names.
+    """
+
+    name: str
+    root: Path
+
+
+class GoingOn:
+    """How a stage goes on from what it made for another experiment; a stage that can has one as `Stage.goes_on`."""
+
+    source_key: str
+    """The parameter that names the other experiment, as for ``-S``: ``params.yaml:resume_from``."""
+    weights_only_key: str
+    """The one that says whether the weights alone are taken."""
+    longest_key: str
+    """The one that is `longest_value` where the longest known training is taken."""
+    longest_value: str
+    length_key: str
+    """The one that says how long a training is."""
+    reads: tuple[str, ...] = ()
+    """The files that say of a commit what its training was: parameter files, metrics."""
+
+    @property
+    def where(self) -> str:
+        """The parameter that names the other experiment, for messages."""
+        return self.source_key.replace(":", ": ")
+
+    def wish(self, root: Path) -> Wish:
+        """Return what the parameter files below `root` say.
+
+        Raises
+        ------
+        MllamError
+            If that cannot be read.
+        """
+        raise NotImplementedError
+
+    def refuse(
+        self, wish: Wish, earlier: Earlier, root: Path, python: Path
+    ) -> list[MllamError]:
+        """Return why the experiment at `root` cannot go on from another one: each parameter, with both values."""
+        raise NotImplementedError
+
+    def refuse_file(
+        self, wish: Wish, checkpoint: Path, root: Path, ask: Ask, python: Path
+    ) -> list[MllamError]:
+        """Return why it cannot go on from a checkpoint of which nothing is known but what it says itself."""
+        raise NotImplementedError
+
+    def takes(self, wish: Wish, earlier: Earlier | None, root: Path) -> tuple[str, ...]:
+        """Return the files of the stage's outputs that it goes on from; the first is needed.
+
+        Parameters
+        ----------
+        earlier : Earlier, optional
+            None of one that is the same but for its length.
+        """
+        raise NotImplementedError
+
+    def length(self, params: Mapping[str, Mapping[str, Any]]) -> int | None:
+        """Return how long a run's training is, by what counts of its parameters; None where they do not say."""
+        raise NotImplementedError
+
+    def but_for_length(
+        self, params: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return what counts of a run's parameters, less the length of its training."""
+        raise NotImplementedError
+
+    def begin(self, parent: Path, scratch: Path, *, weights_only: bool) -> Path | None:
+        """Copy from `parent` into `scratch` what is needed, and return what becomes ``context.resume_from``.
+
+        Raises
+        ------
+        CheckFailed
+            If there is nothing that can be gone on from.
+        """
+        raise NotImplementedError
+
+
 class Stage:
     """One stage's work. What a subclass does not say has the answer that is given here."""
 
@@ -174,6 +292,8 @@ class Stage:
     recipe: int = 1
     """Raised by us when what the stage makes of the same inputs changes; part of the run key."""
     preflight: Preflight = NOTHING_TO_LOOK_AT
+    goes_on: GoingOn | None = None
+    """How it goes on from what it made for another experiment, where it can."""
     shortened_by_smoke: bool = False
     """Whether `mllam-exps smoke` runs less of it (`StageContext.smoke`); its result is then another run's."""
 

@@ -23,9 +23,13 @@ from urllib.parse import unquote, urlparse
 
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import UsageError
+from mllam_exps.identity.definition import RESUME_FROM
 
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
+
+NAMED = "resume_from_named"
+"""What stands before the names of the experiments that stages go on from; no result depends on names."""
 
 MODULE = "module "
 """What stands before the name of a module, where versions are told by name."""
@@ -199,15 +203,56 @@ def content(
     archives : mapping
         From `mllam_exps.stages.neural_lam.data.archives.identities`.
     """
-    import yaml
-
     everything = {
         **programs,
         "mllam-exps": dict(recipes),
         "archives": {name: dict(archive) for name, archive in archives.items()},
     }
-    return _HEADER + yaml.safe_dump(
-        everything, sort_keys=True, allow_unicode=True, width=1000
+    return _written(everything)
+
+
+def with_parents(
+    text: str, parents: Mapping[str, Any], named: Mapping[str, str]
+) -> str:
+    """Return the text of ``version.mllam.txt`` with what its stages go on from; as it is where none can.
+
+    What other trainings left is no program, but as with archives nobody sees it in the
+    repository's files: here DVC does.
+
+    Parameters
+    ----------
+    parents : mapping
+        By stage: None, or the files by their hashes.
+    named : mapping
+        By stage: the name by which they were found. It counts for no result.
+    """
+    import yaml
+
+    if not parents:
+        return text
+    added = {RESUME_FROM: dict(parents)} | ({NAMED: dict(named)} if named else {})
+    return _written({**yaml.safe_load(text), **added})
+
+
+def without_parents(text: str) -> str:
+    """Return the text without what its stages go on from."""
+    import yaml
+
+    if f"{RESUME_FROM}:" not in text:
+        return text
+    everything = yaml.safe_load(text)
+    for name in (RESUME_FROM, NAMED):
+        everything.pop(name, None)
+    return _written(everything)
+
+
+def _written(everything: Mapping[str, Any]) -> str:
+    import yaml
+
+    # No anchors: two stages may go on from the same.
+    dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
+    return _HEADER + yaml.dump(
+        everything, Dumper=dumper, sort_keys=True, allow_unicode=True, width=1000
     )
 
 

@@ -52,10 +52,12 @@ def workspace_of(experiment: Experiment) -> Workspace:
 def programs_are_the_same(experiment: Experiment, machine: Machine) -> bool:
     """Tell whether the programs are those that an experiment was submitted with: others would make other results."""
     from mllam_exps.preflight import checks
+    from mllam_exps.stages import versions
 
-    written = experiment.versions_file
+    written = experiment.versions_file.read_text(encoding="utf-8")
     now, _ = checks.versions_text(workspace_of(experiment), machine)
-    return written.read_text(encoding="utf-8") == now
+    # What it goes on from was found when it was submitted, and stays that.
+    return versions.without_parents(written) == now
 
 
 def pipeline_of(experiment: Experiment) -> Pipeline:

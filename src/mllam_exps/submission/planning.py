@@ -11,12 +11,13 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import stages
 from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import drafting, experiment_names, ignored, sources
@@ -28,7 +29,8 @@ from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.preflight import checks, lost_links, submittable
+from mllam_exps.preflight import checks, lost_links, parents, submittable
+from mllam_exps.preflight.parents import Parents
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
@@ -198,7 +200,7 @@ class Planner:
         is the user's own.
         """
         checks.check_parameters(here, self.machine)
-        versions = self._versions_of(here)
+        versions = self._with_parents(self._versions_of(here), here, repo)
         ours = self.base.clone / ".git" / VERSIONS_FILE
         ours.write_text(versions, encoding="utf-8")
         named: set[str] = set()
@@ -220,7 +222,10 @@ class Planner:
     def _read(self, repo: Repository) -> _Frozen:
         """Read the stages of the base clone, as it is for one experiment."""
         found: dict[str, Any] = {}
-        pipeline = self._pipeline(repo, found)
+        written = versions_file(self.base.clone, self.base.root)
+        pipeline = self._pipeline(
+            repo, found, lambda: yaml_files.read(written, VERSIONS_FILE)
+        )
         if not self._data_checked:
             self._refuse_changed_data(pipeline)
             self._data_checked = True
@@ -314,13 +319,32 @@ class Planner:
             self.note(notes)
         return self._versions[content]
 
-    def _pipeline(self, repo: Repository, found: dict[str, Any]) -> Pipeline:
+    def _with_parents(self, text: str, here: Workspace, repo: Repository) -> str:
+        """Return ``version.mllam.txt`` with what the stages go on from."""
+
+        def opened(known: Mapping[str, Any]) -> Pipeline:
+            return self._pipeline(repo, {}, lambda: known)
+
+        return self._parents.complete(text, here.root, opened, self.note)
+
+    @cached_property
+    def _parents(self) -> Parents:
+        return Parents(self.workspace, self.machine, self.store, self.repo)
+
+    def _pipeline(
+        self,
+        repo: Repository,
+        found: dict[str, Any],
+        versions: Callable[[], Mapping[str, Any]],
+    ) -> Pipeline:
         """Open the pipeline of the base clone, as it is for one experiment.
 
         Parameters
         ----------
         found : dict
             Filled with descriptions of the inputs that no stage makes, by path.
+        versions : callable
+            As for `Pipeline`.
         """
 
         def content(path: str) -> str:
@@ -343,10 +367,7 @@ class Planner:
 
         return Pipeline(
             repo,
-            lambda: yaml_files.read(
-                versions_file(self.base.clone, self.base.root),
-                VERSIONS_FILE,
-            ),
+            versions,
             outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,
@@ -364,6 +385,9 @@ class Planner:
             log.info("%s: the run store has its result", definition.key)
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
+        goes_on = stages.of(definition).goes_on
+        if goes_on is not None and not known.outputs:
+            self.note(parents.hint(self.store, definition, goes_on, Path(self._origin)))
         return Step(stage, definition.key, needs, known.outputs, known.inputs)
 
     def _refuse_changed_data(self, pipeline: Pipeline) -> None:

@@ -25,6 +25,7 @@ from pytorch_lightning.callbacks import Callback
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
+from mllam_exps.stages.neural_lam.beginning import AskedLearningRate, TakeWeights
 from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
 from mllam_exps.stages.neural_lam.random_state import RandomState
 
@@ -57,6 +58,8 @@ def factory() -> list[Callback]:
     # The order matters: a loss that is not finite is not written down, nor saved, as
     # Lightning saves last.
     return [
+        TakeWeights(),
+        AskedLearningRate(),
         RandomState(),
         StopAtNaN(),
         Losses(folder / "epochs.csv"),

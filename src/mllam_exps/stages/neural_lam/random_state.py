@@ -13,6 +13,7 @@ Not known here is what a dataset draws in worker processes of its own, which beg
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -20,6 +21,8 @@ from pytorch_lightning.callbacks import Callback
 
 KEY = "mllam_exps_random_state"
 """Its place in a checkpoint: plain data, which who does not know it passes over."""
+SEED = "PL_GLOBAL_SEED"
+"""Where Lightning (2.6) keeps the seed that it was told."""
 
 
 class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed by mypy
@@ -49,6 +52,7 @@ class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed 
         """Add the states of all ranks. Lightning asks every rank, and rank zero alone writes."""
         device = trainer.strategy.root_device
         checkpoint[KEY] = {
+            "seed": os.environ.get(SEED),
             "ranks": _of_all_ranks(trainer, _get(device)),
             "epoch_began": _of_all_ranks(trainer, self._epoch_began),
             "validated": self.validated,
@@ -62,6 +66,13 @@ class RandomState(Callback):  # type: ignore[misc]  # Lightning is not followed 
             return
         kept = checkpoint.get(KEY) or {"ranks": [], "validated": False}
         found = len(kept["ranks"])
+        if kept.get("seed") not in {None, os.environ.get(SEED)}:
+            if trainer.is_global_zero:
+                print(
+                    f"the seed was {kept['seed']}: from here on another one draws",
+                    flush=True,
+                )
+            return
         if found != trainer.world_size:
             if trainer.is_global_zero:
                 what = (

@@ -21,11 +21,16 @@ from mllam_exps.stages.neural_lam.common import (
     parameters,
     size_of,
 )
-from mllam_exps.stages.neural_lam.file_names import MODELS
+from mllam_exps.stages.neural_lam.file_names import (
+    LOSSES,
+    MODELS,
+    TRAIN_METRICS,
+    TRAINING,
+)
+from mllam_exps.stages.neural_lam.going_on import GOES_ON
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
-METRICS = "metrics/train.json"
-LOSSES = "plots/loss.csv"
+METRICS = TRAIN_METRICS
 
 
 def run_directory(context: StageContext) -> Path:
@@ -41,9 +46,16 @@ def value_of(context: StageContext, key: str) -> int:
     return int(arguments.known().train[key].default if given is None else given)
 
 
+def begun_with(context: StageContext) -> int:
+    """Return how many epochs were trained before, by the training that this one goes on from."""
+    if context.parent is None or context.weights_only:
+        return 0
+    return checkpoints.describe(context.parent / MODELS / checkpoints.LAST).epochs
+
+
 def asked_epochs(context: StageContext) -> int:
     """Return how many epochs must have been trained in the end."""
-    return 1 if context.smoke else value_of(context, "epochs")
+    return begun_with(context) + 1 if context.smoke else value_of(context, "epochs")
 
 
 def validates_every(context: StageContext) -> int:
@@ -76,8 +88,13 @@ def read_losses(path: Path) -> list[dict[str, float | None]]:
         ) from error
 
 
-def check_losses(
-    losses: list[dict[str, float | None]], epochs: int, every: int = 1, where: str = ""
+def check_losses(  # noqa: PLR0917 - which losses, and what must be there
+    losses: list[dict[str, float | None]],
+    epochs: int,
+    every: int = 1,
+    where: str = "",
+    first: int = 1,
+    begun_with: int = 0,
 ) -> None:
     """Refuse losses that lack an epoch or a validation, or are not finite.
 
@@ -86,23 +103,28 @@ def check_losses(
     losses : list of dict
         What `read_losses` returned.
     epochs : int
-        How many there must be, counted from 1.
+        The last one that there must be.
     every : int
         Epochs between validations.
+    first : int
+        The first one, counted from 1: the losses of a checkpoint from elsewhere are not
+        known.
+    begun_with : int
+        Epochs that another training did, with validations of its own.
 
     Raises
     ------
     CheckFailed
         Naming the epoch.
     """
-    check_epochs([row["epoch"] for row in losses], epochs, where)
-    for epoch, row in enumerate(losses, start=1):
+    check_epochs([row["epoch"] for row in losses], range(first, epochs + 1), where)
+    for epoch, row in enumerate(losses, start=first):
         check_loss(row, "train", epoch, where)
-        if epoch % every == 0:
+        if epoch > begun_with and epoch % every == 0:
             check_loss(row, "validation", epoch, where)
 
 
-def check_epochs(numbers: list[float | None], epochs: int, where: str) -> None:
+def check_epochs(numbers: list[float | None], wanted: range, where: str) -> None:
     """Refuse losses that are not those of each epoch, once, in order.
 
     Raises
@@ -110,14 +132,14 @@ def check_epochs(numbers: list[float | None], epochs: int, where: str) -> None:
     CheckFailed
         Naming the first epoch that is missing.
     """
-    wanted = range(1, epochs + 1)
     if numbers == list(wanted):
         return
     missing = [number for number in wanted if number not in numbers]
     what = "the losses are not those of each epoch once"
     if missing:
         what = f"the loss of epoch {missing[0]} is missing"
-    raise CheckFailed(what, where=where, why=f"{epochs} epochs were asked for")
+    why = f"{wanted.stop - 1} epochs were asked for"
+    raise CheckFailed(what, where=where, why=why)
 
 
 def check_loss(
@@ -144,7 +166,7 @@ def metrics(
     """Return the training's metrics; what there is not is left out, as JSON has no NaN."""
     last = losses[-1] if losses else {}
     found: dict[str, Any] = {
-        "epochs": len(losses),
+        "epochs": int(last.get("epoch") or 0),
         "train_loss": last.get("train"),
         "val_loss": next(
             (
@@ -182,15 +204,20 @@ class Train(ModelStage):
 
     name = "train"
     recipe = 1
+    goes_on = GOES_ON
 
     def size(self, root: Path) -> Size:
         """Return the nodes and devices of training."""
         return size_of(Parameters(self.parameters(root)).training)
 
     def inputs(self, context: StageContext) -> None:
-        """Refuse a missing dataset or graph."""
+        """Refuse a missing dataset or graph, and an end that another training has reached."""
         need_dataset(context)
         need_graph(context)
+        begun, asked = begun_with(context), asked_epochs(context)
+        if begun >= asked:
+            what = f"it goes on from {begun} epochs, and {asked} are asked for"
+            raise CheckFailed(what, where=f"{TRAINING}: epochs")
 
     def command(self, context: StageContext) -> list[str]:
         """Return neural-lam's training, in a folder of this attempt's own."""
@@ -207,8 +234,12 @@ class Train(ModelStage):
             # With --restore_opt the optimiser goes on as well; epochs are counted on in
             # any case.
             ours += [f"--load={context.resume_from}", "--restore_opt"]
+        elif context.parent is not None and context.weights_only:
+            weights = context.parent / MODELS / checkpoints.LAST
+            ours.append(f"--weights={weights}")
         if context.smoke:
-            ours += ["--epochs=1", "--val_interval=1", "--num_sanity_val_steps=0"]
+            epochs = f"--epochs={asked_epochs(context)}"
+            ours += [epochs, "--val_interval=1", "--num_sanity_val_steps=0"]
         return [
             "python",
             "-m",
@@ -238,10 +269,17 @@ class Train(ModelStage):
 
     def check(self, context: StageContext) -> None:
         """Prove the training: as many epochs as asked, finite losses, finite weights."""
-        epochs, every = asked_epochs(context), validates_every(context)
-        check_losses(read_losses(context.work / LOSSES), epochs, every, LOSSES)
+        epochs, every, begun = (
+            asked_epochs(context),
+            validates_every(context),
+            begun_with(context),
+        )
+        losses = read_losses(context.work / LOSSES)
+        brings_losses = context.parent is None or (context.parent / LOSSES).is_file()
+        first = 1 if brings_losses else begun + 1
+        check_losses(losses, epochs, every, LOSSES, first, begun)
         checkpoints.check(context.work / MODELS / checkpoints.LAST, epochs=epochs)
-        if epochs >= every:
+        if epochs // every > begun // every:
             checkpoints.check(context.work / MODELS / checkpoints.BEST)
         check_metrics(json.loads((context.work / METRICS).read_text()))
 

@@ -9,6 +9,15 @@ from mllam_exps.stages.neural_lam.parameters.params import VARIABLE_LEADS
 
 REQUIRED = ("logger", "logger_project", "seed", "graph")
 """The keys that ``params.yaml`` must have."""
+RESUME_FROM = "resume_from"
+"""The key in ``params.yaml`` that names what training goes on from."""
+COLD_START = "cold_start"
+"""Whether it takes nothing but the weights of that."""
+RESUME = "resume"
+"""Where it is `AUTO`, a training goes on from the longest known one that is the same but for its epochs."""
+AUTO = "auto"
+OPTIONAL = ("archives", RESUME_FROM, COLD_START, RESUME)
+"""The keys that ``params.yaml`` may have."""
 
 _IN_PARAMS = {
     "seed": f"stands in {PARAMS}",
@@ -18,8 +27,9 @@ _IN_PARAMS = {
 }
 _OURS = {
     "config_path": f"mllam-exps always passes {CONFIG}",
-    "load": f"mllam-exps finds the checkpoint: say which one in {EVALUATION}, as checkpoint",
-    "restore_opt": "mllam-exps sets it when a run goes on from its own checkpoint",
+    "load": f"mllam-exps finds the checkpoint: say which one in {EVALUATION}, as checkpoint; "
+    f"{PARAMS}: {RESUME_FROM} names what training goes on from",
+    "restore_opt": f"mllam-exps sets it when a training goes on; {PARAMS}: {COLD_START} takes the weights alone",
     "runs_root": "mllam-exps gives each attempt its own folder",
     "logger_run_name": "mllam-exps names the run after its experiment",
 }
@@ -63,6 +73,12 @@ TRAINING_ONLY = frozenset(
     }
 )
 """What says nothing about an evaluation."""
+
+SAYS_NOTHING_OF_THE_NETWORK = (
+    EVALUATION_KEYS | TRAINING_ONLY | NOT_IN_TRAINING.keys() | {"loss"}
+)
+"""What may differ in a training that goes on from another one; a newer neural-lam's keys must not until they are
+here."""
 
 LOSSES_OF_A_SPREAD = ("nll", "crps_gauss")
 """The losses that see the standard deviation which ``output_std`` makes the model forecast."""

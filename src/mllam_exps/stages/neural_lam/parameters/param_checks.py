@@ -97,8 +97,14 @@ class _Checks:
         """Check ``params.yaml``."""
         given = self.parameters.files[PARAMS]
         for key in given:
-            if key not in (*REQUIRED, "archives"):
-                self.unknown(PARAMS, key, (*REQUIRED, "archives"))
+            if key not in (*REQUIRED, *keys.OPTIONAL):
+                self.unknown(PARAMS, key, (*REQUIRED, *keys.OPTIONAL))
+        if given.get(keys.RESUME) not in {None, keys.AUTO}:
+            what = f"must be {keys.AUTO} or null, not {given[keys.RESUME]!r}"
+            self.refuse(PARAMS, keys.RESUME, what)
+        if not isinstance(given.get(keys.COLD_START), bool | None):
+            what = f"must be true or false, not {given[keys.COLD_START]!r}"
+            self.refuse(PARAMS, keys.COLD_START, what)
         for key in REQUIRED:
             if given.get(key) in (None, ""):
                 self.refuse(PARAMS, key, "is missing")

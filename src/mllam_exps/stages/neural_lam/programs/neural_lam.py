@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from mllam_exps.stages import tracking
-from mllam_exps.stages.neural_lam import checkpoints
+from mllam_exps.stages.neural_lam import beginning, checkpoints
 from mllam_exps.stages.neural_lam.patches import (
     draw_as_if_never_stopped,
     draw_without_downloading,
@@ -38,7 +38,9 @@ from mllam_exps.stages.points import keep_points, offline_wandb
 from mllam_exps.stages.programs import fence
 
 TASKS = "--tasks_per_node"
-"""The one argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
+"""An argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
+WEIGHTS = "--weights"
+"""The other one, ``--weights=CHECKPOINT``: what a training begins with that takes nothing else of another one."""
 
 
 def set_environment() -> None:
@@ -61,6 +63,7 @@ def told(arguments: list[str]) -> argparse.Namespace:
     """Return those of neural-lam's arguments that matter here."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(TASKS, type=int)
+    parser.add_argument(WEIGHTS, default="")
     parser.add_argument("--runs_root", type=Path, default=Path("runs"))
     parser.add_argument("--logger_run_name", default="")
     parser.add_argument("--load", type=Path)
@@ -88,8 +91,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = told(rest)
     patch(task, options)
     make_loggers_ready(options)
-    if options.tasks_per_node:
-        rest = [word for word in rest if not word.startswith(f"{TASKS}=")]
+    ours = (f"{TASKS}=", f"{WEIGHTS}=")
+    rest = [word for word in rest if not word.startswith(ours)]
+    if options.weights:
+        os.environ[beginning.WEIGHTS] = options.weights
     fail_aloud.unguarded(train_model.main)(rest)
 
 

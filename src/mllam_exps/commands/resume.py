@@ -1,0 +1,98 @@
+"""``mllam-exps resume``: what `dvc exp run`, or `submit`, is told so that a training goes on from another one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mllam_exps import stages
+from mllam_exps.base import yaml_files
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.terminal import warn
+from mllam_exps.dvc import earlier
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.stages.contract import GoingOn
+
+
+def settings(
+    source: str, length: int | None, set_params: Sequence[str], *, weights_only: bool
+) -> list[str]:
+    """Return the values of ``-S`` by which the workspace's training goes on from another one.
+
+    Parameters
+    ----------
+    source : str
+        An experiment, a revision, or a checkpoint's path, as seen from the current
+        directory.
+    length : int, optional
+        How long it becomes, counted from the first training's beginning on.
+    set_params : sequence of str
+        What else is set.
+
+    Raises
+    ------
+    UsageError
+        If there is no such source, or no stage here that goes on from anything.
+    """
+    workspace = Workspace.here()
+    goes_on = _goes_on(workspace.root)
+    named = _named(source, workspace)
+    found = [
+        _setting(workspace.root, goes_on.source_key, _quoted(named)),
+        _setting(workspace.root, goes_on.weights_only_key, str(weights_only).lower()),
+    ]
+    if length is not None:
+        found.append(_setting(workspace.root, goes_on.length_key, str(length)))
+    return [*found, *set_params]
+
+
+def run_by_dvc(set_params: Sequence[str], words: Sequence[str]) -> None:
+    """Become `dvc exp run`, having said how that is typed."""
+    options = [word for setting in set_params for word in ("-S", setting)]
+    command = ["dvc", "exp", "run", *options, *words]
+    warn(f"$ {shlex.join(command)}")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - no shell
+
+
+def _goes_on(root: Path) -> GoingOn:
+    for stage in stages.used(root).values():
+        if stage.goes_on is not None:
+            return stage.goes_on
+    raise UsageError("no stage here goes on from another experiment's", "dvc.yaml")
+
+
+def _named(source: str, workspace: Workspace) -> str:
+    """Return a source as the repository's root has it: paths are typed as seen from the current directory."""
+    if earlier.commit_of(workspace.origin, source) is not None:
+        return source
+    place = Path(source).expanduser()
+    if not place.is_file():
+        raise UsageError(
+            "there is no experiment, no revision and no checkpoint of that name",
+            source,
+            next="dvc exp list -A tells the experiments; of one that was pushed: dvc exp pull REMOTE EXP",
+        )
+    place = place.resolve()
+    if place.is_relative_to(workspace.origin):
+        return place.relative_to(workspace.origin).as_posix()
+    return str(place)
+
+
+def _setting(root: Path, key: str, value: str) -> str:
+    """Return what ``-S`` is told; a plus says that the file lacks the key."""
+    file, _, name = key.partition(":")
+    try:
+        plus = "" if name in yaml_files.read(root / file, file) else "+"
+    except MllamError:
+        plus = ""
+    return f"{file}:{plus}{name}={value}"
+
+
+def _quoted(text: str) -> str:
+    """Quote text for Hydra's grammar: a hash of digits would be a number otherwise."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

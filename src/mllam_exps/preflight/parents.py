@@ -1,0 +1,292 @@
+"""What trainings go on from: found by what the parameter files name, and written down by its hashes.
+
+A name may come to stand for something else, or be forgotten. So what counts for a
+result is what stands in ``version.mllam.txt``: the hashes of the files that a training
+goes on from. They are there before anything starts, and in DVC's cache.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mllam_exps import stages
+from mllam_exps.base import yaml_files
+from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc import earlier
+from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.identity.definition import RESUME_FROM, VERSIONS_FILE, RunDefinition
+from mllam_exps.machines import environment
+from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.preflight import checks
+from mllam_exps.runs import outputs
+from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.stages import versions
+from mllam_exps.stages.contract import Earlier, GoingOn, Wish
+
+Record = Mapping[str, Any]
+"""What stands in ``version.mllam.txt``: ``files`` by their hashes, and ``weights_only``."""
+
+Open = Callable[[Mapping[str, Any]], Pipeline]
+"""Opens the pipeline as it is with some versions."""
+
+
+@dataclass
+class Parents:
+    """Finds what the stages of one submission, or of one workspace, go on from.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Where it is typed: its experiments and revisions are meant.
+    repo : Repository
+        Whose cache, and remotes, are used.
+    """
+
+    workspace: Workspace
+    machine: Machine
+    store: RunStore
+    repo: Repository
+
+    def complete(
+        self, text: str, root: Path, opened: Open, note: Callable[[list[str]], None]
+    ) -> str:
+        """Return ``version.mllam.txt`` with what the stages below `root` go on from.
+
+        Parameters
+        ----------
+        text : str
+            From `checks.versions_text`.
+        opened : callable
+            Opens the pipeline of `root`.
+        note : callable
+            Is told what a user should know, and what stops nothing.
+
+        Raises
+        ------
+        MllamError
+            If something is named that there is not, or that does not fit.
+        """
+        found: dict[str, Record | None] = {}
+        named: dict[str, str] = {}
+        for name, stage in stages.used(root).items():
+            if stage.goes_on is not None:
+                own = stages.base_name(name)
+                found[own] = self._of(name, stage.goes_on, root, text, opened, note)
+                if found[own] and (source := stage.goes_on.wish(root).source):
+                    named[own] = source
+        return versions.with_parents(text, found, named)
+
+    def _of(  # noqa: PLR0917 - whose, and where that stands
+        self,
+        stage: str,
+        goes_on: GoingOn,
+        root: Path,
+        text: str,
+        opened: Open,
+        note: Callable[[list[str]], None],
+    ) -> Record | None:
+        wish = goes_on.wish(root)
+        if not wish.source and not wish.longest:
+            return None
+        _refuse_untracked(root, stage, goes_on.where)
+        if wish.source:
+            return self._named(stage, goes_on, wish, root, note)
+        nothing = {RESUME_FROM: {stages.base_name(stage): None}}
+        definition = opened({**yaml.safe_load(text), **nothing}).definition(stage)
+        if self.store.run(definition.key).result is not None:
+            return None
+        run = longest(self.store, definition, goes_on)
+        if run is None:
+            return None
+        return self._record(self._of_run(run, goes_on.takes(wish, None, root)), wish)
+
+    @staticmethod
+    def _record(files: Mapping[str, str], wish: Wish) -> Record:
+        return {"files": dict(files), "weights_only": wish.weights_only}
+
+    def _named(
+        self,
+        stage: str,
+        goes_on: GoingOn,
+        wish: Wish,
+        root: Path,
+        note: Callable[[list[str]], None],
+    ) -> Record:
+        """Find an experiment, a revision, or a checkpoint, and hold it to what is asked for now."""
+        name, origin = wish.source, self.workspace.origin
+        python = environment.python(self.machine)
+        commit = earlier.commit_of(origin, name)
+        if commit is None:
+            place = (origin / Path(name).expanduser()).resolve()
+            if place.is_file():
+                return self._adopted(stage, goes_on, wish, root, place)
+            if known := _last_known(root, stage, wish):
+                what = (
+                    f"there is no {name} here; what {VERSIONS_FILE} says of it counts"
+                )
+                note([f"{goes_on.where}: {what}"])
+                return known
+            raise self._no_such(goes_on.where, name)
+        if not commit.made(stage):
+            raise UsageError(
+                f"{name} holds no result of stage {stage}",
+                goes_on.where,
+                f"dvc.lock at {commit.revision[:10]} has none",
+                "dvc exp show tells which experiments have one",
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            other = Earlier(name, Path(folder))
+            commit.lay_out(goes_on.reads, other.root)
+            try:
+                problems = goes_on.refuse(wish, other, root, python)
+            except MllamError as error:
+                what = f"the parameters of {name} cannot be read"
+                raise UsageError(what, goes_on.where, error.problem.sentence) from error
+            if problems:
+                raise Problems(problems=problems)
+            takes = goes_on.takes(wish, other, root)
+        files = earlier.files_of(self.repo, commit, stage, takes)
+        if takes[0] not in files:
+            raise UsageError(f"{name} has no {takes[0]}", goes_on.where)
+        return self._record(files, wish)
+
+    def _adopted(
+        self, stage: str, goes_on: GoingOn, wish: Wish, root: Path, place: Path
+    ) -> Record:
+        """Take a checkpoint of which no experiment is known: from now on DVC's cache has it, by its hash."""
+        ask, python = (
+            checks.asking(replace(self.workspace, root=root), self.machine),
+            environment.python(self.machine),
+        )
+        if problems := goes_on.refuse_file(wish, place, root, ask, python):
+            raise Problems(problems=problems)
+        takes = goes_on.takes(wish, None, root)
+        return self._record({takes[0]: earlier.adopt(self.repo.cache, place)}, wish)
+
+    def _of_run(self, run: Run, takes: Iterable[str]) -> dict[str, str]:
+        """Return the hashes of a run's files, having given them to DVC's cache, too."""
+        outputs.hold_to_what_was_made(run)
+        frozen = outputs.result_attempt(run).outputs
+        found: dict[str, str] = {}
+        for path in takes:
+            if described := outputs.description(run, path):
+                outputs.into_cache(self.repo.cache, frozen / path, described)
+                found[path] = str(described["digest"])
+        return found
+
+    def _no_such(self, where: str, name: str) -> UsageError:
+        return UsageError(
+            f"there is no experiment, no revision and no checkpoint {name}",
+            where,
+            next="dvc exp list -A tells the experiments; of one that was pushed: dvc exp pull REMOTE EXP",
+        )
+
+
+def _refuse_untracked(root: Path, stage: str, where: str) -> None:
+    """Refuse to go on from anything where DVC does not see from what: results would not be those of their files.
+
+    Raises
+    ------
+    UsageError
+        With the line that ``dvc.yaml`` lacks.
+    """
+    written = yaml_files.read(root / "dvc.yaml", by_pyyaml=True)["stages"]
+    entry = written[stage].get("do", written[stage])
+    own = stages.base_name(stage)
+    for item in entry.get("params") or ():
+        names = item.get(VERSIONS_FILE, ()) if isinstance(item, Mapping) else ()
+        if names is None or {RESUME_FROM, f"{RESUME_FROM}.{own}"} & {*names}:
+            return
+    raise UsageError(
+        f"stage {stage} does not depend on what it goes on from",
+        "dvc.yaml",
+        f"{where} asks for it",
+        f"add {RESUME_FROM}.{own} to its params of {VERSIONS_FILE}",
+    )
+
+
+def _last_known(root: Path, stage: str, wish: Wish) -> Record | None:
+    """Return what ``version.mllam.txt`` says already: it was written where the name was known."""
+    try:
+        said = yaml_files.read(root / VERSIONS_FILE, VERSIONS_FILE, by_pyyaml=True)
+        own = stages.base_name(stage)
+        found: Record = said[RESUME_FROM][own]
+        is_meant = said[versions.NAMED][own] == wish.source
+        is_meant = is_meant and found["weights_only"] == wish.weights_only
+    except (MllamError, KeyError, TypeError):
+        return None
+    return found if is_meant else None
+
+
+def longest(store: RunStore, definition: RunDefinition, goes_on: GoingOn) -> Run | None:
+    """Return the longest known training that is shorter than a run's, and the same in all else, or None."""
+    known = [
+        (length, run)
+        for length, run in _shorter(store, definition, goes_on)
+        if run.result is not None
+    ]
+    return max(known, key=lambda each: each[0])[1] if known else None
+
+
+def _shorter(
+    store: RunStore, definition: RunDefinition, goes_on: GoingOn
+) -> Iterator[tuple[int, Run]]:
+    asked = goes_on.length(definition.params)
+    if asked is None:
+        return
+    wanted = _but_for_length(definition, goes_on)
+    for run in store.runs():
+        if run.stage != definition.stage or (other := run.definition) is None:
+            continue
+        length = goes_on.length(other.params)
+        is_shorter = length is not None and length < asked
+        if length and is_shorter and _but_for_length(other, goes_on) == wanted:
+            yield length, run
+
+
+def _but_for_length(definition: RunDefinition, goes_on: GoingOn) -> str:
+    """Return what tells runs apart but for their length, and from what they went on: the key that they would have."""
+    params = {**goes_on.but_for_length(definition.params)}
+    params[VERSIONS_FILE] = {
+        name: value
+        for name, value in params.get(VERSIONS_FILE, {}).items()
+        if not name.startswith(RESUME_FROM)
+    }
+    return replace(definition, params=params).key
+
+
+def hint(
+    store: RunStore, definition: RunDefinition, goes_on: GoingOn, origin: Path
+) -> list[str]:
+    """Say of a training that begins anew that it could go on from a known one; nothing where it does, or cannot."""
+    if definition.parent or definition.smoke:
+        return []
+    run = longest(store, definition, goes_on)
+    if run is None or run.definition is None:
+        return []
+    reached = goes_on.length(run.definition.params)
+    asked = goes_on.length(definition.params)
+    key = goes_on.length_key.rpartition(":")[2]
+    told = f"{definition.stage}: the same is known with {key}: {reached}; "
+    names: list[str] = []
+    for output in definition.outputs:
+        digest = outputs.known_digest(run, output.path)
+        if output.cached and digest and not names:
+            names = earlier.names_with(origin, digest)
+    if names:
+        way = (
+            f"mllam-exps resume {shlex.quote(names[0])} --{key} {asked} goes on from it"
+        )
+    else:
+        file, _, name = goes_on.longest_key.partition(":")
+        way = f"{name}: {goes_on.longest_value} in {file} goes on from it"
+    return [told + way]

@@ -1,0 +1,252 @@
+"""A training that goes on from another one: what that must share with it, and what is taken of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mllam_exps.base import yaml_files
+from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
+from mllam_exps.stages.contract import Ask, Earlier, GoingOn, Wish
+from mllam_exps.stages.neural_lam import checkpoints
+from mllam_exps.stages.neural_lam.file_names import (
+    DATASTORE,
+    FILES,
+    LOSSES,
+    MODELS,
+    PARAMS,
+    TRAIN_METRICS,
+    TRAINING,
+)
+from mllam_exps.stages.neural_lam.parameters import keys, params
+from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
+from mllam_exps.stages.neural_lam.parameters.keys import RESUME_FROM
+
+if TYPE_CHECKING:
+    from mllam_exps.stages.neural_lam.parameters.arguments import Arguments
+
+ASK = "mllam_exps.stages.neural_lam.programs.tell_checkpoint"
+"""The program that tells what a checkpoint says of itself."""
+
+COMPARED = ("loss", "ar_steps_eval")
+"""Where these differ, the validation losses of the two trainings cannot be compared, nor their best checkpoints."""
+
+
+class TrainingGoesOn(GoingOn):
+    """Neural-LAM's training, which goes on from the checkpoint of another one."""
+
+    source_key = f"{PARAMS}:{RESUME_FROM}"
+    weights_only_key = f"{PARAMS}:{keys.COLD_START}"
+    longest_key, longest_value = f"{PARAMS}:{keys.RESUME}", keys.AUTO
+    length_key = f"{TRAINING}:epochs"
+    reads = (*FILES, TRAIN_METRICS)
+
+    def wish(self, root: Path) -> Wish:
+        """Return what ``params.yaml`` says."""
+        values = yaml_files.read(root / PARAMS, PARAMS)
+        source = values.get(RESUME_FROM)
+        if isinstance(source, bool | float | list | Mapping):
+            what = f"names no experiment, but {source!r}"
+            raise UsageError(what, self.where, next="put the name in quotes")
+        return Wish(
+            "" if source is None else str(source),
+            longest=values.get(keys.RESUME) == keys.AUTO,
+            weights_only=values.get(keys.COLD_START) is True,
+        )
+
+    def refuse(
+        self, wish: Wish, earlier: Earlier, root: Path, python: Path
+    ) -> list[MllamError]:
+        """Return each parameter by which the other network is another one, and an end that was reached already."""
+        from mllam_exps.stages.neural_lam.parameters import arguments
+
+        known = arguments.known(python)
+        own, other = params.load(root), params.load(earlier.root)
+        found = [
+            *_networks(own.training, other.training, known, earlier.name),
+            *_graphs(wish, own.files[PARAMS], other.files[PARAMS], earlier.name),
+            *_variables(own.files[DATASTORE], other.files[DATASTORE], earlier.name),
+        ]
+        if not wish.weights_only:
+            reached = _reached(earlier)
+            found += _lengths(own.training, known, reached, earlier.name)
+        return found
+
+    def refuse_file(
+        self, wish: Wish, checkpoint: Path, root: Path, ask: Ask, python: Path
+    ) -> list[MllamError]:
+        """Return what of the network differs from what the checkpoint says of its own; it does not name variables."""
+        from mllam_exps.stages.neural_lam.parameters import arguments
+
+        told = ask(ASK, str(checkpoint))
+        if isinstance(told, str):
+            return [UsageError(told, str(checkpoint))]
+        if "problem" in told:
+            return [UsageError(told["problem"], str(checkpoint))]
+        known = arguments.known(python)
+        own, name = params.load(root).training, checkpoint.name
+        found: list[MllamError] = []
+        if told["arguments"]:
+            found += _networks(own, told["arguments"], known, name)
+        if not wish.weights_only:
+            found += _lengths(own, known, told["epochs"], name)
+        return found
+
+    def takes(self, wish: Wish, earlier: Earlier | None, root: Path) -> tuple[str, ...]:
+        """Return the last checkpoint; to go on with the epochs, the losses, too, and the best one if it compares."""
+        last = f"{MODELS}/{checkpoints.LAST}"
+        if wish.weights_only:
+            return (last,)
+        if earlier is not None:
+            own, other = params.load(root).training, params.load(earlier.root).training
+            if any(own.get(key) != other.get(key) for key in COMPARED):
+                return (last, LOSSES)
+        return (last, LOSSES, f"{MODELS}/{checkpoints.BEST}")
+
+    def length(self, params: Mapping[str, Mapping[str, Any]]) -> int | None:
+        """Return the epochs."""
+        epochs = params.get(TRAINING, {}).get("epochs")
+        return epochs if isinstance(epochs, int) else None
+
+    def but_for_length(
+        self, params: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return all but the epochs."""
+        training = {
+            name: value
+            for name, value in params.get(TRAINING, {}).items()
+            if name != "epochs"
+        }
+        return {**params, TRAINING: training}
+
+    def begin(self, parent: Path, scratch: Path, *, weights_only: bool) -> Path | None:
+        """Copy the checkpoint, with losses and best one where they are there; of weights only the place is returned.
+
+        Raises
+        ------
+        CheckFailed
+            If there is no checkpoint, or it was cut off.
+        """
+        last = parent / MODELS / checkpoints.LAST
+        if not checkpoints.whole(last):
+            what = "the checkpoint to go on from is cut off, or no checkpoint"
+            raise CheckFailed(what, where=str(last))
+        if weights_only:
+            return None
+        folder = scratch / checkpoints.CARRIED
+        folder.mkdir(parents=True, exist_ok=True)
+        if (parent / LOSSES).is_file():
+            shutil.copyfile(parent / LOSSES, folder / checkpoints.LOSSES)
+        for name in (checkpoints.BEST, checkpoints.LAST):
+            if (parent / MODELS / name).is_file():
+                shutil.copyfile(parent / MODELS / name, folder / name)
+        return folder / checkpoints.LAST
+
+
+def _networks(
+    own: Mapping[str, Any], other: Mapping[str, Any], known: Arguments, name: str
+) -> Iterator[MllamError]:
+    """Yield each parameter of the network that differs."""
+    for key, argument in known.train.items():
+        if key in keys.SAYS_NOTHING_OF_THE_NETWORK:
+            continue
+        here, there = own.get(key), other.get(key)
+        here = argument.default if here is None else here
+        there = argument.default if there is None else there
+        if str(here) != str(there):
+            yield _differs(f"{TRAINING}: {key}", here, there, name)
+
+
+def _graphs(
+    wish: Wish, own: Mapping[str, Any], other: Mapping[str, Any], name: str
+) -> Iterator[MllamError]:
+    """Yield what makes the graphs differ; weights alone fit any mesh of the same kind."""
+    here, there = section(own, "graph"), section(other, "graph")
+    is_hierarchical = here.get("archetype") == "hierarchical"
+    for key in sorted({*here, *there} - {"name"}):
+        of_weights = key == "archetype" or (is_hierarchical and "level" in key)
+        if wish.weights_only and not of_weights:
+            continue
+        if here.get(key) != there.get(key):
+            yield _differs(
+                f"{PARAMS}: graph.{key}", here.get(key), there.get(key), name
+            )
+
+
+def _variables(
+    own: Mapping[str, Any], other: Mapping[str, Any], name: str
+) -> Iterator[MllamError]:
+    """Yield the first variable of each kind (state, forcing, static) that is another one, or stands elsewhere."""
+    here, there = _features(own), _features(other)
+    for kind in sorted({*here, *there}):
+        ours, theirs = here.get(kind, []), there.get(kind, [])
+        if ours == theirs:
+            continue
+        length = max(len(ours), len(theirs))
+        padded = zip(
+            [*ours, *["none"] * (length - len(ours))],
+            [*theirs, *["none"] * (length - len(theirs))],
+            strict=True,
+        )
+        for number, (one, another) in enumerate(padded, start=1):
+            if one != another:
+                where = f"{DATASTORE}: {kind} variable {number}"
+                yield _differs(where, one, another, name)
+                break
+
+
+def _features(datastore: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the variables by kind, in the order in which neural-lam has them, each with its level."""
+    found: dict[str, list[str]] = {}
+    for _, source in inputs_of(datastore):
+        kind = str(source.get("target_output_variable"))
+        chosen = source.get("variables") or {}
+        for variable in [*chosen, *section(source, "derived_variables")]:
+            levels = [""]
+            for dimension, choice in section(chosen, variable).items():
+                values = choice.get("values") if isinstance(choice, Mapping) else choice
+                several = values if isinstance(values, list) else [values]
+                levels = [
+                    f"{before} {dimension} {value}"
+                    for before in levels
+                    for value in several
+                ]
+            found.setdefault(kind, []).extend(f"{variable}{each}" for each in levels)
+    return found
+
+
+def _reached(earlier: Earlier) -> int | None:
+    """Return how many epochs a training has come, as its metrics say."""
+    try:
+        epochs = json.loads((earlier.root / TRAIN_METRICS).read_text())["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return epochs if isinstance(epochs, int) else None
+
+
+def _lengths(
+    own: Mapping[str, Any], known: Arguments, reached: int | None, name: str
+) -> Iterator[MllamError]:
+    epochs = own.get("epochs") or known.train["epochs"].default
+    if reached is not None and epochs <= reached:
+        yield UsageError(
+            f"{name} has reached {reached} epochs, and {epochs} are asked for",
+            f"{TRAINING}: epochs",
+            "epochs are counted from the first training's beginning on",
+            f"mllam-exps resume {name} --epochs {2 * reached}, or with --cold-start, which takes the weights alone",
+        )
+
+
+def _differs(where: str, here: Any, there: Any, name: str) -> MllamError:
+    return UsageError(
+        f"{here} here, {there} in {name}",
+        where,
+        "its checkpoint is of another network",
+        f"take its value, or go on from another experiment ({PARAMS}: {RESUME_FROM})",
+    )
+
+
+GOES_ON = TrainingGoesOn()
