@@ -27,6 +27,7 @@ from mllam_exps.identity.definition import (
     Output,
     RunDefinition,
     plain,
+    without_names,
 )
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,9 @@ class Pipeline:
         UsageError
             If DVC cannot track a value.
         """
-        if stage.is_ours and file != VERSIONS_FILE:
+        if file == VERSIONS_FILE:
+            values = without_names(values)
+        elif stage.is_ours:
             values = stages.counting(stage.name, file, values)
         return {name: plain(value, f"{file}: {name}") for name, value in values.items()}
 

@@ -22,6 +22,8 @@ KEY_FORMAT = 2
 VERSIONS_FILE = "version.mllam.txt"
 RESUME_FROM = "resume_from"
 """What stands there by stage: the files that it goes on from, made for another experiment, by their hashes."""
+NAMED = "named"
+"""The name by which they were found, for people: no result depends on it."""
 
 _ESCAPE = "!"
 
@@ -188,6 +190,21 @@ class RunDefinition:
                 "submit the experiment again",
             )
         return found
+
+
+def without_names(versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return versions, by their (dotted) names, without the names of what stages go on from."""
+    found: dict[str, Any] = {}
+    for name, value in versions.items():
+        is_parent = name.partition(".")[0] == RESUME_FROM
+        found[name] = _without_names(value) if is_parent else value
+    return found
+
+
+def _without_names(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _without_names(each) for name, each in value.items() if name != NAMED}
 
 
 def plain(value: Any, where: str = "") -> Any:

@@ -20,9 +20,15 @@ from mllam_exps import stages
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import earlier
+from mllam_exps.dvc.lockfile import FILE as LOCK
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.identity.definition import RESUME_FROM, VERSIONS_FILE, RunDefinition
+from mllam_exps.identity.definition import (
+    NAMED,
+    RESUME_FROM,
+    VERSIONS_FILE,
+    RunDefinition,
+)
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
@@ -76,14 +82,11 @@ class Parents:
             If something is named that there is not, or that does not fit.
         """
         found: dict[str, Record | None] = {}
-        named: dict[str, str] = {}
         for name, stage in stages.used(root).items():
             if stage.goes_on is not None:
                 own = stages.base_name(name)
                 found[own] = self._of(name, stage.goes_on, root, text, opened, note)
-                if found[own] and (source := stage.goes_on.wish(root).source):
-                    named[own] = source
-        return versions.with_parents(text, found, named)
+        return versions.with_parents(text, found)
 
     def _of(  # noqa: PLR0917 - whose, and where that stands
         self,
@@ -111,7 +114,8 @@ class Parents:
 
     @staticmethod
     def _record(files: Mapping[str, str], wish: Wish) -> Record:
-        return {"files": dict(files), "weights_only": wish.weights_only}
+        named = {NAMED: wish.source} if wish.source else {}
+        return {"files": dict(files), "weights_only": wish.weights_only} | named
 
     def _named(
         self,
@@ -130,9 +134,7 @@ class Parents:
             if place.is_file():
                 return self._adopted(stage, goes_on, wish, root, place)
             if known := _last_known(root, stage, wish):
-                what = (
-                    f"there is no {name} here; what {VERSIONS_FILE} says of it counts"
-                )
+                what = f"there is no {name} here; what was found there last counts"
                 note([f"{goes_on.where}: {what}"])
                 return known
             raise self._no_such(goes_on.where, name)
@@ -215,16 +217,37 @@ def _refuse_untracked(root: Path, stage: str, where: str) -> None:
 
 
 def _last_known(root: Path, stage: str, wish: Wish) -> Record | None:
-    """Return what ``version.mllam.txt`` says already: it was written where the name was known."""
+    """Return what was found by a name when it was known; None where that was another name, or nothing.
+
+    DVC removes ``version.mllam.txt`` before the stage that writes it; ``dvc.lock``
+    tells what the stage went on from last.
+    """
+    own = stages.base_name(stage)
+    whole, part = (RESUME_FROM, own), (f"{RESUME_FROM}.{own}",)
+    in_lock = ("stages", stage, "params", VERSIONS_FILE)
+    places: dict[str, list[tuple[str, ...]]] = {
+        VERSIONS_FILE: [whole],
+        LOCK: [in_lock + whole, in_lock + part],
+    }
+    for file, paths in places.items():
+        for path in paths:
+            found = _value_in(root / file, path)
+            if not isinstance(found, Mapping) or "files" not in found:
+                continue
+            meant = (found.get(NAMED), found.get("weights_only"))
+            if meant == (wish.source, wish.weights_only):
+                return found
+    return None
+
+
+def _value_in(file: Path, path: tuple[str, ...]) -> Any:
     try:
-        said = yaml_files.read(root / VERSIONS_FILE, VERSIONS_FILE, by_pyyaml=True)
-        own = stages.base_name(stage)
-        found: Record = said[RESUME_FROM][own]
-        is_meant = said[versions.NAMED][own] == wish.source
-        is_meant = is_meant and found["weights_only"] == wish.weights_only
+        found: Any = yaml_files.read(file, by_pyyaml=True)
+        for name in path:
+            found = found[name]
     except (MllamError, KeyError, TypeError):
         return None
-    return found if is_meant else None
+    return found
 
 
 def longest(store: RunStore, definition: RunDefinition, goes_on: GoingOn) -> Run | None:
@@ -275,7 +298,7 @@ def hint(
         return []
     reached = goes_on.length(run.definition.params)
     asked = goes_on.length(definition.params)
-    key = goes_on.length_key.rpartition(":")[2]
+    key = goes_on.length_key.replace(":", ".").rpartition(".")[2]
     told = f"{definition.stage}: the same is known with {key}: {reached}; "
     names: list[str] = []
     for output in definition.outputs:

@@ -28,9 +28,6 @@ from mllam_exps.identity.definition import RESUME_FROM
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
 
-NAMED = "resume_from_named"
-"""What stands before the names of the experiments that stages go on from; no result depends on names."""
-
 MODULE = "module "
 """What stands before the name of a module, where versions are told by name."""
 
@@ -211,27 +208,17 @@ def content(
     return _written(everything)
 
 
-def with_parents(
-    text: str, parents: Mapping[str, Any], named: Mapping[str, str]
-) -> str:
-    """Return the text of ``version.mllam.txt`` with what its stages go on from; as it is where none can.
+def with_parents(text: str, parents: Mapping[str, Any]) -> str:
+    """Return the text of ``version.mllam.txt`` with what its stages go on from, by stage; as it is where none can.
 
     What other trainings left is no program, but as with archives nobody sees it in the
     repository's files: here DVC does.
-
-    Parameters
-    ----------
-    parents : mapping
-        By stage: None, or the files by their hashes.
-    named : mapping
-        By stage: the name by which they were found. It counts for no result.
     """
     import yaml
 
     if not parents:
         return text
-    added = {RESUME_FROM: dict(parents)} | ({NAMED: dict(named)} if named else {})
-    return _written({**yaml.safe_load(text), **added})
+    return _written({**yaml.safe_load(text), RESUME_FROM: dict(parents)})
 
 
 def without_parents(text: str) -> str:
@@ -241,8 +228,7 @@ def without_parents(text: str) -> str:
     if f"{RESUME_FROM}:" not in text:
         return text
     everything = yaml.safe_load(text)
-    for name in (RESUME_FROM, NAMED):
-        everything.pop(name, None)
+    everything.pop(RESUME_FROM, None)
     return _written(everything)
 
 

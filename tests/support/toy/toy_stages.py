@@ -16,8 +16,15 @@ import time
 from pathlib import Path
 
 from mllam_exps.base import records
-from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, Stage, Tracking
+from mllam_exps.base.errors import CheckFailed, UsageError
+from mllam_exps.stages.contract import (
+    ENDED_IN_TIME,
+    SAVE_AND_END,
+    GoingOn,
+    Stage,
+    Tracking,
+    Wish,
+)
 from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 from mllam_exps.stages.points import kept
 
@@ -63,8 +70,70 @@ class Toy(Stage):
         return Path(shutil.copy(earlier / "state.json", scratch / "carried.json"))
 
 
+class GrowGoesOn(GoingOn):
+    """`grow` goes on from what it left for another experiment, if that made as many files."""
+
+    source_key = "toy.yaml:resume_from"
+    weights_only_key = "toy.yaml:cold_start"
+    longest_key, longest_value = "toy.yaml:resume", "auto"
+    length_key = "toy.yaml:grow.epochs"
+    reads = ("toy.yaml", "grown.json")
+
+    def wish(self, root):
+        given = read_yaml(root / "toy.yaml")
+        return Wish(
+            given.get("resume_from") or "",
+            given.get("resume") == "auto",
+            given.get("cold_start") is True,
+        )
+
+    def refuse(self, wish, earlier, root, python):
+        own, other = read_yaml(root / "toy.yaml"), read_yaml(earlier.root / "toy.yaml")
+        here, there = own["make"]["size"], other["make"]["size"]
+        if here != there:
+            what = f"{here} here, {there} in {earlier.name}"
+            return [UsageError(what, "toy.yaml: make.size")]
+        reached = json.loads((earlier.root / "grown.json").read_text())["epochs"]
+        asked = own["grow"]["epochs"]
+        if asked <= reached and not wish.weights_only:
+            what = f"{earlier.name} has reached {reached}, and {asked} are asked for"
+            return [UsageError(what, "toy.yaml: grow.epochs")]
+        return []
+
+    def refuse_file(self, wish, checkpoint, root, ask, python):
+        try:
+            json.loads(checkpoint.read_text())["epochs"]
+        except (ValueError, KeyError):
+            return [UsageError("is no checkpoint", str(checkpoint))]
+        return []
+
+    def takes(self, wish, earlier, root):
+        return ("grown/state.json",)
+
+    def length(self, params):
+        return params["toy.yaml"]["grow"]["epochs"]
+
+    def but_for_length(self, params):
+        grow = {k: v for k, v in params["toy.yaml"]["grow"].items() if k != "epochs"}
+        return {**params, "toy.yaml": {"grow": grow}}
+
+    def begin(self, parent, scratch, *, weights_only):
+        state = json.loads((parent / "grown/state.json").read_text())
+        if weights_only:
+            state["epochs"] = 0
+        (scratch / "carried.json").write_text(json.dumps(state))
+        return scratch / "carried.json"
+
+
+def read_yaml(path: Path) -> dict:
+    import yaml
+
+    return yaml.safe_load(path.read_text())
+
+
 MAKE = Toy("make", [])
 GROW = Toy("grow", ["made"])
+GROW.goes_on = GrowGoesOn()
 
 
 def make(params: dict) -> None:
