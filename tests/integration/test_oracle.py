@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 import time
@@ -12,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from support.experiment import environment
-from support.oracle import inline, truth
+from support.oracle import digest, inline, truth
 from support.oracle.world import World
+
+from mllam_exps.submission.afterwards import AfterResult
 
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "100"))
 LEAST = int(os.environ.get("ORACLE_LEAST", "60"))
@@ -201,3 +205,58 @@ def test_the_same_in_processes_of_their_own(tmp_path: Path):
         look_at_a_world(world, 2, folder / "scratch", tally, slow=True)
         truth.clean(folder)
     print(tally.told)
+
+
+def test_what_was_made_again_and_became_another_is_followed_by_what_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """DVC knew what a program made that makes something else each time, and lost a part of that."""
+    for name, value in environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    # The job that made the last result may have no time to save: the last job does it all.
+    monkeypatch.setattr(AfterResult, "save", lambda _self: None)
+    root = make_repository_of_three(tmp_path / "first")
+    monkeypatch.chdir(root)
+    with inline.in_one_process() as scheduler:
+        assert dvc("repro", "-q")[0] == 0
+        subprocess.run("git add -A && git commit -qm Done", shell=True, check=True)
+        assert ours("submit", "-n", "e1", "-S", "own.yaml:x=2")[0] == 0
+        scheduler.run_all()
+        outs = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["once"]["outs"]
+        known = next(out["md5"] for out in outs if out["path"] == "a.bin")
+        Path(".dvc/cache/files/md5", known[:2], known[2:]).unlink()
+        both = ("-S", "own.yaml:x=2", "-S", "own.yaml:y=2")
+        assert ours("submit", "-n", "e2", *both)[0] == 0
+        scheduler.run_all()
+        assert "saved as" in ours("show", "e2")[1]
+
+
+def make_repository_of_three(root: Path) -> Path:
+    """Make a repository: what `once` makes, two other stages read."""
+    stages = {
+        "once": {
+            "cmd": "python digest.py --in=base.txt --out=a.bin --out=b.bin --nonce",
+            "deps": ["base.txt"],
+            "outs": ["a.bin", "b.bin"],
+        },
+        "reads": {
+            "cmd": "python digest.py --in=b.bin --param=own.yaml:x --out=r.txt",
+            "deps": ["b.bin"],
+            "params": [{"own.yaml": ["x"]}],
+            "outs": ["r.txt"],
+        },
+        "other": {
+            "cmd": "python digest.py --in=a.bin --param=own.yaml:y --out=o.txt",
+            "deps": ["a.bin"],
+            "params": [{"own.yaml": ["y"]}],
+            "outs": ["o.txt"],
+        },
+    }
+    root.mkdir()
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (root / "own.yaml").write_text("x: 1\ny: 1\n")
+    (root / "base.txt").write_text("a\n")
+    shutil.copy(digest.__file__, root)
+    commands = "git init -q -b main && dvc init -q && git add -A && git commit -qm A"
+    subprocess.run(commands, shell=True, check=True, cwd=root)
+    return root

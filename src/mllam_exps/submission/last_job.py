@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mllam_exps.submission.standing import Standing
 
 ENDS_PATIENCE = 20.0
+MAKES_AGAIN = 3
+"""How often one experiment has a result made again since it was made from another input than this experiment has."""
 
 
 def _silent(run: Run) -> Attempt | None:
@@ -58,6 +60,8 @@ class Finisher(Supervisor):
         self._saved_before = False
 
     def _work(self) -> None:
+        if self.attempt.number <= MAKES_AGAIN:
+            self._set_aside_what_was_made_from_another()
         if not self._has_all_results():
             self._advance()
         with save.turn(self.experiment.store, wait=True):
@@ -69,6 +73,21 @@ class Finisher(Supervisor):
             if run.result is None or outputs.made_from_another(run) is not None:
                 return False
         return True
+
+    def _set_aside_what_was_made_from_another(self) -> None:
+        """Have results made again that were not made from what this experiment has.
+
+        The run store alone does not tell: where DVC knew an input when an experiment
+        was submitted, it may have been made again since, and not every program makes
+        the same twice. Two experiments that have different ones, and share a result,
+        each want their own: so there is an end to it.
+        """
+        if any(run.result is None for run in self.experiment.runs.values()):
+            return
+        for run in self.experiment.runs.values():
+            stale = outputs.made_from_another(run, self.experiment.holds)
+            if stale is not None:
+                print(outputs.set_aside(run, [stale]), flush=True)
 
     def _advance(self) -> None:
         """See to what the experiment lacks, and come back only where that is nothing.
