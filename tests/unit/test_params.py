@@ -146,11 +146,12 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     # keys that belong elsewhere, or to nobody
     (
         {"training": {"load": "a.ckpt"}},
-        f"{T}: load: does not belong here: mllam-exps finds the checkpoint: say which one in {E}, as checkpoint",
+        f"{T}: load: does not belong here: mllam-exps finds the checkpoint: say which one in {E}, as checkpoint; "
+        f"{P}: resume_from names what training goes on from",
     ),
     (
         {"training": {"restore_opt": True}},
-        f"{T}: restore_opt: does not belong here: mllam-exps sets it when a run goes on from its own checkpoint",
+        f"{T}: restore_opt: does not belong here: mllam-exps sets it when a training goes on; {P}: cold_start takes the weights alone",
     ),
     ({"training": {"seed": 1}}, f"{T}: seed: does not belong here: stands in {P}"),
     (

@@ -385,8 +385,7 @@ class Planner:
             log.info("%s: the run store has its result", definition.key)
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
-        goes_on = stages.of(definition).goes_on
-        if goes_on is not None and not known.outputs:
+        if not known.outputs and (goes_on := stages.of(definition).goes_on):
             self.note(parents.hint(self.store, definition, goes_on, Path(self._origin)))
         return Step(stage, definition.key, needs, known.outputs, known.inputs)
 

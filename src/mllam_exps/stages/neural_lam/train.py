@@ -214,8 +214,8 @@ class Train(ModelStage):
         """Refuse a missing dataset or graph, and an end that another training has reached."""
         need_dataset(context)
         need_graph(context)
-        begun, asked = begun_with(context), asked_epochs(context)
-        if begun >= asked:
+        begun = begun_with(context)
+        if begun and begun >= (asked := asked_epochs(context)):
             what = f"it goes on from {begun} epochs, and {asked} are asked for"
             raise CheckFailed(what, where=f"{TRAINING}: epochs")
 
