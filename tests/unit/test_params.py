@@ -151,7 +151,8 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"training": {"restore_opt": True}},
-        f"{T}: restore_opt: does not belong here: mllam-exps sets it when a training goes on; {P}: cold_start takes the weights alone",
+        f"{T}: restore_opt: does not belong here: mllam-exps sets it when a training goes on; "
+        f"{P}: cold_start takes the weights alone",
     ),
     ({"training": {"seed": 1}}, f"{T}: seed: does not belong here: stands in {P}"),
     (
