@@ -90,13 +90,13 @@ def test_a_note_is_told_once(planner: Planner):
     [
         ({}, {}),
         ({"type": "symlink"}, {"type": "symlink"}),
-        ({"type": ["reflink", "copy"]}, {"type": "reflink,copy"}),
+        ({"type": ["reflink", "copy"]}, {"type": ["reflink", "copy"]}),
         ({"shared": "group", "dir": "elsewhere"}, {"shared": "group"}),
         ({"shared": None}, {}),
     ],
 )
 def test_a_clone_has_the_cache_of_its_origin(
-    planner: Planner, given: dict[str, Any], kept: dict[str, str]
+    planner: Planner, given: dict[str, Any], kept: dict[str, Any]
 ):
     repo: Any = SimpleNamespace(
         settings=lambda _: given, cache_directory=Path("/cache")

@@ -106,6 +106,7 @@ def test_a_workspace_is_read_from_what_dvc_sets(
     answers(monkeypatch, rev_parse="head")
     root = tmp_path / ".dvc/tmp/exps/standalone/tmp1"
     (root / "data").mkdir(parents=True)
+    (root / ".dvc").mkdir()
     with pytest.raises(UsageError, match=r"no dvc\.yaml here or above"):
         Workspace.here({}, root / "data")
     (root / "dvc.yaml").touch()
@@ -154,3 +155,25 @@ def test_the_run_store_lies_beside_the_cache_unless_the_machine_says_otherwise()
 def test_an_experiment_is_gone_on_with_under_its_name():
     assert workspace.exp_run(workspace.OUTSIDE) == "dvc exp run"
     assert workspace.exp_run("a b") == "dvc exp run -n 'a b'"
+
+
+def test_below_the_root_another_dvc_yaml_hides_nothing_and_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answers(monkeypatch)
+    root, below = tmp_path / "root", tmp_path / "root/sub/below"
+    below.mkdir(parents=True)
+    (root / ".dvc").mkdir()
+    (root / "sub/dvc.yaml").touch()
+    with pytest.raises(UsageError, match=r"sub/dvc\.yaml: stages of other dvc\.yaml"):
+        Workspace.here({}, below)
+    (root / "dvc.yaml").touch()
+    assert Workspace.here({}, below).root == root
+    monkeypatch.chdir(root)
+    workspace.refuse_other_stages(root)
+    monkeypatch.chdir(below)
+    with pytest.raises(UsageError, match=r"sub/dvc\.yaml: stages of other") as caught:
+        workspace.refuse_other_stages(root)
+    assert f"cd {root}" in str(caught.value)
+    (root / "sub/.dvc").mkdir()
+    assert Workspace.here({}, below).root == root / "sub", "DVC's own root"

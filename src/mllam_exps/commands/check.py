@@ -7,7 +7,7 @@ from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
-from mllam_exps.machines.workspace import leftovers
+from mllam_exps.machines.workspace import leftovers, refuse_other_stages
 from mllam_exps.preflight import checks
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import submit
@@ -19,6 +19,7 @@ def show() -> None:
     """Plan what `submit` would, with all its checks; say what was checked."""
     here = Context.open()
     workspace, machine = here.workspace, here.machine
+    refuse_other_stages(workspace.root)
     checks.check_environment(machine, workspace.origin)
     repo = Repository.open(workspace.root)
     store = RunStore(workspace.store_directory(machine, repo.cache_directory))

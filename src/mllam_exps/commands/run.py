@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+from pathlib import Path
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.processes import ProcessIdentity, caller
@@ -15,7 +16,12 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace, leftovers
+from mllam_exps.machines.workspace import (
+    Workspace,
+    leftovers,
+    other_stages_here,
+    refuse_other_stages,
+)
 from mllam_exps.preflight import checks, parents
 from mllam_exps.preflight.missing_inputs import missing_inputs
 from mllam_exps.preflight.opened import current_versions, open_pipeline
@@ -107,7 +113,11 @@ def _run_in_store(
     from mllam_exps.attempts.driver import Driver
 
     pipeline, store = open_pipeline(workspace, machine)
-    if not pipeline.stage(stage).is_ours:
+    entry = pipeline.stage(stage)
+    other = other_stages_here(workspace.root)
+    if other and not Path(entry.wdir).resolve().is_relative_to(other):
+        refuse_other_stages(workspace.root)
+    if not entry.is_ours:
         what = (
             f"stage {stage} has a command of its own: DVC runs it, or a submitted job"
         )

@@ -21,7 +21,7 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import warn
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.machines import machine_files
-from mllam_exps.machines.workspace import Workspace
+from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks
 from mllam_exps.preflight.opened import open_pipeline
 
@@ -36,6 +36,7 @@ def smoke() -> None:
     """
     begun = time.monotonic()
     workspace = Workspace.here()
+    refuse_other_stages(workspace.root)
     machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
     checks.check_environment(machine, workspace.origin)
     checks.check_parameters(workspace, machine)

@@ -122,13 +122,61 @@ def origin_root(root: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _repository_around(directory: Path) -> Path:
-    for folder in (directory, *directory.parents):
-        if (folder / "dvc.yaml").is_file():
+    """Return the nearest folder, here or above, that has ``dvc.yaml`` and is DVC's root."""
+    found = _folders_of_stages(directory)
+    for folder in found:
+        if (folder / ".dvc").is_dir():
             return folder
-    raise UsageError(
-        "no dvc.yaml here or above",
-        where=str(directory),
-        next="cd to an experiment, or make one: mllam-exps init DIRECTORY --from north-atlantic-2025",
+    if not found:
+        raise UsageError(
+            "no dvc.yaml here or above",
+            where=str(directory),
+            next="cd to an experiment, or make one: mllam-exps init DIRECTORY --from north-atlantic-2025",
+        )
+    for folder in found[-1].parents:
+        if (folder / ".dvc").is_dir():
+            raise _is_another_s(found[0], folder)
+    return found[0]  # no DVC repository: who opens it says so
+
+
+def _folders_of_stages(directory: Path) -> list[Path]:
+    """Return the folders, here and above, that have a ``dvc.yaml``, the nearest first."""
+    around = (directory, *directory.parents)
+    return [folder for folder in around if (folder / "dvc.yaml").is_file()]
+
+
+def other_stages_here(root: Path) -> Path | None:
+    """Return the nearest folder, here or above, with a ``dvc.yaml`` that is not the repository's own; None without one.
+
+    DVC (3.67) takes the stages that are named in such a folder from that file.
+    """
+    nearest = _folders_of_stages(Path.cwd().resolve())[0]
+    return None if nearest == root.resolve() else nearest
+
+
+def refuse_other_stages(root: Path) -> None:
+    """Refuse what is typed in the folder of another ``dvc.yaml``: it would mean the stages there.
+
+    Raises
+    ------
+    UsageError
+        Naming that file.
+    """
+    if other := other_stages_here(root):
+        raise _is_another_s(other, root)
+
+
+def _is_another_s(folder: Path, root: Path) -> UsageError:
+    """Say that stages of a ``dvc.yaml`` below DVC's root are none of ours."""
+    way_out = "dvc exp run"
+    if (root / "dvc.yaml").is_file():
+        top = shlex.quote(str(root))
+        way_out = f"dvc exp run; for those of {top}/dvc.yaml: cd {top}"
+    return UsageError(
+        "stages of other dvc.yaml files are not submitted",
+        os.path.relpath(folder / "dvc.yaml", root),
+        f"only those of the file beside {root / '.dvc'} are",
+        way_out,
     )
 
 

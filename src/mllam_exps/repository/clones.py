@@ -11,13 +11,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mllam_exps.base import ownership, records, symlinks
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git, git, shown
+from mllam_exps.dvc import local_settings
+from mllam_exps.dvc.local_settings import Setting
 from mllam_exps.repository import checkouts
 from mllam_exps.repository.checkouts import Checkout
 
@@ -112,7 +114,7 @@ def untracked(origin: Path) -> list[str]:
 
 
 @records.for_nobody_else_to_write()
-def make(state: State, target: Path, cache: dict[str, str]) -> Path:
+def make(state: State, target: Path, cache: Mapping[str, Setting]) -> Path:
     """Clone a repository as it was when its `state` was taken, for nobody else to write to, whatever the umask.
 
     Parameters
@@ -133,10 +135,7 @@ def make(state: State, target: Path, cache: dict[str, str]) -> Path:
     for key, value in settings.items():
         git(target, "config", key, value)
     root = target / state.prefix
-    lines = ["[cache]"]
-    lines += [f"    {key} = {_quoted(value)}" for key, value in cache.items()]
-    local = symlinks.clear(target, root / ".dvc" / "config.local")
-    local.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    local_settings.write(symlinks.clear(target, root / ".dvc" / "config.local"), cache)
     (root / ".dvc" / "tmp").mkdir(exist_ok=True)
     return root
 
@@ -226,9 +225,3 @@ def _not_tracked(origin: Path, file: str) -> UsageError:
         return UsageError(what, where, f"{rule} ignores it", f"git add --force {file}")
     why = "experiments have what git tracks, as with `dvc exp run --queue`"
     return UsageError(what, where, why, f"git add {file}")
-
-
-def _quoted(value: str) -> str:
-    # DVC reads its files with configobj, whose lists are separated by commas; what
-    # holds one is a list there.
-    return value if "," in value and '"' not in value else f'"{value}"'

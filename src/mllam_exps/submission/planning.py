@@ -22,6 +22,7 @@ from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import drafting, experiment_names, ignored, sources
 from mllam_exps.dvc.asked_stages import asked_stages
+from mllam_exps.dvc.local_settings import Setting
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -299,14 +300,12 @@ class Planner:
             raise
         return Base(site / layout.CLONE, root, repo, self.workspace.root)
 
-    def _cache_settings(self) -> dict[str, str]:
+    def _cache_settings(self) -> dict[str, Setting]:
         """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
         given = self.repo.settings("cache")
-        settings = {"dir": str(self.repo.cache_directory)}
+        settings: dict[str, Setting] = {"dir": str(self.repo.cache_directory)}
         if types := given.get("type"):
-            settings["type"] = (
-                ",".join(types) if isinstance(types, list) else str(types)
-            )
+            settings["type"] = types
         if given.get("shared"):
             settings["shared"] = str(given["shared"])
         return settings

@@ -21,7 +21,7 @@ from mllam_exps.dvc import experiment_names, overrides
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace
+from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import Assessment, RunState
@@ -268,6 +268,7 @@ def submit(
         raise UsageError(
             "experiments are submitted from a repository of yours", str(workspace.root)
         )
+    refuse_other_stages(workspace.root)
     machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
     checks.check_environment(machine, workspace.origin)
     inside = Path.cwd().resolve().relative_to(workspace.root)

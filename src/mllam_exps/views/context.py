@@ -16,7 +16,7 @@ from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace, exp_run
+from mllam_exps.machines.workspace import Workspace, exp_run, refuse_other_stages
 from mllam_exps.runs import askers
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
@@ -61,6 +61,7 @@ class Context:
         """The stages; takes half a second, because the programs' versions are asked for."""
         from mllam_exps.preflight.opened import open_pipeline
 
+        refuse_other_stages(self.workspace.root)
         return open_pipeline(self.workspace, self.machine, as_it_lies=False)[0]
 
     def experiment(self, name: str) -> Experiment | None:
