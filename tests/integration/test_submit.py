@@ -402,10 +402,17 @@ def test_an_experiment_that_was_removed_is_saved_again(made: Experiment):
     submit(made, "-n", "gone")
     settled(made, "gone")
     made.ok("dvc", "exp", "remove", "gone")
+    refused = made.command("mllam-exps", "retry", "gone", stderr=subprocess.PIPE)
+    assert "submit it again: mllam-exps submit" in refused.stderr
+    assert "has it no more" in made.ok("mllam-exps", "show", "gone")
     submit(made, "-n", "gone")
     settled(made, "gone")
     assert "gone" in shown(made)
     assert made.starts() == 1
+    made.ok("dvc", "exp", "rename", "gone", "back")
+    refused = made.command("mllam-exps", "retry", "back", stderr=subprocess.PIPE)
+    assert "gone: is done\n  → dvc exp apply back" in refused.stderr
+    assert rows(made, "back")["gone"]["saved_as"] == "back"
 
 
 def test_clean_deletes_what_failed_and_nothing_that_is_needed(made: Experiment):

@@ -60,7 +60,7 @@ def test_an_experiment_goes_where_nobody_can_want_it(
     monkeypatch.setattr(cleaning, "assess", lambda run: run)
     monkeypatch.setattr(cleaning, "_is_gone", lambda *_, **__: "gone" in known)
     monkeypatch.setattr(cleaning, "is_in_git", lambda _: "in git" in known)
-    monkeypatch.setattr(cleaning, "_has", lambda *_: "here" in known)
+    monkeypatch.setattr(cleaning, "has_commit", lambda *_: "here" in known)
     selection = cleaning.Selection(ORIGIN, [], failed="--failed" in known)
     look = cleaning._Look(RunStore(tmp_path), selection, cleaning.Staying())
     one = experiment(saving, stage)

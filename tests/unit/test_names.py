@@ -52,7 +52,7 @@ CASES: list[tuple[list[Any], list[str], bool, str]] = [
 def test_a_name_that_others_have(
     submitted: list[Any], in_git: list[str], force: bool, refused: str
 ):
-    taken = Names(submitted, in_git, force=force)
+    taken = Names(submitted, dict.fromkeys(in_git, "c"), force=force)
     if not refused:
         assert taken.name(Variant({}, "a")) == "a"
         return
@@ -61,13 +61,13 @@ def test_a_name_that_others_have(
 
 
 def test_whoever_repeats_a_command_is_told_that_files_have_changed():
-    taken = Names([experiment("a", AT_WORK)], [], force=False)
+    taken = Names([experiment("a", AT_WORK)], {}, force=False)
     with pytest.raises(UsageError, match="files of the workspace have changed since"):
         taken.name(Variant({"params.yaml": ["lr=1"]}, "a"))
 
 
 def test_two_of_one_submission_get_two_names():
-    taken = Names([], [], force=False)
+    taken = Names([], {}, force=False)
     first = taken.name(Variant({}, ""))
     taken.take(experiment(first, AT_WORK))
     assert taken.name(Variant({}, "")) != first
@@ -155,3 +155,25 @@ def test_a_repository_without_stages(ignored: bool, way_out: str):
     assert way_out in caught.value.next
     with pytest.raises(UsageError, match="is no stage"):
         asked_stages(Pipeline(), repo, ("nothing",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("in_git", "force", "refused"),
+    [
+        ({}, False, False),
+        ({"a": "ours"}, False, False),
+        ({"a": "another's"}, False, True),
+        ({"a": "another's"}, True, False),
+    ],
+)
+def test_who_was_saved_keeps_its_name_unless_git_gave_it_to_another(
+    in_git: dict[str, str], force: bool, refused: bool
+):
+    known = experiment("a", RunState.DONE)
+    known.commit = "ours"
+    taken = Names([known], in_git, force=force)
+    if not refused:
+        assert taken.name_again(known) == "a"
+        return
+    with pytest.raises(UsageError, match="removed or renamed since"):
+        taken.name_again(known)

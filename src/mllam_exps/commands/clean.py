@@ -17,6 +17,7 @@ from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog, cleaning
+from mllam_exps.submission.applying import is_in_git
 from mllam_exps.submission.cleaning import Candidate, Selection
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.staying import Staying
@@ -113,7 +114,7 @@ def _in_use(origin: str, named: Iterable[Experiment]) -> list[str]:
         if experiment.origin != origin or not experiment.is_mine:
             continue
         done = assess(experiment.saving).state is RunState.DONE
-        if done and cleaning.is_in_git(experiment):
+        if done and is_in_git(experiment):
             found.append(experiment.name)
     return found
 

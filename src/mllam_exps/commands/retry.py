@@ -22,12 +22,12 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.submission import backlog, opening
+from mllam_exps.submission.applying import apply_command, made_again
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.saving import commit
 from mllam_exps.submission.standing import Standing
 from mllam_exps.views.context import Context
-from mllam_exps.views.sentences import APPLIED, FIRST
 
 NAMED = 3
 """Changed files that a note names."""
@@ -71,7 +71,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     wanted = _wanted(here, names, failed=failed)
     changes: dict[str, Changes] = {}
     for experiment in wanted:
-        _refuse(experiment)
+        _refuse(experiment, here.workspace.origin)
         changes[experiment.identity] = changed_since(experiment)
         _refuse_what_was_mended(experiment, changes[experiment.identity])
     for experiment in wanted:
@@ -197,7 +197,7 @@ def _and_above(file: str) -> set[str]:
     return {file, *map(str, Path(file).parents)}
 
 
-def _refuse(experiment: Experiment) -> None:
+def _refuse(experiment: Experiment, here: Path) -> None:
     """Refuse what cannot be gone on with, before anything is submitted."""
     if not experiment.is_mine:
         way_out = f"submit the same yourself, what is done is shared: {shlex.join(experiment.command)}"
@@ -205,7 +205,7 @@ def _refuse(experiment: Experiment) -> None:
             "is not yours", experiment.name, f"{experiment.user} submitted it", way_out
         )
     if assess(experiment.saving).state is RunState.DONE:
-        raise _is_done(experiment)
+        raise _is_done(experiment, here)
     machine = opening.machine_of(experiment)
     checks.check_environment(machine, opening.workspace_of(experiment).origin)
     if not experiment.root.is_dir():
@@ -223,16 +223,19 @@ def _refuse(experiment: Experiment) -> None:
         ) from error
 
 
-def _is_done(experiment: Experiment) -> UsageError:
-    """Say that an experiment is saved, and whether a result of it was damaged since."""
-    name = experiment.name
+def _is_done(experiment: Experiment, here: Path) -> UsageError:
+    """Say that an experiment is saved, and whether it was removed, or a result of it damaged, since."""
+    name, command = experiment.name, apply_command(experiment, here)
+    if not command:
+        what = "was saved, and its repository has it no more"
+        return UsageError(what, name, next=experiment.submit_again)
     for stage, run in experiment.runs.items():
         if run.result is None:
             what = (
                 f"is saved, and its result of {stage} was damaged since, and set aside"
             )
-            return UsageError(what, name, next=APPLIED.replace(FIRST, name))
-    return UsageError("is done", name, next=f"dvc exp apply {name}")
+            return UsageError(what, name, next=made_again(command))
+    return UsageError("is done", name, next=command)
 
 
 def _retry(

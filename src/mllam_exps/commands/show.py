@@ -24,6 +24,7 @@ from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage
+from mllam_exps.submission.applying import apply_command
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
@@ -66,7 +67,7 @@ def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
             record = known | _of_runs(row)
             return record, itertools.chain(_of_dvc(name, commit), _results(row, record))
     row = with_what_dvc_has(here, of_experiment(here.submitted(name)))
-    record = to_record(row)
+    record = to_record(row, here.workspace.origin)
     return record, _lines(row, record)
 
 
@@ -88,8 +89,8 @@ def _of_runs(row: Row) -> dict[str, Any]:
     return {"stages": stages, "metrics": metrics, "checkpoints": checkpoints}
 
 
-def to_record(row: Row) -> dict[str, Any]:
-    """Return what is known of a submitted experiment, JSON-able."""
+def to_record(row: Row, here: Path) -> dict[str, Any]:
+    """Return what is known of a submitted experiment, JSON-able; `here` is the repository in which that is asked."""
     experiment, saving = row.experiment, row.saving
     assert experiment is not None
     assert saving is not None
@@ -102,6 +103,7 @@ def to_record(row: Row) -> dict[str, Any]:
         "state": str(row.state),
         "reason": reason,
         "commit": experiment.commit or None,
+        "apply": (experiment.commit and apply_command(experiment, here)) or None,
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
         "edited": list(experiment.edited),
@@ -190,7 +192,7 @@ def _tracking(experiment: Experiment) -> dict[str, Any]:
 def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
     yield f"experiment  {record['name']}  ({_stands(row, record)})"
     if record["commit"]:
-        yield f"saved as    {record['commit'][:7]}: dvc exp apply {record['name']}"
+        yield f"saved as    {record['commit'][:7]}: {_to_apply(row, record)}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record["created"]))
     yield f"submitted   {when} by {record['user']}, on machine {record['machine']}, from {record['repository']}"
     yield f"command     {record['command']}"
@@ -206,6 +208,13 @@ def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
         yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
     if record["clone"]:
         yield f"clone       {record['clone']}"
+
+
+def _to_apply(row: Row, record: dict[str, Any]) -> str:
+    """Return the command that applies what is saved, or what to do where git has it no more."""
+    if record["apply"] or row.experiment is None:
+        return str(record["apply"])
+    return f"its repository has it no more; {row.experiment.submit_again}"
 
 
 def _stands(row: Row, record: dict[str, Any]) -> str:

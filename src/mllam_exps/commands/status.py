@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,7 +181,7 @@ def _rows(here: Context, names: list[str], *, everything: bool) -> list[Row]:
     if names and not rows:
         raise _unknown(here, names)
     for name in names:
-        if not any(fnmatchcase(row.name, name) or name in row.cells for row in rows):
+        if not any(row.is_called(name) or name in row.cells for row in rows):
             warn(f"note: no experiment and no stage of these is called {name}")
     return rows
 
@@ -194,7 +193,7 @@ def _unknown(here: Context, names: list[str]) -> UsageError:
     for row in everything:
         stages |= row.cells.keys()
     for name in names:
-        if name in stages or any(fnmatchcase(row.name, name) for row in everything):
+        if name in stages or any(row.is_called(name) for row in everything):
             way_out = f"mllam-exps status --all {shlex.join(names)}"
             return UsageError(f"{name} is not shown here", next=way_out)
     return here.unknown(names[0], sorted(stages), kind="stage")

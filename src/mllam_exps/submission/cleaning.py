@@ -21,7 +21,6 @@ from pathlib import Path
 
 from mllam_exps.attempts import unsent
 from mllam_exps.base import ownership, records
-from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import git
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.run_keys import SAVE
@@ -31,6 +30,7 @@ from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
+from mllam_exps.submission.applying import has_commit, is_in_git
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.staying import Staying
 
@@ -212,7 +212,7 @@ class _Look:
         """Return that the repository of an experiment is gone; nothing where it is there, or was moved to here."""
         if not _is_gone(experiment.origin, named=True):
             return ""
-        if _has(self.origin, experiment):
+        if has_commit(self.origin, experiment):
             return ""
         return f"its repository {experiment.origin} is gone"
 
@@ -324,25 +324,6 @@ def delete(candidate: Candidate) -> bool:
     # What colleagues' attempts left there is theirs to remove: their `clean` finds it.
     shutil.rmtree(directory, ignore_errors=True)
     return True
-
-
-def is_in_git(experiment: Experiment) -> bool:
-    """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
-    origin = Path(experiment.origin)
-    # Of a repository that is not there nobody can say.
-    return _has(origin, experiment) or not origin.exists()
-
-
-def _has(repository: Path, experiment: Experiment) -> bool:
-    """Tell whether a repository has the commit of a saved experiment: its own may have been moved."""
-    result = experiment.saving.result
-    if result is None:
-        return False
-    words = ("for-each-ref", "--contains", result.commit, "--count=1")
-    try:
-        return bool(git(repository, *words))
-    except MllamError:
-        return False  # the repository, or the commit, is not there to be asked
 
 
 def _digests_in_git(origin: Path) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names
@@ -20,8 +20,8 @@ class Names:
     ----------
     submitted : iterable of Experiment
         Those that were submitted.
-    in_git : collection of str
-        The names of those that git has, submitted or not.
+    in_git : mapping
+        The commits of those that git has, submitted or not, by name.
     force : bool
         Whether names of other experiments are taken over.
     """
@@ -29,7 +29,7 @@ class Names:
     def __init__(
         self,
         submitted: Iterable[Experiment],
-        in_git: Collection[str],
+        in_git: Mapping[str, str],
         *,
         force: bool,
     ) -> None:
@@ -42,6 +42,21 @@ class Names:
     def take(self, experiment: Experiment) -> None:
         """Let an experiment have its name."""
         self._taken[experiment.name] = experiment
+
+    def name_again(self, known: Experiment) -> str:
+        """Return the name of an experiment that was submitted before: it keeps it.
+
+        Raises
+        ------
+        UsageError
+            If it was saved, and removed or renamed since, and another one has its name
+            now.
+        """
+        name, commit = known.name, known.commit
+        if commit and not self._force and self._in_git.get(name, commit) != commit:
+            why = "the one that was submitted with these values was removed or renamed since"
+            raise _is_taken("another experiment now", name, why)
+        return name
 
     def name(self, variant: Variant) -> str:
         """Return the name of a new experiment: the one that was given, else one that nobody has.

@@ -263,7 +263,7 @@ class Planner:
         known = experiments.read(directory)
         return Experiment(
             directory=directory,
-            name=known.name if known else names.name(variant),
+            name=names.name_again(known) if known else names.name(variant),
             origin=self._origin,
             prefix=self.state.prefix,
             baseline=self.state.baseline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.content import Difference
+from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import outputs
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.judge import RunState
@@ -17,6 +19,7 @@ from mllam_exps.runs.locks import lock
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
+from mllam_exps.submission.applying import apply_command, made_again
 from mllam_exps.submission.experiment import Experiment
 
 IN_STORE, IN_CACHE = "the run store", "DVC's cache"
@@ -247,10 +250,13 @@ def _way_out(needing: list[Experiment], names: list[str]) -> str:
             unsaved.add(experiment.name)
     if unsaved:
         return f"mllam-exps retry {' '.join(sorted(unsaved))}"
-    if names:
-        # DVC (3.67) applies the rest where its cache lacks something, says so, and
-        # exits with 255.
-        return f"dvc exp apply {names[-1]}; dvc repro makes again what is missing"
+    for experiment in sorted(needing, key=lambda one: one.name, reverse=True):
+        if command := apply_command(experiment, Path(experiment.origin)):
+            return made_again(command)
+    if needing:
+        return needing[-1].submit_again
+    if names and names != [OUTSIDE]:
+        return made_again(f"dvc exp apply {shlex.quote(names[-1])}")
     return "dvc exp run, or mllam-exps submit: what needs it makes it again"
 
 

@@ -65,10 +65,16 @@ class Context:
         return open_pipeline(self.workspace, self.machine, as_it_lies=False)[0]
 
     def experiment(self, name: str) -> Experiment | None:
-        """Return the submitted experiment of that name: of this repository, else of another one; the newest."""
-        found = [
-            e for e in experiments.of_store(self.store) if name in {e.name, e.identity}
-        ]
+        """Return the submitted experiment of that name: of this repository, else of another one; the newest.
+
+        Where none was submitted under it, one that was renamed is meant.
+        """
+        known = list(experiments.of_store(self.store))
+        found = [e for e in known if name in {e.name, e.identity}]
+        if not found:
+            in_git = saved.experiments_of(self.workspace.origin)
+            commits = {one.commit for one in in_git if one.name == name}
+            found = [e for e in known if commits and e.commit in commits]
         return max(
             found,
             key=lambda e: (e.origin == str(self.workspace.origin), e.created),

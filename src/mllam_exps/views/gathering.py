@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mllam_exps.dvc.cache import Cache
@@ -15,7 +14,7 @@ from mllam_exps.runs.judge import NOTHING_WRONG, Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
-from mllam_exps.submission.cleaning import is_in_git
+from mllam_exps.submission.applying import is_in_git
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views import saved
 from mllam_exps.views.context import Context
@@ -82,6 +81,7 @@ class _Gathering:
         submitted = self._of_submitted()
         in_git = saved.experiments_of(self.origin)
         rows = submitted + self._with_commits(self._not_submitted(), in_git, submitted)
+        rows = self._renamed(rows, in_git)
         if names:
             rows = _chosen(rows, names)
         if not self.everything:
@@ -187,6 +187,18 @@ class _Gathering:
             found.append(whole)
         return found
 
+    def _renamed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
+        """Return the rows, those with another name whose experiments git has under that alone."""
+        names: dict[str, list[str]] = {}
+        for one in in_git:
+            names.setdefault(one.commit, []).append(one.name)
+        found = []
+        for row in rows:
+            known = names.get(row.experiment.commit if row.experiment else "", [])
+            renamed = known and row.name not in known
+            found.append(replace(row, saved_as=known[0]) if renamed else row)
+        return found
+
     def _is_removed(self, experiment: Experiment, refs: Collection[str]) -> bool:
         """Tell whether a saved experiment of this repository was removed from it."""
         commit = experiment.commit
@@ -260,7 +272,7 @@ def _chosen(rows: list[Row], names: list[str]) -> list[Row]:
     """Return the experiments of these names; if there are none, all with nothing but the stages of these names."""
     found = []
     for row in rows:
-        if any(fnmatchcase(row.name, name) for name in names):
+        if any(row.is_called(name) for name in names):
             found.append(row)
     if found:
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,8 @@ class Row:
         Its saving, where it was submitted.
     removed : bool
         Whether it was saved, and its repository has it no more.
+    saved_as : str
+        The name that its repository has it under, if it was renamed since it was saved.
     older : bool
         Whether a later submission of this repository has its name: who names it means
         that one.
@@ -201,10 +204,16 @@ class Row:
     experiment: Experiment | None = None
     saving: Cell | None = None
     removed: bool = False
+    saved_as: str = ""
     older: bool = False
     asked_at: float = 0.0
     commit: str = ""
     needs_advance: bool = False
+
+    def is_called(self, pattern: str) -> bool:
+        """Tell whether a name, or a pattern with ``*``, means it."""
+        names = filter(None, (self.name, self.saved_as))
+        return any(fnmatchcase(name, pattern) for name in names)
 
     @property
     def called(self) -> str:
@@ -282,7 +291,8 @@ class Row:
         if self.removed:
             return "removed"
         if self.saving.now.state is RunState.DONE:
-            return self.experiment.commit[:7]
+            renamed = f", now {self.saved_as}" if self.saved_as else ""
+            return f"{self.experiment.commit[:7]}{renamed}"
         attempt = self.saving.now.attempt
         has_started = attempt is not None and attempt.started is not None
         is_running = self.saving.now.state is RunState.RUNNING
@@ -302,6 +312,7 @@ class Row:
             "created": submitted.created if submitted else None,
             "commit": commit or None,
             "removed": self.removed,
+            "saved_as": self.saved_as or None,
             "waits": self.waits,
             "needs_advance": self.needs_advance,
             "stages": [cell.to_record() for cell in self.cells.values()],

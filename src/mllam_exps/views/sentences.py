@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.submission.applying import made_again
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.rows import Cell, Row
 
@@ -18,8 +19,6 @@ NAMES, FIRST = "<names>", "<first>"
 RETRY = f"mllam-exps retry {NAMES}"
 CANCEL = f"mllam-exps cancel {NAMES}"
 STUCK = f"{CANCEL}, and once that is mended, {RETRY}"
-APPLIED = f"dvc exp apply {FIRST}; dvc repro makes again what is missing"
-"""DVC (3.67) applies the rest where its cache lacks something, says so, and exits with 255."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,12 @@ def _of_stopped(row: Row, stage: str, cell: Cell) -> Sentence:
 def _after_failure(row: Row, cell: Cell) -> str:
     """Return what goes on with an experiment of which a stage stopped."""
     if row.saving is not None and row.saving.now.state is RunState.DONE:
-        return APPLIED  # the result was damaged, and set aside since
+        # The result was damaged, and set aside since.
+        if row.removed and row.experiment:
+            return row.experiment.submit_again
+        return made_again(
+            f"dvc exp apply {shlex.quote(row.saved_as) if row.saved_as else FIRST}"
+        )
     way_out = _to_go_on(row)
     failed = cell.now.state is RunState.FAILED
     if failed and way_out == RETRY and _is_a_command(cell):

@@ -1,0 +1,87 @@
+"""What git has of a saved experiment, which may have been renamed or removed since, and how that is applied."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.git import ask_git, git
+from mllam_exps.submission.experiment import Experiment
+
+_REFS = "refs/exps/*/*/"
+"""Where DVC (3.67) keeps experiments: under the commit that each starts from, by name."""
+
+
+def apply_command(experiment: Experiment, here: Path) -> str:
+    """Return the command that applies a saved experiment; empty where its repository has it no more.
+
+    Parameters
+    ----------
+    here : Path
+        The repository in which that is asked.
+    """
+    origin = Path(experiment.origin)
+    word = _name_or_commit(origin, experiment)
+    if not word:
+        return ""
+    command = f"dvc exp apply {shlex.quote(word)}"
+    if origin == here or not origin.exists():
+        return command
+    return f"cd {shlex.quote(experiment.origin)}; {command}"
+
+
+def made_again(command: str) -> str:
+    """Return what brings back a result that was set aside: a command applies its experiment.
+
+    DVC (3.67) applies the rest where its cache lacks something, says so, and exits with
+    255.
+    """
+    return f"{command}; dvc repro makes again what is missing"
+
+
+def name_in_git(experiment: Experiment) -> str:
+    """Return the name under which its repository has a saved experiment: its own, or the one that it got since.
+
+    Empty where it has none, as on a branch.
+    """
+    origin, commit = Path(experiment.origin), experiment.commit
+    if not commit:
+        return ""
+    if ask_git(origin, "rev-parse", "-q", "--verify", experiment.git_ref) == commit:
+        return experiment.name
+    form = "--format=%(refname)"
+    refs = ask_git(origin, "for-each-ref", f"--points-at={commit}", form, f"{_REFS}*")
+    return refs.partition("\n")[0].rpartition("/")[2]
+
+
+def _name_or_commit(origin: Path, experiment: Experiment) -> str:
+    """Return what DVC has to be told; empty where git has the commit under no name."""
+    name = name_in_git(experiment)
+    if name:
+        # Of several experiments of a name, DVC (3.67) takes the one that starts from
+        # what is checked out; it knows each by its commit.
+        refs = ask_git(origin, "for-each-ref", "--format=x", f"{_REFS}{name}")
+        return name if refs == "x" else experiment.commit[:7]
+    if not origin.exists():
+        return experiment.name  # nobody can say
+    return experiment.commit[:7] if is_in_git(experiment) else ""
+
+
+def is_in_git(experiment: Experiment) -> bool:
+    """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
+    origin = Path(experiment.origin)
+    # Of a repository that is not there nobody can say.
+    return has_commit(origin, experiment) or not origin.exists()
+
+
+def has_commit(repository: Path, experiment: Experiment) -> bool:
+    """Tell whether a repository has the commit of a saved experiment: its own may have been moved."""
+    result = experiment.saving.result
+    if result is None:
+        return False
+    words = ("for-each-ref", "--contains", result.commit, "--count=1")
+    try:
+        return bool(git(repository, *words))
+    except MllamError:
+        return False  # the repository, or the commit, is not there to be asked
