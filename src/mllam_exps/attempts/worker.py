@@ -35,7 +35,7 @@ from mllam_exps.base import disks, ownership, processes, records, user_state
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.dvc import parameter_files
+from mllam_exps.dvc import lockfile, parameter_files
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs import freezing
@@ -361,8 +361,17 @@ class Worker(Supervisor):
             below = copy.relative_to(tree)
             origin, copy = origin.parents[len(below.parts) - 1], tree
         made = self.spec.of_run(self.attempt.run.key).outputs
-        outputs = [below / output.path for output in made]
-        return variables.redirected(environment, origin, copy, outputs)
+        of_stages = {output.path for output in made}
+        if (self.attempt.top / lockfile.DRAFT).exists():
+            draft = lockfile.read(self.attempt.top)
+            of_stages |= {*draft.made, *draft.read}
+        redirection = variables.Redirection(
+            origin,
+            copy,
+            [below / path for path in of_stages],
+            note=lambda note: print(f"note: {note}", flush=True),
+        )
+        return redirection.of(environment)
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
         argv = [

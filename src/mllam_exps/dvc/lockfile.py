@@ -136,6 +136,13 @@ class Draft:
             ) from error
         (clone / DRAFT).write_text(text, encoding="utf-8")
 
+    @property
+    def read(self) -> set[str]:
+        """The inputs of the stages asked for, seen from the repository's root."""
+        return {
+            stage.path(name) for stage in self.stages.values() for name in stage.deps
+        }
+
     def changed(self, root: Path) -> Iterator[str]:
         """Yield the files that are not any more what they were."""
         for path, digest in self.frozen.items():
