@@ -10,6 +10,7 @@ import pytest
 from support.experiment import Experiment
 
 from mllam_exps.attempts import workdir
+from mllam_exps.attempts.worker import Worker
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.dvc import drafting, ignored, lockfile, parameter_files
 from mllam_exps.dvc.cache import Cache
@@ -18,6 +19,7 @@ from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission.saving import commit, lock_entries
 
@@ -278,6 +280,75 @@ def test_a_command_reads_the_gitignore_that_dvc_writes_beside_outputs(
     (root / "d/.gitignore").unlink()
     inputs = left_out.definition("reads").inputs
     assert {source.path for source in inputs} == {"d/first.txt", "d/new/[last]"}
+
+
+NAMED = """
+stages:
+  reads:
+    cmd: cat .gitignore o.txt > m.txt
+    deps: [.gitignore, o.txt]
+    outs: [m.txt]
+  first:
+    cmd: cat source.txt > o.txt
+    deps: [source.txt]
+    outs: [o.txt]
+"""
+
+
+def test_a_command_that_names_a_gitignore_reads_it_as_dvc_leaves_it(
+    experiment: Experiment, tmp_path: Path
+):
+    """Lines of outputs behind it included: with DVC it would run until it has seen them."""
+    root = experiment.root
+    (root / "dvc.yaml").write_text(NAMED)
+    (root / ".gitignore").write_text("*.log\n")
+    before = Pipeline.open(root, dict, as_it_lies=False)
+    become = before.ignoring(["first", "reads"])
+    assert become == {".gitignore": b"*.log\n/o.txt\n/m.txt\n"}
+    found = drafting.draft(before, before.in_order(), {}, become)
+    frozen = tmp_path / "frozen"
+    shutil.copytree(root, frozen)
+    ignored.write(frozen, become)
+    found.write(frozen)
+    definition = before.definition("reads")
+    # As jobs open it: they know the contents that were read when it was planned.
+    content = {"source.txt": before.definition("first").inputs[0].digest}
+    options: dict[str, Any] = {"as_it_lies": False, "content": content.__getitem__}
+    again = Pipeline.open(frozen, dict, **options)
+    assert again.definition("reads").key == definition.key
+    assert not again.ignoring(["first", "reads"])
+    commit._kept(frozen, found)
+    made = lock_entries.Made(frozen, found.cache, {})
+    digests = {source.path: source.digest for source in definition.inputs}
+    assert made.digest(".gitignore") == digests[".gitignore"]
+
+    (root / ".dvcignore").write_text(".gitignore\n")
+    left_out = Pipeline.open(root, dict, as_it_lies=False)
+    with pytest.raises(UsageError, match=r"\.gitignore is left out by \.dvcignore"):
+        left_out.definition("reads")
+
+
+def test_what_stages_make_or_read_is_never_the_users(
+    experiment: Experiment, tmp_path: Path
+):
+    """A variable that names it leads into the attempt's copy: there it is, or it is found missing."""
+    root = experiment.root
+    (root / "dvc.yaml").write_text(NAMED)
+    for name in ("o.txt", "m.txt", "source.txt", "other.txt"):
+        (root / name).write_text("the user's\n")
+    pipeline = Pipeline.open(root, dict, as_it_lies=False)
+    definition = pipeline.definition("first")
+    attempt = Attempt(RunStore(tmp_path / "store").run(definition.key), 1)
+    (attempt.work / ".git").mkdir(parents=True)
+    drafting.draft(pipeline, pipeline.in_order(), {}).write(attempt.work)
+    told = definition.to_record()
+    Spec("m", str(root), "exp", "b", {}, {}, definition=told).write(attempt)
+    given = {"X": ":".join(f"{root}/{name}" for name in ("m.txt", "source.txt"))}
+    expected = given["X"].replace(str(root), str(attempt.work.resolve()))
+    worker = Worker(attempt)
+    assert worker._redirected(given) == {"X": expected}
+    stays = {"X": f"{root}/other.txt"}
+    assert worker._redirected(stays) == stays
 
 
 def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):

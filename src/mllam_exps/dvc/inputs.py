@@ -82,7 +82,8 @@ class Inputs:
         if makers:
             yield self.made(path, *makers[0])
         else:
-            yield Input(path, None, self.content(path), tracked=False)
+            digest = self._digest_of_ignoring(dep, path) or self.content(path)
+            yield Input(path, None, digest, tracked=False)
 
     def _inside(self, dep: Dep) -> list[tuple[StageEntry, Out]]:
         """Return the outputs that lie in a folder, each with its stage."""
@@ -114,23 +115,56 @@ class Inputs:
     def ignoring(self, stage: StageEntry) -> dict[str, bytes]:
         """Return what the ``.gitignore`` files that a stage's commands read will hold, where that is not there yet."""
         found: dict[str, bytes] = {}
-        for dep in stage.deps if not stage.is_ours else ():
-            found |= self._ignoring(dep)
+        for dep in stage.deps:
+            if not stage.is_ours or Path(dep.path).name == ignored.FILE:
+                found |= self._ignoring(dep)
         return found
 
+    def _digest_of_ignoring(self, dep: Dep, path: str) -> str | None:
+        """Return the digest of a ``.gitignore`` file with outputs beside it, when these are made; None for others."""
+        place = Path(dep.path)
+        if place.name != ignored.FILE or not self._made_beside(dep):
+            return None
+        become = self._ignoring(dep)
+        if path in become:
+            return _md5(become[path])
+        is_there = place.is_file() and not self._is_left_out(place)
+        return md5_of_file(place) if is_there else None
+
     def _ignoring(self, dep: Dep) -> dict[str, bytes]:
-        """Return what becomes of the ``.gitignore`` files in a folder when the outputs in it have been made."""
-        inside = [(s, out) for s, out in self._inside(dep) if not s.is_added]
-        order = self.in_order(dict.fromkeys(stage.name for stage, _ in inside))
-        inside.sort(key=lambda one: order.index(one[0].name))
-        outs = [relative(self.repository, out.path) for _, out in inside if out.cached]
+        """Return what becomes of the ``.gitignore`` files in a folder when the outputs in it have been made.
+
+        Or of a ``.gitignore`` file that is an input itself.
+        """
+        made = [(s, out) for s, out in self._inside(dep) if not s.is_added]
+        if Path(dep.path).name == ignored.FILE:
+            made = self._made_beside(dep)
+        order = self.in_order(dict.fromkeys(stage.name for stage, _ in made))
+        made.sort(key=lambda one: order.index(one[0].name))
+        outs = [relative(self.repository, out.path) for _, out in made if out.cached]
         become = ignored.after(self.repository.root, outs)
-        repo, root = self.repository.opened, self.repository.root
         return {
             path: content
             for path, content in become.items()
-            if not repo.dvcignore.is_ignored(repo.fs, str(root / path))
+            if not self._is_left_out(self.repository.root / path)
         }
+
+    def _is_left_out(self, place: Path) -> bool:
+        """Tell whether ``.dvcignore`` names a file."""
+        repo = self.repository.opened
+        return bool(repo.dvcignore.is_ignored(repo.fs, str(place)))
+
+    def _made_beside(self, dep: Dep) -> list[tuple[StageEntry, Out]]:
+        """Return the outputs beside a file, each with its stage: also those of stages behind the one that reads it.
+
+        With DVC (3.67) that stage runs again until it has seen the lines of all.
+        """
+        found: list[tuple[StageEntry, Out]] = []
+        for stage in self.repository.graph.stages.values():
+            for out in stage.outs if not stage.is_elsewhere else ():
+                if Path(out.path).parent == Path(dep.path).parent:
+                    found.append((stage, out))
+        return found
 
     def made(self, path: str, stage: StageEntry, out: Out) -> Input:
         """Describe an output, or a part of one, that is an input.
