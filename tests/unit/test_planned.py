@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError, Problems
 from mllam_exps.dvc.overrides import Variant
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.identity.content import md5_of_file
+from mllam_exps.identity.content import describe, md5_of_file
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
+from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering, experiments
 from mllam_exps.submission.entering import Plan
@@ -354,3 +357,27 @@ def test_data_that_were_changed_since_dvc_add_are_refused(root: Path):
     (root / "data.txt").write_text("second")
     with pytest.raises(Problems, match="was changed since `dvc add`"):
         plan(root, [AS_IT_IS])
+
+
+def test_a_known_result_of_an_input_with_another_mode_is_named(root: Path):
+    """Neither DVC nor a run key counts it, and the commit has the new one."""
+    (root / "in.txt").chmod(0o755)
+    git(root, "update-index", "--chmod=+x", "in.txt")
+    [one] = plan(root, [AS_IT_IS], "beside")
+    run = store_of(root).run(keys(one)["beside"])
+    attempt = Attempt(run, 1)
+    attempt.directory.mkdir(parents=True)
+    attempt.note_inputs({"in.txt": describe(root / "in.txt")})
+    records.replace(attempt.directory / "manifest.json", {})
+    assert run.settle(Result(1))
+    for mode, notes in ((0o755, 0), (0o644, 1)):
+        (root / "in.txt").chmod(mode)
+        with planner(root, "beside") as here:
+            here.plan([AS_IT_IS])
+        found = [note for note in here.notes if "in.txt" in note]
+        told = "beside has a result that was made when in.txt could be executed: "
+        assert len(found) == notes
+        assert all(note.startswith(told) for note in found)
+    with planner(root, "beside", force=True) as here:
+        here.plan([AS_IT_IS])
+    assert not [note for note in here.notes if "in.txt" in note], "it is made again"

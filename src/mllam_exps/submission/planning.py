@@ -30,7 +30,7 @@ from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.preflight import checks, lost_links, parents, submittable
+from mllam_exps.preflight import checks, lost_links, other_modes, parents, submittable
 from mllam_exps.preflight.parents import Parents
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
@@ -380,8 +380,11 @@ class Planner:
     def _step(self, pipeline: Pipeline, stage: str) -> Step:
         definition = pipeline.definition(stage)
         needs = tuple(i.run for i in definition.inputs if i.run)
-        if self.store.run(definition.key).result is not None:
+        run = self.store.run(definition.key)
+        if run.result is not None:
             log.info("%s: the run store has its result", definition.key)
+            if not self.force:
+                self.note(other_modes.notes(run, definition, pipeline.root))
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
         if not known.outputs and (goes_on := stages.of(definition).goes_on):
