@@ -12,8 +12,9 @@ from support.checkpoints import save
 from mllam_exps import stages
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import StageContext
+from mllam_exps.stages.neural_lam import history
 from mllam_exps.stages.neural_lam.parameters import params
-from mllam_exps.stages.neural_lam.train import check_losses, metrics, read_losses
+from mllam_exps.stages.neural_lam.train import check_losses
 
 HEADER = "epoch,train,validation\n"
 GOOD = HEADER + "1,3.0,4.0\n2,2.5,3.5\n3,2.0,3.6\n"
@@ -115,10 +116,10 @@ def test_a_training_without_validation_needs_no_best_checkpoint(tmp_path: Path) 
 def test_losses_by_validation_interval(tmp_path: Path) -> None:
     path = tmp_path / "epochs.csv"
     path.write_text(HEADER + "1,3.0,\n2,2.5,3.5\n3,2.0,\n")
-    check_losses(read_losses(path), 3, every=2)
+    check_losses(history.read(path), 3, every=2)
     with pytest.raises(CheckFailed, match="validation loss of epoch 1 is missing"):
-        check_losses(read_losses(path), 3, every=1)
-    assert metrics(read_losses(path), None)["val_loss"] == 3.5
+        check_losses(history.read(path), 3, every=1)
+    assert history.metrics(history.read(path), None)["val_loss"] == 3.5
 
 
 @pytest.mark.models

@@ -59,6 +59,7 @@ def pipeline(root: Path, *entries: StageEntry, known: str = "") -> Any:
         relative=lambda path: str(Path(path).relative_to(clone)),
         known_to_dvc=known_to_dvc,
         definition=lambda stage: f"definition of {stage}",
+        parts=lambda stage: [stage],
     )
 
 
@@ -135,7 +136,7 @@ def test_everything_is_refused_at_once_and_each_thing_once(root: Path):
     def definition(_stage: str) -> Any:
         raise Problems(problems=[missing])
 
-    stages.definition = definition
+    stages.definition = stages.parts = definition
     with pytest.raises(Problems) as caught:
         looked_at(stages, root, "a", "save")
     whats = [one.what.split()[1] for one in caught.value.problems]

@@ -77,7 +77,7 @@ class Driver:
     _attached: int = 0
 
     def drive(self, stage: str) -> Run:
-        """Have the run of `stage` done and published.
+        """Have the run of `stage` done and published; of work in phases those before, too, where they are needed.
 
         Raises
         ------
@@ -85,7 +85,15 @@ class Driver:
             If it failed: with the reason, the log and the command that goes on from
             there.
         """
+        run = self.store.run(self.pipeline.definition(stage).key)
+        if run.result is None:
+            for part in self.pipeline.parts(stage)[:-1]:
+                self._have_done(part, publish=False)
+        return self._have_done(stage, publish=self.publish)
+
+    def _have_done(self, stage: str, *, publish: bool) -> Run:
         definition = self.pipeline.definition(stage)
+        self._attached = 0
         run = self.store.run(definition.key)
         try:
             run.begin(definition)
@@ -106,7 +114,7 @@ class Driver:
                     elif self._is_as_it_was_made(run, definition, display):
                         break
                 self._confirm(run, display)
-                if self.publish:
+                if publish:
                     self._publish(run, stage, display)
             except Interrupted:
                 display.clear()

@@ -28,6 +28,7 @@ from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
 from mllam_exps.stages import tracking
+from mllam_exps.stages.contract import Size
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class Starter:
                 name=self._claim(attempt).job_name,
                 run=run.directory,
                 number=number,
-                size=stage.size(root),
+                size=_size(stage, root, definition.phase),
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt).experiment}",
                 environ=self.environ,
             )
@@ -191,6 +192,11 @@ class Starter:
         with contextlib.suppress(OSError):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(attempt.log)
+
+
+def _size(stage: stages.Stage, root: Path, phase: int | None) -> Size:
+    # A stage of another package may know of no phases.
+    return stage.size(root) if phase is None else stage.size(root, phase)
 
 
 @dataclass(frozen=True)

@@ -228,23 +228,23 @@ def _from_store(
     """
     if source.run is None:
         return None
-    run = store.run(source.run)
+    run, path = store.run(source.run), outputs.as_made(source.path)
     if run.result is None:
         return None
-    known = outputs.known_digest(run, source.path)
+    known = outputs.known_digest(run, path)
     if None not in {source.digest, known} and source.digest != known:
         return None
     outputs.hold_to_what_was_made(run)
-    found = outputs.description(run, source.path)
+    found = outputs.description(run, path)
     if found is None:
         return None
     if target.exists():
         return found  # in a folder that is an input, too
     target.parent.mkdir(parents=True, exist_ok=True)
-    if links is None and not outputs.holds_more(run, source.path):
-        target.symlink_to(outputs.result_attempt(run).outputs / source.path)
+    if links is None and not outputs.holds_more(run, path):
+        target.symlink_to(outputs.result_attempt(run).outputs / path)
         return found
-    outputs.spread(run, source.path, target, links or ["symlink"])
+    outputs.spread(run, path, target, links or ["symlink"])
     return marked(target, found)
 
 

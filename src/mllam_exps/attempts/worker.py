@@ -36,7 +36,11 @@ from mllam_exps.base.endings import reasons
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.dvc import lockfile, parameter_files
-from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
+from mllam_exps.identity.definition import (
+    PHASE_BEFORE,
+    VERSIONS_FILE,
+    RunDefinition,
+)
 from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs import freezing
 from mllam_exps.runs.attempts import Attempt
@@ -255,14 +259,21 @@ class Worker(Supervisor):
         for file in definition.params if not definition.commands else ():
             if file not in files and file != VERSIONS_FILE:
                 files[file] = parameter_files.read(self.attempt.work / file)
+        parent = self.attempt.parent if definition.parent else None
+        weights_only = bool(definition.parent.get("weights_only"))
+        if definition.phase is not None:
+            files = dict(stage.in_phase(files, definition.phase))
+            if (before := self.attempt.work / PHASE_BEFORE).is_dir():
+                parent, weights_only = before, stage.begins_anew(files)
         return StageContext(
             work=self.attempt.work,
             scratch=self.attempt.scratch,
             params=files,
             experiment=self.spec.experiment,
-            resume_from=self._resume(stage, definition),
-            parent=self.attempt.parent if definition.parent else None,
-            weights_only=bool(definition.parent.get("weights_only")),
+            resume_from=self._resume(stage, parent, weights_only=weights_only),
+            parent=parent,
+            weights_only=weights_only,
+            phase=definition.phase,
             smoke=self.spec.smoke,
             nodes=self.spec.nodes,
             devices=self.spec.devices,
@@ -307,8 +318,10 @@ class Worker(Supervisor):
             print(f"warning: not tracked: {error}", flush=True)
         return context
 
-    def _resume(self, stage: Stage, definition: RunDefinition) -> Path | None:
-        """Copy the newest checkpoint: of an earlier attempt, or else of what another experiment's training left.
+    def _resume(
+        self, stage: Stage, parent: Path | None, *, weights_only: bool
+    ) -> Path | None:
+        """Copy the newest checkpoint: of an earlier attempt, or else of the phase before, or of another experiment.
 
         A copy, so that nothing which still writes there matters.
         """
@@ -321,11 +334,10 @@ class Worker(Supervisor):
                         flush=True,
                     )
                     return carried
-        if stage.goes_on is None or not definition.parent:
+        if stage.goes_on is None or parent is None:
             return None
-        only = bool(definition.parent.get("weights_only"))
         return stage.goes_on.begin(
-            self.attempt.parent, self.attempt.scratch, weights_only=only
+            parent, self.attempt.scratch, weights_only=weights_only
         )
 
     def _environment(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mllam_exps import stages
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import results, sources
+from mllam_exps.dvc import phases, results, sources
 from mllam_exps.dvc.graph import Out, ParameterFile, StageEntry
 from mllam_exps.dvc.inputs import Inputs, relative
 from mllam_exps.dvc.repository import Repository
@@ -171,12 +171,12 @@ class Pipeline:
         return self._versions
 
     def definition(self, name: str) -> RunDefinition:
-        """Return what defines the result of stage `name` as the workspace is now."""
+        """Return what defines the result of stage `name`, or of a phase of it, as the workspace is now."""
         if name not in self._definitions:
-            stage = self.stage(name)
+            stage = self.stage(phases.stage_of(name))
             values = self._values(stage)
-            self._definitions[name] = RunDefinition(
-                stage=name,
+            whole = RunDefinition(
+                stage=stage.name,
                 params={
                     file: self.counting(stage, file, read)
                     for file, read in values.items()
@@ -190,8 +190,14 @@ class Pipeline:
                 folder=self.relative(stage.wdir),
                 values=values,
             )
+            self._definitions |= phases.by_name(whole)
             log.debug("%s has the run key %s", name, self._definitions[name].key)
         return self._definitions[name]
+
+    def parts(self, name: str) -> list[str]:
+        """Return the phases of a stage's work, each behind the one before; the last has the stage's own name."""
+        self.definition(name)
+        return [part for part in self._definitions if phases.stage_of(part) == name]
 
     def counting(
         self, stage: StageEntry, file: str, values: Mapping[str, Any]
@@ -224,6 +230,8 @@ class Pipeline:
         return self._known_to_dvc[name]
 
     def _ask_dvc(self, name: str) -> Answer | None:
+        if phases.stage_of(name) != name:
+            return None  # DVC knows of no phases
         stage = self.stage(name)
         if not results.may_be_known(stage):
             return None

@@ -25,6 +25,9 @@ RESUME_FROM = "resume_from"
 NAMED = "named"
 """The name by which they were found, for people: no result depends on it."""
 
+PHASE_BEFORE = ".phase-before"
+"""The folder in the work directory for what the phase before has made: an input of each phase but the first."""
+
 _ESCAPE = "!"
 
 
@@ -86,6 +89,10 @@ class RunDefinition:
         Those of a stage that is not ours, for a shell: they make the result what it is.
     folder : str
         Where they are run, seen from the repository's root.
+    phase : int, optional
+        Which phase of the stage's work it is, counted from 1; None of work without
+        phases. It says how the parameter files are read, and counts in no key: what
+        counts are the parameters of the phase, and the phases before as inputs.
     values : mapping
         All values of the tracked parameters, as DVC reads them; they go into
         ``dvc.lock``, and not into the key.
@@ -98,6 +105,7 @@ class RunDefinition:
     smoke: bool = False
     commands: tuple[str, ...] = ()
     folder: str = "."
+    phase: int | None = None
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
 
     @property
@@ -127,7 +135,8 @@ class RunDefinition:
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the run store keeps; `from_record` reads it."""
-        return self._record() | {"key": self.key}
+        phase = {} if self.phase is None else {"phase": self.phase}
+        return self._record() | phase | {"key": self.key}
 
     def _record(self) -> dict[str, Any]:
         return {
@@ -177,6 +186,7 @@ class RunDefinition:
                 smoke=record["smoke"],
                 commands=tuple(record["commands"]),
                 folder=record["folder"],
+                phase=record.get("phase"),
             )
             matches = record["key_format"] == KEY_FORMAT and found.key == key
         except (KeyError, TypeError, AttributeError, ValueError):

@@ -61,7 +61,7 @@ class StageChecks:
             problems += _problems(lambda: self._check(pipeline, stage))  # noqa: B023 - called at once
             if not pipeline.stage(stage).is_bookkeeping:
                 problems += _problems(
-                    lambda: found.update({stage: pipeline.definition(stage)})  # noqa: B023
+                    lambda: found.update(_of_all_phases(pipeline, stage))  # noqa: B023
                 )
         told = {
             str(problem): problem for problem in problems
@@ -196,6 +196,10 @@ class StageChecks:
         typed = workspace.typed(self.root, path)
         way_out = f"git add {typed}, then the same command again; if the command makes it, name it in outs instead"
         return [UsageError(what, f"dvc.yaml: {stage}", why, way_out)]
+
+
+def _of_all_phases(pipeline: Pipeline, stage: str) -> dict[str, RunDefinition]:
+    return {part: pipeline.definition(part) for part in pipeline.parts(stage)}
 
 
 def _refuse_what_is_no_stage_of_ours(found: StageEntry) -> None:

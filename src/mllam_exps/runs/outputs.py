@@ -40,6 +40,7 @@ from mllam_exps.identity.content import (
     is_quick,
     make_executable,
 )
+from mllam_exps.identity.definition import PHASE_BEFORE
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Read, SetAside
@@ -99,7 +100,9 @@ def _place_for(file: Path, output: Path, target: Path) -> Path:
 
 def description(run: Run, path: str) -> Described | None:
     """Describe an output of a finished run, or a file or folder in one; None where there is none of that path."""
-    return None if run.result is None else result_attempt(run).manifest.of(path)
+    if run.result is None:
+        return None
+    return result_attempt(run).manifest.of(as_made(path))
 
 
 def known_digests(store: RunStore) -> Callable[[str, str], str | None]:
@@ -109,13 +112,18 @@ def known_digests(store: RunStore) -> Callable[[str, str], str | None]:
 
 def known_digest(run: Run, path: str) -> str | None:
     """Return the digest of an output of a finished run, or of a file or folder in one; None where there is none."""
-    result = run.result
+    result, path = run.result, as_made(path)
     if result is None:
         return None
     if path in result.outputs:
         return result.outputs[path].digest
     found = description(run, path)
     return str(found["digest"]) if found else None
+
+
+def as_made(path: str) -> str:
+    """Return where an input lay where it was made: what the phase before made lies in a folder of its own."""
+    return path.removeprefix(f"{PHASE_BEFORE}/")
 
 
 def result_attempt(run: Run) -> Attempt:

@@ -12,7 +12,7 @@ has to say; for everything else there is an answer that is right for a simple pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,8 @@ class StageContext:
         as that one's repository; None of one that begins.
     weights_only : bool
         Whether it takes nothing but the weights of that one.
+    phase : int or None
+        Which phase of the stage's work it is, counted from 1, where that has phases.
     smoke : bool
         One batch and one epoch: for `mllam-exps smoke`.
     nodes, devices : int
@@ -107,6 +109,7 @@ class StageContext:
     resume_from: Path | None = None
     parent: Path | None = None
     weights_only: bool = False
+    phase: int | None = None
     smoke: bool = False
     nodes: int = 1
     devices: int = 1
@@ -330,6 +333,31 @@ class Stage:
         """
         return values
 
+    def phases(
+        self, params: Mapping[str, Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Mapping[str, Any]]]:
+        """Return what counts of its parameters for each phase of its work; nothing where that has no phases.
+
+        Each phase is a run of its own, with the outputs of the stage, and goes on from
+        what the one before has made (`StageContext.parent`).
+
+        Parameters
+        ----------
+        params : mapping
+            What counts of the parameters as they stand in the files.
+        """
+        return ()
+
+    def in_phase(
+        self, files: Mapping[str, Mapping[str, Any]], phase: int
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return the parameter files as they are read in a phase of its work."""
+        return files
+
+    def begins_anew(self, files: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Tell of a phase, by its parameter files, whether it takes nothing but the weights of the one before."""
+        return False
+
     def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
         """Return the files of its `Preflight.files` as its program reads them, by path.
 
@@ -340,8 +368,8 @@ class Stage:
         """
         return {}
 
-    def size(self, root: Path) -> Size:
-        """Return how many nodes and devices it takes, as the parameter files below `root` say."""
+    def size(self, root: Path, phase: int | None = None) -> Size:
+        """Return how many nodes and devices it, or a phase of it, takes, as the parameter files below `root` say."""
         return Size()
 
     def tracking(self, root: Path) -> Tracking | None:

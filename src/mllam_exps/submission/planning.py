@@ -20,7 +20,7 @@ from typing import Any
 from mllam_exps import stages
 from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import drafting, experiment_names, ignored, sources
+from mllam_exps.dvc import drafting, experiment_names, ignored, phases, sources
 from mllam_exps.dvc.asked_stages import asked_stages
 from mllam_exps.dvc.local_settings import Setting
 from mllam_exps.dvc.overrides import Variant
@@ -232,7 +232,9 @@ class Planner:
             self._data_checked = True
         asked = asked_stages(pipeline, self.repo, self.targets)
         definitions = self._checks.definitions(pipeline, asked)
-        steps = tuple(self._step(pipeline, stage) for stage in definitions)
+        steps = _without_idle_phases(
+            [self._step(pipeline, stage) for stage in definitions]
+        )
         for definition in definitions.values():
             for source in definition.inputs:
                 described = None
@@ -406,6 +408,16 @@ class Planner:
             typed = workspace.typed(self.workspace.root, path)
             way_out = f"dvc add {typed}, or dvc checkout {typed}"
             raise UsageError("was changed since `dvc add`", path, next=way_out)
+
+
+def _without_idle_phases(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Leave out the phases of a stage of which DVC knows the result: nobody needs them."""
+    known = {step.stage for step in steps if step.known}
+    return tuple(
+        step
+        for step in steps
+        if step.stage in known or phases.stage_of(step.stage) not in known
+    )
 
 
 def _told(refused: Sequence[Sequence[MllamError]]) -> list[MllamError]:

@@ -25,7 +25,11 @@ from pytorch_lightning.callbacks import Callback
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
-from mllam_exps.stages.neural_lam.beginning import AskedLearningRate, TakeWeights
+from mllam_exps.stages.neural_lam.beginning import (
+    AskedLearningRate,
+    Schedule,
+    TakeWeights,
+)
 from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
 from mllam_exps.stages.neural_lam.random_state import RandomState
 
@@ -60,6 +64,7 @@ def factory() -> list[Callback]:
     return [
         TakeWeights(),
         AskedLearningRate(),
+        Schedule(),
         RandomState(),
         StopAtNaN(),
         Losses(folder / "epochs.csv"),

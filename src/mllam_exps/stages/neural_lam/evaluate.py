@@ -94,7 +94,7 @@ class Evaluate(ModelStage):
     name = "evaluate"
     recipe = 1
 
-    def size(self, root: Path) -> Size:
+    def size(self, root: Path, phase: int | None = None) -> Size:
         """Return the nodes and devices of evaluation."""
         return size_of(Parameters(self.parameters(root)).evaluation)
 

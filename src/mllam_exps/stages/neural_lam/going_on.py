@@ -107,9 +107,11 @@ class TrainingGoesOn(GoingOn):
         return (last, LOSSES, f"{MODELS}/{checkpoints.BEST}")
 
     def length(self, params: Mapping[str, Mapping[str, Any]]) -> int | None:
-        """Return the epochs."""
-        epochs = params.get(TRAINING, {}).get("epochs")
-        return epochs if isinstance(epochs, int) else None
+        """Return the epochs; of phases each goes on from the one before, and from nothing else."""
+        training = params.get(TRAINING, {})
+        epochs = training.get("epochs")
+        in_phases = keys.PHASES in training
+        return epochs if isinstance(epochs, int) and not in_phases else None
 
     def but_for_length(
         self, params: Mapping[str, Mapping[str, Any]]
@@ -123,7 +125,7 @@ class TrainingGoesOn(GoingOn):
         return {**params, TRAINING: training}
 
     def begin(self, parent: Path, scratch: Path, *, weights_only: bool) -> Path | None:
-        """Copy the checkpoint, with losses and best one where they are there; of weights only the place is returned.
+        """Copy the checkpoint, and the best one where it is there; weights alone are read where they lie.
 
         Raises
         ------
@@ -138,8 +140,6 @@ class TrainingGoesOn(GoingOn):
             return None
         folder = scratch / checkpoints.CARRIED
         folder.mkdir(parents=True, exist_ok=True)
-        if (parent / LOSSES).is_file():
-            shutil.copyfile(parent / LOSSES, folder / checkpoints.LOSSES)
         for name in (checkpoints.BEST, checkpoints.LAST):
             if (parent / MODELS / name).is_file():
                 shutil.copyfile(parent / MODELS / name, folder / name)

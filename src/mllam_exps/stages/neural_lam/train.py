@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Size, StageContext
-from mllam_exps.stages.neural_lam import checkpoints
+from mllam_exps.stages.neural_lam import checkpoints, history
 from mllam_exps.stages.neural_lam.common import (
     ModelStage,
     label,
@@ -28,6 +27,7 @@ from mllam_exps.stages.neural_lam.file_names import (
     TRAINING,
 )
 from mllam_exps.stages.neural_lam.going_on import GOES_ON
+from mllam_exps.stages.neural_lam.parameters import keys, phases
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 METRICS = TRAIN_METRICS
@@ -54,38 +54,21 @@ def begun_with(context: StageContext) -> int:
 
 
 def asked_epochs(context: StageContext) -> int:
-    """Return how many epochs must have been trained in the end."""
-    return begun_with(context) + 1 if context.smoke else value_of(context, "epochs")
+    """Return how many epochs must have been trained in the end: of a phase, those of the one before and its own."""
+    if context.smoke:
+        return begun_with(context) + 1
+    own = value_of(context, "epochs")
+    return begun_with(context) + own if is_later_phase(context) else own
+
+
+def is_later_phase(context: StageContext) -> bool:
+    """Tell whether there is a phase before this one."""
+    return context.phase is not None and context.phase > 1
 
 
 def validates_every(context: StageContext) -> int:
     """Return how many epochs lie between validations."""
     return 1 if context.smoke else value_of(context, "val_interval")
-
-
-def read_losses(path: Path) -> list[dict[str, float | None]]:
-    """Read the losses by epoch that our callback writes; an empty field is an epoch without validation.
-
-    Raises
-    ------
-    CheckFailed
-        If there is no such file, or something else in it.
-    """
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return [
-            {
-                name: float(row[name]) if row[name] else None
-                for name in checkpoints.COLUMNS
-            }
-            for row in rows
-        ]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise CheckFailed(
-            "there are no readable losses by epoch", where=str(path), why=why
-        ) from error
 
 
 def check_losses(  # noqa: PLR0917 - which losses, and what must be there
@@ -94,7 +77,7 @@ def check_losses(  # noqa: PLR0917 - which losses, and what must be there
     every: int = 1,
     where: str = "",
     first: int = 1,
-    begun_with: int = 0,
+    shift: int = 0,
 ) -> None:
     """Refuse losses that lack an epoch or a validation, or are not finite.
 
@@ -107,10 +90,10 @@ def check_losses(  # noqa: PLR0917 - which losses, and what must be there
     every : int
         Epochs between validations.
     first : int
-        The first one, counted from 1: the losses of a checkpoint from elsewhere are not
-        known.
-    begun_with : int
-        Epochs that another training did, with validations of its own.
+        The first one, counted from 1: those before are another training's.
+    shift : int
+        Epochs that are counted here and not by the training itself: before its
+        optimizer was reset.
 
     Raises
     ------
@@ -120,7 +103,7 @@ def check_losses(  # noqa: PLR0917 - which losses, and what must be there
     check_epochs([row["epoch"] for row in losses], range(first, epochs + 1), where)
     for epoch, row in enumerate(losses, start=first):
         check_loss(row, "train", epoch, where)
-        if epoch > begun_with and epoch % every == 0:
+        if (epoch - shift) % every == 0:
             check_loss(row, "validation", epoch, where)
 
 
@@ -160,45 +143,6 @@ def check_loss(
         raise CheckFailed(what, where=where, next=checkpoints.NOT_FINITE)
 
 
-def metrics(
-    losses: list[dict[str, float | None]], best: checkpoints.Checkpoint | None
-) -> dict[str, Any]:
-    """Return the training's metrics; what there is not is left out, as JSON has no NaN."""
-    last = losses[-1] if losses else {}
-    found: dict[str, Any] = {
-        "epochs": int(last.get("epoch") or 0),
-        "train_loss": last.get("train"),
-        "val_loss": next(
-            (
-                row["validation"]
-                for row in reversed(losses)
-                if row["validation"] is not None
-            ),
-            None,
-        ),
-    }
-    if best is not None:
-        # From the checkpoint itself, as an attempt may have died between writing it and
-        # the epoch's line of losses.
-        found |= {"best_val_loss": best.best_loss, "best_epoch": best.epochs}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def check_metrics(found: Mapping[str, Any], where: str = METRICS) -> None:
-    """Refuse metrics with a number that is not finite.
-
-    Raises
-    ------
-    CheckFailed
-        Naming the metric.
-    """
-    for name, value in found.items():
-        if not math.isfinite(value):
-            raise CheckFailed(
-                f"{name} is {value}", where=where, next=checkpoints.NOT_FINITE
-            )
-
-
 class Train(ModelStage):
     """Train Neural-LAM, going on from an earlier attempt where there was one."""
 
@@ -206,9 +150,31 @@ class Train(ModelStage):
     recipe = 1
     goes_on = GOES_ON
 
-    def size(self, root: Path) -> Size:
-        """Return the nodes and devices of training."""
-        return size_of(Parameters(self.parameters(root)).training)
+    def size(self, root: Path, phase: int | None = None) -> Size:
+        """Return the nodes and devices of training, or of one phase."""
+        given = Parameters(self.parameters(root))
+        return size_of((given.in_phase(phase) if phase else given).training)
+
+    def phases(
+        self, params: Mapping[str, Mapping[str, Any]]
+    ) -> Sequence[Mapping[str, Mapping[str, Any]]]:
+        """Return the parameters of each phase that ``data/training_params.yaml`` lists."""
+        training = params.get(TRAINING, {})
+        found = []
+        for number in range(1, len(phases.of(training)) + 1):
+            own = phases.in_phase(training, number)
+            found.append({**params, TRAINING: self.counting(TRAINING, own)})
+        return found
+
+    def in_phase(
+        self, files: Mapping[str, Mapping[str, Any]], phase: int
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return the files with the training's parameters as they are in a phase."""
+        return Parameters(files).in_phase(phase).files
+
+    def begins_anew(self, files: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Tell whether a phase has ``optimizer: reset``."""
+        return files[TRAINING].get(keys.OPTIMIZER) == "reset"
 
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing dataset or graph, and an end that another training has reached."""
@@ -237,9 +203,16 @@ class Train(ModelStage):
         elif context.parent is not None and context.weights_only:
             weights = context.parent / MODELS / checkpoints.LAST
             ours.append(f"--weights={weights}")
+        if is_later_phase(context):
+            ours.append(f"--epochs={asked_epochs(context)}")
         if context.smoke:
             epochs = f"--epochs={asked_epochs(context)}"
             ours += [epochs, "--val_interval=1", "--num_sanity_val_steps=0"]
+        training = parameters(context).training
+        schedule = {name: training.get(name) for name in keys.OF_A_SCHEDULE}
+        if any(schedule.values()):
+            schedule["begun"] = begun_with(context)
+            ours.append(f"--schedule={json.dumps(schedule)}")
         return [
             "python",
             "-m",
@@ -250,38 +223,39 @@ class Train(ModelStage):
         ]
 
     def finish(self, context: StageContext) -> None:
-        """Bring checkpoints, losses and metrics to their places."""
+        """Bring checkpoints, losses and metrics to their places; of phases those of all so far."""
         models = context.work / MODELS
         models.mkdir(parents=True, exist_ok=True)
         for name in (checkpoints.LAST, checkpoints.BEST):
             made = run_directory(context) / "checkpoints" / name
             if made.is_file():
                 shutil.copyfile(made, models / name)
-        losses = context.scratch / checkpoints.LOSSES
         best = models / checkpoints.BEST
-        found = metrics(
-            read_losses(losses), checkpoints.describe(best) if best.is_file() else None
-        )
+        described = checkpoints.describe(best) if best.is_file() else None
+        earlier = history.before(context, begun_with(context))
+        own = history.read(context.scratch / checkpoints.LOSSES)
+        losses = history.joined(earlier, own, context.phase)
+        found = history.metrics(losses, described, earlier)
+        if context.phase is not None:
+            of_phase = history.metrics(losses[len(earlier.losses) :], None)
+            of_phase["epochs"] = len(losses) - len(earlier.losses)
+            found = history.with_phase(found, of_phase, earlier, context.phase)
         for path in (METRICS, LOSSES):
             (context.work / path).parent.mkdir(parents=True, exist_ok=True)
         (context.work / METRICS).write_text(json.dumps(found, indent=2) + "\n")
-        shutil.copyfile(losses, context.work / LOSSES)
+        history.write(context.work / LOSSES, losses)
 
     def check(self, context: StageContext) -> None:
         """Prove the training: as many epochs as asked, finite losses, finite weights."""
-        epochs, every, begun = (
-            asked_epochs(context),
-            validates_every(context),
-            begun_with(context),
-        )
-        losses = read_losses(context.work / LOSSES)
-        brings_losses = context.parent is None or (context.parent / LOSSES).is_file()
-        first = 1 if brings_losses else begun + 1
-        check_losses(losses, epochs, every, LOSSES, first, begun)
-        checkpoints.check(context.work / MODELS / checkpoints.LAST, epochs=epochs)
-        if epochs // every > begun // every:
+        asked, every = asked_epochs(context), validates_every(context)
+        earlier = history.before(context, begun_with(context))
+        losses = history.read(context.work / LOSSES)[len(earlier.losses) :]
+        last, first = asked + earlier.shift, earlier.epochs + 1
+        check_losses(losses, last, every, LOSSES, first, earlier.shift)
+        checkpoints.check(context.work / MODELS / checkpoints.LAST, epochs=asked)
+        if asked // every > earlier.begun // every:
             checkpoints.check(context.work / MODELS / checkpoints.BEST)
-        check_metrics(json.loads((context.work / METRICS).read_text()))
+        history.check_metrics(json.loads((context.work / METRICS).read_text()))
 
     def carry(self, earlier: Path, scratch: Path) -> Path | None:
         """Copy the newest whole checkpoint, the best one and the losses so far."""

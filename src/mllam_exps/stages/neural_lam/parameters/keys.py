@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mllam_exps.stages.neural_lam.file_names import CONFIG, EVALUATION, PARAMS
-from mllam_exps.stages.neural_lam.parameters.params import VARIABLE_LEADS
 
+VARIABLE_LEADS = "var_leads_metrics_watch"
 REQUIRED = ("logger", "logger_project", "seed", "graph")
 """The keys that ``params.yaml`` must have."""
 RESUME_FROM = "resume_from"
@@ -80,6 +80,27 @@ SAYS_NOTHING_OF_THE_NETWORK = (
 """What may differ in a training that goes on from another one; a newer neural-lam's keys must not until they are
 here."""
 
+PHASES = "phases"
+"""The key in the training's file that lists what differs in each phase."""
+OPTIMIZER = "optimizer"
+OPTIMIZER_VALUES = ("keep", "reset")
+"""In a phase: whether its optimizer goes on, or begins anew, with the epochs."""
+LR_WARMUP = "lr_warmup"
+"""Epochs in which the learning rate rises to ``lr``."""
+LR_FINAL = "lr_final"
+"""The learning rate at the end, to which it falls along a cosine."""
+OF_A_SCHEDULE = (LR_WARMUP, LR_FINAL)
+ONLY_OURS = (PHASES, OPTIMIZER, *OF_A_SCHEDULE)
+"""What neural-lam is not told."""
+IN_PHASES = (EVALUATION_KEYS | TRAINING_ONLY | {"loss", OPTIMIZER, *OF_A_SCHEDULE}) - {
+    "eval",
+    "wandb_id",
+    "load_single_member",
+    "n_example_pred",
+    "create_gif",
+}
+"""What may differ between the phases of a training."""
+
 LOSSES_OF_A_SPREAD = ("nll", "crps_gauss")
 """The losses that see the standard deviation which ``output_std`` makes the model forecast."""
 
@@ -94,6 +115,7 @@ _AT_LEAST = {
     "num_nodes": 1,
     "devices": 1,
     "max_num_levels": 1,
+    LR_WARMUP: 0,
     "seed": 0,
     "hidden_layers": 0,
     "num_workers": 0,
@@ -103,7 +125,9 @@ _AT_LEAST = {
     "num_sanity_val_steps": -1,  # Lightning: all of them
     "level_refinement_factor": 2,
 }
-_ABOVE_ZERO = frozenset({"lr", "mesh_node_distance", "mesh_grid_distance_ratio"})
+_ABOVE_ZERO = frozenset(
+    {"lr", LR_FINAL, "mesh_node_distance", "mesh_grid_distance_ratio"}
+)
 _MAX_SEED = 2**32 - 1  # numpy's, which Lightning refuses to go beyond
 
 

@@ -15,16 +15,20 @@ from mllam_exps.stages.neural_lam.file_names import (
     PARAMS,
     TRAINING,
 )
-from mllam_exps.stages.neural_lam.parameters import config_checks, keys, split_checks
+from mllam_exps.stages.neural_lam.parameters import (
+    config_checks,
+    keys,
+    phases,
+    split_checks,
+)
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
 from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     inputs_of,
     state_features,
 )
-from mllam_exps.stages.neural_lam.parameters.keys import REQUIRED
+from mllam_exps.stages.neural_lam.parameters.keys import REQUIRED, VARIABLE_LEADS
 from mllam_exps.stages.neural_lam.parameters.params import (
     CHECKPOINT,
-    VARIABLE_LEADS,
     Parameters,
     given,
     leads,
@@ -50,14 +54,22 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
         What the installed neural-lam can be told, from
         `mllam_exps.stages.neural_lam.parameters.arguments.known`.
     """
-    checks = _Checks(parameters, arguments)
-    checks.params()
-    checks.training()
-    checks.evaluation()
-    checks.graph_fits_model()
+    problems = list(phases.problems(parameters.files[TRAINING]))
+    if not problems:
+        several = phases.of(parameters.files[TRAINING])
+        for index, one in enumerate(parameters.of_phases()):
+            own = (index, frozenset(several[index])) if several else None
+            checks = _Checks(one, arguments, own)
+            checks.params()
+            checks.training()
+            checks.evaluation()
+            checks.graph_fits_model()
+            problems += checks.problems
+        told = {str(problem): problem for problem in problems}
+        problems = list(told.values())
     datastore, config = parameters.files[DATASTORE], parameters.files[CONFIG]
     return [
-        *checks.problems,
+        *problems,
         *config_checks.check_config(config, datastore, arguments.config),
         *split_checks.check_lengths(datastore, steps_needed(parameters, arguments)),
     ]
@@ -66,18 +78,30 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
 class _Checks:
     """Collects problems; a key found wrong is left out of the checks of several keys together."""
 
-    def __init__(self, parameters: Parameters, arguments: Arguments) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        arguments: Arguments,
+        phase: tuple[int, frozenset[str]] | None = None,
+    ) -> None:
         self.parameters = parameters
         self.arguments = arguments
+        self.phase = phase
         self.problems: list[MllamError] = []
         self.wrong: set[str] = set()
         devices = Argument(
             "devices", "", "int", default=1
         )  # ours, and not neural-lam's list of device numbers
         self.train_arguments = {**arguments.train, "devices": devices}
+        for name in (keys.OPTIMIZER, *keys.OF_A_SCHEDULE):
+            kind = "str" if name == keys.OPTIMIZER else "float"
+            self.train_arguments[name] = Argument(name, "", kind)
 
     def refuse(self, file: str, key: str, what: str) -> None:
-        self.problems.append(UsageError(what, f"{file}: {key}"))
+        where = key
+        if self.phase and file == TRAINING and key in self.phase[1]:
+            where = f"{keys.PHASES}.{self.phase[0]}.{key}"
+        self.problems.append(UsageError(what, f"{file}: {where}"))
         self.wrong.add(key)
 
     def unknown(
@@ -168,12 +192,14 @@ class _Checks:
         """Check ``data/training_params.yaml``."""
         misplaced = keys.NOT_IN_TRAINING
         right = [key for key in self.train_arguments if key not in misplaced]
+        if self.phase is None:
+            right = [*(key for key in right if key != keys.OPTIMIZER), keys.PHASES]
         for key, value in self.parameters.files[TRAINING].items():
             if key in misplaced:
                 self.refuse(TRAINING, key, f"does not belong here: {misplaced[key]}")
             elif key not in right:
                 self.unknown(TRAINING, key, right)
-            elif key != VARIABLE_LEADS:
+            elif key not in {VARIABLE_LEADS, keys.PHASES}:
                 self.value(TRAINING, key, self.train_arguments[key], value)
         training = self.parameters.training
         self.steps(TRAINING, training, "train_steps_to_log", "ar_steps_train")

@@ -22,12 +22,13 @@ from mllam_exps.stages.neural_lam.file_names import (
     READ_BY_PROGRAMS,
     TRAINING,
 )
+from mllam_exps.stages.neural_lam.parameters import phases
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
+from mllam_exps.stages.neural_lam.parameters.keys import ONLY_OURS, VARIABLE_LEADS
 
 CHECKPOINT = Argument(
     "checkpoint", "", "str", choices=("min_val_loss", "last"), default="min_val_loss"
 )
-VARIABLE_LEADS = "var_leads_metrics_watch"
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,18 @@ class Parameters:
 
     @property
     def training(self) -> dict[str, Any]:
-        """What training is told."""
-        return given(self.files[TRAINING])
+        """What training is told; of one in phases what the last one is, unless this is another one."""
+        return given(phases.last(self.files[TRAINING]))
+
+    def of_phases(self) -> list[Parameters]:
+        """Return the parameters of each phase; of a training without phases these themselves."""
+        count = len(phases.of(self.files[TRAINING]))
+        return [self.in_phase(number) for number in range(1, count + 1)] or [self]
+
+    def in_phase(self, number: int) -> Parameters:
+        """Return the parameters of one phase, counted from 1."""
+        training = phases.in_phase(self.files[TRAINING], number)
+        return Parameters({**self.files, TRAINING: training})
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -53,7 +64,7 @@ class Parameters:
         inherited = self.training
         # Training watches val_…, evaluation test_…: no name is good for both. And each
         # logs a run of its own.
-        for key in ("metrics_watch", "wandb_id"):
+        for key in ("metrics_watch", "wandb_id", *ONLY_OURS):
             inherited.pop(key, None)
         return inherited | given(self.files[EVALUATION])
 
@@ -114,8 +125,8 @@ def _argv(
     told |= values
     # Devices are the scheduler's business: the stage passes what its launcher gives
     # each process.
-    told.pop("devices", None)
-    told.pop("checkpoint", None)
+    for key in ("devices", "checkpoint", *ONLY_OURS):
+        told.pop(key, None)
     if steps := leads(told.pop(VARIABLE_LEADS, None)):
         told[VARIABLE_LEADS] = json.dumps(steps)
     return _words(told, arguments.train)
@@ -130,7 +141,7 @@ def _words(values: Mapping[str, Any], arguments: Mapping[str, Argument]) -> list
 
 def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]:
     """Return the time steps without which neural-lam finds no sample in a split, by split."""
-    training, evaluation = parameters.training, parameters.evaluation
+    evaluation = parameters.evaluation
 
     def window(values: Mapping[str, Any], key: str) -> int:
         past, future, ahead = (
@@ -140,9 +151,10 @@ def steps_needed(parameters: Parameters, arguments: Arguments) -> dict[str, int]
         # As WeatherDataset.__len__ counts, with forcing or without.
         return max(2, past) + ahead + future
 
+    trainings = [one.training for one in parameters.of_phases()]
     needed = {
-        "train": window(training, "ar_steps_train"),
-        "val": window(training, "ar_steps_eval"),
+        "train": max(window(one, "ar_steps_train") for one in trainings),
+        "val": max(window(one, "ar_steps_eval") for one in trainings),
         "test": 1,
     }
     split = evaluation.get("eval")

@@ -40,7 +40,9 @@ from mllam_exps.stages.programs import fence
 TASKS = "--tasks_per_node"
 """An argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
 WEIGHTS = "--weights"
-"""The other one, ``--weights=CHECKPOINT``: what a training begins with that takes nothing else of another one."""
+"""Another one, ``--weights=CHECKPOINT``: what a training begins with that takes nothing else of another one."""
+SCHEDULE = "--schedule"
+"""The last one, ``--schedule=JSON``: how the learning rate changes."""
 
 
 def set_environment() -> None:
@@ -64,6 +66,7 @@ def told(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(TASKS, type=int)
     parser.add_argument(WEIGHTS, default="")
+    parser.add_argument(SCHEDULE, default="")
     parser.add_argument("--runs_root", type=Path, default=Path("runs"))
     parser.add_argument("--logger_run_name", default="")
     parser.add_argument("--load", type=Path)
@@ -91,10 +94,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = told(rest)
     patch(task, options)
     make_loggers_ready(options)
-    ours = (f"{TASKS}=", f"{WEIGHTS}=")
+    ours = (f"{TASKS}=", f"{WEIGHTS}=", f"{SCHEDULE}=")
     rest = [word for word in rest if not word.startswith(ours)]
-    if options.weights:
-        os.environ[beginning.WEIGHTS] = options.weights
+    os.environ[beginning.WEIGHTS] = options.weights
+    os.environ[beginning.SCHEDULE] = options.schedule
     fail_aloud.unguarded(train_model.main)(rest)
 
 

@@ -1,0 +1,67 @@
+"""A stage whose work has phases: each is a run of its own, and what the one before has made is an input of it.
+
+DVC knows of the last alone, under the stage's name. Those before are called `train:1`,
+`train:2`; DVC (3.67) takes no colon in the name of a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mllam_exps import stages
+from mllam_exps.identity.definition import (
+    PHASE_BEFORE,
+    RESUME_FROM,
+    VERSIONS_FILE,
+    Input,
+    RunDefinition,
+    plain,
+)
+
+
+def stage_of(name: str) -> str:
+    """Return the stage whose phase has that name; a stage's own name is that of its last phase."""
+    stage, _, number = name.rpartition(":")
+    # Those of another file are called `sub/dvc.yaml:name` (DVC 3.67).
+    return stage if number.isdigit() and not stage.endswith(".yaml") else name
+
+
+def by_name(whole: RunDefinition) -> dict[str, RunDefinition]:
+    """Return what defines each phase of a stage's work, by name, in order; of work without phases itself."""
+    if whole.commands or not stages.has_program(whole.stage):
+        return {whole.stage: whole}
+    several = stages.get(whole.stage).phases(whole.params)
+    if not several:
+        return {whole.stage: whole}
+    found: dict[str, RunDefinition] = {}
+    before: RunDefinition | None = None
+    for number, counting in enumerate(several, start=1):
+        params, inputs = dict(counting), whole.inputs
+        if before is not None:
+            inputs += tuple(
+                Input(f"{PHASE_BEFORE}/{one.path}", before.key, None, one.cached)
+                for one in whole.outputs
+            )
+            params = _without_parent(params)
+        plainly = {
+            file: {name: plain(value, f"{file}: {name}") for name, value in one.items()}
+            for file, one in params.items()
+        }
+        before = replace(whole, params=plainly, inputs=inputs, phase=number)
+        is_last = number == len(several)
+        found[whole.stage if is_last else f"{whole.stage}:{number}"] = before
+    return found
+
+
+def _without_parent(
+    params: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    """Return parameters without what the first phase goes on from: the later ones go on from the one before."""
+    versions = {
+        name: value
+        for name, value in params.get(VERSIONS_FILE, {}).items()
+        if name.partition(".")[0] != RESUME_FROM
+    }
+    return {**params, VERSIONS_FILE: versions}
