@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +12,12 @@ import torch
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.neural_lam.beginning import (
+    SCHEDULE,
     WEIGHTS,
     AskedLearningRate,
+    Schedule,
     TakeWeights,
+    scheduled,
 )
 from mllam_exps.stages.neural_lam.random_state import KEY, SEED, RandomState
 
@@ -82,3 +86,26 @@ def test_another_seed_draws_from_here_on(
     older = RandomState()
     older.on_load_checkpoint(trainer(), Net(), checkpoint)
     assert older.goes_on
+
+
+def test_the_learning_rate_rises_and_falls_along_a_cosine():
+    rates = [scheduled(0.1, 0.01, 2, at, 10) for at in (0.5, 1, 2, 6, 10, 11)]
+    assert rates == pytest.approx([0.025, 0.05, 0.1, 0.055, 0.01, 0.01])
+    assert scheduled(0.1, None, 2, 9, 10) == 0.1  # no end is named: it stays
+    assert scheduled(0.1, 0.01, 0, 0, 10) == 0.1
+
+
+def test_a_schedule_depends_on_how_far_a_training_is_alone(monkeypatch):
+    asked = {"lr_warmup": 1, "lr_final": None, "begun": 4}
+    monkeypatch.setenv(SCHEDULE, json.dumps(asked))
+    net = Net()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.5)
+    here = trainer(optimizers=[optimizer], current_epoch=4, max_epochs=8)
+    here.num_training_batches = 2
+    Schedule().on_train_batch_start(here, net, None, 1)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.75)
+    here.current_epoch = 6
+    AskedLearningRate().on_train_start(here, net)  # leaves it to the schedule
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.75)
+    Schedule().on_train_batch_start(here, net, None, 0)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)

@@ -85,8 +85,11 @@ def _of_runs(row: Row) -> dict[str, Any]:
     for cell in row.cells.values():
         metrics |= _metrics(cell.run)
         checkpoints += map(str, _checkpoints(cell.run))
-    stages = [cell.to_record() for cell in row.cells.values()]
-    return {"stages": stages, "metrics": metrics, "checkpoints": checkpoints}
+    return {
+        "stages": row.stage_records(),
+        "metrics": metrics,
+        "checkpoints": checkpoints,
+    }
 
 
 def to_record(row: Row, here: Path) -> dict[str, Any]:

@@ -256,7 +256,8 @@ def another(
         nothing.
     """
     for path, source in read.items():
-        now = wanted(path)
+        # What the phase before made lies in no repository.
+        now = wanted(path) if as_made(path) == path else None
         if now is None and store is not None and source.run:
             now = known_digest(RunStore(store).run(source.run), path)
         if now not in {None, source.md5}:

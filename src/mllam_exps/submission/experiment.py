@@ -23,6 +23,7 @@ from mllam_exps.base.shapes import (
     of_shape,
     text,
 )
+from mllam_exps.dvc.phases import stage_of
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
@@ -283,8 +284,9 @@ class Experiment:
         for step in self.steps:
             if path in step.known:
                 return str(step.known[path]["digest"])
-        for run in self.runs.values():
-            result = run.result
+        for name, run in self.runs.items():
+            # What an earlier phase made is the last one's input, and nobody else's.
+            result = run.result if stage_of(name) == name else None
             if result is not None and path in result.outputs:
                 return result.outputs[path].digest
         return None

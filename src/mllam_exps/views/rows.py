@@ -298,6 +298,12 @@ class Row:
         is_running = self.saving.now.state is RunState.RUNNING
         return "being saved" if has_started and is_running else ""
 
+    def stage_records(self) -> list[dict[str, Any]]:
+        """Return what is known of each stage, JSON-able; a phase of one has a name of its own here."""
+        return [
+            cell.to_record() | {"stage": stage} for stage, cell in self.cells.items()
+        ]
+
     def to_record(self) -> dict[str, Any]:
         """Return what is known, JSON-able."""
         submitted = self.experiment
@@ -315,7 +321,7 @@ class Row:
             "saved_as": self.saved_as or None,
             "waits": self.waits,
             "needs_advance": self.needs_advance,
-            "stages": [cell.to_record() for cell in self.cells.values()],
+            "stages": self.stage_records(),
             "saving": self.saving.to_record() if self.saving else None,
         }
 
@@ -348,8 +354,8 @@ def stages_in_order(rows: Iterable[Row]) -> list[str]:
     shown: set[str] = set()
     for row in rows:
         shown.update(row.cells)
-        for stage, keys in _needs_of(row).items():
-            needs.setdefault(stage, []).extend(Run(Path(key)).stage for key in keys)
+        for stage, needed in _needs_of(row).items():
+            needs.setdefault(stage, []).extend(needed)
     ordered: list[str] = []
     visited: set[str] = set()
 
@@ -366,10 +372,19 @@ def stages_in_order(rows: Iterable[Row]) -> list[str]:
 
 
 def _needs_of(row: Row) -> dict[str, list[str]]:
-    """Return the keys of the runs whose outputs each stage of an experiment reads."""
-    if row.experiment is not None:
-        return {step.stage: list(step.needs) for step in row.experiment.steps}
-    return {stage: _needs(cell.run) for stage, cell in row.cells.items()}
+    """Return, by stage, the stages of an experiment whose outputs it reads."""
+    if row.experiment is None:
+        found = {stage: _needs(cell.run) for stage, cell in row.cells.items()}
+        return {
+            stage: [Run(Path(key)).stage for key in keys]
+            for stage, keys in found.items()
+        }
+    steps = row.experiment.steps
+    names = {step.key: step.stage for step in steps}
+    return {
+        step.stage: [names.get(key) or Run(Path(key)).stage for key in step.needs]
+        for step in steps
+    }
 
 
 def _needs(run: Run) -> list[str]:

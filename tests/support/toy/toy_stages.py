@@ -55,7 +55,22 @@ class Toy(Stage):
 
     def command(self, context):
         resume = [str(context.resume_from)] if context.resume_from else []
-        return ["python", __file__, self.name, str(context.scratch), *resume]
+        given = json.dumps(context.params["toy.yaml"])
+        return ["python", __file__, self.name, str(context.scratch), given, *resume]
+
+    def phases(self, params):
+        given = params.get("toy.yaml", {})
+        common = {"grow": given.get("grow")}
+        several = given.get("phases") or [] if self.name == "grow" else []
+        return [
+            {**params, "toy.yaml": {"grow": {**common["grow"], **one}}}
+            for one in several
+        ]
+
+    def in_phase(self, files, phase):
+        given = files["toy.yaml"]
+        grow = {**given["grow"], **given["phases"][phase - 1]}
+        return {**files, "toy.yaml": {**given, "grow": grow}}
 
     def check(self, context):
         if self.name == "grow":
@@ -111,7 +126,8 @@ class GrowGoesOn(GoingOn):
         return ("grown/state.json",)
 
     def length(self, params):
-        return params["toy.yaml"]["grow"]["epochs"]
+        given = params["toy.yaml"]
+        return None if given.get("phases") else given["grow"]["epochs"]
 
     def but_for_length(self, params):
         grow = {k: v for k, v in params["toy.yaml"]["grow"].items() if k != "epochs"}
@@ -224,13 +240,11 @@ def go_wrong(how: str) -> None:
 
 
 if __name__ == "__main__":
-    import yaml
-
     from mllam_exps.stages.programs import fence
 
     fence.guard()
-    given = yaml.safe_load(Path("toy.yaml").read_text())
+    given, resume = json.loads(sys.argv[3]), sys.argv[4:]
     if sys.argv[1] == "make":
         make(given)
     else:
-        grow(given, Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+        grow(given, Path(sys.argv[2]), Path(resume[0]) if resume else None)
