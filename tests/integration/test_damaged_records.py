@@ -172,7 +172,7 @@ def looked_at(commands: Commands) -> dict[str, Any]:
     json.dumps(found)
     for row in rows:
         if row.experiment is not None:
-            list(show._lines(row, show.to_record(row, here.workspace.origin)))
+            list(show._lines(row, show.to_record(row, "")))
     selection = cleaning.Selection(str(here.workspace.origin), [])
     list(cleaning.candidates(here.store, selection))
     return found

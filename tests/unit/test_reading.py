@@ -182,9 +182,9 @@ def test_show_and_status_say_the_same_words(here: Context, end: str, word: str):
     experiment = submitted(here, "exp", run_of(here), end=end)
     row = gathering.of_experiment(experiment)
     assert row.word("grow") == word
-    lines = list(show._results(row, show.to_record(row, here.workspace.origin)))
+    lines = list(show._results(row, show.to_record(row, "")))
     assert lines[0].split("  ")[-1].strip() == word
-    first = next(show._lines(row, show.to_record(row, here.workspace.origin)))
+    first = next(show._lines(row, show.to_record(row, "")))
     assert first == f"experiment  exp  ({end or 'waits'})"
 
 

@@ -66,8 +66,12 @@ def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
             known = {"name": name, "state": str(row.state), "commit": commit or None}
             record = known | _of_runs(row)
             return record, itertools.chain(_of_dvc(name, commit), _results(row, record))
-    row = with_what_dvc_has(here, of_experiment(here.submitted(name)))
-    record = to_record(row, here.workspace.origin)
+    experiment = here.submitted(name)
+    row = with_what_dvc_has(here, of_experiment(experiment))
+    apply = ""
+    if experiment.commit:
+        apply = apply_command(experiment, here.workspace.origin)
+    record = to_record(row, apply)
     return record, _lines(row, record)
 
 
@@ -92,8 +96,8 @@ def _of_runs(row: Row) -> dict[str, Any]:
     }
 
 
-def to_record(row: Row, here: Path) -> dict[str, Any]:
-    """Return what is known of a submitted experiment, JSON-able; `here` is the repository in which that is asked."""
+def to_record(row: Row, apply: str) -> dict[str, Any]:
+    """Return what is known of a submitted experiment, JSON-able, with the command that applies it."""
     experiment, saving = row.experiment, row.saving
     assert experiment is not None
     assert saving is not None
@@ -106,7 +110,7 @@ def to_record(row: Row, here: Path) -> dict[str, Any]:
         "state": str(row.state),
         "reason": reason,
         "commit": experiment.commit or None,
-        "apply": (experiment.commit and apply_command(experiment, here)) or None,
+        "apply": apply or None,
         "baseline": experiment.baseline,
         "parameters": experiment.overrides,
         "edited": list(experiment.edited),
