@@ -463,6 +463,9 @@ def test_what_only_the_user_s_own_rules_ignore_is_untracked(tmp_path: Path, home
     for name in ("a.nc", ".editor", "b.log"):
         (top / name).touch()
     assert clones.untracked(top) == ["a.nc", ".editor"]
+    (top / "out/below").mkdir(parents=True)
+    (top / "out/below/o.txt").touch()
+    assert clones.untracked(top, ["a.nc", "out"]) == [".editor"]
 
 
 @pytest.mark.parametrize("kept", ["time of the index", "time of the file"])

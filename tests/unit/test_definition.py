@@ -126,5 +126,7 @@ def test_a_record_is_believed_if_its_digest_is_the_key():
     "value", [date(2020, 1, 1), b"x", {1}, [{"a": date(2020, 1, 1)}]]
 )
 def test_what_dvc_cannot_track_is_refused(value: object):
-    with pytest.raises(UsageError, match=r"bench.yaml: when.*which DVC cannot track"):
+    match = r"bench.yaml: when.*which DVC cannot track"
+    with pytest.raises(UsageError, match=match) as caught:
         plain(value, "bench.yaml: when")
+    assert ("write it as a list" in str(caught.value)) is isinstance(value, set)

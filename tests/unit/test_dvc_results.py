@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
 
+from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc import results
 from mllam_exps.dvc.results import Question
 from mllam_exps.stages.neural_lam.common import NeuralLamStage
 
@@ -111,3 +114,21 @@ def test_what_a_parameter_means_its_stage_says():
 )
 def test_where_dvc_may_have_taken_another_result_it_is_not_believed(values: dict):
     assert replace(NOW, params={"bench.yaml": values}).confuses_dvc
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"lr": 1, "m": {5: "five", "six": 6}}, r"params\.yaml: m: has names"),
+        ({"m": [{"n": {None: 0, "six": 6}}]}, r"params\.yaml: m: has names"),
+        ({"m": {(1, 2): 3}}, r"params\.yaml: m: has names"),
+        ({5: "five", "six": 6}, r"params\.yaml: has names"),
+        ({"m": {5: "five", 6: 6}, "lr": float("nan"), "day": date.min}, ""),
+    ],
+)
+def test_names_that_dvc_cannot_sort_are_refused(values: dict[str, Any], where: str):
+    if not where:
+        results.refuse_what_dvc_cannot_hash("params.yaml", values)
+        return
+    with pytest.raises(UsageError, match=where):
+        results.refuse_what_dvc_cannot_hash("params.yaml", values)

@@ -29,7 +29,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (place / "tracked.py").touch()
     (here / "new.py").touch()
     (here / "ignored.py").touch()
-    monkeypatch.setattr(submittable.clones, "untracked", lambda _: [])
+    monkeypatch.setattr(submittable.clones, "untracked", lambda *_: [])
 
     def run_git(_root: Path, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(words, int(words[-1] != "ignored.py"))
@@ -59,6 +59,7 @@ def pipeline(root: Path, *entries: StageEntry, known: str = "") -> Any:
         relative=lambda path: str(Path(path).relative_to(clone)),
         known_to_dvc=known_to_dvc,
         definition=lambda stage: f"definition of {stage}",
+        made=lambda: [],
         parts=lambda stage: [stage],
     )
 
@@ -202,7 +203,7 @@ def test_what_stops_nothing_is_noted(root: Path, case: str):
 def test_files_that_git_does_not_track_are_named(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(submittable.clones, "untracked", lambda _: ["new.py"])
+    monkeypatch.setattr(submittable.clones, "untracked", lambda *_: ["new.py"])
     a, b = entry(root, "a", "x"), entry(root, "b", "x")
     _, notes = looked_at(pipeline(root, a, b, known="b"), root, "a", "b")
     told = "the job of a does not have files that git does not track: new.py"

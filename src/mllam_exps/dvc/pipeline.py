@@ -214,7 +214,9 @@ class Pipeline:
         """
         if file == VERSIONS_FILE:
             values = without_names(values)
-        elif stage.is_ours:
+        else:
+            results.refuse_what_dvc_cannot_hash(file, values)
+        if file != VERSIONS_FILE and stage.is_ours:
             values = stages.counting(stage.name, file, values)
         return {name: plain(value, f"{file}: {name}") for name, value in values.items()}
 

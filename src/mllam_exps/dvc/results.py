@@ -155,6 +155,25 @@ class Answer:
     inputs: dict[str, str]
 
 
+def refuse_what_dvc_cannot_hash(file: str, values: Mapping[str, Any]) -> None:
+    """Refuse parameters that DVC cannot hash: `dvc repro` of a stage that tracks them fails as well.
+
+    Raises
+    ------
+    UsageError
+        Naming the file, and the parameter.
+    """
+    for name, value in {**values, "": values}.items():
+        try:
+            # As DVC (3.67) does: it sorts names, and JSON knows few kinds of them.
+            json.dumps(value, sort_keys=True, default=str)
+        except TypeError as error:
+            what = "has names of several kinds in one section, such as 5 and six, which DVC cannot track"
+            where = f"{file}: {name}" if name else file
+            way_out = "put the names in quotes: they are text then"
+            raise UsageError(what, where, str(error), way_out) from error
+
+
 def may_be_known(stage: StageEntry) -> bool:
     """Tell whether DVC keeps results of a stage: it needs a command, something that it reads, and an output."""
     return bool(stage.cmd and stage.reads and stage.outs and not stage.always_changed)

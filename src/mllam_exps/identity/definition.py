@@ -238,7 +238,10 @@ def plain(value: Any, where: str = "") -> Any:
         return [plain(each, where) for each in value]
     if not isinstance(value, Mapping):
         what = f"holds a {type(value).__name__}, which DVC cannot track"
-        raise UsageError(what, where, next="put the value in quotes: it is text then")
+        way_out = "put the value in quotes: it is text then"
+        if isinstance(value, set | frozenset):
+            way_out = "write it as a list"
+        raise UsageError(what, where, next=way_out)
     return _plain_mapping(value, where)
 
 

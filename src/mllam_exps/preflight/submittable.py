@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from pathlib import Path
 
 from mllam_exps import stages
 from mllam_exps.base import git, symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.symlinks import Led
+from mllam_exps.dvc import lockfile
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -39,10 +39,7 @@ class StageChecks:
     def __init__(self, root: Path, note: Callable[[str], None]) -> None:
         self.root = root
         self.note = note
-
-    @cached_property
-    def _untracked(self) -> list[str]:
-        return clones.untracked(self.root)
+        self._untracked: list[str] | None = None
 
     def definitions(
         self, pipeline: Pipeline, asked: Iterable[str]
@@ -126,6 +123,9 @@ class StageChecks:
                 f"dvc exp run, or take persist away from {kept.name}",
             )
         self._check_named(pipeline, stage)
+        if self._untracked is None:
+            made = [lockfile.FILE, *pipeline.made()]
+            self._untracked = clones.untracked(self.root, made)
         if self._untracked and not _is_known(pipeline, stage):
             self.note(
                 f"the job of {stage} does not have files that git does not track: {', '.join(self._untracked)}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,15 +100,18 @@ def _digest_without_machines(origin: Path, prefix: str, content: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def untracked(origin: Path) -> list[str]:
+def untracked(origin: Path, made: Collection[str] = ()) -> list[str]:
     """Return files that no clone has: git does not track them, and the repository itself says nothing of them.
 
     What only the user's own rules ignore (``*.nc`` in ``core.excludesFile``, say) is
     named as well. The first three, and dots for the others; those that begin with a dot
-    are last.
+    are last. What stages have `made`, the files in such folders included, is left out.
     """
     words = ("ls-files", "--others", "--exclude-per-directory=.gitignore", "-z")
-    files = [shown(file) for file in git(origin, *words).split("\0") if file]
+    files = []
+    for file in filter(None, git(origin, *words).split("\0")):
+        if {*made}.isdisjoint({file, *map(str, Path(file).parents)}):
+            files.append(shown(file))
     files.sort(key=lambda file: (file.startswith("."), file))
     return [*files[:NAMED], "…"] if len(files) > NAMED else files
 
