@@ -48,7 +48,7 @@ from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.records import Outcome, Started
 from mllam_exps.runs.results import Output, Read, Result
 from mllam_exps.runs.store import Run, RunStore
-from mllam_exps.schedulers.local import NAME_VARIABLE
+from mllam_exps.schedulers.local import ATTEMPT_VARIABLE, NAME_VARIABLE
 from mllam_exps.stages.contract import ENDED_IN_TIME, Stage, StageContext, Tracking
 
 SILENCE = 3 * HEARTBEAT_SECONDS
@@ -197,7 +197,7 @@ class Worker(Supervisor):
             return
         log.info("attempt %d may live on: waiting until it has stopped", before.number)
         self._wait_for(before, started)
-        processes.end_those_with(f"MLLAM_EXPS_ATTEMPT={before.directory}")
+        processes.end_those_with(f"{ATTEMPT_VARIABLE}={before.directory}")
 
     def _wait_for(self, before: Attempt, started: Started) -> None:
         until = time.monotonic() + PREDECESSOR_PATIENCE

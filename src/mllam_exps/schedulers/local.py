@@ -19,6 +19,8 @@ from mllam_exps.base.shapes import Shape
 from mllam_exps.schedulers.base import Job, JobPhase, JobRequest, JobState
 
 NAME_VARIABLE = "MLLAM_EXPS_JOB_NAME"
+ATTEMPT_VARIABLE = "MLLAM_EXPS_ATTEMPT"
+"""The attempt that a process works for: what is left with it is killed before the next try."""
 
 RECORD: Shape = PROCESS
 TRACES = (NAME_VARIABLE,)
@@ -83,13 +85,17 @@ class LocalScheduler:
 
     def submit(self, request: JobRequest) -> Job:
         """Start the job in a session of its own, its output in the log."""
+        # A stage's command may submit another experiment, whose job is no part of its
+        # attempt.
+        environ = {**request.environment, NAME_VARIABLE: request.name}
+        environ.pop(ATTEMPT_VARIABLE, None)
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
             with os.fdopen(records.open_file(request.log, flags), "ab") as log:
                 process = subprocess.Popen(
                     request.argv,
                     cwd=request.directory,
-                    env={**request.environment, NAME_VARIABLE: request.name},
+                    env=environ,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
