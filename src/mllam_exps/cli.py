@@ -271,6 +271,13 @@ def show(
     name: Annotated[
         str, typer.Argument(metavar="EXP", help="An experiment, as `status` names it.")
     ],
+    lineage: Annotated[
+        bool,
+        typer.Option(
+            "--lineage",
+            help="Draw the trainings that it goes on from, and those that go on from it, across experiments.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print an experiment's parameters, scores, checkpoints, logs, and the command that submitted it.
@@ -279,7 +286,7 @@ def show(
     """
     from mllam_exps.commands import show as report
 
-    report.show(name, as_json=as_json)
+    report.show(name, as_json=as_json, lineage=lineage)
 
 
 @app.command()

@@ -80,6 +80,9 @@ def test_it_goes_on_and_says_from_what(grown: Experiment):
     said = yaml.safe_load(saved(grown, "more", "version.mllam.txt"))
     assert list(said["resume_from"]["grow"]["files"]) == ["grown/state.json"]
     assert said["resume_from"]["grow"]["named"] == "first"
+    drawn = grown.ok("mllam-exps", "show", "first", "--lineage")
+    assert "grow of first: done" in drawn
+    assert "── grow of more (grow.epochs: 5): done" in drawn
     # DVC sees it, too, and a name that is forgotten changes nothing.
     grown.ok("dvc", "exp", "rm", "first")
     told = grown.ok("dvc", "repro", "grow")
@@ -173,6 +176,9 @@ def test_a_checkpoint_from_elsewhere_is_adopted(grown: Experiment, tmp_path: Pat
     found.write_text(json.dumps({"epochs": 2, "starts": [0]}))
     submitted(grown, "own", "-S", f"toy.yaml:resume_from='{found}'")
     found.unlink()
+    drawn = grown.ok("mllam-exps", "show", "own", "--lineage")
+    assert drawn.startswith("grown/state.json ")
+    assert "made elsewhere" in drawn
     assert state(grown, "own")["starts"][0] == 0
     grown.ok("mllam-exps", "submit", "-n", "again", "--force", *settings(), "make")
 

@@ -39,6 +39,14 @@ def test_a_sweep_over_the_last_phase_shares_those_before(made: Experiment):
     assert len(first["starts"]) == len(second["starts"]) == 3
     assert first["starts"][:2] == second["starts"][:2]
     assert sum(started(made).values()) - 1 == 4  # but for `make`
+    [first_phase] = json.loads(
+        made.ok("mllam-exps", "show", "s-2", "--lineage", "--json")
+    )
+    assert first_phase["experiments"] == ["s-1", "s-2"]
+    [second_phase] = first_phase["then"]
+    third = {tuple(one["experiments"]): one for one in second_phase["then"]}
+    assert third["s-2",]["differs"] == ["grow.epochs: 6"]
+    assert (third["s-1",]["asked"], third["s-2",]["asked"]) == (False, True)
     # The middle one is another: it is repeated, and the one behind it.
     submit(made, "-n", "m", "-S", "toy.yaml:phases.1.epochs=3")
     settled(made, "m")

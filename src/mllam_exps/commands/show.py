@@ -41,9 +41,12 @@ SHOWN = 5
 """Earlier attempts that are told of; it counts the others."""
 
 
-def show(name: str, *, as_json: bool) -> None:
-    """Print it; of one that `dvc exp run` ran, what its runs tell."""
+def show(name: str, *, as_json: bool, lineage: bool = False) -> None:
+    """Print it; of one that `dvc exp run` ran, what its runs tell; or the trainings that it goes on from, and back."""
     here = Context.open()
+    if lineage:
+        _show_lineage(here, name, as_json=as_json)
+        return
     record, lines = _look(here, name)
     if as_json:
         print(json.dumps(record, indent=1))
@@ -51,6 +54,40 @@ def show(name: str, *, as_json: bool) -> None:
     console = terminal.console(highlight=False)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _show_lineage(here: Context, name: str, *, as_json: bool) -> None:
+    """Print the trees in which an experiment's trainings stand."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from mllam_exps.views import lineage
+
+    experiment = here.experiment(name)
+    runs = here.asked_for_by(name)
+    if experiment is None and not runs:
+        raise here.unknown(name)
+    keys = {step.key for step in experiment.steps} if experiment else set()
+    keys |= {run.key for run in runs.values()} if not keys else set()
+    found = lineage.trees(here.store, keys)
+    if as_json:
+        print(json.dumps([one.to_record() for one in found], indent=1))
+        return
+    console = terminal.console(highlight=False)
+
+    def add(tree: Tree, several: list[lineage.Training]) -> Tree:
+        for one in several:
+            style = "bold" if one.asked else ""
+            add(tree.add(Text(terminal.plain(one.line), style)), one.then)
+        return tree
+
+    for one in found:
+        root = Tree(Text(terminal.plain(one.line), "bold" if one.asked else ""))
+        console.print(add(root, one.then))
+    if not found:
+        terminal.say(
+            f"no training of {name} goes on from another one, or is gone on from"
+        )
 
 
 def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
