@@ -195,7 +195,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """List experiments by stages, what runs now, and why something waits or failed, with what goes on from there."""
-    from mllam_exps.commands import status as report
+    from mllam_exps.commands.reading import status as report
 
     report.show(names or [], everything=everything, as_json=as_json, watch=watch)
 
@@ -284,7 +284,7 @@ def show(
 
     Of one that `dvc exp run` ran, what its runs tell; its parameters are DVC's to show.
     """
-    from mllam_exps.commands import show as report
+    from mllam_exps.commands.reading import show as report
 
     report.show(name, as_json=as_json, lineage=lineage)
 
@@ -318,7 +318,7 @@ def logs(
     ] = None,
 ) -> None:
     """Print the log of an experiment, or of a stage: of its newest attempt."""
-    from mllam_exps.commands import logs as report
+    from mllam_exps.commands.reading import logs as report
 
     report.show(name, stage, follow=follow, number=attempt, lines=lines)
 
@@ -329,7 +329,7 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Say in words what makes a stage stale, and what would happen if it ran now."""
-    from mllam_exps.commands import why as report
+    from mllam_exps.commands.reading import why as report
 
     report.show(stage, as_json=as_json)
 
@@ -454,7 +454,7 @@ def verify(
     given to another run or to a workspace is compared anyway: small files by reading
     them, large ones by their size, time and inode.
     """
-    from mllam_exps.commands import verify as report
+    from mllam_exps.commands.reading import verify as report
 
     report.verify(names or [], as_json=as_json)
 
@@ -478,7 +478,7 @@ def track_sync(
 @app.command(short_help="Print this workspace's scores, beside persistence.")
 def scores(as_json: Json = False) -> None:
     """Print the scores of this workspace's experiment, beside persistence, and where its pictures are."""
-    from mllam_exps.commands import scores as report
+    from mllam_exps.commands.reading import scores as report
 
     report.show(as_json=as_json)
 

@@ -159,7 +159,7 @@ def damaged(path: Path, damage: Callable[[], None]) -> Iterator[None]:
 def looked_at(commands: Commands) -> dict[str, Any]:
     """Return what can be told of the experiments and their runs, through all that looks at them."""
     from mllam_exps.base.terminal import console
-    from mllam_exps.commands import show, status
+    from mllam_exps.commands.reading import show, status
     from mllam_exps.submission import cleaning
     from mllam_exps.views.context import Context
     from mllam_exps.views.gathering import gather

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.base.errors import Exit, MllamError
-from mllam_exps.commands import status
+from mllam_exps.commands.reading import status
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import RunStore

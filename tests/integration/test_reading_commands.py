@@ -16,7 +16,7 @@ from support.slurm_double import Double
 from support.submissions import submit
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.commands import logs, scores, show, status, verify, why
+from mllam_exps.commands.reading import logs, scores, show, status, verify, why
 
 
 @pytest.fixture

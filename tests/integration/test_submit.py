@@ -17,7 +17,7 @@ from support.experiment import Experiment, eventually
 from support.submissions import rows, settled, shown, submit
 
 from mllam_exps.base.errors import MllamError
-from mllam_exps.dvc import overrides
+from mllam_exps.dvc.parameters import overrides
 
 
 def watchers(toy: Experiment) -> list[psutil.Process]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import CheckFailed, UsageError
-from mllam_exps.commands import scores as report
+from mllam_exps.commands.reading import scores as report
 from mllam_exps.stages.neural_lam import scores
 from mllam_exps.stages.neural_lam.scores import Sampling, Score
 

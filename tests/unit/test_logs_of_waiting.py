@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import Problem
-from mllam_exps.commands import logs
+from mllam_exps.commands.reading import logs
 from mllam_exps.runs.judge import Assessment, RunState
 
 CASES = [

@@ -12,7 +12,7 @@ import pytest
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError, Problems
-from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import describe, md5_of_file
 from mllam_exps.machines.machine_files import Machine

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.submission import planning
 from mllam_exps.submission.planning import Planner
 
@@ -137,7 +137,7 @@ def test_what_the_store_has_is_not_taken_from_dvc(
         answer_of_dvc=lambda _: answer,
     )
     store: Any = SimpleNamespace(run=lambda _: SimpleNamespace(result=result))
-    planner.store = store
+    planner.store, planner.force = store, True  # which needs no notes
     step = planner._step(pipeline, "grow")
     assert (step.stage, step.key, step.needs) == ("grow", "k-1", ("make-1",))
     assert dict(step.known) == known

@@ -14,7 +14,8 @@ import pytest
 from mllam_exps.base import records
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.commands import cancel, clean, show, status, why
+from mllam_exps.commands import cancel, clean
+from mllam_exps.commands.reading import show, status, why
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers, layout

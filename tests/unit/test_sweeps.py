@@ -9,7 +9,7 @@ import pytest
 from dvc.utils.hydra import to_hydra_overrides
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import overrides
+from mllam_exps.dvc.parameters import overrides
 
 TOO_MANY = {
     ("x=range(1,1000000000)",): "999,999,999 experiments",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import overrides, parameter_files
+from mllam_exps.dvc.parameters import overrides, parameter_files
 
 BROKEN = {
     "toy.yaml": ("grow:\n  epochs: 3\n  at: }\n", "toy.yaml:3:7: "),

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import ownership, symlinks
 from mllam_exps.base.errors import CheckFailed, MllamError
-from mllam_exps.dvc import ignored, lockfile, parameter_files
+from mllam_exps.dvc import ignored, lockfile
 from mllam_exps.dvc.counted import LIST, Counted
+from mllam_exps.dvc.parameters import parameter_files
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import Described, describe, marked
 from mllam_exps.identity.definition import RESUME_FROM, VERSIONS_FILE, Input

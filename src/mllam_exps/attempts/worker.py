@@ -35,7 +35,8 @@ from mllam_exps.base import disks, ownership, processes, records, user_state
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.dvc import lockfile, parameter_files
+from mllam_exps.dvc import lockfile
+from mllam_exps.dvc.parameters import parameter_files
 from mllam_exps.identity.definition import (
     PHASE_BEFORE,
     VERSIONS_FILE,

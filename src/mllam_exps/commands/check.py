@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import leftovers, refuse_other_stages

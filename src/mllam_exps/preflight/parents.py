@@ -291,7 +291,7 @@ def hint(
     store: RunStore, definition: RunDefinition, goes_on: GoingOn, origin: Path
 ) -> list[str]:
     """Say of a training that begins anew that it could go on from a known one; nothing where it does, or cannot."""
-    if definition.parent or definition.smoke:
+    if definition.parent or definition.smoke or definition.phase:
         return []
     run = longest(store, definition, goes_on)
     if run is None or run.definition is None:
@@ -306,9 +306,8 @@ def hint(
         if output.cached and digest and not names:
             names = earlier.names_with(origin, digest)
     if names:
-        way = (
-            f"mllam-exps resume {shlex.quote(names[0])} --{key} {asked} goes on from it"
-        )
+        name = shlex.quote(names[0])
+        way = f"mllam-exps resume {name} --epochs {asked} goes on from it"
     else:
         file, _, name = goes_on.longest_key.partition(":")
         way = f"{name}: {goes_on.longest_value} in {file} goes on from it"

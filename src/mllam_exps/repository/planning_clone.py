@@ -12,7 +12,7 @@ from typing import Any
 
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc.overrides import Overrides, apply
+from mllam_exps.dvc.parameters.overrides import Overrides, apply
 from mllam_exps.dvc.repository import Repository
 
 

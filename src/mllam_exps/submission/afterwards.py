@@ -232,8 +232,8 @@ def _teller(experiment: Experiment, attempt: Attempt) -> Callable[[], None] | No
     if not Spec.read(attempt).news:
         return lambda: None
     # Half a second, where mostly nobody is told.
-    from mllam_exps.submission import notify
     from mllam_exps.submission.opening import machine_of
+    from mllam_exps.submission.saving import notify
 
     machine = machine_of(experiment)
     if machine.resources_for(SAVE).mail:

@@ -171,8 +171,8 @@ class Finisher(Supervisor):
     def _tell(self, outcome: Outcome, problem: Problem) -> None:
         if not self.spec.news:
             return
-        from mllam_exps.submission import notify
         from mllam_exps.submission.opening import machine_of
+        from mllam_exps.submission.saving import notify
 
         try:
             notify.tell(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names
-from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments

@@ -23,7 +23,7 @@ from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import drafting, experiment_names, ignored, phases, sources
 from mllam_exps.dvc.asked_stages import asked_stages
 from mllam_exps.dvc.local_settings import Setting
-from mllam_exps.dvc.overrides import Variant
+from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition

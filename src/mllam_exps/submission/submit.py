@@ -17,7 +17,8 @@ from mllam_exps import schedulers
 from mllam_exps import stages as programs
 from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import experiment_names, overrides
+from mllam_exps.dvc import experiment_names
+from mllam_exps.dvc.parameters import overrides
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine

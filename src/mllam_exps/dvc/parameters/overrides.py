@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mllam_exps.base import symlinks, unreadable
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc.meant_parameters import Setting
+from mllam_exps.dvc.parameters.meant_parameters import Setting
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

@@ -1,0 +1,1 @@
+"""The commands that look, and change nothing but what they remember of having looked."""
