@@ -88,9 +88,12 @@ def test_it_goes_on_and_says_from_what(grown: Experiment):
     told = grown.ok("dvc", "repro", "grow")
     assert "there is no first here; what was found there last counts" in told
     assert "Stage 'grow' didn't change" in told
-    # But it counts for that name alone.
-    grown.set("toy.yaml", resume_from="other")
-    assert "no checkpoint other" in grown.command("dvc", "repro", "grow").stdout
+    # But it counts for that name alone, and for what it was held to.
+    for changed in ({"resume_from": "other"}, {"grow__epochs": 6}):
+        grown.ok("git", "checkout", "-q", "HEAD", "--", "toy.yaml")
+        grown.set("toy.yaml", **({"resume_from": "first", "grow__epochs": 5} | changed))
+        said = grown.command("dvc", "repro", "grow").stdout
+        assert "there is no experiment, no revision and no checkpoint" in said
 
 
 def test_submitted_and_under_another_name_of_the_same(grown: Experiment):
@@ -139,9 +142,11 @@ def test_what_cannot_be_gone_on_from_is_refused(grown: Experiment):
     assert "toy.yaml: make.size: 7 here, 20 in first" in said
     said = refused(grown, "submit", *settings(resume_from="nobody"), *more)
     assert "there is no experiment, no revision and no checkpoint nobody" in said
-    assert "HEAD holds no result of stage grow" in refused(
-        grown, "submit", *settings(resume_from="HEAD"), *more
-    )
+    head = grown.ok("git", "rev-parse", "HEAD").strip()
+    said = refused(grown, "submit", *settings(resume_from=f"'{head}'"), *more)
+    assert f"{head} holds no result of stage grow" in said
+    said = refused(grown, "submit", *settings(resume_from="HEAD"), *more)
+    assert "is another commit as soon as you commit the result" in said
     assert "nobody: there is no experiment" in refused(grown, "resume", "nobody")
     assert "is no checkpoint" in refused(
         grown, "submit", *settings(resume_from="dvc.yaml"), *more
@@ -160,6 +165,10 @@ def test_longer_ones_are_told_and_go_on_by_themselves(grown: Experiment):
     assert "known with" not in grown.ok(
         "mllam-exps", "submit", "--dry-run", *more, *settings(**{"make.size": 7})
     )
+    # A phase goes on from the one before, and of several the first begins.
+    in_phases = settings(resume="auto", phases="[{epochs:2},{epochs:5}]")
+    said = grown.ok("mllam-exps", "submit", "--dry-run", *in_phases, "grow")
+    assert "1 × grow:1, 1 × grow;" in said
     submitted(grown, "auto", *more, *settings(resume="auto"))
     assert (state(grown, "auto")["epochs"], len(state(grown, "auto")["starts"])) == (
         5,

@@ -161,13 +161,32 @@ def test_the_best_checkpoint_goes_along_where_the_losses_compare(both):
 
 
 def test_what_is_wished_is_read(tmp_path: Path):
-    (tmp_path / PARAMS).write_text("resume_from: 1234567\ncold_start: true\n")
+    (tmp_path / PARAMS).write_text("resume_from: '1234567'\ncold_start: true\n")
     assert GOES_ON.wish(tmp_path) == Wish("1234567", weights_only=True)
     (tmp_path / PARAMS).write_text("resume: auto\n")
     assert GOES_ON.wish(tmp_path) == Wish(longest=True)
-    (tmp_path / PARAMS).write_text("resume_from: 1e10\n")
-    with pytest.raises(UsageError, match="put the name in quotes"):
-        GOES_ON.wish(tmp_path)
+    for written in ("1e10", "007", "[a]"):  # YAML reads 007 as 7
+        (tmp_path / PARAMS).write_text(f"resume_from: {written}\n")
+        with pytest.raises(UsageError, match="put the name in quotes"):
+            GOES_ON.wish(tmp_path)
+
+
+def test_the_first_phase_is_what_goes_on(both):
+    change(both[1], TRAINING, "phases", [{"epochs": 1, "loss": "mae"}, {"epochs": 4}])
+    assert refused(both) == []  # the epochs of a phase are its own
+    _, losses = GOES_ON.takes(WARM, *both)
+    assert losses == "plots/loss.csv"
+    change(both[1], TRAINING, "phases", [{"epochs": 1}, {"epochs": 4, "loss": "mae"}])
+    assert len(GOES_ON.takes(WARM, *both)) == 3
+
+
+def test_a_training_without_a_best_checkpoint_is_refused(both):
+    change(both[1], TRAINING, "loss", "mae")
+    change(both[1], TRAINING, "epochs", 9)  # validated each second epoch
+    [said] = refused(both)
+    assert "no epoch from 9 to 9 is validated" in said
+    change(both[1], "data/evaluate_params.yaml", "checkpoint", "last")
+    assert refused(both) == []
 
 
 def test_names_count_for_no_result():

@@ -65,8 +65,12 @@ def test_a_change_of_a_phase_repeats_it_and_those_behind_it():
     assert keys(*THREE, {"epochs": 1})[:3] == before
 
 
-def test_a_first_phase_is_the_training_that_it_would_be_without_others():
-    assert keys({"epochs": 2}, {"epochs": 1})[0] == keys(epochs=2)[0]
+def test_a_first_phase_is_no_training_without_phases():
+    # What is made says which phase it is.
+    assert keys({"epochs": 2}, {"epochs": 1})[0] != keys(epochs=2)[0]
+    assert (
+        keys({"epochs": 2}, {"epochs": 1})[0] == keys({"epochs": 2}, {"epochs": 3})[0]
+    )
 
 
 def test_the_first_phase_alone_goes_on_from_another_experiment():
@@ -131,6 +135,24 @@ def test_mistakes_in_the_list_are_named(given: Any, told: str):
     [found] = listed.problems({"phases": given})
     assert told in str(found)
     assert not list(listed.problems({"phases": [{"epochs": 2}, {"optimizer": "keep"}]}))
+
+
+@pytest.mark.parametrize(
+    ("several", "lacks"),
+    [
+        ([{"epochs": 4}, {"epochs": 1}], False),  # that of the first counts on
+        ([{"epochs": 4}, {"epochs": 1, "loss": "mae"}], True),
+        (
+            [{"epochs": 5}, {"epochs": 1, "loss": "mae"}],
+            False,
+        ),  # the sixth is validated
+        ([{"epochs": 5}, {"epochs": 1, "optimizer": "reset"}], True),
+        ([{"epochs": 1}], True),
+        ([{"epochs": 1}, {"epochs": 1}], False),
+    ],
+)
+def test_phases_need_a_validation_behind_what_makes_losses_others(several, lacks: bool):
+    assert listed.lacks_best(several, 200, 2) is lacks
 
 
 def rows(*losses: float, first: int = 1) -> history.Losses:

@@ -50,7 +50,13 @@ from mllam_exps.runs.records import Outcome, Started
 from mllam_exps.runs.results import Output, Read, Result
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.local import ATTEMPT_VARIABLE, NAME_VARIABLE
-from mllam_exps.stages.contract import ENDED_IN_TIME, Stage, StageContext, Tracking
+from mllam_exps.stages.contract import (
+    ENDED_IN_TIME,
+    Stage,
+    StageContext,
+    Taken,
+    Tracking,
+)
 
 SILENCE = 3 * HEARTBEAT_SECONDS
 """Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""
@@ -261,19 +267,20 @@ class Worker(Supervisor):
             if file not in files and file != VERSIONS_FILE:
                 files[file] = parameter_files.read(self.attempt.work / file)
         parent = self.attempt.parent if definition.parent else None
-        weights_only = bool(definition.parent.get("weights_only"))
+        taken = Taken(bool(definition.parent.get("weights_only")))
         if definition.phase is not None:
-            files = dict(stage.in_phase(files, definition.phase))
             if (before := self.attempt.work / PHASE_BEFORE).is_dir():
-                parent, weights_only = before, stage.begins_anew(files)
+                parent = before
+                taken = stage.of_phase_before(files, definition.phase)
+            files = dict(stage.in_phase(files, definition.phase))
         return StageContext(
             work=self.attempt.work,
             scratch=self.attempt.scratch,
             params=files,
             experiment=self.spec.experiment,
-            resume_from=self._resume(stage, parent, weights_only=weights_only),
+            resume_from=self._resume(stage, parent, taken),
             parent=parent,
-            weights_only=weights_only,
+            weights_only=taken.weights_only,
             phase=definition.phase,
             smoke=self.spec.smoke,
             nodes=self.spec.nodes,
@@ -319,9 +326,7 @@ class Worker(Supervisor):
             print(f"warning: not tracked: {error}", flush=True)
         return context
 
-    def _resume(
-        self, stage: Stage, parent: Path | None, *, weights_only: bool
-    ) -> Path | None:
+    def _resume(self, stage: Stage, parent: Path | None, taken: Taken) -> Path | None:
         """Copy the newest checkpoint: of an earlier attempt, or else of the phase before, or of another experiment.
 
         A copy, so that nothing which still writes there matters.
@@ -337,9 +342,7 @@ class Worker(Supervisor):
                     return carried
         if stage.goes_on is None or parent is None:
             return None
-        return stage.goes_on.begin(
-            parent, self.attempt.scratch, weights_only=weights_only
-        )
+        return stage.goes_on.begin(parent, self.attempt.scratch, taken)
 
     def _environment(self) -> dict[str, str]:
         spec, scheduler = self.spec, self.scheduler()

@@ -14,6 +14,7 @@ from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import warn
 from mllam_exps.dvc import earlier
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.preflight.parents import is_path
 from mllam_exps.stages.contract import GoingOn
 
 
@@ -67,8 +68,12 @@ def _goes_on(root: Path) -> GoingOn:
 
 def _named(source: str, workspace: Workspace) -> str:
     """Return a source as the repository's root has it: paths are typed as seen from the current directory."""
-    if earlier.commit_of(workspace.origin, source) is not None:
-        return source
+    if not is_path(source):
+        found = earlier.commit_of(workspace.origin, source)
+        if found is not None:
+            # A revision may stand for another commit tomorrow; an experiment keeps its name.
+            is_symbolic = source.startswith(("HEAD", "@"))
+            return found.revision if is_symbolic else source
     place = Path(source).expanduser()
     if not place.is_file():
         raise UsageError(
@@ -78,18 +83,23 @@ def _named(source: str, workspace: Workspace) -> str:
         )
     place = place.resolve()
     if place.is_relative_to(workspace.origin):
-        return place.relative_to(workspace.origin).as_posix()
+        return f"./{place.relative_to(workspace.origin).as_posix()}"
     return str(place)
 
 
 def _setting(root: Path, key: str, value: str) -> str:
     """Return what ``-S`` is told; a plus says that the file lacks the key."""
     file, _, name = key.partition(":")
+    plus = ""
     try:
-        plus = "" if name in yaml_files.read(root / file, file) else "+"
-    except MllamError:
+        found = yaml_files.read(root / file, file)
+        for part in name.split("."):
+            plus = "" if part in found else "+"
+            found = found.get(part) or {}
+    except (MllamError, AttributeError):
         plus = ""
-    return f"{file}:{plus}{name}={value}"
+    # Paths in -S start where it is typed.
+    return f"{os.path.relpath(root / file)}:{plus}{name}={value}"
 
 
 def _quoted(text: str) -> str:

@@ -357,7 +357,7 @@ class Pipeline:
 
     def parameters_of(self, stage: str) -> dict[str, dict[str, Any]]:
         """Return the values of a stage's parameters as ``dvc.lock`` has them: by file, as ``dvc.yaml`` names it."""
-        found, values = {}, self.definition(stage).values
+        found, values = {}, self._values(self.stage(stage))
         for tracked in self.stage(stage).params:
             read = values[self.relative(tracked.path)]
             found[tracked.name] = {name: read[name] for name in tracked.keys or read}

@@ -91,8 +91,7 @@ class RunDefinition:
         Where they are run, seen from the repository's root.
     phase : int, optional
         Which phase of the stage's work it is, counted from 1; None of work without
-        phases. It says how the parameter files are read, and counts in no key: what
-        counts are the parameters of the phase, and the phases before as inputs.
+        phases. It says how the parameter files are read, and stands in what is made.
     values : mapping
         All values of the tracked parameters, as DVC reads them; they go into
         ``dvc.lock``, and not into the key.
@@ -135,11 +134,11 @@ class RunDefinition:
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the run store keeps; `from_record` reads it."""
-        phase = {} if self.phase is None else {"phase": self.phase}
-        return self._record() | phase | {"key": self.key}
+        return self._record() | {"key": self.key}
 
     def _record(self) -> dict[str, Any]:
-        return {
+        phase = {} if self.phase is None else {"phase": self.phase}
+        return phase | {
             "key_format": KEY_FORMAT,
             "stage": self.stage,
             "params": plain(self.params),

@@ -7,9 +7,10 @@ goes on from. They are there before anything starts, and in DVC's cache.
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mllam_exps.identity.definition import (
     RESUME_FROM,
     VERSIONS_FILE,
     RunDefinition,
+    same,
 )
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
@@ -102,10 +104,13 @@ class Parents:
             return None
         _refuse_untracked(root, stage, goes_on.where)
         if wish.source:
-            return self._named(stage, goes_on, wish, root, note)
-        nothing = {RESUME_FROM: {stages.base_name(stage): None}}
-        definition = opened({**yaml.safe_load(text), **nothing}).definition(stage)
-        if self.store.run(definition.key).result is not None:
+            known = _last_known(root, stage, wish)
+            if known and not _as_in_lock(root, stage, known, text, opened):
+                known = None
+            return self._named(stage, goes_on, wish, root, known, note)
+        definition = _opened_with(text, stage, None, opened).definition(stage)
+        is_known = self.store.run(definition.key).result is not None
+        if is_known or definition.phase is not None:
             return None
         run = longest(self.store, definition, goes_on)
         if run is None:
@@ -117,23 +122,31 @@ class Parents:
         named = {NAMED: wish.source} if wish.source else {}
         return {"files": dict(files), "weights_only": wish.weights_only} | named
 
-    def _named(
+    def _named(  # noqa: PLR0917 - whose, by which name, and what was found by it
         self,
         stage: str,
         goes_on: GoingOn,
         wish: Wish,
         root: Path,
+        known: Record | None,
         note: Callable[[list[str]], None],
     ) -> Record:
-        """Find an experiment, a revision, or a checkpoint, and hold it to what is asked for now."""
+        """Find an experiment, a revision, or a checkpoint, and hold it to what is asked for now.
+
+        Parameters
+        ----------
+        known : mapping, optional
+            What was found by that name last, where nothing else was changed since.
+        """
         name, origin = wish.source, self.workspace.origin
         python = environment.python(self.machine)
-        commit = earlier.commit_of(origin, name)
+        _refuse_moving(goes_on.where, name)
+        commit = None if is_path(name) else earlier.commit_of(origin, name)
         if commit is None:
             place = (origin / Path(name).expanduser()).resolve()
             if place.is_file():
                 return self._adopted(stage, goes_on, wish, root, place)
-            if known := _last_known(root, stage, wish):
+            if known:
                 what = f"there is no {name} here; what was found there last counts"
                 note([f"{goes_on.where}: {what}"])
                 return known
@@ -191,6 +204,44 @@ class Parents:
             where,
             next="dvc exp list -A tells the experiments; of one that was pushed: dvc exp pull REMOTE EXP",
         )
+
+
+def is_path(name: str) -> bool:
+    """Tell whether a name can only be that of a file: ``./first`` is no experiment."""
+    return name.startswith(("/", "./", "../", "~"))
+
+
+def _refuse_moving(where: str, name: str) -> None:
+    """Refuse a name that stands for another commit as soon as the result is committed.
+
+    Raises
+    ------
+    UsageError
+        With what to write instead.
+    """
+    if re.match(r"(HEAD|@)([~^@].*)?$", name):
+        what = f"{name} is another commit as soon as you commit the result"
+        raise UsageError(what, where, next=f"name the commit: git rev-parse {name}")
+
+
+def _opened_with(text: str, stage: str, found: Record | None, opened: Open) -> Pipeline:
+    """Open the pipeline as it is where a stage goes on from what was found."""
+    return opened(
+        {**yaml.safe_load(text), RESUME_FROM: {stages.base_name(stage): found}}
+    )
+
+
+def _as_in_lock(root: Path, stage: str, found: Record, text: str, opened: Open) -> bool:
+    """Tell whether a stage has the parameters that ``dvc.lock`` has of it.
+
+    What was found by a name that nobody knows any more was held to those, and can be
+    held to no others.
+    """
+    lock = _value_in(root / LOCK, ("stages", stage, "params"))
+    now = _opened_with(text, stage, found, opened).parameters_of(stage)
+    if not isinstance(lock, Mapping) or lock.keys() != now.keys():
+        return False
+    return all(same(lock[file], now[file]) for file in now if file != VERSIONS_FILE)
 
 
 def _refuse_untracked(root: Path, stage: str, where: str) -> None:
@@ -251,29 +302,55 @@ def _value_in(file: Path, path: tuple[str, ...]) -> Any:
 
 
 def longest(store: RunStore, definition: RunDefinition, goes_on: GoingOn) -> Run | None:
-    """Return the longest known training that is shorter than a run's, and the same in all else, or None."""
-    known = [
-        (length, run)
-        for length, run in _shorter(store, definition, goes_on)
-        if run.result is not None
-    ]
-    return max(known, key=lambda each: each[0])[1] if known else None
+    """Return the longest known training that is shorter than a run's, and the same in all else, or None.
 
-
-def _shorter(
-    store: RunStore, definition: RunDefinition, goes_on: GoingOn
-) -> Iterator[tuple[int, Run]]:
+    It began with nothing, or went on, epochs and all, from one that is the same, too.
+    """
     asked = goes_on.length(definition.params)
     if asked is None:
-        return
-    wanted = _but_for_length(definition, goes_on)
-    for run in store.runs():
-        if run.stage != definition.stage or (other := run.definition) is None:
-            continue
+        return None
+    alike = _alike(store, definition, goes_on)
+    made = {
+        (path, outputs.known_digest(run, path)): other
+        for run, other in alike
+        for path in _paths_gone_on_from(alike)
+    }
+
+    def began_alike(one: RunDefinition) -> bool:
+        files = one.parent.get("files") or {}
+        if not files:
+            return True
+        before = made.get(next(iter(files.items())))
+        is_whole = not one.parent.get("weights_only")
+        return is_whole and before is not None and began_alike(before)
+
+    found: dict[int, Run] = {}
+    for run, other in alike:
         length = goes_on.length(other.params)
-        is_shorter = length is not None and length < asked
-        if length and is_shorter and _but_for_length(other, goes_on) == wanted:
-            yield length, run
+        if length is not None and length < asked and began_alike(other):
+            found.setdefault(length, run)
+    return found[max(found)] if found else None
+
+
+def _alike(
+    store: RunStore, definition: RunDefinition, goes_on: GoingOn
+) -> list[tuple[Run, RunDefinition]]:
+    """Return the runs with a result that are the same but for their length, and for what they went on from."""
+    wanted = _but_for_length(definition, goes_on)
+    found: list[tuple[Run, RunDefinition]] = []
+    for run in store.runs():
+        if run.stage != definition.stage or run.result is None:
+            continue
+        other = run.definition
+        if other is not None and _but_for_length(other, goes_on) == wanted:
+            found.append((run, other))
+    return found
+
+
+def _paths_gone_on_from(alike: Iterable[tuple[Run, RunDefinition]]) -> set[str]:
+    return {
+        path for _, one in alike for path in list(one.parent.get("files") or ())[:1]
+    }
 
 
 def _but_for_length(definition: RunDefinition, goes_on: GoingOn) -> str:

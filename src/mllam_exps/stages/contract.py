@@ -214,6 +214,22 @@ class Earlier:
     root: Path
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a phase takes of the one before.
+
+    Parameters
+    ----------
+    weights_only : bool
+        Nothing but the weights.
+    best : bool
+        Whether its best checkpoint goes on counting.
+    """
+
+    weights_only: bool = False
+    best: bool = True
+
+
 class GoingOn:
     """How a stage goes on from what it made for another experiment; a stage that can has one as `Stage.goes_on`."""
 
@@ -276,7 +292,7 @@ class GoingOn:
         """Return what counts of a run's parameters, less the length of its training."""
         raise NotImplementedError
 
-    def begin(self, parent: Path, scratch: Path, *, weights_only: bool) -> Path | None:
+    def begin(self, parent: Path, scratch: Path, taken: Taken) -> Path | None:
         """Copy from `parent` into `scratch` what is needed, and return what becomes ``context.resume_from``.
 
         Raises
@@ -354,9 +370,11 @@ class Stage:
         """Return the parameter files as they are read in a phase of its work."""
         return files
 
-    def begins_anew(self, files: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Tell of a phase, by its parameter files, whether it takes nothing but the weights of the one before."""
-        return False
+    def of_phase_before(
+        self, files: Mapping[str, Mapping[str, Any]], phase: int
+    ) -> Taken:
+        """Return what a phase takes of the one before, by the parameter files as they stand."""
+        return Taken()
 
     def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
         """Return the files of its `Preflight.files` as its program reads them, by path.

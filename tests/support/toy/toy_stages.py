@@ -133,9 +133,9 @@ class GrowGoesOn(GoingOn):
         grow = {k: v for k, v in params["toy.yaml"]["grow"].items() if k != "epochs"}
         return {**params, "toy.yaml": {"grow": grow}}
 
-    def begin(self, parent, scratch, *, weights_only):
+    def begin(self, parent, scratch, taken):
         state = json.loads((parent / "grown/state.json").read_text())
-        if weights_only:
+        if taken.weights_only:
             state["epochs"] = 0
         (scratch / "carried.json").write_text(json.dumps(state))
         return scratch / "carried.json"

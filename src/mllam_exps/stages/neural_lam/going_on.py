@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
-from mllam_exps.stages.contract import Ask, Earlier, GoingOn, Wish
+from mllam_exps.stages.contract import Ask, Earlier, GoingOn, Taken, Wish
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.file_names import (
     DATASTORE,
+    EVALUATION,
     FILES,
     LOSSES,
     MODELS,
@@ -21,7 +22,7 @@ from mllam_exps.stages.neural_lam.file_names import (
     TRAIN_METRICS,
     TRAINING,
 )
-from mllam_exps.stages.neural_lam.parameters import keys, params
+from mllam_exps.stages.neural_lam.parameters import keys, params, phases
 from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
 from mllam_exps.stages.neural_lam.parameters.keys import RESUME_FROM
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 ASK = "mllam_exps.stages.neural_lam.programs.tell_checkpoint"
 """The program that tells what a checkpoint says of itself."""
-
-COMPARED = ("loss", "ar_steps_eval")
-"""Where these differ, the validation losses of the two trainings cannot be compared, nor their best checkpoints."""
 
 
 class TrainingGoesOn(GoingOn):
@@ -48,11 +46,12 @@ class TrainingGoesOn(GoingOn):
         """Return what ``params.yaml`` says."""
         values = yaml_files.read(root / PARAMS, PARAMS)
         source = values.get(RESUME_FROM)
-        if isinstance(source, bool | float | list | Mapping):
+        if source is not None and not isinstance(source, str):
+            # YAML reads 007 as 7.
             what = f"names no experiment, but {source!r}"
             raise UsageError(what, self.where, next="put the name in quotes")
         return Wish(
-            "" if source is None else str(source),
+            source or "",
             longest=values.get(keys.RESUME) == keys.AUTO,
             weights_only=values.get(keys.COLD_START) is True,
         )
@@ -64,15 +63,17 @@ class TrainingGoesOn(GoingOn):
         from mllam_exps.stages.neural_lam.parameters import arguments
 
         known = arguments.known(python)
-        own, other = params.load(root), params.load(earlier.root)
+        own, other = _first_phase(root), params.load(earlier.root)
         found = [
             *_networks(own.training, other.training, known, earlier.name),
             *_graphs(wish, own.files[PARAMS], other.files[PARAMS], earlier.name),
             *_variables(own.files[DATASTORE], other.files[DATASTORE], earlier.name),
         ]
-        if not wish.weights_only:
+        if not (wish.weights_only or _in_phases(root)):
             reached = _reached(earlier)
             found += _lengths(own.training, known, reached, earlier.name)
+            if not found and reached:
+                found += _without_best(own, other, known, reached)
         return found
 
     def refuse_file(
@@ -87,11 +88,11 @@ class TrainingGoesOn(GoingOn):
         if "problem" in told:
             return [UsageError(told["problem"], str(checkpoint))]
         known = arguments.known(python)
-        own, name = params.load(root).training, checkpoint.name
+        own, name = _first_phase(root).training, checkpoint.name
         found: list[MllamError] = []
         if told["arguments"]:
             found += _networks(own, told["arguments"], known, name)
-        if not wish.weights_only:
+        if not (wish.weights_only or _in_phases(root)):
             found += _lengths(own, known, told["epochs"], name)
         return found
 
@@ -101,8 +102,8 @@ class TrainingGoesOn(GoingOn):
         if wish.weights_only:
             return (last,)
         if earlier is not None:
-            own, other = params.load(root).training, params.load(earlier.root).training
-            if any(own.get(key) != other.get(key) for key in COMPARED):
+            own, other = _first_phase(root), params.load(earlier.root)
+            if not phases.compare(own.training, other.training):
                 return (last, LOSSES)
         return (last, LOSSES, f"{MODELS}/{checkpoints.BEST}")
 
@@ -124,7 +125,7 @@ class TrainingGoesOn(GoingOn):
         }
         return {**params, TRAINING: training}
 
-    def begin(self, parent: Path, scratch: Path, *, weights_only: bool) -> Path | None:
+    def begin(self, parent: Path, scratch: Path, taken: Taken) -> Path | None:
         """Copy the checkpoint, and the best one where it is there; weights alone are read where they lie.
 
         Raises
@@ -136,14 +137,44 @@ class TrainingGoesOn(GoingOn):
         if not checkpoints.whole(last):
             what = "the checkpoint to go on from is cut off, or no checkpoint"
             raise CheckFailed(what, where=str(last))
-        if weights_only:
+        if taken.weights_only:
             return None
         folder = scratch / checkpoints.CARRIED
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (checkpoints.BEST, checkpoints.LAST):
+        best = (checkpoints.BEST,) if taken.best else ()
+        for name in (*best, checkpoints.LAST):
             if (parent / MODELS / name).is_file():
                 shutil.copyfile(parent / MODELS / name, folder / name)
         return folder / checkpoints.LAST
+
+
+def _first_phase(root: Path) -> params.Parameters:
+    """Return the parameters of what goes on from another training: where there are phases, of the first."""
+    return params.load(root).of_phases()[0]
+
+
+def _in_phases(root: Path) -> bool:
+    """Tell whether the training has phases, whose epochs are their own."""
+    return bool(phases.of(params.load(root).files[TRAINING]))
+
+
+def _without_best(
+    own: params.Parameters, other: params.Parameters, known: Arguments, reached: int
+) -> Iterator[MllamError]:
+    """Yield what is wrong where nothing is validated any more, and the other's best checkpoint does not count."""
+    epochs = own.training.get("epochs") or known.train["epochs"].default
+    every = own.training.get("val_interval") or known.train["val_interval"].default
+    compare = phases.compare(own.training, other.training)
+    if (
+        compare
+        or own.checkpoint != "min_val_loss"
+        or epochs // every > reached // every
+    ):
+        return
+    what = f"no epoch from {reached + 1} to {epochs} is validated"
+    why = f"{EVALUATION} asks for min_val_loss, and with another loss or ar_steps_eval earlier ones do not count"
+    way_out = f"lower it, or set checkpoint: last in {EVALUATION}"
+    yield UsageError(what, f"{TRAINING}: val_interval", why, way_out)
 
 
 def _networks(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Size, StageContext
+from mllam_exps.stages.contract import Size, StageContext, Taken
 from mllam_exps.stages.neural_lam import checkpoints, history
 from mllam_exps.stages.neural_lam.common import (
     ModelStage,
@@ -54,16 +54,18 @@ def begun_with(context: StageContext) -> int:
 
 
 def asked_epochs(context: StageContext) -> int:
-    """Return how many epochs must have been trained in the end: of a phase, those of the one before and its own."""
+    """Return how many epochs the checkpoint must count in the end.
+
+    Those of a phase are its own. Else they are counted from the first training's
+    beginning on, also where an optimizer was reset in between, and its epochs with it.
+    """
+    begun = begun_with(context)
     if context.smoke:
-        return begun_with(context) + 1
+        return begun + 1
     own = value_of(context, "epochs")
-    return begun_with(context) + own if is_later_phase(context) else own
-
-
-def is_later_phase(context: StageContext) -> bool:
-    """Tell whether there is a phase before this one."""
-    return context.phase is not None and context.phase > 1
+    if context.phase is not None:
+        return begun + own
+    return own - history.before(context, begun).shift
 
 
 def validates_every(context: StageContext) -> int:
@@ -172,17 +174,25 @@ class Train(ModelStage):
         """Return the files with the training's parameters as they are in a phase."""
         return Parameters(files).in_phase(phase).files
 
-    def begins_anew(self, files: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Tell whether a phase has ``optimizer: reset``."""
-        return files[TRAINING].get(keys.OPTIMIZER) == "reset"
+    def of_phase_before(
+        self, files: Mapping[str, Mapping[str, Any]], phase: int
+    ) -> Taken:
+        """Return what ``optimizer`` says; the best checkpoint goes along where the validation losses compare."""
+        before, own = (
+            Parameters(files).in_phase(number).training for number in (phase - 1, phase)
+        )
+        is_reset = own.get(keys.OPTIMIZER) == "reset"
+        return Taken(is_reset, best=phases.compare(before, own))
 
     def inputs(self, context: StageContext) -> None:
         """Refuse a missing dataset or graph, and an end that another training has reached."""
         need_dataset(context)
         need_graph(context)
         begun = begun_with(context)
-        if begun and begun >= (asked := asked_epochs(context)):
-            what = f"it goes on from {begun} epochs, and {asked} are asked for"
+        if begun and begun >= asked_epochs(context):
+            reached = history.before(context, begun).epochs
+            asked = value_of(context, "epochs")
+            what = f"it goes on from {reached} epochs, and {asked} are asked for"
             raise CheckFailed(what, where=f"{TRAINING}: epochs")
 
     def command(self, context: StageContext) -> list[str]:
@@ -203,7 +213,7 @@ class Train(ModelStage):
         elif context.parent is not None and context.weights_only:
             weights = context.parent / MODELS / checkpoints.LAST
             ours.append(f"--weights={weights}")
-        if is_later_phase(context):
+        if context.parent is not None:
             ours.append(f"--epochs={asked_epochs(context)}")
         if context.smoke:
             epochs = f"--epochs={asked_epochs(context)}"

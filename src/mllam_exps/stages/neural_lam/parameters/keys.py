@@ -89,6 +89,8 @@ LR_WARMUP = "lr_warmup"
 """Epochs in which the learning rate rises to ``lr``."""
 LR_FINAL = "lr_final"
 """The learning rate at the end, to which it falls along a cosine."""
+COMPARED = ("loss", "ar_steps_eval")
+"""Where these differ, the validation losses of two trainings cannot be compared, nor their best checkpoints."""
 OF_A_SCHEDULE = (LR_WARMUP, LR_FINAL)
 ONLY_OURS = (PHASES, OPTIMIZER, *OF_A_SCHEDULE)
 """What neural-lam is not told."""

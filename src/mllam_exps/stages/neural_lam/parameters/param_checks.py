@@ -65,6 +65,7 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
             checks.evaluation()
             checks.graph_fits_model()
             problems += checks.problems
+        problems += _best_of_phases(parameters, arguments)
         told = {str(problem): problem for problem in problems}
         problems = list(told.values())
     datastore, config = parameters.files[DATASTORE], parameters.files[CONFIG]
@@ -73,6 +74,25 @@ def check(root: Path, parameters: Parameters, arguments: Arguments) -> list[Mlla
         *config_checks.check_config(config, datastore, arguments.config),
         *split_checks.check_lengths(datastore, steps_needed(parameters, arguments)),
     ]
+
+
+def _best_of_phases(parameters: Parameters, arguments: Arguments) -> list[MllamError]:
+    """Refuse phases behind which there is no best checkpoint, where that is evaluated."""
+    several = [one.training for one in parameters.of_phases()]
+    defaults = [arguments.train[key].default for key in ("epochs", "val_interval")]
+    numbers = [
+        whole(one.get(key), 1) for one in several for key in ("epochs", "val_interval")
+    ]
+    if min(numbers) < 1 or parameters.checkpoint != "min_val_loss":
+        return []
+    if not phases.of(parameters.files[TRAINING]):
+        return []
+    if not phases.lacks_best(several, *defaults):
+        return []
+    what = "nothing is validated after the last change of loss or ar_steps_eval, or reset of the optimizer"
+    why = f"there is no min_val_loss that {EVALUATION} asks for"
+    way_out = f"lower val_interval there, or set checkpoint: last in {EVALUATION}"
+    return [UsageError(what, f"{TRAINING}: {keys.PHASES}", why, way_out)]
 
 
 class _Checks:
@@ -207,6 +227,7 @@ class _Checks:
         self.wandb(TRAINING)
         self.spread(training)
         self.validation(training)
+        self.schedule(training)
 
     def spread(self, training: Mapping[str, Any]) -> None:
         """Refuse a forecast of the standard deviation that the loss does not see."""
@@ -220,7 +241,7 @@ class _Checks:
 
     def validation(self, training: Mapping[str, Any]) -> None:
         """Refuse a first validation after the last epoch, if its checkpoint is the one to evaluate."""
-        if {"epochs", "val_interval"} & self.wrong:
+        if self.phase or {"epochs", "val_interval"} & self.wrong:
             return
         epochs = whole(training.get("epochs"), self.default("epochs"))
         interval = whole(training.get("val_interval"), self.default("val_interval"))
@@ -228,6 +249,19 @@ class _Checks:
             what = f"{interval} lies beyond epochs: {epochs}, so training never writes the checkpoint"
             way_out = f"min_val_loss that {EVALUATION} asks for: lower it, or set checkpoint: last there"
             self.refuse(TRAINING, "val_interval", f"{what} {way_out}")
+
+    def schedule(self, training: Mapping[str, Any]) -> None:
+        """Refuse a learning rate that never reaches ``lr``, or does not fall."""
+        if {"lr", "epochs", *keys.OF_A_SCHEDULE} & self.wrong:
+            return
+        epochs = whole(training.get("epochs"), self.default("epochs"))
+        if float(training.get(keys.LR_WARMUP) or 0) >= epochs:
+            what = f"must be less than epochs: {epochs}"
+            self.refuse(TRAINING, keys.LR_WARMUP, what)
+        # A number may stand there as text, too.
+        peak = float(training.get("lr") or self.default("lr"))
+        if float(training.get(keys.LR_FINAL) or 0) > peak:
+            self.refuse(TRAINING, keys.LR_FINAL, f"must not lie above lr: {peak}")
 
     def default(self, key: str) -> Any:
         """Return neural-lam's own value of an argument of training."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError, did_you_mean
@@ -29,6 +29,31 @@ def last(training: Mapping[str, Any]) -> dict[str, Any]:
     return in_phase(training, len(of(training)))
 
 
+def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether the validation losses of two trainings can be compared, and so their best checkpoints."""
+    return all(one.get(key) == other.get(key) for key in keys.COMPARED)
+
+
+def lacks_best(trainings: Sequence[Mapping[str, Any]], epochs: int, every: int) -> bool:
+    """Tell whether no validation is left whose checkpoint is the best one, behind the last of these phases.
+
+    Parameters
+    ----------
+    epochs, every : int
+        neural-lam's own ``epochs`` and ``val_interval``.
+    """
+    count, has_best = 0, False
+    for number, own in enumerate(trainings):
+        if own.get(keys.OPTIMIZER) == "reset":
+            count, has_best = 0, False
+        elif number and not compare(trainings[number - 1], own):
+            has_best = False
+        before, interval = count, own.get("val_interval") or every
+        count += own.get("epochs") or epochs
+        has_best = has_best or count // interval > before // interval
+    return not has_best
+
+
 def problems(training: Mapping[str, Any]) -> Iterator[MllamError]:
     """Yield what is wrong with the list itself; the values in it are checked as all others."""
     given = training.get(keys.PHASES)
@@ -38,6 +63,9 @@ def problems(training: Mapping[str, Any]) -> Iterator[MllamError]:
         what = "must be a list of what differs in each phase, such as [{epochs: 20}, {epochs: 5, lr: 0.0001}]"
         yield UsageError(what, f"{TRAINING}: {keys.PHASES}")
         return
+    if keys.OPTIMIZER in training:
+        what = "stands in the phases that it is meant for"
+        yield UsageError(what, f"{TRAINING}: {keys.OPTIMIZER}")
     for index, phase in enumerate(of(training)):
         for key in phase:
             where = f"{TRAINING}: {keys.PHASES}.{index}.{key}"
