@@ -89,9 +89,9 @@ def test_it_goes_on_and_says_from_what(grown: Experiment):
     assert "there is no first here; what was found there last counts" in told
     assert "Stage 'grow' didn't change" in told
     # But it counts for that name alone, and for what it was held to.
-    for changed in ({"resume_from": "other"}, {"grow__epochs": 6}):
+    for changed in ({"source": "other"}, {"grow__epochs": 6}):
         grown.ok("git", "checkout", "-q", "HEAD", "--", "toy.yaml")
-        grown.set("toy.yaml", **({"resume_from": "first", "grow__epochs": 5} | changed))
+        grown.set("toy.yaml", **({"source": "first", "grow__epochs": 5} | changed))
         said = grown.command("dvc", "repro", "grow").stdout
         assert "there is no experiment, no revision and no checkpoint" in said
 
@@ -100,12 +100,12 @@ def test_submitted_and_under_another_name_of_the_same(grown: Experiment):
     ref = grown.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/first")
     grown.ok("git", "tag", "v1", ref.strip())
     more = settings(**{"grow.epochs": 4})
-    submitted(grown, "a", *settings(resume_from="first"), *more)
-    said = submitted(grown, "b", *settings(resume_from="v1"), *more)
+    submitted(grown, "a", *settings(source="first"), *more)
+    said = submitted(grown, "b", *settings(source="v1"), *more)
     assert "known" in said  # what it goes on from counts, and not its name
     assert state(grown, "a")["epochs"] == 4
     assert len(state(grown, "b")["starts"]) == 2
-    submitted(grown, "c", *settings(resume_from="first", cold_start="true"))
+    submitted(grown, "c", *settings(source="first", cold="true"))
     assert (state(grown, "c")["epochs"], len(state(grown, "c")["starts"])) == (3, 2)
 
 
@@ -113,7 +113,7 @@ def test_a_failed_one_goes_on_from_its_own_checkpoint(grown: Experiment):
     grown.set(
         "toy.yaml", grow__epochs=6, grow__at=4, grow__do="raise", grow__once=False
     )
-    grown.ok("mllam-exps", "submit", "-n", "x", *settings(resume_from="first"), "grow")
+    grown.ok("mllam-exps", "submit", "-n", "x", *settings(source="first"), "grow")
     grown.command("mllam-exps", "status", "--watch")
     run = max(grown.runs("grow"), key=lambda run: run.stat().st_mtime)
     spec = yaml.safe_load((run / "attempts/1/spec.json").read_text())
@@ -134,27 +134,27 @@ def test_a_failed_one_goes_on_from_its_own_checkpoint(grown: Experiment):
 
 def test_what_cannot_be_gone_on_from_is_refused(grown: Experiment):
     more = settings(**{"grow.epochs": 5})
-    said = refused(grown, "submit", *settings(resume_from="first"))
+    said = refused(grown, "submit", *settings(source="first"))
     assert "toy.yaml: grow.epochs: first has reached 3, and 3 are asked for" in said
     said = refused(
-        grown, "submit", *settings(resume_from="first", **{"make.size": 7}), *more
+        grown, "submit", *settings(source="first", **{"make.size": 7}), *more
     )
     assert "toy.yaml: make.size: 7 here, 20 in first" in said
-    said = refused(grown, "submit", *settings(resume_from="nobody"), *more)
+    said = refused(grown, "submit", *settings(source="nobody"), *more)
     assert "there is no experiment, no revision and no checkpoint nobody" in said
     head = grown.ok("git", "rev-parse", "HEAD").strip()
-    said = refused(grown, "submit", *settings(resume_from=f"'{head}'"), *more)
+    said = refused(grown, "submit", *settings(source=f"'{head}'"), *more)
     assert f"{head} holds no result of stage grow" in said
-    said = refused(grown, "submit", *settings(resume_from="HEAD"), *more)
+    said = refused(grown, "submit", *settings(source="HEAD"), *more)
     assert "is another commit as soon as you commit the result" in said
     assert "nobody: there is no experiment" in refused(grown, "resume", "nobody")
     assert "is no checkpoint" in refused(
-        grown, "submit", *settings(resume_from="dvc.yaml"), *more
+        grown, "submit", *settings(source="dvc.yaml"), *more
     )
     # DVC would not see from what it goes on.
     path = grown.root / "dvc.yaml"
     path.write_text(path.read_text().replace("      - resume_from.grow\n", ""))
-    said = refused(grown, "submit", *settings(resume_from="first"), *more)
+    said = refused(grown, "submit", *settings(source="first"), *more)
     assert "add resume_from.grow to its params of version.mllam.txt" in said
 
 
@@ -166,24 +166,24 @@ def test_longer_ones_are_told_and_go_on_by_themselves(grown: Experiment):
         "mllam-exps", "submit", "--dry-run", *more, *settings(**{"make.size": 7})
     )
     # A phase goes on from the one before, and of several the first begins.
-    in_phases = settings(resume="auto", phases="[{epochs:2},{epochs:5}]")
+    in_phases = settings(longest="auto", phases="[{epochs:2},{epochs:5}]")
     said = grown.ok("mllam-exps", "submit", "--dry-run", *in_phases, "grow")
     assert "1 × grow:1, 1 × grow;" in said
-    submitted(grown, "auto", *more, *settings(resume="auto"))
+    submitted(grown, "auto", *more, *settings(longest="auto"))
     assert (state(grown, "auto")["epochs"], len(state(grown, "auto")["starts"])) == (
         5,
         2,
     )
     # What is known as it is, is taken as it is.
     assert "known" in grown.ok(
-        "mllam-exps", "submit", "--dry-run", *settings(resume="auto"), "grow"
+        "mllam-exps", "submit", "--dry-run", *settings(longest="auto"), "grow"
     )
 
 
 def test_a_checkpoint_from_elsewhere_is_adopted(grown: Experiment, tmp_path: Path):
     found = tmp_path / "of a colleague.json"
     found.write_text(json.dumps({"epochs": 2, "starts": [0]}))
-    submitted(grown, "own", "-S", f"toy.yaml:resume_from='{found}'")
+    submitted(grown, "own", "-S", f"toy.yaml:source='{found}'")
     found.unlink()
     drawn = grown.ok("mllam-exps", "show", "own", "--lineage")
     assert drawn.startswith("grown/state.json ")
@@ -201,7 +201,7 @@ def test_what_the_cache_lacks_is_pulled(grown: Experiment, tmp_path: Path):
     lock = yaml.safe_load(saved(grown, "second", "dvc.lock"))
     digest = lock["stages"]["grow"]["outs"][0]["md5"]
     place = grown.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
-    more = [*settings(resume_from="second"), *settings(**{"grow.epochs": 5})]
+    more = [*settings(source="second"), *settings(**{"grow.epochs": 5})]
     place.unlink()
     assert "1 × grow" in grown.ok("mllam-exps", "submit", "--dry-run", *more, "grow")
     assert place.is_file()

@@ -25,6 +25,7 @@ VERSIONS = {
     "neural-lam": "0.7.0",
     "numpy": "2.0",
     "pytorch-lightning": "2.6",
+    "resume_from": {"train": None},
     "torch": "2.13",
     "torch-geometric": "2.3",
     "weather-model-graphs": "0.4",

@@ -96,6 +96,7 @@ def test_a_run_is_read_back_with_its_phase():
         ("train", "train"),
         ("train:2", "train"),
         ("train@a:1", "train@a"),
+        ("part@00:00", "part@00:00"),  # of a matrix, and no program of ours
         ("sub/dvc.yaml:1", "sub/dvc.yaml:1"),
     ],
 )

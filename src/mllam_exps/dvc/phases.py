@@ -1,7 +1,7 @@
 """A stage whose work has phases: each is a run of its own, and what the one before has made is an input of it.
 
 DVC knows of the last alone, under the stage's name. Those before are called `train:1`,
-`train:2`; DVC (3.67) takes no colon in the name of a stage.
+`train:2`; in ``dvc.yaml`` itself DVC (3.67) takes no colon in the name of a stage.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from mllam_exps.identity.definition import (
 def stage_of(name: str) -> str:
     """Return the stage whose phase has that name; a stage's own name is that of its last phase."""
     stage, _, number = name.rpartition(":")
-    # Those of another file are called `sub/dvc.yaml:name` (DVC 3.67).
-    return stage if number.isdigit() and not stage.endswith(".yaml") else name
+    # A stage of another file is called `sub/dvc.yaml:name`, one of a matrix may be
+    # called `part@00:00` (DVC 3.67).
+    return stage if number.isdigit() and stages.has_program(stage) else name
 
 
 def by_name(whole: RunDefinition) -> dict[str, RunDefinition]:

@@ -22,6 +22,7 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Answer, Question
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import (
+    RESUME_FROM,
     VERSIONS_FILE,
     Input,
     Output,
@@ -406,6 +407,9 @@ class Pipeline:
             try:
                 tracked[name] = _lookup(self.versions(), name)
             except KeyError:
+                if name.partition(".")[0] == RESUME_FROM:
+                    tracked[name] = None  # nobody here knows of anything to go on from
+                    continue
                 raise UsageError(
                     f"stage {stage} depends on the version of {name!r}, which is not written down",
                     where="dvc.yaml",

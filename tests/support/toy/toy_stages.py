@@ -88,18 +88,18 @@ class Toy(Stage):
 class GrowGoesOn(GoingOn):
     """`grow` goes on from what it left for another experiment, if that made as many files."""
 
-    source_key = "toy.yaml:resume_from"
-    weights_only_key = "toy.yaml:cold_start"
-    longest_key, longest_value = "toy.yaml:resume", "auto"
+    source_key = "toy.yaml:source"
+    weights_only_key = "toy.yaml:cold"
+    longest_key, longest_value = "toy.yaml:longest", "auto"
     length_key = "toy.yaml:grow.epochs"
     reads = ("toy.yaml", "grown.json")
 
     def wish(self, root):
         given = read_yaml(root / "toy.yaml")
         return Wish(
-            given.get("resume_from") or "",
-            given.get("resume") == "auto",
-            given.get("cold_start") is True,
+            given.get("source") or "",
+            given.get("longest") == "auto",
+            given.get("cold") is True,
         )
 
     def refuse(self, wish, earlier, root, python):
