@@ -437,7 +437,8 @@ def test_the_time_limit(toy: Experiment):
     eventually(
         lambda: epochs(toy, 2) > 60, 180, "it goes on from the newest checkpoint"
     )
-    assert read(run_of(toy), "1/verdict.json")["cause"] == "time_limit"
+    # It was warned, ended in time, and said so itself.
+    assert read(run_of(toy), "1/end.json")["cause"] == "time_limit"
     os.killpg(driver.pid, signal.SIGINT)
     driver.communicate(timeout=60)
 
