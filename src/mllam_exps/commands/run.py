@@ -138,7 +138,8 @@ def _run_in_store(
         inputs = definition.inputs
         notes = checks.check_sources(workspace, machine, program, inputs)
         if program.goes_on is not None:
-            notes += parents.hint(store, definition, program.goes_on, workspace.origin)
+            trainings, origin = parents.Trainings(store), workspace.origin
+            notes += parents.hint(trainings, definition, program.goes_on, origin)
         for note in notes:
             warn(f"note: {note}")
     backlog.go_on(store)

@@ -104,25 +104,30 @@ def commit_of(origin: Path, name: str) -> Commit | None:
 
 
 def _experiments(origin: Path, name: str) -> dict[str, str]:
-    listed = git(
-        origin, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/"
-    )
+    """Return the commits of the experiments of a name, by ref."""
     found: dict[str, str] = {}
-    for line in listed.splitlines():
-        commit, _, ref = line.partition(" ")
-        match = _EXPERIMENT.fullmatch(ref)
-        if match and match[1] == name:
+    for ref, (commit, own) in _all_experiments(origin).items():
+        if own == name:
             found[ref] = commit
+    return found
+
+
+def _all_experiments(origin: Path) -> dict[str, tuple[str, str]]:
+    """Return the commit and the name of each experiment, by ref."""
+    form = "--format=%(objectname) %(refname)"
+    found: dict[str, tuple[str, str]] = {}
+    for line in git(origin, "for-each-ref", form, "refs/exps/").splitlines():
+        commit, _, ref = line.partition(" ")
+        if match := _EXPERIMENT.fullmatch(ref):
+            found[ref] = commit, match[1]
     return found
 
 
 def names_with(origin: Path, digest: str) -> list[str]:
     """Return the experiments, by name, and ``HEAD``, in whose ``dvc.lock`` an output's hash stands."""
-    listed = git(origin, "for-each-ref", "--format=%(refname)", "refs/exps/")
     named = {"HEAD": "HEAD"}
-    for ref in listed.splitlines():
-        if match := _EXPERIMENT.fullmatch(ref):
-            named[ref] = match[1]
+    for ref, (_, name) in _all_experiments(origin).items():
+        named[ref] = name
     prefix = ask_git(origin, "rev-parse", "--show-prefix")
     where = f":(top,literal){prefix}{FILE}"
     told = ask_git(origin, "grep", "-lF", "-e", digest, *named, "--", where)

@@ -6,18 +6,15 @@ DVC knows of the last alone, under the stage's name. Those before are called `tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from mllam_exps import stages
 from mllam_exps.identity.definition import (
     PHASE_BEFORE,
-    RESUME_FROM,
-    VERSIONS_FILE,
     Input,
     RunDefinition,
     plain,
+    without_parent,
 )
 
 
@@ -45,7 +42,7 @@ def by_name(whole: RunDefinition) -> dict[str, RunDefinition]:
                 Input(f"{PHASE_BEFORE}/{one.path}", before.key, None, one.cached)
                 for one in whole.outputs
             )
-            params = _without_parent(params)
+            params = without_parent(params)
         plainly = {
             file: {name: plain(value, f"{file}: {name}") for name, value in one.items()}
             for file, one in params.items()
@@ -54,15 +51,3 @@ def by_name(whole: RunDefinition) -> dict[str, RunDefinition]:
         is_last = number == len(several)
         found[whole.stage if is_last else f"{whole.stage}:{number}"] = before
     return found
-
-
-def _without_parent(
-    params: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Mapping[str, Any]]:
-    """Return parameters without what the first phase goes on from: the later ones go on from the one before."""
-    versions = {
-        name: value
-        for name, value in params.get(VERSIONS_FILE, {}).items()
-        if name.partition(".")[0] != RESUME_FROM
-    }
-    return {**params, VERSIONS_FILE: versions}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,8 +205,7 @@ def without_names(versions: Mapping[str, Any]) -> dict[str, Any]:
     """Return versions, by their (dotted) names, without the names of what stages go on from."""
     found: dict[str, Any] = {}
     for name, value in versions.items():
-        is_parent = name.partition(".")[0] == RESUME_FROM
-        found[name] = _without_names(value) if is_parent else value
+        found[name] = _without_names(value) if _is_parent(name) else value
     return found
 
 
@@ -214,6 +213,31 @@ def _without_names(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {name: _without_names(each) for name, each in value.items() if name != NAMED}
+
+
+def without_parent(
+    params: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    """Return a run's parameters without what it goes on from that was made for another experiment."""
+    versions = {
+        name: value
+        for name, value in params.get(VERSIONS_FILE, {}).items()
+        if not _is_parent(name)
+    }
+    return {**params, VERSIONS_FILE: versions}
+
+
+def _is_parent(name: str) -> bool:
+    return name.partition(".")[0] == RESUME_FROM
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by their dotted names."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def plain(value: Any, where: str = "") -> Any:

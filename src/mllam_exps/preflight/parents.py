@@ -11,7 +11,8 @@ import re
 import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from mllam_exps.identity.definition import (
     VERSIONS_FILE,
     RunDefinition,
     same,
+    without_parent,
 )
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
@@ -42,6 +44,9 @@ from mllam_exps.stages.contract import Earlier, GoingOn, Wish
 
 Record = Mapping[str, Any]
 """What stands in ``version.mllam.txt``: ``files`` by their hashes, and ``weights_only``."""
+
+Training = tuple[Run, RunDefinition]
+"""A run, and what defines it."""
 
 Open = Callable[[Mapping[str, Any]], Pipeline]
 """Opens the pipeline as it is with some versions."""
@@ -63,6 +68,11 @@ class Parents:
     machine: Machine
     store: RunStore
     repo: Repository
+
+    @cached_property
+    def trainings(self) -> Trainings:
+        """The known ones."""
+        return Trainings(self.store)
 
     def complete(
         self, text: str, root: Path, opened: Open, note: Callable[[list[str]], None]
@@ -112,7 +122,7 @@ class Parents:
         is_known = self.store.run(definition.key).result is not None
         if is_known or definition.phase is not None:
             return None
-        run = longest(self.store, definition, goes_on)
+        run = self.trainings.longest(definition, goes_on)
         if run is None:
             return None
         return self._record(self._of_run(run, goes_on.takes(wish, None, root)), wish)
@@ -301,53 +311,62 @@ def _value_in(file: Path, path: tuple[str, ...]) -> Any:
     return found
 
 
-def longest(store: RunStore, definition: RunDefinition, goes_on: GoingOn) -> Run | None:
-    """Return the longest known training that is shorter than a run's, and the same in all else, or None.
+@dataclass
+class Trainings:
+    """The runs of a store that may be gone on from; each is read once, as a sweep asks for a hundred experiments."""
 
-    It began with nothing, or went on, epochs and all, from one that is the same, too.
-    """
-    asked = goes_on.length(definition.params)
-    if asked is None:
-        return None
-    alike = _alike(store, definition, goes_on)
-    made = {
-        (path, outputs.known_digest(run, path)): other
-        for run, other in alike
-        for path in _paths_gone_on_from(alike)
-    }
+    store: RunStore
+    _known: dict[str, dict[str, list[Training]]] = field(default_factory=dict)
 
-    def began_alike(one: RunDefinition) -> bool:
-        files = one.parent.get("files") or {}
-        if not files:
-            return True
-        before = made.get(next(iter(files.items())))
-        is_whole = not one.parent.get("weights_only")
-        return is_whole and before is not None and began_alike(before)
+    def longest(self, definition: RunDefinition, goes_on: GoingOn) -> Run | None:
+        """Return the longest known training that is shorter than a run's, and the same in all else, or None.
 
-    found: dict[int, Run] = {}
-    for run, other in alike:
-        length = goes_on.length(other.params)
-        if length is not None and length < asked and began_alike(other):
-            found.setdefault(length, run)
-    return found[max(found)] if found else None
+        It began with nothing, or went on, epochs and all, from one that is the same,
+        too.
+        """
+        asked = goes_on.length(definition.params)
+        if asked is None:
+            return None
+        alike = [
+            (run, other)
+            for run, other in self._alike(definition, goes_on)
+            if run.result is not None
+        ]
+        made = {
+            (path, outputs.known_digest(run, path)): other
+            for run, other in alike
+            for path in _paths_gone_on_from(alike)
+        }
+
+        def began_alike(one: RunDefinition) -> bool:
+            files = one.parent.get("files") or {}
+            if not files:
+                return True
+            before = made.get(next(iter(files.items())))
+            is_whole = not one.parent.get("weights_only")
+            return is_whole and before is not None and began_alike(before)
+
+        found: dict[int, Run] = {}
+        for run, other in alike:
+            length = goes_on.length(other.params)
+            if length is not None and length < asked and began_alike(other):
+                found.setdefault(length, run)
+        return found[max(found)] if found else None
+
+    def _alike(self, definition: RunDefinition, goes_on: GoingOn) -> list[Training]:
+        """Return the runs that are the same but for their length, and for what they went on from."""
+        stage = definition.stage
+        if stage not in self._known:
+            known: dict[str, list[Training]] = {}
+            for run in self.store.runs():
+                if run.stage == stage and (other := run.definition) is not None:
+                    kind = _but_for_length(other, goes_on)
+                    known.setdefault(kind, []).append((run, other))
+            self._known[stage] = known
+        return self._known[stage].get(_but_for_length(definition, goes_on), [])
 
 
-def _alike(
-    store: RunStore, definition: RunDefinition, goes_on: GoingOn
-) -> list[tuple[Run, RunDefinition]]:
-    """Return the runs with a result that are the same but for their length, and for what they went on from."""
-    wanted = _but_for_length(definition, goes_on)
-    found: list[tuple[Run, RunDefinition]] = []
-    for run in store.runs():
-        if run.stage != definition.stage or run.result is None:
-            continue
-        other = run.definition
-        if other is not None and _but_for_length(other, goes_on) == wanted:
-            found.append((run, other))
-    return found
-
-
-def _paths_gone_on_from(alike: Iterable[tuple[Run, RunDefinition]]) -> set[str]:
+def _paths_gone_on_from(alike: Iterable[Training]) -> set[str]:
     return {
         path for _, one in alike for path in list(one.parent.get("files") or ())[:1]
     }
@@ -355,22 +374,17 @@ def _paths_gone_on_from(alike: Iterable[tuple[Run, RunDefinition]]) -> set[str]:
 
 def _but_for_length(definition: RunDefinition, goes_on: GoingOn) -> str:
     """Return what tells runs apart but for their length, and from what they went on: the key that they would have."""
-    params = {**goes_on.but_for_length(definition.params)}
-    params[VERSIONS_FILE] = {
-        name: value
-        for name, value in params.get(VERSIONS_FILE, {}).items()
-        if not name.startswith(RESUME_FROM)
-    }
+    params = without_parent(goes_on.but_for_length(definition.params))
     return replace(definition, params=params).key
 
 
 def hint(
-    store: RunStore, definition: RunDefinition, goes_on: GoingOn, origin: Path
+    trainings: Trainings, definition: RunDefinition, goes_on: GoingOn, origin: Path
 ) -> list[str]:
     """Say of a training that begins anew that it could go on from a known one; nothing where it does, or cannot."""
     if definition.parent or definition.smoke or definition.phase:
         return []
-    run = longest(store, definition, goes_on)
+    run = trainings.longest(definition, goes_on)
     if run is None or run.definition is None:
         return []
     reached = goes_on.length(run.definition.params)

@@ -15,7 +15,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlparse
 
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import UsageError
-from mllam_exps.identity.definition import RESUME_FROM
+from mllam_exps.identity.definition import RESUME_FROM, flat
 
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
@@ -257,10 +257,10 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     list of str
         Such as ``torch 2.13.0+cpu, the key says 2.12.0``; empty when all agree.
     """
-    have = dict(_flat(found))
+    have = dict(flat(found))
     return [
         f"{name} {_told(have.get(name, ABSENT))}, the key says {_told(value)}"
-        for name, value in sorted(_flat(expected))
+        for name, value in sorted(flat(expected))
         if have.get(name, ABSENT) != value
     ]
 
@@ -275,14 +275,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print("\n".join(f"{name}: {version}" for name, version in found.items()))
     return 0
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _told(value: object) -> str:

@@ -390,7 +390,8 @@ class Planner:
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
         if not known.outputs and (goes_on := stages.of(definition).goes_on):
-            self.note(parents.hint(self.store, definition, goes_on, Path(self._origin)))
+            known_ones, origin = self._parents.trainings, Path(self._origin)
+            self.note(parents.hint(known_ones, definition, goes_on, origin))
         return Step(stage, definition.key, needs, known.outputs, known.inputs)
 
     def _refuse_changed_data(self, pipeline: Pipeline) -> None:

@@ -15,6 +15,7 @@ from mllam_exps.identity.definition import (
     PHASE_BEFORE,
     VERSIONS_FILE,
     RunDefinition,
+    flat,
     same,
 )
 from mllam_exps.runs import askers, outputs
@@ -190,14 +191,6 @@ class _Known:
             if file == VERSIONS_FILE:
                 continue
             there = other.params.get(file, {})
-            for name, value in _flat(values):
-                if not same(value, dict(_flat(there)).get(name)):
+            for name, value in flat(values):
+                if not same(value, dict(flat(there)).get(name)):
                     yield f"{name}: {value}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
