@@ -19,7 +19,7 @@ from support.experiment import Experiment, eventually
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.stages import tracking
-from mllam_exps.stages.points import keep_points, kept, sender
+from mllam_exps.stages.points import keep_points, kept, parents, sender
 
 pytest.importorskip("mlflow")
 pytestmark = pytest.mark.models
@@ -57,11 +57,12 @@ class Server:
         with contextlib.closing(sqlite3.connect(self.folder / "mlflow.db")) as database:
             return database.execute(question).fetchall()
 
-    def run(self, name: str) -> dict[str, Any]:
+    def run(self, name: str, tag: str = sender.RUN_TAG) -> dict[str, Any]:
         """Return what the server has of the run whose name is that on our side."""
         [(identity, status)] = self.ask(
             "SELECT run_uuid, status FROM runs JOIN tags USING (run_uuid) WHERE"
-            f" tags.key = '{sender.RUN_TAG}' AND tags.value = '{name}'"
+            f" tags.key = '{tag}' AND tags.value = '{name}'"
+            " AND lifecycle_stage = 'active'"
         )
         of = f"WHERE run_uuid = '{identity}'"
         return {
@@ -320,12 +321,83 @@ def test_what_mlflow_refuses_for_ever_keeps_nothing_else_back(
     assert sending.is_done("")
 
 
+# The phases of a training.
+
+
+def phase(folder: Path, name: str, first: str) -> Path:
+    family = kept.Family(first, "train-toy")
+    kept.begin(folder, kept.Head(name, 1, family=family), {})
+    points(folder, range(2))
+    return folder
+
+
+def test_phases_are_children_of_one_parent_whenever_they_are_sent(
+    server: Server, tmp_path: Path
+) -> None:
+    first = "train-" + "1" * 32
+    names = [digit * 31 + "a" for digit in "1234"]
+    senders = [a_sender(phase(tmp_path / name, name, first)) for name in names]
+
+    def parent_of(number: int) -> tuple[str, str]:
+        found = server.run(first, parents.TAG)
+        for name in names[:number]:
+            assert server.run(name)["tags"][parents.CHILD_OF] == found["id"]
+        return found["status"], found["tags"]["mlflow.runName"]
+
+    senders[0].send()
+    assert parent_of(1) == ("RUNNING", "train-toy")
+    senders[0].send(sender.End("FINISHED"))
+    assert parent_of(1)[0] == "FINISHED"
+    # Two variants of the next phase at once; one that has failed is tried again.
+    senders[1].send()
+    senders[2].send()
+    senders[1].send(sender.End("FAILED", "out of memory"))
+    assert parent_of(3)[0] == "RUNNING"
+    senders[2].send(sender.End("FINISHED"))
+    assert parent_of(3)[0] == "FAILED"
+    again = a_sender(tmp_path / names[1])
+    again.send()
+    assert parent_of(3)[0] == "RUNNING"
+    again.send(sender.End("FINISHED"))
+    # What another job has kept is sent when all is over, and another time.
+    for _ in range(2):
+        a_sender(tmp_path / names[3]).send(sender.End("FINISHED"))
+        assert parent_of(4)[0] == "FINISHED"
+        assert len(server.run(names[3])["points"]) == 2
+        (tmp_path / names[3] / kept.SENT).unlink()
+
+
+def test_two_that_make_the_parent_at_once_end_with_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = "train-" + "2" * 32
+    names = [digit * 31 + "b" for digit in "12"]
+    senders = [a_sender(phase(tmp_path / name, name, first)) for name in names]
+    find = parents._found
+    looks: list[Any] = []
+
+    def too_early(*asked: Any) -> Any:
+        """See nothing at the first look, as before the other one's word has come."""
+        looks.append(asked)
+        return None if len(looks) in {1, 3} else find(*asked)
+
+    monkeypatch.setattr(parents, "_found", too_early)
+    senders[0].send()
+    senders[1].send()
+    assert len(looks) == 4
+    parent = server.run(first, parents.TAG)["id"]
+    for name in names[:2]:
+        assert server.run(name)["tags"][parents.CHILD_OF] == parent
+    deleted = "SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'deleted'"
+    assert server.ask(deleted) == [(1,)]
+
+
 # All of it.
 
 
 def test_a_run_whose_attempts_die(server: Server, toy: Experiment) -> None:
     toy.environ |= {tracking.URI: server.uri}
-    toy.set("toy.yaml", grow__track=True, grow__do="raise", grow__at=1)
+    toy.set("toy.yaml", grow__track=True, grow__do="raise", grow__at=1, phases=[{}])
     toy.ok("dvc", "repro", "make")
     said = toy.command("mllam-exps", "run", "grow").stdout
     assert "the weather is bad" in said
@@ -334,12 +406,16 @@ def test_a_run_whose_attempts_die(server: Server, toy: Experiment) -> None:
     assert head is not None
     there = server.run(head.run)
     assert there["status"] == "FAILED" and "weather" in there["tags"]["reason"]
+    parent = server.run(run.name, parents.TAG)
+    assert parent["id"] == there["tags"][parents.CHILD_OF]
+    assert parent["status"] == "FAILED"
     assert [step for _, step, _ in there["points"]] == [*range(5)]
 
     # It goes on from epoch 1, whose step 3 and 4 are there.
     toy.ok("mllam-exps", "run", "grow")
     there = server.run(head.run)
     assert there["status"] == "FINISHED" and "reason" not in there["tags"]
+    assert server.run(run.name, parents.TAG)["status"] == "FINISHED"
     assert [step for _, step, _ in there["points"]] == [*range(9)]
     assert there["tags"]["attempt"] == "2" and "weather" in there["tags"]["attempt_1"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import Problem
+from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import verdict
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
@@ -73,6 +75,32 @@ def test_an_attempt_goes_on_with_the_story_before_unless_that_has_ended_well(
     assert third.name != second.name
     assert [len(story) for story in tracked._stories(run)] == [2, 1]
     assert tracked.Tracked(an_attempt(run), "wandb").name != third.name
+
+
+def test_the_phases_of_a_training_name_the_first_one(run: Run) -> None:
+    store = RunStore(run.store)
+    output = Output("m", cached=True)
+    whole = RunDefinition("train", {}, (), (output,), phase=1)
+    first = key = whole.key
+    for number in (2, 3, 4):
+        before = Input(".phase-before/m", key, None, tracked=True)
+        one = replace(whole, inputs=(before,), phase=number)
+        made = store.run(one.key)
+        if number < 4:
+            made.begin(one)
+        key = one.key
+    attempt = an_attempt(made)
+    told = tracked.Tracked(attempt, "mlflow", one, "sweep-2")
+    assert told.family == kept.Family(first, "train-sweep-2")
+    assert kept.head(told.folder) == kept.Head(told.name, 1, family=told.family)
+    lines = [line for _, line in kept.read(told.folder)]
+    assert {"tag": "phase", "value": "4"} in lines
+    assert {"tag": "phase_before", "value": one.phase_before} in lines
+    known = told.wandb({"WANDB_MODE": "offline"})
+    assert known["WANDB_RUN_GROUP"] == first
+    assert "WANDB_RUN_GROUP" not in told.wandb(
+        {"WANDB_MODE": "offline", "WANDB_RUN_GROUP": "mine"}
+    )
 
 
 def test_what_is_told_of_an_attempt_before(run: Run) -> None:

@@ -25,6 +25,7 @@ from mllam_exps.attempts import unsent
 from mllam_exps.base import ownership
 from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import MllamError, Problem
+from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import environment
 from mllam_exps.runs import layout, verdict
 from mllam_exps.runs.assess import assess
@@ -32,7 +33,7 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
-from mllam_exps.runs.store import Run
+from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.stages import tracking
 from mllam_exps.stages.points import kept, offline_wandb
 
@@ -70,9 +71,19 @@ class Tracked:
         that attempts before it have begun.
     logger : str
         ``mlflow`` or ``wandb``.
+    definition : RunDefinition, optional
+        What defines the run, which says whether it is a phase of a training.
+    experiment : str
+        The one that asks for the attempt, for names only.
     """
 
-    def __init__(self, attempt: Attempt, logger: str = "mlflow") -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        logger: str = "mlflow",
+        definition: RunDefinition | None = None,
+        experiment: str = "",
+    ) -> None:
         self.attempt = attempt
         self.folder = attempt.directory / layout.TRACKING
         self._sender: subprocess.Popen[str] | None = None
@@ -83,7 +94,15 @@ class Tracked:
             name, after = head.run, kept.reached(_folder(before))
             tags[f"attempt_{before.number}"] = _told_of(before)
         self.name = name
-        kept.begin(self.folder, kept.Head(name, attempt.number, after, logger), tags)
+        self.family = kept.NO_FAMILY
+        if definition is not None and definition.phase is not None:
+            tags["phase"] = str(definition.phase)
+            if definition.phase_before:
+                tags["phase_before"] = definition.phase_before
+            first = _first_phase(RunStore(attempt.run.store), definition)
+            self.family = kept.Family(first, f"{attempt.run.stage}-{experiment}")
+        begun = kept.Head(name, attempt.number, after, logger, self.family)
+        kept.begin(self.folder, begun, tags)
         unsent.note(attempt.run)
 
     @property
@@ -93,7 +112,7 @@ class Tracked:
 
     def wandb(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return what wandb is told in a program's environment, and say where that is to work offline."""
-        given, why = offline_wandb.variables(self.name, environ)
+        given, why = offline_wandb.variables(self.name, environ, self.family.first)
         if why:
             print(f"warning: wandb works offline: {why}", flush=True)
             print("  → later: mllam-exps track sync", flush=True)
@@ -278,7 +297,25 @@ def _module(spec: Spec, folders: list[Path]) -> list[str]:
     return [*words, *map(str, folders)]
 
 
-# Which attempts belong to one MLflow run.
+# Which attempts belong to one MLflow run, and which of these to one training.
+
+
+def _first_phase(store: RunStore, definition: RunDefinition) -> str:
+    """Return the key of a training's first phase; empty where a phase between is not known any more.
+
+    A definition proves itself by its key, and names the key of the phase before. So the
+    first is known as long as the second is.
+    """
+    key, found = definition.key, definition
+    while before := found.phase_before:
+        key = before
+        if found.phase == 2:  # the one before is the first
+            break
+        earlier = store.run(before).definition
+        if earlier is None:
+            return ""
+        found = earlier
+    return key
 
 
 def _folder(attempt: Attempt) -> Path:

@@ -304,7 +304,10 @@ class Worker(Supervisor):
         if asked is None or asked.logger not in {"mlflow", "wandb"}:
             return context
         if asked.kept:
-            self._tracked = Tracked(self.attempt, asked.logger)
+            definition = self.spec.of_run(self.attempt.run.key)
+            self._tracked = Tracked(
+                self.attempt, asked.logger, definition, context.experiment
+            )
             environment = {**context.environment, **self._tracked.variables}
             if asked.logger == "wandb":
                 environment |= self._tracked.wandb(environment)

@@ -132,6 +132,14 @@ class RunDefinition:
             found = (self.versions.get(RESUME_FROM) or {}).get(own)
         return found or {}
 
+    @property
+    def phase_before(self) -> str | None:
+        """The key of the run that is the phase before; None of a first phase, and of work without phases."""
+        for one in self.inputs:
+            if one.run and one.path.startswith(f"{PHASE_BEFORE}/"):
+                return one.run
+        return None
+
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record that the run store keeps; `from_record` reads it."""
         return self._record() | {"key": self.key}

@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mllam_exps import stages
-from mllam_exps.identity.definition import (
-    PHASE_BEFORE,
-    VERSIONS_FILE,
-    RunDefinition,
-    flat,
-    same,
-)
+from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition, flat, same
 from mllam_exps.runs import askers, outputs
 from mllam_exps.runs.judge import judge
 from mllam_exps.runs.observe import observe
@@ -143,9 +137,8 @@ class _Known:
         definition: RunDefinition, made: Mapping[tuple[str, str], str]
     ) -> str:
         """Return the key of the run that one goes on from, or what else is known of it; empty where it begins."""
-        for source in definition.inputs:
-            if source.run and source.path.startswith(f"{PHASE_BEFORE}/"):
-                return source.run
+        if definition.phase_before:
+            return definition.phase_before
         files: Mapping[str, str] = definition.parent.get("files") or {}
         if not files:
             return ""

@@ -35,7 +35,8 @@ METRICS = TRAIN_METRICS
 
 def run_directory(context: StageContext) -> Path:
     """Return neural-lam's own folder of this training."""
-    return context.scratch / f"train-{label(context)}"
+    phase = f"-phase-{context.phase}" if context.phase else ""
+    return context.scratch / f"train-{label(context)}{phase}"
 
 
 def value_of(context: StageContext, key: str) -> int:

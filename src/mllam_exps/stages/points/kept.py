@@ -32,6 +32,26 @@ SENT = "sent.json"
 
 
 @dataclass(frozen=True)
+class Family:
+    """The training that a tracking run is a phase of.
+
+    Parameters
+    ----------
+    first : str
+        The run key of its first phase: all phases that go on from that one, in whatever
+        experiments, have the same.
+    name : str
+        What people read.
+    """
+
+    first: str = ""
+    name: str = ""
+
+
+NO_FAMILY = Family()
+
+
+@dataclass(frozen=True)
 class Head:
     """What the first line says.
 
@@ -47,12 +67,15 @@ class Head:
     logger : str
         ``mlflow`` or ``wandb``: of a run that wandb keeps itself, the file has the
         steps alone.
+    family : Family
+        The training that it is a phase of; empty of one without phases.
     """
 
     run: str
     attempt: int
     after: Mapping[str, int] = field(default_factory=dict)
     logger: str = "mlflow"
+    family: Family = NO_FAMILY
 
 
 @dataclass(frozen=True)
@@ -129,7 +152,11 @@ def head(folder: Path) -> Head | None:
     try:
         after = {str(key): int(step) for key, step in found[1]["after"].items()}
         logger = str(found[1].get("logger", "mlflow"))
-        return Head(str(found[1]["run"]), int(found[1]["attempt"]), after, logger)
+        # An attempt of an earlier version names no family.
+        told = found[1].get("family") or {}
+        family = Family(str(told.get("first", "")), str(told.get("name", "")))
+        run, attempt = str(found[1]["run"]), int(found[1]["attempt"])
+        return Head(run, attempt, after, logger, family)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 

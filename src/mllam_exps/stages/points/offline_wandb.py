@@ -16,6 +16,7 @@ from mllam_exps.stages.points import kept
 
 LOGGER = "wandb"
 MODE, SERVER, KEY = "WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY"
+GROUP = "WANDB_RUN_GROUP"
 _SERVER = "https://api.wandb.ai"
 
 PATCH = Patch(
@@ -40,7 +41,9 @@ Proposal: let loggers be told the last step that was logged, and leave out what 
 )
 
 
-def variables(name: str, environ: Mapping[str, str]) -> tuple[dict[str, str], str]:
+def variables(
+    name: str, environ: Mapping[str, str], group: str = ""
+) -> tuple[dict[str, str], str]:
     """Return the variables that make a program go on with one wandb run, and why it is offline, if it has to be.
 
     Parameters
@@ -48,9 +51,14 @@ def variables(name: str, environ: Mapping[str, str]) -> tuple[dict[str, str], st
     name : str
         The run's identity, wandb's too.
     environ : mapping
-        The program's environment: where its user has set `WANDB_MODE`, that counts.
+        The program's environment: where its user has set `WANDB_MODE`, or a group, that
+        counts.
+    group : str
+        What the phases of one training have in common; empty of one without phases.
     """
     given = {"WANDB_RUN_ID": name, "WANDB_RESUME": "allow"}
+    if group and not environ.get(GROUP):
+        given[GROUP] = group
     if environ.get(MODE):
         return given, ""
     why = unreachable(environ) or _without_a_key(environ)

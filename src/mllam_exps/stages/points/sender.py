@@ -25,7 +25,7 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.stages import tracking
-from mllam_exps.stages.points import kept
+from mllam_exps.stages.points import kept, parents
 
 PERIOD = 5.0
 LONGEST_PERIOD = 60.0
@@ -74,6 +74,7 @@ class Sender:
         if head is None:
             raise MllamError("holds no points", str(folders[-1]))
         self._name = head.run
+        self._family = head.family
         self._client: Any = None
         self._run = ""
         self._params: set[str] = set()
@@ -112,14 +113,17 @@ class Sender:
     # The run on the server.
 
     def _contact(self) -> None:
-        """Find the run on the server, or make it; it is running again."""
+        """Find the run on the server, or make it; it is running again, and so is its parent, if it has one."""
         if self._client is not None:
             return
         tracking.make(self.project, str(self.artifacts))
         import mlflow
 
         client = mlflow.MlflowClient(self.uri)
-        run = self._find(client) or self._make(client)
+        # `track sync` may be typed while the attempt's own process sends.
+        with _alone(self.folders[0]):
+            run = self._find(client) or self._make(client)
+            self._note(self.folders[0], run=run.info.run_id)
         if run.info.lifecycle_stage != "active":
             what = f"the run {run.info.run_id} was deleted in MLflow"
             restore = f"mlflow runs restore --run-id {run.info.run_id}"
@@ -133,6 +137,8 @@ class Sender:
             client.delete_tag(self._run, REASON)
         for folder in self.folders:
             self._note(folder, run=self._run)
+        if self._family.first:
+            parents.adopt(client, run, self._family)
         self._client = client
 
     def _find(self, client: Any) -> Any:
@@ -165,6 +171,9 @@ class Sender:
         if end.reason:
             self._client.set_tag(self._run, REASON, end.reason)
         self._client.set_terminated(self._run, end.status, end.time)
+        if self._family.first:
+            run = self._client.get_run(self._run)
+            parents.adopt(self._client, run, self._family)
         self._note(self.folders[-1], end=end.status)
 
     # What belongs to it.
