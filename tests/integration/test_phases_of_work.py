@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from typing import Any
 
 import yaml
@@ -89,3 +91,23 @@ def test_a_phase_that_fails_is_gone_on_from(made: Experiment):
     read = json.loads(made.ok("git", "show", f"{ref.strip()}:last.json"))
     assert read == state(made, "x")
     assert read["epochs"] == 3
+
+    # What is saved needs its earlier phases no more, whatever becomes of them.
+    first = next(
+        run
+        for run in made.runs("grow")
+        if json.loads((run / "run.json").read_text())["phase"] == 1
+    )
+    [file] = first.glob("attempts/*/outputs/grown/state.json")
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace("2", "3"))
+    damaged = made.command("mllam-exps", "verify").stdout
+    assert "→ what is saved needs it no more" in damaged
+    assert "1 file is damaged" in damaged
+    is_done = "error: x: is done\n  → dvc exp apply x"
+    assert is_done in made.command("mllam-exps", "retry", "x").stdout
+    subprocess.run(["chmod", "-R", "u+w", str(first)], check=True)
+    shutil.rmtree(first)
+    assert is_done in made.command("mllam-exps", "retry", "x").stdout
+    said = made.ok("mllam-exps", "status")
+    assert "removed" in said and "x: grow:1 " not in said

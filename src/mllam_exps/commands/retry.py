@@ -14,6 +14,8 @@ from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.git import git
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc import lockfile
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
@@ -71,7 +73,7 @@ def retry(names: list[str], *, failed: bool) -> None:
     wanted = _wanted(here, names, failed=failed)
     changes: dict[str, Changes] = {}
     for experiment in wanted:
-        _refuse(experiment, here.workspace.origin)
+        _refuse(experiment, here)
         changes[experiment.identity] = changed_since(experiment)
         _refuse_what_was_mended(experiment, changes[experiment.identity])
     for experiment in wanted:
@@ -197,7 +199,7 @@ def _and_above(file: str) -> set[str]:
     return {file, *map(str, Path(file).parents)}
 
 
-def _refuse(experiment: Experiment, here: Path) -> None:
+def _refuse(experiment: Experiment, here: Context) -> None:
     """Refuse what cannot be gone on with, before anything is submitted."""
     if not experiment.is_mine:
         way_out = f"submit the same yourself, what is done is shared: {shlex.join(experiment.command)}"
@@ -223,19 +225,32 @@ def _refuse(experiment: Experiment, here: Path) -> None:
         ) from error
 
 
-def _is_done(experiment: Experiment, here: Path) -> UsageError:
-    """Say that an experiment is saved, and whether it was removed, or a result of it damaged, since."""
-    name, command = experiment.name, apply_command(experiment, here)
+def _is_done(experiment: Experiment, here: Context) -> UsageError:
+    """Say that an experiment is saved, and whether it was removed, or a result of it damaged, since.
+
+    What DVC has of it counts: it needs the run store no more, and phases before the
+    last neither.
+    """
+    name, command = experiment.name, apply_command(experiment, here.workspace.origin)
     if not command:
         what = "was saved, and its repository has it no more"
         return UsageError(what, name, next=experiment.submit_again)
+    commit = Commit(Path(experiment.origin), experiment.commit)
     for stage, run in experiment.runs.items():
-        if run.result is None:
+        if run.result is None and not _has_all(here.cache, commit, stage):
             what = (
                 f"is saved, and its result of {stage} was damaged since, and set aside"
             )
             return UsageError(what, name, next=made_again(command))
     return UsageError("is done", name, next=command)
+
+
+def _has_all(cache: Cache, commit: Commit, stage: str) -> bool:
+    """Tell whether DVC's cache, or git, has all that a stage made for a commit."""
+    return all(
+        cache.holds_all(digest) or commit.text(path) is not None
+        for path, digest in commit.made(stage).items()
+    )
 
 
 def _retry(

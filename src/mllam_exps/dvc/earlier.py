@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.git import ask_git, git, run_git
+from mllam_exps.base.git import ask_git
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.lockfile import FILE
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.identity.listings import is_digest
-
-_EXPERIMENT = re.compile(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/([^/]+)")
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One commit of the repository that DVC works in.
-
-    Parameters
-    ----------
-    origin : Path
-        The DVC repository.
-    prefix : str
-        Where that is in git's, ``sub/`` say.
-    revision : str
-        The commit's hash.
-    """
-
-    origin: Path
-    prefix: str
-    revision: str
-
-    def text(self, path: str) -> str | None:
-        """Return what a file of it holds, seen from the DVC repository; None where it has none."""
-        done = run_git(self.origin, "show", f"{self.revision}:{self.prefix}{path}")
-        return done.stdout if done.returncode == 0 else None
-
-    def lay_out(self, paths: Iterable[str], folder: Path) -> None:
-        """Write those of its files that it has below a folder."""
-        for path in paths:
-            text = self.text(path)
-            if text is not None:
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_text(text, encoding="utf-8")
-
-    def made(self, stage: str) -> dict[str, str]:
-        """Return the hashes of what a stage made, by path as ``dvc.yaml`` names it; empty where it made nothing."""
-        entry = self._lock_entry(stage)
-        outs = entry.get("outs")
-        found: dict[str, str] = {}
-        for out in outs if isinstance(outs, list) else ():
-            if isinstance(out, Mapping) and is_digest(out.get("md5")):
-                found[str(out.get("path"))] = str(out["md5"])
-        return found
-
-    def _lock_entry(self, stage: str) -> Mapping[str, Any]:
-        try:
-            lock = yaml.safe_load(self.text(FILE) or "")
-        except yaml.YAMLError:
-            return {}
-        stages = lock.get("stages") if isinstance(lock, Mapping) else None
-        entry = stages.get(stage) if isinstance(stages, Mapping) else None
-        return entry if isinstance(entry, Mapping) else {}
+from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.dvc.saved.commits import Commit
 
 
 def commit_of(origin: Path, name: str) -> Commit | None:
@@ -82,52 +25,31 @@ def commit_of(origin: Path, name: str) -> Commit | None:
     UsageError
         If several experiments have the name, and none of them starts from there.
     """
-    prefix = ask_git(origin, "rev-parse", "--show-prefix")
-    found = _experiments(origin, name)
+    found = [one for one in experiment_refs.saved(origin) if one.name == name]
     if len(found) > 1:
         head = ask_git(origin, "rev-parse", "HEAD")
-        here = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
-        if here not in found:
-            known = ", ".join(commit[:10] for commit in found.values())
+        here = [one for one in found if one.starts_from(head)]
+        if not here:
+            known = ", ".join(one.commit[:10] for one in found)
             raise UsageError(
                 f"{len(found)} experiments are called so, and none of them starts from the commit that is checked out",
                 name,
                 next=f"name the commit: one of {known}",
             )
-        found = {here: found[here]}
-    for commit in found.values():
-        return Commit(origin, prefix, commit)
+        found = here
+    for one in found:
+        return Commit(origin, one.commit)
     revision = ask_git(
         origin, "rev-parse", "--verify", "-q", "--end-of-options", f"{name}^{{commit}}"
     )
-    return Commit(origin, prefix, revision) if revision else None
-
-
-def _experiments(origin: Path, name: str) -> dict[str, str]:
-    """Return the commits of the experiments of a name, by ref."""
-    found: dict[str, str] = {}
-    for ref, (commit, own) in _all_experiments(origin).items():
-        if own == name:
-            found[ref] = commit
-    return found
-
-
-def _all_experiments(origin: Path) -> dict[str, tuple[str, str]]:
-    """Return the commit and the name of each experiment, by ref."""
-    form = "--format=%(objectname) %(refname)"
-    found: dict[str, tuple[str, str]] = {}
-    for line in git(origin, "for-each-ref", form, "refs/exps/").splitlines():
-        commit, _, ref = line.partition(" ")
-        if match := _EXPERIMENT.fullmatch(ref):
-            found[ref] = commit, match[1]
-    return found
+    return Commit(origin, revision) if revision else None
 
 
 def names_with(origin: Path, digest: str) -> list[str]:
     """Return the experiments, by name, and ``HEAD``, in whose ``dvc.lock`` an output's hash stands."""
     named = {"HEAD": "HEAD"}
-    for ref, (_, name) in _all_experiments(origin).items():
-        named[ref] = name
+    for one in experiment_refs.saved(origin):
+        named[one.ref] = one.name
     prefix = ask_git(origin, "rev-parse", "--show-prefix")
     where = f":(top,literal){prefix}{FILE}"
     told = ask_git(origin, "grep", "-lF", "-e", digest, *named, "--", where)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.git import git
+from mllam_exps.dvc.saved import experiment_refs
 
 LONGEST_NAME = 200
 """git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
@@ -15,10 +15,11 @@ LONGEST_NAME = 200
 
 def saved_in_git(origin: Path, baseline: str) -> dict[str, str]:
     """Return the DVC experiments that start from a commit: their own commits, by name."""
-    start = f"refs/exps/{baseline[:2]}/{baseline[2:]}/"
-    found = git(origin, "for-each-ref", "--format=%(objectname) %(refname)", start)
-    pairs = (line.split(" ", 1) for line in found.splitlines())
-    return {ref.removeprefix(start): commit for commit, ref in pairs}
+    found: dict[str, str] = {}
+    for one in experiment_refs.saved(origin):
+        if one.starts_from(baseline):
+            found[one.name] = one.commit
+    return found
 
 
 def check_name(name: str) -> None:
@@ -32,7 +33,7 @@ def check_name(name: str) -> None:
     if len(name.encode()) > LONGEST_NAME:
         what, where = "is too long for an experiment's name", f"-n {name[:20]}…"
         raise UsageError(what, where, f"{LONGEST_NAME} bytes fit")
-    command = ["git", "check-ref-format", f"refs/exps/00/{'0' * 38}/{name}"]
+    command = ["git", "check-ref-format", experiment_refs.ref_of("0" * 40, name)]
     is_ref = subprocess.run(command, check=False).returncode == 0
     if not is_ref or "/" in name or name.startswith("-"):
         raise UsageError(

@@ -26,6 +26,11 @@ def stage_of(name: str) -> str:
     return stage if number.isdigit() and stages.has_program(stage) else name
 
 
+def is_before_the_last(name: str) -> bool:
+    """Tell whether that is a phase of which DVC knows nothing: what it made, the next phase alone reads."""
+    return stage_of(name) != name
+
+
 def by_name(whole: RunDefinition) -> dict[str, RunDefinition]:
     """Return what defines each phase of a stage's work, by name, in order; of work without phases itself."""
     if whole.commands or not stages.has_program(whole.stage):

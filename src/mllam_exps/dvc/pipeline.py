@@ -233,7 +233,7 @@ class Pipeline:
         return self._known_to_dvc[name]
 
     def _ask_dvc(self, name: str) -> Answer | None:
-        if phases.stage_of(name) != name:
+        if phases.is_before_the_last(name):
             return None  # DVC knows of no phases
         stage = self.stage(name)
         if not results.may_be_known(stage):

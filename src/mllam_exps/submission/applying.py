@@ -7,10 +7,8 @@ from pathlib import Path
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git
+from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.submission.experiment import Experiment
-
-_REFS = "refs/exps/*/*/"
-"""Where DVC (3.67) keeps experiments: under the commit that each starts from, by name."""
 
 
 def apply_command(experiment: Experiment, here: Path) -> str:
@@ -50,9 +48,8 @@ def name_in_git(experiment: Experiment) -> str:
         return ""
     if ask_git(origin, "rev-parse", "-q", "--verify", experiment.git_ref) == commit:
         return experiment.name
-    form = "--format=%(refname)"
-    refs = ask_git(origin, "for-each-ref", f"--points-at={commit}", form, f"{_REFS}*")
-    return refs.partition("\n")[0].rpartition("/")[2]
+    known = experiment_refs.saved_if_there(origin)
+    return next((one.name for one in known if one.commit == commit), "")
 
 
 def _name_or_commit(origin: Path, experiment: Experiment) -> str:
@@ -61,8 +58,9 @@ def _name_or_commit(origin: Path, experiment: Experiment) -> str:
     if name:
         # Of several experiments of a name, DVC (3.67) takes the one that starts from
         # what is checked out; it knows each by its commit.
-        refs = ask_git(origin, "for-each-ref", "--format=x", f"{_REFS}{name}")
-        return name if refs == "x" else experiment.commit[:7]
+        known = experiment_refs.saved_if_there(origin)
+        is_alone = [one.name for one in known].count(name) == 1
+        return name if is_alone else experiment.commit[:7]
     if not origin.exists():
         return experiment.name  # nobody can say
     return experiment.commit[:7] if is_in_git(experiment) else ""

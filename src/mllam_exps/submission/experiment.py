@@ -23,7 +23,8 @@ from mllam_exps.base.shapes import (
     of_shape,
     text,
 )
-from mllam_exps.dvc.phases import stage_of
+from mllam_exps.dvc.phases import is_before_the_last
+from mllam_exps.dvc.saved.experiment_refs import ref_of
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key
@@ -286,7 +287,7 @@ class Experiment:
                 return str(step.known[path]["digest"])
         for name, run in self.runs.items():
             # What an earlier phase made is the last one's input, and nobody else's.
-            result = run.result if stage_of(name) == name else None
+            result = None if is_before_the_last(name) else run.result
             if result is not None and path in result.outputs:
                 return result.outputs[path].digest
         return None
@@ -298,7 +299,7 @@ class Experiment:
     @property
     def git_ref(self) -> str:
         """Where git keeps it, as DVC (3.67) names its experiments."""
-        return f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{self.name}"
+        return ref_of(self.baseline, self.name)
 
     @property
     def waits(self) -> str:

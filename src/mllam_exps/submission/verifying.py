@@ -10,6 +10,7 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.phases import is_before_the_last
 from mllam_exps.identity.content import Difference
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import outputs
@@ -141,7 +142,9 @@ class Verifier:
                 self._refuse_missing(run, output.digest)
 
     def _kept(self, run: Run, path: str) -> bool:
-        """Tell whether an output is one that DVC's cache keeps, and not git."""
+        """Tell whether an output is one that DVC's cache keeps: not git, nor the next phase alone."""
+        if _is_before_the_last(run, self._needing(run)):
+            return False
         definition = run.definition
         made = definition.outputs if definition else ()
         return any(output.path == path and output.cached for output in made)
@@ -209,19 +212,23 @@ class Verifier:
     def _note(
         self, run: Run, difference: Difference, place: str, done: str, way_out: str
     ) -> None:
-        needing = []
-        for experiment in self._everything:
-            if run.key in [step.key for step in experiment.steps]:
-                needing.append(experiment)
+        needing = self._needing(run)
         names = sorted({one.name for one in needing}) or sorted({*_asked_for_by(run)})
         if done == "set aside":
-            way_out = _way_out(needing, names)
+            way_out = _way_out(run, needing, names)
         elif done == "removed":
-            way_out = f"{way_out}, or {_way_out(needing, names)}"
+            way_out = f"{way_out}, or {_way_out(run, needing, names)}"
         file, what = str(difference.path), difference.what
         self.found.damaged.append(
             Damage(file, what, place, run.key, run.stage, names, done, way_out)
         )
+
+    def _needing(self, run: Run) -> list[Experiment]:
+        found = []
+        for experiment in self._everything:
+            if run.key in [step.key for step in experiment.steps]:
+                found.append(experiment)
+        return found
 
     def _count(self, size: int) -> None:
         self.found.files += 1
@@ -241,7 +248,7 @@ def _remove(difference: Difference) -> tuple[str, str]:
     return "removed", "dvc pull"
 
 
-def _way_out(needing: list[Experiment], names: list[str]) -> str:
+def _way_out(run: Run, needing: list[Experiment], names: list[str]) -> str:
     """Return what makes a result again that was set aside."""
     unsaved = set()
     for experiment in needing:
@@ -250,6 +257,8 @@ def _way_out(needing: list[Experiment], names: list[str]) -> str:
             unsaved.add(experiment.name)
     if unsaved:
         return f"mllam-exps retry {' '.join(sorted(unsaved))}"
+    if _is_before_the_last(run, needing):
+        return "what is saved needs it no more; a phase that goes on from it makes it again"
     for experiment in sorted(needing, key=lambda one: one.name, reverse=True):
         if command := apply_command(experiment, Path(experiment.origin)):
             return made_again(command)
@@ -258,6 +267,14 @@ def _way_out(needing: list[Experiment], names: list[str]) -> str:
     if names and names != [OUTSIDE]:
         return made_again(f"dvc exp apply {shlex.quote(names[-1])}")
     return "dvc exp run, or mllam-exps submit: what needs it makes it again"
+
+
+def _is_before_the_last(run: Run, needing: list[Experiment]) -> bool:
+    """Tell whether a run is a phase before the last of each experiment that has it."""
+    named: set[str] = set()
+    for experiment in needing:
+        named |= {step.stage for step in experiment.steps if step.key == run.key}
+    return bool(named) and all(map(is_before_the_last, named))
 
 
 def _set_aside_last(run: Run) -> Result | None:

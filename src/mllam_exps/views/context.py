@@ -14,6 +14,7 @@ from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, exp_run, refuse_other_stages
@@ -72,7 +73,7 @@ class Context:
         known = list(experiments.of_store(self.store))
         found = [e for e in known if name in {e.name, e.identity}]
         if not found:
-            in_git = saved.experiments_of(self.workspace.origin)
+            in_git = experiment_refs.saved_if_there(self.workspace.origin)
             commits = {one.commit for one in in_git if one.name == name}
             found = [e for e in known if commits and e.commit in commits]
         return max(
@@ -150,7 +151,9 @@ class Context:
             What else the command takes: "stage" or "run".
         """
         names = [experiment.name for experiment in reversed(self.mine())]
-        others = [one.name for one in saved.experiments_of(self.workspace.origin)]
+        others = [
+            one.name for one in experiment_refs.saved_if_there(self.workspace.origin)
+        ]
         if name in others:
             what = f"{name} was not submitted: `dvc exp run` saved it"
             return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")

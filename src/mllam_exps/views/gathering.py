@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.runs import askers
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import NOTHING_WRONG, Assessment, RunState, judge
@@ -16,10 +17,9 @@ from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.applying import is_in_git
 from mllam_exps.submission.experiment import Experiment
-from mllam_exps.views import saved
 from mllam_exps.views.context import Context
 from mllam_exps.views.rows import Cell, Row, stages_in_order
-from mllam_exps.views.saved import Results, Saved
+from mllam_exps.views.saved import Results
 
 RECENT_SECONDS = 7 * 24 * 3600.0
 
@@ -79,7 +79,7 @@ class _Gathering:
     def rows(self, names: list[str]) -> list[Row]:
         """Return the experiments of these names, or with these stages."""
         submitted = self._of_submitted()
-        in_git = saved.experiments_of(self.origin)
+        in_git = experiment_refs.saved_if_there(self.origin)
         rows = submitted + self._with_commits(self._not_submitted(), in_git, submitted)
         rows = self._renamed(rows, in_git)
         if names:
@@ -147,7 +147,7 @@ class _Gathering:
         return found
 
     def _with_commits(
-        self, rows: list[Row], in_git: list[Saved], submitted: list[Row]
+        self, rows: list[Row], in_git: list[experiment_refs.Saved], submitted: list[Row]
     ) -> list[Row]:
         """Return what was not submitted, with what git has of it; and what `dvc exp run` saved without a run.
 
@@ -171,7 +171,9 @@ class _Gathering:
                 found.append(Row(one.name, cells, asked_at=one.at, commit=one.commit))
         return found
 
-    def _completed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
+    def _completed(
+        self, rows: list[Row], in_git: list[experiment_refs.Saved]
+    ) -> list[Row]:
         """Return the rows with their stages in order, and with what is known of them by more than their runs."""
         refs = {one.commit for one in in_git}
         left = {one.identity for one in standing.left_alone(self.here.store)}
@@ -187,7 +189,9 @@ class _Gathering:
             found.append(whole)
         return found
 
-    def _renamed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
+    def _renamed(
+        self, rows: list[Row], in_git: list[experiment_refs.Saved]
+    ) -> list[Row]:
         """Return the rows, those with another name whose experiments git has under that alone."""
         names: dict[str, list[str]] = {}
         for one in in_git:

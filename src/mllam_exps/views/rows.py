@@ -11,6 +11,7 @@ from typing import Any
 from mllam_exps import schedulers
 from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
+from mllam_exps.dvc.phases import is_before_the_last
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run
@@ -276,10 +277,15 @@ class Row:
         created = self.experiment.created if self.experiment else 0.0
         return max(times) or created
 
+    def is_past(self, stage: str) -> bool:
+        """Tell whether it needs a stage's result no more: it is saved, and that was a phase before the last."""
+        return self.is_saved and is_before_the_last(stage)
+
     def word(self, stage: str) -> str:
         """Return the state of a stage in the word that people read; empty where it has no such stage."""
         if cell := self.cells.get(stage):
-            return cell.word(over=self.over)
+            was_removed = self.is_saved and cell.now.attempt is None
+            return "removed" if was_removed else cell.word(over=self.over)
         steps = self.experiment.steps if self.experiment else ()
         return "known" if stage in [step.stage for step in steps] else ""
 

@@ -96,6 +96,8 @@ def of_row(row: Row) -> Iterator[Sentence]:
 
 def _of_stage(row: Row, stage: str, cell: Cell) -> Sentence | None:
     """Say why a stage waits or stopped."""
+    if row.is_past(stage):
+        return None
     if cell.has_stopped:
         return _of_stopped(row, stage, cell)
     return _of_living(row, stage, cell.now)

@@ -275,8 +275,10 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
         if step.known:
             yield f"{step.stage:11} {row.word(step.stage)}: DVC had its result when it was submitted"
     for stage in record["stages"]:
-        cell = row.cells.get(stage["stage"], row.saving)
+        name = stage["stage"]
+        cell = row.cells.get(name, row.saving)
         word = cell.word(over=row.over) if cell else str(stage["state"])
+        word = row.word(name) or word
         yield _stage_line(stage, word)
         if cell:
             yield from _earlier(cell.run)

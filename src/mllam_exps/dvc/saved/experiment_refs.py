@@ -1,0 +1,68 @@
+"""The refs by which git keeps DVC's experiments: listed and spelled here, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.git import git
+
+_ALL = "refs/exps/"
+_PARTS = 5
+"""``refs/exps/<2 digits>/<38 digits>/<name>`` (DVC 3.67); what has fewer, as ``refs/exps/exec/…``, is DVC's own."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A DVC experiment, as git keeps it.
+
+    Parameters
+    ----------
+    ref : str
+        The whole ref.
+    commit, name : str
+        Its commit, and its name.
+    at : float
+        When that was made.
+    """
+
+    ref: str
+    commit: str
+    name: str
+    at: float
+
+    def starts_from(self, baseline: str) -> bool:
+        """Tell whether that commit is the one that it starts from."""
+        return self.ref == ref_of(baseline, self.name)
+
+
+def ref_of(baseline: str, name: str) -> str:
+    """Return the ref of the experiment of a name that starts from a commit."""
+    return f"{_ALL}{baseline[:2]}/{baseline[2:]}/{name}"
+
+
+def saved(root: Path) -> list[Saved]:
+    """Return the experiments that a repository keeps, newest first.
+
+    Raises
+    ------
+    MllamError
+        If git cannot say.
+    """
+    form = "--format=%(objectname) %(creatordate:unix) %(refname)"
+    listed = git(root, "for-each-ref", "--sort=-creatordate", form, _ALL)
+    found = []
+    for line in listed.splitlines():
+        commit, at, ref = line.split(" ", 2)
+        if len(parts := ref.split("/")) == _PARTS:
+            found.append(Saved(ref, commit, parts[-1], float(at)))
+    return found
+
+
+def saved_if_there(root: Path) -> list[Saved]:
+    """Return the same of a repository that may have been moved or removed: none then."""
+    with contextlib.suppress(MllamError):
+        return saved(root)
+    return []
