@@ -132,3 +132,26 @@ def test_names_that_dvc_cannot_sort_are_refused(values: dict[str, Any], where: s
         return
     with pytest.raises(UsageError, match=where):
         results.refuse_what_dvc_cannot_hash("params.yaml", values)
+
+
+def test_what_dvc_s_run_cache_overlooks_is_named():
+    tracked = {
+        "p.yaml": {
+            "size": 1,
+            "model": {"size": 1, "width": {"nfiles": 2}},
+            "model.width.nfiles": 2,
+            "grid.size": 3,
+            "sizes": [{"size": 4}, 5],
+        }
+    }
+    overlooked = ["size", "model.size", "sizes.0.size"]
+    assert results.overlooked_by_dvc(tracked) == [
+        f"p.yaml: {one}" for one in overlooked
+    ]
+    # As DVC itself has it.
+    question = replace(NOW, params=tracked)
+    other = {"sizes": [{"size": 0}, 5], "size": 0, "model": {"width": {"nfiles": 0}}}
+    same = replace(NOW, params={"p.yaml": tracked["p.yaml"] | other})
+    assert same.run_cache_key() == question.run_cache_key()
+    another = replace(NOW, params={"p.yaml": tracked["p.yaml"] | {"grid.size": 0}})
+    assert another.run_cache_key() != question.run_cache_key()

@@ -61,6 +61,7 @@ def pipeline(root: Path, *entries: StageEntry, known: str = "") -> Any:
         definition=lambda stage: f"definition of {stage}",
         made=lambda: [],
         parts=lambda stage: [stage],
+        parameters_of=lambda stage: {"p.yaml": {"model": {"size": 1}, "lr": 1}},
     )
 
 
@@ -184,7 +185,14 @@ NOTED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "",
         [],
     ),
-    "made by itself": ({"cmd": "python own.py", "outs": ["own.py"]}, "", []),
+    "made by itself, with a parameter that DVC overlooks": (
+        {"cmd": "python own.py", "outs": ["own.py"]},
+        "",
+        [
+            "DVC's run cache (3.67) overlooks what is called nfiles or size: dvc repro and dvc exp run may take a"
+            " result of a that was made with another p.yaml: model.size; jobs do not. Another name helps"
+        ],
+    ),
 }
 
 

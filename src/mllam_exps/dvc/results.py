@@ -28,6 +28,8 @@ Known = dict[str, dict[str, Any]]
 """By output: its digest, size in bytes and number of files, as ``result.json`` has them."""
 
 BLIND = {"size", "nfiles"}
+"""Names that DVC's digest of an entry leaves out, wherever they stand (3.67, `dvc/stage/cache.py`: it means the sizes
+of files)."""
 
 Entry = Mapping[str, Any]
 """A stage's entry in ``dvc.lock``, or one of the run cache: they are written alike (DVC 3.67)."""
@@ -115,6 +117,37 @@ class Question:
 def _has_md5(item: Mapping[str, Any]) -> bool:
     """Tell whether an input or output has a hash of DVC 3."""
     return item.get("hash") == "md5" and bool(item.get("md5"))
+
+
+def overlooked_by_dvc(params: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the parameters, by dotted names, that make no difference to DVC's run cache.
+
+    One whose dotted name stands among the stage's params has that whole name as its
+    key, and is seen.
+
+    Parameters
+    ----------
+    params : mapping
+        The values of one file's parameters, by file and by the name in ``dvc.yaml``.
+    """
+    found: list[str] = []
+    for file, values in params.items():
+        for name, value in values.items():
+            for inside in _overlooked(value, name, is_key=name in BLIND):
+                if inside == name or inside not in values:
+                    found.append(f"{file}: {inside}")
+    return found
+
+
+def _overlooked(value: Any, name: str, *, is_key: bool) -> Iterator[str]:
+    if is_key:
+        yield name
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _overlooked(each, f"{name}.{key}", is_key=key in BLIND)
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _overlooked(each, f"{name}.{number}", is_key=False)
 
 
 def _is_confusing(value: Any) -> bool:

@@ -11,7 +11,7 @@ from mllam_exps import stages
 from mllam_exps.base import git, symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.symlinks import Led
-from mllam_exps.dvc import lockfile
+from mllam_exps.dvc import lockfile, results
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -103,6 +103,18 @@ class StageChecks:
             )
         elif not found.is_bookkeeping:
             stages.get(stage)  # which refuses one without a program
+        if results.may_be_known(found) and not found.is_bookkeeping:
+            self._note_what_dvc_overlooks(pipeline, stage)
+
+    def _note_what_dvc_overlooks(self, pipeline: Pipeline, stage: str) -> None:
+        """Say of parameters that DVC's run cache leaves out that DVC may take a result of other values."""
+        overlooked = results.overlooked_by_dvc(pipeline.parameters_of(stage))
+        if overlooked:
+            names = " or ".join(sorted(results.BLIND))
+            self.note(
+                f"DVC's run cache (3.67) overlooks what is called {names}: dvc repro and dvc exp run may take a result"
+                f" of {stage} that was made with another {', '.join(overlooked)}; jobs do not. Another name helps"
+            )
 
     def _check_own_command(self, pipeline: Pipeline, found: StageEntry) -> None:
         """Refuse a command of one's own that no job can run; note what a user should know of it.
