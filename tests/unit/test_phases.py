@@ -205,6 +205,19 @@ def test_metrics_hold_those_of_each_phase():
         history.check_metrics(found)
 
 
+def test_phases_are_numbered_as_the_training_s_own_list_has_them(tmp_path: Path):
+    (tmp_path / "plots").mkdir()
+    history.write(
+        tmp_path / "plots/loss.csv", history.joined(history.NOTHING, rows(4.0, 3.0), 2)
+    )
+    of_another = history.before(context(tmp_path, parent=tmp_path, phase=1), 2)
+    joined = history.joined(of_another, rows(1.0, first=3), 1)
+    assert [row.get("phase") for row in joined] == [None, None, 1]
+    history.write(tmp_path / "plots/loss.csv", joined)
+    own = history.before(context(tmp_path, parent=tmp_path, phase=2), 3)
+    assert [row["phase"] for row in own.losses] == [None, None, 1]
+
+
 def test_weights_alone_bring_history_to_the_next_phase_alone(tmp_path: Path):
     (tmp_path / "plots").mkdir()
     history.write(tmp_path / "plots/loss.csv", rows(1.0))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import Problem, UsageError
 from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.submission import opening, standing
 from mllam_exps.submission.standing import Standing
@@ -115,3 +115,49 @@ def test_whether_jobs_can_wait_for_one_another(
     store = SimpleNamespace(directory=Path("/nowhere"))
     one = experiment("mine", RunState.NEW, store=store)
     assert standing.chains(one) is expected
+
+
+@pytest.mark.parametrize(
+    ("states", "saving", "told"),
+    [
+        (
+            {"make": RunState.DONE, "train": RunState.RUNNING},
+            RunState.NEW,
+            "x: is not done yet: train still at work → mllam-exps status --watch x",
+        ),
+        (
+            {"train": RunState.DONE},
+            RunState.PENDING,
+            "x: is not done yet: it waits, or is saved → mllam-exps status --watch x",
+        ),
+        (
+            {"train": RunState.FAILED},
+            RunState.NEW,
+            "x: has no result to go on from: train failed: no memory → mllam-exps retry x",
+        ),
+        (
+            {"train": RunState.DONE},
+            RunState.DONE,
+            "x: was renamed since → it is called z",
+        ),
+    ],
+)
+def test_why_an_experiment_cannot_be_gone_on_from(
+    monkeypatch: pytest.MonkeyPatch,
+    states: dict[str, RunState],
+    saving: RunState,
+    told: str,
+):
+    runs = {stage: SimpleNamespace(state=state) for stage, state in states.items()}
+    own = experiment("x", saving, runs=runs, origin="/here")
+    other = experiment("x", RunState.DONE, runs={}, origin="/there")
+    why = Problem("no memory")
+    monkeypatch.setattr(standing, "assess", lambda run: Assessment(run.state, why))
+    monkeypatch.setattr(standing, "name_in_git", lambda _: "z")
+    monkeypatch.setattr(standing.experiments, "of_store", lambda _: [own, other])
+    store: Any = SimpleNamespace(runs=list)
+    found = standing.not_saved(store, Path("/here"), "x")
+    assert found is not None
+    said = f"{found.where}: {found.what}{found.why and f': {found.why}'} → {found.next}"
+    assert said.startswith(told)
+    assert standing.not_saved(store, Path("/here"), "y") is None

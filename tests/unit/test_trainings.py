@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from mllam_exps.identity.definition import RunDefinition
-from mllam_exps.preflight.parents import Trainings
+from mllam_exps.preflight.parents import Trainings, hint
 from mllam_exps.stages.neural_lam.going_on import GOES_ON
 
 TRAINING = "data/training_params.yaml"
@@ -69,3 +70,15 @@ def test_one_that_went_on_from_a_stranger_is_not_the_same(monkeypatch):
         lambda run, _: "0" * 32 if run is plain else "1" * 32,
     )
     assert trainings(stranger, plain).longest(defined(8), GOES_ON) is stranger
+
+
+def test_what_dvc_yaml_lacks_is_said_with_the_hint(tmp_path: Path):
+    known = trainings(KnownRun(defined(2)))
+    for own, way in (
+        ("resume_from.train", "resume: auto in params.yaml goes on from it"),
+        ("numpy", "with resume_from.train among its params of version.mllam.txt in"),
+    ):
+        stage = f"cmd: x\n    params:\n    - version.mllam.txt: [{own}]"
+        (tmp_path / "dvc.yaml").write_text(f"stages:\n  train:\n    {stage}\n")
+        [told] = hint(known, defined(4), GOES_ON, tmp_path, tmp_path)
+        assert told.startswith(f"train: the same is known with epochs: 2; {way}")

@@ -16,6 +16,8 @@ from mllam_exps.dvc import earlier
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight.parents import is_path
 from mllam_exps.stages.contract import GoingOn
+from mllam_exps.submission import standing
+from mllam_exps.views.context import Context
 
 
 def settings(
@@ -76,6 +78,9 @@ def _named(source: str, workspace: Workspace) -> str:
             return found.revision if is_symbolic else source
     place = Path(source).expanduser()
     if not place.is_file():
+        here = Context.open()
+        if known := standing.not_saved(here.store, workspace.origin, source):
+            raise known
         raise UsageError(
             "there is no experiment, no revision and no checkpoint of that name",
             source,

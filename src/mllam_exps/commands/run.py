@@ -100,7 +100,7 @@ def _check_inputs(workspace: Workspace, dvc: ProcessIdentity | None) -> None:
 
 def mllam_version(workspace: Workspace, machine: Machine) -> None:
     """Write ``version.mllam.txt``."""
-    text, notes = current_versions(workspace, machine)
+    text, notes = current_versions(workspace, machine, not_saved=standing.not_saved)
     for note in notes:
         warn(f"note: {note}")
     (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
@@ -138,8 +138,9 @@ def _run_in_store(
         inputs = definition.inputs
         notes = checks.check_sources(workspace, machine, program, inputs)
         if program.goes_on is not None:
-            trainings, origin = parents.Trainings(store), workspace.origin
-            notes += parents.hint(trainings, definition, program.goes_on, origin)
+            places = workspace.origin, workspace.root
+            known = parents.Trainings(store)
+            notes += parents.hint(known, definition, program.goes_on, *places)
         for note in notes:
             warn(f"note: {note}")
     backlog.go_on(store)

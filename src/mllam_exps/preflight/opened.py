@@ -17,9 +17,12 @@ from mllam_exps.runs import outputs
 from mllam_exps.runs.store import RunStore
 
 
-def current_versions(workspace: Workspace, machine: Machine) -> tuple[str, list[str]]:
+def current_versions(
+    workspace: Workspace, machine: Machine, **options: Any
+) -> tuple[str, list[str]]:
     """Return what ``version.mllam.txt`` would say now, and notes on what could not be read."""
-    return _versions(workspace, machine, *_repo_and_store(workspace, machine))
+    opened = _repo_and_store(workspace, machine)
+    return _versions(workspace, machine, *opened, **options)
 
 
 def open_pipeline(
@@ -44,13 +47,17 @@ def _repo_and_store(
 
 
 def _versions(
-    workspace: Workspace, machine: Machine, repo: Repository, store: RunStore
+    workspace: Workspace,
+    machine: Machine,
+    repo: Repository,
+    store: RunStore,
+    **options: Any,
 ) -> tuple[str, list[str]]:
     text, notes = checks.versions_text(workspace, machine)
 
     def opened(known: Mapping[str, Any]) -> Pipeline:
         return Pipeline(repo, lambda: known, outputs.known_digests(store))
 
-    parents = Parents(workspace, machine, store, repo)
+    parents = Parents(workspace, machine, store, repo, **options)
     text = parents.complete(text, workspace.root, opened, notes.extend)
     return text, notes

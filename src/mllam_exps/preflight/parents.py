@@ -48,6 +48,9 @@ Record = Mapping[str, Any]
 Training = tuple[Run, RunDefinition]
 """A run, and what defines it."""
 
+NotSaved = Callable[[RunStore, Path, str], UsageError | None]
+"""Says of a name that git does not know, in a repository, which experiment has it, and how that stands."""
+
 Open = Callable[[Mapping[str, Any]], Pipeline]
 """Opens the pipeline as it is with some versions."""
 
@@ -62,12 +65,15 @@ class Parents:
         Where it is typed: its experiments and revisions are meant.
     repo : Repository
         Whose cache, and remotes, are used.
+    not_saved : callable
+        Asked for what is not done yet: submitted experiments are not known here.
     """
 
     workspace: Workspace
     machine: Machine
     store: RunStore
     repo: Repository
+    not_saved: NotSaved = lambda _store, _origin, _name: None
 
     @cached_property
     def trainings(self) -> Trainings:
@@ -209,6 +215,9 @@ class Parents:
         return found
 
     def _no_such(self, where: str, name: str) -> UsageError:
+        if known := self.not_saved(self.store, self.workspace.origin, name):
+            what = f"{known.where} {known.what}"
+            return UsageError(what, where, known.why, known.next)
         return UsageError(
             f"there is no experiment, no revision and no checkpoint {name}",
             where,
@@ -262,19 +271,26 @@ def _refuse_untracked(root: Path, stage: str, where: str) -> None:
     UsageError
         With the line that ``dvc.yaml`` lacks.
     """
+    lacks = _lacks_to_go_on(root, stage)
+    if lacks:
+        raise UsageError(
+            f"stage {stage} does not depend on what it goes on from",
+            "dvc.yaml",
+            f"{where} asks for it",
+            f"add {lacks} to its params of {VERSIONS_FILE}",
+        )
+
+
+def _lacks_to_go_on(root: Path, stage: str) -> str:
+    """Return what ``dvc.yaml`` lacks among a stage's params of ``version.mllam.txt``; empty where it lacks nothing."""
     written = yaml_files.read(root / "dvc.yaml", by_pyyaml=True)["stages"]
     entry = written[stage].get("do", written[stage])
-    own = stages.base_name(stage)
+    key = f"{RESUME_FROM}.{stages.base_name(stage)}"
     for item in entry.get("params") or ():
         names = item.get(VERSIONS_FILE, ()) if isinstance(item, Mapping) else ()
-        if names is None or {RESUME_FROM, f"{RESUME_FROM}.{own}"} & {*names}:
-            return
-    raise UsageError(
-        f"stage {stage} does not depend on what it goes on from",
-        "dvc.yaml",
-        f"{where} asks for it",
-        f"add {RESUME_FROM}.{own} to its params of {VERSIONS_FILE}",
-    )
+        if names is None or {RESUME_FROM, key} & {*names}:
+            return ""
+    return key
 
 
 def _last_known(root: Path, stage: str, wish: Wish) -> Record | None:
@@ -379,9 +395,21 @@ def _but_for_length(definition: RunDefinition, goes_on: GoingOn) -> str:
 
 
 def hint(
-    trainings: Trainings, definition: RunDefinition, goes_on: GoingOn, origin: Path
+    trainings: Trainings,
+    definition: RunDefinition,
+    goes_on: GoingOn,
+    origin: Path,
+    root: Path,
 ) -> list[str]:
-    """Say of a training that begins anew that it could go on from a known one; nothing where it does, or cannot."""
+    """Say of a training that begins anew that it could go on from a known one; nothing where it does, or cannot.
+
+    Parameters
+    ----------
+    origin : Path
+        The repository whose experiments are named.
+    root : Path
+        The checkout whose ``dvc.yaml`` counts.
+    """
     if definition.parent or definition.smoke or definition.phase:
         return []
     run = trainings.longest(definition, goes_on)
@@ -402,4 +430,6 @@ def hint(
     else:
         file, _, name = goes_on.longest_key.partition(":")
         way = f"{name}: {goes_on.longest_value} in {file} goes on from it"
+    if lacks := _lacks_to_go_on(root, definition.stage):
+        way = f"with {lacks} among its params of {VERSIONS_FILE} in dvc.yaml, {way}"
     return [told + way]

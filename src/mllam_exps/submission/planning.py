@@ -37,7 +37,7 @@ from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.store import RunStore
-from mllam_exps.submission import entering, experiments
+from mllam_exps.submission import entering, experiments, standing
 from mllam_exps.submission.entering import Plan
 from mllam_exps.submission.experiment import Experiment, Step, versions_file
 from mllam_exps.submission.names import Names
@@ -330,7 +330,13 @@ class Planner:
 
     @cached_property
     def _parents(self) -> Parents:
-        return Parents(self.workspace, self.machine, self.store, self.repo)
+        return Parents(
+            self.workspace,
+            self.machine,
+            self.store,
+            self.repo,
+            standing.not_saved,
+        )
 
     def _pipeline(
         self,
@@ -390,8 +396,9 @@ class Planner:
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
         if not known.outputs and (goes_on := stages.of(definition).goes_on):
-            known_ones, origin = self._parents.trainings, Path(self._origin)
-            self.note(parents.hint(known_ones, definition, goes_on, origin))
+            known_ones = self._parents.trainings
+            places = Path(self._origin), pipeline.root
+            self.note(parents.hint(known_ones, definition, goes_on, *places))
         return Step(stage, definition.key, needs, known.outputs, known.inputs)
 
     def _refuse_changed_data(self, pipeline: Pipeline) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mllam_exps import schedulers
 from mllam_exps.base import ownership
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.runs import askers
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import Assessment, RunState, judge
@@ -17,6 +20,7 @@ from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job
 from mllam_exps.submission import experiments
+from mllam_exps.submission.applying import name_in_git
 from mllam_exps.submission.experiment import Experiment
 
 WATCHER = "watcher-"
@@ -161,3 +165,45 @@ def chains(experiment: Experiment) -> bool:
         return schedulers.get(name, experiment.store.directory).chains
     # Its machine file is gone, or cannot be read: no process of ours waits for it.
     return True
+
+
+def not_saved(store: RunStore, origin: Path, name: str) -> UsageError | None:
+    """Return why an experiment that git does not know by its name cannot be gone on from; None where nobody has it.
+
+    It is at work still, was stopped, or was renamed or removed since.
+    """
+    known = [one for one in experiments.of_store(store) if one.name == name]
+    own = [one for one in known if one.origin == str(origin)]
+    if own:
+        return _not_saved(own[-1])
+    at_work = []
+    for run in store.runs():
+        asked = {(one.name, one.origin) for one in askers.of(run)}
+        if {(name, str(origin)), (name, "")} & asked and assess(run).state.living:
+            at_work.append(run.stage)
+    return _not_done(name, at_work) if at_work else None
+
+
+def _not_saved(experiment: Experiment) -> UsageError:
+    name, now = experiment.name, look(experiment)
+    saving = assess(experiment.saving)
+    if saving.state is RunState.DONE:
+        other = name_in_git(experiment)
+        way_out = f"it is called {other} now" if other else experiment.submit_again
+        what = "was renamed since" if other else "was removed since"
+        return UsageError(what, name, next=way_out)
+    stopped = now.failure or (("saving it", saving) if saving.state.stopped else None)
+    if stopped is not None and not now.living:
+        stage, how = stopped
+        told, word = how.problem.line, str(how.state)
+        why = f"{stage} {told if told.startswith(word) else f'{word}: {told}'}"
+        way_out = f"mllam-exps retry {shlex.quote(name)}"
+        return UsageError("has no result to go on from", name, why, way_out)
+    at_work = [stage for stage, one in now.states.items() if one.state.living]
+    return _not_done(name, at_work)
+
+
+def _not_done(name: str, at_work: list[str]) -> UsageError:
+    why = f"{', '.join(at_work)} still at work" if at_work else "it waits, or is saved"
+    way_out = f"mllam-exps status --watch {shlex.quote(name)} waits for it; then the same command again"
+    return UsageError("is not done yet", name, why, way_out)

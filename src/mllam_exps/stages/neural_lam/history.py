@@ -52,16 +52,22 @@ NOTHING = Before(0, [], {})
 
 
 def before(context: StageContext, begun: int) -> Before:
-    """Return what was trained before; weights alone bring no history along, but to the next phase."""
+    """Return what was trained before; weights alone bring no history along, but to the next phase.
+
+    Phases are counted as the training's own list has them: another training's epochs
+    are in none.
+    """
     is_phase = context.phase is not None and context.phase > 1
     if context.parent is None or (context.weights_only and not is_phase):
         return NOTHING
     losses, metrics = context.parent / LOSSES, context.parent / TRAIN_METRICS
-    return Before(
-        begun,
-        read(losses) if losses.is_file() else [],
-        json.loads(metrics.read_text()) if is_phase and metrics.is_file() else {},
-    )
+    known = read(losses) if losses.is_file() else []
+    if is_phase:
+        told = json.loads(metrics.read_text()) if metrics.is_file() else {}
+        return Before(begun, known, told)
+    for row in known:
+        row.pop(PHASE, None)
+    return Before(begun, known, {})
 
 
 def read(path: Path) -> Losses:
