@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mllam_exps.dvc import phases
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import outputs
 from mllam_exps.stages.contract import StageContext
-from mllam_exps.stages.neural_lam import history
+from mllam_exps.stages.neural_lam import history, train
 from mllam_exps.stages.neural_lam.checkpoints import Checkpoint
 from mllam_exps.stages.neural_lam.history import Before
 from mllam_exps.stages.neural_lam.parameters import phases as listed
@@ -226,6 +227,27 @@ def test_weights_alone_bring_history_to_the_next_phase_alone(tmp_path: Path):
     next_one = context(tmp_path, parent=tmp_path, weights_only=True, phase=2)
     assert history.before(next_one, 0).epochs == 1
     assert history.before(context(tmp_path), 0) == history.NOTHING
+
+
+def test_the_checkpoint_that_is_gone_on_from_is_opened_once(
+    tmp_path: Path, monkeypatch
+):
+    last = tmp_path / "saved_models/last.ckpt"
+    last.parent.mkdir()
+    opened: list[Path] = []
+
+    def describe(path: Path) -> Any:
+        opened.append(path)
+        return SimpleNamespace(epochs=int(path.read_text()))
+
+    monkeypatch.setattr(train.checkpoints, "describe", describe)
+    for number, epochs in enumerate((7, 12), start=1):
+        last.write_text(str(epochs))
+        for phase in (None, 1, 2):
+            one = context(tmp_path, parent=tmp_path, phase=phase)
+            assert train.begun_with(one) == epochs
+        assert len(opened) == number
+    assert train.begun_with(context(tmp_path, parent=tmp_path, weights_only=True)) == 0
 
 
 def test_the_parameters_of_the_last_phase_are_those_that_are_evaluated():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Size, StageContext, Taken
+from mllam_exps.stages.contract import Size, StageContext
+from mllam_exps.stages.going_on import Taken
 from mllam_exps.stages.neural_lam import checkpoints, history
 from mllam_exps.stages.neural_lam.common import (
     ModelStage,
@@ -51,7 +53,18 @@ def begun_with(context: StageContext) -> int:
     """Return how many epochs were trained before, by the training that this one goes on from."""
     if context.parent is None or context.weights_only:
         return 0
-    return checkpoints.describe(context.parent / MODELS / checkpoints.LAST).epochs
+    last = context.parent / MODELS / checkpoints.LAST
+    try:
+        found = last.stat()
+    except OSError:
+        return checkpoints.describe(last).epochs  # which says that it is missing
+    return _epochs_of(last, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _epochs_of(checkpoint: Path, _content: tuple[int, int, int]) -> int:
+    """Return how many epochs a checkpoint counts: an attempt asks up to five times, and opens it once."""
+    return checkpoints.describe(checkpoint).epochs
 
 
 def asked_epochs(context: StageContext) -> int:
