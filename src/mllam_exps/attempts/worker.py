@@ -50,13 +50,8 @@ from mllam_exps.runs.records import Outcome, Started
 from mllam_exps.runs.results import Output, Read, Result
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.local import ATTEMPT_VARIABLE, NAME_VARIABLE
-from mllam_exps.stages.contract import (
-    ENDED_IN_TIME,
-    Stage,
-    StageContext,
-    Taken,
-    Tracking,
-)
+from mllam_exps.stages.contract import ENDED_IN_TIME, Stage, StageContext, Tracking
+from mllam_exps.stages.going_on import Taken
 
 SILENCE = 3 * HEARTBEAT_SECONDS
 """Seconds without a heartbeat after which an attempt that lost its run is taken to have stopped."""

@@ -15,7 +15,7 @@ from mllam_exps.base.terminal import warn
 from mllam_exps.dvc import earlier
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight.parents import is_path
-from mllam_exps.stages.contract import GoingOn
+from mllam_exps.stages.going_on import GoingOn
 from mllam_exps.submission import standing
 from mllam_exps.views.context import Context
 

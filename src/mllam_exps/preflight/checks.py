@@ -19,7 +19,8 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.schedulers import Uncertain
 from mllam_exps.stages import tracking
-from mllam_exps.stages.contract import Ask, Size, Stage
+from mllam_exps.stages.contract import Size, Stage
+from mllam_exps.stages.preflight import Ask
 
 CHECKED_FILE = "logs/checked.txt"
 CHECKED = "the environment and every parameter file were checked by `mllam-exps run check_for_venv_path`\n"

@@ -40,7 +40,7 @@ from mllam_exps.preflight import checks
 from mllam_exps.runs import outputs
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.stages import versions
-from mllam_exps.stages.contract import Earlier, GoingOn, Wish
+from mllam_exps.stages.going_on import Earlier, GoingOn, Wish
 
 Record = Mapping[str, Any]
 """What stands in ``version.mllam.txt``: ``files`` by their hashes, and ``weights_only``."""

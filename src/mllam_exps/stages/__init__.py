@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages.command_words import calls_us
-from mllam_exps.stages.contract import Preflight, Stage, StageContext
+from mllam_exps.stages.contract import Stage, StageContext
+from mllam_exps.stages.preflight import Preflight
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

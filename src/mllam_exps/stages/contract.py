@@ -12,18 +12,31 @@ has to say; for everything else there is an answer that is right for a simple pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.definition import Input
+from mllam_exps.stages.going_on import Earlier, GoingOn, Taken, Wish
+from mllam_exps.stages.preflight import NOTHING_TO_LOOK_AT, Ask, Preflight
 
-Ask = Callable[..., Any]
-"""Runs a module, with words, by the Python of the environment in which the stages run, which the login node's may not
-be. Returns the JSON of its last line; where there is none, what it said instead, as text."""
-
+__all__ = [
+    "ENDED_IN_TIME",
+    "NOTHING_TO_LOOK_AT",
+    "SAVE_AND_END",
+    "Ask",
+    "Earlier",
+    "GoingOn",
+    "Preflight",
+    "Size",
+    "Stage",
+    "StageContext",
+    "Taken",
+    "Tracking",
+    "Wish",
+]
+"""Who adds a stage finds all of it here, also what `going_on` and `preflight` hold."""
 
 SAVE_AND_END = "save-and-end"
 """The file in a program's scratch folder that appears when its time limit is near."""
@@ -114,193 +127,6 @@ class StageContext:
     nodes: int = 1
     devices: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-class Preflight:
-    """What is looked at before any job starts. Stages that read the same files share one object, and one look.
-
-    As it stands here there is nothing to look at.
-    """
-
-    files: tuple[str, ...] = ()
-    """Parameter files, seen from the root, that the programs read beside those that ``dvc.yaml`` tracks for them."""
-    programs: tuple[str, ...] = ()
-    """What has to be installed where the stages run, by the names of `mllam_exps.stages.versions`."""
-    names_archives: tuple[str, ...] = ()
-    """Those of the files that say what `archives` and `modules` return."""
-
-    def check_parameters(self, root: Path, python: Path) -> Iterable[MllamError]:
-        """Return what is wrong with the parameter files below `root`; quick, as each experiment of a sweep is checked.
-
-        Parameters
-        ----------
-        root : Path
-            The experiment's repository.
-        python : Path
-            The Python of the environment in which the stages run.
-        """
-        return ()
-
-    def check_in_environment(self, root: Path, ask: Ask) -> None:
-        """Refuse what only the stages' environment can tell to be wrong.
-
-        Raises
-        ------
-        MllamError
-            Naming the key.
-        """
-
-    def modules(self, root: Path) -> list[str]:
-        """Return the modules of other programs whose versions count as those of the archives do."""
-        return []
-
-    def archives(
-        self, root: Path, *, remembered: bool = False
-    ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """Return the identity of each data archive that lies outside of the repository, where nobody hashes it.
-
-        Parameters
-        ----------
-        remembered : bool
-            Whether one that cannot be reached now counts as what it was last.
-
-        Returns
-        -------
-        dict
-            ``{name: {"path", "metadata", "version"}}``.
-        list of str
-            A line for each archive that could not be read, with the reason.
-        """
-        return {}, []
-
-
-NOTHING_TO_LOOK_AT = Preflight()
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What an experiment's parameters say of the training that a stage is to go on from.
-
-    Parameters
-    ----------
-    source : str
-        An experiment, a revision of git's, or the path of a checkpoint; empty where
-        none is named.
-    longest : bool
-        Whether it goes on from the longest known one that is the same but for its
-        length, where none is named.
-    weights_only : bool
-        Whether it takes nothing but the weights.
-    """
-
-    source: str = ""
-    longest: bool = False
-    weights_only: bool = False
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """Another training of the same stage, as one commit has it.
-
-    Parameters
-    ----------
-    name : str
-        As the user named it.
-    root : Path
-        A folder with those of the commit's files that `GoingOn.reads` names.
-    """
-
-    name: str
-    root: Path
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a phase takes of the one before.
-
-    Parameters
-    ----------
-    weights_only : bool
-        Nothing but the weights.
-    best : bool
-        Whether its best checkpoint goes on counting.
-    """
-
-    weights_only: bool = False
-    best: bool = True
-
-
-class GoingOn:
-    """How a stage goes on from what it made for another experiment; a stage that can has one as `Stage.goes_on`."""
-
-    source_key: str
-    """The parameter that names the other experiment, as for ``-S``: ``params.yaml:resume_from``."""
-    weights_only_key: str
-    """The one that says whether the weights alone are taken."""
-    longest_key: str
-    """The one that is `longest_value` where the longest known training is taken."""
-    longest_value: str
-    length_key: str
-    """The one that says how long a training is."""
-    reads: tuple[str, ...] = ()
-    """The files that say of a commit what its training was: parameter files, metrics."""
-
-    @property
-    def where(self) -> str:
-        """The parameter that names the other experiment, for messages."""
-        return self.source_key.replace(":", ": ")
-
-    def wish(self, root: Path) -> Wish:
-        """Return what the parameter files below `root` say.
-
-        Raises
-        ------
-        MllamError
-            If that cannot be read.
-        """
-        raise NotImplementedError
-
-    def refuse(
-        self, wish: Wish, earlier: Earlier, root: Path, python: Path
-    ) -> list[MllamError]:
-        """Return why the experiment at `root` cannot go on from another one: each parameter, with both values."""
-        raise NotImplementedError
-
-    def refuse_file(
-        self, wish: Wish, checkpoint: Path, root: Path, ask: Ask, python: Path
-    ) -> list[MllamError]:
-        """Return why it cannot go on from a checkpoint of which nothing is known but what it says itself."""
-        raise NotImplementedError
-
-    def takes(self, wish: Wish, earlier: Earlier | None, root: Path) -> tuple[str, ...]:
-        """Return the files of the stage's outputs that it goes on from; the first is needed.
-
-        Parameters
-        ----------
-        earlier : Earlier, optional
-            None of one that is the same but for its length.
-        """
-        raise NotImplementedError
-
-    def length(self, params: Mapping[str, Mapping[str, Any]]) -> int | None:
-        """Return how long a run's training is, by what counts of its parameters; None where they do not say."""
-        raise NotImplementedError
-
-    def but_for_length(
-        self, params: Mapping[str, Mapping[str, Any]]
-    ) -> Mapping[str, Mapping[str, Any]]:
-        """Return what counts of a run's parameters, less the length of its training."""
-        raise NotImplementedError
-
-    def begin(self, parent: Path, scratch: Path, taken: Taken) -> Path | None:
-        """Copy from `parent` into `scratch` what is needed, and return what becomes ``context.resume_from``.
-
-        Raises
-        ------
-        CheckFailed
-            If there is nothing that can be gone on from.
-        """
-        raise NotImplementedError
 
 
 class Stage:

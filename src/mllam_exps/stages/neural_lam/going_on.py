@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
-from mllam_exps.stages.contract import Ask, Earlier, GoingOn, Taken, Wish
+from mllam_exps.stages.going_on import Earlier, GoingOn, Taken, Wish
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.file_names import (
     DATASTORE,
@@ -25,6 +25,7 @@ from mllam_exps.stages.neural_lam.file_names import (
 from mllam_exps.stages.neural_lam.parameters import keys, params, phases
 from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
 from mllam_exps.stages.neural_lam.parameters.keys import RESUME_FROM
+from mllam_exps.stages.preflight import Ask
 
 if TYPE_CHECKING:
     from mllam_exps.stages.neural_lam.parameters.arguments import Arguments

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.stages.contract import Ask, Preflight
 from mllam_exps.stages.neural_lam.file_names import DATASTORE, FILES, PARAMS
+from mllam_exps.stages.preflight import Ask, Preflight
 
 if TYPE_CHECKING:
     from mllam_exps.stages.neural_lam.parameters.arguments import Arguments

@@ -9,12 +9,13 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed, MllamError, Problems, UsageError
 from mllam_exps.identity.definition import Input
-from mllam_exps.stages.contract import Ask, StageContext, Tracking
+from mllam_exps.stages.contract import StageContext, Tracking
 from mllam_exps.stages.neural_lam.common import NeuralLamStage, need, tracking_of
 from mllam_exps.stages.neural_lam.data import zarr_check
 from mllam_exps.stages.neural_lam.data.named_paths import is_remote
 from mllam_exps.stages.neural_lam.file_names import DATASET, DATASTORE
 from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of
+from mllam_exps.stages.preflight import Ask
 
 
 class PrepareDataset(NeuralLamStage):
