@@ -13,6 +13,7 @@ import pytest
 
 from mllam_exps.base import ownership
 from mllam_exps.base.errors import CheckFailed, UsageError
+from mllam_exps.base.git import ask_git
 from mllam_exps.identity import content
 from mllam_exps.repository import checkouts, clones
 
@@ -104,7 +105,7 @@ def test_filters_and_line_ends_of_the_repository_s_own_settings(tmp_path: Path):
     }.items():
         (top / name).write_bytes(text)
     commit(top)
-    for name in ("a.up", "b.id", "c.txt"):
+    for name in (".gitattributes", "a.up", "b.id", "c.txt"):
         (top / name).unlink()
     git(top, "checkout", "--quiet", ".")
     (top / "c.txt").write_bytes(b"one\r\nthree\r\n")
@@ -163,6 +164,51 @@ def test_what_was_edited_is_what_git_gives_back(tmp_path: Path):
     target = there(top)
     assert (target / "a.ipynb").read_text() == "two\n"
     assert (top / "a.ipynb").read_text() == "two\noutput\n"
+
+
+def test_what_lies_here_and_is_committed_is_what_git_gives_back(tmp_path: Path):
+    top = repository(tmp_path / "top")
+    (top / ".gitattributes").write_text("*.ipynb filter=strip\n*.id ident\n")
+    git(top, "config", "filter.strip.clean", "grep -v output")
+    (top / "a.ipynb").write_text("one\noutput\n")
+    (top / "b.id").write_text("$Id$\n")
+    commit(top)
+    assert git(top, "status", "--porcelain") == ""
+    target = there(top)
+    assert (target / "a.ipynb").read_text() == "one\n"
+    assert (target / "b.id").read_text().startswith("$Id: ")
+    assert (top / "a.ipynb").read_text() == "one\noutput\n"
+
+
+@pytest.mark.parametrize("setting", ["core.autocrlf true", "core.eol crlf"])
+def test_settings_say_how_lines_end(tmp_path: Path, setting: str):
+    top = repository(tmp_path / "top")
+    git(top, "config", *setting.split())
+    (top / ".gitattributes").write_text("* text=auto\n*.lf eol=lf\n")
+    (top / "a.txt").write_bytes(b"one\n")
+    (top / "b.lf").write_bytes(b"one\n")
+    commit(top)
+    target = there(top)
+    assert (target / "a.txt").read_bytes() == b"one\r\n"
+    assert (target / "b.lf").read_bytes() == b"one\n"
+
+
+def test_who_somebody_is_may_stand_in_variables(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    top = repository(tmp_path / "top", a="1")
+    (home / ".gitconfig").unlink()
+    git(top, "config", "user.useConfigOnly", "true")
+    with pytest.raises(UsageError, match="git doesn't know who you are"):
+        clones.whose(top)
+    settings = tmp_path / "settings"
+    settings.write_text("[user]\n\tname = Ann\n\temail = ann@site.example\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    assert ask_git(top, "config", "user.name") == "Ann"
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Bea")
+    assert clones.whose(top)["user.name"] == "Bea"
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    assert ask_git(top, "rev-parse", "--git-dir") == ".git"
 
 
 def test_the_clone_may_be_on_another_file_system(tmp_path: Path):

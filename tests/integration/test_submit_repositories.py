@@ -374,6 +374,9 @@ WRONG = {
     "k: {cmd: echo >> o, deps: [toy.yaml], outs: [{o: {persist: true}}]}": "keeps what an earlier run left in o",
     "o: {cmd: echo > o, deps: [../outside.txt], outs: [o]}": "lies outside of the repository",
     "u: {cmd: cat u.py > o, deps: [u.py], outs: [o]}": "git add u.py",
+    "t: {cmd: echo, deps: [toy.yaml], outs: [data/config.yaml]}": "git rm -r --cached data/config.yaml",
+    "d: {cmd: echo, outs: [data]}": "in its output data git tracks data/",
+    "l: {cmd: [ls, true], deps: [toy.yaml], outs: [o]}": "its command True is no text that a shell could run",
     "n: {cmd: python u.py > o, deps: [a.txt, b.txt], outs: [o]}": "its command names u.py, which git does not track",
 }
 
@@ -450,6 +453,39 @@ def test_uncommitted_changes_are_shown(made: Experiment):
     submit(made, "-n", "edited")
     assert "edited      toy.yaml" in made.ok("mllam-exps", "show", "edited")
     settled(made, "edited")
+
+
+def test_a_parameter_may_change_what_a_stage_is(made: Experiment):
+    """As with `dvc exp run -S`; a file of `dvc.yaml`'s own is read again for each experiment."""
+    for name in ("a", "b"):
+        (made.root / f"{name}.txt").write_text(f"{name}\n")
+    kept = "outs: [{m.txt: {cache: false}}]"
+    write_stages(made, f"c: {{cmd: cp a.txt m.txt, deps: [a.txt, b.txt], {kept}}}")
+    submit(made, "-n", "x", "c")
+    settled(made, "x")
+    submit(made, "-n", "y", "-S", "dvc.yaml:stages.c.cmd=cp b.txt m.txt", "c")
+    settled(made, "y")
+    made.ok("dvc", "exp", "branch", "y", "kept")
+    assert made.ok("git", "show", "kept:m.txt") == "b\n"
+
+
+def test_what_git_does_not_take_says_what_helps(made: Experiment):
+    (made.root / ".gitattributes").write_text("*.csv working-tree-encoding=UTF-16\n")
+    write_stages(
+        made,
+        "m: {cmd: cp toy.yaml m.csv, deps: [toy.yaml], outs: [{m.csv: {cache: false}}]}",
+    )
+    submit(made, "-n", "odd", "m")
+    settled(made, "odd")
+    said = made.command("mllam-exps", "status", "--watch", "odd")
+    assert said.returncode == 1
+    told = " ".join(said.stdout.split())
+    assert "correct what .gitattributes says of that file" in told
+    assert "submit it again: mllam-exps submit --json -n odd m" in told
+    made.ok("git", "rm", "-q", "-f", ".gitattributes")
+    made.ok("git", "commit", "-qm", "Without")
+    submit(made, "-n", "odd", "m")
+    assert settled(made, "odd")["odd"]["state"] == "done"
 
 
 def test_retry_beyond_max_jobs_waits_and_goes_on(made: Experiment):

@@ -32,7 +32,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(submittable.clones, "untracked", lambda *_: [])
 
     def run_git(_root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(words, int(words[-1] != "ignored.py"))
+        tracked = "tracked/.keep\0" if words[-1] == ":(literal)tracked" else ""
+        return subprocess.CompletedProcess(
+            words, int(words[-1] != "ignored.py"), tracked
+        )
 
     monkeypatch.setattr(submittable.git, "run_git", run_git)
     return here
@@ -90,6 +93,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "called too long": (
         {"name": "a" * 230, "cmd": "x"},
         f"dvc.yaml: {'a' * 60}…: has too long a name, of 230 letters: a folder of the run store is called after it",
+    ),
+    "with an output that git has a file of": (
+        {"name": "a", "cmd": "x", "outs": ["tracked"]},
+        "dvc.yaml: a: in its output tracked git tracks tracked/.keep: "
+        "an output belongs to git or to DVC's cache, not to both",
     ),
     "frozen": (
         {"name": "a", "cmd": "x", "frozen": True},

@@ -38,6 +38,19 @@ LOCAL_VARIABLES = (
 )
 """How the variables begin that name one repository (git 2.39, `git rev-parse --local-env-vars`): hooks have them."""
 
+OF_THE_USER = frozenset(
+    {
+        "GIT_AUTHOR_EMAIL",
+        "GIT_AUTHOR_NAME",
+        "GIT_COMMITTER_EMAIL",
+        "GIT_COMMITTER_NAME",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM",
+        "GIT_CONFIG_SYSTEM",
+    }
+)
+"""Variables of git (2.39) that say who somebody is, and where the settings lie: they name no repository."""
+
 _WHY = re.compile(r"fatal: |error: |\[(remote )?rejected\]")
 """Where git (2.39) says why; what follows is general advice, most often."""
 
@@ -107,7 +120,9 @@ def run_git(
     """
     # GIT_DIR and the like name another repository when a hook calls us.
     inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name in OF_THE_USER
     }
     # What git says is read, here and there, in the language that it was written in.
     ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}

@@ -289,9 +289,10 @@ def _entry(stage: DvcStage) -> StageEntry:
         else:
             # A dataset of dvc.yaml's (`ds://…`, DVC 3.67) lies in no file system.
             deps.append(Dep(str(dep.def_path), dep.fs_path or str(dep.def_path)))
+    name = _name_of(stage)
     return StageEntry(
-        name=_name_of(stage),
-        cmd=stage.cmd or "",
+        name=name,
+        cmd=_command(name, stage.cmd),
         wdir=os.fspath(stage.wdir),
         deps=tuple(deps),
         params=tuple(params),
@@ -301,6 +302,22 @@ def _entry(stage: DvcStage) -> StageEntry:
         is_added=bool(stage.is_data_source),
         is_elsewhere=_is_elsewhere(stage),
     )
+
+
+def _command(stage: str, cmd: Any) -> str | list[str]:
+    """Return the command of a stage, or its list of commands.
+
+    Raises
+    ------
+    UsageError
+        If it is none: DVC (3.67) takes any YAML there, and fails when it runs it.
+    """
+    for one in cmd if isinstance(cmd, list) else [cmd or ""]:
+        if not isinstance(one, str) or "\0" in one:
+            what = f"its command {one!r} is no text that a shell could run"
+            way_out = "put the command into quotes"
+            raise UsageError(what, f"dvc.yaml: {stage}", next=way_out)
+    return cmd or ""
 
 
 def _out(out: DvcOutput) -> Out:

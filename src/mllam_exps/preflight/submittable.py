@@ -40,6 +40,7 @@ class StageChecks:
         self.root = root
         self.note = note
         self._untracked: list[str] | None = None
+        self._tracked: dict[str, str] = {}
 
     def definitions(
         self, pipeline: Pipeline, asked: Iterable[str]
@@ -78,6 +79,7 @@ class StageChecks:
         found = pipeline.stage(stage)
         _refuse_what_is_no_stage_of_ours(found)
         refuse_outputs_behind_links(pipeline.repository, found, self.root)
+        self._refuse_outputs_of_git(pipeline, found)
         for file in found.params:
             path, real = pipeline.relative(file.path), os.path.realpath(file.path)
             refuse_dangling(pipeline.root, path, self.root)
@@ -115,6 +117,36 @@ class StageChecks:
                 f"DVC's run cache (3.67) overlooks what is called {names}: dvc repro and dvc exp run may take a result"
                 f" of {stage} that was made with another {', '.join(overlooked)}; jobs do not. Another name helps"
             )
+
+    def _refuse_outputs_of_git(self, pipeline: Pipeline, found: StageEntry) -> None:
+        """Refuse a stage whose output DVC's cache is to hold while git tracks it, or a file in it, as DVC (3.67) does.
+
+        Raises
+        ------
+        Problems
+            Naming each output, and how git stops tracking it.
+        """
+        problems: list[MllamError] = []
+        for out in () if found.is_added else found.outs:
+            path = pipeline.repository.relative(out.path)
+            if not out.cached or Path(path).is_absolute():
+                continue
+            if path not in self._tracked:
+                words = ("ls-files", "-z", "--", f":(literal){path}")
+                listed = git.run_git(self.root, *words).stdout
+                self._tracked[path] = listed.partition("\0")[0]
+            if tracked := self._tracked[path]:
+                is_itself = tracked == path
+                what = f"its output {path} is tracked by git"
+                if not is_itself:
+                    what = f"in its output {path} git tracks {git.shown(tracked)}"
+                why = "an output belongs to git or to DVC's cache, not to both"
+                typed = workspace.typed(self.root, path)
+                way_out = f'git rm -r --cached {typed}; git commit -m "Leave {path} to DVC"; or cache: false in outs'
+                where = f"dvc.yaml: {found.name}"
+                problems.append(UsageError(what, where, why, way_out))
+        if problems:
+            raise Problems(problems=problems)
 
     def _check_own_command(self, pipeline: Pipeline, found: StageEntry) -> None:
         """Refuse a command of one's own that no job can run; note what a user should know of it.

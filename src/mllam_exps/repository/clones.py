@@ -82,7 +82,7 @@ def state(origin: Path) -> State:
     """
     place = git(origin, "rev-parse", "--show-toplevel", "--show-prefix")
     top, _, prefix = place.partition("\n")
-    identity = _identity(origin)
+    identity = whose(origin)
     checkout = checkouts.look(Path(top))
     _refuse_untracked_beginnings(origin, checkout.content)
     tree = _digest_without_machines(origin, prefix, checkout.content)
@@ -201,9 +201,9 @@ def _below(source: Path, target: Path) -> Iterator[tuple[Path, os.DirEntry[str]]
                 yield target / entry.name, entry
 
 
-def _identity(origin: Path) -> dict[str, str]:
+def whose(origin: Path) -> dict[str, str]:
     """Return whose commits these will be; where they are made, git may not find the user's own settings."""
-    identity = {key: ask_git(origin, "config", key) for key in _WHOSE}
+    identity = {key: _whose(origin, key) for key in _WHOSE}
     if not all(identity.values()):
         raise UsageError(
             "git doesn't know who you are",
@@ -211,6 +211,13 @@ def _identity(origin: Path) -> dict[str, str]:
             next='git config --global user.name "Your Name"; git config --global user.email you@site.example',
         )
     return identity
+
+
+def _whose(origin: Path, key: str) -> str:
+    """Return what git would put into a commit: a variable comes before the setting (2.39)."""
+    part = key.rpartition(".")[2].upper()
+    given = os.environ.get(f"GIT_AUTHOR_{part}", "").strip()
+    return given or ask_git(origin, "config", key)
 
 
 def _refuse_untracked_beginnings(origin: Path, content: str) -> None:

@@ -6,21 +6,28 @@ An experiment's commit gives these: so they are what its programs read and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 Git = Callable[..., str]
 """Runs a git command on files that lay in the checkout, and lie elsewhere (`checkouts.Elsewhere.git`)."""
 
+WHOLE = {"annex", "lfs"}
+"""Filters that keep a large file elsewhere, and give back what they took, to the byte; that takes time."""
+
+_ATTRIBUTES = ("text", "eol", "filter", "ident")
 _OFF = {"unspecified", "unset"}
 """What `git check-attr` (2.39) says of an attribute that is not given."""
+
+_NO = {"false", "no", "off", "0", ""}
+_YES = {"true", "yes", "on", "1"}
 
 
 def files(git: Git, baseline: str, content: str) -> list[str]:
     """Return the files that git is to lay out anew, where they lie as they lay in the checkout.
 
-    Of what was edited git's conversions and filters have seen the edit, and may give it
-    back changed (line ends, ``$Id$``, a notebook without its outputs). Of the others
-    only line ends are looked at: no filter is called for what is checked out already.
+    Git's conversions and filters have seen what lies here, and may give it back changed
+    (line ends, ``$Id$``, a notebook without its outputs). `git status` says nothing of
+    that. Filters that give back all of a large file are called for edited files alone.
 
     Parameters
     ----------
@@ -29,7 +36,7 @@ def files(git: Git, baseline: str, content: str) -> list[str]:
     baseline, content : str
         The commit that is checked out, and one with what the files hold.
     """
-    found = set(_line_ends(git))
+    found = set(_of_tracked(git))
     if content != baseline:
         # Of submodules the entry is a commit, and no file.
         words = ("diff", "--name-only", "--no-renames", "--diff-filter=AMT", "-z")
@@ -38,33 +45,50 @@ def files(git: Git, baseline: str, content: str) -> list[str]:
     return sorted(found)
 
 
-def _line_ends(git: Git) -> Iterator[str]:
-    """Yield text files whose lines end otherwise here than git would end them."""
+def _of_tracked(git: Git) -> Iterator[str]:
+    """Yield files, edited or not, whose attributes or line ends say that git would check out something else."""
     tracked = git("ls-files", "-z")
-    if not (texts := set(_texts(git, tracked))):
-        return
+    told = git("check-attr", "-z", "--stdin", *_ATTRIBUTES, input=tracked)
+    # Three fields (2.39) for each attribute of each file: path, attribute, value.
+    fields = told.split("\0")[:-1]
+    autocrlf = git("config", "--default=false", "core.autocrlf").lower()
+    values = iter(fields[2::3])
+    texts: dict[str, str] = {}
+    for path, text, eol, filter_, ident in zip(
+        fields[:: 3 * len(_ATTRIBUTES)], *[values] * len(_ATTRIBUTES), strict=True
+    ):
+        if filter_ in WHOLE:
+            continue
+        converted = text not in _OFF or eol not in _OFF or autocrlf not in _NO
+        if filter_ not in _OFF or ident == "set":
+            yield path
+        elif converted and text != "unset":
+            texts[path] = eol
+    if texts:
+        yield from _line_ends(git, texts, autocrlf)
+
+
+def _line_ends(git: Git, texts: Mapping[str, str], autocrlf: str) -> Iterator[str]:
+    """Yield text files whose lines end otherwise here than git would end them.
+
+    Parameters
+    ----------
+    texts : mapping
+        The files whose line ends git converts, with their attribute ``eol``.
+    autocrlf : str
+        The setting ``core.autocrlf``.
+    """
+    # git-config(1): core.eol counts only where core.autocrlf is neither true nor input.
+    by_default = autocrlf in _YES
+    if autocrlf in _NO:
+        by_default = git("config", "--default=native", "core.eol").lower() == "crlf"
     # Four columns (2.39): i/lf, w/crlf, attr/text=auto, and behind a tab the path.
     for line in git("ls-files", "--eol", "-z").split("\0"):
         told, _, path = line.partition("\t")
         if path not in texts:
             continue
-        in_git, here, *attributes = told.split()
-        wants_crlf = "eol=crlf" in attributes
+        in_git, here, *_ = told.split()
+        wants_crlf = texts[path] == "crlf" or (texts[path] in _OFF and by_default)
         other = {"w/lf", "w/mixed"} if wants_crlf else {"w/crlf", "w/mixed"}
         if in_git == "i/lf" and here in other:
-            yield path
-
-
-def _texts(git: Git, tracked: str) -> Iterator[str]:
-    """Yield the files whose line ends git converts, and that no filter changes."""
-    attributes = ("text", "eol", "filter")
-    told = git("check-attr", "-z", "--stdin", *attributes, input=tracked)
-    fields = told.split("\0")[:-1]
-    everything = git("config", "--default=", "core.autocrlf") not in {"", "false"}
-    values = iter(fields[2::3])
-    for path, text, eol, filter_ in zip(
-        fields[::9], values, values, values, strict=True
-    ):
-        converted = text not in _OFF or eol not in _OFF or everything
-        if converted and text != "unset" and filter_ in _OFF:
             yield path

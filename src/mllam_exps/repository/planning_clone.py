@@ -15,6 +15,9 @@ from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc.parameters.overrides import Overrides, apply
 from mllam_exps.dvc.repository import Repository
 
+DVC_S = {"dvc.yaml", "dvc.lock", ".dvc", ".dvcignore"}
+"""Names and suffixes of files in which DVC (3.67) has its stages and data."""
+
 
 @dataclass
 class Base:
@@ -64,15 +67,30 @@ class Base:
         self._refuse_what_lies_outside(set_in, overrides, inside)
         files = {(self.root / file).resolve() for file in set_in}
         before = {file: _content(file) for file in files}
+        others = False
         try:
             apply(self.root, overrides, hydra, inside)
             self._touched = _changed_files(before)
-            if "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8"):
+            others = self._changes_stages(files)
+            if others:
                 self.repo.reset()
             yield self.root, self.repo
         finally:
             self._touched = frozenset()
             _restore(before)
+            if others:
+                self.repo.reset()
+
+    def _changes_stages(self, files: Iterable[Path]) -> bool:
+        """Tell whether the stages that DVC has read may be others now: by their own files, or values in their words.
+
+        Their files are ``dvc.yaml``, what ``dvc add`` writes, and ``dvc.lock``; to read
+        them again for each experiment of a sweep takes time.
+        """
+        for file in files:
+            if file.suffix in DVC_S or file.name in DVC_S:
+                return True
+        return "${" in (self.root / "dvc.yaml").read_text(encoding="utf-8")
 
     def _refuse_what_lies_outside(
         self, files: Iterable[str], overrides: Overrides, inside: Path

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import symlinks
+from mllam_exps.base.disks import full_disks
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.git import ask_git, git, run_git
+from mllam_exps.base.git import GitFailed, ask_git, git, run_git
 from mllam_exps.dvc import ignored, lockfile
 from mllam_exps.identity.content import describe, executable, make_executable
 from mllam_exps.repository import clones
@@ -263,8 +264,20 @@ def _write_tree(experiment: Experiment, files: list[str]) -> str:
         wanted = [file for file in there if file not in left_out]
         wanted += experiment.overrides
         literally = [f":(literal){file}" for file in wanted]
-        clone.git("add", "--force", "--", *literally, below=experiment.prefix)
+        try:
+            clone.git("add", "--force", "--", *literally, below=experiment.prefix)
+        except GitFailed as error:
+            raise _not_taken(experiment, error) from error
         return clone.git("write-tree")
+
+
+def _not_taken(experiment: Experiment, error: GitFailed) -> MllamError:
+    """Say what helps where git takes no output: the same rule would refuse the same file again."""
+    if full_disks([Path(experiment.origin), experiment.clone]):
+        return error
+    what = "git does not take what a stage made"
+    way_out = f"correct what .gitattributes says of that file, or the filter, commit, and {experiment.submit_again}"
+    return MllamError(what, str(error.where), error.why, way_out)
 
 
 def _name(experiment: Experiment, commit: str) -> str:
