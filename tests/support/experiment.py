@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from support import forked
+
 ROOT = Path(__file__).parents[2]
 TOY = Path(__file__).parent / "toy"
 PARAMETER_FILES = [
@@ -23,6 +25,8 @@ PARAMETER_FILES = [
     "data/training_params.yaml",
     "data/evaluate_params.yaml",
 ]
+FORKED = {"env", "timeout", "stderr"}
+"""What `forked.run` can be told."""
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Experiment:
             "timeout": 240,
             "stderr": subprocess.STDOUT,
         } | options
+        if options.keys() <= FORKED and forked.serves(argv, options["env"]):
+            return forked.run(argv, cwd=self.root, **options)
         return subprocess.run(
             argv,
             cwd=self.root,
@@ -168,9 +174,11 @@ def make_toy(directory: Path, environ: dict[str, str]) -> Experiment:
     return make_repository(directory, environ)
 
 
-def eventually(condition, seconds: float = 20.0, what: str = "") -> None:
+def eventually(
+    condition, seconds: float = 20.0, what: str = "", *, every: float = 0.05
+) -> None:
     """Wait until `condition()` holds."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"not within {seconds} s: {what or condition}"
-        time.sleep(0.05)
+        time.sleep(every)
