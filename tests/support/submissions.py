@@ -32,8 +32,6 @@ def settled(toy: Experiment, *names: str, seconds: float = 90) -> dict[str, dict
         lambda: all(rows(toy)[name]["over"] for name in names),
         seconds,
         f"{names} are over",
-        # Whoever asks without a pause takes the time of those that are waited for.
-        every=0.25,
     )
     return rows(toy)
 
