@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
 import os
 import random
 import shlex
@@ -22,6 +23,7 @@ import pytest
 from mllam_exps import attempt, schedulers
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
+from mllam_exps.base import logs
 from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState
 from mllam_exps.schedulers.local import LocalScheduler
 from mllam_exps.stages import versions
@@ -107,6 +109,7 @@ class AtOnce(LocalScheduler):
                 request.log.open("a") as log,
                 contextlib.redirect_stdout(log),
                 contextlib.redirect_stderr(log),
+                _log_of_its_own(),
             ):
                 code = attempt.main(request.command[-2:])
             self.states[number] = JobPhase.FAILED if code else JobPhase.SUCCEEDED
@@ -115,6 +118,19 @@ class AtOnce(LocalScheduler):
         living = {JobPhase.PENDING, JobPhase.RUNNING}
         numbers = (job.record["number"] for job in request.after)
         return not any(self.states.get(number) in living for number in numbers)
+
+
+@contextlib.contextmanager
+def _log_of_its_own() -> Iterator[None]:
+    """Take away what an attempt adds to the log: it has a process of its own elsewhere, and its log ends with it."""
+    ours = logging.getLogger(logs.NAME)
+    before = list(ours.handlers)
+    yield
+    for handler in ours.handlers[:]:
+        if handler not in before:
+            ours.removeHandler(handler)
+            assert isinstance(handler, logging.StreamHandler)
+            handler.stream.close()
 
 
 _installed = functools.cache(versions.installed)
