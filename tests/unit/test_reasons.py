@@ -203,20 +203,35 @@ def test_oom_kills() -> None:
     assert reasons.of_exit(-signal.SIGKILL, "").cause is Cause.KILLED
 
 
-@pytest.mark.parametrize(
-    ("says", "kills"),
-    [("nr_free 9\noom_kill 3\n", 3), ("nr_free 9\n", 0), (None, 0)],
-)
-def test_the_kernel_counts_the_processes_that_it_kills(
-    monkeypatch: pytest.MonkeyPatch, says: str | None, kills: int
-) -> None:
-    def read_text(_path: Path) -> str:
-        if says is None:
-            raise FileNotFoundError
-        return says
+HOST = {"proc/vmstat": "nr_free 9\noom_kill 3\n"}
+GROUP = {"proc/self/cgroup": "4:memory:/job_7\n0::/slurm/job_7\n"}
+COUNTED = {
+    "nothing": ({}, 0),
+    "by the host, of older kernels": ({"proc/vmstat": "nr_free 9\n"}, 0),
+    "by the host": (HOST, 3),
+    "by the host, as the group is not seen": (HOST | GROUP, 3),
+    "of the group": (
+        HOST
+        | GROUP
+        | {"sys/fs/cgroup/slurm/job_7/memory.events": "oom 2\noom_kill 0\n"},
+        0,
+    ),
+    "of the group, version 1": (
+        HOST
+        | GROUP
+        | {"sys/fs/cgroup/memory/job_7/memory.oom_control": "oom_kill 1\n"},
+        1,
+    ),
+}
 
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert reasons.oom_kills() == kills
+
+@pytest.mark.parametrize("counted", COUNTED)
+def test_the_kernel_counts_the_processes_that_it_kills(tmp_path: Path, counted: str):
+    files, kills = COUNTED[counted]
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert reasons.oom_kills(tmp_path) == kills
 
 
 def test_read_from_where_the_program_began(tmp_path: Path) -> None:

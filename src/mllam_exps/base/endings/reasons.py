@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,8 +85,8 @@ def of_exit(code: int, log: str, oom_kills: int = 0) -> Reason:
     log : str
         What it printed, or the end of that.
     oom_kills : int
-        How often the kernel killed a process of this host for memory while the program
-        ran.
+        How often the kernel killed a process for memory while the program ran; see
+        `oom_kills`.
     """
     lines = clean(log)
     text = "\n".join(lines)
@@ -278,12 +278,38 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
     return f"{what}: {disks.disk(Path(os.fsdecode(named)))} ({error.strerror}: {named})"
 
 
-def oom_kills() -> int:
-    """Return how many processes this host's kernel has killed for memory since the host started."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
+def oom_kills(system: Path = Path("/")) -> int:
+    """Return how many processes the kernel has killed for memory so far: of our own control group, if that is told.
+
+    A node of a cluster is shared: the kernel kills others' processes, too, for their
+    jobs' limits.
+
+    Parameters
+    ----------
+    system : Path
+        Where ``proc`` and ``sys`` are.
+    """
+    for counter in (*_counters_of_group(system), system / "proc/vmstat"):
+        try:
+            lines = counter.read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
-    except OSError:
-        pass
     return 0
+
+
+def _counters_of_group(system: Path) -> Iterator[Path]:
+    """Yield where the kernel counts what it killed of the group of this process (cgroups(7), version 2 or 1)."""
+    try:
+        lines = (system / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    groups = system / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield groups / path.lstrip("/") / "memory.events"
+        elif controllers == "memory":
+            yield groups / "memory" / path.lstrip("/") / "memory.oom_control"
