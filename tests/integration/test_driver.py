@@ -265,7 +265,7 @@ def test_a_run_without_a_driver_can_be_cancelled(made: Experiment):
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     assert "cancelled" in made.ok("mllam-exps", "cancel", "grow")
-    assert not alive(attempt)
+    eventually(lambda: not alive(attempt), 10, "its process ended")
 
 
 def test_another_dvc_command_at_the_wrong_moment_costs_a_moment(made: Experiment):

@@ -182,9 +182,9 @@ def test_a_killed_training_ends_as_one_that_was_never_stopped(
     assert not different(known, {name: weights[name] for name in known})
 
 
-@pytest.mark.parametrize(
-    "more", [(), pytest.param(("--tasks_per_node=2",), marks=pytest.mark.long)]
-)
+# `test_same_numbers` has the same with a small network, in seconds.
+@pytest.mark.long
+@pytest.mark.parametrize("more", [(), ("--tasks_per_node=2",)])
 def test_a_training_that_saved_within_an_epoch_ends_as_one_that_was_never_stopped(
     made: Made, tmp_path: Path, more: tuple[str, ...]
 ) -> None:

@@ -137,6 +137,7 @@ def main(arguments: list[str], folder: Path = Path()) -> None:
         parser.add_argument(f"--{name}", action="append", default=[])
     parser.add_argument("--read", action="append", default=[], choices=READ)
     parser.add_argument("--make", action="append", default=[], choices=MAKE)
+    parser.add_argument("--salt", help="make something else for another one")
     parser.add_argument(
         "--nonce", action="store_true", help="make something else each time"
     )

@@ -6,11 +6,14 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from support.oracle import digest, pipelines, truth
 from support.oracle.digest import IGNORED, LEAVES
@@ -298,6 +301,8 @@ class World:
         words = self.settings()
         if words and self.rng.random() < 0.4:
             words[1] = words[1].partition("=")[0] + "=1,2,1.0"
+        if self.rng.random() < 0.15:
+            words += self._other_command()
         # While the same is at work, or has just been done, it becomes another by this.
         often = 0.4 if self.waiting else 0.1
         words += ["--force"] if self.rng.random() < often else []
@@ -307,6 +312,20 @@ class World:
             self.settle()
         elif self.rng.random() < 0.5:
             self.submit()
+
+    def _other_command(self) -> list[str]:
+        """Return an option that gives a stage another command, as it would set a parameter."""
+        stages = yaml.safe_load((self.root / "dvc.yaml").read_text())["stages"]
+        plain = {}
+        for name, stage in stages.items():
+            command = stage.get("cmd")
+            if isinstance(command, str) and not re.search(r"""['"\\$\n]""", command):
+                plain[name] = command
+        names = [name for name in plain if name.isalnum()]
+        if not names:
+            return []
+        name, salt = self.rng.choice(names), self.rng.randrange(9)
+        return ["-S", f"dvc.yaml:stages.{name}.cmd='{plain[name]} --salt={salt}'"]
 
     def _submit(self, words: list[str], target: str) -> None:
         self.count += 1
