@@ -30,6 +30,10 @@ UNREADABLE = {
     ("x=choice()",): "empty choice",
     ("x=interval(0,1)",): "not support",
     (f"x={'1' * 5000}",): "4300 digits",
+    ("=1",): "names no parameter",
+    ("params.yaml:+=1",): "names no parameter",
+    ("/home/a/params.yaml:x=1",): "is an absolute path",
+    ("../params.yaml:x=1",): "lies outside of the repository",
     (f"x={'[' * 3000}",): "cannot be read",
 }
 

@@ -58,7 +58,7 @@ class Workspace:
             If there is no ``dvc.yaml`` in it or above it.
         """
         environ = os.environ if environ is None else environ
-        root = _repository_around((directory or Path.cwd()).resolve())
+        root = _repository_around((directory or _current()).resolve())
         commit = environ.get("DVC_EXP_BASELINE_REV")
         return cls(
             root=root,
@@ -143,6 +143,21 @@ def _folders_of_stages(directory: Path) -> list[Path]:
     """Return the folders, here and above, that have a ``dvc.yaml``, the nearest first."""
     around = (directory, *directory.parents)
     return [folder for folder in around if (folder / "dvc.yaml").is_file()]
+
+
+def _current() -> Path:
+    """Return the folder in which a command is typed.
+
+    Raises
+    ------
+    UsageError
+        If somebody has removed it.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        what, where = "is not there any more", os.environ.get("PWD", "this folder")
+        raise UsageError(what, where, next="cd to a folder that is there") from None
 
 
 def other_stages_here(root: Path) -> Path | None:

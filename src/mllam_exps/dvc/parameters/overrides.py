@@ -60,6 +60,9 @@ def variants(set_params: Sequence[str], name: str, inside: Path) -> list[Variant
 
     by_file: Overrides = {}
     for path, words in to_path_overrides(set_params).items():
+        for word in words:
+            if not word.partition("=")[0].strip("+~ "):
+                raise UsageError("names no parameter", f"-S {word}", next=_GRAMMAR)
         by_file.setdefault(_inside(path, inside), []).extend(words)
     where = _short(f"-S {' -S '.join(set_params)}")
     found = _sweep(by_file, where)
@@ -165,9 +168,14 @@ def _values(override: Override) -> int:
 
 
 def _inside(path: str, inside: Path) -> str:
+    if Path(path).is_absolute():
+        why = "an experiment has files of its own, elsewhere"
+        way_out = "name the file by its path from here, as in -S params.yaml:KEY=VALUE"
+        raise UsageError("is an absolute path", f"-S {path}", why, way_out)
     normal = os.path.normpath(inside / path)
-    if normal.startswith("..") or Path(normal).is_absolute():
-        raise UsageError("lies outside of the repository", f"-S {path}")
+    if normal.startswith(".."):
+        way_out = "copy the file into the repository, and git add it"
+        raise UsageError("lies outside of the repository", f"-S {path}", next=way_out)
     return normal
 
 
