@@ -90,7 +90,8 @@ def _check_inputs(workspace: Workspace, dvc: ProcessIdentity | None) -> None:
     asked = command_line.asked(dvc.command() if dvc is not None else [])
     if asked is not None and asked.lacking:
         return
-    found = missing_inputs(Repository.open(workspace.root), asked or Asked())
+    repo = Repository.open_here(workspace.root)
+    found = missing_inputs(repo, asked or Asked())
     problems: list[MllamError] = list(found)
     if problems and asked is not None:
         raise Problems(problems=problems)

@@ -42,7 +42,7 @@ def open_pipeline(
 def _repo_and_store(
     workspace: Workspace, machine: Machine
 ) -> tuple[Repository, RunStore]:
-    repo = Repository.open(workspace.root)
+    repo = Repository.open_here(workspace.root)
     return repo, RunStore(workspace.store_directory(machine, repo.cache_directory))
 
 
