@@ -367,6 +367,19 @@ def test_a_folder_with_outputs_in_it_holds_what_dvc_counts(tmp_path: Path):
     assert [file["relpath"] for file in found["files"]] == ["kept.txt", "made.txt"]
 
 
+def test_a_part_of_a_folder_that_git_keeps_is_found_here(tmp_path: Path):
+    """DVC knows the result by `dvc.lock`, which has the number of its files, and its cache has nothing of it."""
+    (tmp_path / "kept/part").mkdir(parents=True)
+    (tmp_path / "kept/part/a.txt").write_text("a\n")
+    whole = describe(tmp_path / "kept")
+    known = {"kept": {"digest": whole["digest"], "size": 2, "files": 1}}
+    made = lock_entries.Made(tmp_path, Cache(str(tmp_path / "cache")), known)
+    assert made.digest("kept/part") == describe(tmp_path / "kept/part")["digest"]
+    (tmp_path / "kept/part/a.txt").write_text("another\n")
+    with pytest.raises(MllamError, match="nobody has the list of the files of kept"):
+        made.describe("kept/part")
+
+
 def test_what_other_stages_make_is_not_taken_from_git(
     experiment: Experiment, tmp_path: Path
 ):

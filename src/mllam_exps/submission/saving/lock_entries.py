@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ class Made:
                 continue
             inside = path.removeprefix(f"{whole}/")
             files = []
-            for file in self._files(described):
+            for file in self._files(whole, described):
                 if f"{file['relpath']}/".startswith(f"{inside}/"):
                     files.append(self._with_size(file))
             if found := part_of({**described, "files": files}, inside):
@@ -68,7 +67,7 @@ class Made:
         made: dict[str, dict[str, Any]] = {}
         for whole, described in self.known.items():
             if whole.startswith(f"{path}/"):
-                made |= self._files_of(whole.removeprefix(f"{path}/"), described)
+                made |= self._files_of(whole, described, path)
         if not made:
             return None
         files: dict[str, dict[str, Any]] = {}
@@ -81,26 +80,43 @@ class Made:
         return {"digest": digest, "size": size, "files": list(every)}
 
     def _files_of(
-        self, name: str, described: Mapping[str, Any]
+        self, whole: str, described: Mapping[str, Any], folder: str
     ) -> dict[str, dict[str, Any]]:
-        """Return the files of an output of that name, each by its path as seen from where the name counts."""
+        """Return the files of an output in a folder, each by its path as seen from there."""
+        name = whole.removeprefix(f"{folder}/")
         if not _is_folder(described):
             file = {"md5": described["digest"], "size": described["size"]}
             return {name: file | {"relpath": name}}
         found = {}
-        for file in self._files(described):
+        for file in self._files(whole, described):
             path = f"{name}/{file['relpath']}"
             found[path] = self._with_size(file) | {"relpath": path}
         return found
 
-    def _files(self, described: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the files of a folder; where only their number is known, as DVC's cache lists them."""
+    def _files(self, whole: str, described: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the files of a folder; where only their number is known, those here, or those that DVC's cache lists.
+
+        An output that git keeps (``cache: false``) lies here, and DVC's cache may have
+        nothing of it.
+
+        Raises
+        ------
+        MllamError
+            If neither has them.
+        """
         files = described.get("files")
         if isinstance(files, list):
             return files
-        listing = self.cache.path(str(described["digest"])).read_bytes()
-        listed: list[dict[str, Any]] = json.loads(listing)
-        return listed
+        digest = str(described["digest"])
+        if (self.root / whole).is_dir():
+            here = describe(self.root / whole)
+            if here["digest"] == digest:
+                return list(here["files"])
+        if (listed := self.cache.folder(digest)) is not None:
+            return listed
+        what = f"nobody has the list of the files of {whole} any more"
+        way_out = "dvc pull, then submit the experiment again"
+        raise MllamError(what, str(self.cache.path(digest)), next=way_out)
 
     def _with_size(self, file: Mapping[str, Any]) -> dict[str, Any]:
         if "size" in file:
