@@ -71,7 +71,7 @@ def _made(client: Any, child: Any, family: Family) -> Any:
     client.create_run(
         child.info.experiment_id,
         start_time=child.info.start_time,
-        tags={TAG: family.first, "run_key": family.first},
+        tags={TAG: family.first},
         run_name=family.name,
     )
     return _found(client, child, family)
