@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END  # noqa: E402
 from mllam_exps.stages.neural_lam import callbacks, checkpoints  # noqa: E402
+from mllam_exps.stages.neural_lam.programs import neural_lam  # noqa: E402
 from mllam_exps.stages.neural_lam.ranks import is_first_process  # noqa: E402
 from mllam_exps.stages.points import keep_points, kept  # noqa: E402
 
@@ -414,3 +415,16 @@ def test_a_training_saves_within_the_epoch_when_its_time_is_nearly_over(scratch:
     trainer(scratch).fit(Counting(), data(), data(2), ckpt_path=saved)
     assert batches == [(1, n) for n in range(3, 8)] + [(2, n) for n in range(8)]
     assert [row["epoch"] for row in rows(scratch)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("in_attempt", [True, False])
+def test_a_log_has_no_progress_bars_where_srun_gives_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_attempt: bool
+) -> None:
+    variable = "PL_TRAINER_ENABLE_PROGRESS_BAR"
+    monkeypatch.setattr(neural_lam.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(neural_lam.os, "environ", {})
+    if in_attempt:
+        os.environ[callbacks.SCRATCH] = str(tmp_path)
+    neural_lam.set_environment()
+    assert os.environ.get(variable) == ("False" if in_attempt else None)

@@ -37,6 +37,8 @@ from mllam_exps.stages.neural_lam.ranks import is_first_process
 from mllam_exps.stages.points import keep_points, offline_wandb
 from mllam_exps.stages.programs import fence
 
+SCRATCH = "MLLAM_EXPS_SCRATCH"
+"""Set in an attempt."""
 TASKS = "--tasks_per_node"
 """An argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""
 WEIGHTS = "--weights"
@@ -54,7 +56,9 @@ def set_environment() -> None:
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     # Lightning 2.6 takes its Trainer's defaults from PL_TRAINER_*; what neural-lam
     # passes itself goes before.
-    if not sys.stdout.isatty():
+    # `srun --unbuffered` (22.05 seen) gives each task a terminal, and its output is a log
+    # file all the same.
+    if SCRATCH in os.environ or not sys.stdout.isatty():
         os.environ.setdefault("PL_TRAINER_ENABLE_PROGRESS_BAR", "False")
     if os.environ.get("MLLAM_EXPS_SMOKE") == "1":
         for part in ("TRAIN", "VAL", "TEST"):
@@ -155,7 +159,7 @@ def bring(path: Path, directory: Path) -> None:
     """Link one carried file to where neural-lam, Lightning or our callbacks look for it."""
     target = directory / path.name
     if path.name in checkpoints.IN_SCRATCH:
-        scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
+        scratch = os.environ.get(SCRATCH)
         target = Path(scratch) / path.name if scratch else target
     elif path.match(checkpoints.ON_SIGNAL):
         target = directory.parent / path.name
