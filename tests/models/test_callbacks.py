@@ -428,3 +428,4 @@ def test_a_log_has_no_progress_bars_where_srun_gives_a_terminal(
         os.environ[callbacks.SCRATCH] = str(tmp_path)
     neural_lam.set_environment()
     assert os.environ.get(variable) == ("False" if in_attempt else None)
+    assert os.environ.get("TERM") == ("dumb" if in_attempt else None)

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -395,7 +396,7 @@ class Worker(Supervisor):
         limit = self.spec.time_limit
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
-        print("$", *argv, flush=True)
+        print("$", shlex.join(argv), flush=True)
         begin = _size(self.attempt.log)
         self._raise_if_stopped()
         try:

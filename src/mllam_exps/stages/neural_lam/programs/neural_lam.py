@@ -60,6 +60,8 @@ def set_environment() -> None:
     # file all the same.
     if SCRATCH in os.environ or not sys.stdout.isatty():
         os.environ.setdefault("PL_TRAINER_ENABLE_PROGRESS_BAR", "False")
+        # No colours, and nothing that moves a cursor, from rich and loguru.
+        os.environ["TERM"], os.environ["NO_COLOR"] = "dumb", "1"
     if os.environ.get("MLLAM_EXPS_SMOKE") == "1":
         for part in ("TRAIN", "VAL", "TEST"):
             os.environ[f"PL_TRAINER_LIMIT_{part}_BATCHES"] = "1"
