@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from support.experiment import Experiment, eventually
@@ -26,7 +25,7 @@ from support.slurm_cluster import (
     visit,
     write_machine,
 )
-from support.submissions import rows, settled, shown, started, submit
+from support.submissions import ours, rows, settled, shown, started, submit
 
 from mllam_exps.base import records
 
@@ -43,26 +42,6 @@ def toy(cluster: Any, toy: Experiment) -> Iterator[Experiment]:
 def made(cluster: Any, made: Experiment) -> Iterator[Experiment]:
     """A toy experiment on the cluster, its first stage done."""
     yield from visit(cluster, made)
-
-
-def ours(toy: Experiment) -> list[int]:
-    """Return the processes that know of this test's folder and belong to no job, nor to a process that does.
-
-    Jobs call sbatch, and the like, without their own variables.
-    """
-    mark = str(toy.root.parent)
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), process.cwd()]
-            family = [process, *process.parents()]
-            if any(mark in word for word in words) and not any(
-                "SLURM_JOB_ID" in one.environ() for one in family
-            ):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
-    return [pid for pid in found if pid != os.getpid()]
 
 
 def job_id(toy: Experiment, stage: str) -> str:

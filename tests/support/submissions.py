@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter
 
+import psutil
+
 from support.experiment import Experiment, eventually
+
+
+def ours(toy: Experiment) -> list[int]:
+    """Return the processes that know of this test's folder and belong to no job, nor to a process that does.
+
+    Jobs call sbatch, and the like, without their own variables.
+    """
+    mark = str(toy.root.parent)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), process.cwd()]
+            family = [process, *process.parents()]
+            if any(mark in word for word in words) and not any(
+                "SLURM_JOB_ID" in one.environ() for one in family
+            ):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def submit(toy: Experiment, *options: str) -> list[dict]:
