@@ -91,6 +91,12 @@ def test_a_phase_that_fails_is_gone_on_from(made: Experiment):
     read = json.loads(made.ok("git", "show", f"{ref.strip()}:last.json"))
     assert read == state(made, "x")
     assert read["epochs"] == 3
+    [log] = made.store.glob("last-*/attempts/1/log.txt")
+    command = log.read_text().splitlines()
+    assert any(
+        line.startswith("$ ") and line.endswith(" 'cp grown/state.json last.json'")
+        for line in command
+    ), "as one could type it"
 
     # What is saved needs its earlier phases no more, whatever becomes of them.
     first = next(
@@ -111,9 +117,3 @@ def test_a_phase_that_fails_is_gone_on_from(made: Experiment):
     assert is_done in made.command("mllam-exps", "retry", "x").stdout
     said = made.ok("mllam-exps", "status")
     assert "removed" in said and "x: grow:1 " not in said
-    [log] = made.store.glob("last-*/attempts/1/log.txt")
-    command = log.read_text().splitlines()
-    assert any(
-        line.startswith("$ ") and line.endswith(" 'cp grown/state.json last.json'")
-        for line in command
-    ), "as one could type it"
