@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.checkpoints import Evil, save
@@ -115,3 +116,29 @@ def test_the_newest_comes_first_and_takes_its_companions_along(tmp_path: Path) -
     assert checkpoints.carry(later, tmp_path / "4") == tmp_path / "4/carried/last.ckpt"
     assert (tmp_path / "4/carried/epochs.csv").exists()
     assert checkpoints.carry(tmp_path / "none", tmp_path / "5") is None
+
+
+def test_one_that_has_lost_a_block_is_passed_over(tmp_path: Path) -> None:
+    """torch loads it, with zeros for weights."""
+    earlier = tmp_path / "1"
+    before = save(earlier / "carried/last.ckpt", epochs=1)
+    last = save(earlier / "train-x/checkpoints/last.ckpt", epochs=2, big=ones())
+    os.utime(before, (1000, 1000))
+    content = bytearray(last.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(4096)
+    last.write_bytes(content)
+    assert checkpoints.find(earlier) == [last, before]
+    assert not bool((checkpoints.load(last)["big"] == 1).all())
+    carried = checkpoints.carry(earlier, tmp_path / "2")
+    assert carried is not None
+    assert checkpoints.describe(carried).epochs == 1
+    last.unlink()
+    before.write_bytes(content)
+    assert checkpoints.carry(earlier, tmp_path / "3") is None
+
+
+def ones() -> Any:
+    import torch
+
+    return torch.ones(100_000)

@@ -67,6 +67,19 @@ def whole(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
+def intact(path: Path) -> bool:
+    """Tell whether a checkpoint holds what was written: the zip has a checksum of each part, which is looked at.
+
+    torch (2.13 seen) does not look at them: where a file system has lost a block of the
+    file, it loads other weights, and says nothing.
+    """
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return parts.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def find(scratch: Path) -> list[Path]:
     """Return the whole checkpoints below a folder from which training could go on, newest first."""
     names = (LAST, WITHIN_EPOCH, ON_SIGNAL)
@@ -120,8 +133,9 @@ def carry(earlier: Path, scratch: Path) -> Path | None:
             # Times are kept: by them the newest is found. Copied, not linked: what one
             # attempt does to its files must not reach another's.
             shutil.copy2(path, directory / path.name)
-        if whole(directory / checkpoint.name):
+        if intact(directory / checkpoint.name):
             return directory / checkpoint.name
+        print(f"{checkpoint} is damaged: going on from one before it", flush=True)
     return None
 
 
