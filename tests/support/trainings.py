@@ -130,7 +130,8 @@ class Training:
         text = log.read_text(errors="replace") if log.exists() else ""
         if (found := re.search(r"going on with epoch (\d+) of", text)) is not None:
             return int(found[1]) - 1
-        return 0 if self.reached(number) is not None and number == 1 else None
+        goes_on = "going on from" in text
+        return None if goes_on or self.reached(number) is None else 0
 
     def reached(self, number: int) -> float | None:
         """Return how many epochs were trained when an attempt told it last."""

@@ -72,7 +72,10 @@ class Stopwatch(Callback):
             self.note("saved", seconds=time.perf_counter() - began)
 
         trainer.save_checkpoint = measured
-        self.note("begins", epochs=trainer.max_epochs - trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        """Note the beginning of an epoch, which is the end of the one before."""
+        self.note("epoch", number=trainer.current_epoch + 1)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Note the first step's end."""
