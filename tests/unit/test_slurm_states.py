@@ -91,6 +91,17 @@ def test_states(word: str, exit_code: str, phase: JobPhase, said: str):
     assert state.plain is (word in {"FAILED", "COMPLETED"} and phase is JobPhase.FAILED)
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "cause"),
+    [("0:9", Cause.KILLED), ("137:0", Cause.KILLED), ("0:11", None), ("1:0", None)],
+)
+def test_an_attempt_that_was_killed_itself_says_nothing(
+    exit_code: str, cause: Cause | None
+):
+    state = states.of_state("FAILED", job_id="7", exit_code=exit_code)
+    assert state.cause is cause
+
+
 def test_the_controller_s_answer_is_not_fooled_by_a_job_s_name():
     text = (
         "JobId=7 JobName=x-JobState=COMPLETED UserId=a(1) JobState=TIMEOUT Reason=None ExitCode=0:15"

@@ -63,7 +63,8 @@ class JobState:
         It failed as its command failed, with its exit code: the scheduler adds nothing
         to what the command says.
     cause : Cause, optional
-        The same as `reason` in one word, where the scheduler itself ended the job.
+        The same as `reason` in one word, where the scheduler itself ended the job, or
+        SIGKILL did.
     """
 
     phase: JobPhase

@@ -200,7 +200,11 @@ def _failed(exit_code: str, reason: str, told: str) -> JobState:
     # `0:53` is a real one, where the log could not be opened, say.
     signalled = exit_code.startswith("0:") and exit_code not in {"0:0", "0:53"}
     if signalled or reason in {"", "None", "NonZeroExitCode"}:
-        return JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
+        failed = JobState(JobPhase.FAILED, _exit(exit_code), told, plain=True)
+        # SIGKILL: of the attempt itself, which could write nothing down. 137 where the
+        # script's bash has waited for it.
+        is_killed = exit_code in {"0:9", "137:0"}
+        return replace(failed, cause=Cause.KILLED) if is_killed else failed
     return JobState(JobPhase.FAILED, f"Slurm says {reason}", told)
 
 
