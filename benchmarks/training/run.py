@@ -213,7 +213,8 @@ def restarts(directory: Path, number: int) -> None:
         training.write_machine(
             environment={"variables": variables, "source": [script.name]}
         )
-        script.write_text(f"date +%s.%N >> {shlex.quote(str(begun))}\n")
+        where = shlex.quote(str(begun))
+        script.write_text(f"echo ${{SLURM_JOB_ID:-none}} $(date +%s.%N) >> {where}\n")
         training.pace(2.0)
         training.submit()
         found = [restart(training, noted, begun, one) for one in range(1, number + 1)]
@@ -243,10 +244,11 @@ def restart(
     eventually(lambda: stepped() == number + 1, 300, "it trains again")
     told = {line["what"]: line for line in lines(noted)}
     claim = training.run / f"attempts/{number + 1}.json"
+    jobs = dict(line.split() for line in begun.read_text().splitlines())
     moments = {
         "": float(killed),
         "ours: until the next job is asked for": claim.stat().st_mtime,
-        "the scheduler: until that begins": float(begun.read_text().split()[number]),
+        "the scheduler: until that begins": float(jobs[training.job(number + 1)]),
         "ours, and srun: until the program is started": told["made"]["created"],
         "the program: imports, data, network": told["made"]["moment"],
         "the program: checkpoint, first batch": told["stepped"]["moment"],

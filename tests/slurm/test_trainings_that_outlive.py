@@ -183,10 +183,11 @@ def test_preempted_while_nobody_is_there(
     """A job of a partition that counts more wants its place; on the login node everything of ours is killed."""
     training.write_machine(default={"partition": "low"})
     training.submit()
-    waiting = training.experiment.start("dvc", "exp", "run", "--temp", "train")
+    waiting = training.experiment.start("dvc", "repro", "train")
     training.trains(1)
     eventually(lambda: (training.reached(1) or 0) > 1.2, 120, "an epoch, and more")
-    eventually(lambda: bool(ours(training.experiment)), 60, "somebody waits")
+    assert waiting.poll() is None, waiting.communicate()[0]
+    assert ours(training.experiment), "somebody waits"
     os.killpg(waiting.pid, signal.SIGKILL)
     waiting.communicate()
     for pid in ours(training.experiment):
