@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from mllam_exps.attempts.worker import Worker
 from mllam_exps.base import records
+from mllam_exps.runs.records import Outcome
 
 
 def _race(path: str, number: int, barrier, wins) -> None:
@@ -57,3 +60,13 @@ def test_the_exit_code_is_ours_where_the_log_cannot_be_written() -> None:
             check=False,
         )
     assert done.returncode == 73
+
+
+def test_a_program_that_was_being_started_when_it_was_to_stop_is_stopped() -> None:
+    """Seen once: cancelled 0.1 s after its job began, a program ran on to its end."""
+    worker = object.__new__(Worker)
+    worker.stopped = worker.program = None
+    worker._stop(Outcome.CANCELLED, "cancelled")
+    program = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    worker._has_started(program)
+    assert program.wait(20) == -signal.SIGTERM

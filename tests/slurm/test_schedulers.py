@@ -352,7 +352,12 @@ def test_slurm_queues_what_test_only_refuses_while_all_nodes_are_drained(
     cluster.command(
         "scontrol", "update", "nodename=n[1-4]", "state=drain", "reason=maintenance"
     )
+    drained = ("sinfo", "--noheader", "--states=drained", "--format=%D")
     try:
+        # A node on which a job is ending is draining still.
+        eventually(
+            lambda: cluster.command(*drained).stdout.split() == ["4"], 30, "all drained"
+        )
         waits, never = (
             site.scheduler().objection(request),
             site.scheduler().objection(large),

@@ -350,7 +350,7 @@ def test_one_silence_is_enough_for_all_that_would_be_asked(
 def test_a_slurmdbd_that_hangs_is_waited_for_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(calls, "ACCOUNTING", 1.0)
+    monkeypatch.setattr(calls, "ACCOUNTING", 2.0)
     site.double.pend("Priority")
     jobs = [site.submit("true", name) for name in ("a", "b", "c")]
     for job in jobs:
@@ -361,7 +361,7 @@ def test_a_slurmdbd_that_hangs_is_waited_for_once(
         state = site.scheduler.verdict(job)
         assert state.phase is JobPhase.UNKNOWN
         assert state.reason.startswith("slurmdbd does not answer")
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 5.5
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,12 @@ class Supervisor(ABC):
             # Not in the signal handler's own frame: it must not wait.
             threading.Thread(target=self._kill_program, daemon=True).start()
 
+    def _has_started(self, program: subprocess.Popen[bytes]) -> None:
+        """Take the program that is at work now; who asked for an end while it was being started found none to stop."""
+        self.program = program
+        if self.stopped is not None:
+            threading.Thread(target=self._kill_program, daemon=True).start()
+
     def _kill_program(self) -> None:
         program = self.program
         if program is None:

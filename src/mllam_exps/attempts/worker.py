@@ -400,7 +400,7 @@ class Worker(Supervisor):
         begin = _size(self.attempt.log)
         self._raise_if_stopped()
         try:
-            self.program = subprocess.Popen(
+            program = subprocess.Popen(
                 argv,
                 cwd=context.work,
                 env=dict(context.environment),
@@ -412,12 +412,13 @@ class Worker(Supervisor):
             raise MllamError(
                 "others can write to the work directory", str(context.work)
             ) from error
-        code = self.program.wait()
+        self._has_started(program)
+        code = program.wait()
         log.info("the program ended with exit code %d", code)
         # What it left behind must not write any more: the outputs are about to be
         # hashed.
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.program.pid, signal.SIGKILL)
+            os.killpg(program.pid, signal.SIGKILL)
         self._raise_if_stopped()
         if code == ENDED_IN_TIME and self.warned:
             self.cause = Cause.TIME_LIMIT
