@@ -207,14 +207,17 @@ class Supervisor(ABC):
         if self.stopped is None:
             log.info("stopping the program: %s", reason)
             self.stopped = Stopped(outcome, Problem(reason), cause)
-            # Not in the signal handler's own frame: it must not wait.
-            threading.Thread(target=self._kill_program, daemon=True).start()
+            self._begin_to_kill()
 
     def _has_started(self, program: subprocess.Popen[bytes]) -> None:
         """Take the program that is at work now; who asked for an end while it was being started found none to stop."""
         self.program = program
         if self.stopped is not None:
-            threading.Thread(target=self._kill_program, daemon=True).start()
+            self._begin_to_kill()
+
+    def _begin_to_kill(self) -> None:
+        # Not in a signal handler's own frame: it must not wait.
+        threading.Thread(target=self._kill_program, daemon=True).start()
 
     def _kill_program(self) -> None:
         program = self.program

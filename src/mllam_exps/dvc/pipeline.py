@@ -22,11 +22,11 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Answer, Question
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import (
-    RESUME_FROM,
     VERSIONS_FILE,
     Input,
     Output,
     RunDefinition,
+    is_parent,
     plain,
     without_names,
 )
@@ -407,7 +407,7 @@ class Pipeline:
             try:
                 tracked[name] = _lookup(self.versions(), name)
             except KeyError:
-                if name.partition(".")[0] == RESUME_FROM:
+                if is_parent(name):
                     tracked[name] = None  # nobody here knows of anything to go on from
                     continue
                 raise UsageError(

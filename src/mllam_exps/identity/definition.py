@@ -213,7 +213,7 @@ def without_names(versions: Mapping[str, Any]) -> dict[str, Any]:
     """Return versions, by their (dotted) names, without the names of what stages go on from."""
     found: dict[str, Any] = {}
     for name, value in versions.items():
-        found[name] = _without_names(value) if _is_parent(name) else value
+        found[name] = _without_names(value) if is_parent(name) else value
     return found
 
 
@@ -230,12 +230,13 @@ def without_parent(
     versions = {
         name: value
         for name, value in params.get(VERSIONS_FILE, {}).items()
-        if not _is_parent(name)
+        if not is_parent(name)
     }
     return {**params, VERSIONS_FILE: versions}
 
 
-def _is_parent(name: str) -> bool:
+def is_parent(name: str) -> bool:
+    """Tell whether a version, by its (dotted) name, is what a stage goes on from."""
     return name.partition(".")[0] == RESUME_FROM
 
 
