@@ -22,6 +22,7 @@ AT_WORK, FAILED = RunState.RUNNING, RunState.FAILED
 def experiment(name: str, state: RunState, *keys: str, identity: str = "") -> Any:
     return SimpleNamespace(
         name=name,
+        commit="c" if state is RunState.DONE else "",
         identity=identity or f"save-{name}",
         unique_name=("origin", "baseline", name),
         overrides={"params.yaml": ["lr=1"]},
@@ -52,7 +53,7 @@ CASES: list[tuple[list[Any], list[str], bool, str]] = [
 def test_a_name_that_others_have(
     submitted: list[Any], in_git: list[str], force: bool, refused: str
 ):
-    taken = Names(submitted, dict.fromkeys(in_git, "c"), force=force)
+    taken = Names(submitted, lambda: dict.fromkeys(in_git, "c"), force=force)
     if not refused:
         assert taken.name(Variant({}, "a")) == "a"
         return
@@ -61,13 +62,20 @@ def test_a_name_that_others_have(
 
 
 def test_whoever_repeats_a_command_is_told_that_files_have_changed():
-    taken = Names([experiment("a", AT_WORK)], {}, force=False)
+    taken = Names([experiment("a", AT_WORK)], dict, force=False)
     with pytest.raises(UsageError, match="files of the workspace have changed since"):
         taken.name(Variant({"params.yaml": ["lr=1"]}, "a"))
 
 
+def test_one_that_is_saved_while_its_name_is_asked_for_keeps_it():
+    answers = iter([{}, {"a": "c"}])
+    taken = Names([experiment("a", RunState.DONE)], lambda: next(answers), force=False)
+    with pytest.raises(UsageError, match="that was submitted"):
+        taken.name(Variant({}, "a"))
+
+
 def test_two_of_one_submission_get_two_names():
-    taken = Names([], {}, force=False)
+    taken = Names([], dict, force=False)
     first = taken.name(Variant({}, ""))
     taken.take(experiment(first, AT_WORK))
     assert taken.name(Variant({}, "")) != first
@@ -171,7 +179,7 @@ def test_who_was_saved_keeps_its_name_unless_git_gave_it_to_another(
 ):
     known = experiment("a", RunState.DONE)
     known.commit = "ours"
-    taken = Names([known], in_git, force=force)
+    taken = Names([known], lambda: in_git, force=force)
     if not refused:
         assert taken.name_again(known) == "a"
         return

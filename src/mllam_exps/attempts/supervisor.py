@@ -29,8 +29,8 @@ from mllam_exps.runs.spec import Spec
 HEARTBEAT_SECONDS = 5.0
 WATCH_SECONDS = 0.5
 GRACE_SECONDS = 15.0
-STACK_SECONDS = 3.0
-"""How long a program has to print its stacks before it is stopped."""
+STACK_SECONDS = 20.0
+"""How long a program has to print its stacks and end: a node may be slow."""
 RESERVE_BYTES = 256 * 1024
 OURSELVES = "the attempt"
 """Who wrote an end record: after its own, an attempt writes no more."""
@@ -231,9 +231,7 @@ class Supervisor(ABC):
                 os.killpg(program.pid, number)
             except (ProcessLookupError, PermissionError):
                 return
-            end = time.monotonic() + seconds
-            while time.monotonic() < end and program.returncode is None:
-                time.sleep(0.1)
+            _wait_for_end(program, seconds)
 
     def _watch(self) -> None:
         """Beat, and look whether there is a reason to stop."""
@@ -290,4 +288,11 @@ class Supervisor(ABC):
         """Have the program's processes print where they stand: Python does at SIGABRT, with its faulthandler on."""
         if not self.scheduler().signal_steps(signal.SIGABRT):
             os.killpg(program.pid, signal.SIGABRT)
-        time.sleep(STACK_SECONDS)
+        _wait_for_end(program, STACK_SECONDS)
+
+
+def _wait_for_end(program: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait until somebody has seen the program end, but no longer than that."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and program.returncode is None:
+        time.sleep(0.1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names
@@ -20,8 +20,8 @@ class Names:
     ----------
     submitted : iterable of Experiment
         Those that were submitted.
-    in_git : mapping
-        The commits of those that git has, submitted or not, by name.
+    ask_git : callable
+        Returns the commits of those that git has, submitted or not, by name.
     force : bool
         Whether names of other experiments are taken over.
     """
@@ -29,13 +29,14 @@ class Names:
     def __init__(
         self,
         submitted: Iterable[Experiment],
-        in_git: Mapping[str, str],
+        ask_git: Callable[[], Mapping[str, str]],
         *,
         force: bool,
     ) -> None:
-        self._in_git = in_git
+        self._ask_git = ask_git
+        self._in_git = ask_git()
         self._force = force
-        self._taken: dict[str, Experiment | None] = dict.fromkeys(in_git)
+        self._taken: dict[str, Experiment | None] = dict.fromkeys(self._in_git)
         for experiment in submitted:
             self.take(experiment)
 
@@ -89,8 +90,9 @@ class Names:
             way_out = f"another name, or mllam-exps cancel {given} first"
             raise UsageError(what, f"-n {given}", why, way_out)
         # One that failed, or was cancelled, is in git under no name: the newer one is
-        # shown under it.
-        if self._force or given not in self._in_git:
+        # shown under it. One that is saved may have been at work when git was asked.
+        in_git = self._ask_git() if other.commit else self._in_git
+        if self._force or given not in in_git:
             return given
         raise _is_taken("another experiment that was submitted", given, why)
 

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,8 @@ class Planner:
         for experiment in experiments.of_store(self.store):
             if (experiment.origin, experiment.baseline) == (self._origin, baseline):
                 submitted.append(experiment)
-        in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
-        return Names(submitted, in_git, force=self.force)
+        ask_git = partial(experiment_names.saved_in_git, self.workspace.root, baseline)
+        return Names(submitted, ask_git, force=self.force)
 
     @cached_property
     def _checks(self) -> StageChecks:

@@ -149,14 +149,15 @@ class Submission:
         if not plans:
             return []
         baseline = plans[0].experiment.baseline
+        # Before git is asked: one that is saved in between would seem removed from it.
+        saved_before = [plan.experiment.saving.result is not None for plan in plans]
         in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         room = quota.room(self.machine, scheduler, self.workspace.origin)
         chains = []
-        for plan in plans:
+        for plan, saved in zip(plans, saved_before, strict=True):
             experiment = plan.experiment
             commit = in_git.get(experiment.name, "")
-            saved = experiment.saving.result is not None
             # A damaged result may have been set aside since it was saved.
             complete = saved and all(run.result for run in experiment.runs.values())
             if self.force or not (commit and complete):
