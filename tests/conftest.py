@@ -12,20 +12,28 @@ pytest.register_assert_rewrite("support")
 from support.experiment import TOY, Experiment, environment, make_toy  # noqa: E402 - rewritten first
 
 LONGEST = (
-    "submit_slurm",
-    "end_to_end",
-    "submit_killed",
     "slurm_runs",
-    "submit",
+    "end_to_end",
+    "driver",
+    "submit_slurm",
     "submit_repositories",
+    "submit",
 )
 LONGEST += (
-    "driver",
     "stage_programs",
+    "going_on_from_others",
+    "oracle",
+    "submit_killed",
     "tracking",
-    "points",
-    "callbacks",
     "slurm_double",
+)
+LONGEST += (
+    "schedulers",
+    "callbacks",
+    "attempts_that_follow",
+    "phases_of_work",
+    "points",
+    "arguments",
 )
 
 

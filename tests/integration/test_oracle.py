@@ -22,8 +22,8 @@ from support.oracle.world import World
 
 from mllam_exps.submission.afterwards import AfterResult
 
-SECONDS = float(os.environ.get("ORACLE_SECONDS", "100"))
-LEAST = int(os.environ.get("ORACLE_LEAST", "60"))
+SECONDS = float(os.environ.get("ORACLE_SECONDS", "75"))
+LEAST = int(os.environ.get("ORACLE_LEAST", "20"))
 """How long to look, and how many worlds to look at in any case."""
 MANY = int(os.environ.get("ORACLE_MANY", "3000"))
 """How many worlds the long test looks at."""

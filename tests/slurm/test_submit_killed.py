@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +17,10 @@ from support.submissions import rows, shown, started, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-STEPS = (13, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(5400)]))
-"""Every so many points at which it could die are tried."""
+POINTS = int(os.environ.get("KILLED_POINTS", "5"))
+"""At how many points the submitter dies in `make test`."""
+SEED = int(os.environ.get("KILLED_SEED") or random.SystemRandom().randrange(2**32))
+"""Draws these points; one of a failure, to have it again."""
 
 
 @pytest.fixture
@@ -42,33 +47,58 @@ from mllam_exps.schedulers.slurm import calls
 os.link, os.rename, os.replace = counted(os.link), counted(os.rename), counted(os.replace)
 calls.call = counted(calls.call)
 sys.argv[0] = "mllam-exps"
-cli.main()
+try:
+    cli.main()
+finally:
+    print("points:", next(points) - 1)
 """
 
 
-@pytest.mark.parametrize("step", STEPS)
+def submit_and_die(made: Experiment, point: int) -> tuple[list[str], int, str]:
+    """Submit two experiments, and die at a point; return the words, the exit code and what was said."""
+    seconds = f"toy.yaml:grow.seconds=0.0{point}1,0.0{point}2"
+    words = ["-n", f"k{point}", "-S", seconds]
+    command = (sys.executable, "-c", KILLER, str(point), "submit")
+    done = made.command(*command, *words)
+    return words, done.returncode, done.stdout
+
+
+def drawn(points: int) -> list[int]:
+    """Return a point of each of as many parts of the submission, from its beginning to its end."""
+    rng = random.Random(SEED)
+    print(f"KILLED_SEED={SEED} has the same points again")
+    bounds = [1 + points * part // POINTS for part in range(POINTS + 1)]
+    return [
+        rng.randrange(begin, end)
+        for begin, end in itertools.pairwise(bounds)
+        if begin < end
+    ]
+
+
 def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
     made: Experiment,
-    cluster: Any,
-    step: int,
 ):
-    """The submitter dies before or after each of its changes to the store, and each of its calls of Slurm."""
-    killed, point = 0, 1
-    while True:
-        words = (
-            "-n",
-            f"k{point}",
-            "-S",
-            f"toy.yaml:grow.seconds=0.0{point}1,0.0{point}2",
-        )
-        done = made.command(sys.executable, "-c", KILLER, str(point), "submit", *words)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stdout
-        killed += 1
-        submit(made, *words)
-        point += step
-    assert killed >= 5, "points at which it was killed"
+    """The submitter dies before or after some of its changes to the store, and of its calls of Slurm."""
+    assert kill_and_go_on(made, drawn) >= POINTS - 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(5400)
+def test_at_every_point(made: Experiment):
+    assert kill_and_go_on(made, lambda points: range(1, points + 1)) >= 50
+
+
+def kill_and_go_on(made: Experiment, pick: Callable[[int], Iterable[int]]) -> int:
+    """Kill submitters at some of their points and submit again; return how many were killed, once all is made."""
+    _, code, said = submit_and_die(made, 0)
+    assert code == 0, said
+    killed = 0
+    for point in pick(int(said.rpartition("points: ")[2])):
+        words, code, said = submit_and_die(made, point)
+        if code:
+            assert code == -signal.SIGKILL, said
+            killed += 1
+            submit(made, *words)
     names = [row["name"] for row in rows(made).values() if row["user"]]
     assert len(names) >= 2 * killed
 
@@ -87,3 +117,4 @@ def test_wherever_submit_is_killed_the_next_one_ends_with_each_run_made_once(
     assert set(shown(made)) == set(names)
     left = len(list(made.store.parent.glob("experiments/.new-*")))
     assert left <= 3 * killed, "what was half built, by those that were killed"
+    return killed
