@@ -1,14 +1,20 @@
-"""Cartopy draws coastlines from files that are here, and downloads nothing."""
+"""Cartopy draws coastlines and borders from files that are here, and downloads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from mllam_exps.maps import natural_earth
 from mllam_exps.stages.neural_lam.ranks import is_first_process
 from mllam_exps.stages.patch import Issue, Patch
 
 SCALES = ("50m", "110m", "10m")
+OURS = {
+    "coastline": natural_earth.coastlines,
+    "admin_0_boundary_lines_land": natural_earth.borders,
+}
+"""What the package has, by Natural Earth's names."""
 
 PATCH = Patch(
     name="draw_without_downloading",
@@ -36,9 +42,9 @@ the lines out with one warning where none is. A map without a coastline is bette
 
 
 def apply() -> None:
-    """Make Cartopy draw Natural Earth's lines from files that are here, or nothing where there are none.
+    """Make Cartopy draw Natural Earth's lines from its own files where they are here, else from the package's.
 
-    Another resolution is better than none.
+    Another resolution is better than none. What the package has not is left out.
     """
     if not PATCH.fits():
         return
@@ -53,6 +59,8 @@ def apply() -> None:
                 return geometries(
                     self if scale == self.scale else self.with_scale(scale)
                 )
+        if self.name in OURS:
+            return _shapes(OURS[self.name]())
         if not warned and is_first_process():
             how = "put them where CARTOPY_DATA_DIR points to"
             print(
@@ -63,6 +71,12 @@ def apply() -> None:
         return iter(())
 
     NaturalEarthFeature.geometries = from_files
+
+
+def _shapes(lines: Iterable[natural_earth.Line]) -> Iterator[Any]:
+    from shapely import LineString
+
+    return map(LineString, lines)
 
 
 def has_shapefile(category: str, name: str, resolution: str) -> bool:
