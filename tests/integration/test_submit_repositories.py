@@ -634,3 +634,38 @@ def test_repositories_that_nothing_can_be_submitted_from(made: Experiment, chang
         refused.returncode,
         REFUSED[change] in " ".join(refused.stdout.split()),
     ) == (2, True), refused.stdout
+
+
+def test_what_is_being_made_counts_and_not_what_dvc_had(
+    toy: Experiment, tmp_path: Path
+):
+    """Not every program makes the same twice: whoever comes while a result is made again shares what will come."""
+    held = tmp_path / "held"
+    chain = {
+        "a": {
+            "cmd": f"while test -e {held}; do sleep 0.1; done; cat /proc/sys/kernel/random/uuid > a.txt",
+            "deps": ["in.txt"],
+            "outs": ["a.txt"],
+        },
+        "b": {"cmd": "cp a.txt b.txt", "deps": ["a.txt"], "outs": ["b.txt"]},
+        "c": {
+            "cmd": "cat a.txt b.txt > c.txt",
+            "deps": ["a.txt", "b.txt"],
+            "outs": ["c.txt"],
+        },
+    }
+    (toy.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}))
+    (toy.root / "in.txt").write_text("1\n")
+    toy.ok("git", "add", "-A")
+    toy.ok("git", "commit", "-qm", "A chain")
+    toy.ok("dvc", "repro", "a")
+    held.touch()
+    submit(toy, "-n", "forced", "--force")
+    [later] = submit(toy, "-n", "later", "-S", "toy.yaml:grow.epochs=9")
+    assert later["stages"][0]["state"] != "known"
+    held.unlink()
+    settled(toy, "forced", "later")
+    for name in ("forced", "later"):
+        toy.ok("dvc", "exp", "apply", name)
+        made = (toy.root / "a.txt").read_text()
+        assert (toy.root / "c.txt").read_text() == made * 2

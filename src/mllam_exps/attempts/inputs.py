@@ -200,7 +200,11 @@ class Inputs:
         )
         if path is not None and (run := self._run_of(path)) is not None:
             what = f"its input {path} was made again by {run.stage} since, and is another now"
-            raise CheckFailed(what, next=self.make_again)
+            came_from_dvc = self.laid.by_path.get(path, {}).get("cache")
+            # As long as the experiment takes what DVC had, it fits with no result of
+            # the run; submitted anew it takes that.
+            again = "mllam-exps submit, as before: it takes what was made last"
+            raise CheckFailed(what, next=again if came_from_dvc else self.make_again)
 
     def _refuse(self, found: Iterator[Difference], when: str) -> None:
         """Refuse the first file that differs; one that is shared is taken away from those who would read it next."""

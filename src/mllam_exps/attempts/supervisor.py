@@ -161,6 +161,7 @@ class Supervisor(ABC):
             return Outcome.FAILED, Problem(why)
         except Exception as error:
             traceback.print_exc()
+            log.exception("an error of our own")
             self.cause = Cause.ERROR
             return Outcome.FAILED, Problem(f"{type(error).__name__}: {error}")
         return Outcome.SUCCEEDED, Problem()

@@ -70,6 +70,9 @@ class Pipeline:
         then such an input is what its stage will make of the files as they are now.
     ask_dvc : bool
         Whether what DVC knows of a stage's result counts.
+    being_made : callable
+        Given a run key, whether the run is being made: then what DVC knows of an
+        earlier time does not count.
     smoke : bool
         Whether what `mllam-exps smoke` shortens is shortened.
     content : callable
@@ -87,6 +90,7 @@ class Pipeline:
         *,
         as_it_lies: bool = True,
         ask_dvc: bool = True,
+        being_made: Callable[[str], bool] = lambda _key: False,
         smoke: bool = False,
         content: Callable[[str], str] | None = None,
         known_to_dvc: Mapping[str, Answer] | None = None,
@@ -95,6 +99,7 @@ class Pipeline:
         self.root = repository.root
         self.as_it_lies = as_it_lies
         self.ask_dvc = ask_dvc
+        self._being_made = being_made
         self.smoke = smoke
         self._inputs = Inputs(
             repository,
@@ -236,7 +241,9 @@ class Pipeline:
         if phases.is_before_the_last(name):
             return None  # DVC knows of no phases
         stage = self.stage(name)
-        if not results.may_be_known(stage):
+        if not results.may_be_known(stage) or self._being_made(
+            self.definition(name).key
+        ):
             return None
         question = self._question(stage)
         return results.known(self.repository, stage, question) if question else None

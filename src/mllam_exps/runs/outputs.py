@@ -43,7 +43,7 @@ from mllam_exps.identity.content import (
 from mllam_exps.identity.definition import PHASE_BEFORE
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.results import Read, SetAside
+from mllam_exps.runs.results import Read, Result, SetAside
 from mllam_exps.runs.store import Run, RunStore
 
 AGAIN = "mllam-exps submit, or dvc exp run, again"
@@ -70,9 +70,10 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
         DVC's ``cache.type``: the ways in which to do that, in the order in which they
         are tried.
     """
-    described = description(run, path)
-    assert described is not None
     made = result_attempt(run).outputs / path
+    described = description(run, path)
+    if described is None:
+        raise Damaged(f"the result of {run.stage} lacks {path}", str(made), next=AGAIN)
     if described["files"] is not None:
         target.mkdir(parents=True, exist_ok=True)
     for folder in described.get("folders") or ():
@@ -127,10 +128,23 @@ def as_made(path: str) -> str:
 
 
 def result_attempt(run: Run) -> Attempt:
-    """Return the attempt whose outputs are the run's result."""
+    """Return the attempt whose outputs are the run's result.
+
+    Raises
+    ------
+    Damaged
+        If there is none any more.
+    """
+    return Attempt(run, _result(run).attempt)
+
+
+def _result(run: Run) -> Result:
     result = run.result
-    assert result is not None
-    return Attempt(run, result.attempt)
+    if result is None:
+        # Whoever calls has seen one: another process set it aside since.
+        what = f"the result of {run.stage} was set aside a moment ago"
+        raise Damaged(what, str(run.directory), next=AGAIN)
+    return result
 
 
 def reject(run: Run, attempt: Attempt) -> None:
@@ -155,8 +169,7 @@ def damage(
     tell : callable
         Is told the size of each file that was looked at.
     """
-    result = run.result
-    assert result is not None
+    result = _result(run)
     attempt = Attempt(run, result.attempt)
     manifest = attempt.manifest
     for path, output in result.outputs.items():

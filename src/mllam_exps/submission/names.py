@@ -1,4 +1,4 @@
-"""What experiments may not take: names that others have, and results that others at work need."""
+"""What experiments may not take: names that others have, results that others at work need, or make anew."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names
 from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.runs.assess import assess
+from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment
@@ -119,12 +120,17 @@ def refuse_what_was_taken(
     ------
     UsageError
         If a name was taken, or a result that is to be made again is needed by an
-        experiment that is at work.
+        experiment that is at work, or one that was known is being made again.
     """
     planned_at = {experiment.unique_name: experiment for experiment in planned}
     made_again: set[str] = set()
     for experiment in planned if force else ():
         made_again |= {step.key for step in experiment.steps if not step.known}
+    known = {step.key for one in planned for step in one.steps if step.known}
+    for key in sorted(known):
+        if is_being_made(store, key):
+            what = f"{key} was known, and is being made again since a moment"
+            raise UsageError(what, "submit", next="submit it again")
     for other in experiments.unsaved(store):
         needed = sorted(made_again & {step.key for step in other.steps})
         refusal = _refusal(
@@ -132,6 +138,29 @@ def refuse_what_was_taken(
         )
         if refusal is not None and not assess(other.saving).state.settled:
             raise refusal
+
+
+def is_being_made(store: RunStore, key: str) -> bool:
+    """Tell whether somebody waits for a run that has no result yet, and one is to come.
+
+    Not every program makes the same twice. The runs behind it are made of what will
+    come: an experiment that took what DVC has, and shared these, would fit together
+    with neither.
+    """
+    run = store.run(key)
+    if run.result is not None:
+        return False
+    state = assess(run).state
+    if state.living:
+        return True
+    # Where a machine allows a number of jobs, nobody has begun it yet.
+    if state not in {RunState.NEW, RunState.LOST}:
+        return False
+    for identity in run.wanted:
+        experiment = experiments.read(experiments.folder(store) / identity)
+        if experiment is not None and not assess(experiment.saving).state.settled:
+            return True
+    return False
 
 
 def _refusal(

@@ -40,7 +40,7 @@ from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering, experiments, standing
 from mllam_exps.submission.entering import Plan
 from mllam_exps.submission.experiment import Experiment, Step, versions_file
-from mllam_exps.submission.names import Names
+from mllam_exps.submission.names import Names, is_being_made
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class Planner:
     _sources: dict[str, sources.Content] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _sites: list[Path] = field(default_factory=list)
+    _being_made: dict[str, bool] = field(default_factory=dict)
     _data_checked: bool = False
 
     def __post_init__(self) -> None:
@@ -378,8 +379,15 @@ class Planner:
             outputs.known_digests(self.store),
             as_it_lies=False,
             ask_dvc=not self.force,
+            being_made=self._is_being_made,
             content=content,
         )
+
+    def _is_being_made(self, key: str) -> bool:
+        # Asked once for all experiments of a submission: so they fit together.
+        if key not in self._being_made:
+            self._being_made[key] = is_being_made(self.store, key)
+        return self._being_made[key]
 
     def note(self, notes: Iterable[str]) -> None:
         """Keep what is worth knowing, and stops nothing; each note once."""
