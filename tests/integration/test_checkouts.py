@@ -193,6 +193,35 @@ def test_settings_say_how_lines_end(tmp_path: Path, setting: str):
     assert (target / "b.lf").read_bytes() == b"one\n"
 
 
+def test_what_is_called_a_text_is_one_whatever_it_holds(tmp_path: Path):
+    top = repository(tmp_path / "top")
+    for name, held in (("binary", b"one\n\0"), ("mixed", b"one\ntwo\r\n")):
+        (top / name).write_bytes(held)
+    (top / "a.wide").write_bytes("\ufeffone\n".encode("utf-16-be"))
+    commit(top)
+    (top / ".gitattributes").write_text(
+        "binary text eol=crlf\nmixed eol=crlf\n*.wide working-tree-encoding=UTF-16\n"
+    )
+    git(top, "rm", "--quiet", "--cached", "a.wide")
+    commit(top)
+    assert git(top, "status", "--porcelain") == ""
+    target = there(top)
+    assert (target / "binary").read_bytes() == b"one\r\n\0"
+    assert (target / "mixed").read_bytes() == b"one\r\ntwo\r\n"
+    assert (target / "a.wide").read_bytes() != (top / "a.wide").read_bytes()
+
+
+def test_files_have_the_modes_that_git_gives_back(tmp_path: Path):
+    """On some file systems, and where `core.fileMode` is false, git does not look at those that files have."""
+    top = repository(tmp_path / "top", a="one", b="two")
+    git(top, "config", "core.fileMode", "false")
+    git(top, "update-index", "--chmod=+x", "b")
+    (top / "a").chmod(0o755)
+    target = there(top)
+    assert not os.access(target / "a", os.X_OK)
+    assert os.access(target / "b", os.X_OK)
+
+
 def test_who_somebody_is_may_stand_in_variables(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -266,12 +295,6 @@ def test_names_links_modes_and_what_is_only_staged(tmp_path: Path):
     assert os.access(target / "run", os.X_OK)
 
 
-def _no_modes(top: Path) -> Path:
-    git(top, "config", "core.fileMode", "false")
-    (top / "a").chmod(0o755)
-    return top
-
-
 def _worktree(top: Path) -> Path:
     git(top, "worktree", "add", "--quiet", str(top.parent / "tree"))
     return top.parent / "tree"
@@ -314,7 +337,7 @@ def _features(top: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", [_no_modes, _worktree, _separate, _split, _shallow, _partial, _features]
+    "kind", [_worktree, _separate, _split, _shallow, _partial, _features]
 )
 def test_kinds_of_repositories(tmp_path: Path, kind: Callable[[Path], Path]):
     top = kind(repository(tmp_path / "top", a="one", b="two"))

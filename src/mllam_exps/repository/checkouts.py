@@ -41,6 +41,8 @@ _BROUGHT = r"^(filter\..*|core\.(autocrlf|eol|filemode|symlinks|ignorecase|attri
 """Settings by which a repository reads and writes files, for commands that ask git in a copy of it."""
 
 _SUBMODULE = "160000"
+_EXECUTABLE = "100755"
+"""How git (2.39) calls a submodule, and a file that may be executed, in its index."""
 
 
 @dataclass(frozen=True)
@@ -287,9 +289,12 @@ def _bring_objects(checkout: Checkout, target: Path) -> None:
 def _bring_files(checkout: Checkout, there: Elsewhere) -> None:
     """Copy the tracked files; those that git was told not to look at are as git keeps them."""
     passed_over = set(checkout.passed_over)
-    for path in _split(there.git("ls-files", "-z")):
+    for entry in _split(there.git("ls-files", "--stage", "-z")):
+        # Mode, object, stage, a tab, the path.
+        told, _, path = entry.partition("\t")
         if path not in passed_over:
-            _copy(checkout.top / path, there.files / path)
+            isexec = told.startswith(_EXECUTABLE)
+            _copy(checkout.top / path, there.files / path, isexec=isexec)
     _check_out(there, checkout.passed_over)
 
 
@@ -327,8 +332,15 @@ def _write_index(checkout: Checkout, index: Path) -> None:
     os.utime(index, ns=(checkout.indexed, checkout.indexed))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a tracked file, with its times; one that is gone meanwhile is left out, and a submodule is a folder."""
+def _copy(source: Path, target: Path, *, isexec: bool) -> None:
+    """Copy a tracked file, with its times; one that is gone meanwhile is left out, and a submodule is a folder.
+
+    Parameters
+    ----------
+    isexec : bool
+        Whether git says that it may be executed: with ``core.fileMode=false`` git
+        overlooks the mode that the file has here, and gives another one back.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         status = source.lstat()
@@ -338,7 +350,7 @@ def _copy(source: Path, target: Path) -> None:
             target.mkdir(exist_ok=True)
         else:
             shutil.copyfile(source, target)
-            if status.st_mode & stat.S_IXUSR:
+            if isexec:
                 target.chmod(target.stat().st_mode | 0o111)
     except FileNotFoundError:
         return

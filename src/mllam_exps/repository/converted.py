@@ -14,7 +14,7 @@ Git = Callable[..., str]
 WHOLE = {"annex", "lfs"}
 """Filters that keep a large file elsewhere, and give back what they took, to the byte; that takes time."""
 
-_ATTRIBUTES = ("text", "eol", "filter", "ident")
+_ATTRIBUTES = ("text", "eol", "filter", "ident", "working-tree-encoding")
 _OFF = {"unspecified", "unset"}
 """What `git check-attr` (2.39) says of an attribute that is not given."""
 
@@ -26,7 +26,8 @@ def files(git: Git, baseline: str, content: str) -> list[str]:
     """Return the files that git is to lay out anew, where they lie as they lay in the checkout.
 
     Git's conversions and filters have seen what lies here, and may give it back changed
-    (line ends, ``$Id$``, a notebook without its outputs). `git status` says nothing of
+    (line ends, ``$Id$``, UTF-16 in its other order of bytes, a notebook without its
+    outputs). `git status` says nothing of
     that. Filters that give back all of a large file are called for edited files alone.
 
     Parameters
@@ -53,28 +54,31 @@ def _of_tracked(git: Git) -> Iterator[str]:
     fields = told.split("\0")[:-1]
     autocrlf = git("config", "--default=false", "core.autocrlf").lower()
     values = iter(fields[2::3])
-    texts: dict[str, str] = {}
-    for path, text, eol, filter_, ident in zip(
+    texts: dict[str, tuple[str, str]] = {}
+    for path, text, eol, filter_, ident, encoding in zip(
         fields[:: 3 * len(_ATTRIBUTES)], *[values] * len(_ATTRIBUTES), strict=True
     ):
         if filter_ in WHOLE:
             continue
         converted = text not in _OFF or eol not in _OFF or autocrlf not in _NO
-        if filter_ not in _OFF or ident == "set":
+        if filter_ not in _OFF or ident == "set" or encoding not in _OFF:
             yield path
         elif converted and text != "unset":
-            texts[path] = eol
+            texts[path] = text, eol
     if texts:
         yield from _line_ends(git, texts, autocrlf)
 
 
-def _line_ends(git: Git, texts: Mapping[str, str], autocrlf: str) -> Iterator[str]:
+def _line_ends(
+    git: Git, texts: Mapping[str, tuple[str, str]], autocrlf: str
+) -> Iterator[str]:
     """Yield text files whose lines end otherwise here than git would end them.
 
     Parameters
     ----------
     texts : mapping
-        The files whose line ends git converts, with their attribute ``eol``.
+        The files whose line ends git converts, with their attributes ``text`` and
+        ``eol``.
     autocrlf : str
         The setting ``core.autocrlf``.
     """
@@ -88,7 +92,11 @@ def _line_ends(git: Git, texts: Mapping[str, str], autocrlf: str) -> Iterator[st
         if path not in texts:
             continue
         in_git, here, *_ = told.split()
-        wants_crlf = texts[path] == "crlf" or (texts[path] in _OFF and by_default)
+        text, eol = texts[path]
+        wants_crlf = eol == "crlf" or (eol in _OFF and by_default)
         other = {"w/lf", "w/mixed"} if wants_crlf else {"w/crlf", "w/mixed"}
-        if in_git == "i/lf" and here in other:
+        # What .gitattributes call a text git (2.39) takes for one, whatever it holds.
+        is_said = text == "set" or (text in _OFF and eol not in _OFF)
+        said_wrong = is_said and wants_crlf and in_git in {"i/-text", "i/mixed"}
+        if said_wrong or (in_git == "i/lf" and here in other):
             yield path
