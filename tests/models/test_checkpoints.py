@@ -13,7 +13,9 @@ import pytest
 from support.checkpoints import Evil, save
 
 from mllam_exps.base.errors import CheckFailed
+from mllam_exps.stages.going_on import Taken
 from mllam_exps.stages.neural_lam import checkpoints
+from mllam_exps.stages.neural_lam.going_on import GOES_ON
 
 pytestmark = pytest.mark.models
 
@@ -124,18 +126,70 @@ def test_one_that_has_lost_a_block_is_passed_over(tmp_path: Path) -> None:
     before = save(earlier / "carried/last.ckpt", epochs=1)
     last = save(earlier / "train-x/checkpoints/last.ckpt", epochs=2, big=ones())
     os.utime(before, (1000, 1000))
-    content = bytearray(last.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 4096] = bytes(4096)
-    last.write_bytes(content)
+    lose_a_block(last)
     assert checkpoints.find(earlier) == [last, before]
     assert not bool((checkpoints.load(last)["big"] == 1).all())
     carried = checkpoints.carry(earlier, tmp_path / "2")
     assert carried is not None
     assert checkpoints.describe(carried).epochs == 1
+    with pytest.raises(CheckFailed, match="is damaged"):
+        checkpoints.check(last)
+    before.write_bytes(last.read_bytes())
     last.unlink()
-    before.write_bytes(content)
     assert checkpoints.carry(earlier, tmp_path / "3") is None
+    assert not checkpoints.find(tmp_path / "3")
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_one_whose_best_one_is_damaged_is_passed_over(
+    tmp_path: Path, cut_off: bool
+) -> None:
+    """Training could go on without it, and would take the best of the rest for the best of all."""
+    earlier = tmp_path / "1"
+    made = earlier / "train-x/checkpoints"
+    before = save(earlier / "carried/last.ckpt", epochs=1)
+    older = save(earlier / "carried/min_val_loss.ckpt", epochs=1, best=2.0)
+    last = save(made / "last.ckpt", epochs=3)
+    best = save(made / "min_val_loss.ckpt", epochs=2, best=1.0, big=ones())
+    for path in (before, older):
+        os.utime(path, (1000, 1000))
+    assert checkpoints.carry(earlier, tmp_path / "2") is not None
+    if cut_off:
+        os.truncate(best, best.stat().st_size // 2)
+    else:
+        lose_a_block(best)
+    carried = checkpoints.carry(earlier, tmp_path / "3")
+    assert carried is not None
+    assert checkpoints.describe(carried).epochs == 1
+    assert checkpoints.describe(carried.with_name(best.name)).best_loss == 2.0
+    older.unlink()
+    carried = checkpoints.carry(earlier, tmp_path / "4")
+    assert [path.name for path in (tmp_path / "4/carried").iterdir()] == [last.name]
+
+
+def test_no_training_begins_with_what_is_damaged(tmp_path: Path) -> None:
+    """The last one of another training, or its best one where that is taken."""
+    made = tmp_path / "parent/saved_models"
+    last = save(made / "last.ckpt", big=ones())
+    best = save(made / "min_val_loss.ckpt", big=ones())
+    lose_a_block(best)
+    with pytest.raises(CheckFailed, match=r"min_val_loss\.ckpt: .* damaged"):
+        GOES_ON.begin(tmp_path / "parent", tmp_path / "1", Taken())
+    begun = GOES_ON.begin(tmp_path / "parent", tmp_path / "2", Taken(best=False))
+    assert begun == tmp_path / "2/carried/last.ckpt"
+    assert not begun.with_name(best.name).exists()
+    lose_a_block(last)
+    for taken in (Taken(best=False), Taken(weights_only=True)):
+        with pytest.raises(CheckFailed, match=r"last\.ckpt: .* damaged"):
+            GOES_ON.begin(tmp_path / "parent", tmp_path / "3", taken)
+
+
+def lose_a_block(path: Path) -> None:
+    """Put zeros in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(content)
 
 
 def ones() -> Any:

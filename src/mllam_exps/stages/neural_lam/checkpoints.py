@@ -101,15 +101,14 @@ def companions(checkpoint: Path) -> Iterator[Path]:
     run = folder.parent if folder.name == "checkpoints" else folder
     for name in (LAST, BEST):
         places = (folder / name, folder / "checkpoints" / name)
-        yield from _first(path for path in places if path != checkpoint and whole(path))
+        yield from _first(path for path in places if path != checkpoint)
     for name in IN_SCRATCH:
-        places = (folder / name, run.parent / name)
-        yield from _first(path for path in places if path.is_file())
+        yield from _first((folder / name, run.parent / name))
 
 
 def _first(paths: Iterable[Path]) -> list[Path]:
-    """Return the first of some paths: one, or none."""
-    return list(itertools.islice(paths, 1))
+    """Return the first of some paths that is a file: one, or none."""
+    return list(itertools.islice((path for path in paths if path.is_file()), 1))
 
 
 def carry(earlier: Path, scratch: Path) -> Path | None:
@@ -129,14 +128,30 @@ def carry(earlier: Path, scratch: Path) -> Path | None:
     directory = scratch / CARRIED
     for checkpoint in find(earlier):
         directory.mkdir(parents=True, exist_ok=True)
-        for path in (*companions(checkpoint), checkpoint):
-            # Times are kept: by them the newest is found. Copied, not linked: what one
-            # attempt does to its files must not reach another's.
-            shutil.copy2(path, directory / path.name)
-        if intact(directory / checkpoint.name):
+        damaged = list(_copied_damaged(checkpoint, directory))
+        if not damaged:
             return directory / checkpoint.name
-        print(f"{checkpoint} is damaged: going on from one before it", flush=True)
+        print(f"{damaged[0]} is damaged: going on from one before it", flush=True)
+        # Nobody is to take what is damaged for the companion of another one.
+        shutil.rmtree(directory)
     return None
+
+
+def _copied_damaged(checkpoint: Path, directory: Path) -> Iterator[Path]:
+    """Copy a checkpoint and its companions, and yield of it and the best one what is damaged.
+
+    Without its best one training could go on, but the best of the epochs to come would
+    be taken for the best of all.
+    """
+    # The companions last: where the earlier attempt still writes, a best one that is
+    # newer does no harm, as its epoch is trained once more and is the same; an older
+    # one is not what this checkpoint knows as the best.
+    for path in (checkpoint, *companions(checkpoint)):
+        # Times are kept: by them the newest is found. Copied, not linked: what one
+        # attempt does to its files must not reach another's.
+        shutil.copy2(path, directory / path.name)
+        if path.name in {checkpoint.name, BEST} and not intact(directory / path.name):
+            yield path
 
 
 def stand_ins(path: Path) -> list[tuple[type, str]]:
@@ -261,6 +276,9 @@ def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
         With the reason in one line.
     """
     content = load(path)
+    if not intact(path):
+        what = "the checkpoint is damaged: a part of it is not what was written"
+        raise CheckFailed(what, where=str(path))
     check_weights(path, content)
     found = describe(path, content)
     if epochs is not None and found.epochs != epochs:

@@ -132,20 +132,23 @@ class TrainingGoesOn(GoingOn):
         Raises
         ------
         CheckFailed
-            If there is no checkpoint, or it was cut off.
+            If there is no checkpoint, or it or the best one was cut off or is damaged.
         """
         last = parent / MODELS / checkpoints.LAST
-        if not checkpoints.whole(last):
-            what = "the checkpoint to go on from is cut off, or no checkpoint"
-            raise CheckFailed(what, where=str(last))
+        best = parent / MODELS / checkpoints.BEST
+        takes_best = taken.best and not taken.weights_only and best.is_file()
+        for path in (last, best) if takes_best else (last,):
+            if not checkpoints.intact(path):
+                what = (
+                    "the checkpoint to go on from is cut off, damaged, or no checkpoint"
+                )
+                raise CheckFailed(what, where=str(path))
         if taken.weights_only:
             return None
         folder = scratch / checkpoints.CARRIED
         folder.mkdir(parents=True, exist_ok=True)
-        best = (checkpoints.BEST,) if taken.best else ()
-        for name in (*best, checkpoints.LAST):
-            if (parent / MODELS / name).is_file():
-                shutil.copyfile(parent / MODELS / name, folder / name)
+        for path in (best, last) if takes_best else (last,):
+            shutil.copyfile(path, folder / path.name)
         return folder / checkpoints.LAST
 
 
