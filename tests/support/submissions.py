@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -22,14 +23,21 @@ def ours(toy: Experiment) -> list[int]:
     for process in psutil.process_iter():
         try:
             words = [*process.cmdline(), process.cwd()]
-            family = [process, *process.parents()]
-            if any(mark in word for word in words) and not any(
-                "SLURM_JOB_ID" in one.environ() for one in family
-            ):
+            if any(mark in word for word in words) and not belongs_to_a_job(process):
                 found.append(process.pid)
         except psutil.Error:
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+def belongs_to_a_job(process: psutil.Process) -> bool:
+    """Tell whether a process, or one that it descends from, has a job's variables."""
+    for one in (process, *process.parents()):
+        # In a container not even root may read those of the first process.
+        with contextlib.suppress(psutil.AccessDenied):
+            if "SLURM_JOB_ID" in one.environ():
+                return True
+    return False
 
 
 def submit(toy: Experiment, *options: str) -> list[dict]:
