@@ -28,7 +28,7 @@ def make_ready(directory: Path, **training: Any) -> Experiment:
     root = synthetic.make_experiment(directory / "repo")
     tiny = make_repository(root, environment(directory / "home"))
     tiny.set("data/training_params.yaml", **training)
-    tiny.ok("dvc", "repro", "create_graph", timeout=600)
+    tiny.ok("dvc", "repro", "create_graph", timeout=1800)
     for command in (("add", "-A"), ("commit", "-qm", "Ready")):
         tiny.ok("git", *command)
     return tiny
@@ -87,16 +87,16 @@ class Training:
         """Submit the training, and nothing behind it."""
         submit(self.experiment, "-n", NAME, "train")
 
-    def made(self, seconds: float) -> Weights:
+    def made(self, seconds: float = 1800) -> Weights:
         """Wait for its end, and return what it made, as DVC has it."""
         # `status` takes a second of a core that the training needs.
         saved = lambda: list(self.run.parents[1].glob("experiments/*/result.json"))  # noqa: E731
         eventually(lambda: bool(saved()), seconds, "it is saved")
-        row = settled(self.experiment, NAME)[NAME]
+        row = settled(self.experiment, NAME, seconds=300)[NAME]
         assert row["state"] == "done", row
         # DVC (3.67 seen) applies what there is, and fails, as there is no evaluation.
-        self.experiment.command("dvc", "exp", "apply", NAME)
-        self.experiment.ok("dvc", "checkout", "train")
+        self.experiment.command("dvc", "exp", "apply", NAME, timeout=600)
+        self.experiment.ok("dvc", "checkout", "train", timeout=600)
         models = self.experiment.root / "saved_models"
         weights = {
             f"{file} {name}": value
@@ -188,7 +188,7 @@ class Training:
                 found.append(process)
         return found
 
-    def trains(self, number: int, seconds: float = 240) -> None:
+    def trains(self, number: int, seconds: float = 900) -> None:
         """Wait until an attempt trains."""
         trains = lambda: None not in {self.reached(number), self.began(number)}  # noqa: E731
         eventually(trains, seconds, "it trains")
