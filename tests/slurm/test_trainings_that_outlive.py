@@ -101,7 +101,12 @@ def hold(made: Weights, unbroken: Weights) -> None:
 
 def follows(training: Training, number: int, seconds: float = 900) -> None:
     """Wait until the attempt behind another one has started."""
-    eventually(lambda: training.newest > number, seconds, f"what follows {number}")
+
+    def another() -> bool:
+        assert not training.is_over, f"nothing follows {number}"
+        return training.newest > number
+
+    eventually(another, seconds, f"what follows {number}")
 
 
 @pytest.mark.parametrize(

@@ -89,9 +89,7 @@ class Training:
 
     def made(self, seconds: float = 1800) -> Weights:
         """Wait for its end, and return what it made, as DVC has it."""
-        # `status` takes a second of a core that the training needs.
-        saved = lambda: list(self.run.parents[1].glob("experiments/*/result.json"))  # noqa: E731
-        eventually(lambda: bool(saved()), seconds, "it is saved")
+        eventually(lambda: self.is_over, seconds, "it is saved")
         row = settled(self.experiment, NAME, seconds=300)[NAME]
         assert row["state"] == "done", row
         # DVC (3.67 seen) applies what there is, and fails, as there is no evaluation.
@@ -105,6 +103,12 @@ class Training:
         }
         losses = (self.experiment.root / "plots/loss.csv").read_text()
         return Weights(weights, losses.splitlines())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is an end of it, good or bad."""
+        # `status` takes a second of a core that the training needs.
+        return any(self.run.parents[1].glob("experiments/*/result.json"))
 
     @property
     def run(self) -> Path:
