@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from mllam_exps.attempts.worker import Worker
 from mllam_exps.base import records
+from mllam_exps.base.endings.causes import Cause
 from mllam_exps.runs.records import Outcome
 
 
@@ -70,3 +72,29 @@ def test_a_program_that_was_being_started_when_it_was_to_stop_is_stopped() -> No
     program = subprocess.Popen(["sleep", "60"], start_new_session=True)
     worker._has_started(program)
     assert program.wait(20) == -signal.SIGTERM
+
+
+def test_a_program_whose_srun_waits_for_lost_tasks_is_stopped(tmp_path: Path) -> None:
+    """Seen on two nodes: one came back without its task, and srun waited until the time limit."""
+    log = tmp_path / "log.txt"
+    log.write_text("srun: error: n1: task 0: Exited with exit code 9\n")
+    worker = object.__new__(Worker)
+    worker.stopped = worker._task_failed = None
+    worker.attempt = SimpleNamespace(log=log)  # type: ignore[assignment]
+    worker.log_begin = log.stat().st_size
+    worker.program = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    worker._look_for_lost_tasks(0.0)
+    worker._look_for_lost_tasks(1000.0)
+    assert worker.stopped is None, "what was said before it began"
+    with log.open("a") as file:
+        file.write("0: Traceback\nsrun: error: n3: task 0: Exited with exit code 1\n")
+    worker._look_for_lost_tasks(1000.0)
+    worker._look_for_lost_tasks(1100.0)
+    assert worker.stopped is None
+    worker._look_for_lost_tasks(1130.0)
+    assert worker.program.wait(20) == -signal.SIGTERM
+    assert worker.stopped is not None
+    assert worker.stopped.cause is Cause.NODE_FAILURE
+    assert str(worker.stopped).startswith(
+        "task 0 on n3: Exited with exit code 1, and srun still waits for the others 130 s later"
+    )

@@ -303,6 +303,8 @@ def test_two_nodes(
             assert kill_node(training, number, 5)
         reached[number] = training.reached(number) or 0.0
         follows(training, number)
+    # Not its time limit: Slurm does not miss a node that comes back without its task.
+    assert training.cause(2) == "node_failure"
     training.pace(0)
     made = training.made()
     training.check_that_at_most_an_epoch_was_lost(reached)

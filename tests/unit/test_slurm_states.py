@@ -159,6 +159,8 @@ def test_a_job_is_warned_before_its_time_limit_where_that_is_of_use():
     # To the script alone: Lightning has an answer of its own to that signal.
     assert "#SBATCH --signal=B:USR1@120\n" in batch_script.render(of_training)
     assert "--signal" not in batch_script.render(request(Path("/x"), time=90))
+    unwarned = replace(of_training, warning=0)
+    assert "--signal" not in batch_script.render(unwarned)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +171,7 @@ def test_a_job_is_warned_before_its_time_limit_where_that_is_of_use():
         ({"time": "1-00:00:00"}, 300),
         ({"time": "0:00:05"}, 1),
         ({"time": 10, "warning": 90}, 90),
+        ({"time": 10, "warning": 0}, 0),
     ],
 )
 def test_how_early_it_is_warned(resources: dict[str, Any], seconds: int):

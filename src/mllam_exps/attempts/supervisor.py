@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 
 from mllam_exps import schedulers
 from mllam_exps.base import disks, ownership, records
-from mllam_exps.base.endings import reasons
+from mllam_exps.base.endings import last_words, reasons
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.runs.attempts import Attempt
@@ -31,6 +31,8 @@ WATCH_SECONDS = 0.5
 GRACE_SECONDS = 15.0
 STACK_SECONDS = 20.0
 """How long a program has to print its stacks and end: a node may be slow."""
+OTHERS_SECONDS = 120.0
+"""How long srun has to end a program of which one task has failed: Slurm waits 60 s for processes that do not die."""
 RESERVE_BYTES = 256 * 1024
 OURSELVES = "the attempt"
 """Who wrote an end record: after its own, an attempt writes no more."""
@@ -68,6 +70,10 @@ class Supervisor(ABC):
         self.stopped: Stopped | None = None
         self.cause: Cause | None = None
         """What the rules for another attempt go by, if it fails."""
+        self.log_begin = 0
+        """How long the log was when the program started."""
+        self._task_failed: float | None = None
+        """When it was first seen that a task of the program had failed."""
         self._deadline: float | None = None
         self.warned = False
         """Whether the program was told to save and end."""
@@ -244,6 +250,7 @@ class Supervisor(ABC):
                 with contextlib.suppress(OSError):
                     records.touch(self.attempt.heartbeat)
                 self._look_for_a_stall()
+                self._look_for_lost_tasks(now)
             self._look_for_others()
             self._look_at_the_clock(now)
             time.sleep(WATCH_SECONDS)
@@ -284,6 +291,27 @@ class Supervisor(ABC):
             with contextlib.suppress(MllamError, OSError):
                 self._ask_for_stacks(program)
             self._kill_program()
+
+    def _look_for_lost_tasks(self, now: float) -> None:
+        """Stop a program whose srun waits for tasks that nobody will tell it of.
+
+        Where a node comes back without its tasks (its slurmstepd killed with them, its
+        slurmd started again before Slurm missed it), srun (22.05 seen) ends the others
+        at the first error, and then waits for ever.
+        """
+        program = self.program
+        if program is None or program.returncode is not None or self.stopped:
+            return
+        lines = reasons.clean(reasons.read(self.attempt.log, self.log_begin))
+        failed = last_words.failed_task(lines)
+        if not failed:
+            return
+        if self._task_failed is None:
+            self._task_failed = now
+        seconds = now - self._task_failed
+        if seconds > OTHERS_SECONDS:
+            what = f"{failed}, and srun still waits for the others {seconds:.0f} s later: a node has lost them"
+            self._stop(Outcome.FAILED, what, Cause.NODE_FAILURE)
 
     def _ask_for_stacks(self, program: subprocess.Popen[bytes]) -> None:
         """Have the program's processes print where they stand: Python does at SIGABRT, with its faulthandler on."""

@@ -397,7 +397,8 @@ class Worker(Supervisor):
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
         print("$", shlex.join(argv), flush=True)
-        begin = _size(self.attempt.log)
+        begin = self.log_begin = _size(self.attempt.log)
+        self._task_failed = None
         self._raise_if_stopped()
         try:
             program = subprocess.Popen(

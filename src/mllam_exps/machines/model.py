@@ -76,8 +76,8 @@ class Resources(Model):
         BeforeValidator(check.time_limit, json_schema_input_type=str | int | None),
     ] = None
     """Time limit (`--time`): D-HH:MM:SS, H:MM:SS, or minutes. The next job goes on from a checkpoint."""
-    warning: Count | None = None
-    """Seconds before the time limit at which a training saves and ends; null: a tenth of the limit, 300 at most."""
+    warning: Annotated[int, Field(ge=0, strict=True)] | None = None
+    """Seconds before the time limit at which a training saves and ends; null: a tenth of it, 300 at most; 0: never."""
     cpus: Count | None = None
     """CPUs for each task (`--cpus-per-task`)."""
     memory: Annotated[Word, AfterValidator(check.memory), TextOrNumber] | None = None

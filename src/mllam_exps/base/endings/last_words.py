@@ -30,6 +30,15 @@ def fatal_error(lines: Sequence[str]) -> str:
     return ""
 
 
+def failed_task(lines: Sequence[str]) -> str:
+    """Return what srun says of the first task that failed; nothing where it says nothing."""
+    for line in lines:
+        if (found := TASK_ENDED.match(line)) is not None:
+            node, task, how = found.groups()
+            return f"task {task} on {node}: {how}"
+    return ""
+
+
 def silent_command(lines: Sequence[str]) -> str:
     """Return the last of a stage's commands, if it said nothing: what stands before it is not its reason."""
     for number in reversed(range(len(lines))):
