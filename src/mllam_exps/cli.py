@@ -512,11 +512,18 @@ def init(
             help="The example to start from: north-atlantic-2025 or danra-baseline.",
         ),
     ] = "north-atlantic-2025",
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="A stage beside those of the example: infer, which keeps forecasts.",
+        ),
+    ] = None,
 ) -> None:
     """Start an experiment repository of one's own from an example: git, DVC, parameters, machine files."""
     from mllam_exps.commands import init as starting
 
-    made = starting.init(directory, example)
+    made = starting.init(directory, example, more or [])
     typer.echo(f"{made} starts from {example}: see its README.md; then")
     typer.echo(f"  cd {shlex.quote(str(made))} && mllam-exps check && dvc exp run")
 

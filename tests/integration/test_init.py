@@ -11,9 +11,13 @@ import pytest
 import yaml
 
 from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.yaml_files import read
 from mllam_exps.commands import init as module
 from mllam_exps.commands.init import ROOT_EXAMPLE, examples, files, init
 from mllam_exps.machines.machine_files import load
+from mllam_exps.stages.neural_lam.file_names import FILES, INFERENCE
+from mllam_exps.stages.neural_lam.parameters import arguments, inference
+from mllam_exps.stages.neural_lam.parameters.params import Parameters
 
 ROOT = Path(__file__).parents[2]
 FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
@@ -40,6 +44,26 @@ def git(folder, *words):
     return subprocess.run(
         ["git", *words], cwd=folder, capture_output=True, text=True, check=True
     ).stdout
+
+
+def test_a_stage_more(tmp_path):
+    new = init(tmp_path / "mine", ROOT_EXAMPLE, ["infer", "infer"])
+    before = (ROOT / "dvc.yaml").read_text()
+    text = (new / "dvc.yaml").read_text()
+    plain, stages = yaml.safe_load(before), yaml.safe_load(text)
+    added = stages["stages"].pop("infer")
+    assert stages == plain
+    assert set(before.splitlines()) <= set(text.splitlines())  # comments, too
+    assert added["outs"] == ["forecasts/infer.zarr"]
+    assert git(new, "status", "--porcelain") == ""
+    assert "data/inference_params.yaml" in git(new, "ls-files")
+    assert "stage.yaml" not in git(new, "ls-files")
+    assert "/infer.zarr" in (new / "forecasts/.gitignore").read_text()
+    others = Parameters({name: read(new / name) for name in FILES})
+    values = read(new / INFERENCE)
+    assert inference.check(values, others, arguments.known()) == []
+    with pytest.raises(UsageError, match="no stage named 'infre' can be added"):
+        init(tmp_path / "other", ROOT_EXAMPLE, ["infre"])
 
 
 @pytest.mark.parametrize("example", sorted(examples()))

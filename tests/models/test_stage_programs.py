@@ -21,9 +21,16 @@ from support import synthetic
 from support.checkpoints import Evil
 
 from mllam_exps import stages
+from mllam_exps.base.errors import MllamError
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, StageContext
-from mllam_exps.stages.neural_lam import checkpoints, scores
+from mllam_exps.stages.neural_lam import checkpoints, infer, scores
+from mllam_exps.stages.neural_lam.file_names import (
+    EVALUATION,
+    INFERENCE,
+    KEPT_FORECASTS,
+)
 from mllam_exps.stages.neural_lam.parameters import params
+from mllam_exps.stages.neural_lam.parameters.keys import KEEP_FORECASTS
 from mllam_exps.stages.neural_lam.patches import trust_no_checkpoint
 
 # One worker of pytest-xdist makes the experiment, not each of them.
@@ -33,6 +40,12 @@ UNBEATEN = -1.0
 """A validation loss that no epoch can beat, given to the carried checkpoint."""
 
 NAMES = ("prepare_dataset", "create_graph", "train", "evaluate")
+
+
+EVALUATED = ("08T18", "09T00", "09T06", "09T12", "09T18", "10T00")
+"""From these times the evaluation of the tiny experiment forecasts."""
+STARTS = [f"2025-12-{day}:00" for day in ("06T00", *EVALUATED)]
+FORECASTS = {"starts": STARTS, "steps": 2, "variables": ["t2m", "msl"]}
 
 
 @dataclass
@@ -50,14 +63,19 @@ class Made:
 
 def context(root: Path, scratch: Path, **options: Any) -> StageContext:
     scratch.mkdir(parents=True, exist_ok=True)
-    return StageContext(
-        root, scratch, params.load(root).files, experiment="tiny", **options
-    )
+    files = {**params.load(root).files, INFERENCE: FORECASTS}
+    files[EVALUATION] = {**files[EVALUATION], KEEP_FORECASTS: True}
+    return StageContext(root, scratch, files, experiment="tiny", **options)
+
+
+def named(stage: str) -> stages.Stage:
+    """Return a stage; `infer` also where the package was installed before it had that one."""
+    return infer.STAGE if stage == infer.STAGE.name else stages.get(stage)
 
 
 def start(stage: str, run: StageContext, *more: str) -> subprocess.Popen[bytes]:
     """Start a stage's program as an attempt does."""
-    argv = [sys.executable, *stages.get(stage).command(run)[1:], *more]
+    argv = [sys.executable, *named(stage).command(run)[1:], *more]
     server = f"sqlite:///{run.scratch.parent}/mlflow.db"
     environment = {
         **{
@@ -77,10 +95,10 @@ def start(stage: str, run: StageContext, *more: str) -> subprocess.Popen[bytes]:
 
 
 def complete(stage: str, run: StageContext) -> Path:
-    stages.get(stage).inputs(run)
+    named(stage).inputs(run)
     assert start(stage, run).wait() == 0, (run.scratch / "log.txt").read_text()[-3000:]
-    stages.get(stage).finish(run)
-    stages.get(stage).check(run)
+    named(stage).finish(run)
+    named(stage).check(run)
     return run.scratch
 
 
@@ -121,6 +139,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         "train", context(root, top / "train-2", resume_from=carried)
     )
     scratch["evaluate"] = complete("evaluate", context(root, top / "evaluate"))
+    scratch["infer"] = complete("infer", context(root, top / "infer"))
     return Made(root, scratch, epochs, losses)
 
 
@@ -294,6 +313,66 @@ def test_persistence_is_scored_as_neural_lam_scores(made: Made) -> None:
         np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-4)
     written = np.loadtxt(made.root / "evaluation/test_rmse.csv", delimiter=",")
     np.testing.assert_allclose([row.rmse for row in rows], written.T.ravel())
+
+
+def rmse_of(path: Path, dataset: Path, starts: list[str]) -> Any:
+    """Work out the RMSE of stored forecasts in the interior, by lead time and variable."""
+    import numpy as np
+    import xarray as xr
+
+    with xr.open_zarr(path) as kept, xr.open_zarr(dataset) as made:
+        found = kept.sel(reference_time=starts)
+        state = made.state.set_index(grid_index=["x", "y"]).unstack("grid_index")
+        columns = []
+        for name in made.state_feature.values:
+            truth = state.sel(state_feature=name, time=found.valid_time)
+            truth = truth.transpose("reference_time", "lead_time", "y", "x")
+            error = found[str(name)].astype("float64").values - truth.values
+            inside = error[..., found.interior.values == 1]
+            assert (error[..., found.interior.values == 0] == 0).all()
+            columns.append(np.sqrt((inside**2).mean(axis=(0, 2))))
+        return np.stack(columns, axis=1)
+
+
+def test_stored_forecasts_score_as_neural_lam_scores_its_own(made: Made) -> None:
+    import numpy as np
+    import xarray as xr
+
+    path, dataset = made.root / infer.OUTPUT, made.root / "data/datastore.zarr"
+    written = np.loadtxt(made.root / "evaluation/test_rmse.csv", delimiter=",")
+    found = rmse_of(path, dataset, STARTS[1:])
+    np.testing.assert_allclose(found, written, rtol=1e-5)
+    by_evaluation = made.root / KEPT_FORECASTS
+    found = rmse_of(by_evaluation, dataset, STARTS[1:])
+    np.testing.assert_allclose(found, written, rtol=1e-5)
+    with xr.open_zarr(by_evaluation) as forecasts:
+        assert forecasts.sizes["reference_time"] == len(EVALUATED)
+    with xr.open_zarr(path) as forecasts:
+        kept = forecasts.reference_time.values.astype("datetime64[m]").astype(str)
+        assert kept.tolist() == STARTS
+        assert forecasts.attrs["boundary"] == "analysis"
+        assert forecasts.attrs["experiment"] == "tiny"
+        assert forecasts.attrs["checkpoint"] == "saved_models/min_val_loss.ckpt"
+        assert len(forecasts.attrs["checkpoint_sha256"]) == 64
+        assert "neural-lam" in forecasts.attrs["programs"]
+
+
+def test_forecasts_are_refused_of_another_network_or_of_times_that_are_not_there(
+    made: Made,
+) -> None:
+    run = context(made.root, made.scratch["infer"])
+
+    def refused(file: str, **changed: Any) -> str:
+        files = {**run.params, file: {**run.params[file], **changed}}
+        with pytest.raises(MllamError) as error:
+            infer.STAGE.inputs(replace(run, params=files))
+        return str(error.value)
+
+    wider = refused("data/training_params.yaml", hidden_dim=8)
+    assert "hidden_dim: 4, and data/training_params.yaml says 8" in wider
+    late = refused(INFERENCE, starts=["2025-12-10T18:00"])
+    assert "2025-12-10T18:00 has too few times after it" in late
+    assert "did you mean t2m?" in refused(INFERENCE, variables=["t2"])
 
 
 def test_what_neural_lam_swallows_is_a_failure_and_code_in_a_checkpoint_never_runs(

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,8 @@ _ROOT_FILES = (
     "machines/*.yaml",
     "machines/schema.json",
 )
+_STAGE = "stage.yaml"
+"""What an option adds to ``dvc.yaml``; its other files go to where they lie in its folder."""
 _SCHEMA = Path("machines/schema.json")
 # Never copied, even where an example has been run in place.
 _UNWANTED = frozenset(
@@ -104,6 +106,14 @@ def examples() -> dict[str, Path]:
     return found | {path.parent.name: path.parent for path in others}
 
 
+def options() -> dict[str, Path]:
+    """Return the stages that an experiment can have beside those of its example, by name: the folder of each."""
+    packaged = _PACKAGE / "_options"
+    folder = packaged if packaged.is_dir() else _CHECKOUT / "examples" / "options"
+    found = sorted(folder.glob(f"*/{_STAGE}"))
+    return {path.parent.name: path.parent for path in found}
+
+
 def files(example: str) -> dict[Path, Path]:
     """Return an example's files: the place of each in a new repository, and where it lies now.
 
@@ -143,7 +153,9 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
+def init(
+    directory: Path, example: str = ROOT_EXAMPLE, more: Sequence[str] = ()
+) -> Path:
     """Start an experiment repository.
 
     Copies the example, makes a git and a DVC repository of the folder, and commits. If
@@ -155,6 +167,8 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
         The folder: absent, empty, or a git repository without a commit.
     example : str
         Which example to start from.
+    more : sequence of str
+        Stages beside those of the example, from `options`.
 
     Returns
     -------
@@ -168,12 +182,19 @@ def init(directory: Path, example: str = ROOT_EXAMPLE) -> Path:
         commits.
     """
     placed = files(example)
+    known = options()
+    for name in more:
+        if name not in known:
+            why = f"there are: {', '.join(known)}"
+            raise UsageError(f"no stage named {name!r} can be added", why=why)
     directory = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow a link given on purpose
     _refuse_what_is_there(directory)
     existing = next(path for path in (directory, *directory.parents) if path.is_dir())
     _refuse_nobody(existing)
     with _undone_on_failure(directory):
         _copy(placed, directory)
+        for name in dict.fromkeys(more):
+            _add_stage(directory, known[name])
         _write(directory, directory.name, example)
         if not (directory / ".git").exists():
             _call(directory, "git", "init", "--quiet")
@@ -272,6 +293,25 @@ def _copy(placed: dict[Path, Path], directory: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # The content alone: files of an installed package may be read-only.
         shutil.copyfile(source, target)
+
+
+def _add_stage(directory: Path, option: Path) -> None:
+    """Put an option's stage below those of ``dvc.yaml``, as text, and its files beside the others."""
+    pipeline = directory / "dvc.yaml"
+    lines = pipeline.read_text(encoding="utf-8").splitlines(keepends=True)
+    begin = lines.index("stages:\n") + 1
+    end = begin
+    for number in range(begin, len(lines)):
+        if lines[number].startswith(" "):
+            end = number + 1
+        elif lines[number].strip():
+            break
+    stage = (option / _STAGE).read_text(encoding="utf-8")
+    text = [*lines[:end], "\n", stage, *lines[end:]]
+    pipeline.write_text("".join(text), encoding="utf-8")
+    found = {path.relative_to(option): path for path in _below(option)}
+    del found[Path(_STAGE)]
+    _copy(found, directory)
 
 
 def _write(directory: Path, name: str, example: str) -> None:

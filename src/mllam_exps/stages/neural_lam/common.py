@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.contract import Size, Stage, StageContext, Tracking
+from mllam_exps.stages.contract import (
+    Preflight,
+    Size,
+    Stage,
+    StageContext,
+    Tracking,
+)
 from mllam_exps.stages.neural_lam.file_names import (
     CONFIG,
     DATASET,
@@ -30,7 +36,7 @@ SPEED = {"num_workers"}
 class NeuralLamStage(Stage):
     """A stage that reads Neural-LAM's parameter files through `mllam_exps.stages.neural_lam.parameters.params`."""
 
-    preflight = PREFLIGHT
+    preflight: Preflight = PREFLIGHT
 
     def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Leave out what changes no number: null, which is as good as nothing there, and how many processes read.

@@ -9,7 +9,7 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Size, StageContext
-from mllam_exps.stages.neural_lam import checkpoints, scores
+from mllam_exps.stages.neural_lam import checkpoints, keeping, scores
 from mllam_exps.stages.neural_lam.common import (
     ModelStage,
     label,
@@ -19,7 +19,16 @@ from mllam_exps.stages.neural_lam.common import (
     parameters,
     size_of,
 )
-from mllam_exps.stages.neural_lam.file_names import DATASET, MODELS
+from mllam_exps.stages.neural_lam.data.zarr_check import open_dataset
+from mllam_exps.stages.neural_lam.file_names import (
+    DATASET,
+    EVALUATION,
+    KEPT_FORECASTS,
+    MODELS,
+)
+from mllam_exps.stages.neural_lam.forecasts import store
+from mllam_exps.stages.neural_lam.forecasts.plan import STORE, Plan
+from mllam_exps.stages.neural_lam.parameters import inference, keys, starts
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
 from mllam_exps.stages.neural_lam.patches.keep_pictures import FOLDER
 
@@ -67,6 +76,19 @@ def sampling(context: StageContext) -> scores.Sampling:
     )
 
 
+def _starts(context: StageContext) -> list[starts.Time]:
+    """Return the initial times of the forecasts, in order."""
+    told = sampling(context)
+    dataset = open_dataset(context.work / DATASET)
+    try:
+        series = keeping.series_of(dataset)
+    finally:
+        dataset.close()
+    window = starts.Window(told.steps, told.past, told.future)
+    found = starts.chosen({"split": told.split}, series, window, EVALUATION)
+    return found[: told.limit]
+
+
 def check_pictures(directory: Path, variables: list[str]) -> None:
     """Refuse examples of which a variable has no picture, or one has no content.
 
@@ -109,6 +131,22 @@ class Evaluate(ModelStage):
                 where=path,
                 next="dvc checkout",
             )
+        if parameters(context).keeps_forecasts:
+            self._refuse_members(context)
+            _starts(context)
+
+    def _refuse_members(self, context: StageContext) -> None:
+        """Refuse to keep an ensemble's forecasts: neural-lam's batches don't say which member each one is of."""
+        dataset = self._dataset(context)
+        has_members = "ensemble_member" in dataset["state"].dims
+        dataset.close()
+        if has_members and not sampling(context).single_member:
+            raise CheckFailed(
+                "the forecasts of an ensemble's members are not kept here",
+                where=f"{EVALUATION}: {keys.KEEP_FORECASTS}",
+                why="neural-lam's batches don't say which member each one is of",
+                next="set it to null, and use the stage infer",
+            )
 
     def command(self, context: StageContext) -> list[str]:
         """Return neural-lam's evaluation, in a folder of this attempt's own."""
@@ -116,6 +154,7 @@ class Evaluate(ModelStage):
 
         given = params.evaluation_argv(parameters(context), arguments.known())
         ours = [
+            *self._keeping(context),
             f"--tasks_per_node={context.devices}",
             "--config_path=data/config.yaml",
             f"--runs_root={context.scratch}",
@@ -130,6 +169,22 @@ class Evaluate(ModelStage):
             *given,
             *ours,
         ]
+
+    def _keeping(self, context: StageContext) -> list[str]:
+        """Return what the program is told of the forecasts that it keeps."""
+        if not parameters(context).keeps_forecasts:
+            return []
+        told = sampling(context)
+        plan = Plan(
+            starts=inference.isoformat(_starts(context)),
+            steps=told.steps,
+            past=told.past,
+            future=told.future,
+            checkpoint=checkpoint(context),
+            single_member=told.single_member,
+            attributes=keeping.attributes(context, checkpoint(context), self.name),
+        )
+        return [f"--forecasts={plan.write(context.scratch)}"]
 
     def finish(self, context: StageContext) -> None:
         """Bring neural-lam's files and the pictures to their places, and score persistence beside them."""
@@ -157,6 +212,8 @@ class Evaluate(ModelStage):
         (context.work / METRICS).write_text(
             json.dumps(scores.summary(found), indent=2) + "\n"
         )
+        if parameters(context).keeps_forecasts:
+            store.finish(context.scratch / STORE, context.work / KEPT_FORECASTS)
 
     def check(self, context: StageContext) -> None:
         """Prove the scores: every variable, every lead time, all finite; and that examples were drawn."""
@@ -169,11 +226,13 @@ class Evaluate(ModelStage):
         examples = parameters(context).evaluation.get("n_example_pred", 1)
         if examples > 0:
             check_pictures(context.work / FORECASTS, variables)
+        if parameters(context).keeps_forecasts:
+            times = inference.isoformat(_starts(context))
+            path = context.work / KEPT_FORECASTS
+            keeping.check_store(path, variables, times, steps)
 
     @staticmethod
     def _dataset(context: StageContext) -> Any:
-        from mllam_exps.stages.neural_lam.data.zarr_check import open_dataset
-
         return open_dataset(context.work / DATASET)
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.stages.neural_lam.file_names import DATASTORE, FILES, PARAMS
+from mllam_exps.stages.neural_lam.file_names import (
+    DATASTORE,
+    EVALUATION,
+    FILES,
+    KEPT_FORECASTS,
+    PARAMS,
+)
+from mllam_exps.stages.neural_lam.parameters.datastore_file import section
+from mllam_exps.stages.neural_lam.parameters.keys import KEEP_FORECASTS
 from mllam_exps.stages.preflight import Ask, Preflight
 
 if TYPE_CHECKING:
@@ -37,6 +46,7 @@ class NeuralLamPreflight(Preflight):
 
         parameters = params.load(root)
         return (
+            *_undeclared(root, parameters.keeps_forecasts),
             *param_checks.check(root, parameters, _arguments(python)),
             *dataset_checks.check(parameters),
             *named_paths.check(parameters.files[DATASTORE]),
@@ -85,6 +95,31 @@ class NeuralLamPreflight(Preflight):
             files[PARAMS].get("archives") or {},
             archives.last_known(root) if remembered else None,
         )
+
+
+def _undeclared(root: Path, keeps: bool) -> Iterator[MllamError]:
+    """Refuse forecasts that evaluation keeps and ``dvc.yaml`` does not name, and the other way round."""
+    try:
+        pipeline = yaml_files.read(root / "dvc.yaml", by_pyyaml=True)
+    except MllamError:
+        return  # DVC tells of it better
+    stage = section(section(pipeline, "stages"), "evaluate")
+    entry = section(stage, "do") or stage
+    if not entry:
+        return
+    outs = entry.get("outs") or []
+    names = {next(iter(out)) if isinstance(out, dict) else out for out in outs}
+    if keeps == (KEPT_FORECASTS in names):
+        return
+    where = f"{EVALUATION}: {KEEP_FORECASTS}"
+    what = f"dvc.yaml does not name {KEPT_FORECASTS} among the outs of evaluate"
+    next_ = f"write `- {KEPT_FORECASTS}` below its outs"
+    if not keeps:
+        what = (
+            f"must be true: dvc.yaml names {KEPT_FORECASTS} among the outs of evaluate"
+        )
+        next_ = "set it, or take that line out of dvc.yaml"
+    yield UsageError(what, where, next=next_)
 
 
 PREFLIGHT = NeuralLamPreflight()

@@ -103,6 +103,8 @@ IN_PHASES = (EVALUATION_KEYS | TRAINING_ONLY | {"loss", OPTIMIZER, *OF_A_SCHEDUL
 }
 """What may differ between the phases of a training."""
 
+KEEP_FORECASTS = "keep_forecasts"
+"""In the evaluation's file: whether it keeps the forecasts that it makes."""
 LOSSES_OF_A_SPREAD = ("nll", "crps_gauss")
 """The losses that see the standard deviation which ``output_std`` makes the model forecast."""
 

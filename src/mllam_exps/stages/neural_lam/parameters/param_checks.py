@@ -271,6 +271,7 @@ class _Checks:
         """Check ``data/evaluate_params.yaml``, by itself and on top of training's."""
         own = self.parameters.files[EVALUATION]
         right = {"checkpoint": CHECKPOINT}
+        right[keys.KEEP_FORECASTS] = Argument(keys.KEEP_FORECASTS, "", "bool")
         for key, argument in self.train_arguments.items():
             if key in keys.EVALUATION_KEYS:
                 right[key] = argument

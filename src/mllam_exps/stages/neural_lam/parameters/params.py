@@ -24,7 +24,11 @@ from mllam_exps.stages.neural_lam.file_names import (
 )
 from mllam_exps.stages.neural_lam.parameters import phases
 from mllam_exps.stages.neural_lam.parameters.arguments import Argument, Arguments
-from mllam_exps.stages.neural_lam.parameters.keys import ONLY_OURS, VARIABLE_LEADS
+from mllam_exps.stages.neural_lam.parameters.keys import (
+    KEEP_FORECASTS,
+    ONLY_OURS,
+    VARIABLE_LEADS,
+)
 
 CHECKPOINT = Argument(
     "checkpoint", "", "str", choices=("min_val_loss", "last"), default="min_val_loss"
@@ -67,6 +71,11 @@ class Parameters:
         for key in ("metrics_watch", "wandb_id", *ONLY_OURS):
             inherited.pop(key, None)
         return inherited | given(self.files[EVALUATION])
+
+    @property
+    def keeps_forecasts(self) -> bool:
+        """Whether evaluation keeps the forecasts that it makes."""
+        return self.evaluation.get(KEEP_FORECASTS) is True
 
     @property
     def checkpoint(self) -> str:
@@ -125,7 +134,7 @@ def _argv(
     told |= values
     # Devices are the scheduler's business: the stage passes what its launcher gives
     # each process.
-    for key in ("devices", "checkpoint", *ONLY_OURS):
+    for key in ("devices", "checkpoint", KEEP_FORECASTS, *ONLY_OURS):
         told.pop(key, None)
     if steps := leads(told.pop(VARIABLE_LEADS, None)):
         told[VARIABLE_LEADS] = json.dumps(steps)

@@ -26,6 +26,7 @@ from mllam_exps.stages.neural_lam.patches import (
     fail_aloud,
     keep_best_checkpoint,
     keep_boundary_mask,
+    keep_forecasts,
     keep_pictures,
     keep_small_samples,
     leave_new_memory_alone,
@@ -44,7 +45,9 @@ TASKS = "--tasks_per_node"
 WEIGHTS = "--weights"
 """Another one, ``--weights=CHECKPOINT``: what a training begins with that takes nothing else of another one."""
 SCHEDULE = "--schedule"
-"""The last one, ``--schedule=JSON``: how the learning rate changes."""
+"""Another one, ``--schedule=JSON``: how the learning rate changes."""
+FORECASTS = "--forecasts"
+"""The last one, ``--forecasts=FILE``: the plan of those that an evaluation keeps."""
 
 
 def set_environment() -> None:
@@ -73,6 +76,7 @@ def told(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(TASKS, type=int)
     parser.add_argument(WEIGHTS, default="")
     parser.add_argument(SCHEDULE, default="")
+    parser.add_argument(FORECASTS, type=Path)
     parser.add_argument("--runs_root", type=Path, default=Path("runs"))
     parser.add_argument("--logger_run_name", default="")
     parser.add_argument("--load", type=Path)
@@ -100,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = told(rest)
     patch(task, options)
     make_loggers_ready(options)
-    ours = (f"{TASKS}=", f"{WEIGHTS}=", f"{SCHEDULE}=")
+    ours = tuple(f"{name}=" for name in (TASKS, WEIGHTS, SCHEDULE, FORECASTS))
     rest = [word for word in rest if not word.startswith(ours)]
     os.environ[beginning.WEIGHTS] = options.weights
     os.environ[beginning.SCHEDULE] = options.schedule
@@ -122,6 +126,8 @@ def patch(task: str, options: argparse.Namespace) -> None:
         # Nothing is saved here; Lightning would warn that the folder is another one.
         keep_best_checkpoint.apply(None)
         keep_pictures.apply(options.ar_steps_eval)
+        if options.forecasts is not None:
+            keep_forecasts.apply(options.forecasts)
         return
     # Also of a training that begins: it notes where each epoch's order is drawn.
     draw_as_if_never_stopped.apply()
