@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.checkpoints import Evil, save
+from support.checkpoints import Evil, lose_a_block, save
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.going_on import Taken
@@ -182,14 +182,6 @@ def test_no_training_begins_with_what_is_damaged(tmp_path: Path) -> None:
     for taken in (Taken(best=False), Taken(weights_only=True)):
         with pytest.raises(CheckFailed, match=r"last\.ckpt: .* damaged"):
             GOES_ON.begin(tmp_path / "parent", tmp_path / "3", taken)
-
-
-def lose_a_block(path: Path) -> None:
-    """Put zeros in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 4096] = bytes(4096)
-    path.write_bytes(content)
 
 
 def ones() -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import synthetic
-from support.checkpoints import save
+from support.checkpoints import lose_a_block, save
 
 from mllam_exps import stages
 from mllam_exps.base.errors import CheckFailed
@@ -72,6 +72,13 @@ def test_a_missing_or_cut_off_checkpoint_is_refused_before_the_program_starts(
     stage.inputs(context)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CheckFailed, match="cut off"):
+        stage.inputs(context)
+    import torch
+
+    save(path, big=torch.ones(100_000))
+    stage.inputs(context)
+    lose_a_block(path)
+    with pytest.raises(CheckFailed, match=r"(?s)is damaged.*mllam-exps verify"):
         stage.inputs(context)
 
 

@@ -40,6 +40,14 @@ def save(
     return path
 
 
+def lose_a_block(path: Path) -> None:
+    """Put zeros in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(content)
+
+
 class Evil:
     """Runs a command when it is unpickled."""
 

@@ -39,6 +39,7 @@ NOT_FINITE = (
     "mllam-exps submit (as it is, it would go on from its last checkpoint and end the same way)"
 )
 """The way out where a loss or a weight is NaN or infinite."""
+DAMAGED = "the checkpoint is damaged: a part of it is not what was written"
 
 
 @dataclass(frozen=True)
@@ -277,8 +278,7 @@ def check(path: Path, *, epochs: int | None = None) -> Checkpoint:
     """
     content = load(path)
     if not intact(path):
-        what = "the checkpoint is damaged: a part of it is not what was written"
-        raise CheckFailed(what, where=str(path))
+        raise CheckFailed(DAMAGED, where=str(path))
     check_weights(path, content)
     found = describe(path, content)
     if epochs is not None and found.epochs != epochs:

@@ -15,6 +15,7 @@ from mllam_exps.stages.contract import (
     StageContext,
     Tracking,
 )
+from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.file_names import (
     CONFIG,
     DATASET,
@@ -129,6 +130,22 @@ def need_graph(context: StageContext) -> None:
     """
     name = context.params[PARAMS]["graph"]["name"]
     need(context, f"data/graph/{name}", made_by="create_graph")
+
+
+def need_checkpoint(context: StageContext, path: str) -> None:
+    """Refuse a trained checkpoint that is missing, cut off or damaged.
+
+    Raises
+    ------
+    CheckFailed
+        With the command that makes it, or finds what is wrong with it.
+    """
+    place = need(context, path, made_by="train")
+    if not checkpoints.whole(place):
+        what = "the checkpoint is cut off or no checkpoint"
+        raise CheckFailed(what, where=path, next="dvc checkout")
+    if not checkpoints.intact(place):
+        raise CheckFailed(checkpoints.DAMAGED, where=path, next="mllam-exps verify")
 
 
 def need(context: StageContext, path: str, made_by: str = "") -> Path:

@@ -9,11 +9,11 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Size, StageContext
-from mllam_exps.stages.neural_lam import checkpoints, keeping, scores
+from mllam_exps.stages.neural_lam import keeping, scores
 from mllam_exps.stages.neural_lam.common import (
     ModelStage,
     label,
-    need,
+    need_checkpoint,
     need_dataset,
     need_graph,
     parameters,
@@ -121,16 +121,10 @@ class Evaluate(ModelStage):
         return size_of(Parameters(self.parameters(root)).evaluation)
 
     def inputs(self, context: StageContext) -> None:
-        """Refuse missing inputs, and a checkpoint that is cut off."""
+        """Refuse missing inputs, and a checkpoint that is cut off or damaged."""
         need_dataset(context)
         need_graph(context)
-        path = checkpoint(context)
-        if not checkpoints.whole(need(context, path, made_by="train")):
-            raise CheckFailed(
-                "the checkpoint is cut off or no checkpoint",
-                where=path,
-                next="dvc checkout",
-            )
+        need_checkpoint(context, checkpoint(context))
         if parameters(context).keeps_forecasts:
             self._refuse_members(context)
             _starts(context)

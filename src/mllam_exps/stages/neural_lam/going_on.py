@@ -142,7 +142,7 @@ class TrainingGoesOn(GoingOn):
                 what = (
                     "the checkpoint to go on from is cut off, damaged, or no checkpoint"
                 )
-                raise CheckFailed(what, where=str(path))
+                raise CheckFailed(what, where=str(path), next="mllam-exps verify")
         if taken.weights_only:
             return None
         folder = scratch / checkpoints.CARRIED

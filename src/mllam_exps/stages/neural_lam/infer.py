@@ -8,11 +8,11 @@ from typing import Any
 
 from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
 from mllam_exps.stages.contract import Preflight, Size, StageContext
-from mllam_exps.stages.neural_lam import checkpoints, keeping
+from mllam_exps.stages.neural_lam import keeping
 from mllam_exps.stages.neural_lam.common import (
     SPEED,
     NeuralLamStage,
-    need,
+    need_checkpoint,
     need_dataset,
     need_graph,
     parameters,
@@ -88,12 +88,7 @@ class Infer(NeuralLamStage):
         need_dataset(context)
         need_graph(context)
         path = _checkpoint(context)
-        if not checkpoints.whole(need(context, path, made_by="train")):
-            raise CheckFailed(
-                "the checkpoint is cut off or no checkpoint",
-                where=path,
-                next="dvc checkout",
-            )
+        need_checkpoint(context, path)
         check_network(context, path)
         _chosen(context)
 
