@@ -255,6 +255,30 @@ def test_parameters_that_a_stage_makes_are_not_known_beforehand(
         assert pipeline.definition("use").params == {"gen.yaml": {"k": 1}}
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        {"vars": ["gen.yaml"], "cmd": "y ${k}", "outs": ["o"]},
+        {"wdir": "in", "vars": ["../gen.yaml"], "cmd": "y ${k}", "outs": ["o"]},
+    ],
+)
+def test_a_stage_is_not_filled_in_from_what_another_makes(
+    experiment: Experiment, use: dict[str, object]
+):
+    gen = {"cmd": "x", "deps": ["a.txt"], "outs": [{"gen.yaml": {"cache": False}}]}
+    files = {"gen.yaml": "k: 1\n"}
+    (experiment.root / "in").mkdir()
+    told = "is filled in from gen.yaml, which stage gen makes"
+    with pytest.raises(UsageError, match=told):
+        own(experiment, {"gen": gen, "use": use}, files).definition("use")
+
+    def known(_key: str, _path: str) -> str:
+        return md5_of_file(experiment.root / "gen.yaml")
+
+    pipeline = own(experiment, {"gen": gen, "use": use}, files, known_result=known)
+    assert pipeline.definition("use").commands == ("y 1",)
+
+
 def test_the_file_of_versions_may_be_an_input(experiment: Experiment):
     version = {
         "cmd": "mllam-exps run mllam_version",

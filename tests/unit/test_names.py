@@ -63,7 +63,7 @@ def test_a_name_that_others_have(
 
 def test_whoever_repeats_a_command_is_told_that_files_have_changed():
     taken = Names([experiment("a", AT_WORK)], dict, force=False)
-    with pytest.raises(UsageError, match="files of the workspace have changed since"):
+    with pytest.raises(UsageError, match="files that it reads have changed since"):
         taken.name(Variant({"params.yaml": ["lr=1"]}, "a"))
 
 

@@ -10,7 +10,10 @@ import pytest
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc.parameters.overrides import Variant
+from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import planning
+from mllam_exps.submission.experiment import Step
+from mllam_exps.submission.names import Names
 from mllam_exps.submission.planning import Planner
 
 
@@ -141,3 +144,30 @@ def test_what_the_store_has_is_not_taken_from_dvc(
     step = planner._step(pipeline, "grow")
     assert (step.stage, step.key, step.needs) == ("grow", "k-1", ("make-1",))
     assert dict(step.known) == known
+
+
+def test_what_was_saved_is_another_experiment_where_only_its_runs_differ(
+    planner: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """git keeps nothing of what lies behind a link that leads out of the repository."""
+    there: dict[Path, Any] = {}
+    monkeypatch.setattr(planning.experiments, "read", there.get)
+    planner.store = RunStore(tmp_path)
+    here: Any = SimpleNamespace(
+        baseline="b" * 40, tree="t", prefix="", edited=(), name="local"
+    )
+    planner.state = planner.machine = here
+
+    def place(key: str) -> Path:
+        none: Any = None
+        frozen = planning._Frozen(none, ["a"], {}, (Step("a", key),), {})
+        names = Names([], dict, force=False)
+        return planner._experiment(Variant({}, "x"), "", frozen, names).directory
+
+    saved = SimpleNamespace(name="x", commit="c", created=1.0, steps=(Step("a", "1"),))
+    there[place("1")] = saved
+    assert place("1") in there
+    assert place("2") not in there
+    assert place("2") != place("3")
+    saved.commit = ""  # it failed, say: it is tried again with what is there now
+    assert place("2") in there

@@ -105,6 +105,8 @@ class StageEntry:
         Whether it is no stage, but data that were added with `dvc add` or imported.
     is_elsewhere : bool
         Whether it stands in another file than the repository's own ``dvc.yaml``.
+    filled_from : tuple of str
+        The files, as absolute paths, from which DVC has filled in its ``${…}``.
     """
 
     name: str
@@ -117,6 +119,7 @@ class StageEntry:
     always_changed: bool = False
     is_added: bool = False
     is_elsewhere: bool = False
+    filled_from: tuple[str, ...] = ()
 
     @property
     def own_name(self) -> str:

@@ -33,6 +33,9 @@ from mllam_exps.identity.definition import (
 
 log = logging.getLogger(__name__)
 
+TRACKS, FILLED_FROM = "tracks parameters of", "is filled in from"
+"""What a stage does with a file of values: the latter by the ``${…}`` in ``dvc.yaml``."""
+
 
 def is_shortened_by_smoke(stage: StageEntry) -> bool:
     """Tell whether `mllam-exps smoke` runs less of a stage; what it runs in full is kept as the experiment's own."""
@@ -324,6 +327,8 @@ class Pipeline:
 
     def _values(self, stage: StageEntry) -> dict[str, dict[str, Any]]:
         """Return the values of the parameters that a stage tracks, by file and (dotted) name."""
+        for path in stage.filled_from:
+            self._refuse_made_parameters(stage.name, path, FILLED_FROM)
         params: dict[str, dict[str, Any]] = {}
         for tracked in stage.params:
             file = self.relative(tracked.path)
@@ -335,7 +340,7 @@ class Pipeline:
                 # beforehand, and the attempt is held to it.
                 read |= self._tracked_versions(stage.name, tracked.keys)
             else:
-                self._refuse_made_parameters(stage.name, tracked, file)
+                self._refuse_made_parameters(stage.name, tracked.path, TRACKS)
                 read |= self._read_values(stage.name, tracked, file, read)
         return params
 
@@ -371,10 +376,15 @@ class Pipeline:
             found[tracked.name] = {name: read[name] for name in tracked.keys or read}
         return found
 
-    def _refuse_made_parameters(
-        self, stage: str, tracked: ParameterFile, file: str
-    ) -> None:
+    def _refuse_made_parameters(self, stage: str, path: str, uses: str) -> None:
         """Refuse parameters that are read before they are made, and so would be those of another experiment.
+
+        Parameters
+        ----------
+        path : str
+            The file, as an absolute path.
+        uses : str
+            What the stage does with it, for people.
 
         Raises
         ------
@@ -383,20 +393,24 @@ class Pipeline:
         """
         if self.as_it_lies:
             return
-        for maker, out in self._makers(tracked.path):
+        file = self.repository.relative(path)
+        for maker, out in self._makers(path):
             if self._lies_as_made(file, maker, out):
                 continue
             where = f"dvc.yaml: {stage}"
             if maker.is_added:
-                what = f"tracks parameters of {file}, which was added with `dvc add`"
+                what = f"{uses} {file}, which was added with `dvc add`"
                 why = "a clone lacks it until it is checked out"
                 way_out = f"have git keep {file}, or dvc exp run"
             else:
-                what = f"tracks parameters of {file}, which stage {maker.name} makes"
+                what = f"{uses} {file}, which stage {maker.name} makes"
                 why = "their values are known only after that has run"
                 way_out = (
                     f"name {file} in its deps instead of its params, or dvc exp run"
                 )
+                if uses != TRACKS:
+                    # `dvc exp run` (3.67) fills it in before anything has run, too.
+                    way_out = f"name {file} in its deps, and have its command read it"
             raise UsageError(what, where, why, way_out)
 
     def _lies_as_made(self, file: str, maker: StageEntry, out: Out) -> bool:

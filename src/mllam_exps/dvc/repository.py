@@ -311,6 +311,8 @@ def _entry(stage: DvcStage) -> StageEntry:
         always_changed=bool(stage.always_changed),
         is_added=bool(stage.is_data_source),
         is_elsewhere=_is_elsewhere(stage),
+        # Seen from the current directory (3.67); data that were added have none.
+        filled_from=tuple(map(os.path.abspath, getattr(stage, "tracked_vars", ()))),
     )
 
 

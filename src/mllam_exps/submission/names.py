@@ -84,8 +84,9 @@ class Names:
         given, why = variant.name, ""
         if other.overrides == variant.overrides:
             # Whoever repeats a command means the same; the workspace may have become
-            # another since.
-            why = "with the same parameters set, but files of the workspace have changed since: git status"
+            # another since, or what its links lead to.
+            why = "with the same parameters set, but files that it reads have changed since: "
+            why += "git status shows those of the workspace"
         if not assess(other.saving).state.settled:
             what = "is the name of another experiment, which is at work"
             way_out = f"another name, or mllam-exps cancel {given} first"

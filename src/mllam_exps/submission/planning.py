@@ -249,21 +249,25 @@ class Planner:
         self, variant: Variant, versions: str, frozen: _Frozen, names: Names
     ) -> Experiment:
         """Return the experiment, under the name that it has already if it was submitted before."""
-        identity = experiments.identity(
-            {
-                "uid": os.getuid(),  # what two people submit from one repository is no one's to share
-                "origin": self._origin,
-                "baseline": self.state.baseline,
-                "tree": self.state.tree,
-                "overrides": variant.overrides,
-                "stages": list(self.targets),
-                "name": variant.name,
-                "versions": versions,
-                "machine": self.machine.name,
-            }
-        )
-        directory = experiments.folder(self.store) / identity
+        what: dict[str, Any] = {
+            "uid": os.getuid(),  # what two people submit from one repository is no one's to share
+            "origin": self._origin,
+            "baseline": self.state.baseline,
+            "tree": self.state.tree,
+            "overrides": variant.overrides,
+            "stages": list(self.targets),
+            "name": variant.name,
+            "versions": versions,
+            "machine": self.machine.name,
+        }
+        directory = experiments.folder(self.store) / experiments.identity(what)
         known = experiments.read(directory)
+        if known and known.commit and _is_of_others(known, frozen.steps):
+            # What git does not keep has changed: what a link leads to, a machine file
+            # that a stage reads. What was saved stays.
+            what["keys"] = {step.stage: step.key for step in frozen.steps}
+            directory = experiments.folder(self.store) / experiments.identity(what)
+            known = experiments.read(directory)
         return Experiment(
             directory=directory,
             name=names.name_again(known) if known else names.name(variant),
@@ -424,6 +428,12 @@ class Planner:
             typed = workspace.typed(self.workspace.root, path)
             way_out = f"dvc add {typed}, or dvc checkout {typed}"
             raise UsageError("was changed since `dvc add`", path, next=way_out)
+
+
+def _is_of_others(known: Experiment, steps: Iterable[Step]) -> bool:
+    """Tell whether an experiment is of other runs than these steps, stage by stage."""
+    keys = {step.stage: step.key for step in known.steps}
+    return any(keys.get(step.stage, step.key) != step.key for step in steps)
 
 
 def _without_idle_phases(steps: Sequence[Step]) -> tuple[Step, ...]:
