@@ -317,6 +317,24 @@ def test_an_input_that_no_job_would_have_is_refused(root: Path, file: str, told:
     assert told in str(caught.value)
 
 
+def test_what_failed_is_submitted_again_with_what_its_links_lead_to_now(root: Path):
+    """Saving holds a result against the inputs in the record, and would make it again for ever."""
+    outside = root.parent / "outside.txt"
+    (root / "in.txt").unlink()
+    (root / "in.txt").symlink_to(outside)
+    commit(root)
+    for content in ("one", "two"):
+        outside.write_text(content)
+        with planner(root) as here:
+            [one] = here.plan([AS_IT_IS])
+            entering.enter(one, force=False, replaces="")
+        there = experiments.read(one.experiment.directory)
+        assert there is not None
+        assert there.sources["in.txt"]["digest"] == md5_of_file(outside)
+        assert {step.key for step in there.steps} == {*keys(one).values()}
+    assert len(list(experiments.of_store(store_of(root)))) == 1
+
+
 def test_an_input_that_is_another_stage_s_output_by_another_name_is_refused(root: Path):
     stages = STAGES.replace("outs: [made.txt]", "outs: [made.txt: {cache: false}]")
     (root / "dvc.yaml").write_text(stages.replace("[made.txt, table]", "[link.txt]"))

@@ -95,8 +95,9 @@ def enter(plan: Plan, *, force: bool, replaces: str) -> Experiment:
         # is purged by files.
         _renew_clone(experiment, plan.site)
     if not living:
-        # DVC's cache lost what it had when it was submitted first.
-        _write(replace(there, steps=experiment.steps))
+        # DVC's cache lost what it had when it was submitted first; or what a link leads
+        # out of the repository to has changed since.
+        _write(replace(there, steps=experiment.steps, sources=experiment.sources))
         _want(experiment)
     if force or saving.result is not None:
         # Made again; or removed from its repository since it was saved, or lacking a
