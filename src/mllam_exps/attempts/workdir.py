@@ -277,6 +277,9 @@ def _from_workspace(
     if not target.exists():
         if not path.exists():
             makes = "dvc checkout"
+            if source.run and source.digest:
+                what = f"its input {source.path}, which DVC's cache had when it was submitted, is gone from there"
+                raise CheckFailed(what, next=outputs.AGAIN)
             if source.run:
                 makes = f"dvc repro {store.run(source.run).stage}"
             what = f"the input {source.path} is missing"

@@ -395,7 +395,9 @@ class World:
             return True
         gone = "had when it was submitted, is gone" in said
         another = "than there is now" in said and "made again since" in said
-        return one.meanwhile and (gone or another)
+        # DVC had another result than the run has now: to submit it anew helps.
+        known = "was made again by" in said and "mllam-exps submit, as before" in said
+        return one.meanwhile and (gone or another or known)
 
     def move(self) -> None:
         """Go on in another clone, with the same cache, and so the same run store."""
