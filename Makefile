@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= $(shell sed -n 's/^torch==/&/p' requirements.lock)
 PIP_ARGS ?=
-JOBS ?= 4
+JOBS ?= 5
 
 BIN := $(abspath $(VENV))/bin
 IN_VENV := PATH="$(BIN):$$PATH"

@@ -35,7 +35,7 @@ def test_of_many_creators_one_wins(tmp_path: Path):
             racer.start()
         for racer in racers:
             racer.join()
-        assert records.read(path) == {"winner": wins.get(timeout=5)}
+        assert records.read(path) == {"winner": wins.get(timeout=60)}
         assert wins.empty()
     assert len(list(tmp_path.iterdir())) == 4, "nothing temporary is left"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from support.experiment import Experiment, eventually
+from support.experiment import PATIENCE, Experiment, eventually
 from support.submissions import rows, settled, shown, submit
 
 from mllam_exps.base.errors import MllamError
@@ -251,7 +251,7 @@ def test_ctrl_c_elsewhere_leaves_what_was_submitted(made: Experiment):
         "the run works",
     )
     os.killpg(driver.pid, signal.SIGINT)
-    said, _ = driver.communicate(timeout=60)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert "the run goes on: somebody else waits for it: experiment a" in said
     refused = made.command("mllam-exps", "cancel", "grow")
     assert refused.returncode == 2

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -316,17 +315,21 @@ def test_a_command_finds_what_git_keeps_and_nothing_of_ours(made: Experiment):
 
 LEFT_BEHIND = """
 leaves:
-  cmd: (setsid sh -c 'sleep 3; echo late >> out.txt' &) && echo soon > out.txt
+  cmd:
+  - (setsid sh -c 'echo $$ > {place}; sleep 300; echo late >> out.txt' &)
+  - until [ -s {place} ]; do sleep 0.1; done; echo soon > out.txt
   deps: [toy.yaml]
   outs: [out.txt]
 """
 
 
-def test_what_a_command_leaves_running_ends_with_it(made: Experiment):
-    write_stages(made, LEFT_BEHIND)
+def test_what_a_command_leaves_running_ends_with_it(made: Experiment, tmp_path: Path):
+    place = tmp_path / "pid"
+    write_stages(made, LEFT_BEHIND.format(place=place))
     submit(made, "-n", "l", "leaves")
     settled(made, "l")
-    time.sleep(4)
+    left = int(place.read_text())
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == "zombie"
     [out] = made.store.glob("leaves-*/attempts/1/outputs/out.txt")
     assert out.read_text() == "soon\n"
 

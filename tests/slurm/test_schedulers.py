@@ -213,7 +213,7 @@ def test_a_cancelled_job_ends_and_may_be_cancelled_again(site: Site):
     for _ in range(2):
         begun = time.monotonic()
         site.scheduler().cancel(job)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
         assert site.ended(job).phase is site.phase(JobPhase.CANCELLED)
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.experiment import PATIENCE
 
 from mllam_exps.schedulers.slurm import shared_squeue
 from mllam_exps.schedulers.slurm.shared_squeue import Answer, Queue, Silence
@@ -108,18 +108,17 @@ def test_eight_drivers_ask_as_often_as_one(squeue: Path, tmp_path: Path):
         str(tmp_path / "shared"),
         str(squeue),
         str(period),
-        "6",
+        "4",
     ]
     readers = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)
     ]
     assert {reader.communicate()[0].strip() for reader in readers} == {"Answer"}
     times = calls(squeue)
-    assert len(times) >= 3
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    # The question is dated before squeue is started, so that two calls may come a
-    # little closer than the period.
-    assert min(gaps) > 0.8 * period
+    assert len(times) >= 2
+    # The question is dated before squeue is started, which may take long: two calls may
+    # come closer than the period.
+    assert len(times) <= (times[-1] - times[0]) / period + 2
 
 
 def test_failures_are_silence_only_when_they_last(
@@ -131,7 +130,7 @@ def test_failures_are_silence_only_when_they_last(
     first = queue.read()
     assert isinstance(first, Silence)
     assert "Unable to contact slurm controller" in first.why
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while len(calls(squeue)) < 4:
         assert time.monotonic() < deadline
         answer = queue.read()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.experiment import Experiment, eventually
+from support.experiment import PATIENCE, Experiment, eventually
 from support.slurm_cluster import (
     ON_BOTH,
     WITH_ACCOUNTING,
@@ -28,6 +28,7 @@ from support.slurm_cluster import (
 from support.submissions import ours, rows, settled, shown, started, submit
 
 from mllam_exps.base import records
+from mllam_exps.stages.contract import SAVE_AND_END
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -193,8 +194,8 @@ def test_what_goes_wrong_in_a_chain_is_told_and_gone_on_from(
 
 
 def test_a_node_dies_under_a_chain(made: Experiment, cluster: Any):
-    made.set("toy.yaml", grow__seconds=0.2, grow__epochs=30)
-    submit(made, "-n", "lost", "-S", "toy.yaml:grow.at=null")
+    made.hold("stall")
+    submit(made, "-n", "lost")
     eventually(lambda: made.starts() == 1, 60, "it works")
     state = (
         records.read(next(made.store.glob("grow-*/attempts/1")) / "started.json") or {}
@@ -223,13 +224,17 @@ def test_what_waits_for_a_training_waits_for_its_next_attempt(
 ):
     """A warning before the time limit: it saves and ends, and its own job submits the next before it ends."""
     add_stage(made, "look", {"cmd": "cat grown.json > seen", "deps": ["grown.json"]})
-    submit(made, "-n", "long", "-S", "toy.yaml:grow.epochs=12")
-    eventually(lambda: epochs_of(made, 1) >= 2, 60, "two epochs")
+    made.hold()
+    submit(made, "-n", "long")
+    eventually(lambda: epochs_of(made, 1) >= 1, 60, "an epoch")
     waiting = job_id(made, "look")
     made.ok("scancel", "--batch", "--signal=USR1", job_id(made, "grow"))
+    [run] = made.runs("grow")
+    warned = run / "attempts/1/scratch" / SAVE_AND_END
+    eventually(warned.exists, what="its program is told")
+    made.go_on()
     row = settled(made, "long", seconds=120)["long"]
     assert row["state"] == "done"
-    [run] = made.runs("grow")
     end = records.read(run / "attempts/1/end.json") or {}
     assert (end["outcome"], end["cause"]) == ("failed", "time_limit")
     assert made.starts() == 2
@@ -242,8 +247,8 @@ def test_what_waits_for_a_training_waits_for_its_next_attempt(
 def test_a_stalled_program_is_stopped_and_says_where_it_stood(
     made: Experiment, cluster: Any
 ):
-    write_machine(made, retry={"stall_timeout": 4})
-    made.set("toy.yaml", grow__do="stall", grow__at=1)
+    write_machine(made, retry={"stall_timeout": 8})
+    made.hold("stall")
     submit(made, "-n", "stalls")
     assert settled(made, "stalls", seconds=120)["stalls"]["state"] == "done"
     [run] = made.runs("grow")
@@ -280,7 +285,7 @@ def test_no_more_jobs_than_the_machine_allows_and_nobody_waits(
 def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(
     made: Experiment, cluster: Any
 ):
-    made.set("toy.yaml", grow__seconds=1.0, grow__epochs=60)
+    made.hold()
     submit(made, "-n", "before")
     eventually(lambda: made.starts() == 1, 60, "it works")
     cluster.stop("slurmctld")
@@ -296,6 +301,8 @@ def test_slurmctld_is_down_while_experiments_are_submitted_and_while_they_run(
     finally:
         cluster.start("slurmctld")
     cluster.wait()
+    # Its job submits the others when it ends.
+    made.go_on()
     found = settled(made, "before", "during-1", "during-2", seconds=300)
     assert {row["state"] for row in found.values() if row["user"]} == {"done"}
     assert made.starts() == 3
@@ -369,7 +376,7 @@ def test_dvc_exp_run_attaches_to_what_was_submitted(toy: Experiment, cluster: An
         said = next((line for line in command.stdout or () if "attached" in line), "")
     finally:
         cluster.command("scontrol", "update", "partition=main", "state=up")
-    rest, _ = command.communicate(timeout=120)
+    rest, _ = command.communicate(timeout=PATIENCE)
     assert said, rest
     assert command.returncode == 0, rest
     settled(toy, "s", seconds=90)
@@ -420,7 +427,7 @@ class Colleague:
     def ok(self, *argv: str) -> str:
         """Run a command as this user; it has to succeed."""
         process = self.start(*argv)
-        out, error = process.communicate(timeout=120)
+        out, error = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, out + error
         return str(out + error)
 
@@ -502,7 +509,7 @@ def test_two_users_submit_the_same_in_the_same_second(
         "toy.yaml:grow.seconds=0.2",
     )
     both = [one.start(*words) for one in team]
-    outs = [process.communicate(timeout=120) for process in both]
+    outs = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     shared = tmp_path / "shared"
     saved = lambda: list(shared.glob("store/experiments/*/result.json"))  # noqa: E731

@@ -25,6 +25,8 @@ PARAMETER_FILES = [
     "data/training_params.yaml",
     "data/evaluate_params.yaml",
 ]
+PATIENCE = 120.0
+"""Seconds for which a test waits for what is to come: on a busy machine it may come late."""
 FORKED = {"env", "timeout", "stderr"}
 """What `forked.run` can be told."""
 
@@ -86,6 +88,18 @@ class Experiment:
                 place = place[parent]
             place[last] = value
         path.write_text(yaml.safe_dump(data, sort_keys=False))
+
+    def hold(self, how: str = "wait", epochs: int = 4) -> None:
+        """Let the program of `grow` stop after its first epoch: until `go_on`, or for ever where it stalls.
+
+        An attempt that goes on from a checkpoint does not.
+        """
+        grow = {"do": how, "at": 1, "once": True, "epochs": epochs, "seconds": 0.1}
+        self.set("toy.yaml", **{f"grow__{key}": value for key, value in grow.items()})
+
+    def go_on(self) -> None:
+        """Let the program of `grow` go on that waits for this word."""
+        Path(self.environ["TOY_COUNT"]).with_name("go-on").touch()
 
     def starts(self) -> int:
         """Return how often the program of `grow` was started."""
@@ -174,8 +188,9 @@ def make_toy(directory: Path, environ: dict[str, str]) -> Experiment:
     return make_repository(directory, environ)
 
 
-def eventually(condition, seconds: float = 20.0, what: str = "") -> None:
-    """Wait until `condition()` holds."""
+def eventually(condition, seconds: float = PATIENCE, what: str = "") -> None:
+    """Wait until `condition()` holds; for `PATIENCE` in any case."""
+    seconds = max(seconds, PATIENCE)
     until = time.monotonic() + seconds
     while True:
         began = time.monotonic()

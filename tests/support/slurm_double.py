@@ -81,7 +81,7 @@ class Double:
             {"state": state, "exit_code": exit_code, "reason": reason},
             kill,
         )
-        until = time.monotonic() + 3 * KILL_WAIT
+        until = time.monotonic() + 20 * KILL_WAIT
         while self.job(job_id)["state"] in LIVING:
             assert time.monotonic() < until, f"job {job_id} does not end"
             time.sleep(0.02)

@@ -16,7 +16,7 @@ def test_processes_with_a_variable_are_ended() -> None:
     old, other = started("/store/runs/a/1"), started("/store/runs/a/10")
     try:
         processes.end_those_with("MLLAM_EXPS_ATTEMPT=/store/runs/a/1")
-        assert old.wait(timeout=10) == -9
+        assert old.wait(timeout=60) == -9
         assert other.poll() is None
     finally:
         other.kill()
