@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from support.experiment import PATIENCE, Experiment, eventually
 
 from mllam_exps.attempts import workdir
@@ -446,6 +447,20 @@ def test_force_makes_a_known_result_again(made: Experiment):
     assert len(grown(made)["starts"]) == 1, (
         "from the beginning, not from the checkpoint of the finished run"
     )
+
+
+def test_an_output_that_was_added_since_is_published(made: Experiment):
+    """DVC (3.67) takes one that its stage's entry in dvc.lock lacks for an output of DVC 2, with a cache of its own."""
+    lock = yaml.safe_load((made.root / "dvc.lock").read_text())
+    lock["stages"]["make"]["outs"] = []
+    (made.root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    shutil.rmtree(made.root / "made")
+    shutil.rmtree(made.root / ".dvc/cache/runs")  # from which DVC would take it itself
+    out = made.ok("dvc", "repro", "make")
+    assert "known: collected" in out
+    assert (made.root / "made").is_dir()
+    lock = yaml.safe_load((made.root / "dvc.lock").read_text())
+    assert lock["stages"]["make"]["outs"][0]["hash"] == "md5"
 
 
 def test_no_more_attempts_at_once_than_the_machine_allows(made: Experiment):

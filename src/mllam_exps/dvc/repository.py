@@ -225,6 +225,9 @@ class Repository:
 
         for out in self._dvc_stage(stage).outs:
             if out.fs_path == path:
+                # DVC (3.67) takes an output that the stage's entry in dvc.lock lacks for
+                # one of DVC 2, and looks for it in another cache.
+                out.hash_name = "md5"
                 out.hash_info, out.obj, out.files = HashInfo("md5", digest), None, None
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 out.checkout(force=True)
