@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Grid:
     projection: Mapping[str, Any] = field(default_factory=dict)
     is_metric: bool = True
 
-    @property
+    @cached_property
     def has_rows(self) -> bool:
         """Whether the points are kept as rows and columns: they must be a whole grid."""
         import numpy as np
@@ -66,7 +67,7 @@ class Grid:
         """The dimensions of a field."""
         return ("yc", "xc") if self.has_rows else ("grid_index",)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of a field."""
         import numpy as np
@@ -75,14 +76,18 @@ class Grid:
             return (len(self.x),)
         return (len(np.unique(self.y)), len(np.unique(self.x)))
 
-    def place(self, values: Array) -> Array:
-        """Return fields of points, the last dimension of `values`, as fields of rows from south to north."""
+    @cached_property
+    def _order(self) -> Array:
+        """The points by rows."""
         import numpy as np
 
+        return np.lexsort((self.x, self.y))
+
+    def place(self, values: Array) -> Array:
+        """Return fields of points, the last dimension of `values`, as fields of rows from south to north."""
         if not self.has_rows:
             return values
-        order = np.lexsort((self.x, self.y))
-        return values[..., order].reshape(*values.shape[:-1], *self.shape)
+        return values[..., self._order].reshape(*values.shape[:-1], *self.shape)
 
     def coordinates(self) -> dict[str, tuple[Any, ...]]:
         """Return what xarray makes the coordinates of: dimensions, values, attributes."""
