@@ -44,6 +44,7 @@ PROGRAMS = (
     "pandas",
     "pytorch-lightning",
     "scipy",
+    "scores",
     "torch",
     "torch-geometric",
     "wandb",

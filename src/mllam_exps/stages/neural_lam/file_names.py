@@ -9,6 +9,8 @@ CONFIG = "data/config.yaml"
 DATASTORE = "data/datastore.yaml"
 INFERENCE = "data/inference_params.yaml"
 """Read by the stage `infer` alone, which a repository may not have."""
+VERIFICATION = "data/verification_params.yaml"
+"""Read by the stage `verify` alone, which a repository may not have."""
 FILES = (PARAMS, TRAINING, EVALUATION, CONFIG, DATASTORE)
 READ_BY_PROGRAMS = (CONFIG, DATASTORE)
 """The files that neural-lam and mllam-data-prep read themselves."""

@@ -1,0 +1,119 @@
+"""verify: ``verification/`` and ``metrics/verify.json``, the scores of forecasts that are kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
+from mllam_exps.stages.contract import Preflight, Stage, StageContext
+from mllam_exps.stages.neural_lam.common import need
+from mllam_exps.stages.neural_lam.file_names import DATASET, VERIFICATION
+from mllam_exps.stages.neural_lam.parameters import verification
+
+
+class VerifyPreflight(Preflight):
+    """Looks at ``data/verification_params.yaml``; the other files have been looked at for the stages before."""
+
+    files = (VERIFICATION,)
+    programs = ("scores", "xarray", "zarr")
+
+    def check_parameters(self, root: Path, python: Path) -> Iterable[MllamError]:
+        """Check every key."""
+        try:
+            values = verification.read(root)
+        except UsageError as problem:
+            return [problem]
+        return verification.check(values)
+
+
+class Verify(Stage):
+    """Score forecasts beside persistence, climatology and other forecasts."""
+
+    name = "verify"
+    recipe = 1
+    preflight = VerifyPreflight()
+
+    def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
+        """Return its own file."""
+        return {VERIFICATION: verification.read(root)}
+
+    def counting(self, file: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave out what is null."""
+        if file != VERIFICATION:
+            return values
+        return {name: value for name, value in values.items() if value is not None}
+
+    def inputs(self, context: StageContext) -> None:
+        """Refuse missing inputs, forecasts on another grid, and those without a case to compare."""
+        from mllam_exps.stages.neural_lam.scoring import asked
+        from mllam_exps.verification import scorecard
+
+        values = context.params[VERIFICATION]
+        need(context, DATASET, made_by="prepare_dataset")
+        for path in verification.paths(values).values():
+            _need_forecasts(context, path)
+        given = asked.opened(context.work, values)
+        scorecard.check(given.forecasts, given.truth, given.wanted)
+
+    def command(self, context: StageContext) -> list[str]:
+        """Return our program: it finds everything at its place."""
+        return ["python", "-m", "mllam_exps.stages.neural_lam.scoring.program"]
+
+    def check(self, context: StageContext) -> None:
+        """Prove the scores: every variable has one at every lead time, and the numbers for people are finite."""
+        from mllam_exps.stages.neural_lam.scoring import truth
+        from mllam_exps.stages.neural_lam.scoring.asked import METRICS, SCORES
+
+        place = context.work / METRICS
+        if not place.is_file():
+            raise CheckFailed("there are no scores", where=METRICS)
+        found = json.loads(place.read_text())
+        for key, number in _numbers(found):
+            if not math.isfinite(number):
+                raise CheckFailed(f"{key} is {number}", where=METRICS)
+        scores = truth.open_lazily(context.work / SCORES, SCORES)
+        first = scores.isel(forecast_source=0)
+        for name in map(str, scores.data_vars):
+            if not name.startswith("rmse."):
+                continue
+            there = first[name].notnull().any("init_time")
+            if not bool(there.all()):
+                what = f"{name} is missing at a lead time"
+                raise CheckFailed(what, where=SCORES)
+
+
+def _need_forecasts(context: StageContext, path: str) -> None:
+    """Refuse forecasts that are not there, with the command that makes them.
+
+    Raises
+    ------
+    CheckFailed
+        With what to do.
+    """
+    if (context.work / path).exists():
+        return
+    way_out = "dvc checkout"
+    if path == verification.FORECASTS:
+        way_out = "dvc repro infer"
+    raise CheckFailed(
+        "there are no forecasts",
+        where=path,
+        why=f"{VERIFICATION} names them",
+        next=f"{way_out}; the path must stand among the deps of verify in dvc.yaml, too",
+    )
+
+
+def _numbers(found: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every number with its key, as `dvc exp show` has it."""
+    if not isinstance(found, Mapping):
+        yield key, float(found)
+        return
+    for name, value in found.items():
+        yield from _numbers(value, f"{key}.{name}" if key else name)
+
+
+STAGE = Verify()

@@ -1,0 +1,175 @@
+"""The stage `verify`: what it makes of a dataset and of forecasts, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.models
+np = pytest.importorskip("numpy")
+xr = pytest.importorskip("xarray")
+pytest.importorskip("scores")
+
+from support.scored import make_forecast, times  # noqa: E402
+
+from mllam_exps.base.errors import CheckFailed  # noqa: E402
+from mllam_exps.stages.contract import StageContext  # noqa: E402
+from mllam_exps.stages.neural_lam import scores  # noqa: E402
+from mllam_exps.stages.neural_lam.file_names import DATASET, VERIFICATION  # noqa: E402
+from mllam_exps.stages.neural_lam.scoring import asked, program, truth  # noqa: E402
+from mllam_exps.stages.neural_lam.verify import STAGE  # noqa: E402
+
+TIMES, FORECASTS = 60, "forecasts/infer.zarr"
+STARTS = times(TIMES)[31:57]  # those of neural-lam for two steps of a split from 30 on
+
+
+def make_dataset() -> Any:
+    """Return what mllam-data-prep makes: 63 × 62 points in any order, of which 3 × 2 are the interior."""
+    rng = np.random.default_rng(0)
+    x, y = (
+        part.ravel()
+        for part in np.meshgrid(np.arange(63.0), np.arange(62.0), indexing="ij")
+    )
+    order = rng.permutation(len(x))
+    state = rng.normal(size=(TIMES, len(x), 2)).astype("float32")
+    when = times(TIMES)
+    limits = [[str(when[a]), str(when[b])] for a, b in ((0, 20), (21, 29), (30, 59))]
+    return xr.Dataset(
+        {
+            "state": (("time", "grid_index", "state_feature"), state),
+            "splits": (("split_name", "split_part"), np.array(limits)),
+        },
+        coords={
+            "time": when,
+            "x": ("grid_index", x[order]),
+            "y": ("grid_index", y[order]),
+            "state_feature": ["a", "b"],
+            "state_feature_units": ("state_feature", ["K", "Pa"]),
+            "state_feature_long_name": ("state_feature", ["one", "other"]),
+            "split_name": ["train", "val", "test"],
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder laid out as the repository, with a dataset and forecasts of it."""
+    root = tmp_path_factory.mktemp("verify")
+    dataset = make_dataset()
+    dataset.to_zarr(root / DATASET, zarr_format=2, consolidated=True)
+    as_truth = truth.of_dataset(dataset, DATASET).rename(x="xc", y="yc")
+    points = as_truth.drop_vars("interior").set_index(grid_index=("yc", "xc"))
+    rectangle = points.unstack("grid_index").transpose("time", "yc", "xc")
+    forecast = make_forecast(rectangle, STARTS, error=0.5)
+    forecast.attrs["experiment"] = "tiny"
+    forecast.to_zarr(root / FORECASTS, zarr_format=2)
+    other = make_forecast(rectangle, STARTS[4:], error=1.5, seed=9)
+    other.to_zarr(root / "forecasts/other.zarr", zarr_format=2)
+    asks(root, compare={"other": "forecasts/other.zarr"}, spectra_hours=[12])
+    program.score(root)
+    return root
+
+
+def asks(root: Path, **values: Any) -> StageContext:
+    (root / VERIFICATION).write_text(yaml.safe_dump(values))
+    return StageContext(root, root, STAGE.parameters(root))
+
+
+def test_persistence_is_that_of_evaluate(made: Path):
+    found = xr.open_zarr(made / asked.SCORES)
+    dataset = make_dataset()
+    rmse, mae = scores.persistence(dataset, scores.Sampling("test", steps=2))
+    for number, name in enumerate("ab"):
+        of_case = found[f"rmse.{name}"].sel(forecast_source="persistence")
+        of_all = np.sqrt((of_case**2).mean("init_time"))
+        np.testing.assert_allclose(of_all, rmse[:, number], rtol=1e-6)
+        mean = found[f"mae.{name}"].sel(forecast_source="persistence").mean("init_time")
+        np.testing.assert_allclose(mean, mae[:, number], rtol=1e-6)
+
+
+def test_scores_differences_and_numbers_are_there(made: Path):
+    STAGE.check(asks(made))
+    found = xr.open_zarr(made / asked.SCORES)
+    sources = ["experiment", "other", "persistence", "climatology"]
+    assert found.forecast_source.values.tolist() == sources
+    assert found.attrs["experiment"] == "tiny"
+    assert found["rmse.a"].attrs["units"] == "K"
+    assert found.lead_time.dtype.kind == "m"
+    for reference in sources[1:]:
+        said = xr.open_zarr(made / asked.against(reference))
+        # The other one lacks the first four starts.
+        assert (said["cases.rmse.a"].sel(forecast_source="experiment") == 22).all()
+    numbers = json.loads((made / asked.METRICS).read_text())
+    assert numbers["cases"] == 26
+    assert numbers["rmse"]["a"]["12h"] == pytest.approx(0.5, abs=0.05)
+    assert numbers["gain_over_persistence"]["mean"] == pytest.approx(
+        1 - 0.5 / np.sqrt(2), abs=0.05
+    )
+    assert numbers["gain_over_climatology"]["mean"] == pytest.approx(0.52, abs=0.06)
+    surely = numbers["surely_better"]
+    assert surely.keys() == {*sources[1:]}
+    assert surely["other"] == surely["climatology"] == 1.0
+
+
+def test_good_inputs_are_let_through_and_the_program_is_ours(made: Path):
+    context = asks(made, compare={"other": "forecasts/other.zarr"})
+    STAGE.inputs(context)
+    assert STAGE.command(context)[:2] == ["python", "-m"]
+
+
+def test_forecasts_of_another_grid_or_other_starts_are_refused_before_it_starts(
+    made: Path,
+):
+    good = xr.open_zarr(made / FORECASTS).load()
+    good.isel(xc=slice(9)).to_zarr(made / "forecasts/grid.zarr", zarr_format=2)
+    with pytest.raises(CheckFailed, match="grid: it is on another grid: yc, xc of"):
+        STAGE.inputs(asks(made, compare={"grid": "forecasts/grid.zarr"}))
+    later = good.assign_coords(reference_time=STARTS + np.timedelta64(1, "h"))
+    later.to_zarr(made / "forecasts/later.zarr", zarr_format=2)
+    with pytest.raises(CheckFailed, match="later: none of its 26 starts is one of"):
+        STAGE.inputs(asks(made, compare={"later": "forecasts/later.zarr"}))
+
+
+def test_a_missing_value_is_one_line_of_the_program(made: Path):
+    holed = xr.open_zarr(made / FORECASTS).load()
+    holed.b[3, 1, 30, 31] = np.inf
+    holed.to_zarr(made / "forecasts/holed.zarr", zarr_format=2)
+    context = asks(made, forecasts="forecasts/holed.zarr")
+    command = [sys.executable, *STAGE.command(context)[1:]]
+    done = subprocess.run(
+        command, cwd=made, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "experiment: the forecast of b from 2025-01-09T12:00 holds values that are missing or infinite at 12 h"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_scores_that_are_not_whole_do_not_count(made: Path, tmp_path: Path):
+    context = StageContext(tmp_path, tmp_path, {})
+    with pytest.raises(CheckFailed, match="there are no scores"):
+        STAGE.check(context)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / asked.METRICS).write_text('{"rmse": {"a": {"12h": NaN}}}')
+    with pytest.raises(CheckFailed, match=r"rmse\.a\.12h is nan"):
+        STAGE.check(context)
+    (tmp_path / asked.METRICS).write_text("{}")
+    found = xr.open_zarr(made / asked.SCORES).load()
+    found["rmse.b"][0, :, 1] = np.nan
+    found.to_zarr(tmp_path / asked.SCORES, zarr_format=2)
+    with pytest.raises(CheckFailed, match=r"rmse\.b is missing at a lead time"):
+        STAGE.check(context)
+
+
+def test_a_dataset_of_forecasts_or_members_is_no_truth():
+    dataset = make_dataset()
+    ensemble = dataset.assign(state=dataset.state.expand_dims("ensemble_member"))
+    with pytest.raises(CheckFailed, match="only a series of analyses can be the truth"):
+        truth.of_dataset(ensemble, DATASET)
