@@ -109,3 +109,19 @@ def test_missing_forecasts_are_refused_with_what_makes_them(tmp_path: Path):
     with pytest.raises(CheckFailed, match="there are no forecasts") as told:
         STAGE.inputs(context)
     assert "dvc repro infer" in told.value.next
+
+
+def test_forecasts_that_are_no_input_are_refused(tmp_path: Path):
+    lines = (ROOT / "examples/options/verify/stage.yaml").read_text()
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n{lines}")
+    (tmp_path / "data").mkdir()
+    values = {"compare": {"ifs": "forecasts/ifs.zarr"}}
+    (tmp_path / VERIFICATION).write_text(yaml.safe_dump(values))
+    found = STAGE.preflight.check_parameters(tmp_path, Path("python"))
+    assert [one.problem.line for one in found] == [
+        f"{VERIFICATION}: compare.ifs: forecasts/ifs.zarr is none of the deps of verify in dvc.yaml"
+    ]
+    dep = "    - forecasts\n"
+    lines = lines.replace("    - forecasts/infer.zarr\n", dep)
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n{lines}")
+    assert not [*STAGE.preflight.check_parameters(tmp_path, Path("python"))]

@@ -34,6 +34,7 @@ OTHER_WORDS = {
     "lon": "longitude",
 }
 """What neural-lam's pull requests and mllam-data-prep call the dimensions and coordinates."""
+TO_OUR_GRID = "interpolate it to the grid of the truth, or leave it out"
 UNITS = {"s": "s", "seconds": "s", "h": "h", "hours": "h"}
 """What a lead time that is a number may count, by the word in its units."""
 
@@ -157,7 +158,7 @@ def check_same_grid(one: Any, other: Any, name: str) -> None:
     ]
     if grids[0] != grids[1] or sizes[0] != sizes[1]:
         what = f"it is on another grid: {', '.join(grids[1])} of {sizes[1]} points, the truth has {sizes[0]}"
-        raise CheckFailed(what, where=name)
+        raise CheckFailed(what, where=name, next=TO_OUR_GRID)
     for coordinate in ("latitude", "longitude", *grids[0]):
         if coordinate == POINTS or not all(
             coordinate in data.coords for data in (one, other)
@@ -172,7 +173,7 @@ def check_same_grid(one: Any, other: Any, name: str) -> None:
             apart = np.minimum(apart, np.abs(360.0 - apart))
         if not (np.nanmax(apart) <= _tolerance(coordinate, here)):
             what = f"it is on another grid: its {coordinate} differs from the truth's by up to {np.nanmax(apart):.4g}"
-            raise CheckFailed(what, where=name)
+            raise CheckFailed(what, where=name, next=TO_OUR_GRID)
 
 
 def _tolerance(coordinate: str, values: Any) -> float:

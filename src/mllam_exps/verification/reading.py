@@ -114,7 +114,6 @@ class Truth:
         return stacked(loaded, self._variables, (TIME,), self.grid, self._inside)
 
 
-@dataclass(frozen=True)
 class Forecast:
     """One source of forecasts, in the community's layout.
 
@@ -125,11 +124,24 @@ class Forecast:
     dataset : xarray.Dataset
     inside : ndarray of bool
         The points that are read, in the grid's shape.
+    kept_bytes : int
+        How much it may keep: forecasts are stored with all their lead times together,
+        and would be read again for each few of them.
     """
 
-    name: str
-    dataset: Any
-    inside: NDArray[np.bool_]
+    def __init__(
+        self,
+        name: str,
+        dataset: Any,
+        inside: NDArray[np.bool_],
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        self.name = name
+        self.dataset = dataset
+        self._grid = grid_of(dataset, name)
+        self._inside = inside.ravel()
+        self._kept_bytes = kept_bytes
+        self._kept: tuple[Any, Any] = (None, None)
 
     @property
     def starts(self) -> Times:
@@ -193,16 +205,15 @@ class Forecast:
         have = [one for one in variables if one.name in self.dataset.data_vars]
         if not have or max(rows) < 0 or max(columns) < 0:
             return None
-        loaded = (
-            self.dataset[[one.name for one in have]]
-            .isel({REFERENCE: rows[rows >= 0], LEAD: columns[columns >= 0]})
-            .load()
+        loaded = self._loaded(
+            tuple(one.name for one in have),
+            tuple(rows[rows >= 0].tolist()),
+            columns[columns >= 0],
         )
         if MEMBER not in loaded.dims:
             loaded = loaded.expand_dims(MEMBER)
         first = (REFERENCE, LEAD, MEMBER)
-        grid = grid_of(self.dataset, self.name)
-        values = stacked(loaded, have, first, grid, self.inside.ravel())
+        values = stacked(loaded, have, first, self._grid, self._inside)
         self._check(values, loaded, have)
         entries = sum(one.entries for one in variables)
         shape = (len(starts), len(leads), self.members, entries, values.shape[-1])
@@ -218,6 +229,18 @@ class Forecast:
                 read += one.entries
             place += one.entries
         return found
+
+    def _loaded(
+        self, names: tuple[str, ...], starts: tuple[int, ...], leads: Any
+    ) -> Any:
+        """Return some forecasts in memory; with all their lead times, if these may be kept for the next call."""
+        some = self.dataset[list(names)].isel({REFERENCE: list(starts)})
+        if some.nbytes > self._kept_bytes:
+            return some.isel({LEAD: leads}).load()
+        if self._kept[0] != (names, starts):
+            self._kept = (None, None)  # before the next is read, or both are in memory
+            self._kept = ((names, starts), some.load())
+        return self._kept[1].isel({LEAD: leads})
 
     def _check(self, values: Array, loaded: Any, have: Sequence[Variable]) -> None:
         """Refuse a value that is missing or infinite."""

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.verification import climatology, layout, measures, spectra
 from mllam_exps.verification.layout import LEAD
-from mllam_exps.verification.reading import Forecast, Truth, Variable, variable_of
+from mllam_exps.verification.reading import (
+    KEPT_BYTES,
+    Forecast,
+    Truth,
+    Variable,
+    variable_of,
+)
 from mllam_exps.verification.table import BAND, CASE, REGION, SOURCE, Table
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
 
 PERSISTENCE, CLIMATOLOGY = "persistence", "climatology"
 BLOCK_BYTES = 2**25
-"""Of the forecasts of one source that are scored at once; about ten arrays of this size are in memory."""
+"""Of the forecasts of one source that are scored at once; about fifteen arrays of this size are in memory."""
 CLIMATOLOGY_BYTES = 2**28
 
 
@@ -124,8 +130,9 @@ class _Job:
         self.grid = layout.grid_of(truth, "the truth")
         self.inside = _inside(truth, self.grid)
         self.truth = Truth(truth, self.inside)
+        each = KEPT_BYTES // len(lying)
         self.forecasts = [
-            Forecast(name, one, self.inside) for name, one in lying.items()
+            Forecast(name, one, self.inside, each) for name, one in lying.items()
         ]
         self.cases, self.leads = (
             np.sort(self.forecasts[0].starts),
@@ -150,7 +157,8 @@ class _Job:
         for other in self.forecasts[1:]:
             if not np.isin(other.starts, first.starts).any():
                 what = f"none of its {len(other.starts)} starts is one of the {len(first.starts)} of {first.name}"
-                raise CheckFailed(what, where=other.name)
+                way_out = f"give it starts that {first.name} has, or leave it out"
+                raise CheckFailed(what, where=other.name, next=way_out)
         valid = self.cases[:, None] + self.leads[None, :]
         if not np.isin(valid, self.truth.times.values).any():
             what = "the truth has none of the times that it forecasts"

@@ -22,12 +22,13 @@ class VerifyPreflight(Preflight):
     programs = ("scores", "xarray", "zarr")
 
     def check_parameters(self, root: Path, python: Path) -> Iterable[MllamError]:
-        """Check every key."""
+        """Check every key, and that each path that is named is an input of the stage."""
         try:
             values = verification.read(root)
         except UsageError as problem:
             return [problem]
-        return verification.check(values)
+        problems = verification.check(values)
+        return problems or verification.check_deps(values, root)
 
 
 class Verify(Stage):
@@ -96,14 +97,12 @@ def _need_forecasts(context: StageContext, path: str) -> None:
     """
     if (context.work / path).exists():
         return
-    way_out = "dvc checkout"
-    if path == verification.FORECASTS:
-        way_out = "dvc repro infer"
+    own = path == verification.FORECASTS
     raise CheckFailed(
         "there are no forecasts",
         where=path,
         why=f"{VERIFICATION} names them",
-        next=f"{way_out}; the path must stand among the deps of verify in dvc.yaml, too",
+        next="dvc repro infer" if own else "dvc checkout",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mllam_exps.base import yaml_files
@@ -65,6 +65,34 @@ def check(values: Mapping[str, Any]) -> list[MllamError]:
         *problems,
         *(UsageError(what, f"{VERIFICATION}: {key}") for key, what in found),
     ]
+
+
+def check_deps(values: Mapping[str, Any], root: Path) -> list[MllamError]:
+    """Return which forecasts are no input of the stage: they would not count, and not be where it runs.
+
+    Parameters
+    ----------
+    root : Path
+        The repository; where its ``dvc.yaml`` has no stage `verify`, as of
+        ``foreach``, nothing is said.
+    """
+    stages = yaml_files.read(root / "dvc.yaml", by_pyyaml=True).get("stages")
+    stage = stages.get("verify") if isinstance(stages, Mapping) else None
+    deps = stage.get("deps") if isinstance(stage, Mapping) else None
+    if not isinstance(deps, list):
+        return []
+    known = {posixpath.normpath(one) for one in deps if isinstance(one, str)}
+    given = told(values)
+    named = {"forecasts": given["forecasts"]}
+    named |= {f"compare.{name}": path for name, path in given["compare"].items()}
+    problems: list[MllamError] = []
+    for key, path in named.items():
+        place = PurePosixPath(posixpath.normpath(path))
+        if not known & {str(one) for one in (place, *place.parents)}:
+            what = f"{path} is none of the deps of verify in dvc.yaml"
+            way_out = f"add `- {path}` to them"
+            problems.append(UsageError(what, f"{VERIFICATION}: {key}", next=way_out))
+    return problems
 
 
 def _of_sources(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
