@@ -516,7 +516,7 @@ def init(
         list[str] | None,
         typer.Option(
             "--with",
-            help="A stage beside those of the example: infer, which keeps forecasts.",
+            help="A stage beside those of the example: infer, which keeps forecasts; verify, which scores them.",
         ),
     ] = None,
 ) -> None:

@@ -28,6 +28,7 @@ from mllam_exps.stages.neural_lam.file_names import (
     EVALUATION,
     INFERENCE,
     KEPT_FORECASTS,
+    VERIFICATION,
 )
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.parameters.keys import KEEP_FORECASTS
@@ -355,6 +356,24 @@ def test_stored_forecasts_score_as_neural_lam_scores_its_own(made: Made) -> None
         assert forecasts.attrs["checkpoint"] == "saved_models/min_val_loss.ckpt"
         assert len(forecasts.attrs["checkpoint_sha256"]) == 64
         assert "neural-lam" in forecasts.attrs["programs"]
+
+
+def test_verify_scores_them_as_neural_lam_does(made: Made) -> None:
+    pytest.importorskip("scores")
+    import numpy as np
+    import xarray as xr
+
+    from mllam_exps.stages.neural_lam.scoring import asked, program
+
+    (made.root / VERIFICATION).write_text(f"forecasts: {KEPT_FORECASTS}\n")
+    program.score(made.root)
+    written = np.loadtxt(made.root / "evaluation/test_rmse.csv", delimiter=",")
+    with xr.open_zarr(made.root / asked.SCORES) as found:
+        assert found.sizes["init_time"] == len(EVALUATED)
+        for number, name in enumerate(("msl", "t2m")):
+            of_case = found[f"rmse.{name}"].sel(forecast_source="experiment")
+            of_all = np.sqrt((of_case**2).mean("init_time"))
+            np.testing.assert_allclose(of_all, written[:, number], rtol=1e-5)
 
 
 def test_forecasts_are_refused_of_another_network_or_of_times_that_are_not_there(

@@ -101,6 +101,14 @@ def test_scores_differences_and_numbers_are_there(made: Path):
     assert found.attrs["experiment"] == "tiny"
     assert found["rmse.a"].attrs["units"] == "K"
     assert found.lead_time.dtype.kind == "m"
+    # Nothing stands in it that a scorecard does not know.
+    dims = {"forecast_source", "init_time", "lead_time"}
+    assert {*found.dims} == dims
+    assert all({*one.dims} == dims for one in found.data_vars.values())
+    known = {"rmse", "mae", "bias", "acc", "activity"}
+    assert {name.rpartition(".")[0] for name in found.data_vars} == known
+    beside = xr.open_zarr(made / asked.SPECTRA)
+    assert {"spectrum.a", "truth_spectrum.a", "truth_activity.b"} <= {*beside.data_vars}
     for reference in sources[1:]:
         said = xr.open_zarr(made / asked.against(reference))
         # The other one lacks the first four starts.

@@ -14,6 +14,8 @@ UNITS = {"acc": "1"}
 """Of the scores that do not have their variable's units."""
 SQUARED = ("spectrum", "truth_spectrum")
 """The scores that have the square of their variable's units."""
+NO_SCORES = ("truth_activity", "spectrum", "truth_spectrum")
+"""What is no score of a forecast, to be compared with that of another one."""
 OF_SPREAD = ("crps", "spread")
 """The scores of ensembles, and of forecasts with a standard deviation."""
 STANDARD_DEVIATION = "_std"

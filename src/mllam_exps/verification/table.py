@@ -113,6 +113,21 @@ class Table:
         return xr.Dataset(dict(sorted(variables.items())), coordinates)
 
 
+def apart(found: Any) -> tuple[Any, Any]:
+    """Return the scores alone, and beside them what has no better side: spectra, and the truth's activity.
+
+    The community's scorecard wants every variable of a file to be a score of a source,
+    and every dimension to be one of rows, columns, sources, cases or lead times.
+    """
+    beside = [
+        name
+        for name in map(str, found.data_vars)
+        if name.partition(".")[0] in measures.NO_SCORES
+    ]
+    scores = found.drop_vars(beside)
+    return scores.drop_dims({BAND} & {*scores.dims}), found[beside]
+
+
 def _attributes(score: str, variable: str, said: Mapping[str, Any]) -> dict[str, str]:
     """Return what is written beside a score, of what is said of its variable."""
     units = measures.UNITS.get(score, str(said.get("units", "1")))

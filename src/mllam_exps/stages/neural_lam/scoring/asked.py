@@ -14,6 +14,8 @@ from mllam_exps.verification.scorecard import Wanted
 
 RESULTS = "verification"
 SCORES = f"{RESULTS}/scores.zarr"
+SPECTRA = f"{RESULTS}/spectra.zarr"
+"""With the activity of the truth."""
 METRICS = "metrics/verify.json"
 
 

@@ -12,8 +12,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.stages.neural_lam.parameters import verification
 from mllam_exps.stages.neural_lam.scoring import asked, verdict
 from mllam_exps.stages.programs import fence
-from mllam_exps.verification import differences, scorecard
-from mllam_exps.verification.table import SOURCE
+from mllam_exps.verification import differences, scorecard, table
 
 
 def main() -> None:
@@ -35,13 +34,14 @@ def score(root: Path) -> None:
     """
     values = verification.read(root)
     given = asked.opened(root, values)
-    made = scorecard.score(given.forecasts, given.truth, given.wanted, tell)
+    found = scorecard.score(given.forecasts, given.truth, given.wanted, tell)
     # What the forecasts say of themselves, the scores say too.
-    made = made.assign_attrs(given.forecasts[given.own].attrs)
+    made, beside = table.apart(found.assign_attrs(given.forecasts[given.own].attrs))
     write(made, root / asked.SCORES)
+    write(beside, root / asked.SPECTRA)
     cases = verification.told(values)["cases"]
     against = {}
-    for reference in (str(one) for one in made[SOURCE].values[1:]):
+    for reference in (str(one) for one in made[table.SOURCE].values[1:]):
         against[reference] = differences.compare(made, reference, cases=cases)
         write(against[reference], root / asked.against(reference))
     metrics = root / asked.METRICS
