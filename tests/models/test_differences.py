@@ -57,7 +57,8 @@ def test_chance_is_called_different_as_often_as_said(from_before: float):
 def test_chance_is_never_called_more_often(cases: int, from_before: float, hours: int):
     when = times(cases, np.timedelta64(hours, "h"))
     part = called(autoregressive(6000, cases, from_before, seed=cases), when)
-    assert part[1] <= 6.5
+    # Of 6,000 series the part is known to 0.3.
+    assert part[1] <= 6.5 + 0.6
     if cases >= 120 and from_before <= 0.8:
         assert part[1] >= 3.5
 
@@ -86,13 +87,14 @@ def test_the_interval_is_that_of_a_plain_loop():
     off = [abs(np.mean([blocks[s] for s in row]) - np.mean(blocks)) for row in starts]
     from scipy import stats
 
-    freedom = 1.5 * (cases / length - 1)
+    independent = 90 * (1 - part) / (1 + part)
+    np.testing.assert_allclose(found.independent, independent)
+    freedom = min(1.5 * (cases / length - 1), independent - 1)
     for level, width in zip(bootstrap.LEVELS, found.half_width[:, 0], strict=True):
         upper = (1 + level) / 2
         factor = stats.t.ppf(upper, freedom) / stats.norm.ppf(upper)
         factor *= np.sqrt(6 * length / cases) / np.sqrt(1 - length / cases)
         np.testing.assert_allclose(width, np.quantile(off, level) / (1 - part) * factor)
-    np.testing.assert_allclose(found.independent, 90 * (1 - part) / (1 + part))
 
 
 def test_the_blocks_are_those_of_another_implementation():
@@ -171,7 +173,7 @@ def test_common_cases_are_those_of_all_sources_and_pairwise_those_of_two():
 def test_few_independent_cases_decide_nothing():
     series = 5 + autoregressive(1, 30, 0.95, seed=2)
     found = means(series, times(30))
-    assert found.independent[0] < 10
+    assert found.independent[0] < 12
     assert np.isnan(found.half_width).all()
     scores = scores_of(a=series[0], b=np.zeros(30))
     compared = differences.compare(scores, "b")

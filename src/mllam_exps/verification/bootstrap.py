@@ -13,8 +13,9 @@ cells of a hundred significant at 95 %. Three things mend it, and each has its r
    covers better than one of two percentiles (Romano and Wolf 2006).
 3. *Few blocks are a small sample*: the deviations are widened by the ratio of Student's
    t to the normal quantile, for the degrees of freedom that overlapping blocks have,
-   1.5 (n/l - 1) (Meketon and Schmeiser 1984), and by what overlapping blocks lack of
-   the variance, 1 / (1 - l/n).
+   1.5 (n/l - 1) (Meketon and Schmeiser 1984), or one less than there are independent
+   cases, if that is fewer; and by what overlapping blocks lack of the variance,
+   1 / (1 - l/n).
 
 ``docs/verification.md`` says what was measured.
 """
@@ -38,7 +39,7 @@ SEED = 20260101
 SPAN_DAYS = 10
 """Weather is forgotten after that long: what a block spans, where there are cases enough."""
 LEAST_BLOCKS = 6
-LEAST_INDEPENDENT = 10
+LEAST_INDEPENDENT = 12
 """With fewer cases than that, counting those alike as one, no interval is known."""
 _STEEPEST = 0.97
 _BATCH = 64
@@ -144,7 +145,6 @@ class _Resampling:
         seed: int,
     ) -> None:
         import numpy as np
-        from scipy import stats
 
         # What is left of n cases without the part of the one before has n - 1.
         self.length, cases = block_length(times), len(times) - 1
@@ -155,15 +155,10 @@ class _Resampling:
         self.counts = np.zeros((places, resamples))
         columns = np.repeat(np.arange(resamples), blocks)
         np.add.at(self.counts, (starts.ravel(), columns), 1.0 / blocks)
-        upper = 0.5 + self.levels / 2
-        freedom = max(1.0, 1.5 * (cases / self.length - 1))
-        widened = stats.t.ppf(upper, freedom) / stats.norm.ppf(upper)
+        self.freedom = max(1.0, 1.5 * (cases / self.length - 1))
         # Whole blocks hold a few cases more than there are.
-        self.factors = (
-            widened
-            * np.sqrt(blocks * self.length / cases)
-            / np.sqrt(max(1 - self.length / cases, 1 / cases))
-        )
+        self.factor = np.sqrt(blocks * self.length / cases)
+        self.factor /= np.sqrt(max(1 - self.length / cases, 1 / cases))
 
     def of(self, series: Array) -> tuple[Array, Array, Array]:
         """Return mean, half widths by level, and the number of independent cases of some series."""
@@ -179,11 +174,20 @@ class _Resampling:
         resampled = blocks @ self.counts
         off = np.abs(resampled - blocks.mean(axis=1, keepdims=True))
         half_width = np.quantile(off, self.levels, axis=1) / (1 - from_before)
-        half_width *= self.factors[:, None]
         independent = series.shape[1] * (1 - from_before) / (1 + from_before)
+        half_width *= self.factor * self._widened(independent)
         # A series that is zero everywhere is no difference, and known to be none.
         known = (independent >= LEAST_INDEPENDENT) | ~departures.any(axis=1)
         return mean, np.where(known, half_width, np.nan), independent
+
+    def _widened(self, independent: Array) -> Array:
+        """Return Student's t over the normal quantile, by level and series."""
+        import numpy as np
+        from scipy import stats
+
+        upper = 0.5 + self.levels[:, None] / 2
+        freedom = np.clip(independent - 1, 1.0, self.freedom)
+        return np.asarray(stats.t.ppf(upper, freedom) / stats.norm.ppf(upper))
 
 
 def _from_one_before(departures: Array) -> Array:
