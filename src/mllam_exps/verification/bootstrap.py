@@ -2,8 +2,8 @@
 
 The interval is that of a moving-block bootstrap, made honest for few and correlated
 cases. Blocks alone are not enough: they are cut where the weather goes on, so the plain
-percentile interval of a mean is too narrow, and under no difference it calls 8 to 30
-cells of a hundred significant at 95 %. Three things mend it, and each has its reason:
+percentile interval of a mean is too narrow, and under no difference it calls 6 to 27
+of a hundred different at 95 %. Three things mend it, and each has its reason:
 
 1. *Prewhitening* (Andrews and Monahan 1992; with the block bootstrap Romano and Wolf
    2006): the series is first freed of what each case has from the one before, by an
