@@ -36,7 +36,8 @@ def score(root: Path) -> None:
     given = asked.opened(root, values)
     found = scorecard.score(given.forecasts, given.truth, given.wanted, tell)
     # What the forecasts say of themselves, the scores say too.
-    made, beside = table.apart(found.assign_attrs(given.forecasts[given.own].attrs))
+    said = {**given.forecasts[given.own].attrs, "title": "Scores of forecasts"}
+    made, beside = table.apart(found.assign_attrs(said))
     write(made, root / asked.SCORES)
     write(beside, root / asked.SPECTRA)
     cases = verification.told(values)["cases"]
