@@ -840,6 +840,43 @@ def test_a_file_outside_that_changes_is_no_longer_the_input(
     read.check_again()
 
 
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [
+        ("res.csv", "res.csv, which is not among its outs, and which look reads"),
+        ("params.yaml", "params.yaml, which is not among its outs, and which look"),
+        ("tables/new.csv", "tables/new.csv, which is not among its outs"),
+        ("tables/old.csv", "tables/old.csv, which is not among its outs"),
+        ("notes.txt", ""),  # nobody reads it
+        ("out.txt", ""),  # a stage makes it
+    ],
+)
+def test_what_another_stage_reads_and_none_makes_is_not_written_to(
+    store: RunStore, changed: str, refused: str
+):
+    attempt = claimed(store, USE)
+    use = StageDraft(".", "x", [], {}, {"out.txt": True})
+    reads = ["res.csv", "tables", "out.txt"]
+    look = StageDraft(".", "y", reads, {"params.yaml": {"n": 1}}, {"seen": True})
+    cache = str(store.directory / "cache")
+    (attempt.top / ".git").mkdir()
+    Draft(Cache(cache), {"use": use, "look": look}).write(attempt.top)
+    for file in ("res.csv", "params.yaml", "tables/old.csv"):
+        (attempt.work / file).parent.mkdir(exist_ok=True)
+        (attempt.work / file).write_text("1\n")
+    read = Inputs(attempt, {"stage": "use", "commands": ["x"]}, "again")
+    read.check()
+    if changed == "tables/old.csv":
+        (attempt.work / changed).unlink()
+    else:
+        (attempt.work / changed).write_text("2\n")
+    if not refused:
+        read.check_again()
+        return
+    with pytest.raises(CheckFailed, match=f"the program changed {refused}"):
+        read.check_again()
+
+
 def test_an_archive_that_changes_is_no_longer_the_input(
     store: RunStore, tmp_path: Path
 ):

@@ -25,6 +25,7 @@ from mllam_exps.identity.content import (
     differences,
     files_of,
     mark,
+    md5_of_file,
 )
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.runs import outputs
@@ -67,6 +68,7 @@ class Inputs:
         self._outside = Outside(attempt, self._kept_by_nobody())
         self._states: States = {}
         self._listed: dict[str, set[Path]] = {}
+        self._read_by_others: dict[Path, tuple[str, str]] = {}
 
     def check(self) -> None:
         """Refuse inputs that are not what the key says.
@@ -92,6 +94,7 @@ class Inputs:
         self._listed = {
             folder: self._files_in(folder) for folder in self._folders_of_commands()
         }
+        self._read_by_others = self._files_of_others()
 
     def check_again(self) -> None:
         """Refuse a result if an input was changed while it was made.
@@ -105,6 +108,7 @@ class Inputs:
         self._refuse_added("while the program ran")
         self._refuse_touched()
         self._refuse_what_was_added()
+        self._refuse_what_others_read()
         self._refuse_another_result()
         self._refuse_changed_archives("changed while the program ran")
 
@@ -150,6 +154,49 @@ class Inputs:
             stage = lockfile.read(self.attempt.top).stages.get(self.definition["stage"])
             folders |= {stage.path(name) for name in stage.deps} if stage else set()
         return {path for path in folders if (self.attempt.work / path).is_dir()}
+
+    def _files_of_others(self) -> dict[Path, tuple[str, str]]:
+        """Return what other stages of the pipeline read and none makes: which stage does, and the content's MD5.
+
+        With `dvc repro` they would read what a command writes there. Its own inputs are
+        looked at anyway.
+        """
+        top = self.attempt.top
+        if not (self.definition.get("commands") and (top / lockfile.DRAFT).exists()):
+            return {}
+        draft = lockfile.read(top)
+        stages = draft.stages
+        known = {*self.laid.by_path, *draft.made}
+        for stage in stages.values():
+            known |= {*stage.made}
+        looked_at = {self.attempt.work / path for path in known}
+        found: dict[Path, tuple[str, str]] = {}
+        for name, stage in stages.items():
+            if name == self.definition["stage"]:
+                continue
+            for path in {*map(stage.path, (*stage.deps, *stage.params))}:
+                place = self.attempt.work / path
+                if not looked_at.isdisjoint({place, *place.parents}):
+                    continue
+                for file in self._files_in(path) if place.is_dir() else {place}:
+                    if looked_at.isdisjoint({file, *file.parents}):
+                        content = md5_of_file(file) if file.is_file() else ""
+                        found[file] = (name, content)
+        return found
+
+    def _refuse_what_others_read(self) -> None:
+        """Refuse a result whose program wrote to what another stage reads: that one would not see it here."""
+        before, now = self._read_by_others, self._files_of_others()
+        for file, (stage, _content) in (before | now).items():
+            if is_of_python(file) or before.get(file) == now.get(file):
+                continue
+            path = file.relative_to(self.attempt.work).as_posix()
+            what = f"the program changed {path}, which is not among its outs, and which {stage} reads"
+            why = f"with `dvc repro` {stage} would read that, and here it reads what git keeps"
+            way_out = (
+                f"have it write to a file that its outs name, and {stage} read that"
+            )
+            raise CheckFailed(what, "dvc.yaml", why, f"{way_out}; then {outputs.AGAIN}")
 
     def _files_in(self, folder: str) -> set[Path]:
         """Return the files of a folder that DVC counts."""
