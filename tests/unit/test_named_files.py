@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps.preflight.named_files import named
+from mllam_exps.preflight.named_files import by_whole_path, named
 
 COMMANDS = {
     "python plot.py > made.json": ["plot.py"],
@@ -37,3 +37,19 @@ def test_files_that_a_command_names(tmp_path: Path, command: str):
         (folder / name).touch()
     expected = [(folder / name).resolve() for name in COMMANDS[command]]
     assert named([command], folder.resolve()) == expected
+
+
+def test_what_a_command_names_of_the_repository_by_a_whole_path(tmp_path: Path):
+    root = tmp_path / "repository"
+    root.mkdir()
+    (tmp_path / "link").symlink_to(root)
+    command = (
+        f"cd {root} && PYTHONPATH=/usr/lib:{root}/src python {tmp_path}/link/a.py "
+        f"--out={root}/../other/b.txt c.py /bin/true '{root}/with space'"
+    )
+    assert by_whole_path([command, command], root) == [
+        (str(root), "."),
+        (f"{root}/src", "src"),
+        (f"{tmp_path}/link/a.py", "a.py"),
+        (f"{root}/with space", "with space"),
+    ]

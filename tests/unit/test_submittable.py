@@ -128,6 +128,20 @@ def test_what_no_job_can_run_is_refused(root: Path, case: str):
     assert [one.problem.sentence for one in caught.value.problems] == [told]
 
 
+def test_a_command_that_reads_the_files_here_and_not_its_copy_is_refused(root: Path):
+    stages = pipeline(root, entry(root, "a", f"python {root}/tracked.py {root}/new.py"))
+    with pytest.raises(Problems) as caught:
+        looked_at(stages, root, "a")
+    [told] = caught.value.problems
+    assert told.problem.what == (
+        f"its command names {root}/tracked.py, which lies in this repository"
+    )
+    assert told.problem.next == "write tracked.py instead"
+    # An environment, or a folder of data that git ignores, may lie here.
+    ignored = pipeline(root, entry(root, "a", f"python {root}/ignored.py"))
+    assert looked_at(ignored, root, "a")[0]
+
+
 def test_one_that_keeps_what_lies_there_is_refused(root: Path):
     kept = Out("out", str(root / "out"), cached=True, persist=True)
     stage = StageEntry("a", "x", str(root.parent / "clone"), outs=(kept,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +30,30 @@ def named(commands: Iterable[str], folder: Path) -> list[Path]:
     return [
         Path(os.path.normpath(path)) for path in dict.fromkeys(found) if path.is_file()
     ]
+
+
+def by_whole_path(commands: Iterable[str], root: Path) -> list[tuple[str, str]]:
+    """Return what commands name of a repository by a path that begins at `/`, and where it lies in there, each once.
+
+    Parameters
+    ----------
+    commands : iterable of str
+        As ``dvc.yaml`` has them.
+    root : Path
+        Of the repository.
+    """
+    found: dict[str, str] = {}
+    real = os.path.realpath(root)
+    for command in commands:
+        for word in _words(command):
+            # PYTHONPATH=/a:/b and --file=/a, too.
+            for name in re.split("[=:,]", word):
+                if not name.startswith("/"):
+                    continue
+                inside = os.path.relpath(os.path.realpath(name), real)
+                if inside.partition("/")[0] != "..":
+                    found[name] = inside
+    return list(found.items())
 
 
 def _words(command: str) -> list[str]:

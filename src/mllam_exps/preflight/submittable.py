@@ -166,6 +166,7 @@ class StageChecks:
                 why,
                 f"dvc exp run, or take persist away from {kept.name}",
             )
+        self._refuse_whole_paths(pipeline, found)
         self._check_named(pipeline, stage)
         if self._untracked is None:
             made = [lockfile.FILE, *pipeline.made()]
@@ -178,6 +179,34 @@ class StageChecks:
             self.note(
                 f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs"
             )
+
+    def _refuse_whole_paths(self, pipeline: Pipeline, found: StageEntry) -> None:
+        """Refuse a command that names by a path from `/` what git tracks or a stage makes: a job would read it here.
+
+        What git ignores is an environment, say, or data that lie here for all.
+
+        Raises
+        ------
+        Problems
+            Naming each, and how to write it.
+        """
+        problems: list[MllamError] = []
+        for name, inside in named_files.by_whole_path(found.commands, self.root):
+            place = pipeline.root / inside
+            if not (
+                os.path.lexists(place) or pipeline.repository.graph.makers(str(place))
+            ):
+                continue
+            what = f"its command names {name}, which lies in this repository"
+            why = "its job works in a copy of what git tracks, and would read the file here, which you may edit"
+            written = os.path.relpath(inside, pipeline.repository.relative(found.wdir))
+            problems.append(
+                UsageError(
+                    what, f"dvc.yaml: {found.name}", why, f"write {written} instead"
+                )
+            )
+        if problems:
+            raise Problems(problems=problems)
 
     def _check_named(self, pipeline: Pipeline, stage: str) -> None:
         """Refuse a command that names a file which its job would not find; note one whose content does not count.
