@@ -33,6 +33,16 @@ def test_those_of_a_split_are_those_of_its_evaluation() -> None:
     ]
 
 
+def test_a_split_that_is_long_enough_for_one() -> None:
+    assert places({"split": "test"}, Window(7)) == [31]
+
+
+@pytest.mark.parametrize("steps", [8, 9, 10, 12, 40])
+def test_a_split_that_is_too_short_gives_none(steps: int) -> None:
+    with pytest.raises(UsageError, match=f"no forecast of {steps} steps"):
+        places({"split": "test"}, Window(steps))
+
+
 def test_a_list_may_lie_anywhere_and_counts_each_once() -> None:
     asked = ["2025-12-08T12:00", "2025-12-01T06:00", "2025-12-08 12:00"]
     assert places({"starts": asked}) == [1, 30]

@@ -106,7 +106,7 @@ def chosen(
 
 def _of_split(name: str, series: Series, window: Window, where: str) -> list[Time]:
     times = series.of_split(name)
-    found = times[window.before : len(times) - window.after]
+    found = times[window.before : max(0, len(times) - window.after)]
     if not found:
         needed = window.before + 1 + window.after
         raise UsageError(
