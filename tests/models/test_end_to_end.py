@@ -8,12 +8,12 @@ import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import yaml
-from support import synthetic
-from support.experiment import Experiment, environment, eventually, make_repository
+from support.experiment import Experiment, eventually
 
 from mllam_exps.base import records
 
@@ -21,16 +21,9 @@ pytestmark = [pytest.mark.models, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def tiny(tiny_once: Any) -> Experiment:
     """A tiny experiment that has been run once."""
-    home = tmp_path_factory.mktemp("tiny")
-    root = synthetic.make_experiment(home / "repo")
-    experiment = make_repository(root, environment(home / "home"))
-    experiment.ok("dvc", "config", "core.autostage", "true")
-    experiment.ok("git", "commit", "-qam", "Stage what DVC writes")
-    print(experiment.ok("dvc", "exp", "run", timeout=600))
-    experiment.ok("git", "add", "-A")
-    experiment.ok("git", "commit", "-qm", "The first experiment")
+    experiment: Experiment = tiny_once.experiment
     return experiment
 
 
