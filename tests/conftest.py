@@ -10,6 +10,7 @@ import pytest
 pytest.register_assert_rewrite("support")
 
 from support.experiment import TOY, Experiment, environment, make_toy  # noqa: E402 - rewritten first
+from support.once import once  # noqa: E402
 
 LONGEST = (
     "slurm_runs",
@@ -47,22 +48,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def toy_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy experiment of which nothing is done; copied for each test that begins with the first stage."""
-    home = tmp_path_factory.mktemp("toy")
-    return make_toy(home / "toy", environment(home / "home")).root
+
+    def make(home: Path) -> None:
+        make_toy(home / "toy", environment(home / "home"))
+
+    return once(tmp_path_factory, "toy", make) / "toy"
 
 
 @pytest.fixture(scope="session")
 def made_once(toy_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy experiment whose first stage is done; copied for each test that begins with the second."""
-    home = tmp_path_factory.mktemp("made")
-    experiment = Experiment(
-        Path(shutil.copytree(toy_once, home / "toy", symlinks=True)),
-        environment(home / "home") | {"PYTHONPATH": str(TOY)},
-    )
-    experiment.ok("dvc", "repro", "make")
-    experiment.ok("git", "add", "-A")
-    experiment.ok("git", "commit", "-qm", "Made")
-    return experiment.root
+
+    def make(home: Path) -> None:
+        experiment = Experiment(
+            Path(shutil.copytree(toy_once, home / "toy", symlinks=True)),
+            environment(home / "home") | {"PYTHONPATH": str(TOY)},
+        )
+        experiment.ok("dvc", "repro", "make")
+        experiment.ok("git", "add", "-A")
+        experiment.ok("git", "commit", "-qm", "Made")
+
+    return once(tmp_path_factory, "made", make) / "toy"
 
 
 @pytest.fixture

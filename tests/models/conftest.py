@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import synthetic
 from support.experiment import Experiment, environment, make_repository
+from support.once import once
 
 BEFORE_TRAINING = ("prepare_dataset", "create_graph")
 OF_TRAINING = ("saved_models", "plots")
@@ -46,18 +45,7 @@ class Tiny:
 @pytest.fixture(scope="session")
 def tiny_once(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Make it, or wait until another of pytest's workers has."""
-    common = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        common = common.parent
-    tiny, done = Tiny(common / "tiny"), common / "tiny/done"
-    with (common / "tiny.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            shutil.rmtree(tiny.folder, ignore_errors=True)
-            tiny.folder.mkdir()
-            make(tiny)
-            done.touch()
-    return tiny
+    return Tiny(once(tmp_path_factory, "tiny", lambda folder: make(Tiny(folder))))
 
 
 def make(tiny: Tiny) -> None:
