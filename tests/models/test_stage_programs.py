@@ -21,7 +21,7 @@ import yaml
 from support.checkpoints import Evil
 
 from mllam_exps import stages
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, StageContext
 from mllam_exps.stages.neural_lam import checkpoints, infer, scores
 from mllam_exps.stages.neural_lam.file_names import (
@@ -269,7 +269,7 @@ def test_logs_are_for_reading(made: Made) -> None:
         assert "\x1b[" not in log
         assert "\r" not in log
     log = made.log("evaluate")
-    assert log.count("no Natural Earth files here") == 1
+    assert "maps are drawn without" not in log, "the package has what they show"
     assert "Downloading" not in log
     assert "The dirpath has changed" not in log + made.log("train")
 
@@ -412,6 +412,11 @@ def test_what_neural_lam_swallows_is_a_failure_and_code_in_a_checkpoint_never_ru
     torch.save({**content, "evil": Evil(tmp_path / "ran")}, path)
     run = replace(context(root, tmp_path / "scratch"), experiment="evil")
     stages.get("evaluate").inputs(run)
+    # Whoever keeps forecasts says from which checkpoint they are, and looks at it before.
+    with pytest.raises(CheckFailed, match="refused unread"):
+        start("evaluate", run)
+    evaluation = {**run.params[EVALUATION], KEEP_FORECASTS: False}
+    run = replace(run, params={**run.params, EVALUATION: evaluation})
     assert start("evaluate", run).wait() != 0
     assert "UnpicklingError" in (run.scratch / "log.txt").read_text()
     assert not (tmp_path / "ran").exists()
