@@ -64,6 +64,10 @@ def test_what_it_reads_and_makes_stands_in_its_lines_of_the_pipeline():
             "forecasts: ../other/a.zarr lies outside of the repository",
         ),
         (
+            {"forecasts": "/data/a.zarr"},
+            "forecasts: /data/a.zarr lies outside of the repository",
+        ),
+        (
             {"compare": {"ifs": "s3://bucket/a.zarr"}},
             "compare.ifs: s3://bucket/a.zarr lies outside of the repository",
         ),
@@ -121,7 +125,7 @@ def test_forecasts_that_are_no_input_are_refused(tmp_path: Path):
     assert [one.problem.line for one in found] == [
         f"{VERIFICATION}: compare.ifs: forecasts/ifs.zarr is none of the deps of verify in dvc.yaml"
     ]
-    dep = "    - forecasts\n"
-    lines = lines.replace("    - forecasts/infer.zarr\n", dep)
-    (tmp_path / "dvc.yaml").write_text(f"stages:\n{lines}")
-    assert not [*STAGE.preflight.check_parameters(tmp_path, Path("python"))]
+    for dep in ("forecasts", "${vars.forecasts}"):
+        with_dep = lines.replace("forecasts/infer.zarr", dep)
+        (tmp_path / "dvc.yaml").write_text(f"stages:\n{with_dep}")
+        assert not [*STAGE.preflight.check_parameters(tmp_path, Path("python"))]

@@ -73,8 +73,8 @@ def check_deps(values: Mapping[str, Any], root: Path) -> list[MllamError]:
     Parameters
     ----------
     root : Path
-        The repository; where its ``dvc.yaml`` has no stage `verify`, as of
-        ``foreach``, nothing is said.
+        The repository; where its ``dvc.yaml`` has no stage `verify`, one of
+        ``foreach``, or one whose inputs are filled in by DVC, nothing is said.
     """
     stages = yaml_files.read(root / "dvc.yaml", by_pyyaml=True).get("stages")
     stage = stages.get("verify") if isinstance(stages, Mapping) else None
@@ -82,6 +82,8 @@ def check_deps(values: Mapping[str, Any], root: Path) -> list[MllamError]:
     if not isinstance(deps, list):
         return []
     known = {posixpath.normpath(one) for one in deps if isinstance(one, str)}
+    if any("${" in one for one in known):
+        return []
     given = told(values)
     named = {"forecasts": given["forecasts"]}
     named |= {f"compare.{name}": path for name, path in given["compare"].items()}
@@ -128,7 +130,7 @@ def _of_path(key: str, path: Any) -> Iterator[tuple[str, str]]:
         yield key, f"must be the path of a zarr, not {path!r}"
         return
     inside = not posixpath.isabs(path) and "://" not in path
-    if not inside or posixpath.normpath(path).startswith(".."):
+    if not inside or PurePosixPath(posixpath.normpath(path)).parts[:1] == ("..",):
         yield (
             key,
             (
