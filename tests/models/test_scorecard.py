@@ -207,6 +207,13 @@ def test_regions_and_areas():
     of_box = np.sqrt(np.average(error[some] ** 2, weights=area[some]))
     made = found["rmse.t2m"][0, 0, 0]
     np.testing.assert_allclose(made, [everywhere, of_box], rtol=1e-6)
+    # The same as a list of points.
+    points = {
+        name: one.stack(grid_index=("longitude", "latitude")).reset_index("grid_index")
+        for name, one in (("truth", truth), ("forecast", forecast))
+    }
+    listed = score({"mine": points["forecast"]}, points["truth"], WANTED)
+    np.testing.assert_allclose(listed["rmse.t2m"][0, 0, 0], everywhere, rtol=1e-6)
     far = {"latitude": [81, 85], "longitude": [0, 1]}
     with pytest.raises(CheckFailed, match="region far: it holds no point"):
         score({"mine": forecast}, truth, Wanted(TRAINING, regions={"far": far}))

@@ -184,21 +184,36 @@ def _tolerance(coordinate: str, values: Any) -> float:
     return 1e-3 * float(np.min(np.abs(np.diff(values)))) if len(values) > 1 else 0.0
 
 
-def area_weights(dataset: Any, grid: Sequence[str]) -> NDArray[np.float64]:
+def area_weights(placed: Any, grid: Sequence[str]) -> NDArray[np.float64]:
     """Return what each point counts, in the grid's order, on average 1.
 
-    A grid of latitudes and longitudes has smaller cells near the poles: they count by
-    the cosine of their latitude. The cells of a projected grid count alike, as
-    Neural-LAM has them.
+    A regular grid of latitudes and longitudes has smaller cells near the poles: they
+    count by the cosine of their latitude. The cells of a projected grid count alike,
+    as Neural-LAM has them.
+
+    Parameters
+    ----------
+    placed : xarray.Dataset
+        With ``latitude`` and ``longitude`` of the points, if they are known.
     """
     import numpy as np
 
-    shape = tuple(dataset.sizes[dimension] for dimension in grid)
-    if tuple(grid) != ("latitude", "longitude"):
+    shape = tuple(placed.sizes[dimension] for dimension in grid)
+    if not {"latitude", "longitude"} <= {*placed.coords}:
         return np.ones(shape)
-    cosine = np.cos(np.deg2rad(dataset["latitude"].values.astype("float64")))
-    weights = np.broadcast_to(cosine[:, None], shape)
+    latitude, longitude = _places(placed, grid)
+    rows, columns = (len(np.unique(one)) for one in (latitude, longitude))
+    if rows * columns != latitude.size:
+        return np.ones(shape)
+    weights = np.cos(np.deg2rad(latitude.astype("float64")))
     return np.asarray(weights / weights.mean())
+
+
+def _places(placed: Any, grid: Sequence[str]) -> tuple[Any, Any]:
+    """Return latitude and longitude of each point, in the grid's shape."""
+    north = placed["latitude"] + 0 * placed["longitude"]
+    east = placed["longitude"] + 0 * placed["latitude"]
+    return north.transpose(*grid).values, east.transpose(*grid).values
 
 
 def regions(
@@ -229,9 +244,7 @@ def regions(
         if "latitude" not in dataset.coords or "longitude" not in dataset.coords:
             what = "the data have no latitude and longitude, so it cannot be found"
             raise CheckFailed(what, where=f"region {name}")
-        north = dataset["latitude"] + 0 * dataset["longitude"]
-        east = dataset["longitude"] + 0 * dataset["latitude"]
-        latitude, longitude = (one.transpose(*grid).values for one in (north, east))
+        latitude, longitude = _places(dataset, grid)
         (south, top), (west, stop) = box["latitude"], box["longitude"]
         width = (stop - west) % 360 or 360
         chosen = (latitude >= south) & (latitude <= top)

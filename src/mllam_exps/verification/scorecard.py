@@ -169,7 +169,7 @@ class _Job:
         import xarray as xr
 
         placed = truth if "latitude" in truth.coords else forecast
-        areas = layout.area_weights(truth, self.grid)
+        areas = layout.area_weights(placed, self.grid)
         masks = layout.regions(placed, self.grid, self.inside, self.wanted.regions)
         self.regions = list(masks)
         self.weights = [
