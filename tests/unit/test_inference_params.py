@@ -77,3 +77,4 @@ def test_size_and_missing_file(tmp_path: Path) -> None:
     (tmp_path / INFERENCE).unlink()
     [problem] = STAGE.preflight.check_parameters(tmp_path, Path("python"))
     assert INFERENCE in str(problem)
+    assert "init --with infer" in problem.next

@@ -53,6 +53,8 @@ class InferPreflight(Preflight):
         try:
             values = inference.read(root)
         except UsageError as problem:
+            if not (root / INFERENCE).exists():
+                problem.next = "take the one that `mllam-exps init --with infer` makes, or take infer out of dvc.yaml"
             return [problem]
         return inference.check(values, params.load(root), arguments.known(python))
 

@@ -61,7 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Our callbacks are those of a training or an evaluation.
     os.environ.pop(SCRATCH, None)
     others = start_others(arguments, options.devices)
-    claims = compute(Plan.read(options.plan), options, scratch)
+    try:
+        claims = compute(Plan.read(options.plan), options, scratch)
+    except BaseException:
+        for other in others:
+            other.terminate()
+        raise
+    # One that failed costs nothing: what it has left has been computed here.
     for other in others:
         other.wait()
     if claims.stopped and claims.store.missing():
