@@ -125,6 +125,21 @@ def test_what_cannot_be_scored_is_missing():
     assert not found["rmse.z"].sel(forecast_source="other").notnull().any()
 
 
+def test_a_point_without_truth_does_not_count():
+    truth = make_truth()
+    forecast = make_forecast(truth, STARTS)
+    when = STARTS[0] + np.timedelta64(6, "h")
+    truth.t2m.loc[{"time": when, "xc": 3000.0}] = np.nan
+    found = score({"mine": forecast}, truth, WANTED)
+    there = truth.xc.values != 3000.0
+    error = (forecast.t2m[0, 0] - truth.t2m.sel(time=when)).values[:, there]
+    first = found.isel(forecast_source=0, init_time=0, lead_time=0)
+    np.testing.assert_allclose(first["rmse.t2m"], np.sqrt((error**2).mean()))
+    normal = climatology_of(truth, "t2m", when)[:, there]
+    values = forecast.t2m[0, 0].values[:, there]
+    np.testing.assert_allclose(first["activity.t2m"], (values - normal).std())
+
+
 def test_the_climatology_knows_nothing_but_the_training():
     truth = make_truth()
     forecast = make_forecast(truth, STARTS)

@@ -117,6 +117,15 @@ def of_normal(mean: Any, deviation: Any, truth: Any, weights: Any) -> dict[str, 
 
 
 def _mean(values: Any, weights: Any) -> Any:
+    """Return the weighted mean over the points that have a value."""
+    import numpy as np
+
+    # One product of a matrix, where xarray reads the values four times; a point
+    # without a value makes it missing.
+    ordered = values.transpose(..., POINT)
+    found = ordered.values @ weights.values / weights.values.sum()
+    if np.isfinite(found).all():
+        return ordered.isel({POINT: 0}, drop=True).copy(data=found)
     return values.weighted(weights).mean(POINT)
 
 
