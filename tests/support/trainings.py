@@ -129,13 +129,17 @@ class Training:
         return max((int(path.parent.name) for path in found), default=0)
 
     def began(self, number: int) -> int | None:
-        """Return after how many epochs an attempt began; None if its training did not begin."""
+        """Return after how many epochs an attempt began, by its log alone: its scratch goes when the run is done.
+
+        None if its program was not started, or was to go on and did not come so far as
+        to say from where.
+        """
         log = self.attempt(number) / "log.txt"
         text = log.read_text(errors="replace") if log.exists() else ""
         if (found := re.search(r"going on with epoch (\d+) of", text)) is not None:
             return int(found[1]) - 1
-        goes_on = "going on from" in text
-        return None if goes_on or self.reached(number) is None else 0
+        started = re.search(r"^\$ .*$", text, re.MULTILINE)
+        return None if started is None or "--load=" in started[0] else 0
 
     def reached(self, number: int) -> float | None:
         """Return how many epochs were trained when an attempt told it last."""
