@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.neural_lam.beginning import (
+from mllam_exps.stages.neural_lam.training.beginning import (
     SCHEDULE,
     WEIGHTS,
     AskedLearningRate,
@@ -19,7 +19,7 @@ from mllam_exps.stages.neural_lam.beginning import (
     TakeWeights,
     scheduled,
 )
-from mllam_exps.stages.neural_lam.random_state import KEY, SEED, RandomState
+from mllam_exps.stages.neural_lam.training.random_state import KEY, SEED, RandomState
 
 pytestmark = pytest.mark.models
 

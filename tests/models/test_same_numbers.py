@@ -23,8 +23,9 @@ from pytorch_lightning.loops import evaluation_loop, training_epoch_loop  # noqa
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from mllam_exps.stages.contract import SAVE_AND_END  # noqa: E402
-from mllam_exps.stages.neural_lam import callbacks, checkpoints, random_state  # noqa: E402
+from mllam_exps.stages.neural_lam import callbacks, checkpoints  # noqa: E402
 from mllam_exps.stages.neural_lam.patches import draw_as_if_never_stopped  # noqa: E402
+from mllam_exps.stages.neural_lam.training import random_state  # noqa: E402
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore")]
 

@@ -12,9 +12,9 @@ from support.checkpoints import save
 from mllam_exps import stages
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import StageContext
-from mllam_exps.stages.neural_lam import history
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.train import check_losses
+from mllam_exps.stages.neural_lam.training import history
 
 HEADER = "epoch,train,validation\n"
 GOOD = HEADER + "1,3.0,4.0\n2,2.5,3.5\n3,2.0,3.6\n"

@@ -14,10 +14,11 @@ from mllam_exps.dvc import phases
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import outputs
 from mllam_exps.stages.contract import StageContext
-from mllam_exps.stages.neural_lam import history, train
+from mllam_exps.stages.neural_lam import train
 from mllam_exps.stages.neural_lam.checkpoints import Checkpoint
-from mllam_exps.stages.neural_lam.history import Before
 from mllam_exps.stages.neural_lam.parameters import phases as listed
+from mllam_exps.stages.neural_lam.training import history
+from mllam_exps.stages.neural_lam.training.history import Before
 
 TRAINING = "data/training_params.yaml"
 

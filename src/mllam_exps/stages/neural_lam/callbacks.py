@@ -25,13 +25,13 @@ from pytorch_lightning.callbacks import Callback
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
-from mllam_exps.stages.neural_lam.beginning import (
+from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
+from mllam_exps.stages.neural_lam.training.beginning import (
     AskedLearningRate,
     Schedule,
     TakeWeights,
 )
-from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
-from mllam_exps.stages.neural_lam.random_state import RandomState
+from mllam_exps.stages.neural_lam.training.random_state import RandomState
 
 SCRATCH = "MLLAM_EXPS_SCRATCH"
 CHECK_EVERY = 50

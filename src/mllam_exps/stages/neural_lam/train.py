@@ -13,7 +13,7 @@ from typing import Any
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages.contract import Size, StageContext
 from mllam_exps.stages.going_on import Taken
-from mllam_exps.stages.neural_lam import checkpoints, history
+from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.common import (
     ModelStage,
     label,
@@ -31,6 +31,7 @@ from mllam_exps.stages.neural_lam.file_names import (
 from mllam_exps.stages.neural_lam.going_on import GOES_ON
 from mllam_exps.stages.neural_lam.parameters import keys, phases
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
+from mllam_exps.stages.neural_lam.training import history
 
 METRICS = TRAIN_METRICS
 

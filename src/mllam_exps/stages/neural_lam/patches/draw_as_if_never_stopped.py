@@ -81,7 +81,7 @@ def apply() -> None:
 
 def _keeper(trainer: Any) -> Any:
     """Return the callback that keeps the random state; None outside of our runs."""
-    from mllam_exps.stages.neural_lam.random_state import RandomState
+    from mllam_exps.stages.neural_lam.training.random_state import RandomState
 
     kept = [one for one in trainer.callbacks if isinstance(one, RandomState)]
     return kept[0] if kept else None

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from mllam_exps.stages import tracking
-from mllam_exps.stages.neural_lam import beginning, checkpoints
+from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.patches import (
     draw_as_if_never_stopped,
     draw_without_downloading,
@@ -35,6 +35,7 @@ from mllam_exps.stages.neural_lam.patches import (
     use_devices,
 )
 from mllam_exps.stages.neural_lam.ranks import is_first_process
+from mllam_exps.stages.neural_lam.training import beginning
 from mllam_exps.stages.points import keep_points, offline_wandb
 from mllam_exps.stages.programs import fence
 
