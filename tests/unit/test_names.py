@@ -185,3 +185,41 @@ def test_who_was_saved_keeps_its_name_unless_git_gave_it_to_another(
         return
     with pytest.raises(UsageError, match="removed or renamed since"):
         taken.name_again(known)
+
+
+BEING_MADE: list[tuple[RunState, RunState | None, RunState, bool]] = [
+    # of the run, of the saving of who wants it, of what it needs: is it being made?
+    (RunState.NEW, None, RunState.NEW, False),
+    (RunState.STARTING, None, RunState.NEW, True),  # for somebody's `dvc exp run`
+    (RunState.RUNNING, AT_WORK, RunState.DONE, True),
+    (RunState.FAILED, AT_WORK, RunState.DONE, False),
+    (RunState.NEW, AT_WORK, AT_WORK, True),
+    (RunState.NEW, FAILED, AT_WORK, False),
+    (RunState.NEW, AT_WORK, FAILED, False),
+    (RunState.STARTING, AT_WORK, RunState.CANCELLED, False),
+]
+
+
+@pytest.mark.parametrize(("state", "saving", "needed", "expected"), BEING_MADE)
+def test_a_run_is_being_made_where_somebody_waits_for_it_and_it_can_come(
+    monkeypatch: pytest.MonkeyPatch,
+    state: RunState,
+    saving: RunState | None,
+    needed: RunState,
+    expected: bool,
+):
+    runs = {
+        "grow-1": SimpleNamespace(
+            state=state, result=None, wanted=["save-a"] if saving else []
+        ),
+        "make-1": SimpleNamespace(state=needed, result=None, wanted=[]),
+    }
+    other = experiment("a", saving or RunState.NEW)
+    other.steps = [
+        SimpleNamespace(key="make-1", known={}, needs=()),
+        SimpleNamespace(key="grow-1", known={}, needs=("make-1",)),
+    ]
+    other.store = SimpleNamespace(run=runs.__getitem__, directory=Path())
+    monkeypatch.setattr(names.experiments, "read", lambda _place: other)
+    monkeypatch.setattr(names.experiments, "folder", lambda _store: Path())
+    assert names.is_being_made(other.store, "grow-1") is expected

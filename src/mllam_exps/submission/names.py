@@ -151,15 +151,36 @@ def is_being_made(store: RunStore, key: str) -> bool:
     run = store.run(key)
     if run.result is not None:
         return False
-    state = assess(run).state
-    if state.living:
-        return True
-    # Where a machine allows a number of jobs, nobody has begun it yet.
-    if state not in {RunState.NEW, RunState.LOST}:
+    now = assess(run)
+    if now.state in {RunState.PENDING, RunState.RUNNING}:
+        return not now.hopeless
+    if now.state.settled:
         return False
-    for identity in run.wanted:
+    wanted = run.wanted
+    if not wanted:
+        return now.state.living
+    # Where a machine allows a number of jobs, nobody has begun it yet.
+    for identity in wanted:
         experiment = experiments.read(experiments.folder(store) / identity)
-        if experiment is not None and not assess(experiment.saving).state.settled:
+        if experiment is None or assess(experiment.saving).state.settled:
+            continue
+        if not _lacks_an_input(experiment, key):
+            return True
+    return False
+
+
+def _lacks_an_input(experiment: Experiment, key: str) -> bool:
+    """Tell whether a run of an experiment waits for one that has failed, or was cancelled."""
+    steps = {step.key: step for step in experiment.steps if not step.known}
+    needed, looked_at = [key], {key}
+    while needed:
+        step = steps.get(needed.pop())
+        others = {*step.needs} & steps.keys() - looked_at if step else set()
+        looked_at |= others
+        needed += others
+    for other in looked_at - {key}:
+        run = experiment.store.run(other)
+        if run.result is None and assess(run).state.settled:
             return True
     return False
 
