@@ -286,7 +286,7 @@ def test_a_machine_file_that_was_edited_makes_no_other_experiment(made: Experime
         "mllam-exps", "submit", "-n", "m", "-S", "toy.yaml:grow.epochs=2"
     )
     assert refused.returncode == 2
-    assert "files of the workspace have changed" in refused.stdout
+    assert "files that it reads have changed since" in refused.stdout
     settled(made, "m")
 
 
