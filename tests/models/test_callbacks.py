@@ -313,7 +313,7 @@ def test_a_full_disk_does_not_stop_a_training(
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(callbacks, "_replace", full)
+    monkeypatch.setattr(callbacks, "replace", full)
     trainer(scratch, epochs=1).fit(Toy(), data(), data())
 
 

@@ -32,8 +32,8 @@ from mllam_exps.stages.neural_lam.training.beginning import (
     TakeWeights,
 )
 from mllam_exps.stages.neural_lam.training.random_state import RandomState
+from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
 
-SCRATCH = "MLLAM_EXPS_SCRATCH"
 CHECK_EVERY = 50
 """Batches between two looks at the loss."""
 
@@ -68,7 +68,7 @@ def factory() -> list[Callback]:
         RandomState(),
         StopAtNaN(),
         Losses(folder / "epochs.csv"),
-        Progress(folder / "progress.json"),
+        Progress(folder / PROGRESS),
         EndInTime(folder),
         Labels(folder),
     ]
@@ -206,7 +206,7 @@ class Progress(Callback):  # type: ignore[misc]  # Lightning is not followed by 
         with contextlib.suppress(
             OSError
         ):  # a full disk ends a training at its checkpoint, not here
-            _replace(
+            replace(
                 self.path,
                 json.dumps(
                     {**told, "seconds_left": None if left is None else round(left, 1)}
@@ -256,7 +256,7 @@ class Losses(Callback):  # type: ignore[misc]
         writer.writeheader()
         writer.writerows(row for _, row in sorted(self._rows.items()))
         try:
-            _replace(self.path, text.getvalue())
+            replace(self.path, text.getvalue())
         except OSError as error:
             warnings.warn(
                 f"the losses of epoch {number} could not be written: {error}",
@@ -393,7 +393,7 @@ class EndInTime(Callback):  # type: ignore[misc]
                 "total": trainer.max_epochs,
             }
             with contextlib.suppress(OSError):
-                _replace(self.scratch / "progress.json", json.dumps(told))
+                replace(self.scratch / PROGRESS, json.dumps(told))
             print("the time limit is near: saved within the epoch", flush=True)
         raise SystemExit(ENDED_IN_TIME)
 
@@ -465,10 +465,3 @@ def _rows(path: Path) -> dict[int, dict[str, str]]:
             }
     except (OSError, KeyError, ValueError):  # nothing there, or nothing of ours
         return {}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a whole file in place at once: nobody reads half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mllam_exps.stages.neural_lam.ranks import is_first_process
 from mllam_exps.stages.patch import Issue, Patch
+from mllam_exps.stages.programs.telling import SCRATCH
 
 FOLDER = "pictures"
 MAX_PICTURES = 60
@@ -53,7 +54,7 @@ def apply(steps_of_forecast: int) -> None:
     server. Drawing a map takes a second or two, so a figure that is drawn for the
     logger anyway is not drawn again.
     """
-    scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
+    scratch = os.environ.get(SCRATCH)
     if not scratch or not is_first_process() or not PATCH.fits():
         return
     from matplotlib.figure import Figure

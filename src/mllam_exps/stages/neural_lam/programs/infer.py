@@ -29,9 +29,10 @@ from mllam_exps.stages.neural_lam.patches import (
     leave_new_memory_alone,
     trust_no_checkpoint,
 )
-from mllam_exps.stages.neural_lam.programs.neural_lam import SCRATCH, set_environment
+from mllam_exps.stages.neural_lam.programs.neural_lam import set_environment
 from mllam_exps.stages.neural_lam.ranks import is_first_process
 from mllam_exps.stages.programs import fence
+from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
 
 LOCAL_RANK = "LOCAL_RANK"
 """Which of the processes on its node this is; Lightning reads it, too."""
@@ -114,7 +115,7 @@ def compute(plan: Plan, options: argparse.Namespace, scratch: Path) -> Claims:
     )
     units: deque[list[Unit]] = deque()
     samples = samples_of(plan, datastore)
-    progress = Progress(scratch / "progress.json", store, options.limit)
+    progress = Progress(scratch / PROGRESS, store, options.limit)
     loader = torch.utils.data.DataLoader(
         samples.dataset,
         batch_sampler=samples.batches(claims, units),
@@ -265,9 +266,7 @@ class Progress:
             "total": self.total,
             "seconds_left": None if left is None else round(left, 1),
         }
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(record))
-        temporary.replace(self.path)
+        replace(self.path, json.dumps(record))
 
 
 if __name__ == "__main__":

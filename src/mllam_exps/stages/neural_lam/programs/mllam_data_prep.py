@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mllam_exps.stages.neural_lam.preparation import preparation
 from mllam_exps.stages.programs import fence
+from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
 
 INTERVAL_S = 1.0
 
@@ -61,7 +62,6 @@ def report(output: Path, scratch: Path, stop: threading.Event) -> None:
     Walking a folder of 100,000 files takes a while on a shared file system, so the
     pause grows with the walk.
     """
-    target = scratch / "progress.json"
     pause = INTERVAL_S
     while not stop.wait(pause):
         begun = time.monotonic()
@@ -71,10 +71,8 @@ def report(output: Path, scratch: Path, stop: threading.Event) -> None:
             if files
             else "reading the sources"
         )
-        temporary = target.with_suffix(".json.new")
         try:
-            temporary.write_text(json.dumps({"text": text}))
-            temporary.replace(target)
+            replace(scratch / PROGRESS, json.dumps({"text": text}))
         except OSError:
             continue
         pause = max(INTERVAL_S, 20 * (time.monotonic() - begun))
@@ -103,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.path.append(str(Path.cwd()))
     dask.config.set(scheduler="threads", num_workers=cores())
     stop = threading.Event()
-    scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
+    scratch = os.environ.get(SCRATCH)
     if scratch:
         threading.Thread(
             target=report, args=(options.output, Path(scratch), stop), daemon=True

@@ -38,8 +38,8 @@ from mllam_exps.stages.neural_lam.ranks import is_first_process
 from mllam_exps.stages.neural_lam.training import beginning
 from mllam_exps.stages.points import keep_points, offline_wandb
 from mllam_exps.stages.programs import fence
+from mllam_exps.stages.programs.telling import SCRATCH
 
-SCRATCH = "MLLAM_EXPS_SCRATCH"
 """Set in an attempt."""
 TASKS = "--tasks_per_node"
 """An argument of ours, ``--tasks_per_node=N``: processes on each node, each with its own device."""

@@ -12,6 +12,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.stages.neural_lam.parameters import verification
 from mllam_exps.stages.neural_lam.scoring import asked, verdict
 from mllam_exps.stages.programs import fence
+from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
 from mllam_exps.verification import differences, scorecard, table
 
 
@@ -59,14 +60,11 @@ def write(made: Any, path: Path) -> None:
 
 def tell(done: int, total: int) -> None:
     """Say how far it is."""
-    scratch = os.environ.get("MLLAM_EXPS_SCRATCH")
+    scratch = os.environ.get(SCRATCH)
     if not scratch:
         return
     told = {"text": f"scored {done}/{total}", "done": done, "total": total}
-    target = Path(scratch) / "progress.json"
-    temporary = target.with_suffix(".json.new")
-    temporary.write_text(json.dumps(told))
-    temporary.replace(target)
+    replace(Path(scratch) / PROGRESS, json.dumps(told))
 
 
 if __name__ == "__main__":
