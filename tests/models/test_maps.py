@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ def test_coastlines_and_borders_are_drawn_without_the_internet(
     denmark = (8.0, 13.0, 54.5, 58.0)
     assert len(list(COASTLINE.intersecting_geometries(denmark))) > 10
     assert list(BORDERS.intersecting_geometries(denmark))
+    first, again = (list(COASTLINE.geometries()) for _ in range(2))
+    assert all(map(operator.is_, first, again)), "Cartopy projects each object once"
     assert not capsys.readouterr().out
     assert not list(LAKES.geometries())
     assert "drawn without lakes" in capsys.readouterr().out

@@ -41,16 +41,19 @@ def borders() -> tuple[Line, ...]:
     return tuple(line for line, countries in _lines() if countries > 1)
 
 
-def _lines() -> Iterator[tuple[Line, int]]:
-    """Yield each line, and how many countries name it."""
+@cache
+def _lines() -> tuple[tuple[Line, int], ...]:
+    """Return each line, and how many countries name it."""
     topology = _topology()
     scale, origin = (topology["transform"][key] for key in ("scale", "translate"))
     named = Counter(_named(topology["objects"]["countries"]["geometries"]))
+    lines = []
     for number, steps in enumerate(topology["arcs"]):
         # The first point, then the steps from each one to the next, in units of `scale`.
         points = np.cumsum(np.asarray(steps, float), axis=0) * scale + origin
         for part in _cut(points):
-            yield part, named[number]
+            lines.append((part, named[number]))
+    return tuple(lines)
 
 
 def _topology() -> Any:

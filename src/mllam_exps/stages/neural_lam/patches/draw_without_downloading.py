@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mllam_exps.maps import natural_earth
@@ -60,7 +61,7 @@ def apply() -> None:
                     self if scale == self.scale else self.with_scale(scale)
                 )
         if self.name in OURS:
-            return _shapes(OURS[self.name]())
+            return iter(_shapes(self.name))
         if not warned and is_first_process():
             how = "put them where CARTOPY_DATA_DIR points to"
             print(
@@ -73,10 +74,12 @@ def apply() -> None:
     NaturalEarthFeature.geometries = from_files
 
 
-def _shapes(lines: Iterable[natural_earth.Line]) -> Iterator[Any]:
+@functools.cache
+def _shapes(name: str) -> list[Any]:
+    # The same objects each time: by these Cartopy (0.26) knows what it has projected.
     from shapely import LineString
 
-    return map(LineString, lines)
+    return [LineString(line) for line in OURS[name]()]
 
 
 def has_shapefile(category: str, name: str, resolution: str) -> bool:
