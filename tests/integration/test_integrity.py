@@ -860,7 +860,8 @@ def test_what_another_stage_reads_and_none_makes_is_not_written_to(
     look = StageDraft(".", "y", reads, {"params.yaml": {"n": 1}}, {"seen": True})
     cache = str(store.directory / "cache")
     (attempt.top / ".git").mkdir()
-    Draft(Cache(cache), {"use": use, "look": look}).write(attempt.top)
+    stages = {"use": use, "look": look}
+    Draft(Cache(cache), stages, made=["out.txt", "seen"]).write(attempt.top)
     for file in ("res.csv", "params.yaml", "tables/old.csv"):
         (attempt.work / file).parent.mkdir(exist_ok=True)
         (attempt.work / file).write_text("1\n")

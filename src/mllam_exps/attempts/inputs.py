@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +146,19 @@ class Inputs:
         key: str | None = self._sources.get(path, {}).get("run")
         return key
 
+    @cached_property
+    def _draft(self) -> lockfile.Draft | None:
+        """The stages of the experiment; None where it was not submitted."""
+        top = self.attempt.top
+        return lockfile.read(top) if (top / lockfile.DRAFT).exists() else None
+
     def _folders_of_commands(self) -> set[str]:
         """Return the folders that commands read: inputs, and those of `deps` in which other stages make some."""
         if not self.definition.get("commands"):
             return set()
         folders = {*self.laid.by_path}
-        if (self.attempt.top / lockfile.DRAFT).exists():
-            stage = lockfile.read(self.attempt.top).stages.get(self.definition["stage"])
+        if self._draft is not None:
+            stage = self._draft.stages.get(self.definition["stage"])
             folders |= {stage.path(name) for name in stage.deps} if stage else set()
         return {path for path in folders if (self.attempt.work / path).is_dir()}
 
@@ -161,17 +168,13 @@ class Inputs:
         With `dvc repro` they would read what a command writes there. Its own inputs are
         looked at anyway.
         """
-        top = self.attempt.top
-        if not (self.definition.get("commands") and (top / lockfile.DRAFT).exists()):
+        draft = self._draft
+        if draft is None or not self.definition.get("commands"):
             return {}
-        draft = lockfile.read(top)
-        stages = draft.stages
-        known = {*self.laid.by_path, *draft.made}
-        for stage in stages.values():
-            known |= {*stage.made}
-        looked_at = {self.attempt.work / path for path in known}
+        looked_at = {self.attempt.work / path for path in self.laid.by_path}
+        looked_at |= {self.attempt.work / path for path in draft.made}
         found: dict[Path, tuple[str, str]] = {}
-        for name, stage in stages.items():
+        for name, stage in draft.stages.items():
             if name == self.definition["stage"]:
                 continue
             for path in {*map(stage.path, (*stage.deps, *stage.params))}:
