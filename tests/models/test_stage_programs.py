@@ -23,7 +23,7 @@ from support.checkpoints import Evil
 from mllam_exps import stages
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, StageContext
-from mllam_exps.stages.neural_lam import checkpoints, infer, scores
+from mllam_exps.stages.neural_lam import checkpoints, file_names, infer, scores
 from mllam_exps.stages.neural_lam.file_names import (
     EVALUATION,
     INFERENCE,
@@ -341,7 +341,7 @@ def test_stored_forecasts_score_as_neural_lam_scores_its_own(made: Made) -> None
     import numpy as np
     import xarray as xr
 
-    path, dataset = made.root / infer.OUTPUT, made.root / "data/datastore.zarr"
+    path, dataset = made.root / file_names.FORECASTS, made.root / "data/datastore.zarr"
     written = np.loadtxt(made.root / "evaluation/test_rmse.csv", delimiter=",")
     found = rmse_of(path, dataset, STARTS[1:])
     np.testing.assert_allclose(found, written, rtol=1e-5)

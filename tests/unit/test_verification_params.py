@@ -14,7 +14,7 @@ from mllam_exps import stages
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.stages import versions
 from mllam_exps.stages.contract import Stage, StageContext
-from mllam_exps.stages.neural_lam.file_names import DATASET, VERIFICATION
+from mllam_exps.stages.neural_lam.file_names import DATASET, FORECASTS, VERIFICATION
 from mllam_exps.stages.neural_lam.parameters import verification
 from mllam_exps.stages.neural_lam.scoring.asked import METRICS, RESULTS
 from mllam_exps.stages.neural_lam.verify import STAGE
@@ -44,7 +44,7 @@ def test_the_stage_is_known_by_its_entry_point():
 def test_what_it_reads_and_makes_stands_in_its_lines_of_the_pipeline():
     lines = (ROOT / "examples/options/verify/stage.yaml").read_text()
     stage = yaml.safe_load(lines)["verify"]
-    assert set(stage["deps"]) == {DATASET, verification.FORECASTS}
+    assert set(stage["deps"]) == {DATASET, FORECASTS}
     assert stage["outs"] == [RESULTS]
     assert list(stage["metrics"][0]) == [METRICS]
     assert list(stage["params"][0]) == [VERIFICATION]

@@ -79,11 +79,7 @@ def sampling(context: StageContext) -> scores.Sampling:
 def _starts(context: StageContext) -> list[starts.Time]:
     """Return the initial times of the forecasts, in order."""
     told = sampling(context)
-    dataset = open_dataset(context.work / DATASET)
-    try:
-        series = keeping.series_of(dataset)
-    finally:
-        dataset.close()
+    series, _ = keeping.times_and_variables(context)
     window = starts.Window(told.steps, told.past, told.future)
     found = starts.chosen({"split": told.split}, series, window, EVALUATION)
     return found[: told.limit]

@@ -18,10 +18,9 @@ from mllam_exps.stages.neural_lam.common import (
     parameters,
     size_of,
 )
-from mllam_exps.stages.neural_lam.data.zarr_check import open_dataset
 from mllam_exps.stages.neural_lam.file_names import (
-    DATASET,
     FILES,
+    FORECASTS,
     INFERENCE,
     MODELS,
     PARAMS,
@@ -38,8 +37,6 @@ from mllam_exps.stages.neural_lam.parameters import (
 )
 from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 from mllam_exps.stages.neural_lam.programs import tell_checkpoint
-
-OUTPUT = "forecasts/infer.zarr"
 
 
 class InferPreflight(Preflight):
@@ -126,16 +123,14 @@ class Infer(NeuralLamStage):
 
     def finish(self, context: StageContext) -> None:
         """Bring the forecasts to their place; those that a killed process left half are no part of them."""
-        store.finish(context.scratch / STORE, context.work / OUTPUT)
+        store.finish(context.scratch / STORE, context.work / FORECASTS)
 
     def check(self, context: StageContext) -> None:
         """Prove the forecasts: all starts, all lead times, all variables, each chunk on disk."""
         given = inference.told(context.params[INFERENCE])
-        path = context.work / OUTPUT
+        path = context.work / FORECASTS
         wanted = given.get("variables")
-        dataset = open_dataset(context.work / DATASET)
-        names = [str(name) for name in dataset["state_feature"].values]
-        dataset.close()
+        _, names = keeping.times_and_variables(context)
         times = inference.isoformat(_chosen(context))
         keeping.check_store(path, wanted or names, times, int(given["steps"]))
 
@@ -166,12 +161,7 @@ def _chosen(context: StageContext) -> list[starts.Time]:
         With the first that no forecast can be made from.
     """
     given = inference.told(context.params[INFERENCE])
-    dataset = open_dataset(context.work / DATASET)
-    try:
-        series = keeping.series_of(dataset)
-        names = [str(name) for name in dataset["state_feature"].values]
-    finally:
-        dataset.close()
+    series, names = keeping.times_and_variables(context)
     for name in given.get("variables") or ():
         if name not in names:
             raise inference.unknown_variable(name, names)

@@ -24,8 +24,17 @@ PROGRAMS = ("neural-lam", "torch", "pytorch-lightning", "mllam-data-prep")
 """Programs whose versions the forecasts name, beside ours."""
 
 
-def series_of(dataset: Any) -> starts.Series:
-    """Return the times that a dataset has."""
+def times_and_variables(context: StageContext) -> tuple[starts.Series, list[str]]:
+    """Return the times that the dataset has, and the variables that a model of it forecasts."""
+    dataset = open_dataset(context.work / DATASET)
+    try:
+        names = [str(name) for name in dataset["state_feature"].values]
+        return _series_of(dataset), names
+    finally:
+        dataset.close()
+
+
+def _series_of(dataset: Any) -> starts.Series:
     times = dataset["time"].values.astype("datetime64[us]").tolist()
     spans = {}
     for name, (first, last) in splits(dataset).items():

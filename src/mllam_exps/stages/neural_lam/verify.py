@@ -11,8 +11,9 @@ from typing import Any
 from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
 from mllam_exps.stages.contract import Preflight, Stage, StageContext
 from mllam_exps.stages.neural_lam.common import need
-from mllam_exps.stages.neural_lam.file_names import DATASET, VERIFICATION
+from mllam_exps.stages.neural_lam.file_names import DATASET, FORECASTS, VERIFICATION
 from mllam_exps.stages.neural_lam.parameters import verification
+from mllam_exps.stages.neural_lam.parameters.params import given
 
 
 class VerifyPreflight(Preflight):
@@ -46,7 +47,7 @@ class Verify(Stage):
         """Leave out what is null."""
         if file != VERIFICATION:
             return values
-        return {name: value for name, value in values.items() if value is not None}
+        return given(values)
 
     def inputs(self, context: StageContext) -> None:
         """Refuse missing inputs, forecasts on another grid, and those without a case to compare."""
@@ -57,8 +58,8 @@ class Verify(Stage):
         need(context, DATASET, made_by="prepare_dataset")
         for path in verification.paths(values).values():
             _need_forecasts(context, path)
-        given = asked.opened(context.work, values)
-        scorecard.check(given.forecasts, given.truth, given.wanted)
+        job = asked.opened(context.work, values)
+        scorecard.check(job.forecasts, job.truth, job.wanted)
 
     def command(self, context: StageContext) -> list[str]:
         """Return our program: it finds everything at its place."""
@@ -97,7 +98,7 @@ def _need_forecasts(context: StageContext, path: str) -> None:
     """
     if (context.work / path).exists():
         return
-    own = path == verification.FORECASTS
+    own = path == FORECASTS
     raise CheckFailed(
         "there are no forecasts",
         where=path,

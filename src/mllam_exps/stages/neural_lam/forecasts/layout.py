@@ -1,8 +1,7 @@
 """The layout of a store of forecasts: dimensions, coordinates, CF's attributes, chunks.
 
-It is the one that ``mlwp-data-specs`` (0.1.0) validates as forecasts on a grid; by
-`Names.OF_NEURAL_LAM` the one that neural-lam's pull requests 104 and 289 and
-``mllam-verification`` have.
+It is the one that ``mlwp-data-specs`` (0.1.0) validates as forecasts on a grid; if asked
+for, the one that neural-lam's pull requests 104 and 289 and ``mllam-verification`` have.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.stages.neural_lam.forecasts.grid import Grid
 from mllam_exps.stages.neural_lam.forecasts.names import Variable
+from mllam_exps.verification.layout import LEAD, MEMBER, OTHER_WORDS, REFERENCE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,19 +22,11 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 4 * 2**20
 """Most bytes of a chunk, before compression: one forecast takes few of them, one series of a point reads few bytes."""
 CONVENTIONS = "CF-1.11"
-START = "reference_time"
-LEAD = "lead_time"
-MEMBER = "member"
+START = REFERENCE
 VALID = "valid_time"
 _ALONG = f"{VALID} latitude longitude interior"
 LAYOUTS = (START, "start_time")
 """What a layout is called: by the dimension of the initial times."""
-_OF_NEURAL_LAM = {
-    START: "start_time",
-    LEAD: "elapsed_forecast_duration",
-    "yc": "y",
-    "xc": "x",
-}
 
 
 @dataclass(frozen=True)
@@ -157,7 +149,9 @@ class Layout:
             if key != "units"  # xarray writes them
         }
         dataset = dataset.assign_coords({LEAD: (LEAD, leads, attributes)})
-        names = {old: new for old, new in _OF_NEURAL_LAM.items() if old in dataset.dims}
+        names = {
+            ours: theirs for theirs, ours in OTHER_WORDS.items() if ours in dataset.dims
+        }
         return dataset.rename(names)
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, UsageError, did_you_mean
-from mllam_exps.stages.neural_lam.file_names import VERIFICATION
+from mllam_exps.stages.neural_lam.file_names import FORECASTS, VERIFICATION
+from mllam_exps.stages.neural_lam.parameters.datastore_file import section
+from mllam_exps.stages.neural_lam.parameters.params import given as given_in
+from mllam_exps.verification.differences import COMMON, PAIRWISE
+from mllam_exps.verification.scorecard import CLIMATOLOGY, PERSISTENCE
 
-FORECASTS = "forecasts/infer.zarr"
-COMMON, PAIRWISE = "common", "pairwise"
 DEFAULTS: Mapping[str, Any] = {
     "name": "experiment",
     "forecasts": FORECASTS,
@@ -23,7 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
     "spectra_hours": [],
     "cases": COMMON,
 }
-OURS = ("persistence", "climatology", "interior")
+OURS = (PERSISTENCE, CLIMATOLOGY, "interior")
 """Names that have a meaning."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BOX = ("latitude", "longitude")
@@ -31,8 +33,7 @@ _BOX = ("latitude", "longitude")
 
 def told(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the file says, with our values where it says nothing."""
-    given = {key: value for key, value in values.items() if value is not None}
-    return {**DEFAULTS, **given}
+    return {**DEFAULTS, **given_in(values)}
 
 
 def read(root: Path) -> dict[str, Any]:
@@ -76,9 +77,8 @@ def check_deps(values: Mapping[str, Any], root: Path) -> list[MllamError]:
         The repository; where its ``dvc.yaml`` has no stage `verify`, one of
         ``foreach``, or one whose inputs are filled in by DVC, nothing is said.
     """
-    stages = yaml_files.read(root / "dvc.yaml", by_pyyaml=True).get("stages")
-    stage = stages.get("verify") if isinstance(stages, Mapping) else None
-    deps = stage.get("deps") if isinstance(stage, Mapping) else None
+    pipeline = yaml_files.read(root / "dvc.yaml", by_pyyaml=True)
+    deps = section(section(pipeline, "stages"), "verify").get("deps")
     if not isinstance(deps, list):
         return []
     known = {posixpath.normpath(one) for one in deps if isinstance(one, str)}
