@@ -128,6 +128,11 @@ class CheckFailed(MllamError):
     """A stage's own check refused what its program made: a failed run, with this reason."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what somebody else's error says; its kind where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def nearest(word: Any, right: Iterable[str]) -> str:
     """Return the nearest right word, or nothing where none is near."""
     return next(iter(difflib.get_close_matches(str(word), list(right), n=1)), "")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, first_line
 from mllam_exps.stages.contract import StageContext
 from mllam_exps.stages.neural_lam.common import NeuralLamStage, need_dataset, parameters
 
@@ -30,7 +30,7 @@ def load_tensors(path: Path) -> list[Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise CheckFailed(
             "the file does not load", where=str(path), why=reason
         ) from error

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, first_line
 from mllam_exps.stages.neural_lam.data import finite_check
 from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     BOUNDARY_POINTS,
@@ -69,7 +69,7 @@ def open_dataset(path: Path) -> Any:
     try:
         return xr.open_zarr(path, consolidated=True, chunks=None)
     except Exception as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = first_line(error)
         raise CheckFailed("the dataset does not open", str(path), why) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, first_line
 from mllam_exps.stages.neural_lam import scores
 from mllam_exps.stages.neural_lam.data.zarr_check import splits
 
@@ -23,7 +23,7 @@ def open_lazily(path: Path, where: str) -> Any:
     try:
         return xr.open_zarr(path, chunks={})
     except Exception as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = first_line(error)
         raise CheckFailed("it does not open as a zarr", where, why) from error
 
 
