@@ -64,7 +64,7 @@ class Site:
     def outage(self) -> str:
         return self.down
 
-    def answers(self) -> bool:
+    def answers(self, *, now: bool = False) -> bool:
         return not (self.down or self.deaf)
 
     def names(self) -> dict[str, str]:

@@ -547,6 +547,24 @@ def test_one_answer_is_shared_and_silence_is_told_once_it_lasts(
     assert not (queue.folder / "failure.json").exists()
 
 
+def test_who_decides_whether_to_submit_does_not_build_on_an_outage_that_is_over(
+    monkeypatch: pytest.MonkeyPatch, started: list[str], tmp_path: Path
+):
+    # A job that ended within seconds of slurmctld's return left what waited to nobody.
+    starting(monkeypatch, started, said(LIST))
+    down = ["slurmctld is down"]
+    slurm = SlurmScheduler(Queue(tmp_path / "queue", outage=lambda: "".join(down)))
+    assert not slurm.answers()
+    assert not slurm.answers(now=True)
+    down.clear()
+    assert not slurm.answers(), "it may lag"
+    assert slurm.answers(now=True)
+    assert len(started) == 1
+    assert slurm.answers(), "others know it, too"
+    assert isinstance(Queue(tmp_path / "queue").read(), Answer)
+    assert len(started) == 1
+
+
 def test_a_controller_that_is_down_is_not_asked_for_a_list(
     monkeypatch: pytest.MonkeyPatch, started: list[str], tmp_path: Path
 ):

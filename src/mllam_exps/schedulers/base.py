@@ -247,8 +247,15 @@ class Scheduler(Protocol):
     def cores(self) -> int | None:
         """Return how many cores the job gives to each of its tasks; None where it does not say."""
 
-    def answers(self) -> bool:
-        """Tell whether it can be asked at the moment; may lag by some seconds."""
+    def answers(self, *, now: bool = False) -> bool:
+        """Tell whether it can be asked at the moment.
+
+        Parameters
+        ----------
+        now : bool
+            Ask anew where it did not answer before: an answer that others got may lag
+            by some seconds, and an outage may be over.
+        """
 
     def outage(self) -> str:
         """Say why it takes no job at all just now, if that can be told at once; else nothing."""

@@ -188,7 +188,7 @@ class _Place:
         why = ""
         if missing := scheduler.missing():
             why = f"{missing}: it is none of the cluster's"
-        elif not scheduler.answers():
+        elif not scheduler.answers(now=True):
             why = scheduler.outage() or "the scheduler does not answer"
         return cls(machine, quota.room(machine, scheduler, experiment.origin), why)
 

@@ -213,9 +213,12 @@ class SlurmScheduler:
         told = os.environ.get("SLURM_CPUS_PER_TASK", "")
         return int(told) if told.isdigit() and int(told) > 0 else None
 
-    def answers(self) -> bool:
+    def answers(self, *, now: bool = False) -> bool:
         """Tell whether squeue does; its answer may be one that others got."""
-        return not isinstance(self.queue.read(), Silence)
+        found = self.queue.read()
+        if now and isinstance(found, Silence):
+            found = self.queue.ask_anew()
+        return not isinstance(found, Silence)
 
     def outage(self) -> str:
         """Ask ``scontrol ping``."""
