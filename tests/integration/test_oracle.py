@@ -20,6 +20,8 @@ from support.experiment import environment
 from support.oracle import digest, inline, truth
 from support.oracle.world import World
 
+from mllam_exps.attempts import workdir
+from mllam_exps.base.errors import MllamError
 from mllam_exps.submission.afterwards import AfterResult
 
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "75"))
@@ -229,6 +231,49 @@ def test_what_was_made_again_and_became_another_is_followed_by_what_reads_it(
         assert ours("submit", "-n", "e2", *both)[0] == 0
         scheduler.run_all()
         assert "saved as" in ours("show", "e2")[1]
+
+
+def test_what_dvc_made_and_keeps_nowhere_is_taken_from_the_workspace_by_a_job_that_waits_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It waited for a run of the stage, which nobody was to make."""
+    for name, value in environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    root = make_repository_of_three(tmp_path / "first")
+    monkeypatch.chdir(root)
+    keep_nowhere(Path("dvc.yaml"), "a.bin", read_with="r.txt")
+    with inline.in_one_process() as scheduler:
+        assert dvc("repro", "-q")[0] == 0
+        subprocess.run("git add -A", shell=True, check=True)
+        assert ours("submit", "-n", "e1", "-S", "own.yaml:x=2")[0] == 0
+        scheduler.run_all()
+        assert "saved as" in ours("show", "e1")[1]
+
+
+def test_where_an_input_is_found_damaged_nothing_is_submitted_and_no_run_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    root = make_repository_of_three(tmp_path / "first")
+    monkeypatch.chdir(root)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MllamError("it is damaged")
+
+    with inline.in_one_process(), monkeypatch.context() as damaged:
+        damaged.setattr(workdir, "_from_workspace", refuse)
+        assert ours("submit", "-n", "e1")[:2] == (2, "error: it is damaged\n")
+        assert "e1" not in ours("status")[1]
+
+
+def keep_nowhere(dvc_yaml: Path, output: str, read_with: str = "base.txt") -> None:
+    """Let `once` make an output that DVC does not cache, and `other` read one more file with it."""
+    kept = yaml.safe_load(dvc_yaml.read_text())
+    outs = [one for one in kept["stages"]["once"]["outs"] if one != output]
+    kept["stages"]["once"]["outs"] = [{output: {"cache": False}}, *outs]
+    kept["stages"]["other"]["deps"].append(read_with)
+    dvc_yaml.write_text(yaml.safe_dump(kept))
 
 
 def make_repository_of_three(root: Path) -> Path:

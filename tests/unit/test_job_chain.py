@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,14 +121,19 @@ class Starter:
     environ: dict[str, str]
 
     def prepare(
-        self, run: Run, definition: Any, after: Assessment, *, ahead: bool = False
+        self,
+        run: Run,
+        definition: Any,
+        after: Assessment,
+        *,
+        to_come: Sequence[str] = (),
     ) -> Prepared | None:
         number = after.attempt.number + 1 if after.attempt else 1
         attempt = claim(run, number)
         if attempt is None:
             return None
         rules = Rules(again=frozenset({MENDED}), max_attempts=3)
-        lacks = {"in": definition.before} if ahead else {}
+        lacks = {"in": definition.before} if to_come else {}
         spec = Spec("m", "/here", "exp", "b", {}, {}, to_come=lacks, rules=rules)
         spec.write(attempt)
         request = job_request.request(

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Starter:
         definition: RunDefinition,
         after: Assessment,
         *,
-        ahead: bool = False,
+        to_come: Container[str] = (),
     ) -> Prepared | None:
         """Claim the next attempt, and lay out all that it needs; None if another driver has claimed it.
 
@@ -77,8 +77,8 @@ class Starter:
         ----------
         after : Assessment
             How the run stands, by which it was decided to start one.
-        ahead : bool
-            Whether runs that make its inputs may still be at work.
+        to_come : container of str
+            Keys of the runs that are still to make inputs of it.
         """
         scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
         number = after.attempt.number + 1 if after.attempt else 1
@@ -97,14 +97,14 @@ class Starter:
             root, stage = self.workspace.root, stages.of(definition)
             # Its directory is nobody else's to write to, and what is laid out for its
             # program nobody else's to see.
-            to_come = workdir.lay_out(
+            taken_later = workdir.lay_out(
                 self.repo,
                 root,
                 self.store,
                 attempt,
                 definition,
                 stage.preflight.files,
-                ahead=ahead,
+                to_come=to_come,
             )
             rules = follow_up.rules(
                 self.machine, definition.stage, stage, number, after
@@ -122,7 +122,7 @@ class Starter:
                 comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt).experiment}",
                 environ=self.environ,
             )
-            spec = self._spec(definition, scheduler, request, to_come)
+            spec = self._spec(definition, scheduler, request, taken_later)
             replace(spec, rules=rules).write(attempt)
         except BaseException as error:
             give_up(attempt, error)

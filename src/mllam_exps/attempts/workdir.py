@@ -24,7 +24,7 @@ from mllam_exps.repository import clones
 from mllam_exps.runs import outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from mllam_exps.identity.definition import RunDefinition
     from mllam_exps.runs.attempts import Attempt
@@ -39,7 +39,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     definition: RunDefinition,
     files: Iterable[str],
     *,
-    ahead: bool = False,
+    to_come: Container[str] = (),
 ) -> dict[str, str]:
     """Give the attempt its inputs.
 
@@ -47,9 +47,9 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     ----------
     repo, root
         DVC's repository, for its cache, and the checkout that the files are taken from.
-    ahead : bool
-        Whether runs that make its inputs may still be at work: the attempt then takes
-        those itself (`take`).
+    to_come : container of str
+        Keys of the runs that are still to make inputs of it: the attempt takes those
+        itself (`take`).
     files : iterable of str
         The parameter files, which every program may read; absent ones are left out.
         Those that the stage tracks come along in any case.
@@ -71,7 +71,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
     _lay_out_parent(repo, attempt, definition)
     _copy_ignore_lists(root, attempt, definition)
     _copy_parameter_files(root, attempt, {*files, *definition.params})
-    to_come: dict[str, str] = {}
+    taken_later: dict[str, str] = {}
     laid: dict[str, Described] = {}
     links = repo.cache_types if definition.commands else None
     for source in sorted(definition.inputs, key=_outer_first):
@@ -80,8 +80,8 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
         found = _from_store_or_cache(store, repo, source, target, links)
         if found is not None:
             laid[source.path] = found
-        elif ahead and source.run and not is_there:
-            to_come[source.path] = source.run
+        elif source.run and source.run in to_come and not is_there:
+            taken_later[source.path] = source.run
         else:
             laid[source.path] = _from_workspace(store, root, attempt, source)
     attempt.note_inputs(_parameters_outside(attempt, definition, frozen) | laid)
@@ -91,7 +91,7 @@ def lay_out(  # noqa: PLR0917 - who, where, and what
         for output in definition.outputs:
             place = symlinks.in_folder(attempt.top, attempt.work / output.path)
             place.parent.mkdir(parents=True, exist_ok=True)
-    return to_come
+    return taken_later
 
 
 def _lay_out_parent(

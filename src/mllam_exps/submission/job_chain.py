@@ -181,7 +181,7 @@ class Chain:
         run.begin(definition)
         workspace, store = opening.workspace_of(self.experiment), self.experiment.store
         starter = Starter(workspace, self.machine, repo, store, self.environ)
-        prepared = starter.prepare(run, definition, now, ahead=bool(missing))
+        prepared = starter.prepare(run, definition, now, to_come=missing)
         if prepared is None:
             return assess(run)
         claim = prepared.attempt.claim

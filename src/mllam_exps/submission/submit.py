@@ -16,7 +16,7 @@ from typing import Any
 from mllam_exps import schedulers
 from mllam_exps import stages as programs
 from mllam_exps.attempts.job_quota import Quota
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.dvc import experiment_names
 from mllam_exps.dvc.parameters import overrides
 from mllam_exps.dvc.repository import Repository
@@ -180,8 +180,11 @@ class Submission:
                 standings.append(chain.prepare(retry=True))
                 for note in standings[-1].notes:
                     self.tell(note)
-        except BaseException:
+        except BaseException as error:
             _give_up_prepared(chains)
+            if isinstance(error, MllamError) and error.exit is Exit.FAILED:
+                # No run has failed: an input was found damaged, say.
+                error.exit = Exit.USAGE
             raise
         return standings
 
