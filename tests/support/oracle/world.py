@@ -397,6 +397,11 @@ class World:
         another = "than there is now" in said and "made again since" in said
         # DVC had another result than the run has now: to submit it anew helps.
         known = "was made again by" in said and "mllam-exps submit, as before" in said
+        # What was lost before is made again, and may become another: to submit it anew
+        # helps.
+        nonce = any(stage.nonce for stage in self.pipeline)
+        if another and self.lost and nonce:
+            return True
         return one.meanwhile and (gone or another or known)
 
     def move(self) -> None:
