@@ -16,7 +16,7 @@ from mllam_exps.dvc import sources
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.identity.content import md5_of_file
-from mllam_exps.preflight import submittable
+from mllam_exps.preflight import not_in_clone, submittable
 
 VERSIONS = {
     "archives": {},
@@ -377,11 +377,7 @@ def test_a_link_to_what_git_does_not_track_says_what_to_name(tmp_path: Path):
     (tmp_path / "here/data/big.bin").write_text("1")
     for folder in ("here", "clone"):
         (tmp_path / folder / "link").symlink_to("data/big.bin")
-    told = str(
-        submittable.not_in_the_clone(
-            "link", tmp_path / "clone/link", tmp_path / "here/link"
-        )
-    )
+    told = str(not_in_clone.refusal(tmp_path / "clone", "link", tmp_path / "here"))
     assert "name data/big.bin in deps, instead of the link" in told
 
 

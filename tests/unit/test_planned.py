@@ -268,7 +268,10 @@ def test_a_name_of_another_repository_or_commit_is_free(root: Path):
     assert later.experiment.baseline != one.experiment.baseline
 
 
-def test_all_that_is_wrong_with_a_sweep_is_told_at_once(root: Path):
+def test_all_that_is_wrong_with_a_sweep_is_told_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(root)
     (root / "new.yaml").write_text("a: 1\n")
     wrong = [
         Variant({"new.yaml": ["a=2"]}, ""),
@@ -284,8 +287,11 @@ def test_all_that_is_wrong_with_a_sweep_is_told_at_once(root: Path):
     assert not any(experiments.folder(store_of(root)).iterdir())
 
 
-def test_the_way_out_is_meant_from_where_it_is_typed(root: Path):
+def test_the_way_out_is_meant_from_where_it_is_typed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
     (root / "sub").mkdir()
+    monkeypatch.chdir(root / "sub")
     (root / "sub/new.yaml").write_text("a: 1\n")
     with pytest.raises(Problems) as caught:
         plan(root, [Variant({"sub/new.yaml": ["a=2"]}, "")], inside=Path("sub"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -248,35 +247,6 @@ def test_stages_that_make_no_result_have_no_definition(root: Path):
     trains = entry(root, "train", PLAIN)
     found, notes = looked_at(pipeline(root, checks, trains), root, checks.name, "train")
     assert (list(found), notes) == (["train"], [])
-
-
-def outwards(place: Path) -> None:
-    place.symlink_to("../../elsewhere")
-
-
-@pytest.mark.parametrize(
-    ("link", "told"),
-    [
-        (lambda place: None, "the input data/x is not tracked"),
-        (
-            lambda place: place.symlink_to("real"),
-            "the input data/x is a link to data/real, which git does not track",
-        ),
-        (
-            outwards,
-            "the input data/x is a link that leads out of the repository by a relative path",
-        ),
-    ],
-)
-def test_why_an_input_is_not_in_the_clone(
-    root: Path, link: Callable[[Path], None], told: str
-):
-    clone = root.parent / "clone"
-    for place in (root / "data", clone / "data"):
-        place.mkdir()
-        link(place / "x")
-    found = submittable.not_in_the_clone("data/x", clone / "data/x", root / "data/x")
-    assert found.what == told
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.graph import Out, StageEntry
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import Output, RunDefinition
-from mllam_exps.preflight import submittable
+from mllam_exps.preflight import not_in_clone, submittable
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import freezing, outputs
 from mllam_exps.runs.attempts import Attempt
@@ -122,9 +122,9 @@ def test_a_link_that_leads_nowhere_from_a_clone_is_refused(
         (place / "p.yaml").symlink_to("../team/p.yaml")
     monkeypatch.chdir(origin)
     with pytest.raises(UsageError, match="out of the repository by a relative") as told:
-        submittable.refuse_dangling(clone, "p.yaml", origin)
+        not_in_clone.refuse_dangling(clone, "p.yaml", origin)
     assert told.value.next == f"ln -sfn {tmp_path}/far/team/p.yaml p.yaml"
-    submittable.refuse_dangling(clone, "real", origin)
+    not_in_clone.refuse_dangling(clone, "real", origin)
 
 
 def test_each_link_on_the_way_is_named(clone: Path, scratch: Path):

@@ -146,6 +146,16 @@ def run_git(
         )
 
 
+def is_tracked(root: Path, path: str) -> bool:
+    """Tell whether git tracks a file, or any in a folder."""
+    return bool(ask_git(root, "ls-files", "-z", "--", f":(literal){path}"))
+
+
+def is_ignored(root: Path, path: str) -> bool:
+    """Tell whether git ignores a file, or would ignore it, by whatever rule."""
+    return run_git(root, "check-ignore", "-q", "--", path).returncode == 0
+
+
 def shown(name: str) -> str:
     """Return a file's name so that it can be printed and kept: bytes that are not UTF-8 are replaced by one sign."""
     return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -83,6 +83,9 @@ class Pipeline:
         of what it holds now.
     known_to_dvc : mapping
         What DVC is known to have of stages, by name; it is asked for the others.
+    absent : callable
+        Given a parameter file that is not there, seen from the root, raises what is to
+        be said of it, if anything more.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Pipeline:
         smoke: bool = False,
         content: Callable[[str], str] | None = None,
         known_to_dvc: Mapping[str, Answer] | None = None,
+        absent: Callable[[str], None] = lambda _file: None,
     ) -> None:
         self.repository = repository
         self.root = repository.root
@@ -118,6 +122,7 @@ class Pipeline:
         self._known_result = known_result
         self._definitions: dict[str, RunDefinition] = {}
         self._known_to_dvc: dict[str, Answer] = dict(known_to_dvc or {})
+        self._absent = absent
 
     def _content(self, path: str) -> str:
         return sources.content_of(self.repository, self.root / path).digest
@@ -361,7 +366,9 @@ class Pipeline:
         """
         why = f"stage {stage} in dvc.yaml depends on it"
         if not Path(tracked.path).is_file():
-            raise UsageError("there is no such file", file, why)
+            self._absent(file)
+            way_out = "put it there, or correct its name in dvc.yaml"
+            raise UsageError("there is no such file", file, why, way_out)
         found = self.repository.values_of(tracked)
         if missing := sorted(set(tracked.keys) - set(found) - set(others)):
             what = f"the key {missing[0]} is missing"
@@ -402,6 +409,9 @@ class Pipeline:
                 what = f"{uses} {file}, which was added with `dvc add`"
                 why = "a clone lacks it until it is checked out"
                 way_out = f"have git keep {file}, or dvc exp run"
+                if maker.name == f"{file}.dvc":
+                    by_git = f"dvc remove {maker.name}; git add {file}"
+                    way_out = f"{by_git}, or dvc exp run"
             else:
                 what = f"{uses} {file}, which stage {maker.name} makes"
                 why = "their values are known only after that has run"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import UsageError, nearest
-from mllam_exps.base.git import ask_git
+from mllam_exps.base.git import ask_git, is_ignored
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import is_utf8
 
@@ -117,16 +117,17 @@ def _way_out(path: Path, name: str) -> str:
     """Say what helps where an input is missing."""
     if Path(f"{path}.dvc").is_file():
         return f"dvc checkout {shlex.quote(f'{name}.dvc')}, or dvc pull"
-    if ask_git(path.parents[len(Path(name).parts) - 1], "ls-tree", "HEAD", "--", name):
+    root = path.parents[len(Path(name).parts) - 1]
+    if ask_git(root, "ls-tree", "HEAD", "--", name):
         return f"git restore {shlex.quote(name)}"
     names = (
         [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
     )
     if near := nearest(path.name, names):
         return f"did you mean {Path(name).with_name(near)}? correct it in dvc.yaml, or put {name} there"
-    return (
-        f"put it there and git add {shlex.quote(name)}, or correct its name in dvc.yaml"
-    )
+    force = " --force" if is_ignored(root, name) else ""
+    taken_in = f"git add{force} {shlex.quote(name)}"
+    return f"put it there and {taken_in}, or correct its name in dvc.yaml"
 
 
 def files_of(repository: Repository, path: Path) -> Iterator[str]:

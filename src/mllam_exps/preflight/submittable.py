@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE, key_of
 from mllam_exps.machines import workspace
+from mllam_exps.machines.way_in import way_in
 from mllam_exps.preflight import named_files
 from mllam_exps.repository import clones
 
@@ -82,7 +82,6 @@ class StageChecks:
         self._refuse_outputs_of_git(pipeline, found)
         for file in found.params:
             path, real = pipeline.relative(file.path), os.path.realpath(file.path)
-            refuse_dangling(pipeline.root, path, self.root)
             refuse_links_to_outputs(pipeline.repository, path, [real], self.root)
         if found.frozen and not pipeline.known_to_dvc(stage):
             why = "its result is not that of the files as they are, and DVC would take it all the same"
@@ -242,6 +241,10 @@ class StageChecks:
                 self.note(f"{what} in dvc.yaml: its job does not have it")
             return []
         if not os.path.lexists(place):
+            # Of what is an input itself, or lies in one, that is told of the input.
+            lost = (dep for dep in deps if not os.path.lexists(dep))
+            if {place, *place.parents}.intersection(lost):
+                return []
             return self._not_tracked(pipeline, stage, path)
         if not is_dep:
             what = f"{stage} calls {path}, which is not among its deps in dvc.yaml"
@@ -254,10 +257,7 @@ class StageChecks:
         """Say of a file that is here and not in the clone what becomes of it."""
         if _is_known(pipeline, stage):
             return []
-        if (
-            git.run_git(self.root, "check-ignore", "--quiet", "--", path).returncode
-            == 0
-        ):
+        if git.is_ignored(self.root, path):
             self.note(
                 f"{stage} names {path}, which git ignores: its job does not have it"
             )
@@ -266,8 +266,8 @@ class StageChecks:
             f"its command names {path}, which git does not track",
             "its job would not have that file",
         )
-        typed = workspace.typed(self.root, path)
-        way_out = f"git add {typed}, then the same command again; if the command makes it, name it in outs instead"
+        taken_in = way_in(self.root, path)
+        way_out = f"{taken_in}, then the same command again; if the command makes it, name it in outs instead"
         return [UsageError(what, f"dvc.yaml: {stage}", why, way_out)]
 
 
@@ -414,44 +414,3 @@ def refuse_links_to_outputs(
                 "nobody could tell that the one needs the other",
                 way_out,
             )
-
-
-def refuse_dangling(clone: Path, path: str, origin: Path) -> None:
-    """Refuse a link that leads somewhere in a repository, and nowhere in its clone.
-
-    Raises
-    ------
-    UsageError
-        With the link that leads there from everywhere.
-    """
-    place, original = clone / path, origin / path
-    if place.is_symlink() and not place.exists() and original.exists():
-        raise not_in_the_clone(path, place, original)
-
-
-def not_in_the_clone(path: str, place: Path, original: Path) -> UsageError:
-    """Say why an input that is there is not in what git would submit."""
-    real, root = (
-        original.resolve(),
-        original.parents[len(Path(path).parts) - 1].resolve(),
-    )
-    typed = workspace.typed(root, path)
-    if place.is_symlink() and real.is_relative_to(root):
-        what = f"the input {path} is a link to {real.relative_to(root)}, which git does not track"
-        return UsageError(
-            what,
-            "dvc.yaml",
-            next=f"name {real.relative_to(root)} in deps, instead of the link",
-        )
-    if place.is_symlink():
-        what = f"the input {path} is a link that leads out of the repository by a relative path"
-        why = "what is submitted runs in another folder, where it leads nowhere"
-        way_out = f"ln -sfn {shlex.quote(str(original.resolve()))} {typed}"
-        return UsageError(what, "dvc.yaml", why, way_out)
-    why = "what is submitted is what git tracks, as with `dvc exp run --queue`"
-    return UsageError(
-        f"the input {path} is not tracked",
-        "dvc.yaml",
-        why,
-        f"git add {typed}, or dvc add it",
-    )

@@ -20,6 +20,7 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git, git, shown
 from mllam_exps.dvc import local_settings
 from mllam_exps.dvc.local_settings import Setting
+from mllam_exps.machines.way_in import git_add
 from mllam_exps.repository import checkouts
 from mllam_exps.repository.checkouts import Checkout
 
@@ -230,8 +231,9 @@ def _refuse_untracked_beginnings(origin: Path, content: str) -> None:
 
 def _not_tracked(origin: Path, file: str) -> UsageError:
     what, where = "git does not track it", str(origin / file)
+    way_out = git_add(origin, file)
     rule = ask_git(origin, "check-ignore", "--verbose", file).partition("\t")[0]
     if rule:
-        return UsageError(what, where, f"{rule} ignores it", f"git add --force {file}")
+        return UsageError(what, where, f"{rule} ignores it", way_out)
     why = "experiments have what git tracks, as with `dvc exp run --queue`"
-    return UsageError(what, where, why, f"git add {file}")
+    return UsageError(what, where, why, way_out)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,8 +28,16 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.machine_files import Machine
+from mllam_exps.machines.way_in import way_in
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.preflight import checks, lost_links, other_modes, parents, submittable
+from mllam_exps.preflight import (
+    checks,
+    lost_links,
+    not_in_clone,
+    other_modes,
+    parents,
+    submittable,
+)
 from mllam_exps.preflight.parents import Parents
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
@@ -145,7 +152,7 @@ class Planner:
             return
         shown = os.path.relpath(file, self.inside)
         why = "experiments are made of what git tracks"
-        way_out = f"git add {shlex.quote(shown)}"
+        way_out = way_in(self.workspace.root, file, by_git_alone=True)
         raise UsageError("git does not track it", f"-S {shown}", why, way_out)
 
     def _names(self) -> Names:
@@ -175,7 +182,7 @@ class Planner:
             self._refuse_untracked(file)
         if "params.yaml" not in variant.overrides:
             # DVC (3.67) reads it before we look at any stage.
-            submittable.refuse_dangling(
+            not_in_clone.refuse_dangling(
                 self.base.root, "params.yaml", self.workspace.root
             )
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
@@ -365,9 +372,7 @@ class Planner:
             known = self._sources.get(path)
             if known is None or self.base.touches(place, known.depends_on):
                 if not place.exists() and (self.workspace.root / path).exists():
-                    raise submittable.not_in_the_clone(
-                        path, place, self.workspace.root / path
-                    )
+                    raise not_in_clone.refusal(repo.root, path, self.workspace.root)
                 known = sources.content_of(repo, place)
                 submittable.refuse_links_to_outputs(
                     repo, path, known.depends_on, self.workspace.root
@@ -385,6 +390,9 @@ class Planner:
             ask_dvc=not self.force,
             being_made=self._is_being_made,
             content=content,
+            absent=partial(
+                not_in_clone.refuse_absent, repo.root, origin=self.workspace.root
+            ),
         )
 
     def _is_being_made(self, key: str) -> bool:

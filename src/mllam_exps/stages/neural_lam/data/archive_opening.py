@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 import warnings
 from collections.abc import Collection
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError, nearest
+from mllam_exps.machines.way_in import way_in
 from mllam_exps.stages.neural_lam.data import archives, named_paths
 from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
 from mllam_exps.stages.neural_lam.parameters.datastore_file import Note
@@ -118,7 +118,7 @@ def absent(root: Path, where: str, path: str, known: Known) -> MllamError:
             f"git does not track {path}",
             where,
             "no run would find it",
-            f"git add {shlex.quote(path)}, or dvc add it",
+            way_in(Path(known.origin or root), path),
         )
     way_out = "correct that path, or put the archive there"
     place = Path(known.origin or root, path)
