@@ -103,6 +103,9 @@ def test_a_complete_repository(tmp_path, example, monkeypatch):
                 ("logs/", "data/datastore.zarr", "data/graph", "saved_models")
             )
             assert made or (new / path).exists(), path
+    # What DVC, MLflow and we write beside the outputs.
+    ours = {"dvc_plots/", "logs/x.log", "mlflow.db", "mlruns/", "wandb/"}
+    assert set(git(new, "check-ignore", *ours).split()) == ours
     for machine in (new / "machines").glob("*.yaml"):
         load(new, machine.stem)
     done = subprocess.run(

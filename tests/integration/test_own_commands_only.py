@@ -75,3 +75,41 @@ def test_what_is_not_for_it_says_what_is(plain: Experiment):
         assert told in done.stdout
     script = plain.ok("mllam-exps", "machine", "show", "--script", "train")
     assert "as train would be submitted" in script
+
+
+FAILING = """\
+stages:
+  check_for_venv_path:
+    cmd: mllam-exps run check_for_venv_path
+    always_changed: true
+    outs: [logs/checked.txt: {cache: false}]
+  make:
+    cmd: mkdir -p deep/made && date > deep/made/it
+    deps: [logs/checked.txt]
+    outs: [deep/made]
+  fail:
+    cmd: exit 1
+    deps: [deep/made]
+    outs: ["odd [1]"]
+"""
+
+
+def test_a_failure_leaves_no_output_for_git_to_take(plain: Experiment):
+    for path, content in (("dvc.yaml", FAILING), ("deep/made/it", "taken once")):
+        (plain.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (plain.root / path).write_text(content)
+    plain.ok("dvc", "config", "core.autostage", "true")
+    plain.ok("git", "add", "-A")
+    plain.ok("git", "commit", "-qm", "x")
+    # DVC (3.67) ends at the output that git tracks, and proposes this.
+    assert "git rm -r --cached" in plain.command("dvc", "repro").stdout
+    plain.ok("git", "rm", "-rq", "--cached", "deep/made")
+    assert plain.command("dvc", "repro").returncode != 0
+    assert (plain.root / "deep/made/it").read_text() != "taken once"
+    # New files go into git by themselves, as DVC does it.
+    assert "deep/.gitignore" in plain.ok("git", "ls-files")
+    plain.ok("git", "add", "-A")
+    assert "deep/made" not in plain.ok("git", "ls-files")
+    assert (plain.root / "deep/.gitignore").read_text() == "/made\n"
+    lines = (plain.root / ".gitignore").read_text()
+    assert lines == "/logs/\n/made.txt\n/odd \\[1\\]\n"

@@ -63,6 +63,7 @@ _GITIGNORE = """\
 /mlruns/
 /mlartifacts/
 /wandb/
+/dvc_plots/
 __pycache__/
 """
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn
-from mllam_exps.dvc import command_line
+from mllam_exps.dvc import command_line, ignored
 from mllam_exps.dvc.command_line import Asked
+from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
@@ -62,7 +63,9 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     """Say where stages will run; everything has been checked when this is called."""
     checks.check_in_environment(workspace, machine)
     dvc = caller()
-    _check_inputs(workspace, dvc)
+    repo = Repository.open_here(workspace.root)
+    _check_inputs(repo, dvc)
+    _ignore_outputs(repo)
     for note in checks.check_jobs(workspace, machine):
         warn(f"note: {note}")
     warn(
@@ -77,7 +80,7 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     path.write_text(checks.CHECKED, encoding="utf-8")
 
 
-def _check_inputs(workspace: Workspace, dvc: ProcessIdentity | None) -> None:
+def _check_inputs(repo: Repository, dvc: ProcessIdentity | None) -> None:
     """Refuse to begin where DVC would end at a stage whose input nobody has.
 
     Where it cannot be told which stages DVC comes to, that is told only.
@@ -90,13 +93,25 @@ def _check_inputs(workspace: Workspace, dvc: ProcessIdentity | None) -> None:
     asked = command_line.asked(dvc.command() if dvc is not None else [])
     if asked is not None and asked.lacking:
         return
-    repo = Repository.open_here(workspace.root)
     found = missing_inputs(repo, asked or Asked())
     problems: list[MllamError] = list(found)
     if problems and asked is not None:
         raise Problems(problems=problems)
     for problem in problems:
         warn(f"note: {problem}")
+
+
+def _ignore_outputs(repo: Repository) -> None:
+    """Let git ignore what DVC's cache will hold, as DVC itself does when a stage has run.
+
+    DVC (3.67) takes its lines away again where a later stage fails, and writes none for
+    a stage that it skips: the next `git add --all` would take the outputs into git. A
+    line that is there before it starts, it leaves.
+    """
+    pipeline = Pipeline(repo, versions=dict)
+    become = ignored.after(repo.root, pipeline.made_for_cache())
+    ignored.write(repo.root, become)
+    repo.have_staged(become)
 
 
 def mllam_version(workspace: Workspace, machine: Machine) -> None:

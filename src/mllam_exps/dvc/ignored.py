@@ -17,15 +17,25 @@ from mllam_exps.base.git import run_git
 FILE = ".gitignore"
 
 
-def by_git(root: Path, files: Iterable[str]) -> set[str]:
-    """Return which of these files git ignores."""
+def by_git(
+    root: Path, files: Iterable[str], *, by_rules_alone: bool = False
+) -> set[str]:
+    """Return which of these files git ignores.
+
+    Parameters
+    ----------
+    by_rules_alone : bool
+        Whether a file counts as ignored that a rule names although git tracks it.
+    """
     files = list(files)
     asked = "".join(f"{file}\0" for file in files)
-    done = run_git(root, "check-ignore", "--stdin", "-z", input=asked)
+    words = ["--no-index"] if by_rules_alone else []
+    done = run_git(root, "check-ignore", *words, "--stdin", "-z", input=asked)
     # 1: git ignores none. For one file in a submodule, say, git (2.39) answers for none
     # of them (128).
     if done.returncode not in {0, 1} and len(files) > 1:
-        return set().union(*(by_git(root, [file]) for file in files))
+        each = (by_git(root, [file], by_rules_alone=by_rules_alone) for file in files)
+        return set().union(*each)
     return set(done.stdout.split("\0")) - {""}
 
 
@@ -43,7 +53,8 @@ def after(root: Path, outs: Iterable[str]) -> dict[str, bytes]:
         The content of each file that becomes another one, by its path.
     """
     outs = list(dict.fromkeys(outs))
-    ignored = by_git(root, outs) if outs else set()
+    # DVC (3.67), too, looks at the rules alone.
+    ignored = by_git(root, outs, by_rules_alone=True) if outs else set()
     found: dict[str, bytes] = {}
     for out in outs:
         if out in ignored:

@@ -301,6 +301,15 @@ class Pipeline:
             for out in stage.outs
         )
 
+    def made_for_cache(self) -> list[str]:
+        """Return what the stages make for DVC's cache, in the order in which it is made."""
+        made = [out for name in self.in_order() for out in self.stage(name).outs]
+        return [
+            self.relative(out.path)
+            for out in made
+            if out.cached and Path(out.path).is_relative_to(self.root)
+        ]
+
     def ignoring(self, names: Iterable[str]) -> dict[str, bytes]:
         """Return what the ``.gitignore`` files that stages read will hold when they run, by path.
 

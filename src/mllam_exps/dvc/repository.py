@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,6 +146,11 @@ class Repository:
     def is_ignored_by_git(self, path: str) -> bool:
         """Tell whether git ignores a file, seen from its root."""
         return bool(self.opened.scm.is_ignored(str(self.root / path)))
+
+    def have_staged(self, files: Iterable[str]) -> None:
+        """Have git track files, seen from its root, where DVC is to do so with its own (``core.autostage``)."""
+        with self.opened.scm_context(quiet=True) as scm:
+            scm.track_file([str(self.root / file) for file in files])
 
     def values_of(self, file: ParameterFile) -> dict[str, Any]:
         """Return what DVC reads from a parameter file for a stage; each content of it is parsed once for all stages.
