@@ -12,6 +12,7 @@ import pytest
 from mllam_exps.base.errors import CheckFailed, UsageError
 from mllam_exps.commands.reading import scores as report
 from mllam_exps.stages.neural_lam import scores
+from mllam_exps.stages.neural_lam.data.zarr_check import interior
 from mllam_exps.stages.neural_lam.scores import Sampling, Score
 
 ROWS = [
@@ -61,7 +62,7 @@ def small_dataset(times: int = 12, **more: int) -> Any:
 @pytest.mark.models
 def test_interior_is_what_lies_30_points_inside() -> None:
     dataset = small_dataset()
-    inside = scores.interior(dataset)
+    inside = interior(dataset)
     assert inside.sum() == 3 * 2
     assert set(dataset["x"].values[inside]) == {30.0, 31.0, 32.0}
     assert set(dataset["y"].values[inside]) == {30.0, 31.0}
@@ -76,7 +77,7 @@ def test_persistence_is_the_plain_computation(past: int) -> None:
     rmse, mae = scores.persistence(
         dataset, Sampling("test", steps=2, past=past, future=1)
     )
-    values = dataset["state"].values[:, scores.interior(dataset)].astype("float64")
+    values = dataset["state"].values[:, interior(dataset)].astype("float64")
     begins = range(max(2, past) - 1, 12 - 2 - 1)
     for step in (1, 2):
         errors = np.array([values[begin + step] - values[begin] for begin in begins])

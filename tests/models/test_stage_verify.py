@@ -16,12 +16,18 @@ np = pytest.importorskip("numpy")
 xr = pytest.importorskip("xarray")
 pytest.importorskip("scores")
 
+from support import synthetic  # noqa: E402
 from support.scored import make_forecast, times  # noqa: E402
 
 from mllam_exps.base.errors import CheckFailed  # noqa: E402
 from mllam_exps.stages.contract import StageContext  # noqa: E402
 from mllam_exps.stages.neural_lam import scores  # noqa: E402
-from mllam_exps.stages.neural_lam.file_names import DATASET, VERIFICATION  # noqa: E402
+from mllam_exps.stages.neural_lam.data import region_checks  # noqa: E402
+from mllam_exps.stages.neural_lam.file_names import (  # noqa: E402
+    DATASET,
+    DATASTORE,
+    VERIFICATION,
+)
 from mllam_exps.stages.neural_lam.scoring import asked, program, truth  # noqa: E402
 from mllam_exps.stages.neural_lam.verify import STAGE  # noqa: E402
 
@@ -138,12 +144,60 @@ def test_forecasts_of_another_grid_or_other_starts_are_refused_before_it_starts(
 ):
     good = xr.open_zarr(made / FORECASTS).load()
     good.isel(xc=slice(9)).to_zarr(made / "forecasts/grid.zarr", zarr_format=2)
-    with pytest.raises(CheckFailed, match="grid: it is on another grid: yc, xc of"):
+    with pytest.raises(
+        CheckFailed, match=r"yaml: compare\.grid: it is on another grid: yc, xc of"
+    ):
         STAGE.inputs(asks(made, compare={"grid": "forecasts/grid.zarr"}))
     later = good.assign_coords(reference_time=STARTS + np.timedelta64(1, "h"))
     later.to_zarr(made / "forecasts/later.zarr", zarr_format=2)
-    with pytest.raises(CheckFailed, match="later: none of its 26 starts is one of"):
+    with pytest.raises(
+        CheckFailed, match=r"yaml: compare\.later: none of its 26 starts is"
+    ):
         STAGE.inputs(asks(made, compare={"later": "forecasts/later.zarr"}))
+
+
+def test_a_region_without_a_point_is_named_by_its_key(made: Path):
+    sea = {"sea": {"latitude": [0, 1], "longitude": [0, 1]}}
+    with pytest.raises(CheckFailed, match=r"yaml: regions\.sea: the data have no lat"):
+        STAGE.inputs(asks(made, regions=sea))
+
+
+INTERIOR = (
+    "those lie between 55.26 and 55.27 degrees north, -19.55 and -19.52 degrees east"
+)
+
+
+def test_a_region_without_a_point_is_refused_before_anything_is_made(tmp_path: Path):
+    config = synthetic.datastore()
+    dataset, projection = make_dataset(), config["extra"]["projection"]
+    dataset = dataset.assign_coords(x=dataset.x * 1e3, y=dataset.y * 1e3)
+    box = {"latitude": [55, 55.5], "longitude": [-20, -19]}
+    regions = {"all": box, "sea": {**box, "latitude": [0, 1]}}
+    [problem] = region_checks.check(dataset, projection, regions)
+    assert problem.where == f"{VERIFICATION}: regions.sea"
+    assert INTERIOR in str(problem)
+    degrees = dict.fromkeys(("lat", "lon"), ("grid_index", dataset.x.values / 1000.0))
+    written = dataset.assign_coords(degrees)
+    problems = region_checks.check(written, projection, regions)
+    assert [one.where[-11:] for one in problems] == ["regions.all", "regions.sea"]
+
+    from mllam_data_prep.config import Config
+
+    synthetic.make_experiment(tmp_path, source=tmp_path)
+    asks(tmp_path, regions=regions)
+    pipeline = tmp_path / "dvc.yaml"
+    text = Config.from_dict(config).to_yaml()
+    dataset.attrs["creation_config"] = text
+    dataset.to_zarr(tmp_path / DATASET, zarr_format=2, consolidated=True)
+    assert region_checks.check_made(tmp_path) == []  # as there is no such stage
+    stage = (synthetic.REPOSITORY / "examples/options/verify/stage.yaml").read_text()
+    given = yaml.safe_load(pipeline.read_text())
+    given["stages"] |= yaml.safe_load(stage)
+    pipeline.write_text(yaml.safe_dump(given))
+    assert [one.what for one in region_checks.check_made(tmp_path)] == [problem.what]
+    config["inputs"]["weather"]["variables"] = ["msl"]
+    (tmp_path / DATASTORE).write_text(yaml.safe_dump(config))
+    assert region_checks.check_made(tmp_path) == []  # of another dataset
 
 
 def test_a_missing_value_is_one_line_of_the_program(made: Path):

@@ -251,5 +251,12 @@ def regions(
         chosen &= (longitude - west) % 360 <= width
         found[name] = inside & chosen
         if not np.any(found[name]):
-            raise CheckFailed("it holds no point that counts", where=f"region {name}")
+            north, east = latitude[inside], longitude[inside]
+            raise CheckFailed(
+                "it holds no point that counts",
+                where=f"region {name}",
+                why=f"those lie between {north.min():.2f} and {north.max():.2f} degrees north, "
+                f"{east.min():.2f} and {east.max():.2f} degrees east",
+                next="widen it, or leave it out",
+            )
     return found

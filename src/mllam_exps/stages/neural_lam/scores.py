@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.stages.neural_lam.data.zarr_check import splits, time_dimension
-from mllam_exps.stages.neural_lam.parameters.datastore_file import BOUNDARY_POINTS
+from mllam_exps.stages.neural_lam.data.zarr_check import (
+    interior,
+    splits,
+    time_dimension,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,17 +89,6 @@ class Sampling:
         """Return how many forecasts a series of so many times gives."""
         count = max(0, times - (max(2, self.past) + self.steps + self.future) + 1)
         return count if self.limit is None else min(count, self.limit)
-
-
-def interior(dataset: Any) -> NDArray[np.bool_]:
-    """Return which grid points neural-lam scores, as ``MDPDatastore.boundary_mask`` of 0.7.0 has them."""
-    import numpy as np
-
-    inside = np.ones(dataset.sizes["grid_index"], dtype=bool)
-    for name in ("x", "y"):
-        values, place = np.unique(dataset[name].values, return_inverse=True)
-        inside &= (place >= BOUNDARY_POINTS) & (place < len(values) - BOUNDARY_POINTS)
-    return inside
 
 
 def persistence(dataset: Any, sampling: Sampling) -> tuple[Array, Array]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
-from mllam_exps.stages.contract import Preflight, Stage, StageContext
+from mllam_exps.base.errors import CheckFailed, MllamError, Problems, UsageError
+from mllam_exps.stages.contract import Ask, Preflight, Stage, StageContext
 from mllam_exps.stages.neural_lam.common import need
 from mllam_exps.stages.neural_lam.file_names import DATASET, FORECASTS, VERIFICATION
 from mllam_exps.stages.neural_lam.parameters import verification
@@ -30,6 +30,25 @@ class VerifyPreflight(Preflight):
             return [problem]
         problems = verification.check(values)
         return problems or verification.check_deps(values, root)
+
+    def check_in_environment(self, root: Path, ask: Ask) -> None:
+        """Refuse a region without a point, by the dataset that is there; of another, `prepare_dataset` is asked first.
+
+        Raises
+        ------
+        Problems
+            With one line for each.
+        """
+        if not ((root / DATASET).exists() and verification.regions(root)):
+            return
+        module = "mllam_exps.stages.neural_lam.data.region_checks"
+        answer = ask(module, str(root))
+        if isinstance(answer, str):
+            what = "the regions cannot be looked for in the dataset"
+            raise UsageError(what, f"{VERIFICATION}: regions", answer)
+        problems: list[MllamError] = [UsageError(**one) for one in answer]
+        if problems:
+            raise Problems(problems=problems)
 
 
 class Verify(Stage):
@@ -59,7 +78,13 @@ class Verify(Stage):
         for path in verification.paths(values).values():
             _need_forecasts(context, path)
         job = asked.opened(context.work, values)
-        scorecard.check(job.forecasts, job.truth, job.wanted)
+        try:
+            scorecard.check(job.forecasts, job.truth, job.wanted)
+        except CheckFailed as problem:
+            if key := verification.key_of(problem.where, values):
+                problem.where = f"{VERIFICATION}: {key}"
+                problem.next = problem.next or "correct it there"
+            raise
 
     def command(self, context: StageContext) -> list[str]:
         """Return our program: it finds everything at its place."""

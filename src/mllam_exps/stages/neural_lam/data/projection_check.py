@@ -34,20 +34,28 @@ def check(projection: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(kwargs, Mapping):
         what = f"must hold the arguments of {name}, or be {{}}, not {kwargs!r}"
         return _fault(".kwargs", what)
-    arguments = dict(kwargs)
-    globe = arguments.pop("globe", {})
+    globe = kwargs.get("globe", {})
     if not isinstance(globe, Mapping):
         what = f"must hold the arguments of cartopy.crs.Globe, not {globe!r}"
         return _fault(".kwargs.globe", what)
     try:
-        # As neural-lam (0.7) does in MDPDatastore.coords_projection, whose import costs
-        # ten seconds.
-        if globe:
-            arguments["globe"] = ccrs.Globe(**globe)
-        getattr(ccrs, str(name))(**arguments)
+        make(projection)
     except Exception as error:  # whatever cartopy and PROJ raise, they refuse it
         return _fault(".kwargs", f"cartopy makes no {name} of it: {_reason(error)}")
     return {}
+
+
+def make(projection: Mapping[str, Any]) -> Any:
+    """Return the projection as neural-lam (0.7) makes it in MDPDatastore.coords_projection.
+
+    To import that costs ten seconds.
+    """
+    import cartopy.crs as ccrs
+
+    arguments = dict(projection["kwargs"])
+    if globe := arguments.pop("globe", {}):
+        arguments["globe"] = ccrs.Globe(**globe)
+    return getattr(ccrs, str(projection["class_name"]))(**arguments)
 
 
 def _fault(key: str, what: str) -> dict[str, str]:

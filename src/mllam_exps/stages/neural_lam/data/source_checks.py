@@ -21,12 +21,14 @@ from mllam_exps.stages.neural_lam.data import (
     extent_checks,
     made_checks,
     named_paths,
+    region_checks,
     rehearsal,
     variable_checks,
 )
 from mllam_exps.stages.neural_lam.data.archive_opening import Known, open_archive
 from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
+from mllam_exps.stages.neural_lam.parameters import verification
 from mllam_exps.stages.neural_lam.parameters.dataset_checks import notes
 from mllam_exps.stages.neural_lam.parameters.datastore_file import Note
 
@@ -108,19 +110,27 @@ def _check_config(
             problems += variable_checks.check(name, source, dataset)
             problems += extent_checks.check(name, dataset, config, applied)
     if not problems:
-        problems += _rehearse(config, archives, needed)
+        problems += _rehearse(config, archives, needed, verification.regions(root))
     for dataset in archives.values():
         dataset.close()
     return problems
 
 
 def _rehearse(
-    config: Any, archives: Mapping[str, Any], needed: Mapping[str, int]
+    config: Any,
+    archives: Mapping[str, Any],
+    needed: Mapping[str, int],
+    regions: Mapping[str, Any],
 ) -> list[MllamError]:
     made = rehearsal.rehearse(config, archives)
     if isinstance(made, MllamError):
         return [made]
-    return made_checks.check(made, config, needed)
+    problems = made_checks.check(made, config, needed)
+    # What is cropped has another edge than the rehearsed dataset.
+    if config.output.domain_cropping is None:
+        projection = (config.extra or {}).get("projection", {})
+        problems += region_checks.check(made, projection, regions)
+    return problems
 
 
 def _check_interior(

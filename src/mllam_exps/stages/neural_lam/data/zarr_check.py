@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed, first_line
 from mllam_exps.stages.neural_lam.data import finite_check
@@ -23,6 +23,10 @@ from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITS,
     STATISTICS,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def check_dataset(path: Path, config: Mapping[str, Any] | None = None) -> None:
@@ -242,6 +246,17 @@ def _constant(dataset: Any, path: Path, place: int, kind: str) -> CheckFailed:
         why="neural-lam divides by that spread, and trains to NaN",
         next=f"leave {name} out of {source} in data/datastore.yaml, or move it to an input of forcing or static",
     )
+
+
+def interior(dataset: Any) -> NDArray[np.bool_]:
+    """Return which grid points neural-lam scores, as ``MDPDatastore.boundary_mask`` of 0.7.0 has them."""
+    import numpy as np
+
+    inside = np.ones(dataset.sizes["grid_index"], dtype=bool)
+    for name in ("x", "y"):
+        values, place = np.unique(dataset[name].values, return_inverse=True)
+        inside &= (place >= BOUNDARY_POINTS) & (place < len(values) - BOUNDARY_POINTS)
+    return inside
 
 
 def check_interior(dataset: Any, path: Path) -> None:

@@ -47,6 +47,26 @@ def read(root: Path) -> dict[str, Any]:
     return yaml_files.read(root / VERIFICATION, VERIFICATION)
 
 
+def regions(root: Path) -> dict[str, Any]:
+    """Return the regions that the stage `verify` is asked for; none where the repository has no such stage."""
+    pipeline = root / "dvc.yaml"
+    if not pipeline.exists():
+        return {}
+    stages = section(yaml_files.read(pipeline, by_pyyaml=True), "stages")
+    if "verify" not in stages:
+        return {}
+    return dict(told(read(root))["regions"])
+
+
+def key_of(source: str, values: Mapping[str, Any]) -> str:
+    """Return the key that names what the scoring calls so: a source of forecasts, or a region; empty of another."""
+    given = told(values)
+    named = {f"region {name}": f"regions.{name}" for name in given["regions"]}
+    named |= {name: f"compare.{name}" for name in given["compare"]}
+    named[given["name"]] = "forecasts"
+    return named.get(source, "")
+
+
 def paths(values: Mapping[str, Any]) -> dict[str, str]:
     """Return where the forecasts lie, by the name of their source; the experiment's own first."""
     given = told(values)

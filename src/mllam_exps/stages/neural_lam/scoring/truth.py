@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import CheckFailed, first_line
-from mllam_exps.stages.neural_lam import scores
-from mllam_exps.stages.neural_lam.data.zarr_check import splits
+from mllam_exps.stages.neural_lam.data.zarr_check import interior, splits
 
 
 def open_lazily(path: Path, where: str) -> Any:
@@ -53,7 +52,7 @@ def of_dataset(dataset: Any, where: str) -> Any:
             if f"state_feature_{key}" in dataset
         }
         variables[str(name)] = one.drop_vars(features).assign_attrs(attributes)
-    inside = ("grid_index", scores.interior(dataset))
+    inside = ("grid_index", interior(dataset))
     made = xr.Dataset(variables).assign_coords(interior=inside)
     return made.drop_vars("grid_index", errors="ignore")
 
