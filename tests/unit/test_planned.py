@@ -323,6 +323,52 @@ def test_an_input_that_no_job_would_have_is_refused(root: Path, file: str, told:
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["in.txt", "beside.txt"])
+def test_what_is_named_by_a_path_from_the_top_is_told_where_it_lies(
+    root: Path, name: str
+):
+    stages = STAGES.replace(f"[{name}]", f"[{root / name}]")
+    (root / "dvc.yaml").write_text(stages)
+    commit(root)
+    with pytest.raises(Problems, match=r"a path from `/`") as caught:
+        plan(root, [AS_IT_IS])
+    assert f"it is {name} in the repository" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "file", "typed"),
+    [
+        (f"vars: [v.yaml]\n{STAGES}", "v.yaml", "git add v.yaml"),
+        (f"{STAGES}    wdir: .\n    vars: ['v.yaml:v']\n", "v.yaml", "git add v.yaml"),
+        (
+            STAGES.replace("[lr]", "[own.yaml: [v]]"),
+            "own.yaml",
+            "git add --force own.yaml",
+        ),
+        (
+            STAGES.replace("[lr]", "['${lr}']").replace("lr", "other"),
+            "params.yaml",
+            "git add --force params.yaml",
+        ),
+    ],
+)
+def test_values_that_git_does_not_track_are_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stages: str, file: str, typed: str
+):
+    monkeypatch.chdir(root)
+    (root / "dvc.yaml").write_text(stages)
+    (root / ".gitignore").write_text("params.yaml\nown.yaml\n")
+    if file == "params.yaml":
+        git(root, "rm", "-q", "--cached", file)
+    commit(root)
+    (root / file).write_text("other: other\n" if file == "params.yaml" else "v: 1\n")
+    with pytest.raises(Problems) as caught:
+        plan(root, [AS_IT_IS])
+    [problem] = caught.value.problems
+    assert problem.problem.what == f"the parameter file {file} is not tracked"
+    assert problem.problem.next == typed
+
+
 def test_what_failed_is_submitted_again_with_what_its_links_lead_to_now(root: Path):
     """Saving holds a result against the inputs in the record, and would make it again for ever."""
     outside = root.parent / "outside.txt"

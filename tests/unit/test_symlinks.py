@@ -163,6 +163,27 @@ def test_an_output_behind_a_link_is_refused(
     submittable.refuse_outputs_behind_links(repo, plain, clone)
 
 
+@pytest.mark.parametrize(
+    ("wdir", "way_out"),
+    [
+        ("lnk", "wdir: real instead"),
+        ("data", "name a folder of the repository in wdir; dvc cache dir FOLDER"),
+    ],
+)
+def test_a_stage_whose_folder_is_a_link_is_told_to_name_another(
+    clone: Path, wdir: str, way_out: str
+):
+    outs = (Out("x", str(clone / wdir / "x"), cached=True),)
+    stage = StageEntry("a", "x", str(clone / wdir), outs=outs)
+    repo: Any = SimpleNamespace(
+        root=clone, relative=lambda place: str(Path(place).relative_to(clone))
+    )
+    with pytest.raises(Problems) as told:
+        submittable.refuse_outputs_behind_links(repo, stage, clone)
+    [problem] = told.value.problems
+    assert str(problem.next).startswith(way_out)
+
+
 def test_parameters_are_not_set_in_a_file_outside(clone: Path, scratch: Path):
     (scratch / "p.yaml").write_text("x: 1\n")
     (clone / "params.yaml").symlink_to(scratch / "p.yaml")

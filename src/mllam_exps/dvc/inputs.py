@@ -16,6 +16,7 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Known
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import Input
+from mllam_exps.machines import workspace
 
 
 @dataclass(frozen=True)
@@ -287,11 +288,31 @@ def relative(repository: Repository, path: str) -> str:
     """
     if Path(path).is_relative_to(repository.root):
         return repository.relative(path)
+    if inside := _in_the_origin(repository, path):
+        what = "dvc.yaml names it by a path from `/`"
+        why = "a job works in a copy of what git tracks, and would take it from here, where you may edit it"
+        way_out = f"name it as it is seen from the stage's folder; it is {inside} in the repository"
+        raise UsageError(what, path, why, way_out)
     what = "lies outside of the repository, and no run can be known by it"
-    # The root may be a clone's, of which nobody knows.
-    shown = path if "://" in path else os.path.relpath(path, repository.root)
+    shown = path
+    if "://" not in path:
+        # The root may be a clone's, of which nobody knows.
+        shown = min(path, os.path.relpath(path, repository.root), key=len)
     way_out = "put it into the repository, or dvc add it there"
     raise UsageError(what, shown, "dvc.yaml names it", way_out)
+
+
+def _in_the_origin(repository: Repository, path: str) -> str:
+    """Return where a path from `/` lies in the repository that this is a clone of; empty where it does not."""
+    if "://" in path:
+        return ""
+    origin = workspace.origin_root(repository.root, os.environ)
+    real = os.path.realpath(path)
+    shared = Path(os.path.commonpath([real, os.path.realpath(repository.root)]))
+    if shared != origin and shared.is_relative_to(origin):
+        return ""  # `../x`, as seen from a clone that lies in the repository's cache
+    inside = os.path.relpath(real, origin)
+    return "" if inside.partition("/")[0] == ".." else inside
 
 
 def _of_stage(problem: UsageError, stage: str) -> UsageError:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 
 from mllam_exps.base import symlinks
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import workspace
 from mllam_exps.machines.way_in import way_in
 
+_ABSENT = re.compile(r"'([^']+)' does not exist")
+"""How DVC (3.67) says that a file of `vars` is not there: its path, as seen from the current directory."""
+_VALUES = "params.yaml"
+"""What DVC (3.67) fills ``dvc.yaml`` in from, without a word where it is not there."""
 _WHY = "what is submitted is what git tracks, as with `dvc exp run --queue`"
 
 
@@ -38,6 +43,29 @@ def refuse_absent(clone: Path, path: str, origin: Path) -> None:
         raise refusal(clone, path, origin, is_parameters=True)
 
 
+def refuse_unreadable(clone: Path, origin: Path, error: MllamError) -> None:
+    """Refuse stages that DVC reads in a repository, and cannot read in its clone.
+
+    Raises
+    ------
+    Problems
+        With each file of values for the ``${…}`` in ``dvc.yaml`` that only the
+        repository has; or with what DVC said, and what to look at.
+    """
+    problems: list[MllamError] = []
+    for named in [*_ABSENT.findall(str(error)), clone / _VALUES]:
+        path = os.path.relpath(os.path.realpath(named), os.path.realpath(clone))
+        try:
+            refuse_absent(clone, path, origin)
+        except UsageError as problem:
+            problems.append(problem)
+    if not problems:
+        what = error.what.replace(f"{os.path.relpath(clone)}/", "")
+        why = "DVC can read the repository as it lies here, and not what git tracks"
+        problems = [UsageError(what, why=why, next="git status --ignored")]
+    raise Problems(problems=problems)
+
+
 def refusal(
     clone: Path, path: str, origin: Path, *, is_parameters: bool = False
 ) -> UsageError:
@@ -52,7 +80,7 @@ def refusal(
     is_parameters : bool
         Whether it is a file that DVC reads parameters from.
     """
-    led, where = symlinks.led(origin, path), "dvc.yaml"
+    led, where = symlinks.led(origin, path), "" if is_parameters else "dvc.yaml"
     told = f"the parameter file {path}" if is_parameters else f"the input {path}"
     taken_in = way_in(origin, path, by_git_alone=is_parameters)
     if led and not led.outside and not os.path.lexists(clone / led.end):

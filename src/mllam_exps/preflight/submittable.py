@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from mllam_exps.repository import clones
 
 LONGEST_KEY = 200
 """Letters of a run key: names of files begin with it, and have 255 bytes at most."""
+
+_ELSEWHERE = "dvc cache dir FOLDER keeps what is large on another disk"
 
 
 class StageChecks:
@@ -348,13 +351,18 @@ def refuse_outputs_behind_links(
         if not Path(path).is_absolute() and (led := symlinks.led(repo.root, path)):
             what = f"its output {path} {led.sentence}"
             why = "git keeps no file in the place of a link, or behind it"
+            in_wdir = symlinks.led(repo.root, repo.relative(stage.wdir))
             way_out = f"name {_in_folder_of(repo, stage, led)} in outs instead"
+            if in_wdir:
+                way_out = f"wdir: {shlex.quote(in_wdir.end)} instead"
             if out_of_it := symlinks.led_out(repo.root, origin, path):
                 what = f"its output {path} {out_of_it.sentence}"
                 why = (
                     "all experiments would write to that one place, over what is there"
                 )
                 way_out = _out_of_the_link(path, led, origin)
+                if in_wdir:
+                    way_out = f"name a folder of the repository in wdir; {_ELSEWHERE}"
             where = f"dvc.yaml: {stage.name}"
             problems.append(UsageError(what, where, why, way_out))
     if problems:
@@ -367,11 +375,10 @@ def _in_folder_of(repo: Repository, stage: StageEntry, led: Led) -> str:
 
 
 def _out_of_the_link(path: str, led: Led, origin: Path) -> str:
-    more = "dvc cache dir FOLDER keeps what is large on another disk"
     if led.is_link:
         link = workspace.typed(origin, led.link)
-        return f"git rm {link}, and the stage makes {path} itself; {more}"
-    return f"write to a folder of the repository, and name that in outs; {more}"
+        return f"git rm {link}, and the stage makes {path} itself; {_ELSEWHERE}"
+    return f"write to a folder of the repository, and name that in outs; {_ELSEWHERE}"
 
 
 def refuse_links_to_outputs(

@@ -311,7 +311,7 @@ class Planner:
             _ = repo.graph
         except MllamError as error:
             lost_links.refuse(root, self.workspace.root, str(error))
-            raise
+            not_in_clone.refuse_unreadable(root, self.workspace.root, error)
         return Base(site / layout.CLONE, root, repo, self.workspace.root)
 
     def _cache_settings(self) -> dict[str, Setting]:
