@@ -39,6 +39,12 @@ track_app = typer.Typer(
     help="What runs log to MLflow or wandb: kept beside them until it is sent.",
 )
 app.add_typer(track_app, name="track")
+share_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="What a team has in common: cache, run store, DVC remote, and git's repository of experiments.",
+)
+app.add_typer(share_app, name="share")
 
 SetParam = Annotated[
     list[str] | None,
@@ -50,6 +56,9 @@ SetParam = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; do nothing.")
+]
 OnlyThese = Annotated[
     list[str] | None,
     typer.Argument(
@@ -473,6 +482,62 @@ def track_sync(
     from mllam_exps.commands import track
 
     track.sync(names or [], as_json=as_json)
+
+
+@share_app.command("init", short_help="Make a share for a group.")
+def share_init(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", readable=False, help="A folder of its own."),
+    ],
+    group: Annotated[
+        str, typer.Option("--group", metavar="GROUP", help="The team's Unix group.")
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Make a folder in which a Unix group has DVC's cache, a DVC remote, the run store and a git repository in common.
+
+    It is closed to others. Said again, it does what is left to do. In a clone it does
+    what `mllam-exps share join PATH` does, too.
+    """
+    from mllam_exps.commands import share
+
+    share.init(path, group, dry_run=dry_run)
+
+
+@share_app.command("join", short_help="Let this clone use a share.")
+def share_join(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", readable=False, help="The share.")
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Let the clone of the current directory use a share: its settings are in .dvc/config.local, which git ignores."""
+    from mllam_exps.commands import share
+
+    share.join(path, dry_run=dry_run)
+
+
+@share_app.command(
+    "check", short_help="Find what would lock a member out, or let others in."
+)
+def share_check(
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PATH", readable=False, help="The share; else this clone's."
+        ),
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is yours.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find wrong groups and rights in a share, and damaged objects of its cache; say who has to mend them.
+
+    Exit code 1 where anything is left.
+    """
+    from mllam_exps.commands import share
+
+    share.check(path, fix=fix, as_json=as_json)
 
 
 @app.command(short_help="Print this workspace's scores, beside persistence.")

@@ -311,10 +311,18 @@ def touch(path: Path) -> None:
 
 
 def folder(path: Path, mode: int = 0o777) -> Path:
-    """Make a folder, unless it exists; the folders above it get the umask's mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Make a folder, unless it exists, and the folders above it.
+
+    One that others may write to, if the umask lets them, is its group's in a folder of
+    a group (setgid) to which that may write, whatever the umask.
+    """
+    if not path.parent.exists():
+        folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode)
+        above = path.parent.stat().st_mode
+        if mode & above & stat.S_IWGRP and above & stat.S_ISGID:
+            path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IRWXG)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Settings of one copy of a repository, in DVC's own file for them: ``.dvc/config.local``."""
+"""Settings of one copy of a repository, in DVC's own file for them: ``.dvc/config.local``, which git ignores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mllam_exps.base.errors import UsageError
 
@@ -37,7 +38,7 @@ def write(file: Path, cache: Mapping[str, Setting]) -> None:
         raise _refusal(cache, f"it reads {read}")
 
 
-def _refusal(cache: Mapping[str, Setting], why: str) -> UsageError:
+def _refusal(cache: Mapping[str, Any], why: str) -> UsageError:
     """Say that the cache's folder has a name that DVC cannot keep; of the other settings it has the words itself."""
     return UsageError(
         "is a path that cannot stand in a file of DVC's settings",
@@ -45,3 +46,73 @@ def _refusal(cache: Mapping[str, Setting], why: str) -> UsageError:
         why=why,
         next="move the repository, or dvc cache dir --local FOLDER, to a path without quotes and %(…)",
     )
+
+
+def of_a_share(cache: Path, remote: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Return the settings with which a clone has cache and remote in a team's folders.
+
+    ``shared`` makes DVC give its folders to the group; links to a colleague's files are
+    symbolic ones: Linux refuses a second name of a file that one may not write to.
+    """
+    return {
+        "cache": {"dir": str(cache), "shared": "group", "type": ["symlink"]},
+        "remote": {name: {"url": str(remote), "shared": "group"}},
+    }
+
+
+def differ(root: Path, settings: Mapping[str, Any]) -> bool:
+    """Tell whether DVC reads anything else in the repository at `root`."""
+    return not _holds(_read(root), settings)
+
+
+def _holds(read: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Tell whether all settings are among what was read; DVC adds its defaults."""
+    return all(
+        _holds(read.get(key, {}), value)
+        if isinstance(value, Mapping)
+        else read.get(key) == value
+        for key, value in settings.items()
+    )
+
+
+def has_default_remote(root: Path) -> bool:
+    """Tell whether DVC knows where to push to without being told."""
+    return bool(_read(root).get("core", {}).get("remote"))
+
+
+def change(root: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Change settings of this copy, leaving its others; what DVC would read otherwise is not left there.
+
+    Raises
+    ------
+    UsageError
+        If a value cannot stand in such a file.
+    """
+    from dvc.config import Config, ConfigError
+
+    file = root / ".dvc" / "config.local"
+    before = file.read_bytes() if file.exists() else None
+    try:
+        with Config(str(root / ".dvc")).edit("local") as edited:
+            for section, values in settings.items():
+                for key, value in values.items():
+                    edited.setdefault(section, {})[key] = value
+        understood = not differ(root, settings)
+    except (ConfigError, UnicodeError) as error:
+        understood = False
+        why = str(error)
+    else:
+        why = f"it reads {_read(root).get('cache')}"
+    if not understood:
+        if before is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_bytes(before)
+        raise _refusal(settings.get("cache", {}), why)
+
+
+def _read(root: Path) -> Mapping[str, Any]:
+    from dvc.config import Config
+
+    found: Mapping[str, Any] = Config(str(root / ".dvc"))
+    return found

@@ -58,6 +58,11 @@ ASKED = "asked"
 CLONE = "clone"
 WAITS = "waits.json"
 
+OF_THE_TEAM = frozenset({RUNS, EXPERIMENTS, LOCKS, UNSENT, "slurm"})
+"""Folders of the store in which several users write."""
+OF_THE_TEAM_IN_A_RUN = frozenset({(), (ATTEMPTS,), (WAITERS,), (WANTED,), (ASKED,)})
+"""A run's own folder, and those in it, in which several users write; the rest has one writer."""
+
 # Of an attempt.
 SPEC = "spec.json"
 JOB = "job.json"

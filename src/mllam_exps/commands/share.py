@@ -1,0 +1,195 @@
+"""``mllam-exps share``: what a team has in common is made, joined, and looked after."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.terminal import say
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.machines import machine_files
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.sharing import founding, inspection, joining
+from mllam_exps.sharing import share as shares
+from mllam_exps.sharing.founding import Step
+from mllam_exps.sharing.inspection import Finding
+from mllam_exps.sharing.share import Share
+
+NAMED = 3
+"""Files that are named for each thing that is wrong."""
+
+
+def init(path: Path, group: str, *, dry_run: bool) -> None:
+    """Make a share, and let the clone of the current directory use it, if there is one."""
+    place = path.resolve()
+    number = shares.group_of(group)
+    to_do = founding.steps(place, number)
+    joining.refuse_umask(place if place.exists() else place.parent)
+    _tell(to_do, f"{place} is a share of the group {group}", dry_run=dry_run)
+    made = Share(place)
+    clone = _clone_here()
+    if clone is None:
+        say(f"in each member's clone: mllam-exps share join {shlex.quote(str(place))}")
+    elif made.is_there:
+        _join(made, clone, dry_run=dry_run)
+    elif dry_run:
+        say(f"would then let {clone.origin} use it")
+
+
+def join(path: Path, *, dry_run: bool) -> None:
+    """Let the clone of the current directory use a share."""
+    made = shares.at(path)
+    shares.group_of(made.group_name)
+    joining.refuse_umask(made.directory)
+    clone = _clone_here()
+    if clone is None:
+        raise UsageError(
+            "is no clone of an experiment repository",
+            str(Path.cwd()),
+            next="git clone one, cd there, and say it again",
+        )
+    _join(made, clone, dry_run=dry_run)
+
+
+def check(path: Path | None, *, fix: bool, as_json: bool) -> None:
+    """Say what is wrong in a share, and mend what is this user's to mend.
+
+    Raises
+    ------
+    MllamError
+        With exit code 1, if anything is left.
+    """
+    made = shares.at(path) if path is not None else _share_here()
+    found = list(inspection.findings(made))
+    damaged = list(inspection.damaged(made, Cache(str(made.cache))))
+    mended = _mend([*found, *damaged]) if fix else []
+    left = [one for one in (*found, *damaged) if one not in mended]
+    if as_json:
+        say(json.dumps({"mended": _rows(mended), "left": _rows(left)}, indent=1))
+    else:
+        _print_findings(mended, "mended")
+        _print_findings(left, "")
+        if not left:
+            say(
+                f"{made.directory}: all is the group's ({made.group_name}) and nobody else's"
+            )
+    if left:
+        raise MllamError(
+            f"{len(left)} files or folders are not as the team needs them",
+            str(made.directory),
+            next=_who_mends(left, made, tried=fix),
+            exit=Exit.FAILED,
+        )
+
+
+def _who_mends(left: list[Finding], made: Share, *, tried: bool) -> str:
+    """Say who has to type what."""
+    command = f"mllam-exps share check --fix {made.directory}"
+    others = sorted({one.owner_name for one in left if not one.is_mine})
+    ask = f"ask {', '.join(others)} to type: {command}" if others else ""
+    if any(one.is_mine for one in left) and not tried:
+        return f"{command}; then {ask}" if ask else command
+    return ask
+
+
+def _mend(found: Iterable[Finding]) -> list[Finding]:
+    """Mend what is this user's; return it."""
+    mended = []
+    for one in found:
+        if not one.is_mine:
+            continue
+        try:
+            one.mend()
+        except OSError as error:
+            say(f"{one.path}: {one.what}, and that cannot be mended: {error.strerror}")
+        else:
+            mended.append(one)
+    return mended
+
+
+def _print_findings(found: Iterable[Finding], done: str) -> None:
+    """Print what was found, files alike on one line."""
+    alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for one in found:
+        alike[one.what, one.owner_name].append(one)
+    for (what, owner), ones in alike.items():
+        names = ", ".join(str(one.path) for one in ones[:NAMED])
+        more = f" and {len(ones) - NAMED} more" if len(ones) > NAMED else ""
+        say(f"{done or f'of {owner}'}: {names}{more}: {what}")
+
+
+def _rows(found: Iterable[Finding]) -> list[dict[str, str | bool]]:
+    return [
+        {
+            "path": str(one.path),
+            "what": one.what,
+            "owner": one.owner_name,
+            "mine": one.is_mine,
+        }
+        for one in found
+    ]
+
+
+def _tell(to_do: list[Step], done: str, *, dry_run: bool) -> None:
+    """Do what is to be done, and say so; with `dry_run`, only say so."""
+    for step in to_do:
+        if dry_run:
+            say(f"would {step.what}")
+            continue
+        say(step.what)
+        try:
+            step.do()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise MllamError(
+                f"cannot {step.what}", str(error.filename or ""), why
+            ) from error
+    if not dry_run:
+        say(done)
+
+
+def _join(made: Share, clone: Workspace, *, dry_run: bool) -> None:
+    machine = machine_files.pick(clone.origin, os.environ, socket.gethostname())
+    cache = Repository.open(clone.origin, check=False).cache_directory
+    to_do = joining.steps(made, clone, machine, cache)
+    done = f"{clone.origin} uses the share {made.directory}"
+    _tell(to_do, done, dry_run=dry_run)
+    if machine.paths.run_store is not None:
+        say(
+            f"note: the run store stays {machine.paths.run_store}, as the machine file says (paths.run_store)"
+        )
+
+
+def _clone_here() -> Workspace | None:
+    """Return the clone of the current directory; None outside of any."""
+    try:
+        return Workspace.here()
+    except UsageError:
+        return None
+
+
+def _share_here() -> Share:
+    """Return the share that the clone of the current directory uses.
+
+    Raises
+    ------
+    UsageError
+        If it uses none.
+    """
+    clone = Workspace.here()
+    cache = Repository.open(clone.origin, check=False).cache_directory
+    made = Share(cache.resolve().parent)
+    if not made.is_there or made.cache != cache.resolve():
+        raise UsageError(
+            "this clone uses no share",
+            str(clone.origin),
+            next="mllam-exps share join PATH",
+        )
+    return made
