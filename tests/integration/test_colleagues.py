@@ -273,7 +273,9 @@ def test_who_may_only_read_can_read_and_writes_nothing(store: RunStore):
         identity = ProcessIdentity("elsewhere", "boot", 1, 1.0)
         records.replace(attempt.directory / "job.json", identity.to_record())
 
-    as_user(ONE, fill, 0o022)
+    as_user(ONE, fill)
+    for path in (store.directory, *store.directory.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o022)
     before = snapshot(store.directory)
     assert as_user(OTHER, lambda: read_all(store)) == ["running: "], (
         "judged by its heartbeat"
@@ -286,12 +288,14 @@ def test_what_a_colleague_keeps_to_themselves_is_not_known_and_stops_nobody(
 ):
     other = RunDefinition("other", {}, (), (), commands=("true",))
     as_user(OTHER, lambda: store.run(other.key).begin(other))
-    as_user(ONE, lambda: submit(store), 0o077)
+    as_user(ONE, lambda: submit(store))
+    run = Run(store.directory / "runs" / DEFINITION.key)
+    for path in (run.directory, *run.directory.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o077)
     as_user(OTHER, lambda: read_all(store))
     told = capfd.readouterr().err
     assert "Permission denied" in told or "permission denied" in told
     assert "belongs to 40001" in told
-    run = Run(store.directory / "runs" / DEFINITION.key)
     run.directory.chmod(0o755)
     (run.directory / "attempts").chmod(0o755)
     now = as_user(OTHER, lambda: assess(run))
