@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from support.experiment import Experiment
 from support.slurm_cluster import on, write_machine
 from support.slurm_double import Double
@@ -117,3 +118,21 @@ def test_commands_that_read_change_nothing_and_submit_nothing(
     assert any(name.startswith("jobs/") for name in changed(before, after))
     assert waiting.ok("mllam-exps", "advance", "--watch") == "", "cron would send it"
     assert changed(after, snapshot(waiting, double)) == [], "nothing waits any more"
+
+
+def test_an_experiment_of_one_stage_has_no_results_of_a_later_one(made: Experiment):
+    """`dvc exp run TARGET` (3.67) leaves what ``dvc.lock`` has of the others as it was."""
+    lock = yaml.safe_load((made.root / "dvc.lock").read_text())
+    made_by_make = lock["stages"]["make"]["outs"]
+    grown = [{"path": "grown.json", "hash": "md5", "md5": "1" * 32}]
+    command = "mllam-exps run grow"
+    lock["stages"]["grow"] = {"cmd": command, "deps": made_by_make, "outs": grown}
+    (made.root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    made.ok("git", "commit", "-qam", "All")
+    target = ("-S", "toy.yaml:+make.mark=other", "make")
+    made.ok("dvc", "exp", "run", "-q", "-n", "part", *target)
+    said = made.ok("mllam-exps", "show", "part").splitlines()
+    assert [line.split(",")[0] for line in said if line[:4] in {"make", "grow"}] == [
+        "make        done",
+        "grow        not run: its result in dvc.lock was made with other inputs (made",
+    ]

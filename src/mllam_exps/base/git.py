@@ -118,19 +118,11 @@ def run_git(
     No hooks are called, and git writes its own files only if the command is for that.
     Names that are not UTF-8 are decoded as by `os.fsdecode`. `environ` adds variables.
     """
-    # GIT_DIR and the like name another repository when a hook calls us.
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("GIT_") or name in OF_THE_USER
-    }
-    # What git says is read, here and there, in the language that it was written in.
-    ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}
-    command = ["git", "-C", str(root), *_QUIET, *arguments]
+    command, inherited = _command(root, arguments)
     try:
         return subprocess.run(
             command,
-            env=inherited | ours | dict(environ or {}),
+            env=inherited | dict(environ or {}),
             input=input,
             stdin=None if input is not None else subprocess.DEVNULL,
             capture_output=True,
@@ -154,6 +146,36 @@ def is_tracked(root: Path, path: str) -> bool:
 def is_ignored(root: Path, path: str) -> bool:
     """Tell whether git ignores a file, or would ignore it, by whatever rule."""
     return run_git(root, "check-ignore", "-q", "--", path).returncode == 0
+
+
+def git_bytes(root: Path, *arguments: str) -> bytes | None:
+    """Return the output of a git command to the byte, line ends included; None where it fails."""
+    command, environ = _command(root, arguments)
+    try:
+        done = subprocess.run(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _command(root: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of a git command in a repository, and its environment."""
+    # GIT_DIR and the like name another repository when a hook calls us.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name in OF_THE_USER
+    }
+    # What git says is read, here and there, in the language that it was written in.
+    ours = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LANGUAGE": "en"}
+    return ["git", "-C", str(root), *_QUIET, *arguments], inherited | ours
 
 
 def shown(name: str) -> str:

@@ -20,6 +20,7 @@ from mllam_exps.dvc.graph import Out, ParameterFile, StageEntry
 from mllam_exps.dvc.inputs import Inputs, relative
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Answer, Question
+from mllam_exps.dvc.tracked_parameters import that_count
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import (
     VERSIONS_FILE,
@@ -27,8 +28,6 @@ from mllam_exps.identity.definition import (
     Output,
     RunDefinition,
     is_parent,
-    plain,
-    without_names,
 )
 
 log = logging.getLogger(__name__)
@@ -192,8 +191,7 @@ class Pipeline:
             whole = RunDefinition(
                 stage=stage.name,
                 params={
-                    file: self.counting(stage, file, read)
-                    for file, read in values.items()
+                    file: that_count(stage, file, read) for file, read in values.items()
                 },
                 inputs=self._inputs.of(stage),
                 outputs=tuple(
@@ -212,27 +210,6 @@ class Pipeline:
         """Return the phases of a stage's work, each behind the one before; the last has the stage's own name."""
         self.definition(name)
         return [part for part in self._definitions if phases.stage_of(part) == name]
-
-    def counting(
-        self, stage: StageEntry, file: str, values: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Return what counts of the values that a stage tracks of a parameter file.
-
-        What a parameter means to a program, its stage says; a command of one's own
-        takes each as it is.
-
-        Raises
-        ------
-        UsageError
-            If DVC cannot track a value.
-        """
-        if file == VERSIONS_FILE:
-            values = without_names(values)
-        else:
-            results.refuse_what_dvc_cannot_hash(file, values)
-        if file != VERSIONS_FILE and stage.is_ours:
-            values = stages.counting(stage.name, file, values)
-        return {name: plain(value, f"{file}: {name}") for name, value in values.items()}
 
     def known_to_dvc(self, name: str) -> Mapping[str, Any]:
         """Return what DVC knows of a stage's result: its outputs by path; empty where it knows nothing."""
@@ -274,7 +251,7 @@ class Pipeline:
         files = {file.name: self.relative(file.path) for file in stage.params}
 
         def counting(file: str, values: Mapping[str, Any]) -> dict[str, Any]:
-            return self.counting(stage, files[file], values)
+            return that_count(stage, files[file], values)
 
         return Question(
             stage.cmd,

@@ -78,6 +78,20 @@ class Repository:
                 opened.index.check_graph()
         return cls(opened)
 
+    @contextlib.contextmanager
+    def at(self, revision: str) -> Iterator[Repository]:
+        """Look at a commit of it, without a checkout: paths begin at git's root, which is called ``/``.
+
+        Raises
+        ------
+        UsageError
+            If there is no such commit, or DVC cannot read what it holds.
+        """
+        with _told_as_a_user_s(self.root), self.opened.switch(revision):
+            there = Repository(self.opened)
+            there._values = self._values  # known by what the files hold
+            yield there
+
     def reset(self) -> None:
         """Forget what was read of its files: they have changed."""
         self.opened._reset()
@@ -163,7 +177,8 @@ class Repository:
         from dvc.dependency.param import read_param_file
 
         try:
-            text = Path(file.path).read_bytes()
+            with self.opened.fs.open(file.path, "rb") as opened:
+                text = opened.read()
         except OSError:
             text = b""
         keys = self.graph.tracked_keys(file.path) if file.keys else []

@@ -20,7 +20,10 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.content import describe
-from mllam_exps.identity.definition import same
+from mllam_exps.identity.definition import (
+    flat,
+    same,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,25 +69,41 @@ class Question:
         entry (3.67) leaves out whatever is called `size` or `nfiles`, parameters of
         that name included, and so is not enough.
         """
+        return next(self.differences(entry), None) is None
+
+    def differences(self, entry: Entry) -> Iterator[str]:
+        """Yield what an entry is about that is another here: an input, a parameter, or what else there is."""
         deps, outs = entry.get("deps") or [], entry.get("outs") or []
         if not all(map(_has_md5, (*deps, *outs))):
-            return False
+            yield "hashes of DVC 2"
+            return
+        if entry.get("cmd") != self.cmd:
+            yield "its command"
         inputs = {dep["path"]: dep["md5"] for dep in deps}
-        outputs = tuple(sorted(out["path"] for out in outs))
-        if (entry.get("cmd"), inputs, outputs) != (self.cmd, self.deps, self.outs):
-            return False
-        return self._has_its_parameters(entry.get("params") or {})
+        for name in sorted({*inputs, *self.deps}):
+            if inputs.get(name) != self.deps.get(name):
+                yield name
+        if tuple(sorted(out["path"] for out in outs)) != self.outs:
+            yield "its list of outputs"
+        params = entry.get("params") or {}
+        for file in sorted({*params, *self.params}):
+            yield from self._other_parameters(file, params.get(file))
 
-    def _has_its_parameters(self, params: Mapping[str, Any]) -> bool:
-        if params.keys() != self.params.keys():
-            return False
+    def _other_parameters(self, file: str, there: Any) -> Iterator[str]:
+        """Yield the parameters of a file that have another value in an entry."""
+        here = self.params.get(file)
+        if here is None or there is None:
+            yield file
+            return
         try:
-            return all(
-                same(self.counting(f, params[f]), self.counting(f, self.params[f]))
-                for f in params
-            )
-        except UsageError:
-            return False  # a value that DVC cannot track
+            there, here = self.counting(file, there), self.counting(file, here)
+            for name in sorted({*there, *here}):
+                both = name in there and name in here
+                if not (both and same(there[name], here[name])):
+                    for inside in _differing(there.get(name), here.get(name)):
+                        yield f"{file}: {name}{inside}"
+        except (UsageError, TypeError):
+            yield file  # a value that DVC cannot track
 
     @property
     def confuses_dvc(self) -> bool:
@@ -112,6 +131,19 @@ class Question:
         if self.params:
             entry["params"] = self.params
         return str(_get_cache_hash(entry, key=True))
+
+
+def _differing(one: Any, other: Any) -> list[str]:
+    """Return what differs of two values: nothing behind their name, or the dotted names in two sections."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return [""]
+    of_one, of_other = dict(flat(one)), dict(flat(other))
+    found = []
+    for name in sorted({*of_one, *of_other}):
+        both = name in of_one and name in of_other
+        if not (both and same(of_one[name], of_other[name])):
+            found.append(f".{name}")
+    return found or [""]
 
 
 def _has_md5(item: Mapping[str, Any]) -> bool:

@@ -89,7 +89,7 @@ def content_of(repository: Repository, path: Path) -> Content:
         )
     sizes = sum(os.stat(file).st_size for file in files)  # noqa: PTH116 - of ten thousand files
     odb = (
-        _forgetful(repo.cache.local.path)
+        without_memory(repo.cache.local.path)
         if sizes <= READ_EACH_TIME
         else repo.cache.local
     )
@@ -167,7 +167,7 @@ def files_of(repository: Repository, path: Path) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _forgetful(place: str) -> Any:
+def without_memory(place: str) -> Any:
     """Return DVC's object for a cache, without the memory of hashes."""
     from dvc_data.hashfile.db import HashFileDB
     from dvc_objects.fs.local import localfs

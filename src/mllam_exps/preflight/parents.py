@@ -25,6 +25,8 @@ from mllam_exps.dvc import earlier
 from mllam_exps.dvc.lockfile import FILE as LOCK
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import holdings
+from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.identity.definition import (
     NAMED,
     RESUME_FROM,
@@ -174,6 +176,7 @@ class Parents:
                 f"dvc.lock at {commit.revision[:10]} has none",
                 "dvc exp show tells which experiments have one",
             )
+        _refuse_what_is_left(goes_on.where, name, commit, stage)
         with tempfile.TemporaryDirectory() as folder:
             other = Earlier(name, Path(folder))
             commit.lay_out(goes_on.reads, other.root)
@@ -223,6 +226,28 @@ class Parents:
             where,
             next="dvc exp list -A tells the experiments; of one that was pushed: dvc exp pull REMOTE EXP",
         )
+
+
+def _refuse_what_is_left(where: str, name: str, commit: Commit, stage: str) -> None:
+    """Refuse a result that was made with other parameters or inputs than its commit says.
+
+    Raises
+    ------
+    UsageError
+        Naming the experiments that have it, too.
+    """
+    held = holdings.of(commit)
+    if held is None or stage not in held.left or stage in held.behind:
+        return
+    what = f"{name} holds no result of stage {stage} of its own"
+    others = []
+    for digest in commit.made(stage).values():
+        others += earlier.names_with(commit.origin, digest)
+    named = ", ".join(one for one in dict.fromkeys(others) if one != name)
+    way_out = f"name an experiment that ran {stage}: mllam-exps show EXP tells"
+    if named:
+        way_out = f"the same result is in {named}; mllam-exps show EXP tells which of them made it"
+    raise UsageError(what, where, held.left[stage], way_out)
 
 
 def is_path(name: str) -> bool:

@@ -23,6 +23,7 @@ from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views import saved
+from mllam_exps.views.saved import Asked, Told
 
 NAMED = 5
 """Names that are told where one is unknown."""
@@ -172,23 +173,26 @@ class Context:
         return self.store.directory.is_relative_to(origin)
 
     def asked_for_by(self, name: str) -> dict[str, Run]:
-        """Return the runs of an experiment that was not submitted, by stage, the newest of each: `dvc exp run` ran it.
+        """Return the runs of an experiment that was not submitted, by stage: `dvc exp run` ran it."""
+        return self.not_submitted(name).all_runs
 
-        They are those that it asked for, and of a saved one those that made what it
-        holds: DVC may have known them.
+    def not_submitted(self, name: str) -> Told:
+        """Return what there is to tell of an experiment that was not submitted.
+
+        Of a saved one that is what its commit holds: what it asked for may have been
+        for an earlier one of that name, and DVC may have known what it did not ask for.
         """
-        origin = self.workspace.origin
-        commit = saved.commit_of(origin, name)
-        found = saved.Results.of(self.store).held_by(origin, commit) if commit else {}
-        asked: dict[str, float] = {}
+        asked: dict[str, Asked] = {}
         for run in self.store.runs():
             for asker in askers.of(run):
                 if asker.name != name or not self.is_of_here(asker):
                     continue
-                if asked.get(run.stage, 0.0) <= asker.at:
-                    asked[run.stage] = asker.at
-                    found[run.stage] = run
-        return found
+                if run.stage not in asked or asked[run.stage].at <= asker.at:
+                    asked[run.stage] = Asked(run, asker.at)
+        origin = self.workspace.origin
+        if one := saved.saved_as(origin, name):
+            return saved.Results.of(self.store).told(origin, one, asked)
+        return Told(saved.of_one_go(asked))
 
     def find(self, stage_or_key: str) -> Run:
         """Return the run that a user means: of a stage as the workspace is now, or by the beginning of its key.

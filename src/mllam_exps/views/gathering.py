@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.runs import askers
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import NOTHING_WRONG, Assessment, RunState, judge
@@ -19,7 +20,7 @@ from mllam_exps.submission.applying import is_in_git
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
 from mllam_exps.views.rows import Cell, Row, stages_in_order
-from mllam_exps.views.saved import Results
+from mllam_exps.views.saved import Asked, Results, of_one_go
 
 RECENT_SECONDS = 7 * 24 * 3600.0
 
@@ -73,6 +74,8 @@ class _Gathering:
         self.origin = here.workspace.origin
         self.everything = everything
         self._known: dict[str, Assessment] = {}
+        self._asked: dict[tuple[str, str], dict[str, Asked]] = {}
+        """The newest run of each stage that was asked for, by name and repository of who asked."""
         self._submitted: dict[str, set[str]] = {}
         """The names of the submitted experiments that have a run, by its key."""
 
@@ -82,10 +85,12 @@ class _Gathering:
         in_git = experiment_refs.saved_if_there(self.origin)
         rows = submitted + self._with_commits(self._not_submitted(), in_git, submitted)
         rows = self._renamed(rows, in_git)
-        if names:
-            rows = _chosen(rows, names)
         if not self.everything:
             rows = [row for row in rows if not _is_long_done(row)]
+        called = [row for row in rows if any(map(row.is_called, names))]
+        rows = self._by_commit(called or rows, in_git)
+        if names and not called:
+            rows = _with_stages(rows, names)
         rows = self._completed(rows, in_git)
         return sorted(rows, key=_place)
 
@@ -117,17 +122,19 @@ class _Gathering:
 
     def _not_submitted(self) -> list[Row]:
         """Return what `dvc exp run` ran, and the workspace: each with all runs that it asked for, shared or not."""
-        found: dict[tuple[str, str], Row] = {}
-        asked_at: dict[tuple[str, str, str], float] = {}
+        asked = self._asked
         for run in self.here.store.runs():
             for place, asker in self._askers(run):
-                row = found.setdefault(place, Row(place[0]))
-                if asked_at.get((*place, run.stage), 0.0) <= asker.at:
-                    asked_at[*place, run.stage] = asker.at
-                    row.cells[run.stage] = self._cell(run)
-                    at = max(row.asked_at, asker.at)
-                    found[place] = replace(row, asked_at=at)
-        return list(map(as_it_stays, found.values()))
+                of_place = asked.setdefault(place, {})
+                before = of_place.get(run.stage)
+                if before is None or before.at <= asker.at:
+                    of_place[run.stage] = Asked(run, asker.at)
+        found = []
+        for (name, origin), of_place in asked.items():
+            at = max(ask.at for ask in of_place.values())
+            cells = self._cells(of_one_go(of_place))
+            found.append(Row(name, cells, origin=origin, asked_at=at))
+        return list(map(as_it_stays, found))
 
     def _askers(self, run: Run) -> list[tuple[tuple[str, str], askers.Asker]]:
         """Return who asked for a run, each with the name and the repository under which it is shown."""
@@ -146,10 +153,11 @@ class _Gathering:
                 found.append(((f"{asker.name}{smoke}", origin), asker))
         return found
 
+    @staticmethod
     def _with_commits(
-        self, rows: list[Row], in_git: list[experiment_refs.Saved], submitted: list[Row]
+        rows: list[Row], in_git: list[Saved], submitted: list[Row]
     ) -> list[Row]:
-        """Return what was not submitted, with what git has of it; and what `dvc exp run` saved without a run.
+        """Return what was not submitted, with the commits of what is saved; and what `dvc exp run` saved without a run.
 
         DVC (3.67) takes from its own cache what it knows, and calls no stage's command
         then.
@@ -164,16 +172,29 @@ class _Gathering:
         for row in rows:
             one = newest.pop(row.name, None)
             found.append(replace(row, commit=one.commit) if one else row)
-        results = Results.of(self.here.store) if newest else Results({})
         for one in newest.values():
-            if runs := results.held_by(self.origin, one.commit):
-                cells = self._cells(runs)
-                found.append(Row(one.name, cells, asked_at=one.at, commit=one.commit))
+            found.append(Row(one.name, asked_at=one.at, commit=one.commit))
         return found
 
-    def _completed(
-        self, rows: list[Row], in_git: list[experiment_refs.Saved]
-    ) -> list[Row]:
+    def _by_commit(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
+        """Return the rows, those that `dvc exp run` saved with what their commits hold; without those of no run."""
+        saved = {one.commit: one for one in in_git}
+        results: Results | None = None
+        found = []
+        for row in rows:
+            whole = row
+            if one := saved.get(row.commit):
+                results = results or Results.of(self.here.store)
+                asked = self._asked.get((row.name, row.origin), {})
+                told = results.told(self.origin, one, asked)
+                cells = self._cells(told.runs)
+                whole = as_it_stays(replace(row, cells=cells, left=told.left))
+            of_store = results and not results.by_stage.keys().isdisjoint(whole.left)
+            if whole.cells or whole.experiment or of_store:
+                found.append(whole)
+        return found
+
+    def _completed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
         """Return the rows with their stages in order, and with what is known of them by more than their runs."""
         refs = {one.commit for one in in_git}
         left = {one.identity for one in standing.left_alone(self.here.store)}
@@ -189,9 +210,7 @@ class _Gathering:
             found.append(whole)
         return found
 
-    def _renamed(
-        self, rows: list[Row], in_git: list[experiment_refs.Saved]
-    ) -> list[Row]:
+    def _renamed(self, rows: list[Row], in_git: list[Saved]) -> list[Row]:
         """Return the rows, those with another name whose experiments git has under that alone."""
         names: dict[str, list[str]] = {}
         for one in in_git:
@@ -272,18 +291,14 @@ def _without_history(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _chosen(rows: list[Row], names: list[str]) -> list[Row]:
-    """Return the experiments of these names; if there are none, all with nothing but the stages of these names."""
+def _with_stages(rows: list[Row], names: list[str]) -> list[Row]:
+    """Return all that have a stage of these names, with nothing but these stages."""
     found = []
-    for row in rows:
-        if any(row.is_called(name) for name in names):
-            found.append(row)
-    if found:
-        return found
     for row in rows:
         cells = {stage: cell for stage, cell in row.cells.items() if stage in names}
         if cells:
-            found.append(replace(row, cells=cells))
+            left = {stage: why for stage, why in row.left.items() if stage in names}
+            found.append(replace(row, cells=cells, left=left))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +16,7 @@ from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiment import Experiment
+from mllam_exps.views.saved import NOT_RUN, Left
 
 _TOLD_FIRST = (
     RunState.RUNNING,
@@ -115,7 +116,7 @@ class Cell:
         """
         word = str(self.now.state)
         if self.now.is_untried:
-            word = "not run" if over else "waits"
+            word = NOT_RUN if over else "waits"
         if self.now.state is RunState.RUNNING and self.now.attempt is not None:
             progress = self.now.attempt.progress
             if progress is not None and progress.done is not None:
@@ -193,8 +194,12 @@ class Row:
         that one.
     asked_at : float
         When it last asked for a run, or was saved, if it was not submitted.
+    origin : str
+        Its repository, if it was not submitted.
     commit : str
         What `dvc exp run` saved it as, if it was not submitted.
+    left : dict
+        The stages of which that commit holds no result of its own.
     needs_advance : bool
         Whether something of it waits in the run store, and nothing at work will submit
         it.
@@ -208,7 +213,9 @@ class Row:
     saved_as: str = ""
     older: bool = False
     asked_at: float = 0.0
+    origin: str = ""
     commit: str = ""
+    left: Mapping[str, Left] = field(default_factory=dict)
     needs_advance: bool = False
 
     def is_called(self, pattern: str) -> bool:
@@ -286,6 +293,8 @@ class Row:
         if cell := self.cells.get(stage):
             was_removed = self.is_saved and cell.now.attempt is None
             return "removed" if was_removed else cell.word(over=self.over)
+        if stage in self.left:
+            return self.left[stage].word
         steps = self.experiment.steps if self.experiment else ()
         return "known" if stage in [step.stage for step in steps] else ""
 
@@ -328,6 +337,7 @@ class Row:
             "waits": self.waits,
             "needs_advance": self.needs_advance,
             "stages": self.stage_records(),
+            "left": {stage: one.why for stage, one in self.left.items()},
             "saving": self.saving.to_record() if self.saving else None,
         }
 

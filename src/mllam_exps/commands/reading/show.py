@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from mllam_exps.views.gathering import (
     of_run,
     with_what_dvc_has,
 )
-from mllam_exps.views.rows import Row
+from mllam_exps.views.rows import Row, stages_in_order
 
 SHOWN = 5
 """Earlier attempts that are told of; it counts the others."""
@@ -93,13 +94,16 @@ def _show_lineage(here: Context, name: str, *, as_json: bool) -> None:
 def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
     """Return what is known of an experiment, for programs and for people."""
     if here.experiment(name) is None:
-        runs, commit = (
-            here.asked_for_by(name),
-            saved.commit_of(here.workspace.origin, name),
+        told, one = (
+            here.not_submitted(name),
+            saved.saved_as(here.workspace.origin, name),
         )
-        if runs or commit:
-            cells = {stage: of_run(run) for stage, run in runs.items()}
-            row = as_it_stays(Row(name, cells, commit=commit))
+        if told.runs or one:
+            cells = {stage: of_run(run) for stage, run in told.runs.items()}
+            commit = one.commit if one else ""
+            row = Row(name, cells, commit=commit, left=told.left)
+            ordered = {stage: cells[stage] for stage in stages_in_order([row])}
+            row = with_what_dvc_has(here, as_it_stays(replace(row, cells=ordered)))
             known = {"name": name, "state": str(row.state), "commit": commit or None}
             record = known | _of_runs(row)
             return record, itertools.chain(_of_dvc(name, commit), _results(row, record))
@@ -128,6 +132,7 @@ def _of_runs(row: Row) -> dict[str, Any]:
         checkpoints += map(str, _checkpoints(cell.run))
     return {
         "stages": row.stage_records(),
+        "left": {stage: one.why for stage, one in row.left.items()},
         "metrics": metrics,
         "checkpoints": checkpoints,
     }
@@ -282,6 +287,8 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
         yield _stage_line(stage, word)
         if cell:
             yield from _earlier(cell.run)
+    for name, left in row.left.items():
+        yield f"{name:11} {left.word}: {left.why}"
     for path, values in record["metrics"].items():
         for key, value in _flat(values):
             told = f"{value:.6g}" if isinstance(value, float) else value

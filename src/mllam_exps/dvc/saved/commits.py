@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 
-from mllam_exps.base.git import run_git
+from mllam_exps.base.git import git, run_git
 from mllam_exps.dvc.lockfile import FILE
 from mllam_exps.identity.listings import is_digest
+
+_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,31 @@ class Commit:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(text, encoding="utf-8")
 
+    @cached_property
+    def files(self) -> Mapping[str, str]:
+        """Its files with their modes, as git (2.39) calls these, seen from git's root."""
+        found = {}
+        listed = git(self.origin, "ls-tree", "-r", "-z", "--full-tree", self.revision)
+        for line in filter(None, listed.split("\0")):
+            # Mode, kind, object, a tab, the path.
+            told, _, path = line.partition("\t")
+            found[path] = told.partition(" ")[0]
+        return found
+
     @property
     def stages(self) -> list[str]:
         """The stages that its ``dvc.lock`` has an entry of."""
         return list(self._entries)
 
+    def entry(self, stage: str) -> Mapping[str, Any] | None:
+        """Return what its ``dvc.lock`` says of a stage, each value as text; None where it says nothing."""
+        found = self._entries.get(stage)
+        return found if isinstance(found, Mapping) else None
+
     def made(self, stage: str) -> dict[str, str]:
         """Return the hashes of what a stage made, by path as ``dvc.yaml`` names it; empty where it made nothing."""
-        entry = self._entries.get(stage)
-        outs = entry.get("outs") if isinstance(entry, Mapping) else None
+        entry = self.entry(stage)
+        outs = entry.get("outs") if entry else None
         found: dict[str, str] = {}
         for out in outs if isinstance(outs, list) else ():
             if isinstance(out, Mapping) and is_digest(out.get("md5")):
@@ -60,8 +78,10 @@ class Commit:
 
     @cached_property
     def _entries(self) -> Mapping[str, Any]:
+        # All as text: what a plain word means, YAML 1.1 and 1.2 (DVC, 3.67) say each in
+        # its way, and DVC's loader takes twenty times as long.
         try:
-            lock = yaml.safe_load(self.text(FILE) or "")
+            lock = yaml.load(self.text(FILE) or "", _LOADER)  # noqa: S506 - makes text alone
         except yaml.YAMLError:
             return {}
         found = lock.get("stages") if isinstance(lock, Mapping) else None
