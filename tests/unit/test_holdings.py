@@ -19,7 +19,7 @@ import yaml
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
-from mllam_exps.commands.reading import show
+from mllam_exps.commands.reading import scores, show
 from mllam_exps.dvc.saved import holdings
 from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.dvc.saved.holdings import Holding
@@ -30,6 +30,7 @@ from mllam_exps.runs import askers, layout
 from mllam_exps.runs.results import Output as Made
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.stages.neural_lam.evaluate import SCORES
 from mllam_exps.views import gathering
 from mllam_exps.views.context import Context
 
@@ -182,6 +183,10 @@ ALL = ["make", "grow", "tell"]
 CASES: dict[str, tuple[Callable[[Repository], None], dict[str, str]]] = {
     "nothing": (lambda _: None, {}),
     "a stage that nobody asked for": (lambda here: here.write("new.py", "new\n"), {}),
+    "a file that git does not keep": (
+        lambda here: (here.root / "p.yaml").unlink(),
+        {},
+    ),
     "a target": (made_again, {"grow": "made", "tell": "grown/a.txt"}),
     "a file": (
         lambda here: here.write("make.py", "other\n"),
@@ -400,3 +405,16 @@ def test_what_dvc_knew_is_told_by_the_run_that_has_these_parameters(
     )
     run_of(here, "make", MADE, size=3)
     assert told(here, "exp") == {"make": "done"}
+
+
+def test_scores_of_other_parameters_than_lie_here_are_told_as_such(
+    repository: Repository,
+):
+    """As after `dvc exp apply` of an experiment that evaluated nothing."""
+    repository.pipeline["tell"]["outs"] = [SCORES]
+    repository.lock["tell"]["outs"] = [item(SCORES, TOLD)]
+    repository.commit()
+    assert scores._of_others(repository.root) == ""
+    rate(2)(repository)
+    why = "its result in dvc.lock was made with other inputs (grown/a.txt)"
+    assert scores._of_others(repository.root) == f"tell: {why}"

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import UsageError
+from mllam_exps.base.terminal import warn
+from mllam_exps.dvc.saved import holdings
+from mllam_exps.dvc.saved.commits import Checkout
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.stages.neural_lam import scores, train
 from mllam_exps.stages.neural_lam.evaluate import RESULTS, SCORES
@@ -39,6 +42,9 @@ def show(*, as_json: bool) -> None:
             f"note: these scores came with git; the {RESULTS}/ that they are of is not here (yet)",
             file=sys.stderr,
         )
+    if other := _of_others(root):
+        told = f"note: these scores are not of the files as they are: {other}"
+        warn(f"{told}\n  → dvc exp run, or dvc exp apply EXP")
     pictures = [str(picture.relative_to(root)) for picture in _pictures(root)]
     if as_json:
         found = [
@@ -59,6 +65,15 @@ def show(*, as_json: bool) -> None:
         console.print("Forecast pictures:")
         for picture in pictures:
             console.print(f"  {picture}", highlight=False)
+
+
+def _of_others(root: Path) -> str:
+    """Say why the scores are not those of the files as they are; empty where they are."""
+    held = holdings.of_workspace(root)
+    for stage, why in held.left.items() if held else ():
+        if SCORES in Checkout(root).made(stage):
+            return f"{stage}: {why}"
+    return ""
 
 
 def _pictures(root: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What one commit of the repository that DVC works in holds: its files, and what its ``dvc.lock`` says."""
+"""What one commit of the repository that DVC works in holds, or a workspace: files, and what ``dvc.lock`` says."""
 
 from __future__ import annotations
 
@@ -17,8 +17,62 @@ from mllam_exps.identity.listings import is_digest
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
+class Locked:
+    """What a ``dvc.lock`` says."""
+
+    def text(self, path: str) -> str | None:
+        """Return what a file beside it holds; None where there is none."""
+        raise NotImplementedError
+
+    def entry(self, stage: str) -> Mapping[str, Any] | None:
+        """Return what its ``dvc.lock`` says of a stage, each value as text; None where it says nothing."""
+        found = self._entries.get(stage)
+        return found if isinstance(found, Mapping) else None
+
+    def made(self, stage: str) -> dict[str, str]:
+        """Return the hashes of what a stage made, by path as ``dvc.yaml`` names it; empty where it made nothing."""
+        entry = self.entry(stage)
+        outs = entry.get("outs") if entry else None
+        found: dict[str, str] = {}
+        for out in outs if isinstance(outs, list) else ():
+            if isinstance(out, Mapping) and is_digest(out.get("md5")):
+                found[str(out.get("path"))] = str(out["md5"])
+        return found
+
+    @cached_property
+    def _entries(self) -> Mapping[str, Any]:
+        # All as text: what a plain word means, YAML 1.1 and 1.2 (DVC, 3.67) say each in
+        # its way, and DVC's loader takes twenty times as long.
+        try:
+            lock = yaml.load(self.text(FILE) or "", _LOADER)  # noqa: S506 - makes text alone
+        except yaml.YAMLError:
+            return {}
+        found = lock.get("stages") if isinstance(lock, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+
 @dataclass(frozen=True)
-class Commit:
+class Checkout(Locked):
+    """A workspace, as its files are.
+
+    Parameters
+    ----------
+    root : Path
+        The DVC repository.
+    """
+
+    root: Path
+
+    def text(self, path: str) -> str | None:
+        """Return what a file of it holds; None where it has none."""
+        try:
+            return (self.root / path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Commit(Locked):
     """One commit.
 
     Parameters
@@ -55,34 +109,3 @@ class Commit:
             told, _, path = line.partition("\t")
             found[path] = told.partition(" ")[0]
         return found
-
-    @property
-    def stages(self) -> list[str]:
-        """The stages that its ``dvc.lock`` has an entry of."""
-        return list(self._entries)
-
-    def entry(self, stage: str) -> Mapping[str, Any] | None:
-        """Return what its ``dvc.lock`` says of a stage, each value as text; None where it says nothing."""
-        found = self._entries.get(stage)
-        return found if isinstance(found, Mapping) else None
-
-    def made(self, stage: str) -> dict[str, str]:
-        """Return the hashes of what a stage made, by path as ``dvc.yaml`` names it; empty where it made nothing."""
-        entry = self.entry(stage)
-        outs = entry.get("outs") if entry else None
-        found: dict[str, str] = {}
-        for out in outs if isinstance(outs, list) else ():
-            if isinstance(out, Mapping) and is_digest(out.get("md5")):
-                found[str(out.get("path"))] = str(out["md5"])
-        return found
-
-    @cached_property
-    def _entries(self) -> Mapping[str, Any]:
-        # All as text: what a plain word means, YAML 1.1 and 1.2 (DVC, 3.67) say each in
-        # its way, and DVC's loader takes twenty times as long.
-        try:
-            lock = yaml.load(self.text(FILE) or "", _LOADER)  # noqa: S506 - makes text alone
-        except yaml.YAMLError:
-            return {}
-        found = lock.get("stages") if isinstance(lock, Mapping) else None
-        return found if isinstance(found, Mapping) else {}

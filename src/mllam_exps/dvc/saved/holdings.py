@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from mllam_exps.base.shapes import Kind, Shape, count, dict_of, list_of, text
 from mllam_exps.dvc.graph import Dep, Out, StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.results import Question
-from mllam_exps.dvc.saved.commits import Commit
+from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
 from mllam_exps.dvc.saved.contents import digest_in
+from mllam_exps.dvc.sources import READ_EACH_TIME
 from mllam_exps.dvc.tracked_parameters import that_count
-from mllam_exps.identity.content import digest_of_folder
+from mllam_exps.identity.content import digest_of_folder, md5_of_file
 from mllam_exps.identity.definition import VERSIONS_FILE, is_parent
 
 NAMED = 3
@@ -112,13 +114,33 @@ def _of(root: Path, revision: str) -> Holding | None:
         return found
     try:
         with _opened(root).at(revision) as repo:
-            look = _Look(repo, Commit(root, revision))
+            commit = Commit(root, revision)
+            look = _Look(repo, commit, partial(digest_in, repo, commit))
             found = look.holding()
     except MllamError:
         return None
     if look.is_certain:
         found.remember(place)
     return found
+
+
+def of_workspace(root: Path) -> Holding | None:
+    """Return what a workspace holds, as its files are now; None where DVC cannot read it.
+
+    Nothing that a stage made is read: what ``dvc.lock`` has of it counts.
+    """
+
+    def digest(path: str, _before: str) -> str | None:
+        place = Path(path)
+        if not place.is_file() or place.stat().st_size > READ_EACH_TIME:
+            return None
+        return md5_of_file(place)
+
+    try:
+        repo = Repository.open(root, check=False)
+        return _Look(repo, Checkout(root), digest).holding()
+    except MllamError:
+        return None
 
 
 @functools.lru_cache(maxsize=2)
@@ -128,16 +150,22 @@ def _opened(root: Path) -> Repository:
 
 @dataclass
 class _Look:
-    """One look at a commit.
+    """One look at a commit, or a workspace.
 
     Parameters
     ----------
     repo : Repository
-        The repository at this commit (`Repository.at`).
+        The repository, there (`Repository.at`).
+    locked : Locked
+        What ``dvc.lock`` says there.
+    digest_in : callable
+        Given the path of an input that no stage makes, and the digest that it may have,
+        that which it has; None where that cannot be told.
     """
 
     repo: Repository
-    commit: Commit
+    locked: Locked
+    digest_in: Callable[[str, str], str | None]
     _told: dict[str, list[str]] = field(default_factory=dict)
     """What differs, by stage."""
     is_certain: bool = True
@@ -164,7 +192,7 @@ class _Look:
         return found
 
     def _has(self, stage: str) -> bool:
-        return self.commit.entry(stage) is not None
+        return self.locked.entry(stage) is not None
 
     def _differences(self, stage: StageEntry) -> list[str]:
         """Return the inputs of a stage with which its result in ``dvc.lock`` was not made."""
@@ -184,7 +212,7 @@ class _Look:
 
     def _own_differences(self, stage: StageEntry) -> list[str]:
         """Return the same without those that only its inputs' own inputs tell."""
-        entry = self.commit.entry(stage.name)
+        entry = self.locked.entry(stage.name)
         if entry is None:
             return ["nothing"]
         params = {file.name: file.locked for file in stage.params if file.locked}
@@ -220,6 +248,9 @@ class _Look:
         """Return the values of a stage's parameters in the commit, by file as ``dvc.yaml`` names it."""
         found = {}
         for file in stage.params:
+            if not self.repo.opened.fs.exists(file.path):
+                found[file.name] = dict(file.locked)  # as for inputs
+                continue
             values = self.repo.values_of(file)
             if self.repo.relative(file.path) == VERSIONS_FILE:
                 nothing = {key: None for key in file.keys if is_parent(key)}
@@ -231,7 +262,7 @@ class _Look:
         """Return the digest of an input in the commit; None where that cannot be told."""
         makers = self.repo.graph.makers(dep.path)
         if not makers:
-            return digest_in(self.repo, self.commit, dep.path, before)
+            return self.digest_in(dep.path, before)
         _, out = makers[0]
         if out.path == dep.path:
             return out.digest or ""
