@@ -124,7 +124,7 @@ def scores_of(**errors: Any) -> Any:
     dims = ("forecast_source", "init_time", "lead_time")
     return xr.Dataset(
         {
-            "rmse.t2m": (dims, values),
+            "rmse.t2m": (dims, values, {"units": "K", "long_name": "the error"}),
             "acc.t2m": (dims, -values),
             "bias.t2m": (dims, values),
         },
@@ -154,6 +154,11 @@ def test_sources_are_paired_case_by_case():
     assert not differences.is_better("rmse.t2m", found["difference.rmse.t2m"])
     assert not differences.is_better("acc.t2m", found["difference.acc.t2m"])
     assert "difference.bias.t2m" not in found
+    assert found["lower.rmse.t2m"].attrs == {
+        "long_name": "lower end of the interval of the difference in the error",
+        "units": "K",
+    }
+    assert found["cases.rmse.t2m"].attrs["units"] == "1"
 
 
 def test_common_cases_are_those_of_all_sources_and_pairwise_those_of_two():
@@ -177,6 +182,11 @@ def test_few_independent_cases_decide_nothing():
     assert np.isnan(found.half_width).all()
     scores = scores_of(a=series[0], b=np.zeros(30))
     compared = differences.compare(scores, "b")
+    # Missing: 0 would say that no difference was found.
+    assert np.isnan(compared["confidence.rmse.t2m"].item())
+    same = np.random.default_rng(4).normal(size=60)
+    alike = scores_of(a=same - same.mean(), b=np.zeros(60))
+    compared = differences.compare(alike, "b")
     assert compared["confidence.rmse.t2m"].item() == 0
 
 

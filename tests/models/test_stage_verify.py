@@ -28,7 +28,7 @@ from mllam_exps.stages.neural_lam.file_names import (  # noqa: E402
     DATASTORE,
     VERIFICATION,
 )
-from mllam_exps.stages.neural_lam.scoring import asked, program, truth  # noqa: E402
+from mllam_exps.stages.neural_lam.scoring import asked, program, truth, verdict  # noqa: E402
 from mllam_exps.stages.neural_lam.verify import STAGE  # noqa: E402
 
 TIMES, FORECASTS = 60, "forecasts/infer.zarr"
@@ -104,7 +104,6 @@ def test_scores_differences_and_numbers_are_there(made: Path):
     found = xr.open_zarr(made / asked.SCORES)
     sources = ["experiment", "other", "persistence", "climatology"]
     assert found.forecast_source.values.tolist() == sources
-    assert found.attrs["experiment"] == "tiny"
     assert found["rmse.a"].attrs["units"] == "K"
     assert found.lead_time.dtype.kind == "m"
     # Nothing stands in it that a scorecard does not know.
@@ -119,18 +118,50 @@ def test_scores_differences_and_numbers_are_there(made: Path):
         said = xr.open_zarr(made / asked.against(reference))
         # The other one lacks the first four starts.
         assert (said["cases.rmse.a"].sel(forecast_source="experiment") == 22).all()
-    numbers = json.loads((made / asked.METRICS).read_text())
+        assert said.attrs["forecasts"] == found.attrs["forecasts"]
+        assert said.attrs["reference"] == reference
+        assert f"less that of {reference}," in said.attrs["comment"]
+    origin = json.loads(found.attrs["forecasts"])
+    assert origin == {"experiment": {"experiment": "tiny"}, "other": {}}
+    assert "scores" in json.loads(found.attrs["programs"])
+    numbers = json.loads((made / asked.METRICS).read_text())["verify"]
     assert numbers["cases"] == 26
     assert numbers["rmse"]["a"]["12h"] == pytest.approx(0.5, abs=0.05)
-    assert numbers["gain_over_persistence"]["mean"] == pytest.approx(
-        1 - 0.5 / np.sqrt(2), abs=0.05
-    )
-    assert numbers["gain_over_climatology"]["mean"] == pytest.approx(0.52, abs=0.06)
-    surely = numbers["surely_better"]
-    assert surely.keys() == {*sources[1:]}
+    told = {name: numbers[f"against_{name}"] for name in sources[1:]}
+    assert told["persistence"]["gain"] == pytest.approx(1 - 0.5 / np.sqrt(2), abs=0.05)
+    assert told["climatology"]["gain"] == pytest.approx(0.52, abs=0.06)
+    assert told["other"]["gain"] == pytest.approx(1 - 0.5 / 1.5, abs=0.05)
     # 22 cases: not of all is it known to how many independent ones they amount.
-    assert surely["other"] == 1.0
-    assert min(surely.values()) >= 0.5
+    assert told["other"]["verdict"] == "better in 4 of 4"
+    assert min(one["better"] for one in told.values()) >= 2
+
+
+def test_the_verdict_tells_what_cannot_be_judged_from_what_is_no_better():
+    words = verdict.in_words
+    keys = (verdict.BETTER, verdict.WORSE, verdict.NEITHER, verdict.BLIND)
+
+    def count(*numbers: int) -> dict[str, int]:
+        return dict(zip(keys, numbers, strict=True))
+
+    assert words(count(0, 0, 0, 6)) == "cannot be judged: too few independent cases"
+    assert words(count(0, 0, 6, 0)) == "no sure difference in any of 6"
+    assert (
+        words(count(2, 1, 1, 2)) == "better in 2, worse in 1 of 4; 2 cannot be judged"
+    )
+    assert words(count(0, 6, 0, 0)) == "worse in 6 of 6"
+    # The interior alone is counted, where there are regions.
+    shape = (1, 2, 4)
+    dims = ("forecast_source", "spatial_region", "lead_time")
+    difference = np.tile([-1.0, 1.0, -1.0, -1.0], (1, 2, 1))
+    confidence = np.tile([0.95, 0.997, 0.68, np.nan], (1, 2, 1))
+    said = xr.Dataset(
+        {
+            "difference.rmse.a": (dims, difference.reshape(shape)),
+            "confidence.rmse.a": (dims, confidence.reshape(shape)),
+        },
+        {"forecast_source": ["x"]},
+    )
+    assert verdict.counted(said, "x") == count(1, 1, 1, 1)
 
 
 def test_good_inputs_are_let_through_and_the_program_is_ours(made: Path):

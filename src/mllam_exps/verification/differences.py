@@ -6,7 +6,7 @@ where the difference is taken case by case, before any mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import CheckFailed
@@ -22,6 +22,14 @@ LEVEL = "level_of_confidence"
 COMPARED = ("rmse", "mae", "crps", "acc")
 """The scores of which a larger or smaller one is better; the others have no better side."""
 HIGHER_IS_BETTER = ("acc",)
+LONG_NAMES = {
+    "difference": "difference in {}: source less reference",
+    "lower": "lower end of the interval of the difference in {}",
+    "upper": "upper end of the interval of the difference in {}",
+    "cases": "number of cases of the difference in {}",
+    "confidence": "highest level at which the difference in {} is more than chance; "
+    "0 at none, missing where it cannot be judged",
+}
 
 
 def compare(
@@ -54,8 +62,8 @@ def compare(
         For each ``{score}.{variable}`` the mean difference, source less reference, as
         ``difference.…``, with ``lower.…`` and ``upper.…`` by level of confidence;
         ``cases.…``, how many cases there are; and ``confidence.…``, the highest level
-        whose interval leaves out zero: 0 where none does, or where there are too few
-        cases to know.
+        whose interval leaves out zero: 0 where none does, missing (NaN) where there are
+        too few cases to know.
 
     Raises
     ------
@@ -77,6 +85,7 @@ def compare(
             continue
         whole = scores[name].transpose(SOURCE, CASE, ...)
         difference = whole.sel({SOURCE: others}) - whole.sel({SOURCE: reference})
+        difference.attrs = dict(whole.attrs)
         if cases == COMMON:
             difference = difference.where(_in_all(whole))
         some = some or bool(difference.notnull().any())
@@ -88,7 +97,11 @@ def compare(
     coordinates = {LEVEL: np.asarray(levels, dtype="float64")}
     made = xr.Dataset(found).assign_coords(coordinates)
     return made.assign_attrs(
-        reference=reference, cases=cases, resamples=resamples, seed=seed
+        reference=reference,
+        comment=f"Each difference is that of a source less that of {reference}, averaged over the cases",
+        cases=cases,
+        resamples=resamples,
+        seed=seed,
     )
 
 
@@ -121,13 +134,24 @@ def _of_variable(name: str, difference: Any, **told: Any) -> dict[str, Any]:
     mean, width = interval.mean, interval.half_width
     beyond = np.abs(mean) > width
     confidence = np.where(beyond, levels[:, None], 0.0).max(axis=0)
-    return {
-        f"difference.{name}": by_cell(mean),
-        f"lower.{name}": by_level(mean - width),
-        f"upper.{name}": by_level(mean + width),
-        f"cases.{name}": by_cell(interval.cases),
-        f"confidence.{name}": by_cell(confidence),
+    confidence[np.isnan(width).all(axis=0)] = np.nan
+    found = {
+        "difference": by_cell(mean),
+        "lower": by_level(mean - width),
+        "upper": by_level(mean + width),
+        "cases": by_cell(interval.cases),
+        "confidence": by_cell(confidence),
     }
+    for kind, one in found.items():
+        one.attrs = _attributes(kind, difference.attrs)
+    return {f"{kind}.{name}": one for kind, one in found.items()}
+
+
+def _attributes(kind: str, said: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is written beside a difference, of what is said of its score."""
+    of = said.get("long_name", "the score")
+    units = "1" if kind in {"cases", "confidence"} else str(said.get("units", "1"))
+    return {"long_name": LONG_NAMES[kind].format(of), "units": units}
 
 
 def is_better(name: str, difference: Any) -> Any:

@@ -55,7 +55,7 @@ class Verify(Stage):
     """Score forecasts beside persistence, climatology and other forecasts."""
 
     name = "verify"
-    recipe = 1
+    recipe = 2
     preflight = VerifyPreflight()
 
     def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -135,7 +135,8 @@ def _need_forecasts(context: StageContext, path: str) -> None:
 def _numbers(found: Any, key: str = "") -> Iterator[tuple[str, float]]:
     """Yield every number with its key, as `dvc exp show` has it."""
     if not isinstance(found, Mapping):
-        yield key, float(found)
+        if not isinstance(found, str):
+            yield key, float(found)
         return
     for name, value in found.items():
         yield from _numbers(value, f"{key}.{name}" if key else name)

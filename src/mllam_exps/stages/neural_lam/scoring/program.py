@@ -8,12 +8,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import __version__
 from mllam_exps.base.errors import MllamError
+from mllam_exps.stages import versions
 from mllam_exps.stages.neural_lam.parameters import verification
 from mllam_exps.stages.neural_lam.scoring import asked, verdict
 from mllam_exps.stages.programs import fence
 from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
 from mllam_exps.verification import differences, scorecard, table
+
+PROGRAMS = ("scores", "xarray", "numpy", "scipy")
+"""Programs that make the numbers, whose versions the stores name beside ours."""
+ORIGIN = (
+    "experiment",
+    "git_commit",
+    "run_key",
+    "checkpoint",
+    "checkpoint_sha256",
+    "dataset_version",
+    "boundary",
+    "programs",
+)
+"""What forecasts say of where they come from (`keeping.attributes`), as far as another program's do."""
 
 
 def main() -> None:
@@ -36,20 +52,42 @@ def score(root: Path) -> None:
     values = verification.read(root)
     given = asked.opened(root, values)
     found = scorecard.score(given.forecasts, given.truth, given.wanted, tell)
-    # What the forecasts say of themselves, the scores say too.
-    said = {**given.forecasts[given.own].attrs, "title": "Scores of forecasts"}
+    said = attributes(given)
     made, beside = table.apart(found.assign_attrs(said))
     write(made, root / asked.SCORES)
     write(beside, root / asked.SPECTRA)
     cases = verification.told(values)["cases"]
     against = {}
     for reference in (str(one) for one in made[table.SOURCE].values[1:]):
-        against[reference] = differences.compare(made, reference, cases=cases)
+        compared = differences.compare(made, reference, cases=cases)
+        title = f"Differences of scores to those of {reference}"
+        attrs = {**said, **compared.attrs, "title": title}
+        against[reference] = compared.assign_attrs(attrs)
         write(against[reference], root / asked.against(reference))
     metrics = root / asked.METRICS
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text(json.dumps(verdict.metrics(made, against), indent=2) + "\n")
     print("\n".join(verdict.sentences(against, given.own)))
+
+
+def attributes(given: asked.Asked) -> dict[str, str]:
+    """Return what the stores say of where they come from, and of the forecasts by their source."""
+    found = versions.installed(PROGRAMS)
+    programs = {"mllam-exps": __version__} | {name: found[name] for name in PROGRAMS}
+    forecasts = {}
+    for name, one in given.forecasts.items():
+        of_one = {key: str(one.attrs[key]) for key in ORIGIN if key in one.attrs}
+        forecasts[name] = of_one
+    told = {
+        "title": "Scores of forecasts",
+        "history": f"written by mllam-exps {__version__}, stage verify",
+        "experiment": os.environ.get("MLLAM_EXPS_EXPERIMENT", ""),
+        "git_commit": os.environ.get("MLLAM_EXPS_COMMIT", ""),
+        "run_key": os.environ.get("MLLAM_EXPS_KEY", ""),
+        "programs": json.dumps(programs),
+        "forecasts": json.dumps(forecasts),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def write(made: Any, path: Path) -> None:

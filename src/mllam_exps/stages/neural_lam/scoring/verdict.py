@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mllam_exps.verification.differences import LEVEL, is_better
-from mllam_exps.verification.scorecard import CLIMATOLOGY, PERSISTENCE
-from mllam_exps.verification.table import CASE, SOURCE
+from mllam_exps.verification.differences import is_better
+from mllam_exps.verification.table import CASE, REGION, SOURCE
 
+NAME = "verify"
+BETTER, WORSE, NEITHER, BLIND = "better", "worse", "neither", "not_judged"
 SURE = 0.95
 """The level of confidence at which a difference counts as more than chance."""
 
@@ -24,41 +25,55 @@ def metrics(scores: Any, against: Mapping[str, Any]) -> dict[str, Any]:
         From each reference to what `mllam_exps.verification.differences` says.
     """
     own = str(scores[SOURCE].values[0])
-    rmse: dict[str, Any] = {}
-    gains: dict[str, dict[str, float]] = {PERSISTENCE: {}, CLIMATOLOGY: {}}
-    for name, errors in _errors(scores).items():
-        overall = root_mean_square(errors)
-        rmse[name] = {_longest(scores): _last(overall.sel({SOURCE: own}))}
-        for reference, of_variable in gains.items():
-            both = errors.where(errors.sel({SOURCE: reference}).notnull())
-            told = root_mean_square(both)
-            gain = 1 - told.sel({SOURCE: own}) / told.sel({SOURCE: reference})
-            of_variable[name] = round(float(gain.mean()), 6)
-    found: dict[str, Any] = {"cases": int(scores.sizes[CASE]), "rmse": rmse}
-    for reference, of_variable in gains.items():
-        mean = sum(of_variable.values()) / len(of_variable)
-        found[f"gain_over_{reference}"] = {**of_variable, "mean": round(mean, 6)}
-    found["surely_better"] = {
-        reference: share(said, own) for reference, said in against.items()
+    errors = _errors(scores)
+    rmse = {
+        name: {_longest(scores): _last(root_mean_square(one.sel({SOURCE: own})))}
+        for name, one in errors.items()
     }
-    return found
+    found: dict[str, Any] = {"cases": int(scores.sizes[CASE]), "rmse": rmse}
+    for reference, said in against.items():
+        count = counted(said, own)
+        found[f"against_{reference}"] = {
+            "gain": _gain(errors, own, reference),
+            **{key: count[key] for key in (BETTER, WORSE, BLIND)},
+            "verdict": in_words(count),
+        }
+    # A name of their own, so that no column of `dvc exp show` is called otherwise when
+    # another file has the same.
+    return {NAME: found}
 
 
-def share(said: Any, own: str) -> float:
-    """Return in which part of all cells of the RMSE the experiment is better, and surely so."""
-    count = _counted(said, own)
-    return round(count["better"] / count["all"], 6) if count["all"] else 0.0
+def _gain(errors: Mapping[str, Any], own: str, reference: str) -> float:
+    """Return how much lower the RMSE is than a reference's, averaged over variables and lead times."""
+    gains = []
+    for one in errors.values():
+        pair = one.sel({SOURCE: [own, reference]})
+        overall = root_mean_square(pair.where(pair.notnull().all(SOURCE)))
+        of_lead = 1 - overall.sel({SOURCE: own}) / overall.sel({SOURCE: reference})
+        gains.append(float(of_lead.mean()))
+    return round(sum(gains) / len(gains), 6)
+
+
+def in_words(count: Mapping[str, int]) -> str:
+    """Return the verdict of variables and lead times that are counted, in a few words."""
+    if count[BLIND] == sum(count.values()):
+        return "cannot be judged: too few independent cases"
+    judged = sum(count.values()) - count[BLIND]
+    told = [f"{word} in {count[word]}" for word in (BETTER, WORSE) if count[word]]
+    words = f"{', '.join(told) or 'no sure difference in any'} of {judged}"
+    return f"{words}; {count[BLIND]} cannot be judged" if count[BLIND] else words
 
 
 def sentences(against: Mapping[str, Any], own: str) -> list[str]:
     """Say plainly whether the experiment is better than each reference."""
     found = []
     for reference, said in against.items():
-        count = _counted(said, own)
-        told = f"{count['better']} surely better than {reference}, {count['worse']} surely worse"
-        if count["unknown"]:
-            told += f"; {count['unknown']} of too few independent cases to say"
-        found.append(f"RMSE: of {count['all']} variables and lead times {told}")
+        count = counted(said, own)
+        told = f"{count[BETTER]} surely better than {reference}, {count[WORSE]} surely worse"
+        if count[BLIND]:
+            told += f"; {count[BLIND]} of too few independent cases to say"
+        total = sum(count.values())
+        found.append(f"RMSE: of {total} variables and lead times {told}")
     found.append(f"Surely: at {100 * SURE:g} % confidence.")
     return found
 
@@ -74,12 +89,15 @@ def _errors(scores: Any) -> dict[str, Any]:
     for name in map(str, scores.data_vars):
         if not name.startswith("rmse."):
             continue
-        one = scores[name]
-        if "spatial_region" in one.dims:
-            one = one.isel(spatial_region=0)
+        one = _in_interior(scores[name])
         levels = [dim for dim in one.dims if dim not in {SOURCE, CASE, "lead_time"}]
         found[name.removeprefix("rmse.")] = ((one**2).mean(levels)) ** 0.5
     return found
+
+
+def _in_interior(one: Any) -> Any:
+    """Return a score in the first region, which is all that counts."""
+    return one.isel({REGION: 0}) if REGION in one.dims else one
 
 
 def _longest(scores: Any) -> str:
@@ -90,23 +108,24 @@ def _last(overall: Any) -> float:
     return float(overall.isel(lead_time=-1))
 
 
-def _counted(said: Any, own: str) -> dict[str, int]:
-    """Return how many cells of the RMSE there are, are surely better or worse, and are not known."""
-    count = {"all": 0, "better": 0, "worse": 0, "unknown": 0}
+def counted(said: Any, own: str) -> dict[str, int]:
+    """Return of how many variables and lead times the RMSE is surely better or worse, neither, or cannot be judged."""
+    count = dict.fromkeys((BETTER, WORSE, NEITHER, BLIND), 0)
     for name in map(str, said.data_vars):
         if not name.startswith("difference.rmse."):
             continue
         of = name.removeprefix("difference.")
-        difference = said[name].sel({SOURCE: own})
-        there = difference.notnull()
-        sure = said[f"confidence.{of}"].sel({SOURCE: own}) >= SURE
-        good = is_better(of, difference)
-        blind = said[f"upper.{of}"].sel({SOURCE: own}).isnull().all(LEVEL)
+        difference, confidence = (
+            _in_interior(said[one].sel({SOURCE: own}))
+            for one in (name, f"confidence.{of}")
+        )
+        there, sure = difference.notnull(), confidence >= SURE
+        blind, good = there & confidence.isnull(), is_better(of, difference)
         for key, cells in (
-            ("all", there),
-            ("better", sure & good),
-            ("worse", sure & ~good),
-            ("unknown", there & blind),
+            (BETTER, sure & good),
+            (WORSE, sure & ~good),
+            (NEITHER, there & ~sure & ~blind),
+            (BLIND, blind),
         ):
             count[key] += int(cells.sum())
     return count
