@@ -429,6 +429,58 @@ def test_data_that_were_changed_since_dvc_add_are_refused(root: Path):
         plan(root, [AS_IT_IS])
 
 
+@pytest.mark.parametrize("dep", ["data", "data/a.txt"])
+def test_data_that_the_cache_has_lost_are_refused_where_a_job_would_need_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch, dep: str
+):
+    monkeypatch.chdir(root)
+    (root / "data").mkdir()
+    (root / "data/a.txt").write_text("a")
+    Repository.open(root).opened.add("data")
+    (root / "dvc.yaml").write_text(STAGES.replace("[in.txt]", f"[{dep}]"))
+    commit(root)
+    [one] = plan(root, [AS_IT_IS], "beside")
+    (root / ".dvc/cache").rename(root.parent / "lost")
+    told = f"dvc.yaml: beside: DVC's cache lacks the input {dep}, or a part of it"
+    for typed in ("dvc commit data.dvc", "put data back", "dvc pull data.dvc"):
+        with pytest.raises(Problems, match=told) as caught:
+            plan(root, [AS_IT_IS], "beside")
+        [problem] = caught.value.problems
+        assert str(problem.problem.next).startswith(typed)
+        if typed == "put data back":
+            (root / ".dvc/config").write_text("['remote \"r\"']\n    url = /r\n")
+        elif (root / "data").exists():
+            (root / "data").rename(root.parent / "data")
+    (root.parent / "data").rename(root / "data")
+    Repository.open(root).opened.commit("data.dvc")
+    [again] = plan(root, [AS_IT_IS], "beside")
+    assert keys(again) == keys(one)
+
+
+def test_data_that_no_job_would_read_may_be_lost(root: Path):
+    digest = md5_of_file(root / "in.txt")
+    (root / "data.txt.dvc").write_text(
+        f"outs:\n- {{md5: {digest}, size: 2, hash: md5, path: data.txt}}\n"
+    )
+    (root / ".gitignore").write_text("/data.txt\n")
+    (root / "dvc.yaml").write_text(STAGES.replace("[in.txt]", "[data.txt]"))
+    commit(root)
+    cached = root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_text("in")
+    [one] = plan(root, [AS_IT_IS], "beside")
+    cached.unlink()
+    run = store_of(root).run(keys(one)["beside"])
+    attempt = Attempt(run, 1)
+    attempt.directory.mkdir(parents=True)
+    records.replace(attempt.directory / "manifest.json", {})
+    assert run.settle(Result(1))
+    [again] = plan(root, [AS_IT_IS], "beside")
+    assert keys(again) == keys(one)
+    with pytest.raises(Problems, match="lacks the input"):
+        plan(root, [AS_IT_IS], "beside", force=True)
+
+
 def test_a_known_result_of_an_input_with_another_mode_is_named(root: Path):
     """Neither DVC nor a run key counts it, and the commit has the new one."""
     (root / "in.txt").chmod(0o755)

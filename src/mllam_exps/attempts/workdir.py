@@ -276,14 +276,13 @@ def _from_workspace(
     path, target = root / source.path, attempt.work / source.path
     if not target.exists():
         if not path.exists():
-            makes = "dvc checkout"
-            if source.run and source.digest:
+            if source.digest and (source.run or source.tracked):
                 what = f"its input {source.path}, which DVC's cache had when it was submitted, is gone from there"
                 raise CheckFailed(what, next=outputs.AGAIN)
+            way_out = f"put it back, then {outputs.AGAIN}"
             if source.run:
-                makes = f"dvc repro {store.run(source.run).stage}"
-            what = f"the input {source.path} is missing"
-            raise CheckFailed(what, next=f"{makes} makes it")
+                way_out = f"dvc repro {store.run(source.run).stage}, which makes it"
+            raise CheckFailed(f"the input {source.path} is missing", next=way_out)
         _copy(attempt, path, target)
     found = describe(target, Counted(attempt.work).files)
     if source.digest not in {None, found["digest"]}:

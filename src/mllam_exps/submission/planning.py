@@ -38,6 +38,7 @@ from mllam_exps.preflight import (
     parents,
     submittable,
 )
+from mllam_exps.preflight.lost_data import LostData
 from mllam_exps.preflight.parents import Parents
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
@@ -243,6 +244,10 @@ class Planner:
         steps = _without_idle_phases(
             [self._step(pipeline, stage) for stage in definitions]
         )
+        to_make = {step.key for step in steps if not self._has_result(step)}
+        self._lost_data.refuse(
+            repo, [one for one in definitions.values() if one.key in to_make]
+        )
         for definition in definitions.values():
             for source in definition.inputs:
                 described = None
@@ -371,6 +376,8 @@ class Planner:
             place = repo.root / path
             known = self._sources.get(path)
             if known is None or self.base.touches(place, known.depends_on):
+                if not place.exists():
+                    self._lost_data.refuse_part(repo, path)
                 if not place.exists() and (self.workspace.root / path).exists():
                     raise not_in_clone.refusal(repo.root, path, self.workspace.root)
                 known = sources.content_of(repo, place)
@@ -394,6 +401,17 @@ class Planner:
                 not_in_clone.refuse_absent, repo.root, origin=self.workspace.root
             ),
         )
+
+    def _has_result(self, step: Step) -> bool:
+        """Tell whether no job will make the result of a step."""
+        if self.force:
+            return False
+        return bool(step.known) or self.store.run(step.key).result is not None
+
+    @cached_property
+    def _lost_data(self) -> LostData:
+        has_remote = bool(self.repo.settings("remote"))
+        return LostData(self.workspace.root, has_remote=has_remote)
 
     def _is_being_made(self, key: str) -> bool:
         # Asked once for all experiments of a submission: so they fit together.
