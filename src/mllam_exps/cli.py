@@ -581,7 +581,7 @@ def init(
         list[str] | None,
         typer.Option(
             "--with",
-            help="A stage beside those of the example: infer, which keeps forecasts; verify, which scores them.",
+            help="A stage beside the example's: infer, which keeps forecasts; verify, which scores those of infer.",
         ),
     ] = None,
 ) -> None:

@@ -66,6 +66,13 @@ def test_a_stage_more(tmp_path):
         init(tmp_path / "other", ROOT_EXAMPLE, ["infre"])
 
 
+def test_a_stage_brings_those_that_it_reads_of():
+    known = module.options()
+    for asked in (["verify"], ["verify", "infer"], ["infer", "verify", "infer"]):
+        assert module.with_what_they_need(asked, known) == ["infer", "verify"]
+    assert module.with_what_they_need(["infer"], known) == ["infer"]
+
+
 @pytest.mark.parametrize("example", sorted(examples()))
 def test_a_complete_repository(tmp_path, example, monkeypatch):
     # As inside a git hook, or a stage of another experiment.

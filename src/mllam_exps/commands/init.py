@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,6 +115,36 @@ def options() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in found}
 
 
+def with_what_they_need(names: Sequence[str], known: Mapping[str, Path]) -> list[str]:
+    """Return these optional stages, each behind those others whose outputs it reads.
+
+    Raises
+    ------
+    UsageError
+        If there is none of a name.
+    """
+    import yaml
+
+    stages = {
+        name: yaml.safe_load((folder / _STAGE).read_text(encoding="utf-8"))[name]
+        for name, folder in known.items()
+    }
+    found: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name not in stages:
+            why = f"there are: {', '.join(known)}"
+            raise UsageError(f"no stage named {name!r} can be added", why=why)
+        for other, stage in stages.items():
+            if not set(stage["outs"]).isdisjoint(stages[name]["deps"]):
+                add(other)
+        found[name] = None
+
+    for name in names:
+        add(name)
+    return list(found)
+
+
 def files(example: str) -> dict[Path, Path]:
     """Return an example's files: the place of each in a new repository, and where it lies now.
 
@@ -169,7 +199,8 @@ def init(
     example : str
         Which example to start from.
     more : sequence of str
-        Stages beside those of the example, from `options`.
+        Stages beside those of the example, from `options`; those whose outputs they
+        read are added, too.
 
     Returns
     -------
@@ -184,17 +215,14 @@ def init(
     """
     placed = files(example)
     known = options()
-    for name in more:
-        if name not in known:
-            why = f"there are: {', '.join(known)}"
-            raise UsageError(f"no stage named {name!r} can be added", why=why)
+    wanted = with_what_they_need(more, known)
     directory = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow a link given on purpose
     _refuse_what_is_there(directory)
     existing = next(path for path in (directory, *directory.parents) if path.is_dir())
     _refuse_nobody(existing)
     with _undone_on_failure(directory):
         _copy(placed, directory)
-        for name in dict.fromkeys(more):
+        for name in wanted:
             _add_stage(directory, known[name])
         _write(directory, directory.name, example)
         if not (directory / ".git").exists():
