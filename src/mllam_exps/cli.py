@@ -484,6 +484,52 @@ def track_sync(
     track.sync(names or [], as_json=as_json)
 
 
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="EXP… [PATH]",
+        help="Experiments; then a git remote or its path, else the remote `share`.",
+    ),
+]
+DvcRemote = Annotated[
+    str,
+    typer.Option(
+        "--remote",
+        "-r",
+        metavar="NAME",
+        help="DVC's remote; else the one at PATH, or the default one.",
+    ),
+]
+Replace = Annotated[
+    bool,
+    typer.Option("--force", "-f", help="Replace another experiment of that name."),
+]
+
+
+@app.command(short_help="Send experiments, and all that they need, to a team's folder.")
+def push(
+    words: Words, remote: DvcRemote = "", force: Replace = False, as_json: Json = False
+) -> None:
+    """Send experiments to a git repository, and all data that they need to a DVC remote.
+
+    As dvc exp push does. The data go first; each object is looked for in the remote,
+    before and after. Said again, it goes on where it was stopped.
+    """
+    from mllam_exps.commands import exchange
+
+    exchange.push(words, remote=remote, force=force, as_json=as_json)
+
+
+@app.command(short_help="Fetch experiments, and all that they need.")
+def pull(
+    words: Words, remote: DvcRemote = "", force: Replace = False, as_json: Json = False
+) -> None:
+    """Fetch experiments from a git repository, and all data that they need from a DVC remote; run nothing."""
+    from mllam_exps.commands import exchange
+
+    exchange.pull(words, remote=remote, force=force, as_json=as_json)
+
+
 @share_app.command("init", short_help="Make a share for a group.")
 def share_init(
     path: Annotated[
@@ -522,10 +568,11 @@ def share_join(
     "check", short_help="Find what would lock a member out, or let others in."
 )
 def share_check(
-    path: Annotated[
-        Path | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="PATH", readable=False, help="The share; else this clone's."
+            metavar="[PATH | EXP…]",
+            help="A share, else this clone's; or experiments: could a colleague have them today?",
         ),
     ] = None,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is yours.")] = False,
@@ -533,11 +580,15 @@ def share_check(
 ) -> None:
     """Find wrong groups and rights in a share, and damaged objects of its cache; say who has to mend them.
 
-    Exit code 1 where anything is left.
+    Of an experiment: whether the share has it, and each object of its data. Exit code 1
+    where anything is wrong.
     """
     from mllam_exps.commands import share
 
-    share.check(path, fix=fix, as_json=as_json)
+    if words and not Path(words[0]).is_dir():
+        share.check_experiments(words, as_json=as_json)
+    else:
+        share.check(Path(words[0]) if words else None, fix=fix, as_json=as_json)
 
 
 @app.command(short_help="Print this workspace's scores, beside persistence.")

@@ -59,3 +59,44 @@ def test_a_clone_does_not_leave_a_run_store_in_which_something_is_at_work(
     made.go_on()
     made.ok("mllam-exps", "status", "--watch")
     made.ok("mllam-exps", "share", "join", str(share))
+
+
+def test_push_and_pull_hold_the_remote_against_what_an_experiment_needs(
+    made: Experiment, tmp_path: Path
+):
+    remote = tmp_path / "remote"
+    subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
+    made.ok("dvc", "exp", "run", "-q", "-n", "early")
+    push = ("mllam-exps", "push", "early", str(remote))
+    refused = made.command(*push)
+    assert (refused.returncode, "no DVC remote" in refused.stdout) == (2, True)
+    # The experiment knows no remote: DVC would say "Pushed", and send nothing.
+    made.ok("dvc", "remote", "add", "--local", "-d", "later", str(remote))
+    [told] = json.loads(made.ok(*push, "--json"))
+    assert told["moved"] == told["objects"] > 3
+    objects = [path for path in (remote / "files").rglob("*") if path.is_file()]
+    assert len(objects) == told["objects"]
+    # One is lost there, one was cut off: DVC would not look.
+    lost, cut_off, *_ = sorted(objects)
+    lost.unlink()
+    cut_off.chmod(0o644)
+    cut_off.write_bytes(cut_off.read_bytes()[:-1])
+    cut_off.chmod(0o444)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", made.root, clone], check=True)
+    theirs = Experiment(clone, made.environ)
+    theirs.ok("dvc", "remote", "add", "--local", "-d", "later", str(remote))
+    pull = ("mllam-exps", "pull", "early", str(remote))
+    half = theirs.command(*pull)
+    assert (half.returncode, "the remote has not all of" in half.stdout) == (1, True)
+    [told] = json.loads(made.ok(*push, "--json"))
+    assert told["moved"] == 2
+    theirs.ok(*pull)
+    for path in (remote / "files/md5").rglob("*"):
+        if path.is_file():
+            fetched = clone / ".dvc/cache" / path.relative_to(remote)
+            assert fetched.read_bytes() == path.read_bytes()
+    theirs.ok("dvc", "exp", "apply", "early")
+    programs = made.starts()
+    theirs.ok("dvc", "repro", "grow")
+    assert made.starts() == programs

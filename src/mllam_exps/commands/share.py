@@ -14,6 +14,8 @@ from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import exchange, experiment_refs
+from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing import founding, inspection, joining
@@ -56,6 +58,37 @@ def join(path: Path, *, dry_run: bool) -> None:
             next="git clone one, cd there, and say it again",
         )
     _join(made, clone, dry_run=dry_run)
+
+
+def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
+    """Say whether a colleague could have experiments today.
+
+    Raises
+    ------
+    MllamError
+        With exit code 1, if one of them is not in the share, or not all of its data.
+    """
+    made = _share_here()
+    root = Workspace.here().origin
+    place = str(made.directory)
+    there = {one.ref: one.commit for one in exchange.in_git(root, place)}
+    repository = Repository.open(root, check=False)
+    between = Exchange(repository, exchange.remote_of(repository, "", place))
+    told = []
+    for one in exchange.called(names, experiment_refs.saved(root), "saved here"):
+        if there.get(one.ref) != one.commit:
+            what = f"{one.name} is not in the share"
+            raise MllamError(what, place, next=f"mllam-exps push {one.name}")
+        needed = between.needed(one.commit)
+        between.hold_to(one.name, needed)
+        told.append({"name": one.name, "objects": len(between.parts(needed))})
+    if as_json:
+        say(json.dumps(told, indent=1))
+        return
+    for each in told:
+        name, objects = each["name"], each["objects"]
+        data = f"all {objects} objects of its data are there"
+        say(f"{name}: a colleague can have it, {data}: mllam-exps pull {name}")
 
 
 def check(path: Path | None, *, fix: bool, as_json: bool) -> None:

@@ -38,6 +38,11 @@ class Saved:
         return self.ref == ref_of(baseline, self.name)
 
 
+def is_experiment(ref: str) -> bool:
+    """Tell whether a ref is an experiment's."""
+    return ref.startswith(_ALL) and len(ref.split("/")) == _PARTS
+
+
 def ref_of(baseline: str, name: str) -> str:
     """Return the ref of the experiment of a name that starts from a commit."""
     return f"{_ALL}{baseline[:2]}/{baseline[2:]}/{name}"
@@ -56,8 +61,8 @@ def saved(root: Path) -> list[Saved]:
     found = []
     for line in listed.splitlines():
         commit, at, ref = line.split(" ", 2)
-        if len(parts := ref.split("/")) == _PARTS:
-            found.append(Saved(ref, commit, parts[-1], float(at)))
+        if is_experiment(ref):
+            found.append(Saved(ref, commit, ref.rpartition("/")[2], float(at)))
     return found
 
 
