@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import pickle
@@ -17,12 +20,17 @@ from mllam_exps.attempts.launch import give_up
 from mllam_exps.base import ownership, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
+from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.definition import Output, RunDefinition
+from mllam_exps.runs import giving
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import is_held, lock
+from mllam_exps.runs.outputs import Damaged, hand_over
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.results import Output as ResultOutput
+from mllam_exps.runs.results import Result
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cleaning, experiments
@@ -228,25 +236,208 @@ def test_nothing_is_removed_through_a_planted_link(store: RunStore, tmp_path: Pa
     assert (home / "scratch/thesis").exists()
 
 
-def test_no_lock_and_no_log_is_written_through_a_link(store: RunStore, tmp_path: Path):
-    mine = tmp_path / "mine"
-    mine.write_text("precious")
-    os.chown(mine, ONE, GROUP)
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of one user, with a file that is nobody else's to see."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "key").write_text("secret")
+    (home / "key").chmod(0o400)
+    for path in (home, home / "key"):
+        os.chown(path, ONE, GROUP)
+    home.chmod(0o700)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    return home
+
+
+def take_lock(store: RunStore) -> str:
+    """Take a lock, and say whether it was free."""
+    with lock(store, "dispatch") as mine:
+        return "taken" if mine else "held"
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "folder", "file", "closed file"])
+def test_what_lies_in_the_place_of_a_lock_keeps_nobody_waiting(
+    store: RunStore, home: Path, capfd, what: str
+):
+    def plant() -> None:
+        place = records.folder(store.directory / "locks") / f"dispatch.{ONE}"
+        if what == "link":
+            place.symlink_to(home / "key")
+        elif what == "pipe":
+            os.mkfifo(place, 0o666)
+        elif what == "folder":
+            place.mkdir()
+        else:
+            place.touch(0o666 if what == "file" else 0o600)
+
+    def take_two() -> tuple[str, bool, str]:
+        with lock(store, "dispatch"):
+            return take_lock(store), is_held(store, "dispatch"), ""
+
+    as_user(OTHER, plant, 0)
+    held = store.directory / "locks" / f"dispatch.{ONE}"
+    with contextlib.ExitStack() as stack:
+        if what == "file":
+            fcntl.flock(stack.enter_context(held.open()), fcntl.LOCK_EX)
+        assert as_user(ONE, lambda: take_lock(store)) == "taken"
+        assert as_user(ONE, take_two)[:2] == ("held", True), "it is a lock all the same"
+        assert not as_user(ONE, lambda: is_held(store, "dispatch"))
+    assert "is no lock of yours" in capfd.readouterr().err
+    assert (home / "key").read_text() == "secret"
+
+
+def test_nobody_holds_the_lock_of_another(store: RunStore, home: Path):
+    as_user(ONE, lambda: take_lock(store))
+    mine = store.directory / "locks" / f"dispatch.{ONE}"
+    mine.chmod(0o644)  # as earlier versions made it
+    as_user(ONE, lambda: take_lock(store))
+
+    def open_it() -> str:
+        try:
+            os.close(os.open(mine, os.O_RDONLY))
+        except PermissionError:
+            return "refused"
+        return "opened"
+
+    assert as_user(OTHER, open_it) == "refused"
+
+
+@pytest.mark.parametrize("level", ["runs", "run", "attempts"])
+def test_nothing_is_written_behind_a_colleague_s_link(
+    store: RunStore, home: Path, capfd, level: str
+):
+    run = store.run(DEFINITION.key)
+    place = {
+        "runs": run.directory.parent,
+        "run": run.directory,
+        "attempts": run.directory / "attempts",
+    }[level]
+    before = snapshot(home)
 
     def plant() -> None:
-        folder = records.folder(store.directory / "locks", 0o777)
-        (folder / f"dispatch.{ONE}").symlink_to(mine)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(home)
 
-    def take() -> str:
+    def begin() -> str:
         try:
-            with lock(store, "dispatch"):
-                return "taken"
-        except OSError as error:
+            run.begin(DEFINITION)
+        except (MllamError, OSError) as error:
             return str(error)
+        return ""
 
     as_user(OTHER, plant)
-    assert "symbolic" in as_user(ONE, take)
-    assert mine.read_text() == "precious"
+    assert str(place) in as_user(ONE, begin)
+    as_user(ONE, lambda: read_all(store))
+    # What is listed is told: a run that has not begun is not.
+    assert level != "runs" or "is a link" in capfd.readouterr().err
+    assert snapshot(home) == before
+
+
+def make_result(store: RunStore, where: Path | None = None) -> str:
+    """Make a run's result of what lies in a file, or of a link to it; return its hash."""
+    attempt = submit(store)
+    attempt.outputs.mkdir()
+    made = attempt.outputs / "out.json"
+    if where is None:
+        made.write_text("made")
+        made.chmod(0o444)
+    else:
+        made.symlink_to(where)
+    digest = hashlib.md5(b"made" if where is None else b"secret").hexdigest()
+    described = {"digest": digest, "size": None, "files": None}
+    records.replace(attempt.directory / "manifest.json", {"out.json": described})
+    attempt.run.settle(Result(1, {"out.json": ResultOutput(digest)}))
+    return digest
+
+
+def test_a_file_behind_a_colleague_s_link_is_no_output(
+    store: RunStore, home: Path, tmp_path: Path
+):
+    digest = as_user(OTHER, lambda: make_result(store, home / "key"))
+    run, cache = store.run(DEFINITION.key), Cache(str(store.directory.parent / "cache"))
+
+    def collect() -> str:
+        try:
+            hand_over(cache, run, home, {"out.json": True})
+        except Damaged as damaged:
+            return str(damaged)
+        return ""
+
+    def look_too_early() -> str:
+        """Do what comes behind the look: the link was put there since."""
+        described = run.result and Attempt(run, 1).manifest.by_path
+        try:
+            giving.add_to_cache(cache, Attempt(run, 1).directory, described or {})
+        except giving.Another as another:
+            return str(another)
+        return ""
+
+    assert as_user(ONE, look_too_early) == "outputs/out.json"
+    assert "is a link" in as_user(ONE, collect)
+    assert not cache.holds(digest)
+    found = (home / "key").lstat()
+    assert (stat.S_IMODE(found.st_mode), found.st_nlink) == (0o400, 1)
+    assert as_user(ONE, lambda: run.result) is None, "and it is made again"
+
+
+def test_what_a_colleague_made_is_compared_while_it_is_copied(store: RunStore):
+    digest = as_user(OTHER, lambda: make_result(store))
+    cache, directory = (
+        Cache(str(store.directory.parent / "cache")),
+        Attempt(store.run(DEFINITION.key), 1).directory,
+    )
+    described = Attempt(store.run(DEFINITION.key), 1).manifest.by_path
+    other = {"out.json": {**described["out.json"], "digest": "0" * 32}}
+
+    def add(what: Any) -> str:
+        try:
+            giving.add_to_cache(cache, directory, what)
+        except giving.Another as another:
+            return str(another)
+        return ""
+
+    assert as_user(ONE, lambda: add(other)) == "outputs/out.json"
+    assert not cache.holds("0" * 32)
+    assert as_user(ONE, lambda: add(described)) == ""
+    found = cache.path(digest).stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (ONE, 0o444)
+    assert list(Path(cache.directory).glob(".new-*")) == []
+
+
+def test_a_link_in_dvc_s_cache_is_no_object(
+    tmp_path: Path, store: RunStore, home: Path
+):
+    cache = Cache(str(store.directory.parent / "cache"))
+    digest = hashlib.md5(b"secret").hexdigest()
+    listing = "1" * 32 + ".dir"
+
+    def plant() -> None:
+        for name in (digest, listing):
+            cache.path(name).parent.mkdir(parents=True)
+        cache.path(digest).symlink_to(home / "key")
+        os.mkfifo(cache.path(listing), 0o666)
+
+    as_user(OTHER, plant)
+    assert as_user(ONE, lambda: len(cache.drop_damaged({digest: None}))) == 1
+    assert not os.path.lexists(cache.path(digest))
+    assert (home / "key").exists()
+    assert as_user(ONE, lambda: cache.folder(listing)) is None, "nobody waits for it"
+
+
+def test_who_replaces_the_directory_after_it_was_looked_at_gains_nothing(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    attempt = as_user(OTHER, lambda: submit(store))
+    look = Attempt.check_ours
+
+    def a_moment_before(self: Attempt, held: Path | None = None) -> None:
+        if held is not None:
+            look(self, held)
+
+    monkeypatch.setattr(Attempt, "check_ours", a_moment_before)
+    assert "belongs to 40002" in as_user(ONE, lambda: what_is_refused(attempt))
 
 
 def read_all(store: RunStore) -> list[str]:

@@ -21,7 +21,7 @@ from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.runs import outputs
+from mllam_exps.runs import giving, outputs
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.continuation import Rules
@@ -544,7 +544,7 @@ def test_a_result_whose_input_became_another_is_made_again(world: World):
 def test_a_damaged_file_is_found_by_who_asks(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(outputs, "_looked_at", {})
+    monkeypatch.setattr(giving, "_looked_at", {})
     world.make(GRAPH)
     (world.last(GRAPH).outputs / "g.txt").write_text("another")
     world.advance()

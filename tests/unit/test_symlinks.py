@@ -20,7 +20,7 @@ from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import Output, RunDefinition
 from mllam_exps.preflight import not_in_clone, submittable
 from mllam_exps.repository.planning_clone import Base
-from mllam_exps.runs import freezing, outputs
+from mllam_exps.runs import freezing, giving
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Contents
 from mllam_exps.runs.store import RunStore
@@ -246,7 +246,7 @@ def test_what_git_keeps_is_not_written_through_a_link(
     described = describe(made)
     place = clone / path
     if path == "res":
-        outputs._copy(made, described, symlinks.clear(clone, place))
+        giving.copy(attempt.directory, path, described, symlinks.clear(clone, place))
         assert (place / "r.txt").read_text() == "made"
         assert not place.is_symlink()
     else:

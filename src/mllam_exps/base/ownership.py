@@ -42,15 +42,28 @@ def is_mine(path: Path) -> bool:
         return False
 
 
+def is_others_link(path: Path) -> bool:
+    """Tell whether something is a link that a colleague made: it may lead to a file or folder of this user's."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISLNK(found.st_mode) and found.st_uid not in {0, os.getuid()}
+
+
 def objection(path: Path) -> str:
     """Say why others may have written a file or folder; empty if only this user can write to it.
 
     Access lists count: where one lets others write, the mode of the group says so, too.
     """
     try:
-        status = os.lstat(path)
+        return objection_to(os.lstat(path))
     except OSError as error:
         return f"cannot be looked at ({error.strerror})"
+
+
+def objection_to(status: os.stat_result) -> str:
+    """Say the same of a file or folder that is held open."""
     if stat.S_ISLNK(status.st_mode):
         return "is a link"
     if status.st_uid != os.getuid():
@@ -73,5 +86,14 @@ def check(path: Path, way_out: str) -> None:
     MllamError
         If it is another user's, or others may write to it.
     """
-    if why := objection(path):
+    _refuse(objection(path), path, way_out)
+
+
+def check_opened(status: os.stat_result, path: Path, way_out: str) -> None:
+    """Refuse the same of a folder that is held open."""
+    _refuse(objection_to(status), path, way_out)
+
+
+def _refuse(why: str, path: Path, way_out: str) -> None:
+    if why:
         raise MllamError("is not taken at its word", str(path), f"it {why}", way_out)

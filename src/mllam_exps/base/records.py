@@ -315,6 +315,12 @@ def folder(path: Path, mode: int = 0o777) -> Path:
 
     One that others may write to, if the umask lets them, is its group's in a folder of
     a group (setgid) to which that may write, whatever the umask.
+
+    Raises
+    ------
+    OSError
+        ELOOP, if a link of a colleague's lies in its place: what is written there would
+        be written elsewhere.
     """
     if not path.parent.exists():
         folder(path.parent)
@@ -322,12 +328,26 @@ def folder(path: Path, mode: int = 0o777) -> Path:
         path.mkdir(mode)
         above = path.parent.stat().st_mode
         if mode & above & stat.S_IWGRP and above & stat.S_ISGID:
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IRWXG)
+            _open_to_group(path)
+    if ownership.is_others_link(path):
+        raise OSError(errno.ELOOP, f"a link of {owner_of(path)}'s", str(path))
     return path
 
 
+def _open_to_group(path: Path) -> None:
+    """Let the group write to a folder that was just made; not to what a link in its place leads to."""
+    made = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | stat.S_IRWXG)
+    finally:
+        os.close(made)
+
+
 def entries(path: Path) -> Iterator[str]:
-    """Yield the names in a folder, sorted; if it cannot be read, print a note and yield none."""
+    """Yield the names in a folder, sorted; if it cannot be read, or is a colleague's link, note that and yield none."""
+    if ownership.is_others_link(path):
+        tell(Trouble(path, "is a link, and nothing behind it counts"))
+        return
     try:
         yield from sorted(os.listdir(path))  # noqa: PTH208 - names are wanted
     except FileNotFoundError:

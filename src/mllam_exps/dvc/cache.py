@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base import ownership, records
 from mllam_exps.base.disks import full_disks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.shapes import list_of, of_shape
@@ -81,8 +84,9 @@ class Cache:
     def folder(self, digest: str) -> list[dict[str, Any]] | None:
         """Return the files of a folder, as the cache lists them: ``md5`` and ``relpath``; None where it does not."""
         try:
-            listed = json.loads(self.path(digest).read_bytes())
-        except (OSError, ValueError):
+            # Others may write there: a pipe would be waited for.
+            listed = json.loads(records.read_own_bytes(self.path(digest)))
+        except (OSError, ValueError, RecursionError):
             return None
         # Who may write to the cache may name files anywhere in a list.
         return listed if list_of(of_shape(LISTED))(listed) else None
@@ -157,6 +161,9 @@ class Cache:
             for digest, size in sizes.items()
             if self.holds(digest)
         }
+        for place in held:
+            if ownership.is_others_link(place):
+                yield Difference(place, "is a link, and nothing behind it counts")
         yield from differences(held, thorough=thorough, frozen=True, tell=tell)
 
     def drop_damaged(self, sizes: Mapping[str, int | None]) -> list[Difference]:
@@ -260,6 +267,13 @@ class Cache:
                 raise OSError(code, os.strerror(code), str(target)) from None
             raise OSError(str(error)) from None
         return True
+
+    @contextlib.contextmanager
+    def building_site(self) -> Iterator[Path]:
+        """Make a folder on its file system for this user alone; what is left there at the end is removed."""
+        Path(self.directory).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=self.directory) as made:
+            yield Path(made)
 
     def add(self, files: Mapping[str, Path]) -> None:
         """Give files, by their hashes, a second name in it; they are copied where that is another file system."""

@@ -209,11 +209,10 @@ class Parents:
     def _of_run(self, run: Run, takes: Iterable[str]) -> dict[str, str]:
         """Return the hashes of a run's files, having given them to DVC's cache, too."""
         outputs.hold_to_what_was_made(run)
-        frozen = outputs.result_attempt(run).outputs
         found: dict[str, str] = {}
         for path in takes:
             if described := outputs.description(run, path):
-                outputs.into_cache(self.repo.cache, frozen / path, described)
+                outputs.into_cache(self.repo.cache, run, {path: described})
                 found[path] = str(described["digest"])
         return found
 

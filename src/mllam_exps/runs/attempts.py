@@ -409,8 +409,13 @@ class Attempt:
                 "cannot be asked to stop", str(self.directory), "its directory is gone"
             ) from error
 
-    def check_ours(self) -> None:
+    def check_ours(self, held: Path | None = None) -> None:
         """Refuse to do what others may have written into its directory.
+
+        Parameters
+        ----------
+        held : Path, optional
+            The directory, held open (`beneath.held`).
 
         Raises
         ------
@@ -419,8 +424,11 @@ class Attempt:
             write to it.
         """
         way_out = f"ask {ownership.owner_of(self.directory)} what that is; mllam-exps retry or submit starts another"
-        ownership.check(self.directory, way_out)
-        ownership.check(self.directory / layout.SPEC, way_out)
-        script = self.directory / layout.SCRIPT
+        if held is None:
+            ownership.check(self.directory, way_out)
+        else:
+            ownership.check_opened(held.stat(), self.directory, way_out)
+        ownership.check((held or self.directory) / layout.SPEC, way_out)
+        script = (held or self.directory) / layout.SCRIPT
         if os.path.lexists(script):
             ownership.check(script, way_out)

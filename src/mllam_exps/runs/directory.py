@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,18 @@ class RunDirectory:
         return records.changed_at(self.directory / layout.DEFINITION)
 
     @property
+    def led_away(self) -> Trouble | None:
+        """Why nothing that stands in its place counts: a colleague's link may lead to a folder of this user's."""
+        for place in (self.directory, self._attempts):
+            if ownership.is_others_link(place):
+                return Trouble(place, "is a link, and nothing behind it counts")
+        return None
+
+    @property
+    def _attempts(self) -> Path:
+        return self.directory / layout.ATTEMPTS
+
+    @property
     def definition(self) -> RunDefinition | None:
         """What defines the run, or None where nobody has begun it; one that is another run's is told, and none.
 
@@ -112,16 +125,41 @@ class RunDirectory:
     @property
     def damage(self) -> Trouble | None:
         """What is wrong with a result that is written down, and is none; None where there is a good one, or none."""
+        if led := self.led_away:
+            return led
         found = Result.look(self._result)
         return self._lost(found) if isinstance(found, Result) else found
 
     def begin(self, definition: RunDefinition) -> None:
-        """Make the run's directory and write down what defines it, unless that is done."""
-        records.folder(self.directory / layout.ATTEMPTS, ownership.STICKY)
+        """Make the run's directory and write down what defines it, unless that is done.
+
+        Raises
+        ------
+        MllamError
+            If a colleague's link lies in its place.
+        """
+        self.make()
         records.folder(self.directory / layout.WAITERS)
         if self.definition is None:
             path = self.directory / layout.DEFINITION
             records.replace(path, definition.to_record(), flush=False)
+
+    def make(self) -> None:
+        """Make its directory; nothing is written through a link that a colleague has put in its place.
+
+        Raises
+        ------
+        MllamError
+            If there is one.
+        """
+        if led := self.led_away:
+            way_out = f"rm {shlex.quote(str(led.path))}, or have its owner do so"
+            why = f"it belongs to {ownership.owner_of(led.path)}, and may lead anywhere"
+            raise MllamError("is a link", str(led.path), why, way_out)
+        # Each removes and renames only what is theirs.
+        records.folder(self.directory.parent, ownership.STICKY)
+        records.folder(self.directory)
+        records.folder(self._attempts, ownership.STICKY)
 
     def want(self, identity: str) -> None:
         """Note that an experiment waits for the result."""
@@ -160,7 +198,7 @@ class RunDirectory:
         """
         result, aside = self._result, self.directory / name
         before = os.lstat(result) if os.path.lexists(result) else None
-        if before is None or not is_meant():
+        if before is None or self.led_away or not is_meant():
             return False
         result.rename(aside)
         now = os.lstat(aside)

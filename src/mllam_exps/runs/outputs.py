@@ -19,14 +19,13 @@ it is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mllam_exps.base import records, symlinks
+from mllam_exps.base import ownership, records, symlinks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache, lay_out
 from mllam_exps.dvc.graph import StageEntry
@@ -35,22 +34,18 @@ from mllam_exps.identity.content import (
     Described,
     Difference,
     differences,
-    digest_of_folder,
     files_of,
     is_quick,
     make_executable,
 )
 from mllam_exps.identity.definition import PHASE_BEFORE
-from mllam_exps.runs import layout
+from mllam_exps.runs import giving, layout
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.results import Read, Result, SetAside
+from mllam_exps.runs.results import Contents, Read, Result, SetAside
 from mllam_exps.runs.store import Run, RunStore
 
 AGAIN = "mllam-exps submit, or dvc exp run, again"
 """What takes an input as it is now, where it was changed; `retry` means what was submitted."""
-MEMORY_SECONDS = 60.0
-"""For so long a process remembers that a large output was as it should be: a sweep asks a hundred times."""
-_looked_at: dict[tuple[str, str], float] = {}
 
 
 class Damaged(MllamError):
@@ -81,7 +76,7 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     plain: dict[Path, Path] = {}
     executable: dict[Path, Path] = {}
     for file, known in files_of(made, described).items():
-        place = _place_for(file, made, target)
+        place = giving.place_for(file, made, target)
         (executable if known.get("isexec") else plain)[file] = place
     # A hard link cannot be where the file is a colleague's (the kernel protects it) or
     # on another file system. What is executable here is not so in the store.
@@ -90,13 +85,6 @@ def spread(run: Run, path: str, target: Path, links: Sequence[str]) -> None:
     lay_out(list(executable), list(executable.values()), ["copy"])
     for place in executable.values():
         make_executable(place)
-
-
-def _place_for(file: Path, output: Path, target: Path) -> Path:
-    """Return where a file of an output goes if that is laid out at `target`; its folder is made."""
-    place = target if file == output else target / file.relative_to(output)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def description(run: Run, path: str) -> Described | None:
@@ -178,9 +166,24 @@ def damage(
             place = attempt.directory / layout.MANIFEST
             yield Difference(place, f"does not tell what {path} held")
             return
+    yield from _links_of_others(attempt, manifest)
     for path, described in manifest.by_path.items():
         files = files_of(attempt.outputs / path, described)
         yield from differences(files, thorough=thorough, frozen=True, tell=tell)
+
+
+def _links_of_others(attempt: Attempt, manifest: Contents) -> Iterator[Difference]:
+    """Yield the first link of a colleague's on the way to an output: it may lead to a file of this user's."""
+    places = {attempt.run.directory, attempt.directory.parent, attempt.directory}
+    theirs = {} if ownership.is_ours_alone(attempt.directory) else manifest.by_path
+    for path, described in theirs.items():
+        for file in files_of(attempt.outputs / path, described):
+            inside = file.relative_to(attempt.directory)
+            places |= {attempt.directory / part for part in (inside, *inside.parents)}
+    for place in sorted(places):
+        if ownership.is_others_link(place):
+            yield Difference(place, "is a link, and nothing behind it counts")
+            return
 
 
 def holds_more(run: Run, path: str) -> bool:
@@ -214,14 +217,14 @@ def hold_to_what_was_made(
     result = run.result
     if result is None:
         return
-    if _lately(known := (str(run.directory), str(result.attempt))):
+    if giving.lately(known := (str(run.directory), str(result.attempt))):
         return
     if found := list(damage(run)):
         raise set_aside(run, found)
     attempt = result_attempt(run)
     for path, described in attempt.manifest.by_path.items():
         if not is_quick(files_of(attempt.outputs / path, described)):
-            _looked_at[known] = time.monotonic()
+            giving.note_looked_at(known)
 
 
 def hold_to_its_inputs(
@@ -241,10 +244,6 @@ def hold_to_its_inputs(
     """
     if stale := made_from_another(run, wanted):
         raise set_aside(run, [stale])
-
-
-def _lately(known: tuple[str, str]) -> bool:
-    return time.monotonic() - _looked_at.get(known, -MEMORY_SECONDS) < MEMORY_SECONDS
 
 
 def another(
@@ -369,18 +368,45 @@ def hand_over(
     Damaged
         If the store's own files are not what its record says.
     """
-    attempt = result_attempt(run)
     hold_to_what_was_made(run)
-    manifest = dict(attempt.manifest.by_path)
-    for path, cached in outs.items():
-        frozen = attempt.outputs / path
-        if cached:
-            into_cache(cache, frozen, manifest[path])
-        else:
-            top = symlinks.top_of(root)
-            place = symlinks.clear(top, root / path, as_far_as_possible=True)
-            _copy(frozen, manifest[path], place)
+    manifest = dict(result_attempt(run).manifest.by_path)
+    into_cache(cache, run, {path: manifest[path] for path in outs if outs[path]})
+    for path in [path for path, cached in outs.items() if not cached]:
+        top = symlinks.top_of(root)
+        place = symlinks.clear(top, root / path, as_far_as_possible=True)
+        with _setting_aside(run) as directory:
+            giving.copy(directory, path, manifest[path], place)
     return manifest
+
+
+def into_cache(cache: Cache, run: Run, described: Mapping[str, Described]) -> None:
+    """Give every file of some outputs its second name, in DVC's cache; what is damaged there is replaced.
+
+    Parameters
+    ----------
+    described : mapping
+        The outputs, or files and folders in them, by path.
+
+    Raises
+    ------
+    Damaged
+        If a colleague's file is not what their record says: who may write to a folder
+        of the team can change a file, or put a link to another one in its place, after
+        it was looked at. So what is theirs is copied, and compared while it is.
+    """
+    with _setting_aside(run) as directory:
+        giving.add_to_cache(cache, directory, described)
+
+
+@contextlib.contextmanager
+def _setting_aside(run: Run) -> Iterator[Path]:
+    """Give the directory of the attempt that made a result, which is set aside where a file of it is another."""
+    directory = result_attempt(run).directory
+    try:
+        yield directory
+    except giving.Another as another:
+        found = Difference(directory / another.inside, giving.CHANGED)
+        raise set_aside(run, [found]) from None
 
 
 def to_make_again(run: Run) -> str:
@@ -389,35 +415,3 @@ def to_make_again(run: Run) -> str:
     definition = run.definition
     command = "submit" if definition and definition.commands else "run"
     return f"mllam-exps {command} {shlex.quote(run.stage)} --force makes it again"
-
-
-def _copy(frozen: Path, described: Described, target: Path) -> None:
-    """Copy what git keeps to where nothing lies; writable, because people do write there."""
-    if described["files"] is not None:
-        target.mkdir(parents=True, exist_ok=True)
-    for file, known in files_of(frozen, described).items():
-        place = _place_for(file, frozen, target)
-        shutil.copyfile(file, place)
-        if known.get("isexec"):
-            make_executable(place)
-
-
-def into_cache(cache: Cache, frozen: Path, described: Described) -> None:
-    """Give every file of an output its second name, in DVC's cache; what is damaged there is replaced."""
-    files = files_of(frozen, described)
-    if not _lately(known := (cache.directory, described["digest"])):
-        sizes = {str(one["md5"]): int(one["size"]) for one in files.values()}
-        cache.drop_damaged(sizes)
-        if not is_quick(files):
-            _looked_at[known] = time.monotonic()
-    missing = {}
-    for file, one in files.items():
-        if not cache.holds(one["md5"]):
-            missing[str(one["md5"])] = file
-    if missing:
-        cache.add(missing)
-    if described["files"] is not None:
-        digest, content = digest_of_folder(described["files"])
-        cache.drop_damaged({digest: len(content)})
-        if not cache.holds(digest):
-            cache.add_content(digest, content)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mllam_exps.base import records
+from mllam_exps.base import beneath, records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.shapes import (
     Shape,
@@ -145,7 +145,10 @@ class Spec:
             somebody else.
         """
         attempt.check_ours()
-        found = records.look(attempt.directory / layout.SPEC, shape=_SHAPE)
+        with beneath.held(attempt.directory) as held:
+            # Who owns a folder above may have put another one there since.
+            attempt.check_ours(held)
+            found = records.look(held / layout.SPEC, shape=_SHAPE)
         place, way_out = (
             str(attempt.directory / layout.SPEC),
             "mllam-exps retry, submit or dvc exp run starts another attempt",

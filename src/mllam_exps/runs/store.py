@@ -94,7 +94,10 @@ class Run(RunDirectory):
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts, oldest first."""
-        names = records.entries(self.directory / layout.ATTEMPTS)
+        if led := self.led_away:
+            records.tell(led)
+            return []
+        names = records.entries(self._attempts)
         numbers = [layout.claimed(name) for name in names]
         claimed = sorted(number for number in numbers if number is not None)
         return [Attempt(self, number) for number in claimed]
@@ -140,7 +143,7 @@ class Run(RunDirectory):
             workspace=str(workspace),
         )
         attempt = Attempt(self, number)
-        records.folder(self.directory / layout.ATTEMPTS, ownership.STICKY)
+        self.make()
         if not records.create(attempt.claim_file, claim.to_record()):
             return None
         self._set_damage_aside(number)
@@ -194,6 +197,9 @@ class RunStore:
         for name in records.entries(self.directory / layout.RUNS):
             if is_key(name):
                 run = Run(self.directory / layout.RUNS / name)
+                if led := run.led_away:
+                    records.tell(led)
+                    continue
                 try:
                     os.lstat(run.directory / layout.DEFINITION)
                 except (FileNotFoundError, NotADirectoryError):

@@ -226,10 +226,7 @@ def ensure_watcher(store: RunStore) -> None:
 
 def _start_watcher(store: RunStore, held: IO[str]) -> None:
     """Start it; it takes over the lock: whoever looks finds it held before the process has begun."""
-    log = records.open_file(
-        store.directory / layout.LOCKS / f"{_watcher()}.{os.getuid()}.log",
-        os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-    )
+    log = _open_log(store.directory / layout.LOCKS / f"{_watcher()}.{os.getuid()}.log")
     module = [sys.executable, "-P", "-m", "mllam_exps.submission.backlog"]
     with os.fdopen(log, "ab") as file:
         subprocess.Popen(
@@ -244,6 +241,14 @@ def _start_watcher(store: RunStore, held: IO[str]) -> None:
             pass_fds=[held.fileno()],
             cwd="/",
         )
+
+
+def _open_log(path: Path) -> int:
+    """Open the file that the process writes its warnings to; where a colleague has put something there, none."""
+    try:
+        return records.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def _watcher() -> str:

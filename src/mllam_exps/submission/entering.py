@@ -65,6 +65,8 @@ def building_site(store: RunStore) -> Path:
     says.
     """
     name = f".new-{uuid.uuid4().hex[:12]}"
+    # Each removes and renames only what is theirs.
+    records.folder(experiments.folder(store), ownership.STICKY)
     site = records.folder(experiments.folder(store) / name, ownership.OWN)
     (site / layout.CLONE).mkdir(ownership.PRIVATE)
     return site

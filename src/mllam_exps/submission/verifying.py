@@ -200,9 +200,8 @@ class Verifier:
         done, way_out = _remove(difference)
         made = outputs.description(run, path)
         if done == "removed" and made is not None:
-            frozen = outputs.result_attempt(run).outputs / path
             try:
-                outputs.into_cache(self.cache, frozen, made)
+                outputs.into_cache(self.cache, run, {path: made})
                 done, way_out = "replaced from the run store", ""
             except (MllamError, OSError) as error:
                 done = f"removed, and not replaced: {error}"
