@@ -298,6 +298,22 @@ def show(
     report.show(name, as_json=as_json, lineage=lineage)
 
 
+@app.command(short_help="Print what differs between two experiments.")
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="EXP1", help="A saved experiment, or a revision.")
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="EXP2", help="Another; else the workspace.")
+    ] = "workspace",
+    as_json: Json = False,
+) -> None:
+    """Print what differs between two experiments: parameters, scores, inputs, versions, files, machine and user."""
+    from mllam_exps.commands.reading import compare as report
+
+    report.compare(first, second, as_json=as_json)
+
+
 @app.command()
 def logs(
     name: Annotated[

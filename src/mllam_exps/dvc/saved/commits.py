@@ -31,13 +31,31 @@ class Locked:
 
     def made(self, stage: str) -> dict[str, str]:
         """Return the hashes of what a stage made, by path as ``dvc.yaml`` names it; empty where it made nothing."""
+        return self._hashes(stage, "outs")
+
+    def _hashes(self, stage: str, kind: str) -> dict[str, str]:
         entry = self.entry(stage)
-        outs = entry.get("outs") if entry else None
+        listed = entry.get(kind) if entry else None
         found: dict[str, str] = {}
-        for out in outs if isinstance(outs, list) else ():
-            if isinstance(out, Mapping) and is_digest(out.get("md5")):
-                found[str(out.get("path"))] = str(out["md5"])
+        for one in listed if isinstance(listed, list) else ():
+            if isinstance(one, Mapping) and is_digest(one.get("md5")):
+                found[str(one.get("path"))] = str(one["md5"])
         return found
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """The hashes of what stages read and no stage makes, by path as ``dvc.yaml`` names it."""
+        read: dict[str, str] = {}
+        made: set[str] = set()
+        for stage in self._entries:
+            read |= self._hashes(stage, "deps")
+            made |= self.made(stage).keys()
+        return {path: digest for path, digest in read.items() if path not in made}
+
+    @cached_property
+    def outputs(self) -> set[str]:
+        """What stages make, as ``dvc.yaml`` names it."""
+        return {path for stage in self._entries for path in self.made(stage)}
 
     @cached_property
     def _entries(self) -> Mapping[str, Any]:

@@ -1,0 +1,122 @@
+"""What differs between two revisions, as DVC and git tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base.errors import UsageError, first_line
+from mllam_exps.base.git import git
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved.commits import Locked
+
+SHORT = 8
+"""How many digits of a hash are told."""
+WORKSPACE = "workspace"
+"""How DVC calls the files as they are."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that differs.
+
+    Parameters
+    ----------
+    where, what : str
+        The file, and what in it.
+    first, second : object
+        What either has; None where it has none.
+    """
+
+    where: str
+    what: str
+    first: Any
+    second: Any
+
+    @property
+    def change(self) -> float | None:
+        """By how much the second is more, where both are numbers."""
+        both = (self.first, self.second)
+        if all(
+            isinstance(one, int | float) and not isinstance(one, bool) for one in both
+        ):
+            return float(self.second - self.first)
+        return None
+
+
+def of_parameters(
+    repository: Repository, first: str, second: str
+) -> Iterator[Difference]:
+    """Yield the parameters that differ, of all files that stages track.
+
+    Raises
+    ------
+    UsageError
+        If DVC cannot read one of the revisions.
+    """
+    return _told_by_dvc(repository.opened.params, first, second)
+
+
+def of_metrics(repository: Repository, first: str, second: str) -> Iterator[Difference]:
+    """Yield the metrics that differ.
+
+    Raises
+    ------
+    UsageError
+        If DVC cannot read one of the revisions.
+    """
+    return _told_by_dvc(repository.opened.metrics, first, second)
+
+
+def _told_by_dvc(kind: Any, first: str, second: str) -> Iterator[Difference]:
+    what = f"DVC cannot compare {first[:SHORT]} and {second[:SHORT]}"
+    try:
+        shown = kind.show(revs=[first, second], hide_workspace=False)
+        found = kind.diff(first, second)
+    except Exception as error:
+        # DVC (3.67) has errors of its own for each way in which a file can be broken.
+        raise UsageError(what, "", first_line(error), "dvc exp show") from error
+    for revision in (first, second):
+        # It leaves out a revision that it cannot read, with a warning: then nothing
+        # would seem to be there, or all to be the same.
+        its = shown.get(revision, {"error": "it cannot be read"})
+        for broken in (its, *its.get("data", {}).values()):
+            if "error" in broken:
+                raise UsageError(what, revision, str(broken["error"]), "dvc exp show")
+    for file, keys in found.get("diff", {}).items():
+        for key, values in keys.items():
+            yield Difference(file, key, values.get("old"), values.get("new"))
+
+
+def of_inputs(first: Locked, second: Locked) -> Iterator[Difference]:
+    """Yield the inputs that no stage makes and that differ, by what ``dvc.lock`` says of them."""
+    before, after = first.inputs, second.inputs
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) != after.get(path):
+            yield Difference(path, "", before.get(path), after.get(path))
+
+
+def of_files(
+    root: Path, first: str, second: str, but: Iterable[str]
+) -> Iterator[Difference]:
+    """Yield the files of git's that differ.
+
+    Parameters
+    ----------
+    but : iterable of str
+        Files, seen from `root`, that are told of otherwise.
+    """
+    known = set(but)
+    revisions = [one for one in (first, second) if one != WORKSPACE]
+    turned = ["-R"] if first == WORKSPACE else []
+    words = ["diff", "--name-status", "--no-renames", "-z", "--relative", *turned]
+    told = git(root, *words, *revisions, "--").split("\0")
+    for status, path in zip(told[::2], told[1::2], strict=False):
+        if path not in known:
+            yield Difference(path, _WORDS.get(status[:1], "changed"), None, None)
+
+
+_WORDS: Mapping[str, str] = {"A": "only in the second", "D": "only in the first"}
+"""What git (2.39) says with a letter."""

@@ -1,0 +1,129 @@
+"""What differs between two experiments, told from their commits alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.commands.reading.compare import compare
+
+STAGES = {
+    "train": {
+        "cmd": "python train.py",
+        "deps": ["data.csv", "train.py"],
+        "params": [{"own.yaml": ["width"]}, {"version.mllam.txt": ["torch"]}],
+        "outs": ["model.bin"],
+        "metrics": [{"scores.json": {"cache": False}}],
+    }
+}
+"""``data.csv`` is data that git does not keep."""
+
+
+def commit(
+    root: Path, width: int, rmse: float, data: str, torch: str, code: str
+) -> None:
+    """Commit what an experiment would: its files, its metrics, and what it read."""
+    (root / "own.yaml").write_text(f"width: {width}\nuntracked: 1\n")
+    (root / "version.mllam.txt").write_text(f"torch: {torch}\n")
+    (root / "scores.json").write_text(json.dumps({"rmse": {"t2m": rmse}}))
+    (root / "train.py").write_text(code)
+    lock = {
+        "schema": "2.0",
+        "stages": {
+            "train": {
+                "cmd": "python train.py",
+                "deps": [{"path": "data.csv", "hash": "md5", "md5": data * 32}],
+                "outs": [
+                    {"path": "model.bin", "hash": "md5", "md5": "c" * 31 + str(width)}
+                ],
+            }
+        },
+    }
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    subprocess.run("git add -A && git commit -qm E", shell=True, check=True, cwd=root)
+
+
+@pytest.fixture
+def root(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A repository with two revisions, `one` and `other`."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    place = tmp_path / "repository"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    subprocess.run("git init -q && dvc init -q", shell=True, check=True)
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    commit(place, 4, 1.5, "a", "2.12", "print()")
+    subprocess.run("git tag one", shell=True, check=True)
+    commit(place, 8, 1.25, "b", "2.13", "print(1)")
+    subprocess.run("git tag other", shell=True, check=True)
+    return place
+
+
+def test_each_kind_of_difference_is_told_once(
+    root: Path, capsys: pytest.CaptureFixture
+):
+    compare("one", "other", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    found = {
+        title: [
+            (row["where"], row["what"], row["first"], row["second"], row["change"])
+            for row in rows
+        ]
+        for title, rows in told.items()
+    }
+    assert found == {
+        "parameters": [("own.yaml", "width", 4, 8, 4.0)],
+        "scores": [("scores.json", "rmse.t2m", 1.5, 1.25, -0.25)],
+        "inputs": [("data.csv", "", "a" * 32, "b" * 32, None)],
+        "versions": [("version.mllam.txt", "torch", 2.12, 2.13, pytest.approx(0.01))],
+        "files": [("train.py", "changed", None, None, None)],
+        "runs": [],
+    }
+
+
+def test_the_page_names_both_and_what_is_the_same(
+    root: Path, capsys: pytest.CaptureFixture
+):
+    compare("one", "workspace", as_json=False)
+    said = capsys.readouterr().out
+    for word in (
+        "one",
+        "workspace",
+        "own.yaml: width",
+        "-0.25",
+        "aaaaaaaa",
+        "the same: runs",
+    ):
+        assert word in said
+    compare("other", "workspace", as_json=False)
+    assert (
+        "the same: parameters, scores, inputs, versions, files, runs"
+        in capsys.readouterr().out
+    )
+
+
+def test_an_unknown_name_is_refused(root: Path):
+    with pytest.raises(
+        UsageError, match="no saved experiment, and no revision, is called ono"
+    ):
+        compare("one", "ono", as_json=False)
+
+
+def test_a_revision_that_dvc_cannot_read_is_not_taken_for_one_that_is_the_same(
+    root: Path,
+):
+    (root / "own.yaml").write_text("width: [\n")
+    with pytest.raises(UsageError, match="DVC cannot compare"):
+        compare("one", "workspace", as_json=False)
+    (root / "own.yaml").write_text("width: 8\n")
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages: 1\n")
+    with pytest.raises(UsageError, match="DVC cannot compare"):
+        compare("one", "workspace", as_json=False)
