@@ -13,8 +13,8 @@ import pytest
 
 from mllam_exps.base import records
 from mllam_exps.base.endings.causes import Cause
-from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.commands import cancel, clean
+from mllam_exps.base.errors import Exit, MllamError, Problem
+from mllam_exps.commands import cancel, clean, retry
 from mllam_exps.commands.reading import show, status, why
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
@@ -311,3 +311,65 @@ def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(
     said = capsys.readouterr().out
     assert "would become free; nothing was deleted (--dry-run)" in said.splitlines()[-1]
     assert experiment.directory.is_dir()
+
+
+def test_what_ended_with_nan_is_not_tried_again_unasked(
+    here: Context, capsys: pytest.CaptureFixture[str]
+):
+    runs = [run_of(here, digit=digit, asked_by="x", outcome="failed") for digit in "12"]
+    for name, run in zip(("exp-1", "exp-2"), runs, strict=True):
+        submitted(here, name, run)
+    attempt = runs[1].last_attempt()
+    assert attempt is not None
+    end = {"outcome": "failed", "reason": "NaN", "cause": "not_finite", "time": 0.0}
+    records.replace(attempt.directory / "end.json", end)
+
+    def wanted(*names: str, failed: bool = True) -> list[str]:
+        return [e.name for e in retry._wanted(here, [*names], failed=failed)]
+
+    assert wanted() == ["exp-1"]
+    note = "note: exp-2: it ended with NaN, and would end the same way again; --failed leaves that as it is"
+    way_out = "mllam-exps status exp-2 says what helps; mllam-exps retry exp-2 tries it as it was"
+    assert capsys.readouterr().err == f"{note}\n  → {way_out}\n"
+    with pytest.raises(MllamError, match="nothing else has failed") as caught:
+        wanted("exp-2")
+    assert caught.value.exit is Exit.OK
+    assert wanted("exp-2", failed=False) == ["exp-2"]
+    rows = [
+        row for row in gathering.gather(here, [], everything=True) if row.experiment
+    ]
+    assert status._ways_out(rows) == "mllam-exps retry exp-1"
+
+
+def test_an_attempt_that_had_to_wait_is_none(here: Context):
+    run = run_of(here, asked_by="exp", outcome="failed")
+    for number, outcome in ((2, "refused"), (3, "refused")):
+        attempt = run.claim(
+            number,
+            scheduler="local",
+            experiment="exp",
+            workspace=here.workspace.root,
+            working_directory=None,
+        )
+        assert attempt is not None
+        end = {"outcome": outcome, "reason": "max_jobs are at work", "time": 0.0}
+        records.replace(attempt.directory / "end.json", end)
+    waits = [*show._look(here, "exp")[1]][1:]
+    assert waits == [
+        "grow        not run",
+        "            attempt 1: failed",
+    ]
+    attempt = run.claim(
+        4,
+        scheduler="local",
+        experiment="exp",
+        workspace=here.workspace.root,
+        working_directory=None,
+    )
+    assert attempt is not None
+    records.replace(
+        attempt.directory / "end.json", end | {"outcome": "failed", "reason": "x"}
+    )
+    failed = [*show._look(here, "exp")[1]][1:]
+    assert failed[0].startswith("grow        failed, attempt 4 (try 1): x\n")
+    assert failed[1:] == ["            attempt 1: failed"]

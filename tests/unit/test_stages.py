@@ -37,14 +37,14 @@ def test_neural_lams_stages_come_by_the_entry_point_of_all_others():
 
 def test_what_they_say_of_themselves():
     said = {
-        name: (one.shortened_by_smoke, one.has_checkpoints, one.is_tracked)
+        name: (one.shortened_by_smoke, one.has_checkpoints)
         for name, one in ((name, stages.get(name)) for name in FOUR)
     }
     assert said == {
-        "prepare_dataset": (False, False, True),
-        "create_graph": (False, False, False),
-        "train": (True, True, True),
-        "evaluate": (True, False, True),
+        "prepare_dataset": (False, False),
+        "create_graph": (False, False),
+        "train": (True, True),
+        "evaluate": (True, False),
     }
 
 
@@ -53,14 +53,14 @@ def test_a_stage_that_says_little(tmp_path: Path):
     assert stage.size(tmp_path) == Size(nodes=1, devices=1)
     assert stage.parameters(tmp_path) == {}
     assert stage.counting("own.yaml", {"a": 1.0, "b": None}) == {"a": 1.0, "b": None}
-    assert not (stage.shortened_by_smoke or stage.has_checkpoints or stage.is_tracked)
+    assert not (stage.shortened_by_smoke or stage.has_checkpoints)
     assert stage.preflight is NOTHING_TO_LOOK_AT
 
 
 def test_a_command_of_its_own_is_a_shells_whatever_the_stage_is_called():
     shell = stages.of(definition("train", "python make.py"))
     assert shell.command(StageContext(Path(), Path(), {}))[-1] == "python make.py"
-    assert not (shell.has_checkpoints or shell.is_tracked or shell.shortened_by_smoke)
+    assert not (shell.has_checkpoints or shell.shortened_by_smoke)
     assert stages.of(definition("train@a")) is stages.get("train")
 
 

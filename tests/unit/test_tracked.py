@@ -77,6 +77,16 @@ def test_an_attempt_goes_on_with_the_story_before_unless_that_has_ended_well(
     assert tracked.Tracked(an_attempt(run), "wandb").name != third.name
 
 
+def test_mlflow_is_searched_for_what_it_has_got(run: Run) -> None:
+    assert not tracked.is_in_mlflow(run)
+    an_attempt(run)  # logs nothing
+    logs = tracked.Tracked(an_attempt(run))
+    kept.note_sent(logs.folder, kept.Sent("http://server"))
+    assert not tracked.is_in_mlflow(run), "the server was away"
+    kept.note_sent(logs.folder, kept.Sent("http://server", "1" * 32, 7))
+    assert tracked.is_in_mlflow(run)
+
+
 def test_the_phases_of_a_training_name_the_first_one(run: Run) -> None:
     store = RunStore(run.store)
     output = Output("m", cached=True)

@@ -21,7 +21,7 @@ from mllam_exps import schedulers
 from mllam_exps.base import disks, ownership, records
 from mllam_exps.base.endings import last_words, reasons
 from mllam_exps.base.endings.causes import Cause
-from mllam_exps.base.errors import MllamError, Problem
+from mllam_exps.base.errors import MllamError, NotFinite, Problem
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
@@ -156,7 +156,9 @@ class Supervisor(ABC):
             self.cause = stop.cause
             return stop.outcome, stop.problem
         except MllamError as error:
-            self.cause = self.cause or Cause.ERROR
+            is_nan = isinstance(error, NotFinite)
+            own = Cause.NOT_FINITE if is_nan else Cause.ERROR
+            self.cause = self.cause or own
             if error.where.startswith(str(self.attempt.work)):
                 error.where = ""  # it says nothing more, and tells equal failures apart
             return Outcome.FAILED, error.problem

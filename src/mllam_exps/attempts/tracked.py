@@ -232,6 +232,13 @@ def _sync_wandb(name: str, spec: Spec, start: Start) -> Synced | None:
     return Synced(name, len(found) - len(rest), f"wandb sync: {said}" if rest else "")
 
 
+def is_in_mlflow(run: Run) -> bool:
+    """Tell whether MLflow has got anything of a run, and so can be asked for its key."""
+    return any(
+        kept.was_sent(_folder(one)) and _head(one) is not None for one in run.attempts()
+    )
+
+
 def end_what_is_over(runs: Iterable[Run], start: Start) -> None:
     """Send what is left of runs that are over: their own attempts could not.
 

@@ -128,6 +128,10 @@ class CheckFailed(MllamError):
     """A stage's own check refused what its program made: a failed run, with this reason."""
 
 
+class NotFinite(CheckFailed):
+    """What a program made is NaN or infinite: the next attempt would end the same way."""
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what somebody else's error says; its kind where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -20,7 +20,7 @@ from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
 from mllam_exps.repository.checkouts import Elsewhere
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs.assess import assess, ends_the_same_way
 from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.submission import backlog, opening
@@ -30,6 +30,7 @@ from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.saving import commit
 from mllam_exps.submission.standing import Standing
 from mllam_exps.views.context import Context
+from mllam_exps.views.sentences import named
 
 NAMED = 3
 """Changed files that a note names."""
@@ -105,6 +106,11 @@ def _wanted(here: Context, names: list[str], *, failed: bool) -> list[Experiment
     if not failed:
         return found
     wanted = [e for e in found if e.is_mine and _has_failed(e)]
+    if same := [e for e in wanted if _ends_the_same_way(e)]:
+        wanted = [e for e in wanted if e not in same]
+        _tell_left(same)
+    if same and not wanted:
+        raise MllamError("nothing else has failed", exit=Exit.OK)
     if not wanted:
         what = "none of these has failed" if names else "no experiment has failed"
         raise MllamError(
@@ -122,6 +128,21 @@ def _has_failed(experiment: Experiment) -> bool:
         if now.hopeless or now.state in {RunState.FAILED, RunState.LOST}:
             return True
     return False
+
+
+def _ends_the_same_way(experiment: Experiment) -> bool:
+    return any(ends_the_same_way(assess(run)) for run in experiment.runs.values())
+
+
+def _tell_left(left: list[Experiment]) -> None:
+    """Say which experiments `--failed` leaves as they are, and how they are tried all the same."""
+    names = list(dict.fromkeys(e.name for e in left))
+    ended = "it ended" if len(names) == 1 else "they ended"
+    what = f"{named(names)}: {ended} with NaN, and would end the same way again; --failed leaves that as it is"
+    status, again = shlex.join(names[:1]), shlex.join(names)
+    warn(
+        f"note: {what}\n  → mllam-exps status {status} says what helps; mllam-exps retry {again} tries it as it was"
+    )
 
 
 def _refuse_what_was_mended(experiment: Experiment, changes: Changes) -> None:

@@ -294,6 +294,11 @@ class Attempt:
         return End.read(self.directory / layout.END)
 
     @property
+    def had_to_wait(self) -> bool:
+        """Whether it ended since it was too early for it: nothing was done, and nothing is wrong."""
+        return self.ended is not None and self.ended.outcome is Outcome.REFUSED
+
+    @property
     def progress(self) -> Progress | None:
         """How far the program says it is."""
         return Progress.read(self.scratch / layout.PROGRESS)

@@ -270,8 +270,3 @@ class Stage:
         Its program is then told when its time limit is near (`SAVE_AND_END`).
         """
         return type(self).carry is not Stage.carry
-
-    @property
-    def is_tracked(self) -> bool:
-        """Whether it may log its numbers somewhere."""
-        return type(self).tracking is not Stage.tracking

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import NotFinite
 from mllam_exps.verification.layout import (
     LEAD,
     MEMBER,
@@ -254,7 +254,7 @@ class Forecast:
         when = np.datetime_as_string(loaded[REFERENCE].values[start], unit="m")
         hours = lead_times(loaded, self.name)[lead] / np.timedelta64(1, "h")
         what = f"the forecast of {names[entry]} from {when} holds values that are missing or infinite at {hours:g} h"
-        raise CheckFailed(what, where=self.name)
+        raise NotFinite(what, where=self.name)
 
 
 def stacked(

@@ -127,11 +127,18 @@ class Cell:
 
     @property
     def tries(self) -> int:
-        """How many attempts were started, or may be yet; those that were given up before that are none."""
+        """How many attempts were started, or may be yet; those that were given up before that are none.
+
+        Nor are those that found that they had to wait.
+        """
         attempt = self.now.attempt
-        if attempt is None or attempt.number == 1:
-            return attempt.number if attempt else 0
-        return sum(a.started is not None or a == attempt for a in self.run.attempts())
+        if attempt is None:
+            return 0
+        found = 0
+        for one in self.run.attempts() if attempt.number > 1 else [attempt]:
+            may_start = one.started is not None or one == attempt
+            found += may_start and not one.had_to_wait
+        return found
 
     @property
     def job(self) -> str | None:

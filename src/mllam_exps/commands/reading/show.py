@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import stages
+from mllam_exps.attempts import tracked
 from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError
@@ -36,7 +37,7 @@ from mllam_exps.views.gathering import (
     of_run,
     with_what_dvc_has,
 )
-from mllam_exps.views.rows import Row, stages_in_order
+from mllam_exps.views.rows import Cell, Row, stages_in_order
 
 SHOWN = 5
 """Earlier attempts that are told of; it counts the others."""
@@ -217,25 +218,15 @@ def _program_of(run: Run) -> Stage | None:
     return stages.get(run.stage) if stages.has_program(run.stage) else None
 
 
-def _is_tracked(experiment: Experiment) -> bool:
-    """Tell whether a program of an experiment's stages may log its numbers."""
-    for step in experiment.steps:
-        program = _program_of(experiment.store.run(step.key))
-        if program is not None and program.is_tracked:
-            return True
-    return False
-
-
 def _tracking(experiment: Experiment) -> dict[str, Any]:
-    """Return where its runs are tracked."""
+    """Return where its runs are tracked, and how those are found there that MLflow has."""
     given = experiment.settings
     with contextlib.suppress(MllamError):  # its machine file may be gone
         given = given | environment.variables(machine_of(experiment))
     uri = tracking.environment(Path(experiment.origin), given)[tracking.URI]
-    return {
-        "uri": tracking.public(uri),
-        "filter": [f"tags.run_key = '{step.key}'" for step in experiment.steps],
-    }
+    runs = experiment.runs.values()
+    found = [f"tags.run_key = '{run.key}'" for run in runs if tracked.is_in_mlflow(run)]
+    return {"uri": tracking.public(uri), "filter": found}
 
 
 def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
@@ -252,7 +243,7 @@ def _lines(row: Row, record: dict[str, Any]) -> Iterator[str]:
     if record["edited"]:
         yield f"edited      {', '.join(record['edited'])} (not committed when it was submitted)"
     yield from _results(row, record)
-    if row.experiment and _is_tracked(row.experiment):
+    if record["tracking"]["filter"]:
         uri, key = record["tracking"]["uri"], record["tracking"]["filter"][-1]
         yield f"mlflow      mlflow ui --backend-store-uri {shlex.quote(uri)}, search for {key}"
     if record["clone"]:
@@ -284,7 +275,7 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
         cell = row.cells.get(name, row.saving)
         word = cell.word(over=row.over) if cell else str(stage["state"])
         word = row.word(name) or word
-        yield _stage_line(stage, word)
+        yield _stage_line(stage, word, cell)
         if cell:
             yield from _earlier(cell.run)
     for name, left in row.left.items():
@@ -297,24 +288,29 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
         yield f"checkpoint  {path}"
 
 
-def _stage_line(stage: dict[str, Any], word: str) -> str:
+def _stage_line(stage: dict[str, Any], word: str, cell: Cell | None) -> str:
     name = "saving" if stage["stage"] == SAVE else stage["stage"]
     parts = [word]
-    if stage["attempts"]:
-        parts.append(f"attempt {stage['attempts']}")
-    parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
-    if stage["elapsed"] is not None:
-        parts.append(duration(stage["elapsed"]))
+    attempt = cell.now.attempt if cell else None
+    # One that had to wait did nothing.
+    is_tried = attempt is not None and not attempt.had_to_wait
+    if is_tried:
+        number, tries = stage["attempts"], stage["tries"]
+        told = f" (try {tries})" if tries != number else ""
+        parts.append(f"attempt {number}{'' if told in word else told}")
+        parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
+        if stage["elapsed"] is not None:
+            parts.append(duration(stage["elapsed"]))
     told = ""
     if stage["reason"] and stage["state"] != "running":
         told = f": {stage['reason']}"
-    log = f"\n            log {stage['log']}" if stage["log"] else ""
+    log = f"\n            log {stage['log']}" if stage["log"] and is_tried else ""
     return f"{name:11} {', '.join(parts)}{told}{log}"
 
 
 def _earlier(run: Run) -> Iterator[str]:
     """Yield how the attempts before the newest ended: it went on from them."""
-    before = run.attempts()[:-1]
+    before = [one for one in run.attempts()[:-1] if not one.had_to_wait]
     if len(before) > SHOWN:
         yield f"            {len(before) - SHOWN} attempts before these"
     for attempt in before[-SHOWN:]:

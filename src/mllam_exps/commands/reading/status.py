@@ -17,6 +17,7 @@ from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import OUTSIDE, exp_run, leftovers
+from mllam_exps.runs.assess import ends_the_same_way
 from mllam_exps.runs.judge import RunState
 from mllam_exps.submission import experiments
 from mllam_exps.views.context import Context
@@ -153,12 +154,18 @@ def _named(rows: list[Row]) -> str:
 
 def _ways_out(failed: list[Row]) -> str:
     """Return the commands that go on with what failed."""
+    # Of what would end the same way again, the sentences say what helps.
+    failed = [row for row in failed if not _ends_the_same_way(row)]
     submitted = [row for row in failed if row.experiment is not None]
     others = [row for row in failed if row.experiment is None]
     ways_out = [_retry_of(submitted)] if submitted else []
     if others:
         ways_out.append(exp_run(others[0].name if len(others) == 1 else OUTSIDE))
     return "; ".join(ways_out)
+
+
+def _ends_the_same_way(row: Row) -> bool:
+    return any(ends_the_same_way(cell.now) for cell in row.cells.values())
 
 
 def _retry_of(rows: list[Row]) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import NotFinite
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
 from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, WITHIN_EPOCH
 from mllam_exps.stages.neural_lam.training.beginning import (
@@ -40,10 +40,6 @@ CHECK_EVERY = 50
 # As neural-lam 0.7 logs them (models/module.py).
 _TRAIN = ("train_loss_epoch", "train_loss")
 _VALIDATION = ("val_mean_loss",)
-
-
-class NotFinite(CheckFailed):
-    """A loss or a weight became NaN or infinite: going on would waste the night."""
 
 
 def factory() -> list[Callback]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, NotFinite
 
 LAST = "last.ckpt"
 BEST = "min_val_loss.ckpt"
@@ -256,7 +256,7 @@ def check_weights(path: Path, content: Mapping[str, Any]) -> None:
         weights += 1
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             what = f"the weight {name} is not finite"
-            raise CheckFailed(what, where=str(path), next=NOT_FINITE)
+            raise NotFinite(what, where=str(path), next=NOT_FINITE)
     if not weights:
         raise CheckFailed("the checkpoint has no weights", where=str(path))
 

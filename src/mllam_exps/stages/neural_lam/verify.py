@@ -8,7 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed, MllamError, Problems, UsageError
+from mllam_exps.base.errors import (
+    CheckFailed,
+    MllamError,
+    NotFinite,
+    Problems,
+    UsageError,
+)
 from mllam_exps.stages.contract import Ask, Preflight, Stage, StageContext
 from mllam_exps.stages.neural_lam.common import need
 from mllam_exps.stages.neural_lam.file_names import DATASET, FORECASTS, VERIFICATION
@@ -101,7 +107,7 @@ class Verify(Stage):
         found = json.loads(place.read_text())
         for key, number in _numbers(found):
             if not math.isfinite(number):
-                raise CheckFailed(f"{key} is {number}", where=METRICS)
+                raise NotFinite(f"{key} is {number}", where=METRICS)
         scores = truth.open_lazily(context.work / SCORES, SCORES)
         first = scores.isel(forecast_source=0)
         for name in map(str, scores.data_vars):

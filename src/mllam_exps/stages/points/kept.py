@@ -196,6 +196,12 @@ def sent(folder: Path, server: str) -> Sent:
     return state if state.server == server else Sent(server)
 
 
+def was_sent(folder: Path) -> bool:
+    """Tell whether some tracking server has got any of the points."""
+    found = records.read(folder / SENT) or {}
+    return bool(found.get("run"))
+
+
 def note_sent(folder: Path, state: Sent) -> None:
     """Write down how far they were sent."""
     records.replace(folder / SENT, asdict(state), flush=False)

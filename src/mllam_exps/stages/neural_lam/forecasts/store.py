@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import NotFinite
 from mllam_exps.stages.neural_lam.forecasts.layout import Layout
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ MARKS = ".done"
 """Behind the store's name: the folder with a mark for each forecast that is whole."""
 _HALF = "*.partial"
 """What zarr calls a chunk that is being written."""
-
-
-class NotFinite(CheckFailed):
-    """A forecast holds NaN or infinite values: the same would come of the next attempt."""
 
 
 @dataclass(frozen=True, order=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, NotFinite
 from mllam_exps.stages.contract import StageContext
 from mllam_exps.stages.neural_lam.checkpoints import COLUMNS, NOT_FINITE, Checkpoint
 from mllam_exps.stages.neural_lam.file_names import LOSSES, TRAIN_METRICS
@@ -168,4 +168,4 @@ def check_metrics(found: Mapping[str, Any], where: str = TRAIN_METRICS) -> None:
         if isinstance(value, Mapping):
             check_metrics(value, f"{where}: {name}")
         elif not math.isfinite(value):
-            raise CheckFailed(f"{name} is {value}", where=where, next=NOT_FINITE)
+            raise NotFinite(f"{name} is {value}", where=where, next=NOT_FINITE)
