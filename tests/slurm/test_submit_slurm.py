@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from support.experiment import PATIENCE, Experiment, eventually
+from support.python_for_all import programs
 from support.slurm_cluster import (
     ON_BOTH,
     WITH_ACCOUNTING,
@@ -384,20 +384,13 @@ def test_dvc_exp_run_attaches_to_what_was_submitted(toy: Experiment, cluster: An
     assert toy.starts() == 1
 
 
-@pytest.fixture
-def python_for_all() -> Iterator[None]:
-    """Let other users start this Python, where it lies below a closed home directory; in CI only."""
-    folders = Path(sys.base_prefix).parents if os.environ.get("CI") == "true" else []
-    closed = {
-        folder: mode
-        for folder in folders
-        if not (mode := folder.stat().st_mode) & 0o001
-    }
-    for folder, mode in closed.items():
-        folder.chmod(mode | 0o001)
-    yield
-    for folder, mode in closed.items():
-        folder.chmod(mode)
+@pytest.fixture(scope="module")
+def python_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs that other users can start."""
+    folder = tmp_path_factory.mktemp("python")
+    for above in (folder, *folder.parents[:3]):
+        above.chmod(above.stat().st_mode | 0o055)
+    return programs(folder)
 
 
 @dataclass
@@ -439,12 +432,13 @@ class Colleague:
 
 @pytest.fixture
 def team(
-    toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: None
+    toy: Experiment, cluster: Any, tmp_path: Path, python_for_all: Path
 ) -> list[Colleague]:
     """Two users who share a run store."""
     if os.getuid() != 0:
         pytest.skip("only root can be several users")
     users = {name: _user(name) for name in ("mllam-a", "mllam-b")}
+    toy.environ["PATH"] = f"{python_for_all}{os.pathsep}{toy.environ['PATH']}"
     for uid in users.values():
         trial = [*_as_user(uid), "bash", "-c", "exec mllam-exps --version"]
         if subprocess.run(

@@ -163,6 +163,8 @@ class RunDirectory:
 
     def want(self, identity: str) -> None:
         """Note that an experiment waits for the result."""
+        if self.led_away:
+            return
         # Without the note it is saved by a job of its own, later.
         with contextlib.suppress(OSError):
             records.touch(records.folder(self.directory / layout.WANTED) / identity)
