@@ -62,7 +62,7 @@ class RunDirectory:
     @property
     def led_away(self) -> Trouble | None:
         """Why nothing that stands in its place counts: a colleague's link may lead to a folder of this user's."""
-        for place in (self.directory, self._attempts):
+        for place in (self.directory.parent, self.directory, self._attempts):
             if ownership.is_others_link(place):
                 return Trouble(place, "is a link, and nothing behind it counts")
         return None
