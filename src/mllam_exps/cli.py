@@ -298,6 +298,35 @@ def show(
     report.show(name, as_json=as_json, lineage=lineage)
 
 
+@app.command(short_help="Write a page by which to choose between experiments.")
+def report(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXP…", help="Saved experiments with scores; else the workspace."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")
+    ] = Path("report.html"),
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reference",
+            metavar="NAME",
+            help="What each is compared with: an experiment, persistence, climatology; may be said again.",
+        ),
+    ] = None,
+) -> None:
+    """Write one HTML file: a ranking on common cases, scorecards against references, curves, losses and pictures.
+
+    It needs what the stage `verify` has made. It fetches nothing, and opens from disk.
+    """
+    from mllam_exps.commands.reading import report as page
+
+    page.report(names or [], out=out, references=reference or [])
+
+
 @app.command(short_help="Print what differs between two experiments.")
 def compare(
     first: Annotated[

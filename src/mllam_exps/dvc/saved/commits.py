@@ -53,9 +53,12 @@ class Locked:
         return {path: digest for path, digest in read.items() if path not in made}
 
     @cached_property
-    def outputs(self) -> set[str]:
-        """What stages make, as ``dvc.yaml`` names it."""
-        return {path for stage in self._entries for path in self.made(stage)}
+    def outputs(self) -> dict[str, str]:
+        """The hashes of all that stages have made, by path as ``dvc.yaml`` names it."""
+        found: dict[str, str] = {}
+        for stage in self._entries:
+            found |= self.made(stage)
+        return found
 
     @cached_property
     def _entries(self) -> Mapping[str, Any]:

@@ -1,0 +1,122 @@
+"""``mllam-exps report``: one page by which to choose between experiments."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.base.terminal import say
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import differences, exchange, experiment_refs
+from mllam_exps.dvc.saved.commits import Commit
+from mllam_exps.dvc.saved.experiment_refs import Saved
+from mllam_exps.identity.definition import VERSIONS_FILE
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.stages.neural_lam.reporting import page
+from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
+from mllam_exps.stages.neural_lam.reporting.evidence import NEEDED, Evidence
+
+WORKSPACE = "workspace"
+
+
+def report(names: Sequence[str], *, out: Path, references: Sequence[str]) -> None:
+    """Write the page; of no experiment, that of the workspace.
+
+    Raises
+    ------
+    UsageError
+        If an experiment has no scores, or they cannot be compared.
+    """
+    _refuse_folder(out)
+    root = Workspace.here().root
+    with _evidence(root, names) as found:
+        compared = Comparison(found)
+        known = [one for one in BASELINES if one in compared.sources]
+        cards = page.write(
+            out, compared, references or known, _typed(names, out, references)
+        )
+        best = compared.ranking[0]
+    for card in cards:
+        say(f"{card.name} against {card.reference}: {card.verdict}")
+    if len(found) > 1:
+        say(
+            f"the best of {len(found)} is {best.evidence.name} (skill {best.skill:.3f})"
+        )
+    say(f"{out}: open it in a browser")
+
+
+def _typed(names: Sequence[str], out: Path, references: Sequence[str]) -> str:
+    words = ["mllam-exps", "report", *names]
+    words += [word for one in references for word in ("--reference", one)]
+    return shlex.join([*words, "-o", str(out)])
+
+
+@contextmanager
+def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
+    """Lay out what experiments have left, and yield it; afterwards that is removed."""
+    if not names:
+        yield [Evidence(WORKSPACE, root)]
+        return
+    found = exchange.called(names, experiment_refs.saved(root), "saved here")
+    repository = Repository.open(root, check=False)
+    parameters = _differing(repository, found)
+    with tempfile.TemporaryDirectory(prefix="mllam-exps-report-") as scratch:
+        laid = []
+        for number, one in enumerate(found):
+            folder = Path(scratch, str(number))
+            _lay_out(repository, Commit(root, one.commit), one.name, folder)
+            laid.append(Evidence(one.name, folder, one.commit, parameters[one.name]))
+        yield laid
+
+
+def _lay_out(repository: Repository, commit: Commit, name: str, folder: Path) -> None:
+    """Bring an experiment's outputs into a folder, from DVC's cache, or from git.
+
+    Raises
+    ------
+    UsageError
+        If the cache lacks any of it.
+    """
+    known = commit.outputs
+    for path in NEEDED:
+        if path not in known:
+            continue
+        if commit.text(path) is not None and path.endswith(".csv"):
+            commit.lay_out([path], folder)
+        elif not repository.cache.check_out(known[path], folder / path):
+            what = f"{name}: DVC's cache has not all of {path}"
+            raise UsageError(what, next=f"mllam-exps pull {name}")
+
+
+def _differing(
+    repository: Repository, found: Sequence[Saved]
+) -> dict[str, dict[str, Any]]:
+    """Return for each experiment the parameters that are not the same in all, versions aside."""
+    first = found[0]
+    table: dict[str, dict[str, Any]] = {one.name: {} for one in found}
+    same: dict[str, Any] = {}
+    for one in found[1:]:
+        for each in differences.of_parameters(repository, first.commit, one.commit):
+            if each.where != VERSIONS_FILE:
+                same[each.what] = each.first
+                table[one.name][each.what] = each.second
+    return {name: same | values for name, values in table.items()}
+
+
+def _refuse_folder(out: Path) -> None:
+    """Refuse a path to which no page can be written.
+
+    Raises
+    ------
+    UsageError
+        Naming it.
+    """
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise UsageError(
+            "is no file to write a page to", str(out), next="-o report.html"
+        )

@@ -1,0 +1,130 @@
+"""Curves as SVG, drawn in the colours of the page: in print, by night, and for who sees no red or green."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+Points = Sequence[tuple[float, float]]
+
+WIDTH, HEIGHT = 560, 260
+LEFT, RIGHT, TOP, BOTTOM = 64, 120, 12, 40
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
+"""Lines differ by their dashes, too: a colour alone is nothing in print."""
+COLOURS = 7
+"""How many colours the page has for lines: Okabe and Ito 2008, told apart by all."""
+STEPS = (1, 2, 2.5, 5, 10)
+FEW = 8
+"""Values along the page that each get a mark."""
+
+
+def lines(curves: Mapping[str, Points], x: str, y: str, title: str) -> str:
+    """Return a chart of some curves, each with its name at its end.
+
+    Parameters
+    ----------
+    curves : mapping
+        Points by name.
+    x, y : str
+        What the axes are, with units.
+    title : str
+        Read out to those who do not see it.
+    """
+    drawn = {
+        name: [(a, b) for a, b in points if math.isfinite(b)]
+        for name, points in curves.items()
+    }
+    drawn = {name: points for name, points in drawn.items() if points}
+    if not drawn:
+        return ""
+    xs = [a for points in drawn.values() for a, _ in points]
+    ys = [b for points in drawn.values() for _, b in points]
+    across = _Axis.over(xs, LEFT, WIDTH - RIGHT)
+    if len(few := sorted(set(xs))) <= FEW:
+        across.given = few
+    up = _Axis.over([0.0, *ys] if min(ys) >= 0 else ys, HEIGHT - BOTTOM, TOP)
+    parts = [*_frame(across, up, x, y)]
+    ends = _apart({name: up(points[-1][1]) for name, points in drawn.items()})
+    for number, (name, points) in enumerate(drawn.items()):
+        where = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
+        style = f'class="line c{number % COLOURS}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
+        parts.append(
+            f'<polyline {style} points="{where}"><title>{escape(name)}</title></polyline>'
+        )
+        place = f'x="{WIDTH - RIGHT + 6}" y="{ends[name] + 4:.1f}"'
+        colour = f"name c{number % COLOURS}"
+        parts.append(f'<text class="{colour}" {place}>{escape(name[:18])}</text>')
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+class _Axis:
+    """A scale from values to the page, with round marks."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.high, self.start, self.end = low, high, start, end
+        self.given: list[float] = []
+
+    @classmethod
+    def over(cls, values: Sequence[float], start: float, end: float) -> _Axis:
+        low, high = min(values), max(values)
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        return cls(low, high, start, end)
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (
+            self.end - self.start
+        )
+
+    @property
+    def marks(self) -> list[float]:
+        """The values themselves, where they are few; else round ones, five or so."""
+        if self.given:
+            return self.given
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(one * power for one in STEPS if one * power >= rough)
+        first = math.ceil(self.low / step - 1e-9)
+        count = math.floor(self.high / step + 1e-9) - first
+        return [(first + number) * step for number in range(count + 1)]
+
+
+def _frame(across: _Axis, up: _Axis, x: str, y: str) -> list[str]:
+    parts = []
+    for mark in up.marks:
+        at = up(mark)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="mark" text-anchor="end" x="{LEFT - 6}" y="{at + 4:.1f}">{mark:.4g}</text>'
+        )
+    for mark in across.marks:
+        at = across(mark)
+        parts.append(
+            f'<text class="mark" text-anchor="middle" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">{mark:.4g}</text>'
+        )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<text class="mark" text-anchor="middle" x="{middle}" y="{HEIGHT - 6}">{escape(x)}</text>'
+    )
+    half = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(
+        f'<text class="mark" text-anchor="middle" transform="translate(12 {half}) rotate(-90)">{escape(y)}</text>'
+    )
+    return parts
+
+
+def _apart(wanted: Mapping[str, float], least: float = 13) -> dict[str, float]:
+    """Move the names at the ends of lines apart, so that each can be read."""
+    found: dict[str, float] = {}
+    before = -math.inf
+    for name, at in sorted(wanted.items(), key=lambda one: one[1]):
+        before = max(at, before + least)
+        found[name] = before
+    over = before - (HEIGHT - BOTTOM)
+    return {name: at - max(over, 0) for name, at in found.items()}

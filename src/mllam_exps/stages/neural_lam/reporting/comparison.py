@@ -1,0 +1,271 @@
+"""Experiments on common cases: one ranking, and for each a scorecard against a reference.
+
+Means over different cases say nothing about models: a case that all sources lack
+counts for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mllam_exps.base.errors import UsageError
+from mllam_exps.stages.neural_lam.reporting.evidence import Evidence
+from mllam_exps.stages.neural_lam.scoring import verdict
+from mllam_exps.verification import differences
+from mllam_exps.verification.table import CASE, REGION, SOURCE
+
+BASELINES = ("persistence", "climatology")
+SAME_TRUTH = 1e-5
+"""By how much, relative, scores of persistence may differ that are of the same data (single precision)."""
+LEAD = "lead_time"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variable at one lead time, against a reference.
+
+    Parameters
+    ----------
+    lead : float
+        Hours.
+    percent : float
+        The difference in RMSE in per cent of the reference's: below zero, the
+        experiment is better.
+    confidence : float
+        The highest level at which that is more than chance; 0 where none is, NaN where
+        there are too few cases to know.
+    cases : int
+        Of how many.
+    """
+
+    lead: float
+    percent: float
+    confidence: float
+    cases: int
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is more than chance."""
+        return self.confidence >= verdict.SURE
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there are too few cases to know."""
+        return math.isnan(self.confidence)
+
+
+@dataclass(frozen=True)
+class Card:
+    """The scorecard of one experiment against a reference.
+
+    Parameters
+    ----------
+    name, reference : str
+        Who is compared with whom.
+    verdict : str
+        In a few words.
+    rows : dict
+        Cells by variable.
+    """
+
+    name: str
+    reference: str
+    verdict: str
+    rows: dict[str, list[Cell]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An experiment's place in the ranking.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of the experiment.
+    skill : float
+        1 − RMSE / RMSE of persistence, averaged over variables and lead times.
+    """
+
+    evidence: Evidence
+    skill: float
+
+
+class Comparison:
+    """Several experiments on the cases that all of them have.
+
+    Parameters
+    ----------
+    experiments : sequence of Evidence
+        Of one dataset.
+
+    Raises
+    ------
+    UsageError
+        If they have no case in common, or were scored on different data.
+    """
+
+    def __init__(self, experiments: Sequence[Evidence]) -> None:
+        self.experiments = list(experiments)
+        self.scores = _joined(self.experiments)
+        there = [self.scores[name].notnull() for name in self._errors]
+        common = sum(one.all((SOURCE, LEAD)) for one in there) > 0
+        self.scores = self.scores.isel({CASE: common.values.nonzero()[0]})
+        if not self.scores.sizes[CASE]:
+            names = ", ".join(one.name for one in self.experiments)
+            raise UsageError(
+                f"{names}: have no start in common",
+                why="a mean over other cases says nothing about a model",
+                next="choose experiments of one test period",
+            )
+
+    @property
+    def _errors(self) -> list[str]:
+        return [
+            name for name in map(str, self.scores.data_vars) if name.startswith("rmse.")
+        ]
+
+    @property
+    def variables(self) -> list[str]:
+        """The variables that are scored."""
+        return [name.removeprefix("rmse.") for name in self._errors]
+
+    @property
+    def cases(self) -> int:
+        """How many starts all have."""
+        return int(self.scores.sizes[CASE])
+
+    @property
+    def period(self) -> tuple[str, str]:
+        """The first and the last start."""
+        starts = self.scores[CASE].values
+        first, last = (str(one.astype("M8[m]")) for one in (starts.min(), starts.max()))
+        return first, last
+
+    @property
+    def leads(self) -> list[float]:
+        """The lead times, in hours."""
+        return [
+            float(one.astype("m8[s]").astype(int)) / 3600
+            for one in self.scores[LEAD].values
+        ]
+
+    @property
+    def sources(self) -> list[str]:
+        """The experiments, then the baselines."""
+        return [str(one) for one in self.scores[SOURCE].values]
+
+    def curve(self, variable: str, source: str) -> list[tuple[float, float]]:
+        """Return the RMSE of all cases together by lead time, in hours."""
+        one = self.scores[f"rmse.{variable}"].sel({SOURCE: source})
+        overall = verdict.root_mean_square(one).values
+        return [
+            (lead, float(value))
+            for lead, value in zip(self.leads, overall, strict=True)
+        ]
+
+    @property
+    def ranking(self) -> list[Place]:
+        """The experiments, the best first."""
+        places = [Place(one, self._skill(one.name)) for one in self.experiments]
+        return sorted(places, key=lambda place: -place.skill)
+
+    def _skill(self, name: str) -> float:
+        gains = []
+        for variable in self.variables:
+            against = self.curve(variable, BASELINES[0])
+            for (_, own), (_, base) in zip(
+                self.curve(variable, name), against, strict=True
+            ):
+                gains.append(1 - own / base)
+        return sum(gains) / len(gains)
+
+    def card(self, name: str, reference: str) -> Card:
+        """Return the scorecard of an experiment against another source.
+
+        Raises
+        ------
+        UsageError
+            If there is no such source.
+        """
+        if reference not in self.sources:
+            known = ", ".join(self.sources)
+            raise UsageError(
+                f"no source is called {reference}", "--reference", f"there are {known}"
+            )
+        pair = self.scores[self._errors].sel({SOURCE: [name, reference]})
+        said = differences.compare(pair, reference)
+        rows = {v: self._cells(said, v, name, reference) for v in self.variables}
+        words = verdict.in_words(verdict.counted(said, name))
+        return Card(name, reference, words, rows)
+
+    def _cells(self, said: Any, variable: str, name: str, reference: str) -> list[Cell]:
+        base = dict(self.curve(variable, reference))
+        own = dict(self.curve(variable, name))
+        confidence, cases = (
+            said[f"{kind}.rmse.{variable}"].sel({SOURCE: name}).values
+            for kind in ("confidence", "cases")
+        )
+        return [
+            Cell(lead, 100 * (own[lead] / base[lead] - 1), float(sure), int(count))
+            for lead, sure, count in zip(self.leads, confidence, cases, strict=True)
+        ]
+
+
+def _joined(experiments: Sequence[Evidence]) -> Any:
+    """Return the scores of all experiments under their names, and of the baselines once."""
+    import xarray as xr
+
+    first = _flat(experiments[0].scores)
+    parts = []
+    for one in experiments:
+        scores = _flat(one.scores)
+        _refuse_another_truth(experiments[0].name, first, one.name, scores)
+        own = scores.sel({SOURCE: [one.own]})
+        parts.append(own.assign_coords({SOURCE: [one.name]}))
+    baselines = [name for name in BASELINES if name in first[SOURCE].values]
+    parts.append(first.sel({SOURCE: baselines}))
+    return xr.concat(
+        parts,
+        SOURCE,
+        join="outer",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+    )
+
+
+def _flat(scores: Any) -> Any:
+    """Return errors in the interior, by source, case and lead time: levels averaged as variances are."""
+    found = {}
+    for name in map(str, scores.data_vars):
+        if name.startswith("rmse."):
+            one = scores[name]
+            one = one.isel({REGION: 0}, drop=True) if REGION in one.dims else one
+            levels = [dim for dim in one.dims if dim not in {SOURCE, CASE, LEAD}]
+            found[name] = ((one**2).mean(levels)) ** 0.5
+    return scores[[]].assign(found)
+
+
+def _refuse_another_truth(first: str, one: Any, name: str, other: Any) -> None:
+    """Refuse experiments whose persistence has other errors in the same cases: they have not forecast the same weather.
+
+    Raises
+    ------
+    UsageError
+        Naming both.
+    """
+    import numpy as np
+    import xarray as xr
+
+    base = BASELINES[0]
+    a, b = xr.align(one.sel({SOURCE: base}), other.sel({SOURCE: base}), join="inner")
+    for variable in set(a.data_vars) & set(b.data_vars):
+        same = np.isclose(a[variable], b[variable], rtol=SAME_TRUTH, equal_nan=True)
+        if not same.all():
+            why = f"persistence has another {variable} in the same cases"
+            raise UsageError(
+                f"{first} and {name} were scored on different data", why=why
+            )

@@ -1,0 +1,150 @@
+"""Writes a report: one HTML file that opens from a disk, fetches nothing, and runs nothing."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mllam_exps.stages.neural_lam.reporting import charts
+from mllam_exps.stages.neural_lam.reporting.comparison import (
+    BASELINES,
+    Card,
+    Cell,
+    Comparison,
+    Place,
+)
+from mllam_exps.stages.neural_lam.scoring.verdict import SURE
+
+CARDS = 10
+"""Experiments whose scorecard is drawn: the first of the ranking."""
+DRAWN = 6
+"""Experiments whose curves are drawn beside the baselines."""
+PICTURE_BYTES = 4_000_000
+"""How much the pictures of forecasts may take of the page."""
+FULL = 20.0
+"""Per cent of difference at which a colour is full."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a forecast, to stand in the page itself."""
+
+    name: str
+    experiment: str
+    data: str
+
+
+def write(
+    path: Path, compared: Comparison, references: Sequence[str], made_by: str
+) -> list[Card]:
+    """Write the report, and return its scorecards.
+
+    Parameters
+    ----------
+    references : sequence of str
+        Sources that each experiment is compared with.
+    made_by : str
+        The command.
+    """
+    ranking = compared.ranking
+    cards = [
+        compared.card(place.evidence.name, reference)
+        for place in ranking[:CARDS]
+        for reference in references
+        if reference != place.evidence.name
+    ]
+    pictures, left_out = _pictures(ranking)
+    text = _template().render(
+        compared=compared,
+        ranking=ranking,
+        parameters=_parameters(ranking),
+        cards=cards,
+        curves=_curves(compared, ranking),
+        losses=_losses(ranking),
+        pictures=pictures,
+        left_out=left_out,
+        sure=100 * SURE,
+        made_by=made_by,
+        tint=tint,
+        mark=mark,
+        quote=shlex.quote,
+    )
+    path.write_text(text, encoding="utf-8")
+    return cards
+
+
+def _template() -> Any:
+    import jinja2
+
+    source = resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    return environment.from_string(source)
+
+
+def _parameters(ranking: Sequence[Place]) -> list[str]:
+    """Return the names of the parameters in which experiments differ."""
+    names: dict[str, None] = {}
+    for place in ranking:
+        names |= dict.fromkeys(place.evidence.parameters)
+    return list(names)
+
+
+def _curves(compared: Comparison, ranking: Sequence[Place]) -> dict[str, str]:
+    names = [place.evidence.name for place in ranking[:DRAWN]]
+    names += [one for one in BASELINES if one in compared.sources]
+    drawn = {}
+    for variable in compared.variables:
+        units = compared.scores[f"rmse.{variable}"].attrs.get("units", "")
+        curves = {name: compared.curve(variable, name) for name in names}
+        y = f"RMSE in {units}" if units else "RMSE"
+        title = f"RMSE of {variable} by lead time; the numbers stand in the table below"
+        drawn[variable] = charts.lines(curves, "lead time in hours", y, title)
+    return drawn
+
+
+def _losses(ranking: Sequence[Place]) -> dict[str, str]:
+    drawn = {}
+    for place in ranking[:DRAWN]:
+        name = place.evidence.name
+        title = f"loss of {name} by epoch"
+        if chart := charts.lines(place.evidence.losses, "epoch", "loss", title):
+            drawn[name] = chart
+    return drawn
+
+
+def _pictures(ranking: Sequence[Place]) -> tuple[list[Picture], int]:
+    """Return the pictures that there is room for, the best experiment's first; and how many were left out."""
+    room, found, left_out = PICTURE_BYTES, [], 0
+    for place in ranking:
+        for path in place.evidence.pictures:
+            size = path.stat().st_size
+            if size > room:
+                left_out += 1
+                continue
+            room -= size
+            data = base64.b64encode(path.read_bytes()).decode()
+            found.append(Picture(path.stem, place.evidence.name, data))
+    return found, left_out
+
+
+def tint(cell: Cell) -> str:
+    """Return the class and strength of a cell's colour: blue is better, orange is worse, for all eyes."""
+    kind = "better" if cell.percent < 0 else "worse"
+    strength = min(abs(cell.percent) / FULL, 1.0)
+    return f"{kind} s{round(strength * 4)}"
+
+
+def mark(cell: Cell) -> str:
+    """Return what says in one letter whether a difference is sure."""
+    if cell.is_blind:
+        return "?"
+    if not cell.is_sure:
+        return ""
+    return "▼" if cell.percent < 0 else "▲"
