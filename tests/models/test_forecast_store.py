@@ -89,6 +89,32 @@ def test_members_have_a_dimension(tmp_path: Path) -> None:
         assert np.isfinite(found.msl.values).all()
 
 
+@pytest.mark.parametrize(
+    "changed", [{}, {"members": 2}, {"kind": "start_time"}], ids=str
+)
+def test_forecasts_of_another_store_are_taken_and_the_rest_is_left(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    few = np.array(["2025-12-02T00", "2025-11-30T00"], "datetime64[s]")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    other = filled(tmp_path / "a", starts=few, **changed)
+    made = make_store(tmp_path / "b", **changed)
+    wanted = [str(time) for time in made.layout.starts]
+    folders = {"a": tmp_path / "a", "a again": tmp_path / "a"}
+    found = store.shared(folders, other.path.name, wanted)
+    assert found == {"a": ["2025-12-02T00:00:00"]}
+    members = changed.get("members", 1)
+    assert made.take(other.path, found["a"]) == members
+    assert made.take(other.path, found["a"]) == 0  # they are there
+    assert {unit.start for unit in made.missing()} == {0, 1}
+    with xr.open_zarr(made.path) as here, xr.open_zarr(other.path) as there:
+        for name in made.layout.names:
+            np.testing.assert_array_equal(here[name][2], there[name][0])
+    with pytest.raises((ValueError, KeyError)):
+        make_store(tmp_path, steps=STEPS + 1, **changed).take(other.path, found["a"])
+
+
 def test_a_grid_that_is_not_in_metres_is_a_list_of_points(tmp_path: Path) -> None:
     with xr.open_zarr(filled(tmp_path, grid=make_grid(is_metric=False)).path) as found:
         assert found.msl.dims == ("reference_time", "lead_time", "grid_index")

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps.attempts import variables, workdir
+from mllam_exps.attempts import other_parts, variables, workdir
 from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.attempts.supervisor import (
     HEARTBEAT_SECONDS,
@@ -276,6 +276,7 @@ class Worker(Supervisor):
             experiment=self.spec.experiment,
             resume_from=self._resume(stage, parent, taken),
             parent=parent,
+            of_other_runs=other_parts.found(self._run, definition, stage),
             weights_only=taken.weights_only,
             phase=definition.phase,
             smoke=self.spec.smoke,

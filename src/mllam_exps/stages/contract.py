@@ -103,6 +103,11 @@ class StageContext:
         as that one's repository; None of one that begins.
     weights_only : bool
         Whether it takes nothing but the weights of that one.
+    of_other_runs : Mapping
+        From the key of another run that made other parts of the same
+        (`Stage.but_for_parts`) to the folder with its outputs, laid out as the
+        repository. They are not the attempt's own: whoever cleans the run store may
+        take them away.
     phase : int or None
         Which phase of the stage's work it is, counted from 1, where that has phases.
     smoke : bool
@@ -122,6 +127,7 @@ class StageContext:
     resume_from: Path | None = None
     parent: Path | None = None
     weights_only: bool = False
+    of_other_runs: Mapping[str, Path] = field(default_factory=dict)
     phase: int | None = None
     smoke: bool = False
     nodes: int = 1
@@ -245,6 +251,16 @@ class Stage:
             With what is wrong.
         """
         return []
+
+    def but_for_parts(
+        self, params: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return what counts of its parameters, less what says which parts it makes; None where it makes no parts.
+
+        Each part is the same, whichever others are asked for beside it: what other runs
+        made is then found in `StageContext.of_other_runs`.
+        """
+        return None
 
     def carry(self, earlier: Path, scratch: Path) -> Path | None:
         """Copy from an earlier attempt's scratch into this one's what is needed to go on from its newest checkpoint.

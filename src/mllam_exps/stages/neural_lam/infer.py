@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ class Infer(NeuralLamStage):
             if value is not None and name not in SPEED
         }
 
+    def but_for_parts(
+        self, params: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return all but the starts: each forecast is one of its own."""
+        given = params.get(INFERENCE, {})
+        rest = {key: given[key] for key in given if key not in ("split", "starts")}
+        return {**params, INFERENCE: rest}
+
     def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:
         """Return the five parameter files of the experiment, and its own."""
         return {**super().parameters(root), INFERENCE: inference.read(root)}
@@ -97,8 +106,12 @@ class Infer(NeuralLamStage):
         window = inference.window(given, parameters(context), arguments.known())
         path = _checkpoint(context)
         training = parameters(context).training
+        wanted = inference.isoformat(_chosen(context))
+        taken = store.shared(context.of_other_runs, FORECASTS, wanted)
+        for key, shared in taken.items():
+            print(f"{len(shared)} forecasts are there in {key}", flush=True)
         plan = Plan(
-            starts=inference.isoformat(_chosen(context)),
+            starts=wanted,
             steps=window.steps,
             past=window.past,
             future=window.future,
@@ -107,7 +120,14 @@ class Infer(NeuralLamStage):
             variables=given.get("variables"),
             kind=given["layout"],
             standard_names=given.get("standard_names") or {},
-            attributes=keeping.attributes(context, path, self.name),
+            attributes={
+                **keeping.attributes(context, path, self.name),
+                **({"taken_from_runs": json.dumps(taken)} if taken else {}),
+            },
+            taken={
+                str(context.of_other_runs[key] / FORECASTS): shared
+                for key, shared in taken.items()
+            },
         )
         return [
             "python",

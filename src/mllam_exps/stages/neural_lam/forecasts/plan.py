@@ -39,6 +39,8 @@ class Plan:
         CF's names that the user gives.
     attributes : mapping
         Of the whole store.
+    taken : mapping
+        The initial times whose forecasts are taken from another store, by its path.
     """
 
     starts: list[str]
@@ -51,6 +53,7 @@ class Plan:
     kind: str = layout.START
     standard_names: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    taken: Mapping[str, list[str]] = field(default_factory=dict)
 
     def write(self, scratch: Path) -> Path:
         """Write the plan to a scratch folder."""

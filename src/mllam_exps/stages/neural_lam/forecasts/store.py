@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import NotFinite
-from mllam_exps.stages.neural_lam.forecasts.layout import Layout
+from mllam_exps.stages.neural_lam.forecasts.layout import LAYOUTS, Layout
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,16 +126,55 @@ class Store:
         NotFinite
             If a value is not finite: the forecast is not marked.
         """
-        import zarr
-
         for name in self.layout.names:
             self._refuse_not_finite(unit, name, fields[name])
+        grid = self.layout.grid
+        placed = {name: grid.place(fields[name]) for name in self.layout.names}
+        self._put(unit, placed)
+
+    def _put(self, unit: Unit, placed: Mapping[str, NDArray[np.float32]]) -> None:
+        import zarr
+
         if self._group is None:
             self._group = zarr.open_group(self.path, mode="r+")
         place = (unit.start, unit.member) if self.layout.members else (unit.start,)
         for name in self.layout.names:
-            self._group[name][place] = self.layout.grid.place(fields[name])
+            self._group[name][place] = placed[name]
         (self.marks / self.mark(unit)).touch()
+
+    def take(self, path: Path, starts: Iterable[str]) -> int:
+        """Take forecasts from another store of the same model and settings, and mark them; return how many.
+
+        Parameters
+        ----------
+        starts : iterable of str
+            Their initial times, as far as this store is to hold them.
+
+        Raises
+        ------
+        OSError, KeyError, ValueError
+            If the other one is gone, or lies otherwise: what is taken by then counts.
+        """
+        import xarray as xr
+
+        here = {str(time): at for at, time in enumerate(_seconds(self.layout.starts))}
+        done, taken = self.done(), 0
+        with xr.open_zarr(path, chunks=None) as other:
+            there = [str(time) for time in _seconds(other[self.layout.kind].values)]
+            for start in starts:
+                place = there.index(start)
+                units = [one for one in self.units if one.start == here[start]]
+                for unit in units:
+                    if unit in done:
+                        continue
+                    fields = {name: other[name][place] for name in self.layout.names}
+                    if self.layout.members:
+                        fields = {
+                            name: one[unit.member] for name, one in fields.items()
+                        }
+                    self._put(unit, {name: one.values for name, one in fields.items()})
+                    taken += 1
+        return taken
 
     def _refuse_not_finite(self, unit: Unit, name: str, values: Any) -> None:
         import numpy as np
@@ -166,6 +205,39 @@ def marked(path: Path) -> list[str]:
     """Return the marks of the forecasts that are whole in a store."""
     marks = marks_of(path)
     return sorted(mark.name for mark in marks.iterdir()) if marks.is_dir() else []
+
+
+def shared(
+    stores: Mapping[str, Path], name: str, starts: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return which initial times other stores hold, each by the first of them that has it.
+
+    Parameters
+    ----------
+    stores : mapping
+        The folder in which each lies, by a word for it.
+    name : str
+        The store in each folder.
+    starts : iterable of str
+        Those that are wanted.
+    """
+    import xarray as xr
+
+    left, found = list(starts), dict[str, list[str]]()
+    for word, folder in stores.items():
+        with xr.open_zarr(folder / name, chunks=None) as other:
+            dimension = next(one for one in LAYOUTS if one in other.dims)
+            there = {str(time) for time in _seconds(other[dimension].values)}
+        if here := [start for start in left if start in there]:
+            found[word] = here
+            left = [start for start in left if start not in there]
+    return found
+
+
+def _seconds(times: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(times, "datetime64[s]")
 
 
 def carry(earlier: Path, own: Path) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import CheckFailed
+from mllam_exps.base.errors import CheckFailed, first_line
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END
 from mllam_exps.stages.neural_lam.forecasts.claims import Claims
 from mllam_exps.stages.neural_lam.forecasts.plan import STORE, Plan
@@ -110,6 +110,7 @@ def compute(plan: Plan, options: argparse.Namespace, scratch: Path) -> Claims:
     layout = plan.layout(datastore, with_spread=forecaster.predicts_std)
     store = Store(scratch / STORE, layout)
     store.lay_out()
+    take(plan, store)
     claims = Claims(
         store, options.batch_size, scratch / SAVE_AND_END, limit=options.limit
     )
@@ -137,6 +138,15 @@ def compute(plan: Plan, options: argparse.Namespace, scratch: Path) -> Claims:
     trainer.test(OneForecaster(model, store, units, progress.tell), dataloaders=loader)
     progress.tell(now=True)
     return claims
+
+
+def take(plan: Plan, store: Store) -> None:
+    """Take the forecasts that other runs have made; what cannot be taken is computed."""
+    for path, starts in plan.taken.items():
+        try:
+            store.take(Path(path), starts)
+        except (OSError, KeyError, ValueError) as error:
+            print(f"note: {path}: {first_line(error)}: not taken", flush=True)
 
 
 def load(checkpoint: str, config: Any, datastore: Any) -> Any:
