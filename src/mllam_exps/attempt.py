@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mllam_exps.attempts.supervisor import Supervisor
 from mllam_exps.attempts.worker import Worker
-from mllam_exps.base import logs, records
+from mllam_exps.base import logs, records, special_files
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError
 from mllam_exps.runs.attempts import Attempt
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def _main(arguments: list[str]) -> int:
     records.keep_others_out()
+    special_files.guard()
     directory, number = arguments
     attempt = Attempt(Run(Path(directory)), int(number))
     begun = attempt.started is not None or attempt.ended is not None

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mllam_exps.base import special_files
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.records import keep_others_out
 from mllam_exps.base.terminal import warn
@@ -722,6 +723,7 @@ def machine_list() -> None:
 def main() -> None:
     """Run the command line; errors that a user can act on are printed without a traceback."""
     keep_others_out()
+    special_files.guard()
     try:
         app()
     except MllamError as error:

@@ -625,6 +625,8 @@ REFUSED = {
     "echo dvc.yaml > .gitignore": "dvc.yaml: has no stages: git ignores it",
     "git rm -q --cached dvc.yaml": "git add dvc.yaml",
     "git rm -q --cached dvc.yaml; echo '*.yaml' > .git/info/exclude": ".git/info/exclude:1:*.yaml ignores it",
+    "rm params.yaml; mkfifo params.yaml": "params.yaml: is a pipe, and no file",
+    "rm -f toy.yaml; mkfifo toy.yaml": "git restore toy.yaml",
     "mkdir d; touch d/$(printf '\\377'); sed -i 's:- data/datastore.yaml:- d:' dvc.yaml; git add d": "is not UTF-8",
 }
 

@@ -398,6 +398,14 @@ def test_an_input_that_is_another_stage_s_output_by_another_name_is_refused(root
         plan(root, [AS_IT_IS])
 
 
+def test_a_link_to_a_device_is_no_input(root: Path):
+    (root / "table/b.txt").symlink_to("/dev/zero")
+    commit(root)
+    told = "table/b.txt: is a device, and no file, in the input table"
+    with pytest.raises(Problems, match=told):
+        plan(root, [AS_IT_IS])
+
+
 def test_a_parameter_file_that_leads_nowhere_in_the_clone_is_refused(root: Path):
     (root / "real.yaml").write_text("lr: 1\nother: 1\n")
     (root / "params.yaml").unlink()

@@ -273,6 +273,8 @@ def _told_as_a_user_s(root: Path) -> Iterator[None]:
         ) from error
     except ParseError as error:
         raise _unreadable(root, error) from error
+    except MllamError:
+        raise
     except Exception as error:
         # DVC (3.67) raises TypeError where params.yaml holds a date, say.
         raise UsageError(

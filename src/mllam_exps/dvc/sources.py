@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base import special_files
 from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.base.git import ask_git, is_ignored
 from mllam_exps.dvc.repository import Repository
@@ -87,7 +88,14 @@ def content_of(repository: Repository, path: Path) -> Content:
         raise UsageError(
             what, "dvc.yaml", next=f"{find} | grep -axv '.*' names it: rename it"
         )
-    sizes = sum(os.stat(file).st_size for file in files)  # noqa: PTH116 - of ten thousand files
+    sizes = 0
+    for file in files:
+        status = os.stat(file)  # noqa: PTH116 - of ten thousand files
+        sizes += status.st_size
+        if kind := special_files.kind_of(status):
+            what = f"is a {kind}, and no file, in the input {name}"
+            way_out = "put a file in its place, or name it in .dvcignore"
+            raise UsageError(what, repository.relative(file), next=way_out)
     odb = (
         without_memory(repo.cache.local.path)
         if sizes <= READ_EACH_TIME

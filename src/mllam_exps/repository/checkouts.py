@@ -9,6 +9,7 @@ again.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import GitFailed, git, run_git, shown
+from mllam_exps.machines import workspace
 from mllam_exps.repository import converted
 
 SETTINGS = (
@@ -39,6 +41,9 @@ _WHOLE = (
 )
 _BROUGHT = r"^(filter\..*|core\.(autocrlf|eol|filemode|symlinks|ignorecase|attributesfile|excludesfile))$"
 """Settings by which a repository reads and writes files, for commands that ask git in a copy of it."""
+
+_NO_FILE = re.compile(r"error: (.*): can only add regular files")
+"""How git (2.39) refuses to add a pipe or a device."""
 
 _SUBMODULE = "160000"
 _EXECUTABLE = "100755"
@@ -152,12 +157,12 @@ def look(top: Path) -> Checkout:
         with tempfile.TemporaryDirectory(prefix="mllam-exps-") as folder:
             return _look(top, baseline, Path(folder) / "index")
     except GitFailed as error:
-        raise UsageError(
-            "git cannot tell its state",
-            str(top),
-            error.why,
-            "git status; git add --update",
-        ) from error
+        why, way_out = error.why, "git status; git add --update"
+        if found := _NO_FILE.search(why):
+            # It stands where git keeps a file; `git restore` removes it.
+            way_out = f"git restore {workspace.typed(top, found[1])}"
+        what = "git cannot tell its state"
+        raise UsageError(what, str(top), why, way_out) from error
 
 
 def _refuse_unmerged(top: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mllam_exps import schedulers
-from mllam_exps.base import records
+from mllam_exps.base import records, special_files
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.terminal import warn
 from mllam_exps.identity.run_keys import SAVE
@@ -277,6 +277,7 @@ def main(arguments: list[str]) -> int:
         The store's directory, and the open file that holds the lock.
     """
     records.keep_others_out()
+    special_files.guard()
     forget_settings()
     store, held = RunStore(Path(arguments[0])), int(arguments[1])
     os.set_inheritable(held, False)
