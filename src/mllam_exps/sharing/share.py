@@ -177,22 +177,26 @@ def group_name(number: int) -> str:
 
 
 def group_of(name: str) -> int:
-    """Return the number of a group that this user is in.
+    """Return the number of a group that this user is in, by its name or its number.
 
     Raises
     ------
     UsageError
         If there is no such group, or the user is not in it.
     """
-    try:
-        number = grp.getgrnam(name).gr_gid
-    except KeyError:
-        near = nearest(name, [one.gr_name for one in grp.getgrall()])
-        hint = f"did you mean {near}?" if near else "getent group lists them"
-        raise UsageError(f"no group is called {name}", next=hint) from None
+    number = int(name) if name.isdecimal() else _number_of(name)
     if os.geteuid() != 0 and number not in {*os.getgroups(), os.getegid()}:
         why = "one that was added to a group is in it from the next login on"
         raise UsageError(
             f"you are not in the group {name}", why=why, next="groups shows yours"
         )
     return number
+
+
+def _number_of(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        near = nearest(name, [one.gr_name for one in grp.getgrall()])
+        hint = f"did you mean {near}?" if near else "getent group lists them"
+        raise UsageError(f"no group is called {name}", next=hint) from None

@@ -1,0 +1,144 @@
+"""A share of real Unix users, who all have the umask 022: one founds it, one joins, one stays outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from support.experiment import environment
+from support.python_for_all import programs
+
+FOUNDER, MEMBER, OUTSIDER, GROUP = 40011, 40012, 40013, 40510
+STAGES = {
+    "make": {
+        "cmd": "cat base.txt > made.txt",
+        "deps": ["base.txt"],
+        "outs": ["made.txt"],
+    },
+    "grow": {
+        "cmd": "cat made.txt params.yaml > grown.txt",
+        "deps": ["made.txt"],
+        "params": ["x"],
+        "outs": ["grown.txt"],
+    },
+}
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody with a home, in the team's group or not."""
+
+    number: int
+    home: Path
+    environ: Mapping[str, str]
+    groups: Sequence[int] = ()
+
+    def types(
+        self, command: str, place: str = "work"
+    ) -> subprocess.CompletedProcess[str]:
+        """Type a command in a folder of one's own."""
+        where = self.home / place
+        return subprocess.run(
+            ["sh", "-c", f"umask 022; {command}"],
+            cwd=where if where.is_dir() else self.home,
+            env=self.environ,
+            user=self.number,
+            group=self.number,
+            extra_groups=list(self.groups),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    def ok(self, command: str) -> str:
+        """Type a command that has to succeed."""
+        done = self.types(command)
+        assert done.returncode == 0, (
+            f"{command}: exit code {done.returncode}\n{done.stdout}"
+        )
+        return done.stdout
+
+
+@pytest.fixture
+def users(tmp_path: Path) -> dict[int, User]:
+    """Three users, of whom two are in the group."""
+    for above in (tmp_path, *tmp_path.parents[:3]):
+        above.chmod(above.stat().st_mode | 0o055)
+    path = programs(tmp_path / "python")
+    found = {}
+    for number in (FOUNDER, MEMBER, OUTSIDER):
+        home = tmp_path / str(number)
+        environ = environment(home) | {"PATH": f"{path}:/usr/bin:/bin"}
+        environ["USER"] = environ["LOGNAME"] = f"user{number}"
+        for place in (home, home / ".gitconfig"):
+            os.chown(place, number, number)
+        home.chmod(0o700)
+        groups = () if number == OUTSIDER else (GROUP,)
+        found[number] = User(number, home, environ, groups)
+    return found
+
+
+def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: Path):
+    founder, member, outsider = (users[n] for n in (FOUNDER, MEMBER, OUTSIDER))
+    teams = tmp_path / "teams"
+    teams.mkdir(mode=0o755)
+    os.chown(teams, FOUNDER, FOUNDER)
+    share = teams / "atlantic"
+
+    founder.ok("mkdir work && cd work && git init -q -b main && dvc init -q")
+    work = founder.home / "work"
+    (work / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    (work / "params.yaml").write_text("x: 1\n")
+    (work / "base.txt").write_text("base\n")
+    founder.ok("git add -A && git commit -qm A")
+    founder.ok(f"mllam-exps share init {share} --group {GROUP}")
+    founder.ok(
+        "dvc repro -q && git add -A && git commit -qm B && git push -q share main"
+    )
+    founder.ok("mllam-exps submit -n e1 -S x=2 && mllam-exps status --watch")
+    founder.ok("mllam-exps push e1")
+
+    trust = f"git config --global --add safe.directory {share}"
+    member.ok(f"{trust} && git clone -q {share} work")
+    member.ok(f"mllam-exps share join {share} && mllam-exps pull e1")
+    member.ok("dvc exp apply e1")
+    assert "Running stage" not in member.ok("dvc repro")
+    assert (member.home / "work/grown.txt").read_text() == "base\nx: 2\n"
+    member.ok(
+        "git checkout -q . && mllam-exps submit -n f1 -S x=3,2 && mllam-exps status --watch"
+    )
+    assert "e1" in member.ok("mllam-exps status --all"), "the store is the team's"
+    member.ok(
+        "mllam-exps push f1-1 && mllam-exps share check && mllam-exps share check f1-1"
+    )
+    founder.ok("mllam-exps pull f1-1 && mllam-exps share check")
+
+    outside = outsider.types(f"mllam-exps share check {share}")
+    assert outside.returncode == 2
+    assert "this share cannot be entered" in outside.stdout
+    assert outsider.types(f"ls {share}").returncode != 0
+    for planted in ("hooks/post-update", "config", "HEAD"):
+        assert member.types(f"echo x >> {share}/{planted}").returncode != 0
+    assert member.types(f"mv {share}/hooks {share}/away").returncode != 0
+    [made] = [
+        path
+        for path in (share / "cache/files/md5").rglob("*")
+        if path.is_file() and path.read_text() == "base\n"
+    ]
+    assert member.types(f"chmod u+w {made}; echo x >> {made}").returncode != 0
+
+    # What a member breaks of their own is found by the other, and mended by its owner.
+    member.ok(f"chmod 777 $(find {share}/files -type d -user {MEMBER} | head -n 1)")
+    wrong = founder.types("mllam-exps share check --fix")
+    assert (wrong.returncode, f"ask {MEMBER} to type" in wrong.stdout) == (1, True)
+    member.ok("mllam-exps share check --fix")
+    founder.ok("mllam-exps share check")
