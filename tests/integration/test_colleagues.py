@@ -8,7 +8,9 @@ import hashlib
 import json
 import os
 import pickle
+import signal
 import stat
+import subprocess
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,7 @@ from mllam_exps.runs.results import Result
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cleaning, experiments
+from mllam_exps.views.gathering import of_run
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0, reason="only root can be several users"
@@ -530,3 +533,97 @@ def test_a_colleague_s_attempt_is_not_stopped(store: RunStore):
 
     assert "it is 40001's, and nobody else can stop it" in as_user(OTHER, try_to)
     assert not attempt.cancel_requested
+
+
+def test_what_stands_in_a_colleague_s_directory_stops_no_process_of_ours(
+    store: RunStore,
+):
+    from mllam_exps.attempts.stopping import stop
+
+    sleeping = as_user(
+        ONE, lambda: subprocess.Popen(["sleep", "60"], start_new_session=True).pid
+    )
+
+    def plant() -> Attempt:
+        attempt = submit(store)
+        identity = ProcessIdentity.of(sleeping)
+        records.replace(attempt.directory / "job.json", identity.to_record())
+        attempt.directory.chmod(0o777)
+        return attempt
+
+    attempt = as_user(OTHER, plant)
+
+    def try_to() -> str:
+        try:
+            stop(attempt, ProcessIdentity.of())
+        except MllamError as error:
+            return str(error)
+        return "stopped"
+
+    try:
+        assert "it is 40002's" in as_user(ONE, try_to)
+        assert ProcessIdentity.of(sleeping).alive()
+    finally:
+        os.kill(sleeping, signal.SIGKILL)
+
+
+def test_a_claim_with_any_number_is_in_nobody_s_way(store: RunStore):
+    run = store.run(DEFINITION.key)
+
+    def plant() -> None:
+        run.begin(DEFINITION)
+        for name in ("1" + 20 * "0", "9" * 200, "5000"):
+            (run.directory / "attempts" / f"{name}.json").write_text("{}")
+
+    as_user(OTHER, plant)
+    assert as_user(ONE, lambda: run.next_number) == 1
+    as_user(ONE, lambda: submit(store))
+    assert [one.number for one in as_user(ONE, run.attempts)] == [1]
+
+
+def test_nobody_puts_another_store_in_the_place_of_all(store: RunStore):
+    as_user(ONE, lambda: (take_lock(store), store.run(DEFINITION.key).make()))
+
+    def move() -> list[str]:
+        moved = []
+        for place in (store.directory / "runs", store.directory / "locks"):
+            with contextlib.suppress(PermissionError):
+                place.rename(place.with_name("was"))
+                moved.append(place.name)
+        return moved
+
+    assert as_user(OTHER, move) == []
+
+
+@pytest.mark.parametrize("how", ["closed", "link"])
+def test_nothing_is_deleted_where_nobody_can_tell_what_is_needed(
+    store: RunStore, home: Path, how: str
+):
+    as_user(ONE, lambda: give_up(submit(store), MllamError("no")))
+
+    def plant() -> None:
+        place = store.directory / "experiments"
+        if how == "closed":
+            place.mkdir(0o700)
+        else:
+            place.symlink_to(home)
+
+    store.directory.chmod(0o777)
+    as_user(OTHER, plant)
+
+    def clean() -> str:
+        try:
+            found = list(cleaning.candidates(store, cleaning.Selection("/origin", [])))
+        except MllamError as error:
+            return str(error)
+        return str(found)
+
+    said = as_user(ONE, clean)
+    assert "nobody can tell what is needed" in said
+    assert "40002" in said
+
+
+def test_who_made_a_result_is_told(store: RunStore):
+    as_user(OTHER, lambda: make_result(store))
+    cell = as_user(ONE, lambda: of_run(store.run(DEFINITION.key)).to_record())
+    assert (cell["state"], cell["owner"]) == ("done", "40002")

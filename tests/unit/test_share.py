@@ -12,6 +12,7 @@ import pytest
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
+from mllam_exps.runs.store import RunStore
 from mllam_exps.sharing import access_lists, founding, inspection, joining
 from mllam_exps.sharing.share import Share, at, group_of
 
@@ -59,7 +60,9 @@ def told(share: Share) -> dict[str, str]:
         ("files/md5/ab/cdef", FILE, 0o440, 0o666),
         ("cache/files/md5/ab/cdef", FILE, 0o444, 0o644),
         ("cache/runs/ab", FOLDER, 0o2770, 0o2700),
-        ("cache/mllam-exps/runs", FOLDER, 0o2775, 0o2755),
+        ("cache", FOLDER, 0o3770, 0o2770),
+        ("cache/mllam-exps", FOLDER, 0o3775, 0o2775),
+        ("cache/mllam-exps/runs", FOLDER, 0o3775, 0o3755),
         ("cache/mllam-exps/runs/train-1/attempts", FOLDER, 0o3775, 0o3755),
     ],
 )
@@ -98,7 +101,9 @@ def test_a_share_is_the_group_s_and_nobody_else_s_whatever_the_umask(share: Shar
 
 
 def test_a_run_s_folders_are_the_group_s_and_an_attempt_its_owner_s(share: Share):
-    attempts = records.folder(share.run_store / "runs/train-1/attempts", 0o1777)
+    run = RunStore(share.run_store).run("train-" + 32 * "1")
+    run.make()
+    attempts = run.directory / "attempts"
     assert mode_of(attempts) & 0o1070 == 0o1070
     assert mode_of(attempts.parent) & 0o2070 == 0o2070
     assert mode_of(records.folder(attempts / "1", 0o755)) & 0o022 == 0
@@ -111,7 +116,7 @@ def test_what_is_wrong_is_found_and_mended(share: Share):
     key.write_text("x")
     (share.directory / "refs/heads").chmod(0o2700)
     (share.directory / "hooks").chmod(0o2770)
-    share.run_store.chmod(0o2755)
+    share.run_store.chmod(0o3755)
     share.directory.chmod(0o2777)
     key.parent.chmod(0o777)
     key.chmod(0o644)

@@ -133,7 +133,9 @@ class Starter:
     @staticmethod
     def _claim(attempt: Attempt) -> Claim:
         claim = attempt.claim
-        assert claim is not None
+        if claim is None:
+            what = "its claim was replaced, or cannot be read"
+            raise MllamError(what, str(attempt.claim_file), next="start it again")
         return claim
 
     def _spec(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mllam_exps.base import ownership, records
+from mllam_exps.base import records
 from mllam_exps.runs import layout
 from mllam_exps.runs.directory import RunDirectory
 from mllam_exps.runs.store import Run, RunStore
@@ -25,7 +25,7 @@ def note(run: RunDirectory) -> None:
     """Note that an attempt of this user's may leave something."""
     # Without the note it is sent where its experiment is named.
     with contextlib.suppress(OSError):
-        records.folder(run.store / layout.UNSENT, ownership.STICKY)
+        RunStore(run.store).folder(layout.UNSENT)
         records.touch(_mark(run))
 
 

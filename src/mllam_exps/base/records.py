@@ -345,15 +345,23 @@ def _open_to_group(path: Path) -> None:
 
 def entries(path: Path) -> Iterator[str]:
     """Yield the names in a folder, sorted; if it cannot be read, or is a colleague's link, note that and yield none."""
+    found = listing(path)
+    if isinstance(found, Trouble):
+        tell(found)
+    else:
+        yield from found
+
+
+def listing(path: Path) -> list[str] | Trouble:
+    """Return the names in a folder, sorted, or why nobody can tell; none where there is no folder."""
     if ownership.is_others_link(path):
-        tell(Trouble(path, "is a link, and nothing behind it counts"))
-        return
+        return Trouble(path, "is a link, and nothing behind it counts")
     try:
-        yield from sorted(os.listdir(path))  # noqa: PTH208 - names are wanted
+        return sorted(os.listdir(path))  # noqa: PTH208 - names are wanted
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
-        tell(Trouble(path, *_cannot_be_read(error)))
+        return Trouble(path, *_cannot_be_read(error))
 
 
 def changed_at(path: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -195,6 +196,11 @@ class Attempt:
     def owner(self) -> str:
         """Whose claim it is: by its file's owner, whatever stands in it."""
         return ownership.owner_of(self.claim_file)
+
+    @property
+    def maker(self) -> str:
+        """Whose work it is: by the owner of its directory, where that is there."""
+        return self.owner if self.is_gone else ownership.owner_of(self.directory)
 
     def is_claimed_by_its_owner(self, pid: int) -> bool:
         """Tell whether a living process on this host is of the user whose file the claim is."""
@@ -402,6 +408,7 @@ class Attempt:
         """
         request = Cancellation(by, time.time()).to_record()
         try:
+            self._check_mine()
             records.replace(self.directory / layout.CANCEL, request)
         except PermissionError as error:
             owner = ownership.owner_of(self.directory)
@@ -413,6 +420,11 @@ class Attempt:
             raise MllamError(
                 "cannot be asked to stop", str(self.directory), "its directory is gone"
             ) from error
+
+    def _check_mine(self) -> None:
+        """Do nothing with what stands in another's directory: it may name any process or job of this user's."""
+        if not (self.is_gone or ownership.is_mine(self.directory)):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     def check_ours(self, held: Path | None = None) -> None:
         """Refuse to do what others may have written into its directory.

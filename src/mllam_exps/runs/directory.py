@@ -157,6 +157,7 @@ class RunDirectory:
             why = f"it belongs to {ownership.owner_of(led.path)}, and may lead anywhere"
             raise MllamError("is a link", str(led.path), why, way_out)
         # Each removes and renames only what is theirs.
+        records.folder(self.store, ownership.STICKY)
         records.folder(self.directory.parent, ownership.STICKY)
         records.folder(self.directory)
         records.folder(self._attempts, ownership.STICKY)

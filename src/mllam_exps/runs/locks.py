@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO
 
 from mllam_exps.base import records, user_state
-from mllam_exps.base.ownership import STICKY
 from mllam_exps.base.terminal import warn
 from mllam_exps.runs import layout
 from mllam_exps.runs.store import RunStore
@@ -39,10 +38,9 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] | None]:
     """Hold a lock of this user's in a run store; None where another process has it."""
-    folder = store.directory / layout.LOCKS
-    path = folder / f"{name}.{os.getuid()}"
+    path = store.directory / layout.LOCKS / f"{name}.{os.getuid()}"
     try:
-        records.folder(folder, STICKY)
+        store.folder(layout.LOCKS)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise

@@ -30,6 +30,9 @@ from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.directory import RunDirectory
 from mllam_exps.runs.records import Claim, Waiting
 
+MOST_LOST = 1000
+"""Of so many claims, one behind the other, the files may be gone; nobody has tried anything as often."""
+
 
 @dataclass
 class Waiter:
@@ -99,8 +102,14 @@ class Run(RunDirectory):
             return []
         names = records.entries(self._attempts)
         numbers = [layout.claimed(name) for name in names]
-        claimed = sorted(number for number in numbers if number is not None)
-        return [Attempt(self, number) for number in claimed]
+        found: list[Attempt] = []
+        for number in sorted(number for number in numbers if number is not None):
+            # A colleague's file may have any name; behind the last number nobody could
+            # claim another.
+            if number > MOST_LOST + (found[-1].number if found else 0):
+                break
+            found.append(Attempt(self, number))
+        return found
 
     def last_attempt(self) -> Attempt | None:
         """Return the newest attempt: the only one that may still write."""
@@ -179,6 +188,11 @@ class RunStore:
     """A folder on the shared file system, one directory a run."""
 
     directory: Path
+
+    def folder(self, name: str) -> Path:
+        """Make a folder of the team's in it: each removes and renames only what is theirs."""
+        records.folder(self.directory, ownership.STICKY)
+        return records.folder(self.directory / name, ownership.STICKY)
 
     def run(self, key: str) -> Run:
         """Return the run of that key, which need not exist yet.

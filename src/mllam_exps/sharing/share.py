@@ -45,7 +45,10 @@ class Rights:
 
 
 _TEAM = Rights(0o2070, 0o002, default=True)
+_KEPT = Rights(0o3070, 0o002, default=True)
 _STORE = Rights(0o2070, 0o002, default=False)
+_KEPT_STORE = Rights(0o3070, 0o002, default=False)
+"""Sticky: nobody puts another folder in the place of this one, or of what is another's in it."""
 _READ = Rights(0o040, 0o002)
 _FOUNDER_S = Rights(0o040, 0o022)
 _FOUNDER_S_FOLDER = Rights(0o050, 0o022, default=False)
@@ -121,7 +124,7 @@ class Share:
         if parts[:2] == (CACHE, RUN_STORE):
             return _in_store(parts[2:], is_folder=is_folder)
         if is_folder:
-            return _TEAM
+            return _KEPT if parts == (CACHE,) else _TEAM
         return _OBJECT if parts[:2] == (CACHE, OBJECTS) else _READ
 
 
@@ -129,13 +132,13 @@ def _in_store(parts: tuple[str, ...], *, is_folder: bool) -> Rights:
     """Say who has to have which rights in the run store: much of it has one writer."""
     if not is_folder:
         return _ANY
-    team = (
-        not parts
-        or (len(parts) == 1 and parts[0] in layout.OF_THE_TEAM)
-        or (parts[0] == layout.RUNS and len(parts) == 2)
-        or (parts[0] == layout.RUNS and parts[2:] in layout.OF_THE_TEAM_IN_A_RUN)
-    )
-    return _STORE if team else _ANY
+    if not parts or (len(parts) == 1 and parts[0] in layout.OF_THE_TEAM):
+        return _KEPT_STORE
+    if parts[0] != layout.RUNS:
+        return _ANY
+    if parts[2:] == (layout.ATTEMPTS,):
+        return _KEPT_STORE
+    return _STORE if parts[2:] in layout.OF_THE_TEAM_IN_A_RUN else _ANY
 
 
 def is_repository(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mllam_exps.attempts import unsent
 from mllam_exps.base import ownership, records
+from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import git
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.run_keys import SAVE
@@ -120,6 +121,14 @@ class _Look:
         self.staying = staying
         self.selection = selection
         self.origin = Path(selection.origin)
+        # What needs a run, where that cannot be told?
+        found = records.listing(experiments.folder(store))
+        if isinstance(found, records.Trouble):
+            what = (
+                "nobody can tell what is needed by experiments, and nothing is deleted"
+            )
+            way_out = f"have {ownership.owner_of(found.path)} put that right"
+            raise MllamError(what, str(found.path), f"it {found.why}", way_out)
         self.experiments = list(experiments.of_store(store))
         self.unreadable = experiments.unreadable(store)
 

@@ -65,9 +65,7 @@ def building_site(store: RunStore) -> Path:
     says.
     """
     name = f".new-{uuid.uuid4().hex[:12]}"
-    # Each removes and renames only what is theirs.
-    records.folder(experiments.folder(store), ownership.STICKY)
-    site = records.folder(experiments.folder(store) / name, ownership.OWN)
+    site = records.folder(store.folder(layout.EXPERIMENTS) / name, ownership.OWN)
     (site / layout.CLONE).mkdir(ownership.PRIVATE)
     return site
 

@@ -32,6 +32,7 @@ _TOLD_LAST = (RunState.CANCELLED, RunState.PENDING, RunState.NEW)
 _OF_ATTEMPT = (
     "experiment",
     "attempts",
+    "owner",
     "tries",
     "scheduler",
     "job",
@@ -91,6 +92,7 @@ class Cell:
         if attempt is None:
             return found
         found["attempts"], found["tries"] = attempt.number, self.tries
+        found["owner"] = attempt.maker
         if claim := attempt.claim:
             found["experiment"] = claim.experiment
             found["scheduler"] = claim.scheduler

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import shlex
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from mllam_exps import stages
 from mllam_exps.attempts import tracked
 from mllam_exps.attempts.progress_line import duration
-from mllam_exps.base import terminal
+from mllam_exps.base import ownership, terminal
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
@@ -297,7 +298,9 @@ def _stage_line(stage: dict[str, Any], word: str, cell: Cell | None) -> str:
     if is_tried:
         number, tries = stage["attempts"], stage["tries"]
         told = f" (try {tries})" if tries != number else ""
-        parts.append(f"attempt {number}{'' if told in word else told}")
+        is_mine = stage["owner"] == ownership.user_name(os.getuid())
+        of = "" if is_mine else f" of {stage['owner']}'s"
+        parts.append(f"attempt {number}{of}{'' if told in word else told}")
         parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
         if stage["elapsed"] is not None:
             parts.append(duration(stage["elapsed"]))

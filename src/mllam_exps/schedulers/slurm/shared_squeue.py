@@ -150,6 +150,8 @@ class Queue:
         What colleagues may have written there is nobody's answer.
         """
         own = shared / "slurm" / str(os.getuid())
+        with contextlib.suppress(OSError):
+            records.folder(own.parent, ownership.STICKY)
         for folder in (own, Path(tempfile.gettempdir(), f"mllam-exps-{os.getuid()}")):
             if _is_usable(folder):
                 return cls(folder, outage=calls.outage)
