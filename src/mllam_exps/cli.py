@@ -740,6 +740,10 @@ def main() -> None:
         from mllam_exps.base.endings.reasons import of_os_error
 
         warn(f"error: {of_os_error(error)}")
+        if isinstance(error, PermissionError):
+            warn(
+                "  → have its owner let you in; in a team's share: mllam-exps share check"
+            )
         raise SystemExit(int(Exit.FAILED)) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import signal
 from pathlib import Path
 
@@ -351,3 +352,10 @@ def test_an_attempt_that_can_write_nothing_tells_by_its_exit_code(
         code = attempt.main([str(tmp_path / "runs" / "make-1"), "1"])
         assert word in reasons.of_store(f"exit code {code}", tmp_path)
     assert reasons.of_store("exit code 1", tmp_path) == ""
+
+
+def test_whose_it_is_where_one_may_not_write(tmp_path: Path):
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "new"))
+    owner = pwd.getpwuid(tmp_path.stat().st_uid).pw_name
+    said = reasons.of_os_error(denied)
+    assert said.startswith(f"{tmp_path / 'new'}: Permission denied; it is {owner}'s")

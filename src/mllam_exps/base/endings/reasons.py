@@ -20,6 +20,7 @@ from mllam_exps.base.endings.last_words import (
     silent_command,
 )
 from mllam_exps.base.endings.tracebacks import Uncaught
+from mllam_exps.base.ownership import owner_of
 
 LOG_BYTES = 2**20
 """How much of a log's end is read: of many processes that fail, the first one's words stand far from the end."""
@@ -269,6 +270,10 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
         Where it happened, if the error itself names no file: that of a failed write
         does not.
     """
+    if isinstance(error, PermissionError) and error.filename is not None:
+        # Where it cannot be made, the folder that it was to lie in says whose it is.
+        path = Path(os.fsdecode(error.filename))
+        return f"{path}: {error.strerror}; it is {owner_of(path)}'s, or in a folder of theirs"
     if not disks.is_full(error):
         return str(error)
     named = error.filename2 or error.filename or place
