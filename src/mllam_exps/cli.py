@@ -653,6 +653,18 @@ def check() -> None:
     report.show()
 
 
+@app.command(short_help="Find what would stop you, before the first job.")
+def doctor(as_json: Json = False) -> None:
+    """Look at git, environment, cache, run store, remote, locks, share, tracking, secrets and jobs: a line each.
+
+    With the command that mends it. Exit code 2 where something would stop you. Nothing
+    is started, and no secret is read.
+    """
+    from mllam_exps.commands import doctor as report
+
+    report.examine(as_json=as_json)
+
+
 @app.command(short_help="Run the pipeline on one batch and one epoch.")
 def smoke() -> None:
     """Run the whole pipeline on one batch and one epoch, before a long job. The workspace stays as it is."""
