@@ -235,7 +235,10 @@ def _secrets(home: Path, origin: Path) -> Iterator[Sign]:
             open_to_others.append(place)
     for place in open_to_others:
         yield Sign(
-            "secrets", State.WRONG, f"others may read {place}", f"chmod 600 {place}"
+            "secrets",
+            State.WRONG,
+            f"others may read {place}",
+            f"chmod 600 {shlex.quote(str(place))}",
         )
     if not open_to_others:
         yield Sign("secrets", State.FINE, "nobody else may read a file with passwords")
