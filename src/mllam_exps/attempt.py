@@ -18,6 +18,7 @@ from mllam_exps.attempts.worker import Worker
 from mllam_exps.base import logs, records, special_files
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.terminal import print_anything
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run
@@ -37,6 +38,9 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str]) -> int:
     records.keep_others_out()
     special_files.guard()
+    print_anything()
+    # Logs are UTF-8, whatever a submitter's terminal is.
+    os.environ.pop("PYTHONIOENCODING", None)
     directory, number = arguments
     attempt = Attempt(Run(Path(directory)), int(number))
     begun = attempt.started is not None or attempt.ended is not None

@@ -13,7 +13,7 @@ import typer
 from mllam_exps.base import special_files
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.records import keep_others_out
-from mllam_exps.base.terminal import warn
+from mllam_exps.base.terminal import print_anything, warn
 
 # ruff: noqa: PLR0917 - typer makes options of parameters
 
@@ -732,10 +732,18 @@ def machine_list() -> None:
     report.show_all()
 
 
+def _no_text(error: UnicodeEncodeError) -> MllamError:
+    """Say which name or value this locale cannot say: a file's, or a word that was typed."""
+    signs = ascii(error.object[error.start : error.end])
+    what = f"{signs} in a name or value cannot be written in this locale ({error.encoding})"
+    return MllamError(what, next="export LC_ALL=C.UTF-8, or use another one")
+
+
 def main() -> None:
     """Run the command line; errors that a user can act on are printed without a traceback."""
     keep_others_out()
     special_files.guard()
+    print_anything()
     try:
         app()
     except MllamError as error:
@@ -744,6 +752,9 @@ def main() -> None:
     except KeyboardInterrupt:
         warn("interrupted")
         raise SystemExit(int(Exit.INTERRUPTED)) from None
+    except UnicodeEncodeError as error:
+        warn(f"error: {_no_text(error)}")
+        raise SystemExit(int(Exit.FAILED)) from None
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             # `mllam-exps logs | head`: nobody listens any more, which is no error.

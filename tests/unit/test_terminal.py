@@ -6,7 +6,10 @@ import io
 
 import pytest
 
+from mllam_exps import cli
 from mllam_exps.base import terminal
+from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc import experiment_names
 
 TITLE = "\x1b]0;owned\x07"
 
@@ -35,6 +38,30 @@ def test_control_characters_become_visible(text: str):
         & {*out.getvalue()}
     )
     assert "\x1b]0" not in out.getvalue() and "\x1b[2J" not in out.getvalue()
+
+
+def test_what_an_encoding_cannot_say_is_replaced(monkeypatch: pytest.MonkeyPatch):
+    """As with ``PYTHONIOENCODING=ascii``; a name that is not UTF-8 is no text anywhere."""
+    for encoding, size, more in (("ascii", "gr??e", "..."), ("utf-8", "größe", "…")):
+        written = io.BytesIO()
+        out = io.TextIOWrapper(written, encoding)
+        monkeypatch.setattr("sys.stdout", out)
+        terminal.print_anything()
+        terminal.say("größe \udcff …")
+        assert written.getvalue().decode(encoding) == f"{size} ? {more}\n"
+
+
+def test_a_word_that_no_encoding_can_say_ends_a_command_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(cli, "app", "gr\udcff".encode)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: '\\udcff' in a name or value cannot be written")
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        experiment_names.check_name("gr\udcff")
 
 
 def test_a_log_keeps_its_colours_and_progress_bars():

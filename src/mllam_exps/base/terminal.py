@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 import sys
 from collections.abc import Iterable
@@ -18,6 +20,30 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _HARMFUL = re.compile(
     "(?!\r)[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\\[[0-9;]*[mK])"
 )
+
+
+# What our own words have beyond ASCII, in words of a terminal that knows no more.
+_IN_ASCII = {"→": "->", "…": "...", "×": "x", "–": "-", "—": "-"}
+_REPLACED = "mllam-exps.replaced"
+
+
+def print_anything() -> None:
+    """Let signs that a terminal or a file cannot take be replaced: a name with one of them would end a command.
+
+    That is so with ``PYTHONIOENCODING=ascii``, with Latin-1, and of names that are not
+    UTF-8.
+    """
+    codecs.register_error(_REPLACED, _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_REPLACED)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    signs = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(sign, "?") for sign in signs), error.end
 
 
 def plain(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.identity.content import is_utf8
 
 LONGEST_NAME = 200
 """git keeps a ref in a file of its name, and a lock beside it; a sweep's experiments are counted."""
@@ -30,6 +31,9 @@ def check_name(name: str) -> None:
     UsageError
         With what is wrong.
     """
+    if not is_utf8(name):
+        way_out = "export LC_ALL=C.UTF-8, or use another name"
+        raise UsageError("is not UTF-8", f"-n {name!a}", next=way_out)
     if len(name.encode()) > LONGEST_NAME:
         what, where = "is too long for an experiment's name", f"-n {name[:20]}…"
         raise UsageError(what, where, f"{LONGEST_NAME} bytes fit")
