@@ -81,7 +81,7 @@ def ours(*words: str) -> tuple[int, str, str]:
     def call() -> int:
         try:
             cli.app(list(words), standalone_mode=False)
-        except cli.MllamError as error:
+        except MllamError as error:
             print(f"error: {error}")
             return int(error.exit)
         return 0

@@ -1,0 +1,62 @@
+"""The commands as they are typed. Thin: each one finds out where it is, calls one function and prints.
+
+`options` has the app and what several commands have in common; the other modules add
+their commands to it, in the order in which `--help` lists them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mllam_exps.base import special_files
+from mllam_exps.base.errors import Exit, MllamError
+from mllam_exps.base.records import keep_others_out
+from mllam_exps.base.terminal import print_anything, warn
+from mllam_exps.cli.options import app
+
+# isort: off
+from mllam_exps.cli import running  # noqa: F401 - adds its commands
+from mllam_exps.cli import reading  # noqa: F401
+from mllam_exps.cli import team  # noqa: F401
+from mllam_exps.cli import housekeeping  # noqa: F401
+# isort: on
+
+__all__ = ["app", "main"]
+
+
+def _no_text(error: UnicodeEncodeError) -> MllamError:
+    """Say which name or value this locale cannot say: a file's, or a word that was typed."""
+    signs = ascii(error.object[error.start : error.end])
+    what = f"{signs} in a name or value cannot be written in this locale ({error.encoding})"
+    return MllamError(what, next="export LC_ALL=C.UTF-8, or use another one")
+
+
+def main() -> None:
+    """Run the command line; errors that a user can act on are printed without a traceback."""
+    keep_others_out()
+    special_files.guard()
+    print_anything()
+    try:
+        app()
+    except MllamError as error:
+        warn(f"error: {error}" if error.exit is not Exit.OK else str(error))
+        raise SystemExit(int(error.exit)) from None
+    except KeyboardInterrupt:
+        warn("interrupted")
+        raise SystemExit(int(Exit.INTERRUPTED)) from None
+    except UnicodeEncodeError as error:
+        warn(f"error: {_no_text(error)}")
+        raise SystemExit(int(Exit.FAILED)) from None
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # `mllam-exps logs | head`: nobody listens any more, which is no error.
+            sys.stderr.close()
+            raise SystemExit(0) from None
+        from mllam_exps.base.endings.reasons import of_os_error
+
+        warn(f"error: {of_os_error(error)}")
+        if isinstance(error, PermissionError):
+            warn(
+                "  → have its owner let you in; in a team's share: mllam-exps share check"
+            )
+        raise SystemExit(int(Exit.FAILED)) from None

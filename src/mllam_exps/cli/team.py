@@ -1,0 +1,120 @@
+"""Commands of a team: what it has in common, and what goes to it and comes from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mllam_exps.cli.options import DryRun, Json, app, share_app
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="EXP… [PATH]",
+        help="Experiments; then a git remote or its path, else the remote `share`.",
+    ),
+]
+
+
+DvcRemote = Annotated[
+    str,
+    typer.Option(
+        "--remote",
+        "-r",
+        metavar="NAME",
+        help="DVC's remote; else the one at PATH, or the default one.",
+    ),
+]
+
+
+Replace = Annotated[
+    bool,
+    typer.Option("--force", "-f", help="Replace another experiment of that name."),
+]
+
+
+@app.command(short_help="Send experiments, and all that they need, to a team's folder.")
+def push(
+    words: Words, remote: DvcRemote = "", force: Replace = False, as_json: Json = False
+) -> None:
+    """Send experiments to a git repository, and all data that they need to a DVC remote.
+
+    As dvc exp push does. The data go first; each object is looked for in the remote,
+    before and after. Said again, it goes on where it was stopped.
+    """
+    from mllam_exps.commands import exchange
+
+    exchange.push(words, remote=remote, force=force, as_json=as_json)
+
+
+@app.command(short_help="Fetch experiments, and all that they need.")
+def pull(
+    words: Words, remote: DvcRemote = "", force: Replace = False, as_json: Json = False
+) -> None:
+    """Fetch experiments from a git repository, and all data that they need from a DVC remote; run nothing."""
+    from mllam_exps.commands import exchange
+
+    exchange.pull(words, remote=remote, force=force, as_json=as_json)
+
+
+@share_app.command("init", short_help="Make a share for a group.")
+def share_init(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", readable=False, help="A folder of its own."),
+    ],
+    group: Annotated[
+        str, typer.Option("--group", metavar="GROUP", help="The team's Unix group.")
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Make a folder in which a Unix group has DVC's cache, a DVC remote, the run store and a git repository in common.
+
+    It is closed to others. Said again, it does what is left to do. In a clone it does
+    what `mllam-exps share join PATH` does, too.
+    """
+    from mllam_exps.commands import share
+
+    share.init(path, group, dry_run=dry_run)
+
+
+@share_app.command("join", short_help="Let this clone use a share.")
+def share_join(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", readable=False, help="The share.")
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Let the clone of the current directory use a share: its settings are in .dvc/config.local, which git ignores."""
+    from mllam_exps.commands import share
+
+    share.join(path, dry_run=dry_run)
+
+
+@share_app.command(
+    "check", short_help="Find what would lock a member out, or let others in."
+)
+def share_check(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH | EXP…]",
+            help="A share, else this clone's; or experiments: could a colleague have them today?",
+        ),
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is yours.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find wrong groups and rights in a share, and damaged objects of its cache; say who has to mend them.
+
+    Of an experiment: whether the share has it, and each object of its data. Exit code 1
+    where anything is wrong.
+    """
+    from mllam_exps.commands import share
+
+    if words and not Path(words[0]).is_dir():
+        share.check_experiments(words, as_json=as_json)
+    else:
+        share.check(Path(words[0]) if words else None, fix=fix, as_json=as_json)
