@@ -19,9 +19,11 @@ import yaml
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
-from mllam_exps.commands.reading import scores, show
+from mllam_exps.commands.reading import compare, report, scores, show
+from mllam_exps.dvc import repository as dvc
 from mllam_exps.dvc.saved import holdings
 from mllam_exps.dvc.saved.commits import Commit
+from mllam_exps.dvc.saved.differences import Difference
 from mllam_exps.dvc.saved.holdings import Holding
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.machines.workspace import Workspace
@@ -405,6 +407,33 @@ def test_what_dvc_knew_is_told_by_the_run_that_has_these_parameters(
     )
     run_of(here, "make", MADE, size=3)
     assert told(here, "exp") == {"make": "done"}
+
+
+def test_what_an_experiment_has_not_made_is_neither_compared_nor_reported(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+):
+    grown, scores = "grown.json", "verification"
+    for stage, out in (("grow", grown), ("tell", scores)):
+        repository.lock[stage]["outs"] = [item(out, TOLD)]
+    del repository.pipeline["grow"]["outs"]
+    repository.pipeline["grow"]["metrics"] = [{grown: {"cache": False}}]
+    repository.pipeline["tell"] |= {"deps": [grown], "outs": [scores]}
+    repository.lock["tell"]["deps"] = [item(grown, TOLD)]
+    repository.write(grown, '{"rmse": {"t2m": 1.5}}')
+    whole = repository.commit()
+    rate(2)(repository)
+    part = repository.commit()
+    assert [*holdings.left_outputs(part)] == [grown, scores]
+    opened = dvc.Repository.open(repository.root, check=False)
+    sides = {whole.revision: whole, part.revision: part}
+    found = list(compare._scores(opened, ("whole", "part"), sides))
+    assert found == [Difference(grown, "rmse.t2m", 1.5, None)], "it is the same in both"
+    why = "its result in dvc.lock was made with other inputs (p.yaml: grow.rate)"
+    assert capsys.readouterr().err == f"note: part: {grown} is left out: grow: {why}\n"
+    assert report._refuse_what_is_left("whole", whole) == {}
+    with pytest.raises(UsageError, match="part has no scores of its own") as caught:
+        report._refuse_what_is_left("part", part)
+    assert caught.value.next == "dvc exp apply part, then dvc exp run"
 
 
 def test_scores_of_other_parameters_than_lie_here_are_told_as_such(

@@ -13,7 +13,7 @@ from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.base.git import ask_git
 from mllam_exps.dvc.lockfile import FILE as LOCK
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import differences, experiment_refs
+from mllam_exps.dvc.saved import differences, experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
 from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE, Difference
 from mllam_exps.identity.definition import VERSIONS_FILE
@@ -71,7 +71,8 @@ def _sections(
     repository = Repository.open(root, check=False)
     first, second = _locked(root, one), _locked(root, other)
     parameters = list(differences.of_parameters(repository, one, other))
-    metrics = list(differences.of_metrics(repository, one, other))
+    sides = {one: first, other: second}
+    metrics = [] if one == other else list(_scores(repository, names, sides))
     yield "parameters", [each for each in parameters if each.where != VERSIONS_FILE]
     yield "scores", metrics
     yield "inputs", list(differences.of_inputs(first, second))
@@ -80,6 +81,33 @@ def _sections(
     made = {*first.outputs, *second.outputs, LOCK, VERSIONS_FILE, ".gitignore"}
     yield "files", list(differences.of_files(root, one, other, but=told | made))
     yield "runs", list(_of_runs(here, names))
+
+
+def _scores(
+    repository: Repository, names: tuple[str, str], sides: Mapping[str, Locked]
+) -> Iterator[Difference]:
+    """Yield the metrics that differ, each where it is an experiment's own: what it has of other inputs is told.
+
+    Parameters
+    ----------
+    sides : mapping
+        What ``dvc.lock`` says, by revision.
+    """
+    first, second = sides
+    left = {one: holdings.left_outputs(locked) for one, locked in sides.items()}
+    for each in differences.of_metrics(repository, first, second):
+        if each.where not in {*left[first], *left[second]}:
+            yield each
+    for name, one, other in zip(names, sides, (second, first), strict=True):
+        if not left[one]:
+            continue
+        own = differences.metrics_of(repository, other)
+        for file in left[one].keys() & differences.metrics_of(repository, one).keys():
+            terminal.warn(f"note: {name}: {file} is left out: {left[one][file]}")
+            for key, value in own.get(file, {}).items():
+                if file not in left[other]:
+                    both = (None, value) if one == first else (value, None)
+                    yield Difference(file, key, *both)
 
 
 def _locked(root: Path, revision: str) -> Locked:

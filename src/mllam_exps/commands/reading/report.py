@@ -12,8 +12,8 @@ from typing import Any
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import differences, exchange, experiment_refs
-from mllam_exps.dvc.saved.commits import Commit
+from mllam_exps.dvc.saved import differences, exchange, experiment_refs, holdings
+from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
@@ -60,6 +60,7 @@ def _typed(names: Sequence[str], out: Path, references: Sequence[str]) -> str:
 def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
     """Lay out what experiments have left, and yield it; afterwards that is removed."""
     if not names:
+        _refuse_what_is_left(WORKSPACE, Checkout(root))
         yield [Evidence(WORKSPACE, root)]
         return
     found = exchange.called(names, experiment_refs.saved(root), "saved here")
@@ -82,15 +83,35 @@ def _lay_out(repository: Repository, commit: Commit, name: str, folder: Path) ->
     UsageError
         If the cache lacks any of it.
     """
+    left = _refuse_what_is_left(name, commit)
     known = commit.outputs
     for path in NEEDED:
-        if path not in known:
+        if path not in known or path in left:
             continue
         if commit.text(path) is not None and path.endswith(".csv"):
             commit.lay_out([path], folder)
         elif not repository.cache.check_out(known[path], folder / path):
             what = f"{name}: DVC's cache has not all of {path}"
             raise UsageError(what, next=f"mllam-exps pull {name}")
+
+
+def _refuse_what_is_left(name: str, locked: Locked) -> dict[str, str]:
+    """Return the outputs that are of other inputs than an experiment's, with the reasons.
+
+    Raises
+    ------
+    UsageError
+        If its scores are among them.
+    """
+    left = holdings.left_outputs(locked)
+    scores, *_ = NEEDED
+    if scores in left:
+        way_out = f"dvc exp apply {shlex.quote(name)}, then dvc exp run"
+        if name == WORKSPACE:
+            way_out = "dvc exp run"
+        what = f"{name} has no scores of its own"
+        raise UsageError(what, scores, left[scores], way_out)
+    return left
 
 
 def _differing(

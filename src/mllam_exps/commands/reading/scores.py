@@ -69,11 +69,7 @@ def show(*, as_json: bool) -> None:
 
 def _of_others(root: Path) -> str:
     """Say why the scores are not those of the files as they are; empty where they are."""
-    held = holdings.of_workspace(root)
-    for stage, why in held.left.items() if held else ():
-        if SCORES in Checkout(root).made(stage):
-            return f"{stage}: {why}"
-    return ""
+    return holdings.left_outputs(Checkout(root)).get(SCORES, "")
 
 
 def _pictures(root: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from mllam_exps.base.errors import UsageError, first_line
 from mllam_exps.base.git import git
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Locked
+from mllam_exps.identity.definition import flat
 
 SHORT = 8
 """How many digits of a hash are told."""
@@ -68,6 +69,16 @@ def of_metrics(repository: Repository, first: str, second: str) -> Iterator[Diff
         If DVC cannot read one of the revisions.
     """
     return _told_by_dvc(repository.opened.metrics, first, second)
+
+
+def metrics_of(repository: Repository, revision: str) -> dict[str, dict[str, Any]]:
+    """Return all metrics of a revision, by file and (dotted) name; without files that cannot be read."""
+    shown = repository.opened.metrics.show(revs=[revision], hide_workspace=False)
+    found = {}
+    for file, told in shown.get(revision, {}).get("data", {}).items():
+        if isinstance(told.get("data"), Mapping):
+            found[file] = dict(flat(told["data"]))
+    return found
 
 
 def _told_by_dvc(kind: Any, first: str, second: str) -> Iterator[Difference]:

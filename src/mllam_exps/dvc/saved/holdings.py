@@ -107,6 +107,18 @@ def of(commit: Commit) -> Holding | None:
     return _of(commit.origin, commit.revision)
 
 
+def left_outputs(locked: Locked) -> dict[str, str]:
+    """Return the outputs that a commit, or a workspace, has of other inputs than its own, with the reason of each."""
+    held = of_workspace(locked.root) if isinstance(locked, Checkout) else None
+    if isinstance(locked, Commit):
+        held = of(locked)
+    found = {}
+    for stage, why in held.left.items() if held else ():
+        for path in locked.made(stage):
+            found[path] = f"{stage}: {why}"
+    return found
+
+
 @functools.lru_cache(maxsize=10_000)
 def _of(root: Path, revision: str) -> Holding | None:
     place = root / ".dvc" / "tmp" / FOLDER / f"{revision}.json"
