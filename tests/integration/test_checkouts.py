@@ -445,6 +445,16 @@ def test_submodules_are_there_with_the_commit_that_is_checked_out(
     assert git(copied, "status", "--porcelain") == "M  lib/rary"
 
 
+def test_a_repository_inside_that_is_no_submodule_is_named(with_library: Path):
+    assert checkouts.embedded(checkouts.look(with_library)) == []
+    git(with_library.parent, "clone", "--quiet", "inner", str(with_library / "own"))
+    git(with_library / "lib/rary", "rm", "--quiet", "--cached", ".gitmodules")
+    (with_library / "lib/rary/.gitmodules").unlink()
+    commit(with_library / "lib/rary")
+    commit(with_library)
+    assert checkouts.embedded(checkouts.look(with_library)) == ["lib/rary/inner", "own"]
+
+
 def test_a_clone_is_for_nobody_else_to_write_to_whatever_the_umask(tmp_path: Path):
     """Else a submission of somebody whose team writes to one folder refuses its own clone."""
     before = os.umask(0)

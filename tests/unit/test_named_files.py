@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps.preflight.named_files import by_whole_path, named
+from mllam_exps.preflight.named_files import by_whole_path, history_asked, named
 
 COMMANDS = {
     "python plot.py > made.json": ["plot.py"],
@@ -53,3 +53,18 @@ def test_what_a_command_names_of_the_repository_by_a_whole_path(tmp_path: Path):
         (f"{tmp_path}/link/a.py", "a.py"),
         (f"{root}/with space", "with space"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        ('echo "$(git describe --tags)" > v.txt', "git describe"),
+        ("git -C lib log -1 > v.txt", "git log"),
+        ("x=`git rev-list --count HEAD`", "git rev-list"),
+        ("git rev-parse HEAD > v.txt", ""),
+        ("python digit.py log", ""),
+        ("git lfs pull", ""),
+    ],
+)
+def test_commands_that_ask_git_for_its_history(command: str, asked: str):
+    assert history_asked(["true", command]) == asked

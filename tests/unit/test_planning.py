@@ -51,6 +51,7 @@ def planner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Planner:
     state = SimpleNamespace(baseline="b" * 40, checkout=None)
     monkeypatch.setattr(planning.clones, "state", lambda _: state)
     monkeypatch.setattr(planning.checkouts, "hidden_changes", lambda _: ["a.py"])
+    monkeypatch.setattr(planning.checkouts, "embedded", lambda _: [])
     monkeypatch.setattr(planning.experiments, "of_store", lambda _: [])
     monkeypatch.setattr(planning.experiment_names, "saved_in_git", lambda *_: {})
     here: Any = SimpleNamespace(root=tmp_path, origin=tmp_path)

@@ -206,6 +206,14 @@ NOTED: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         "",
         [],
     ),
+    "asks git for its history": (
+        {"cmd": "git describe --tags"},
+        "",
+        [
+            "a calls git describe: its job has the commit that is checked out, no tags and none before;"
+            " with dvc repro git may say more"
+        ],
+    ),
     "made by itself, with a parameter that DVC overlooks": (
         {"cmd": "python own.py", "outs": ["own.py"]},
         "",

@@ -12,6 +12,11 @@ from pathlib import Path
 REDIRECTIONS = {">", ">>", ">|", ">&", "&>", "&>>", "<>"}
 """What stands behind one of these is written."""
 
+_HISTORY = re.compile(
+    r"\bgit\s+(?:-C\s+\S+\s+)?(blame|describe|log|name-rev|rev-list|shortlog|tag)\b"
+)
+"""What git answers from commits before this one, or from tags."""
+
 
 def named(commands: Iterable[str], folder: Path) -> list[Path]:
     """Return the files that commands name, and that are there, each once.
@@ -54,6 +59,14 @@ def by_whole_path(commands: Iterable[str], root: Path) -> list[tuple[str, str]]:
                 if inside.partition("/")[0] != "..":
                     found[name] = inside
     return list(found.items())
+
+
+def history_asked(commands: Iterable[str]) -> str:
+    """Return the first command of git's that is called for a repository's history; empty where none is."""
+    for command in commands:
+        if found := _HISTORY.search(command):
+            return f"git {found[1]}"
+    return ""
 
 
 def _words(command: str) -> list[str]:

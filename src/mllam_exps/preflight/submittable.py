@@ -177,6 +177,9 @@ class StageChecks:
             self.note(
                 f"the job of {stage} does not have files that git does not track: {', '.join(self._untracked)}"
             )
+        if asked := named_files.history_asked(found.commands):
+            has = "its job has the commit that is checked out, no tags and none before"
+            self.note(f"{stage} calls {asked}: {has}; with dvc repro git may say more")
         if found.always_runs:
             self.note(
                 f"{stage} has no dependencies, or is always_changed: jobs run it once for the same inputs"

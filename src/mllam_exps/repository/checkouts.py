@@ -246,6 +246,26 @@ def hidden_changes(checkout: Checkout) -> list[str]:
     return [shown(path) for path in changed if path in checkout.passed_over]
 
 
+def embedded(checkout: Checkout) -> list[str]:
+    """Return git repositories in a checkout that are no submodules: git keeps a commit, and not where it is from."""
+    found: list[str] = []
+    words = (
+        "config",
+        "-f",
+        ".gitmodules",
+        "--get-regexp",
+        "-z",
+        r"^submodule\..*\.path$",
+    )
+    named = _split(run_git(checkout.top, *words).stdout)
+    # "submodule.nl.path", a line's end, "nl"
+    known = {entry.partition("\n")[2] for entry in named}
+    for path, inner in checkout.submodules.items():
+        found += [] if path in known else [path]
+        found += [f"{path}/{below}" for below in embedded(inner)]
+    return found
+
+
 def lay_out(checkout: Checkout, target: Path) -> None:
     """Lay a checkout out in a new folder, as a repository without a history.
 

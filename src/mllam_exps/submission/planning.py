@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -110,6 +111,10 @@ class Planner:
         for file in checkouts.hidden_changes(self.state.checkout):
             what = f"{file} was changed, but git is told to overlook that"
             self.note([f"{what}: experiments take it as it is committed"])
+        for path in checkouts.embedded(self.state.checkout):
+            what = f"{path} is a git repository of its own, and no submodule: jobs have its files"
+            way_out = f"git submodule add --force URL {shlex.quote(path)}"
+            self.note([f"{what}, a clone of an experiment has not: {way_out}"])
 
     def __enter__(self) -> Planner:
         return self
