@@ -16,18 +16,21 @@ from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import Exit, MllamError, Problem
 from mllam_exps.commands import cancel, clean, retry
 from mllam_exps.commands.reading import show, status, why
+from mllam_exps.dvc.saved.experiment_refs import ref_of
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers, layout
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.continuation import Rules
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiment import Experiment, Step
 from mllam_exps.views import gathering, sentences
 from mllam_exps.views.context import Context
+from mllam_exps.views.rows import Cell, Row
+from mllam_exps.views.saved import Results, Told
 
 BASELINE = "0" * 40
 
@@ -373,3 +376,62 @@ def test_an_attempt_that_had_to_wait_is_none(here: Context):
     failed = [*show._look(here, "exp")[1]][1:]
     assert failed[0].startswith("grow        failed, attempt 4 (try 1): x\n")
     assert failed[1:] == ["            attempt 1: failed"]
+
+
+def test_what_is_just_saved_or_submitted_stands_there_once(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+):
+    """Its ref is there before the run store says that it is saved; its runs may be there before it is read."""
+    root = here.workspace.origin
+    who = {
+        f"GIT_{role}_{what}": "a@b"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    for words in (
+        "commit -q --allow-empty -m E",
+        f"update-ref {ref_of(BASELINE, 'x')} HEAD",
+    ):
+        subprocess.run(
+            ["git", "-C", str(root), *words.split()], check=True, env=os.environ | who
+        )
+    monkeypatch.setattr(Results, "told", lambda *_: Told({"grow": grow}))
+    grow = run_of(here)
+    x = submitted(here, "x", grow)
+    rows = gathering.gather(here, [], everything=True)
+    assert [(row.name, row.experiment is not None) for row in rows] == [("x", True)]
+    assert grow.claim(
+        1, scheduler="local", experiment="x", workspace=x.clone, working_directory=None
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "of_store", lambda _: iter(()))
+        patch.setattr(gathering.experiment_refs, "saved_if_there", lambda _: [])
+        assert gathering.gather(here, [], everything=True) == []
+
+
+def test_who_watches_in_a_pipe_is_told_each_change_once(
+    here: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def rows(*states: RunState) -> list[Row]:
+        found = []
+        for number, state in enumerate(states, start=1):
+            cell = Cell(run_of(here, digit=str(number)), Assessment(state))
+            found.append(Row(f"exp-{number}", {"grow": cell}))
+        return found
+
+    later = [
+        rows(RunState.DONE, RunState.RUNNING, RunState.PENDING),
+        rows(RunState.DONE, RunState.RUNNING, RunState.RUNNING),
+        rows(RunState.DONE, RunState.DONE, RunState.FAILED),
+    ]
+    monkeypatch.setattr(status, "gather", lambda *_, **__: later.pop(0))
+    monkeypatch.setattr(status.time, "sleep", lambda _: None)
+    first = later.pop(0)
+    status._wait(here, [], first, everything=False)
+    assert [line[9:] for line in capsys.readouterr().out.splitlines()] == [
+        "exp-2: grow running",
+        "exp-3: grow pending",
+        "exp-3: grow running",
+        "exp-2: grow done",
+        "exp-3: grow failed",
+    ]

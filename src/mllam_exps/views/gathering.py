@@ -140,7 +140,7 @@ class _Gathering:
         """Return who asked for a run, each with the name and the repository under which it is shown."""
         names = self._submitted.get(run.key, ())
         who = list(askers.of(run, names))
-        if not who and not names:
+        if not who and not names and not self._is_just_submitted(run):
             # It was submitted, and the experiment has been deleted since.
             who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
         definition = run.definition
@@ -153,6 +153,17 @@ class _Gathering:
                 found.append(((f"{asker.name}{smoke}", origin), asker))
         return found
 
+    def _is_just_submitted(self, run: Run) -> bool:
+        """Tell whether the experiment that tried a run was submitted after the experiments were read."""
+        attempt = run.last_attempt()
+        claim = attempt.claim if attempt else None
+        place = experiments.folder(self.here.store)
+        clone = Path(claim.workspace or "") if claim else Path()
+        if not clone.is_relative_to(place) or clone == place:
+            return False
+        identity = clone.relative_to(place).parts[0]
+        return experiments.read(place / identity) is not None
+
     @staticmethod
     def _with_commits(
         rows: list[Row], in_git: list[Saved], submitted: list[Row]
@@ -164,9 +175,13 @@ class _Gathering:
         """
         ours: set[str] = set()
         for row in submitted:
-            if row.experiment:
+            if experiment := row.experiment:
                 # What it takes over (`--force`) keeps its name until it is saved.
-                ours |= {row.experiment.commit, row.experiment.replaces}
+                ours |= {experiment.commit, experiment.replaces}
+                if row.saving and not row.saving.now.state.settled:
+                    # git has it a moment before the run store says that it is saved.
+                    own = experiment_refs.ref_of(experiment.baseline, experiment.name)
+                    ours |= {one.commit for one in in_git if one.ref == own}
         newest = {one.name: one for one in reversed(in_git) if one.commit not in ours}
         found = []
         for row in rows:

@@ -91,13 +91,46 @@ def _print(here: Context, rows: list[Row], *, shorten: bool) -> None:
 def _wait(
     here: Context, names: list[str], rows: list[Row], *, everything: bool
 ) -> list[Row]:
-    """Wait for a script until everything is over; return how all stands then."""
+    """Wait for a script until everything is over, with a line for what changes; return how all stands then."""
     told: set[str] = set()
+    stood = _tell_changes(rows, {})
     while not _is_at_rest(rows):
         told = _tell_once(rows, told)
         time.sleep(REFRESH_SECONDS)
-        rows = _rows(here, names, everything=everything)
+        rows = gather(here, names, everything=everything)
+        stood = _tell_changes(rows, stood)
     return rows
+
+
+def _tell_changes(rows: list[Row], stood: dict[str, str]) -> dict[str, str]:
+    """Print a line for each experiment that is under way, or ended, and stands otherwise than before; return how.
+
+    Parameters
+    ----------
+    stood : dict of str
+        How each stood before.
+    """
+    now = {row.called: _where(row) for row in rows}
+    for row in rows:
+        was_told = stood.get(row.called, "" if not row.over else now[row.called])
+        if now[row.called] != was_told:
+            when = time.strftime("%H:%M:%S")
+            say(f"{when} {row.called}: {now[row.called]}")
+    return now
+
+
+def _where(row: Row) -> str:
+    """Say how the stages of an experiment stand, without how far they are."""
+    from mllam_exps.views import tables
+    from mllam_exps.views.tables import State
+
+    states = []
+    for stage in stages_in_order([row]):
+        cell = row.cells[stage]
+        running = cell.now.state is RunState.RUNNING
+        states.append(State(stage, "running" if running else row.word(stage)))
+    line = tables.Line(row.name, (), tuple(states), _saved(row))
+    return tables.where_it_stands(line).plain
 
 
 def _is_at_rest(rows: list[Row]) -> bool:
