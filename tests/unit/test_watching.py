@@ -281,7 +281,7 @@ def test_why_a_scheduler_cannot_be_asked(
     monkeypatch: pytest.MonkeyPatch, missing: str, answers: bool, outage: str, why: str
 ):
     site = SimpleNamespace(
-        missing=lambda: missing, answers=lambda: answers, outage=lambda: outage
+        missing=lambda: missing, answers=lambda *, now: answers, outage=lambda: outage
     )
     machine = SimpleNamespace(scheduler="slurm", max_jobs=3)
     monkeypatch.setattr(opening, "machine_of", lambda _: machine)
