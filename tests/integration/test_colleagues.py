@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import stat
 import subprocess
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +27,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.definition import Output, RunDefinition
-from mllam_exps.runs import giving
+from mllam_exps.runs import giving, verdict
 from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.judge import RunState
@@ -35,7 +38,11 @@ from mllam_exps.runs.results import Output as ResultOutput
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.store import Run, RunStore
-from mllam_exps.submission import cleaning, experiments
+from mllam_exps.schedulers.base import JobPhase, JobState
+from mllam_exps.schedulers.local import LocalScheduler
+from mllam_exps.submission import cleaning, entering, experiments
+from mllam_exps.submission.experiment import Experiment
+from mllam_exps.submission.job_chain import Chain
 from mllam_exps.views.gathering import of_run
 
 pytestmark = pytest.mark.skipif(
@@ -339,6 +346,52 @@ def test_nothing_is_written_behind_a_colleague_s_link(
     assert snapshot(home) == before
 
 
+def test_nothing_is_written_where_a_colleague_s_attempt_is_a_link(
+    store: RunStore, home: Path
+):
+    def plant() -> Attempt:
+        attempt = submit(store)
+        shutil.rmtree(attempt.directory)
+        attempt.directory.symlink_to(home)
+        return attempt
+
+    attempt = as_user(OTHER, plant)
+    before = snapshot(home)
+
+    def write() -> None:
+        gone = JobState(JobPhase.FAILED, "no")
+        verdict.remember(attempt, gone)
+        for way in (
+            lambda: attempt.end(Outcome.FAILED),
+            attempt.have_it_submit_what_waits,
+        ):
+            with contextlib.suppress(PermissionError):
+                way()
+
+    as_user(ONE, write)
+    assert snapshot(home) == before
+
+
+def test_nothing_is_removed_in_a_home_that_was_put_there_after_the_look(
+    store: RunStore, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (home / "work").mkdir()
+    (home / "work/thesis").touch()
+    for path in (home / "work", home / "work/thesis"):
+        os.chown(path, ONE, GROUP)
+    as_user(OTHER, lambda: store.run(DEFINITION.key).begin(DEFINITION))
+    attempt = as_user(ONE, lambda: submit(store))
+
+    def replace_it() -> None:
+        attempt.directory.rename(attempt.directory.with_name("was"))
+        attempt.directory.symlink_to(home)
+
+    as_user(OTHER, replace_it)
+    monkeypatch.setattr(ownership, "objection", lambda path: "")
+    as_user(ONE, attempt.tidy)
+    assert (home / "work/thesis").exists()
+
+
 def make_result(store: RunStore, where: Path | None = None) -> str:
     """Make a run's result of what lies in a file, or of a link to it; return its hash."""
     attempt = submit(store)
@@ -498,6 +551,12 @@ def test_what_a_colleague_keeps_to_themselves_is_not_known_and_stops_nobody(
         "nothing is started beside what may be at work"
     )
     assert "permission denied" in now.reason
+    here: Any = SimpleNamespace(
+        room=SimpleNamespace(shut=""), scheduler=LocalScheduler()
+    )
+    assert not as_user(OTHER, lambda: Chain._is_claimed_by_another(here, now)), (
+        "nobody waits for what will not be seen"
+    )
 
 
 def test_each_removes_their_own_of_what_is_cleaned(store: RunStore):
@@ -627,3 +686,54 @@ def test_who_made_a_result_is_told(store: RunStore):
     as_user(OTHER, lambda: make_result(store))
     cell = as_user(ONE, lambda: of_run(store.run(DEFINITION.key)).to_record())
     assert (cell["state"], cell["owner"]) == ("done", "40002")
+
+
+EXPERIMENT = Experiment(
+    Path(), "e", "/origin", "", "c" * 40, {}, ["x"], "", "m", ONE, 1.0, ()
+)
+
+
+def test_who_says_that_an_experiment_is_another_s_is_not_believed(
+    store: RunStore, capfd
+):
+    def plant() -> None:
+        place = store.folder("experiments")
+        for number, uid in enumerate((ONE, OTHER)):
+            site = records.folder(place / f"save-{number:032}")
+            told = {**EXPERIMENT.to_record(), "uid": uid, "name": str(uid)}
+            records.replace(site / "run.json", told)
+
+    as_user(OTHER, plant)
+    names = as_user(ONE, lambda: [one.name for one in experiments.of_store(store)])
+    assert names == ["40002"]
+    assert "says that the experiment is 40001's" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_what_lies_in_the_place_of_an_experiment_is_named(
+    store: RunStore, home: Path, what: str
+):
+    experiment = dataclasses.replace(
+        EXPERIMENT, directory=store.directory / f"experiments/save-{1:032}"
+    )
+
+    def plant() -> None:
+        place = store.folder("experiments") / experiment.identity
+        if what == "link":
+            place.symlink_to(home)
+        elif what == "file":
+            place.touch()
+        else:
+            place.mkdir()
+
+    def enter() -> str:
+        try:
+            entering._move_in(experiment, entering.building_site(store))
+        except MllamError as error:
+            return str(error)
+        return ""
+
+    as_user(OTHER, plant)
+    said = as_user(ONE, enter)
+    assert "what stands in the place of this experiment" in said
+    assert "another name" in said

@@ -32,7 +32,7 @@ def test_who_waits_for_another_s_submission_is_told(
     claimed: bool,
 ):
     why = "being started by a colleague's process 7 on n1"
-    attempt: Any = SimpleNamespace(has_job=has_job, claim=None)
+    attempt: Any = SimpleNamespace(has_job=has_job, hidden=None, claim=None)
     now = Assessment(state, Problem(why), attempt)
     monkeypatch.setattr(job_chain, "assess", lambda _run: now)
     step: Any = SimpleNamespace(stage="grow", key="grow-1", needs=())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers
-from mllam_exps.base import ownership, records
+from mllam_exps.base import ownership, records, tidying
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import CheckFailed, MllamError, Problem
 from mllam_exps.base.processes import ProcessIdentity
@@ -33,6 +32,8 @@ from mllam_exps.runs.records import (
 from mllam_exps.runs.results import Contents, SetAside
 from mllam_exps.schedulers import Job, Scheduler
 from mllam_exps.stages.contract import SAVE_AND_END
+
+_TEMPORARY = (layout.WORK, layout.TREE, layout.SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -166,24 +167,17 @@ class Attempt:
         self.work.symlink_to(self.tree / folder)
 
     def remove_elsewhere(self) -> None:
-        """Remove what it has on another file system: a link there is followed only if nobody else can have made it."""
-        if not ownership.is_ours_alone(self.directory):
-            return
-        here = self.directory.resolve()
-        for folder in (self.work, self.tree, self.scratch):
-            if folder.is_symlink() and not folder.resolve().is_relative_to(here):
-                shutil.rmtree(folder.resolve(), ignore_errors=True)
+        """Remove what it has on another file system, where that is ours."""
+        tidying.remove_elsewhere(self.directory, _TEMPORARY)
 
     def tidy(self) -> None:
         """Remove what a finished run needs no more, where that is ours; its outputs, logs and records stay."""
-        if not ownership.is_ours_alone(self.directory):
-            return
         self.remove_elsewhere()
-        for folder in (self.work, self.tree, self.scratch, self.parent):
-            if folder.is_symlink():
-                folder.unlink()
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
+        tidying.remove(self.directory, (*_TEMPORARY, layout.PARENT))
+
+    def forget_checkpoints(self) -> None:
+        """Remove what its program left to go on from, where that is ours."""
+        tidying.remove(self.directory, (layout.SCRATCH,))
 
     # Its claim.
 
@@ -339,6 +333,22 @@ class Attempt:
 
     # Writing it down.
 
+    def check_mine(self) -> None:
+        """Refuse to write or believe what stands in another's directory: a link may stand there, or any job's number.
+
+        Raises
+        ------
+        PermissionError
+            If it is there, and another's.
+        """
+        if not (self.is_gone or ownership.is_mine(self.directory)):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def have_it_submit_what_waits(self) -> None:
+        """Tell it that no job waits for its end."""
+        self.check_mine()
+        records.touch(self.submits_what_waits)
+
     @property
     def inputs(self) -> Contents:
         """What was laid out for it to read.
@@ -395,6 +405,7 @@ class Attempt:
         cause: Cause | None = None,
     ) -> None:
         """Write down how it ended."""
+        self.check_mine()
         end = End(outcome, problem or Problem(), time.time(), by, cause)
         records.replace(self.directory / layout.END, end.to_record())
 
@@ -408,7 +419,7 @@ class Attempt:
         """
         request = Cancellation(by, time.time()).to_record()
         try:
-            self._check_mine()
+            self.check_mine()
             records.replace(self.directory / layout.CANCEL, request)
         except PermissionError as error:
             owner = ownership.owner_of(self.directory)
@@ -420,11 +431,6 @@ class Attempt:
             raise MllamError(
                 "cannot be asked to stop", str(self.directory), "its directory is gone"
             ) from error
-
-    def _check_mine(self) -> None:
-        """Do nothing with what stands in another's directory: it may name any process or job of this user's."""
-        if not (self.is_gone or ownership.is_mine(self.directory)):
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     def check_ours(self, held: Path | None = None) -> None:
         """Refuse to do what others may have written into its directory.

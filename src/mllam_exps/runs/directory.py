@@ -164,10 +164,9 @@ class RunDirectory:
 
     def want(self, identity: str) -> None:
         """Note that an experiment waits for the result."""
-        if self.led_away:
-            return
         # Without the note it is saved by a job of its own, later.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, MllamError):
+            self.make()
             records.touch(records.folder(self.directory / layout.WANTED) / identity)
 
     @property

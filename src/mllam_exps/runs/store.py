@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -170,9 +169,8 @@ class Run(RunDirectory):
         """Make a known result unknown. Its files stay where they are; the next attempt starts from nothing."""
         self.put_aside(layout.result_until(self.next_number - 1), lambda: True)
         for attempt in self.attempts():
-            # Through a directory that others write to, we could be led anywhere.
-            if attempt.ended is not None and ownership.is_ours_alone(attempt.directory):
-                shutil.rmtree(attempt.scratch, ignore_errors=True)
+            if attempt.ended is not None:
+                attempt.forget_checkpoints()
 
     def wait_here(self, identity: ProcessIdentity) -> Waiter:
         """Register a process that waits for this run."""

@@ -78,6 +78,7 @@ def remember(attempt: Attempt, state: JobState) -> None:
     """Write a word down, where we may: the directory is its submitter's, and may be gone."""
     verdict = Verdict(state, time.time())
     with contextlib.suppress(OSError):
+        attempt.check_mine()
         records.replace(attempt.directory / layout.VERDICT, verdict.to_record())
 
 

@@ -129,7 +129,7 @@ def _move_in(experiment: Experiment, site: Path) -> None:
     try:
         site.rename(experiment.directory)
     except OSError:
-        if not experiment.directory.is_dir():
+        if not os.path.lexists(experiment.directory):
             raise
         if experiments.read(experiment.directory) is None:
             _mend(experiment, site)

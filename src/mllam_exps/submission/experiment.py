@@ -76,6 +76,15 @@ def versions_file(clone: Path, root: Path) -> Path:
     return ours if ours.is_file() else root / VERSIONS_FILE
 
 
+def _is_forged(directory: Path, uid: int) -> bool:
+    """Tell whether a colleague's directory says that it is another one's."""
+    try:
+        owner = directory.stat().st_uid
+    except OSError:
+        return False
+    return owner not in {uid, os.getuid()}
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One stage of an experiment.
@@ -327,9 +336,15 @@ class Experiment:
 
     @classmethod
     def read(cls, directory: Path) -> Experiment | None:
-        """Return the experiment of a directory, or None where there is none."""
-        record = records.read(directory / layout.DEFINITION, shape=SHAPE)
+        """Return the experiment of a directory, or None where there is none that can be believed, which is told."""
+        place = directory / layout.DEFINITION
+        record = records.read(place, shape=SHAPE)
         if record is None:
+            return None
+        if _is_forged(directory, record["uid"]):
+            whose = ownership.user_name(record["uid"])
+            why = f"says that the experiment is {whose}'s, and does not count"
+            records.tell(records.Trouble(place, why))
             return None
         known = {}
         for name in cls.__dataclass_fields__:

@@ -19,7 +19,6 @@ from mllam_exps import schedulers
 from mllam_exps.attempts import job_request
 from mllam_exps.attempts.job_quota import Quota, Room
 from mllam_exps.attempts.launch import Prepared, Starter, give_up
-from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.dvc.repository import Repository
@@ -233,6 +232,8 @@ class Chain:
         attempt = now.attempt
         if now.state is not RunState.UNKNOWN or attempt is None or attempt.has_job:
             return False
+        if attempt.hidden:
+            return False  # however long one waits, nobody can tell from here
         return not self.room.shut and self.scheduler.answers()
 
     def send(self, standing: Standing, only: AbstractSet[str] | None = None) -> None:
@@ -389,7 +390,7 @@ class Chain:
             if now.state.living and now.attempt is not None:
                 # A colleague's own commands see to what is behind their job.
                 with contextlib.suppress(OSError):
-                    records.touch(now.attempt.submits_what_waits)
+                    now.attempt.have_it_submit_what_waits()
         return None
 
     def _is_lost_again(self) -> bool:

@@ -90,6 +90,8 @@ class Names:
         if not assess(other.saving).state.settled:
             what = "is the name of another experiment, which is at work"
             way_out = f"another name, or mllam-exps cancel {given} first"
+            if not other.is_mine:
+                way_out = f"another name, or have {other.user} cancel it"
             raise UsageError(what, f"-n {given}", why, way_out)
         # One that failed, or was cancelled, is in git under no name: the newer one is
         # shown under it. One that is saved may have been at work when git was asked.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mllam_exps.base import symlinks
+from mllam_exps.base import symlinks, tidying
 from mllam_exps.base.disks import full_disks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import GitFailed, ask_git, git, run_git
@@ -23,7 +23,7 @@ from mllam_exps.dvc import ignored, lockfile
 from mllam_exps.identity.content import describe, executable, make_executable
 from mllam_exps.repository import clones
 from mllam_exps.repository.checkouts import Elsewhere
-from mllam_exps.runs import outputs
+from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.results import Read
 from mllam_exps.submission.saving.lock_entries import Made
 
@@ -325,4 +325,4 @@ def _tree(origin: Path, commit: str) -> str:
 def forget_clone(experiment: Experiment) -> None:
     """Remove the clone of a saved experiment, and what kept its baseline: its commit holds all of it."""
     clones.release(Path(experiment.origin), experiment.identity)
-    shutil.rmtree(experiment.clone, ignore_errors=True)
+    tidying.remove(experiment.directory, (layout.CLONE,))
