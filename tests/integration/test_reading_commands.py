@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,7 +74,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> None:
         if next(rounds, None) is None:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(
+        status, "time", SimpleNamespace(sleep=pause, strftime=time.strftime)
+    )
     with contextlib.suppress(KeyboardInterrupt):
         status.show([], everything=False, as_json=False, watch=True)
 
