@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mllam_exps.base.git import git_bytes
+from mllam_exps.base.git import ask_git, git_bytes, run_git
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.dvc.sources import without_memory
 from mllam_exps.identity.content import digest_of_folder
+
+_ATTRIBUTES = ("filter", "text", "eol", "ident", "working-tree-encoding")
+_known: dict[tuple[Path, str], str] = {}
+"""Digests as git keeps files and folders, by repository and git's own hash: experiments have most of them in common."""
 
 
 def digest_in(repo: Repository, commit: Commit, path: str, expected: str) -> str | None:
@@ -34,10 +38,18 @@ def digest_in(repo: Repository, commit: Commit, path: str, expected: str) -> str
     files = list(_counted(repo, path))
     if not files:
         return None
-    found = _digest(repo, path)
-    if found != expected and _filtered(commit, path, files) == expected:
+    key = (
+        commit.origin,
+        ask_git(commit.origin, "rev-parse", f"{commit.revision}:{name}"),
+    )
+    if key not in _known:
+        _known[key] = _digest(repo, path)
+    if _known[key] == expected:
         return expected
-    return found
+    converted = _converted(commit, files)
+    if converted and _checked_out(repo, commit, path, files, converted) == expected:
+        return expected
+    return _known[key]
 
 
 def _is_below(file: str, name: str) -> bool:
@@ -67,13 +79,33 @@ def _digest(repo: Repository, path: str) -> str:
     return str(found.hash_info.value)
 
 
-def _filtered(commit: Commit, path: str, files: list[str]) -> str:
+def _converted(commit: Commit, files: list[str]) -> set[str]:
+    """Return the files that git converts when it checks them out: line ends, a filter's work."""
+    if ask_git(commit.origin, "config", "--type=bool", "core.autocrlf") == "true":
+        return {*files}
+    top = Path(ask_git(commit.origin, "rev-parse", "--show-toplevel"))
+    names = "".join(f"{file.removeprefix('/')}\0" for file in files)
+    told = run_git(top, "check-attr", "-z", "--stdin", *_ATTRIBUTES, input=names)
+    # Path, attribute, value (git 2.39), each three for one attribute of one file.
+    fields = told.stdout.split("\0")[:-1]
+    found = set()
+    for name, value in zip(fields[::3], fields[2::3], strict=False):
+        if value not in {"unspecified", "unset"}:
+            found.add(f"/{name}")
+    return found
+
+
+def _checked_out(
+    repo: Repository, commit: Commit, path: str, files: list[str], converted: set[str]
+) -> str:
     """Return its digest as git would check it out."""
     listed = []
     for file in files:
         told = f"{commit.revision}:{file.removeprefix('/')}"
-        content = git_bytes(commit.origin, "cat-file", "--filters", told) or b""
-        digest = _md5(content)
+        digest = _digest(repo, file)
+        if file in converted:
+            content = git_bytes(commit.origin, "cat-file", "--filters", told) or b""
+            digest = _md5(content)
         if file == path:
             return digest
         listed.append(
