@@ -100,10 +100,19 @@ def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: 
     (work / "params.yaml").write_text("x: 1\n")
     (work / "base.txt").write_text("base\n")
     founder.ok("git add -A && git commit -qm A")
-    founder.ok(f"mllam-exps share init {share} --group {GROUP}")
-    founder.ok(
-        "dvc repro -q && git add -A && git commit -qm B && git push -q share main"
+    founder.ok("dvc repro -q && git add -A && git commit -qm B")
+    init = f"mllam-exps share init {share} --group {GROUP}"
+    planned = founder.ok(f"{init} --dry-run")
+    assert "would make it a bare git repository" in planned
+    assert not share.exists()
+    assert "copy 4 objects of" in founder.ok(init), (
+        "two outputs, and how they were made"
     )
+    assert founder.ok(init).splitlines() == [
+        f"{share} is a share of the group {GROUP}",
+        f"{work} uses the share {share}",
+    ]
+    founder.ok("git push -q share main")
     founder.ok("mllam-exps submit -n e1 -S x=2 && mllam-exps status --watch")
     founder.ok("mllam-exps push e1")
 

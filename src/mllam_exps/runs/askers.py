@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mllam_exps.base import records
+from mllam_exps.base.errors import MllamError
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import layout
 from mllam_exps.runs.records import Asked
@@ -46,7 +47,8 @@ def note(run: Run, name: str, origin: Path) -> None:
     who = f"{origin}\0{name}".encode(errors="surrogateescape")
     identity = hashlib.sha256(who).hexdigest()[:32]
     # Whoever cannot write this is not shown by `status`; nothing else hangs on it.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, MllamError):
+        run.make()
         path = records.folder(run.directory / layout.ASKED) / f"{identity}.json"
         records.replace(path, Asked(name, str(origin)).to_record(), flush=False)
 
