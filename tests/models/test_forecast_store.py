@@ -22,9 +22,11 @@ from support.forecasts import (
     make_store,
 )
 
+from mllam_exps.base.errors import UsageError
 from mllam_exps.stages.neural_lam.forecasts import layout, names, store
 from mllam_exps.stages.neural_lam.forecasts.claims import Claims
 from mllam_exps.stages.neural_lam.forecasts.store import NotFinite, Store, Unit
+from mllam_exps.stages.neural_lam.new_input import asked
 
 xr = pytest.importorskip("xarray")
 pytestmark = pytest.mark.models
@@ -101,7 +103,7 @@ def test_forecasts_of_another_store_are_taken_and_the_rest_is_left(
     other = filled(tmp_path / "a", starts=few, **changed)
     made = make_store(tmp_path / "b", **changed)
     wanted = [str(time) for time in made.layout.starts]
-    folders = {"a": tmp_path / "a", "a again": tmp_path / "a"}
+    folders = {"gone": tmp_path / "c", "a": tmp_path / "a", "again": tmp_path / "a"}
     found = store.shared(folders, other.path.name, wanted)
     assert found == {"a": ["2025-12-02T00:00:00"]}
     members = changed.get("members", 1)
@@ -225,3 +227,21 @@ def test_the_next_attempt_takes_over_what_is_whole(tmp_path: Path) -> None:
         assert found.msl.values[1, 0, 0, 0] == 1e4
     assert not list(own.rglob("*.partial"))
     assert store.carry(tmp_path / "nothing.zarr", tmp_path / "3.zarr") == 0
+
+
+def test_new_input_of_another_grid_or_with_other_variables_is_refused() -> None:
+    def dataset(x: list[float], **features: list[str]) -> Any:
+        given = {f"{kind}_feature": names for kind, names in features.items()}
+        points = {"x": ("grid_index", x), "y": ("grid_index", [0.0] * len(x))}
+        return xr.Dataset(coords={**points, **given})
+
+    trained = dataset([0.0, 1e3], state=["msl", "t2m"], static=["lsm"])
+    asked.refuse_another(trained, trained)
+    for other, told in (
+        (dataset([0.0, 2e3], state=["msl", "t2m"]), "another grid .*: its x differ"),
+        (dataset([0.0], state=["msl", "t2m"]), "another grid .*: its x differ"),
+        (dataset([0.0, 1e3], state=["t2m", "msl"]), "its state is t2m, msl, the"),
+        (dataset([0.0, 1e3], state=["msl", "t2m"]), "its static is none, the"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            asked.refuse_another(other, trained)

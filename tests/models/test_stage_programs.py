@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import synthetic
 from support.checkpoints import Evil
 
 from mllam_exps import stages
@@ -29,6 +30,12 @@ from mllam_exps.stages.neural_lam.file_names import (
     INFERENCE,
     KEPT_FORECASTS,
     VERIFICATION,
+)
+from mllam_exps.stages.neural_lam.new_input.asked import (
+    PROGRAM,
+    TRAINED_ON,
+    NewInput,
+    is_no_field,
 )
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.parameters.keys import KEEP_FORECASTS
@@ -358,6 +365,63 @@ def test_stored_forecasts_score_as_neural_lam_scores_its_own(made: Made) -> None
         assert forecasts.attrs["checkpoint"] == "saved_models/min_val_loss.ckpt"
         assert len(forecasts.attrs["checkpoint_sha256"]) == 64
         assert "neural-lam" in forecasts.attrs["programs"]
+
+
+@pytest.mark.long
+def test_new_input_gives_the_forecasts_that_the_training_s_dataset_gives(
+    made: Made, tmp_path: Path
+) -> None:
+    """Of that dataset nothing but its statistics and its grid is there."""
+    import numpy as np
+    import xarray as xr
+
+    work, output = tmp_path / "work", tmp_path / "out.zarr"
+    for file in (*file_names.FILES, "saved_models/min_val_loss.ckpt"):
+        (work / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made.root / file, work / file)
+    (work / INFERENCE).write_text(yaml.safe_dump(FORECASTS))
+    shutil.copytree(made.root / "data/graph", work / "data/graph")
+    dataset = made.root / file_names.DATASET
+    for path in dataset.rglob("*"):
+        part = str(path.relative_to(dataset))
+        if path.is_file() and is_no_field(part):
+            place = work / TRAINED_ON / part
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    source = tmp_path / "new.zarr"
+    with xr.open_zarr(made.root / synthetic.SOURCE) as whole:
+        late = whole.sel(time=slice("2025-12-08T00:00", None)).load().drop_encoding()
+    late.to_zarr(source)
+    inputs = dict.fromkeys(("weather", "ground"), str(source))
+    asked = NewInput(inputs, str(output), steps=2, experiment="tiny", new=[*inputs])
+    asked.write(work)
+    command = [sys.executable, "-m", PROGRAM]
+    done = subprocess.run(
+        command, cwd=work, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with (
+        xr.open_zarr(output) as new,
+        xr.open_zarr(made.root / file_names.FORECASTS) as known,
+    ):
+        assert new.attrs["input"] == str(source)
+        times = [
+            one for one in new.reference_time.values if one in known.reference_time
+        ]
+        assert len(times) == len(EVALUATED)
+        for name in ("msl", "t2m"):
+            pair = (one[name].sel(reference_time=times) for one in (new, known))
+            # In other batches, sums are rounded otherwise.
+            np.testing.assert_allclose(*pair, rtol=1e-5)
+
+    late.assign_coords(x=late.x + 1e3).to_zarr(source, mode="w")
+    shutil.copyfile(made.root / file_names.DATASTORE, work / file_names.DATASTORE)
+    done = subprocess.run(
+        command, cwd=work, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "it lies on another grid than the training's: its x differ" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_verify_scores_them_as_neural_lam_does(made: Made) -> None:

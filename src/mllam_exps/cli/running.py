@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -224,6 +225,38 @@ def advance(
     from mllam_exps.commands import advance as report
 
     report.advance(watch=watch, as_json=as_json)
+
+
+@app.command(short_help="Forecast from new input with a saved experiment.")
+def infer(
+    name: Annotated[
+        str, typer.Argument(metavar="EXP", help="An experiment, or a revision.")
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input", help="The new archive: FILE, or NAME=FILE for one of the inputs."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The zarr that is made.")
+    ],
+    starts: Annotated[
+        list[str] | None,
+        typer.Option("--start", help="An initial time; all, if none is given."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Steps of each forecast.")
+    ] = None,
+) -> None:
+    """Make forecasts of a saved experiment from input that it has not seen, here and now, without its training data.
+
+    Its model, its graph and the statistics of its dataset are fetched, where they are
+    not here.
+    """
+    from mllam_exps.commands import infer as inferring
+
+    inferring.infer(name, inputs, output, starts or [], steps)
 
 
 @app.command(short_help="Run the pipeline on one batch and one epoch.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mllam_exps.base.errors import UsageError
@@ -125,6 +126,62 @@ def _bring(repo: Repository, commit: Commit, stage: str, out: str, digest: str) 
         where = f"{out} of stage {stage} at {commit.revision[:10]}"
         way_out = f"dvc exp pull REMOTE EXP, or dvc fetch -A {out}, where it was made and pushed"
         raise UsageError("it is not in DVC's cache", where, why, way_out)
+
+
+def lay_out(
+    repo: Repository,
+    commit: Commit,
+    out: str,
+    target: Path,
+    wanted: Callable[[str], bool] = lambda _file: True,
+) -> None:
+    """Lay out a folder that a stage made for a commit, or those of its files that are wanted.
+
+    What the cache lacks of them is fetched, and nothing else.
+
+    Parameters
+    ----------
+    wanted : callable
+        Is asked for each file, by its path in the folder.
+
+    Raises
+    ------
+    UsageError
+        If it is neither in the cache nor in a remote.
+    """
+    digest = commit.outputs.get(out)
+    if digest is None:
+        what = f"its dvc.lock does not say that {out} was made"
+        raise UsageError(what, commit.revision[:10])
+    listed = repo.cache.folder(digest)
+    if listed is None:
+        # The list of its files comes with any one of them.
+        _fetch(repo, commit, [f"{out}/zarr.json", f"{out}/.zmetadata"])
+        listed = repo.cache.folder(digest)
+    if listed is None:
+        _fetch(repo, commit, [out])
+        listed = repo.cache.folder(digest)
+    files = {
+        str(file["relpath"]): str(file["md5"])
+        for file in listed or ()
+        if wanted(str(file["relpath"]))
+    }
+    if lacking := [file for file in files if not repo.cache.holds(files[file])]:
+        _fetch(repo, commit, [f"{out}/{file}" for file in lacking])
+    for file, md5 in files.items():
+        if not repo.cache.check_out(md5, target / file):
+            files = {}
+            break
+    if not files:
+        where = f"{out} at {commit.revision[:10]}"
+        way_out = f"dvc exp pull REMOTE EXP, or dvc fetch -A {out}, where it was made and pushed"
+        raise UsageError("it is not in DVC's cache", where, next=way_out)
+
+
+def _fetch(repo: Repository, commit: Commit, targets: list[str]) -> None:
+    # Each of DVC's remotes has its own exceptions; what has come is looked at.
+    with contextlib.suppress(Exception):
+        repo.opened.fetch(targets=targets, revs=[commit.revision], workspace=False)
 
 
 def adopt(cache: Cache, checkpoint: Path) -> str:

@@ -8,6 +8,7 @@ that counts, and two that write the same forecast do no harm.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -225,9 +226,14 @@ def shared(
 
     left, found = list(starts), dict[str, list[str]]()
     for word, folder in stores.items():
-        with xr.open_zarr(folder / name, chunks=None) as other:
-            dimension = next(one for one in LAYOUTS if one in other.dims)
-            there = {str(time) for time in _seconds(other[dimension].values)}
+        there: set[str] = set()
+        # What was cleaned meanwhile has none.
+        with (
+            contextlib.suppress(OSError, ValueError),
+            xr.open_zarr(folder / name, chunks=None) as other,
+        ):
+            for dimension in {*LAYOUTS} & {*other.dims}:
+                there = {str(time) for time in _seconds(other[dimension].values)}
         if here := [start for start in left if start in there]:
             found[word] = here
             left = [start for start in left if start not in there]
