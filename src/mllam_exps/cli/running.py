@@ -187,7 +187,7 @@ def retry(
         bool,
         typer.Option(
             "--failed",
-            help="Only those of them that failed; if none is named, all of this repository.",
+            help="Only those of them that failed, and not with NaN; if none is named, all of this repository.",
         ),
     ] = False,
 ) -> None:

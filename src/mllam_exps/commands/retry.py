@@ -68,7 +68,8 @@ def retry(names: list[str], *, failed: bool) -> None:
     names : list of str
         Experiments, or patterns with ``*``.
     failed : bool
-        Only those of them that failed; without names, all of this repository that did.
+        Only those of them that failed, and not with NaN; without names, all of this
+        repository that did.
     """
     here = Context.open()
     wanted = _wanted(here, names, failed=failed)
