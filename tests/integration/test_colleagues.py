@@ -392,6 +392,36 @@ def test_nothing_is_removed_in_a_home_that_was_put_there_after_the_look(
     assert (home / "work/thesis").exists()
 
 
+@pytest.mark.parametrize("what", ["file", "link", "folder", "elsewhere", "directory"])
+def test_no_checkpoint_is_taken_from_behind_a_colleague_s_link(
+    store: RunStore, home: Path, tmp_path: Path, what: str
+):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    os.chown(disk, OTHER, GROUP)
+
+    def plant() -> Attempt:
+        attempt = submit(store)
+        deep = attempt.scratch / "a/b"
+        if what in {"file", "link"}:
+            deep.mkdir(parents=True)
+            (deep / "file").touch()
+        if what == "link":
+            (deep / "last.ckpt").symlink_to(home / "key")
+        if what in {"folder", "elsewhere"}:
+            attempt.scratch.rmdir()
+            attempt.scratch.symlink_to(home if what == "folder" else disk)
+        if what == "directory":
+            shutil.rmtree(attempt.directory)
+            attempt.directory.symlink_to(home)
+        return attempt
+
+    attempt = as_user(OTHER, plant)
+    found = as_user(ONE, lambda: attempt.others_link)
+    assert (found is None) is (what in {"file", "elsewhere"})
+    assert as_user(OTHER, lambda: attempt.others_link) is None, "it is their own"
+
+
 def make_result(store: RunStore, where: Path | None = None) -> str:
     """Make a run's result of what lies in a file, or of a link to it; return its hash."""
     attempt = submit(store)

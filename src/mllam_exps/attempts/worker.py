@@ -333,6 +333,10 @@ class Worker(Supervisor):
         """
         for earlier in reversed(self._run.attempts()):
             if earlier.number < self.attempt.number:
+                if link := earlier.others_link:
+                    what = f"nothing of attempt {earlier.number} is taken: {link} is a link"
+                    print(f"note: {what} of {earlier.maker}'s", flush=True)
+                    continue
                 carried = stage.carry(earlier.scratch, self.attempt.scratch)
                 if carried is not None:
                     print(

@@ -51,6 +51,27 @@ def is_others_link(path: Path) -> bool:
     return stat.S_ISLNK(found.st_mode) and found.st_uid not in {0, os.getuid()}
 
 
+def others_link_in(folder: Path) -> Path | None:
+    """Return the first link of a colleague's in a folder, at any depth; None where there is none.
+
+    The folder itself may be a link to one of its owner's, on another disk.
+    """
+    if is_others_link(folder) and not _leads_to_its_owner_s(folder):
+        return folder
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if is_others_link(found := Path(place, name)):
+                return found
+    return None
+
+
+def _leads_to_its_owner_s(link: Path) -> bool:
+    try:
+        return os.lstat(link).st_uid == os.stat(link).st_uid  # noqa: PTH116 - as the line says
+    except OSError:
+        return False
+
+
 def objection(path: Path) -> str:
     """Say why others may have written a file or folder; empty if only this user can write to it.
 

@@ -331,6 +331,13 @@ class Attempt:
         """Whether somebody asked the attempt to stop."""
         return os.path.lexists(self.directory / layout.CANCEL)
 
+    @property
+    def others_link(self) -> Path | None:
+        """A link of a colleague's where the next attempt would look for a checkpoint: it may lead to a file of ours."""
+        if ownership.is_others_link(self.directory):
+            return self.directory
+        return ownership.others_link_in(self.scratch)
+
     # Writing it down.
 
     def check_mine(self) -> None:

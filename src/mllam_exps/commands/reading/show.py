@@ -298,8 +298,7 @@ def _stage_line(stage: dict[str, Any], word: str, cell: Cell | None) -> str:
     if is_tried:
         number, tries = stage["attempts"], stage["tries"]
         told = f" (try {tries})" if tries != number else ""
-        is_mine = stage["owner"] == ownership.user_name(os.getuid())
-        of = "" if is_mine else f" of {stage['owner']}'s"
+        of = _of_whom(stage["owner"])
         parts.append(f"attempt {number}{of}{'' if told in word else told}")
         parts += [str(stage[key]) for key in ("job", "node") if stage[key]]
         if stage["elapsed"] is not None:
@@ -309,6 +308,12 @@ def _stage_line(stage: dict[str, Any], word: str, cell: Cell | None) -> str:
         told = f": {stage['reason']}"
     log = f"\n            log {stage['log']}" if stage["log"] and is_tried else ""
     return f"{name:11} {', '.join(parts)}{told}{log}"
+
+
+def _of_whom(owner: str) -> str:
+    """Say whose an attempt is, if it is not this user's."""
+    is_mine = owner == ownership.user_name(os.getuid())
+    return "" if is_mine else f" of {owner}'s"
 
 
 def _earlier(run: Run) -> Iterator[str]:
@@ -324,7 +329,7 @@ def _earlier(run: Run) -> Iterator[str]:
             why = end.problem.sentence or str(end.outcome)
         else:
             why = "it ended without a word of its own"
-        yield f"            attempt {attempt.number}: {why}"
+        yield f"            attempt {attempt.number}{_of_whom(attempt.maker)}: {why}"
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
