@@ -165,6 +165,26 @@ def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Conte
     assert set(shown(here)) == {"sub"}
 
 
+def test_a_former_run_of_an_experiment_is_not_shown_beside_it(here: Context):
+    """What a link leads to has changed since: submitted again, the experiment has another run."""
+    old, new = run_of(here, digit="1"), run_of(here, digit="2")
+    one = submitted(here, "one", new)
+    attempt = old.claim(
+        1,
+        scheduler="local",
+        experiment="one",
+        workspace=one.clone,
+        working_directory=None,
+    )
+    assert attempt is not None
+    old.want(one.identity)
+    rows = gathering.gather(here, [], everything=True)
+    assert len(rows) == 2, "it may be at work still"
+    attempt.end(Outcome.FAILED, Problem("its input changed"))
+    [row] = gathering.gather(here, [], everything=True)
+    assert row.cells["grow"].run.key == new.key
+
+
 def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Context):
     grow = run_of(here)
     old = submitted(here, "exp", grow, end="failed")

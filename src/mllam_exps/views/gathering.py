@@ -78,6 +78,8 @@ class _Gathering:
         """The newest run of each stage that was asked for, by name and repository of who asked."""
         self._submitted: dict[str, set[str]] = {}
         """The names of the submitted experiments that have a run, by its key."""
+        self._identities: set[str] = set()
+        """All submitted experiments of the store."""
 
     def rows(self, names: list[str]) -> list[Row]:
         """Return the experiments of these names, or with these stages."""
@@ -107,6 +109,7 @@ class _Gathering:
         rows: list[Row] = []
         newest: dict[tuple[str, str], Experiment] = {}
         for experiment in experiments.of_store(self.here.store):
+            self._identities.add(experiment.identity)
             for step in experiment.steps:
                 self._submitted.setdefault(step.key, set()).add(experiment.name)
             if self.everything or experiment.origin == str(self.origin):
@@ -140,7 +143,9 @@ class _Gathering:
         """Return who asked for a run, each with the name and the repository under which it is shown."""
         names = self._submitted.get(run.key, ())
         who = list(askers.of(run, names))
-        if not who and not names and not self._is_just_submitted(run):
+        if not who and not names:
+            if self._is_just_submitted(run) or self._is_former(run):
+                return []
             # It was submitted, and the experiment has been deleted since.
             who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
         definition = run.definition
@@ -162,7 +167,13 @@ class _Gathering:
         if not clone.is_relative_to(place) or clone == place:
             return False
         identity = clone.relative_to(place).parts[0]
-        return experiments.read(place / identity) is not None
+        one = experiments.read(place / identity)
+        return one is not None and run.key in {step.key for step in one.steps}
+
+    def _is_former(self, run: Run) -> bool:
+        """Tell whether an experiment that has another run by now asked for it."""
+        of_one = not self._identities.isdisjoint(run.wanted)
+        return of_one and not self._cell(run).now.state.living
 
     @staticmethod
     def _with_commits(
