@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git
-from mllam_exps.base.terminal import say
+from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import exchange, experiment_refs
 from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.dvc.saved.experiment_refs import Saved
+from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing.share import REMOTE
 
@@ -28,8 +31,8 @@ def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         needed = between.needed(one.commit)
         sent = between.send(one.name, needed)
         is_new = exchange.send_ref(root, target, one, force=force)
-        told.append(_told(one, sent, len(between.parts(needed)), is_new=is_new))
-    _print(told, f"in {target}", as_json=as_json)
+        told.append(_told(one, between, sent, is_new=is_new))
+    _print(told, f"in {target}", f"in {between.remote.place}", as_json=as_json)
 
 
 def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> None:
@@ -44,10 +47,12 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         is_new = exchange.fetch_ref(root, target, one, force=force)
         needed = between.needed(one.commit)
         got = between.fetch(one.name, needed)
-        told.append(_told(one, got, len(between.parts(needed)), is_new=is_new))
-    _print(told, "here", as_json=as_json)
-    if not as_json and found:
-        say(f"dvc exp apply {found[0].name}, then dvc repro, which runs nothing")
+        told.append(_told(one, between, got, is_new=is_new))
+    _print(told, "here", "here", as_json=as_json)
+    if not as_json:
+        first = told[0]
+        rest = "" if first["unmade"] else ", then dvc repro, which runs nothing"
+        say(f"dvc exp apply {shlex.quote(found[0].name)}{rest}")
 
 
 def _split(words: Sequence[str], root: Path) -> tuple[list[str], str]:
@@ -55,7 +60,9 @@ def _split(words: Sequence[str], root: Path) -> tuple[list[str], str]:
     remotes = ask_git(root, "remote").split()
     last = words[-1]
     if len(words) > 1 and (last in remotes or "/" in last):
-        return list(words[:-1]), last
+        # Git is called in the repository's root, and a path is typed as seen from here.
+        is_here = last not in remotes and Path(last).exists()
+        return list(words[:-1]), str(Path(last).resolve()) if is_here else last
     if REMOTE in remotes or len(remotes) == 1:
         return list(words), REMOTE if REMOTE in remotes else remotes[0]
     what = "which git repository to exchange with?"
@@ -69,25 +76,26 @@ def _exchange(root: Path, target: str, remote: str) -> Exchange:
     return Exchange(repository, exchange.remote_of(repository, remote, url))
 
 
-def _told(
-    one: Saved, moved: int, of: int, *, is_new: bool
-) -> dict[str, str | int | bool]:
+def _told(one: Saved, between: Exchange, moved: int, *, is_new: bool) -> dict[str, Any]:
     return {
         "name": one.name,
         "commit": one.commit,
         "new": is_new,
         "moved": moved,
-        "objects": of,
+        "objects": len(between.parts(between.needed(one.commit))),
+        "unmade": unmade(between.repository, one.commit),
     }
 
 
 def _print(
-    told: list[dict[str, str | int | bool]], where: str, *, as_json: bool
+    told: list[dict[str, Any]], where: str, data_where: str, *, as_json: bool
 ) -> None:
     if as_json:
         say(json.dumps(told, indent=1))
         return
     for one in told:
         how = "" if one["new"] else ", as before"
-        data = f"all {one['objects']} objects of its data are there, {one['moved']} of them new"
+        data = f"all {one['objects']} objects of its data are {data_where}, {one['moved']} of them new"
         say(f"{one['name']} is {where}{how}; {data}")
+        for sentence in one["unmade"]:
+            warn(f"note: dvc repro of {one['name']} would not end at once: {sentence}")

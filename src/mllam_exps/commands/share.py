@@ -16,6 +16,7 @@ from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import exchange, experiment_refs
 from mllam_exps.dvc.saved.exchange import Exchange
+from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing import founding, inspection, joining
@@ -81,13 +82,20 @@ def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
             raise MllamError(what, place, next=f"mllam-exps push {one.name}")
         needed = between.needed(one.commit)
         between.hold_to(one.name, needed)
+        if sentences := unmade(repository, one.commit):
+            raise MllamError(
+                f"{one.name}: all of its data are there, and dvc repro would not end at once",
+                between.remote.place,
+                "; ".join(sentences),
+                f"dvc exp apply {shlex.quote(one.name)}, then dvc exp run: it is made whole",
+            )
         told.append({"name": one.name, "objects": len(between.parts(needed))})
     if as_json:
         say(json.dumps(told, indent=1))
         return
     for each in told:
         name, objects = each["name"], each["objects"]
-        data = f"all {objects} objects of its data are there"
+        data = f"all {objects} objects of its data are in {between.remote.place}"
         say(f"{name}: a colleague can have it, {data}: mllam-exps pull {name}")
 
 

@@ -71,8 +71,13 @@ class Remote:
     def _found(self, digests: Iterable[str]) -> dict[str, int | None]:
         """Return the sizes of what it has; None of what it lacks."""
         wanted = list(digests)
-        with ThreadPoolExecutor(AT_ONCE, "look") as pool:
-            return dict(zip(wanted, pool.map(self._size, wanted), strict=True))
+        try:
+            with ThreadPoolExecutor(AT_ONCE, "look") as pool:
+                return dict(zip(wanted, pool.map(self._size, wanted), strict=True))
+        except Exception as error:
+            # Each kind of remote has errors of its own.
+            what, way_out = "the remote cannot be looked into", "mllam-exps doctor"
+            raise MllamError(what, self.place, first_line(error), way_out) from error
 
     def _size(self, digest: str) -> int | None:
         path = self.opened.oid_to_path(digest)
@@ -106,10 +111,11 @@ class Exchange:
 
         repo = self.repository.opened
         with switch(repo, commit):
+            # What was imported, too: a colleague may not reach where it came from.
             return {
                 out.hash_info.value: str(out.fs_path).lstrip("/")
                 for out in repo.index.outs
-                if out.use_cache and out.hash_info and not out.stage.is_import
+                if out.use_cache and out.hash_info and out.can_push
             }
 
     def parts(self, needed: Needed) -> Needed:
@@ -136,6 +142,7 @@ class Exchange:
             If neither here nor there is all of it, or something here is damaged: then
             nothing was sent; or if the remote lacks any of it afterwards.
         """
+        self._bring_lists(needed)
         objects = self.parts(needed)
         lacks = self.remote.lacks(sizes := self.sizes(objects))
         self._refuse_what_is_nowhere(name, {one: objects[one] for one in lacks})
@@ -157,15 +164,12 @@ class Exchange:
         MllamError
             If the remote has not all of it; what it has is here then.
         """
-        fetched = 0
-        # A folder's list says what else is needed.
-        for objects in (needed, None):
-            wanted = objects if objects is not None else self.parts(needed)
-            lacks = {one for one in wanted if not self.cache.holds(one)}
-            there = lacks - self.remote.lacks(dict.fromkeys(lacks))
-            cache = self.repository.opened.cache.local
-            self._move(self.remote.opened, cache, there, verify=True)
-            fetched += len(there)
+        fetched = self._bring_lists(needed)
+        lacks = {one for one in self.parts(needed) if not self.cache.holds(one)}
+        there = lacks - self.remote.lacks(dict.fromkeys(lacks))
+        cache = self.repository.opened.cache.local
+        self._move(self.remote.opened, cache, there, verify=True)
+        fetched += len(there)
         gone = {o for d, o in needed.items() if not self.cache.holds_all(d)}
         if gone:
             what = f"{name}: the remote has not all of {_named(gone)}"
@@ -181,12 +185,23 @@ class Exchange:
         MllamError
             Naming the outputs.
         """
+        self._bring_lists(needed)
         objects = self.parts(needed)
         lacks = self.remote.lacks(self.sizes(objects))
         if lacks:
             outputs = {objects[one] for one in lacks}
             what = f"{name}: the remote lacks {len(lacks)} of {len(objects)} objects, of {_named(outputs)}"
             raise MllamError(what, self.remote.place, next=f"mllam-exps push {name}")
+
+    def _bring_lists(self, needed: Needed) -> int:
+        """Bring the lists of folders that the cache lacks: these say what is in them; return how many."""
+        lists = dict.fromkeys(one for one in needed if one.endswith(".dir"))
+        self.cache.drop_damaged(lists)
+        lacks = {one for one in lists if not self.cache.holds(one)}
+        there = lacks - self.remote.lacks(dict.fromkeys(lacks))
+        cache = self.repository.opened.cache.local
+        self._move(self.remote.opened, cache, there, verify=True)
+        return len(there)
 
     def _refuse_what_is_nowhere(self, name: str, lacks: Needed) -> None:
         again = f"dvc exp apply {name}, then dvc repro: it is made again"
@@ -260,7 +275,9 @@ def remote_of(repository: Repository, name: str, place: str) -> Remote:
     """
     remotes: Mapping[str, Any] = repository.settings("remote")
     at_place = [
-        one for one, its in remotes.items() if place and its.get("url") == place
+        one
+        for one, its in remotes.items()
+        if place and _is_same(str(its.get("url")), place)
     ]
     name = name or next(iter(at_place), "")
     try:
@@ -274,6 +291,10 @@ def remote_of(repository: Repository, name: str, place: str) -> Remote:
             "mllam-exps share join PATH, or dvc remote add --local -d NAME URL",
         ) from error
     return Remote(opened.name, opened.odb)
+
+
+def _is_same(url: str, place: str) -> bool:
+    return url == place or Path(url).resolve() == Path(place).resolve()
 
 
 def in_git(root: Path, git_remote: str) -> list[Saved]:
