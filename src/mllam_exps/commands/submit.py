@@ -110,13 +110,23 @@ def _summary(submitted: Sequence[Submitted]) -> list[str]:
     line = _headline(submitted, waits=bool(waiting))
     if done:
         line += f"; {done} known and saved already"
-    lines = [line]
+    lines = [line, *_unknown(submitted)]
     if waiting:
         wait = "waits" if len(waiting) == 1 else "wait"
         lines.append(f"{len(waiting)} of them {wait} in the run store: {waiting[0]}")
     if done < len(submitted):
         lines.append(WATCH)
     return lines
+
+
+def _unknown(submitted: Sequence[Submitted]) -> list[str]:
+    """Say of which stages nobody can tell how they are, and why: each once, however many experiments have it."""
+    found: dict[str, None] = {}
+    for one in submitted:
+        for stage, now in one.standing.states.items():
+            if now.state is RunState.UNKNOWN:
+                found[f"{stage} unknown: {now.reason}"] = None
+    return list(found)
 
 
 def _headline(submitted: Sequence[Submitted], *, waits: bool) -> str:
@@ -128,6 +138,8 @@ def _headline(submitted: Sequence[Submitted], *, waits: bool) -> str:
     elif waits:
         # Its user is done: what waits is taken, and starts by itself.
         told = " taken, no new job yet"
+    elif _unknown(submitted):
+        told = ": no new job; nobody can tell how all of it is"
     return f"{_number(submitted)}{told} {_where(submitted)}"
 
 

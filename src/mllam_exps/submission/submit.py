@@ -69,7 +69,7 @@ class Submitted:
             return "submitted"
         if self.experiment.key_of(stage) in self.standing.claimed_by_others:
             return "waits"
-        if now.state.living:
+        if now.state.living and now.state is not RunState.UNKNOWN:
             return "attached"
         return "waits" if now.state is RunState.NEW else str(now.state)
 
