@@ -11,6 +11,8 @@ import pytest
 import xarray as xr
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.commands.reading import report
+from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.stages.neural_lam.reporting import charts, page
 from mllam_exps.stages.neural_lam.reporting.comparison import Comparison
 from mllam_exps.stages.neural_lam.reporting.evidence import Evidence
@@ -162,8 +164,8 @@ def test_the_page_is_whole_and_fetches_and_runs_nothing(tmp_path: Path):
         "better in 6 of 6",
         "▼",
         "width",
-        "dvc exp apply good",
-        "dvc exp apply '<b>&bad'",
+        "dvc exp apply cccc",
+        "# <b>&bad",
     ):
         assert word in said, word
     assert re.search(r"−(19|20)\.\d ▼", said)
@@ -193,3 +195,75 @@ def test_names_at_the_ends_of_lines_do_not_lie_on_each_other():
     assert len(heights) == 6
     assert min(np.diff(heights)) >= 13
     assert charts.lines({"nothing": [(0, float("nan"))]}, "x", "y", "t") == ""
+
+
+def changed(one: Evidence, **scores: float) -> Evidence:
+    """An experiment of which a score of its own, or of all sources, is another everywhere, or at the last lead time."""
+    found = one.scores.copy(deep=True)
+    for name, value in scores.items():
+        whose, _, variable = name.partition("_")
+        at = {"own": np.s_[0], "all": np.s_[:], "last": np.s_[0, 40:, -1]}[whose]
+        found[f"rmse.{variable}"].values[at] = value
+    one.__dict__["scores"] = found
+    return one
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [{"own_msl": np.nan}, {"all_msl": np.nan}, {"all_msl": 0.0}, {"own_msl": np.inf}],
+)
+def test_what_has_no_error_to_compare_ranks_nobody(
+    tmp_path: Path, scores: dict[str, float]
+):
+    is_all = any(name.startswith("all") for name in scores)
+    worst = evidence(tmp_path, "worst", 0.9)
+    compared = Comparison(
+        [
+            changed(evidence(tmp_path, "middle", 0.8), **scores),
+            changed(worst, **scores) if is_all else worst,
+            changed(evidence(tmp_path, "best", 0.7), **scores),
+        ]
+    )
+    names = [place.evidence.name for place in compared.ranking]
+    assert names == ["best", "middle", "worst"]
+    assert compared.ranking[0].skill == pytest.approx(0.3, abs=0.01)
+    nowhere = {"own_msl": ["msl"], "all_msl": ["msl"]}
+    if np.isnan(next(iter(scores.values()))):
+        assert compared.left_out == nowhere[next(iter(scores))]
+    page.write(tmp_path / "report.html", compared, ["persistence"], "typed")
+    assert ">nan" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_hole_in_one_experiment_is_a_hole_in_all(tmp_path: Path):
+    whole, holed = evidence(tmp_path, "whole", 0.8), evidence(tmp_path, "holed", 0.8)
+    # The hard cases, with twice the error, are those that one of them lacks.
+    for one in (whole, holed):
+        one.scores["rmse.msl"].values[:2, 40:, -1] *= 2
+    compared = Comparison([whole, changed(holed, last_msl=np.nan)])
+    by_hand = np.sqrt((whole.scores["rmse.msl"].values[0, :40, -1] ** 2).mean())
+    assert compared.curve("msl", "whole")[-1][1] == pytest.approx(by_hand)
+
+
+def test_lead_times_and_variables_that_one_lacks_are_left_out(tmp_path: Path):
+    short = evidence(tmp_path, "short", 0.8)
+    found = short.scores.isel(lead_time=slice(2)).drop_vars("rmse.msl")
+    short.__dict__["scores"] = found
+    compared = Comparison([evidence(tmp_path, "long", 0.9), short])
+    assert (compared.variables, compared.leads) == (["t2m"], [6, 12])
+    assert sorted(compared.left_out) == ["24 h", "msl"]
+    page.write(tmp_path / "report.html", compared, ["persistence"], "typed")
+    assert "msl, 24 h" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_experiments_of_one_name_are_told_apart():
+    first, second, third = (
+        Saved(f"refs/exps/aa/{number}/{name}", number * 40, name, 0.0)
+        for number, name in (("1", "twice"), ("2", "twice"), ("3", "persistence"))
+    )
+    alone = Saved("refs/exps/aa/4/once", "4" * 40, "once", 0.0)
+    assert list(report._labels([first, second, third, alone]).values()) == [
+        "twice (11111111)",
+        "twice (22222222)",
+        "persistence (33333333)",
+        "once",
+    ]

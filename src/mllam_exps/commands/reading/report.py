@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.base.terminal import say
+from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import differences, exchange, experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
+from mllam_exps.dvc.saved.differences import SHORT
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
@@ -41,6 +43,9 @@ def report(names: Sequence[str], *, out: Path, references: Sequence[str]) -> Non
             out, compared, references or known, _typed(names, out, references)
         )
         best = compared.ranking[0]
+    if compared.left_out:
+        left = ", ".join(compared.left_out)
+        warn(f"note: left out, as not all of them have it: {left}")
     for card in cards:
         say(f"{card.name} against {card.reference}: {card.verdict}")
     if len(found) > 1:
@@ -63,16 +68,30 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
         _refuse_what_is_left(WORKSPACE, Checkout(root))
         yield [Evidence(WORKSPACE, root)]
         return
-    found = exchange.called(names, experiment_refs.saved(root), "saved here")
+    called = exchange.called(names, experiment_refs.saved(root), "saved here")
+    found = list({one.commit: one for one in called}.values())
     repository = Repository.open(root, check=False)
     parameters = _differing(repository, found)
+    labels = _labels(found)
     with tempfile.TemporaryDirectory(prefix="mllam-exps-report-") as scratch:
         laid = []
         for number, one in enumerate(found):
             folder = Path(scratch, str(number))
             _lay_out(repository, Commit(root, one.commit), one.name, folder)
-            laid.append(Evidence(one.name, folder, one.commit, parameters[one.name]))
+            its = parameters[one.commit]
+            laid.append(Evidence(labels[one.commit], folder, one.commit, its))
         yield laid
+
+
+def _labels(found: Sequence[Saved]) -> dict[str, str]:
+    """Return what experiments are called in the page, by commit: those of other baselines may have the same name."""
+    times = Counter([*BASELINES, *(one.name for one in found)])
+    return {
+        one.commit: one.name
+        if times[one.name] == 1
+        else f"{one.name} ({one.commit[:SHORT]})"
+        for one in found
+    }
 
 
 def _lay_out(repository: Repository, commit: Commit, name: str, folder: Path) -> None:
@@ -117,16 +136,16 @@ def _refuse_what_is_left(name: str, locked: Locked) -> dict[str, str]:
 def _differing(
     repository: Repository, found: Sequence[Saved]
 ) -> dict[str, dict[str, Any]]:
-    """Return for each experiment the parameters that are not the same in all, versions aside."""
+    """Return for each experiment, by commit, the parameters that are not the same in all, versions aside."""
     first = found[0]
-    table: dict[str, dict[str, Any]] = {one.name: {} for one in found}
+    table: dict[str, dict[str, Any]] = {one.commit: {} for one in found}
     same: dict[str, Any] = {}
     for one in found[1:]:
         for each in differences.of_parameters(repository, first.commit, one.commit):
             if each.where != VERSIONS_FILE:
                 same[each.what] = each.first
-                table[one.name][each.what] = each.second
-    return {name: same | values for name, values in table.items()}
+                table[one.commit][each.what] = each.second
+    return {commit: same | values for commit, values in table.items()}
 
 
 def _refuse_folder(out: Path) -> None:

@@ -1,7 +1,7 @@
 """Experiments on common cases: one ranking, and for each a scorecard against a reference.
 
-Means over different cases say nothing about models: a case that all sources lack
-counts for none.
+Means over different cases say nothing about models: what one source lacks in a case,
+at a lead time, counts for none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Cell:
         Hours.
     percent : float
         The difference in RMSE in per cent of the reference's: below zero, the
-        experiment is better.
+        experiment is better; NaN where that is not known, or the reference's is zero.
     confidence : float
         The highest level at which that is more than chance; 0 where none is, NaN where
         there are too few cases to know.
@@ -110,16 +110,32 @@ class Comparison:
     def __init__(self, experiments: Sequence[Evidence]) -> None:
         self.experiments = list(experiments)
         self.scores = _joined(self.experiments)
-        there = [self.scores[name].notnull() for name in self._errors]
-        common = sum(one.all((SOURCE, LEAD)) for one in there) > 0
-        self.scores = self.scores.isel({CASE: common.values.nonzero()[0]})
-        if not self.scores.sizes[CASE]:
+        there = self.scores[self._errors].notnull().all(SOURCE)
+        self.scores = self.scores.where(there)
+        self._keep_what_all_have(there)
+
+    def _keep_what_all_have(self, there: Any) -> None:
+        """Leave out variables, lead times and starts that not all sources have, and remember which."""
+        kept = [name for name in self._errors if bool(there[name].any())]
+        self.left_out = [v for v in self._errors if v not in kept]
+        by_variable = [there[name] for name in kept]
+        leads = sum(one.any(CASE) for one in by_variable) > 0 if kept else None
+        if leads is not None:
+            self.left_out += [
+                f"{hours:g} h" for hours in _hours(leads[LEAD].values[~leads.values])
+            ]
+            by_variable = [one.isel({LEAD: leads.values}) for one in by_variable]
+            cases = sum(one.all(LEAD) for one in by_variable) > 0
+            at = {LEAD: leads.values, CASE: cases.values}
+            self.scores = self.scores[kept].isel(at)
+        if leads is None or not self.scores.sizes[CASE]:
             names = ", ".join(one.name for one in self.experiments)
             raise UsageError(
-                f"{names}: have no start in common",
+                f"{names}: have no start in common, with a variable at the same lead times",
                 why="a mean over other cases says nothing about a model",
                 next="choose experiments of one test period",
             )
+        self.left_out = [one.removeprefix("rmse.") for one in self.left_out]
 
     @property
     def _errors(self) -> list[str]:
@@ -147,10 +163,7 @@ class Comparison:
     @property
     def leads(self) -> list[float]:
         """The lead times, in hours."""
-        return [
-            float(one.astype("m8[s]").astype(int)) / 3600
-            for one in self.scores[LEAD].values
-        ]
+        return _hours(self.scores[LEAD].values)
 
     @property
     def sources(self) -> list[str]:
@@ -170,17 +183,17 @@ class Comparison:
     def ranking(self) -> list[Place]:
         """The experiments, the best first."""
         places = [Place(one, self._skill(one.name)) for one in self.experiments]
-        return sorted(places, key=lambda place: -place.skill)
+        return sorted(places, key=lambda p: (math.isnan(p.skill), -p.skill))
 
     def _skill(self, name: str) -> float:
         gains = []
         for variable in self.variables:
             against = self.curve(variable, BASELINES[0])
-            for (_, own), (_, base) in zip(
-                self.curve(variable, name), against, strict=True
-            ):
-                gains.append(1 - own / base)
-        return sum(gains) / len(gains)
+            own = self.curve(variable, name)
+            for (_, error), (_, base) in zip(own, against, strict=True):
+                gains.append(-_relative(error, base))
+        known = [gain for gain in gains if math.isfinite(gain)]
+        return sum(known) / len(known) if known else math.nan
 
     def card(self, name: str, reference: str) -> Card:
         """Return the scorecard of an experiment against another source.
@@ -209,9 +222,23 @@ class Comparison:
             for kind in ("confidence", "cases")
         )
         return [
-            Cell(lead, 100 * (own[lead] / base[lead] - 1), float(sure), int(count))
+            Cell(
+                lead,
+                100 * _relative(own[lead], base[lead]),
+                float(sure),
+                int(count),
+            )
             for lead, sure, count in zip(self.leads, confidence, cases, strict=True)
         ]
+
+
+def _hours(leads: Any) -> list[float]:
+    return [float(one.astype("m8[s]").astype(int)) / 3600 for one in leads]
+
+
+def _relative(error: float, base: float) -> float:
+    """Return by which part an error is larger than another one; of what never changes persistence has none."""
+    return error / base - 1 if base else math.nan
 
 
 def _joined(experiments: Sequence[Evidence]) -> Any:
@@ -261,6 +288,10 @@ def _refuse_another_truth(first: str, one: Any, name: str, other: Any) -> None:
     import xarray as xr
 
     base = BASELINES[0]
+    for whose, scores in ((first, one), (name, other)):
+        if base not in scores[SOURCE].values:
+            why = "without it nothing says that two were scored on the same data"
+            raise UsageError(f"{whose} was not scored beside {base}", why=why)
     a, b = xr.align(one.sel({SOURCE: base}), other.sel({SOURCE: base}), join="inner")
     for variable in set(a.data_vars) & set(b.data_vars):
         same = np.isclose(a[variable], b[variable], rtol=SAME_TRUTH, equal_nan=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import shlex
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -72,7 +72,8 @@ def write(
         made_by=made_by,
         tint=tint,
         mark=mark,
-        quote=shlex.quote,
+        percent=percent,
+        skill=lambda place: _signed(f"{place.skill:.3f}", place.skill),
     )
     path.write_text(text, encoding="utf-8")
     return cards
@@ -136,15 +137,26 @@ def _pictures(ranking: Sequence[Place]) -> tuple[list[Picture], int]:
 
 def tint(cell: Cell) -> str:
     """Return the class and strength of a cell's colour: blue is better, orange is worse, for all eyes."""
+    if math.isnan(cell.percent):
+        return ""
     kind = "better" if cell.percent < 0 else "worse"
     strength = min(abs(cell.percent) / FULL, 1.0)
     return f"{kind} s{round(strength * 4)}"
 
 
+def percent(cell: Cell) -> str:
+    """Return how much a cell differs, as a number of the page."""
+    return _signed(f"{cell.percent:+.1f}", cell.percent)
+
+
+def _signed(text: str, value: float) -> str:
+    return "–" if math.isnan(value) else text.replace("-", "−")
+
+
 def mark(cell: Cell) -> str:
     """Return what says in one letter whether a difference is sure."""
     if cell.is_blind:
-        return "?"
+        return "?" if cell.cases else ""
     if not cell.is_sure:
         return ""
     return "▼" if cell.percent < 0 else "▲"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,14 +45,17 @@ def metrics(scores: Any, against: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gain(errors: Mapping[str, Any], own: str, reference: str) -> float:
-    """Return how much lower the RMSE is than a reference's, averaged over variables and lead times."""
+    """Return how much lower the RMSE is than a reference's, averaged over variables and lead times, where known."""
     gains = []
     for one in errors.values():
         pair = one.sel({SOURCE: [own, reference]})
         overall = root_mean_square(pair.where(pair.notnull().all(SOURCE)))
-        of_lead = 1 - overall.sel({SOURCE: own}) / overall.sel({SOURCE: reference})
-        gains.append(float(of_lead.mean()))
-    return round(sum(gains) / len(gains), 6)
+        base = overall.sel({SOURCE: reference})
+        # Persistence has no error in what never changes.
+        of_lead = 1 - overall.sel({SOURCE: own}) / base.where(base > 0)
+        if bool(of_lead.notnull().any()):
+            gains.append(float(of_lead.mean()))
+    return round(sum(gains) / len(gains), 6) if gains else math.nan
 
 
 def in_words(count: Mapping[str, int]) -> str:
