@@ -43,6 +43,7 @@ from mllam_exps.schedulers.local import LocalScheduler
 from mllam_exps.submission import cleaning, entering, experiments
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
+from mllam_exps.submission.verifying import Verifier
 from mllam_exps.views.gathering import of_run
 
 pytestmark = pytest.mark.skipif(
@@ -100,10 +101,13 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def submit(
-    store: RunStore, number: int = 1, definition: RunDefinition = DEFINITION
+    store: RunStore,
+    number: int = 1,
+    definition: RunDefinition = DEFINITION,
+    key: str = DEFINITION.key,
 ) -> Attempt:
     """Begin the run and claim an attempt, as `Starter.prepare` does."""
-    run = store.run(DEFINITION.key)
+    run = store.run(key)
     run.begin(definition)
     attempt = run.claim(
         number,
@@ -267,13 +271,17 @@ def take_lock(store: RunStore) -> str:
         return "taken" if mine else "held"
 
 
-@pytest.mark.parametrize("what", ["link", "pipe", "folder", "file", "closed file"])
+@pytest.mark.parametrize(
+    "what", ["link", "pipe", "folder", "file", "closed file", "closed"]
+)
 def test_what_lies_in_the_place_of_a_lock_keeps_nobody_waiting(
     store: RunStore, home: Path, capfd, what: str
 ):
     def plant() -> None:
         place = records.folder(store.directory / "locks") / f"dispatch.{ONE}"
-        if what == "link":
+        if what == "closed":
+            place.parent.chmod(0o700)
+        elif what == "link":
             place.symlink_to(home / "key")
         elif what == "pipe":
             os.mkfifo(place, 0o666)
@@ -767,3 +775,25 @@ def test_what_lies_in_the_place_of_an_experiment_is_named(
     said = as_user(ONE, enter)
     assert "what stands in the place of this experiment" in said
     assert "another name" in said
+
+
+def test_what_a_colleague_has_closed_stops_no_verification(store: RunStore):
+    cache = Cache(str(store.directory.parent / "cache"))
+    other = RunDefinition("other", {}, (), DEFINITION.outputs, commands=("true",))
+
+    def make_both() -> None:
+        digest = make_result(store)
+        attempt = submit(store, definition=other, key=other.key)
+        shutil.copytree(Attempt(store.run(DEFINITION.key), 1).outputs, attempt.outputs)
+        described = {"digest": digest, "size": 4, "files": None}
+        records.replace(attempt.directory / "manifest.json", {"out.json": described})
+        attempt.run.settle(Result(1, {"out.json": ResultOutput(digest)}))
+        cache.path(digest).parent.mkdir(parents=True)
+        cache.path(digest).parent.chmod(0)
+        Attempt(store.run(DEFINITION.key), 1).outputs.chmod(0)
+
+    as_user(OTHER, make_both)
+    runs = [store.run(DEFINITION.key), store.run(other.key)]
+    found = as_user(ONE, lambda: Verifier(store, cache).verify(runs))
+    assert found.results == 2
+    assert [one.run for one in found.damaged] == [DEFINITION.key]

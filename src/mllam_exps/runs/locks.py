@@ -28,6 +28,8 @@ from mllam_exps.runs.store import RunStore
 
 LOOK_AGAIN = 0.1
 _OWN = 0o600
+_OF_OTHERS = {errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM}
+"""The errors that say that somebody else has put something in the place of a lock, or of the folder of all."""
 SILENCE = 5.0
 """Seconds after which it is told for whom a process waits, where it waits for as long as it takes."""
 
@@ -42,7 +44,7 @@ def lock(store: RunStore, name: str, *, wait: bool = False) -> Iterator[IO[str] 
     try:
         store.folder(layout.LOCKS)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno not in _OF_OTHERS:
             raise
         path = _make_instead(path)
     with hold(path, math.inf if wait else 0.0) as file:
@@ -70,7 +72,7 @@ def _open(path: Path) -> tuple[int, Path]:
         if (descriptor := _open_own(path)) is not None:
             return descriptor, path
     except OSError as error:
-        if error.errno not in {errno.ELOOP, errno.ENOTDIR} and not _is_of_others(path):
+        if error.errno not in _OF_OTHERS and not _is_of_others(path):
             raise
     instead = _make_instead(path)
     return records.open_file(instead, os.O_RDWR | os.O_CREAT, _OWN), instead

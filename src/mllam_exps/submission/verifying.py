@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -167,8 +168,13 @@ class Verifier:
         if run.result is None:
             return set()
         attempt = outputs.result_attempt(run)
-        found = [place.stat() for place in attempt.manifest.files_in(attempt.outputs)]
-        return {(one.st_dev, one.st_ino) for one in found}
+        found = set()
+        for place in attempt.manifest.files_in(attempt.outputs):
+            # What cannot be looked at is told already, and the others are read.
+            with contextlib.suppress(OSError):
+                one = place.stat()
+                found.add((one.st_dev, one.st_ino))
+        return found
 
     def _verify_objects(
         self,
