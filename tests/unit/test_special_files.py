@@ -54,6 +54,21 @@ def test_what_is_no_file_is_named(tmp_path: Path, kind: str):
     with pytest.raises(UsageError, match=f"is a {kind}, and no file"):
         special_files._look("open", (os.fsencode(place), "r", os.O_RDONLY))
     special_files._look("open", (str(place), "w", os.O_WRONLY))
+    # Records are opened so: one that is a pipe is told, and stops no command.
+    special_files._look("open", (str(place), None, os.O_RDONLY | os.O_NONBLOCK))
     special_files._look("open", ("/dev/zero", "r", os.O_RDONLY))
     special_files._look("open", (str(tmp_path / "absent"), "r", os.O_RDONLY))
     special_files._look("open", (3, "r", os.O_RDONLY))
+
+
+def test_a_pipe_in_the_place_of_a_record_is_told_and_stops_nobody(tmp_path: Path):
+    os.mkfifo(tmp_path / "run.json")
+    program = """
+import pathlib
+from mllam_exps.base import records, special_files
+special_files.guard()
+print(records.look(pathlib.Path("run.json")))
+"""
+    command = [sys.executable, "-c", program]
+    said = subprocess.check_output(command, cwd=tmp_path, text=True, timeout=30)
+    assert "run.json is damaged: no file" in said

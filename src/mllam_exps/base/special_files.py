@@ -15,6 +15,9 @@ _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _MEANT = ("/dev/", "/proc/")
 """Who names something in there means what it is."""
 
+_NEVER_WAITS = os.O_WRONLY | os.O_RDWR | os.O_NONBLOCK | os.O_PATH
+"""How who writes opens a file, and who looks himself at what it is: a record of a run store (`records.open_file`)."""
+
 
 @functools.cache
 def guard() -> None:
@@ -33,7 +36,7 @@ def _look(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "open":
         return
     path, _mode, flags = arguments
-    if not isinstance(path, str | bytes) or flags & (os.O_WRONLY | os.O_RDWR):
+    if not isinstance(path, str | bytes) or flags & _NEVER_WAITS:
         return
     name = os.fsdecode(path)
     if name.startswith(_MEANT):
