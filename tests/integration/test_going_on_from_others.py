@@ -88,8 +88,9 @@ def test_it_goes_on_and_says_from_what(grown: Experiment):
     told = grown.ok("dvc", "repro", "grow")
     assert "there is no first here; what was found there last counts" in told
     assert "Stage 'grow' didn't change" in told
-    # But it counts for that name alone, and for what it was held to.
-    for changed in ({"source": "other"}, {"grow__epochs": 6}):
+    # But it counts for that name alone, and for what it was held to: a parameter of
+    # `make`, too, which is the size of what `grow` goes on with.
+    for changed in ({"source": "other"}, {"grow__epochs": 6}, {"make__size": 7}):
         grown.ok("git", "checkout", "-q", "HEAD", "--", "toy.yaml")
         grown.set("toy.yaml", **({"source": "first", "grow__epochs": 5} | changed))
         said = grown.command("dvc", "repro", "grow").stdout

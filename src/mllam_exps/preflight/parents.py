@@ -275,16 +275,37 @@ def _opened_with(text: str, stage: str, found: Record | None, opened: Open) -> P
 
 
 def _as_in_lock(root: Path, stage: str, found: Record, text: str, opened: Open) -> bool:
-    """Tell whether a stage has the parameters that ``dvc.lock`` has of it.
+    """Tell whether a stage, and what it needs, have the parameters and inputs that ``dvc.lock`` has of them.
 
     What was found by a name that nobody knows any more was held to those, and can be
-    held to no others.
+    held to no others: another stage's may be the size of a network, or a graph.
     """
-    lock = _value_in(root / LOCK, ("stages", stage, "params"))
-    now = _opened_with(text, stage, found, opened).parameters_of(stage)
-    if not isinstance(lock, Mapping) or lock.keys() != now.keys():
+    locked = _value_in(root / LOCK, ("stages",))
+    pipeline = _opened_with(text, stage, found, opened)
+    names = pipeline.in_order([stage])
+    made = [name for name in names if not pipeline.stage(name).is_bookkeeping]
+    return isinstance(locked, Mapping) and all(
+        _is_as_locked(pipeline, name, locked.get(name)) for name in made
+    )
+
+
+def _is_as_locked(pipeline: Pipeline, stage: str, locked: Any) -> bool:
+    """Tell whether an entry of ``dvc.lock`` has a stage's parameters, and the files that no stage makes."""
+    if not isinstance(locked, Mapping):
         return False
-    return all(same(lock[file], now[file]) for file in now if file != VERSIONS_FILE)
+    now, params = pipeline.parameters_of(stage), locked.get("params") or {}
+    if params.keys() != now.keys():
+        return False
+    if not all(same(params[file], now[file]) for file in now if file != VERSIONS_FILE):
+        return False
+    inputs = pipeline.definition(stage).inputs
+    digests = {one.path: one.digest for one in inputs if one.run is None}
+    deps = {dep.name: pipeline.relative(dep.path) for dep in pipeline.stage(stage).deps}
+    for dep in locked.get("deps") or ():
+        digest = digests.get(deps.get(dep["path"], ""))
+        if digest and digest != dep.get("md5"):
+            return False
+    return True
 
 
 def _refuse_untracked(root: Path, stage: str, where: str) -> None:
