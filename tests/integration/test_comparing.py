@@ -85,6 +85,7 @@ def test_each_kind_of_difference_is_told_once(
         "inputs": [("data.csv", "", "a" * 32, "b" * 32, None)],
         "versions": [("version.mllam.txt", "torch", 2.12, 2.13, pytest.approx(0.01))],
         "files": [("train.py", "changed", None, None, None)],
+        "outputs": [("model.bin", "", "c" * 31 + "4", "c" * 31 + "8", None)],
         "runs": [],
     }
 
@@ -105,9 +106,36 @@ def test_the_page_names_both_and_what_is_the_same(
         assert word in said
     compare("other", "workspace", as_json=False)
     assert (
-        "the same: parameters, scores, inputs, versions, files, runs"
+        "the same: parameters, scores, inputs, versions, files, outputs, runs"
         in capsys.readouterr().out
     )
+
+
+def test_an_output_that_differs_though_nothing_else_does_is_told(
+    root: Path, capsys: pytest.CaptureFixture
+):
+    lock = root / "dvc.lock"
+    lock.write_text(lock.read_text().replace("c" * 31, "d" * 31))
+    compare("other", "workspace", as_json=False)
+    said = capsys.readouterr().out
+    assert "model.bin" in said
+    assert "the same: parameters, scores, inputs, versions, files, runs" in said
+
+
+def test_a_metric_that_one_side_has_not_made_yet_is_the_other_s_alone(
+    root: Path, capsys: pytest.CaptureFixture
+):
+    (root / "scores.json").unlink()
+    compare("other", "workspace", as_json=True)
+    [row] = json.loads(capsys.readouterr().out)["scores"]
+    assert (row["first"], row["second"]) == (1.25, None)
+    # One that was made, and is gone, could be any number.
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    gone = {"path": "scores.json", "hash": "md5", "md5": "e" * 32}
+    lock["stages"]["train"]["outs"].append(gone)
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(UsageError, match="DVC cannot compare"):
+        compare("other", "workspace", as_json=True)
 
 
 def test_an_unknown_name_is_refused(root: Path):

@@ -19,7 +19,7 @@ from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE, Difference
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.views.context import Context
 
-SECTIONS = ("parameters", "scores", "inputs", "versions", "files", "runs")
+SECTIONS = ("parameters", "scores", "inputs", "versions", "files", "outputs", "runs")
 
 
 def compare(first: str, second: str, *, as_json: bool) -> None:
@@ -80,6 +80,8 @@ def _sections(
     told = {each.where for each in (*parameters, *metrics)}
     made = {*first.outputs, *second.outputs, LOCK, VERSIONS_FILE, ".gitignore"}
     yield "files", list(differences.of_files(root, one, other, but=told | made))
+    outputs = differences.of_outputs(first, second)
+    yield "outputs", [each for each in outputs if each.where not in told]
     yield "runs", list(_of_runs(here, names))
 
 
@@ -95,7 +97,7 @@ def _scores(
     """
     first, second = sides
     left = {one: holdings.left_outputs(locked) for one, locked in sides.items()}
-    for each in differences.of_metrics(repository, first, second):
+    for each in differences.of_metrics(repository, sides):
         if each.where not in {*left[first], *left[second]}:
             yield each
     for name, one, other in zip(names, sides, (second, first), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,24 @@ def of_parameters(
     return _told_by_dvc(repository.opened.params, first, second)
 
 
-def of_metrics(repository: Repository, first: str, second: str) -> Iterator[Difference]:
-    """Yield the metrics that differ.
+def of_metrics(
+    repository: Repository, sides: Mapping[str, Locked]
+) -> Iterator[Difference]:
+    """Yield the metrics that differ; one that a side has not made yet, it has not.
+
+    Parameters
+    ----------
+    sides : mapping
+        What ``dvc.lock`` says, by revision.
 
     Raises
     ------
     UsageError
         If DVC cannot read one of the revisions.
     """
-    return _told_by_dvc(repository.opened.metrics, first, second)
+    first, second = sides
+    made = {path for locked in sides.values() for path in locked.outputs}
+    return _told_by_dvc(repository.opened.metrics, first, second, made)
 
 
 def metrics_of(repository: Repository, revision: str) -> dict[str, dict[str, Any]]:
@@ -81,8 +90,16 @@ def metrics_of(repository: Repository, revision: str) -> dict[str, dict[str, Any
     return found
 
 
-def _told_by_dvc(kind: Any, first: str, second: str) -> Iterator[Difference]:
-    what = f"DVC cannot compare {first[:SHORT]} and {second[:SHORT]}"
+def _is_absent(error: object, file: str, made: Container[str]) -> bool:
+    """Tell whether a file is one that was never made: what ``dvc.lock`` has was, and may be had again."""
+    return isinstance(error, FileNotFoundError) and file not in made
+
+
+def _told_by_dvc(
+    kind: Any, first: str, second: str, made: Container[str] = ()
+) -> Iterator[Difference]:
+    names = (one if one == WORKSPACE else one[:SHORT] for one in (first, second))
+    what = f"DVC cannot compare {' and '.join(names)}"
     try:
         shown = kind.show(revs=[first, second], hide_workspace=False)
         found = kind.diff(first, second)
@@ -93,9 +110,12 @@ def _told_by_dvc(kind: Any, first: str, second: str) -> Iterator[Difference]:
         # It leaves out a revision that it cannot read, with a warning: then nothing
         # would seem to be there, or all to be the same.
         its = shown.get(revision, {"error": "it cannot be read"})
-        for broken in (its, *its.get("data", {}).values()):
-            if "error" in broken:
-                raise UsageError(what, revision, str(broken["error"]), "dvc exp show")
+        if "error" in its:
+            raise UsageError(what, revision, str(its["error"]), "dvc exp show")
+        for file, broken in its.get("data", {}).items():
+            if "error" not in broken or _is_absent(broken["error"], file, made):
+                continue
+            raise UsageError(what, file, str(broken["error"]), "dvc pull")
     for file, keys in found.get("diff", {}).items():
         for key, values in keys.items():
             yield Difference(file, key, values.get("old"), values.get("new"))
@@ -103,7 +123,17 @@ def _told_by_dvc(kind: Any, first: str, second: str) -> Iterator[Difference]:
 
 def of_inputs(first: Locked, second: Locked) -> Iterator[Difference]:
     """Yield the inputs that no stage makes and that differ, by what ``dvc.lock`` says of them."""
-    before, after = first.inputs, second.inputs
+    return _of_hashes(first.inputs, second.inputs)
+
+
+def of_outputs(first: Locked, second: Locked) -> Iterator[Difference]:
+    """Yield what stages made and that differs, by what ``dvc.lock`` says: it may do so where nothing else does."""
+    return _of_hashes(first.outputs, second.outputs)
+
+
+def _of_hashes(
+    before: Mapping[str, str], after: Mapping[str, str]
+) -> Iterator[Difference]:
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path):
             yield Difference(path, "", before.get(path), after.get(path))
