@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
@@ -136,6 +137,27 @@ def test_what_is_wrong_is_found_and_mended(share: Share):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to other groups")
+@pytest.mark.parametrize("group_s", [7, 0])
+def test_an_access_list_that_lets_in_or_keeps_out_whom_the_mode_does_not_show(
+    share: Share, group_s: int
+):
+    if not access_lists.are_known(share.directory):
+        pytest.skip("this file system has no access lists")
+    # By linux/posix_acl_xattr.h: owner, a user by number, group, mask, others.
+    whom = 12345
+    entries = [(1, 7, -1), (2, 7, whom), (4, group_s, -1), (0x10, 7, -1), (0x20, 0, -1)]
+    listed = b"".join(struct.pack("<HHi", *one) for one in entries)
+    heads = share.directory / "refs/heads"
+    before = mode_of(heads)
+    os.setxattr(heads, "system.posix_acl_access", struct.pack("<I", 2) + listed)
+    assert mode_of(heads) == before
+    assert list(told(share)) == ["refs/heads"]
+    [finding] = inspection.findings(share)
+    assert "names others" in finding.what
+    finding.mend()
+    assert (told(share), mode_of(heads)) == ({}, before)
+
+
 def test_a_wrong_group_is_named_and_mended_and_hands_itself_on_again(share: Share):
     folder = share.directory / "files/md5"
     os.chown(folder, -1, 54321)

@@ -13,6 +13,8 @@ import struct
 from pathlib import Path
 
 ATTRIBUTE = "system.posix_acl_default"
+_OWN = "system.posix_acl_access"
+"""The list of a file or folder itself; there is none where its mode says all."""
 _VERSION = struct.pack("<I", 2)
 _USER, _GROUP, _OTHERS = 0x01, 0x04, 0x20
 _NO_ID = 0xFFFFFFFF
@@ -67,6 +69,26 @@ def take(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _UNKNOWN_HERE | {errno.ENODATA}:
             raise
+
+
+def has_own(path: Path) -> bool:
+    """Tell whether more than its mode says who may use a file or folder: one whom it names, or the group kept out."""
+    try:
+        # Three entries, which some file systems may show, say what the mode says.
+        return len(os.getxattr(path, _OWN, follow_symlinks=False)) > len(GROUP_ALONE)
+    except OSError:
+        return False
+
+
+def take_own(path: Path) -> None:
+    """Let the mode alone say who may use a file or folder.
+
+    Raises
+    ------
+    OSError
+        If it is not this user's to change.
+    """
+    os.removexattr(path, _OWN, follow_symlinks=False)
 
 
 def is_any_given(folder: Path) -> bool:

@@ -80,6 +80,9 @@ def _of(
         # To give a file to another group takes the setgid bit away (Linux 6).
         yield Finding(path, what, found.st_uid, lambda: _give(path, share.group, mode))
     wanted = (mode | rights.must) & ~rights.must_not
+    if lists and rights != Rights() and access_lists.has_own(path):
+        what = "has an access list that names others, or keeps the group out, whatever its mode says"
+        yield Finding(path, what, found.st_uid, lambda: _take_own(path, wanted))
     if mode != wanted:
         what = _what(mode, rights, inside)
         yield Finding(path, what, found.st_uid, lambda: path.chmod(wanted))
@@ -95,6 +98,12 @@ def _of(
 
 def _give(path: Path, group: int, mode: int) -> None:
     os.chown(path, -1, group)
+    path.chmod(mode)
+
+
+def _take_own(path: Path, mode: int) -> None:
+    access_lists.take_own(path)
+    # What its mode says of the group was the most that anybody of the list could do.
     path.chmod(mode)
 
 
