@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from dvc_data.hashfile.transfer import TransferResult
 
+from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import exchange
 from mllam_exps.dvc.saved.exchange import Exchange, Remote, remote_of
 from mllam_exps.dvc.saved.unmade import unmade
 
@@ -115,3 +118,15 @@ def test_a_remote_is_known_by_its_place_however_that_is_written(
     for place in ("../other", "../other/", str(made.parent / "link")):
         found: Remote = remote_of(again, "", place)
         assert found.name == "other"
+
+
+def test_a_full_disk_at_the_remote_is_named(
+    between: Exchange, made: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fails(_from: object, _to: object, wanted: list[object], **_: object):
+        return TransferResult(set(), set(wanted))
+
+    monkeypatch.setattr("dvc_data.hashfile.transfer.transfer", fails)
+    monkeypatch.setattr(exchange, "full_disks", lambda _: "/scratch")
+    with pytest.raises(MllamError, match="full: /scratch"):
+        between._move(None, between.remote.opened, ["a" * 32])

@@ -107,6 +107,19 @@ def test_a_share_of_which_something_is_wrong_is_told(tmp_path: Path):
     assert sign.next == "mllam-exps share check --fix"
 
 
+def test_what_is_another_s_to_mend_is_asked_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    share = Share(tmp_path / "share")
+    for step in founding.steps(share.directory, os.getgid()):
+        step.do()
+    share.cache.chmod(0o2777)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    [sign] = health._share(share.cache)
+    assert sign.next.startswith("ask ")
+    assert sign.next.endswith(f"share check --fix {share.directory}")
+
+
 def test_a_remote_that_is_not_there_is_wrong(tmp_path: Path):
     core = {"remote": "r"}
     for section, state in (

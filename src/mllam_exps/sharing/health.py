@@ -179,7 +179,11 @@ def _share(cache: Path) -> Iterator[Sign]:
         what = f"{found[0].path} {found[0].what}" + (
             f", and {len(found) - 1} more" if found[1:] else ""
         )
-        yield Sign("share", State.WRONG, what, "mllam-exps share check --fix")
+        way_out = "mllam-exps share check --fix"
+        if not any(one.is_mine for one in found):
+            place = shlex.quote(str(share.directory))
+            way_out = f"ask {found[0].owner_name} to type: {way_out} {place}"
+        yield Sign("share", State.WRONG, what, way_out)
     else:
         what = f"{share.directory} is the group's ({share.group_name})"
         yield Sign("share", State.FINE, what)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base.disks import full_disks
 from mllam_exps.base.errors import MllamError, UsageError, first_line, nearest
 from mllam_exps.base.git import git, run_git
 from mllam_exps.dvc.cache import Cache
@@ -223,6 +224,7 @@ class Exchange:
     def _move(
         source: Any, target: Any, objects: Iterable[str], *, verify: bool = False
     ) -> None:
+        from dvc.fs import LocalFileSystem
         from dvc.fs.callbacks import TqdmCallback
         from dvc_data.hashfile.hash_info import HashInfo
         from dvc_data.hashfile.transfer import transfer
@@ -234,7 +236,7 @@ class Exchange:
         try:
             with TqdmCallback(desc=f"To {where}", unit="file") as callback:
                 # Without DVC's list of what a remote has: it may be out of date.
-                transfer(
+                done = transfer(
                     source,
                     target,
                     wanted,
@@ -250,6 +252,13 @@ class Exchange:
                 first_line(error),
                 "say it again: what is there is not copied twice",
             ) from error
+        # DVC (3.67) prints for each object that failed why it did.
+        is_local = isinstance(target.fs, LocalFileSystem)
+        full = full_disks([target.path]) if done.failed and is_local else ""
+        if full:
+            what = f"{len(done.failed)} of {len(wanted)} objects could not be copied"
+            why = f"the disk is full: {full}"
+            raise MllamError(what, where, why, "make room there, and say it again")
 
 
 def _named(outputs: Iterable[str]) -> str:
