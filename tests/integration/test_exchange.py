@@ -10,7 +10,7 @@ import pytest
 from dvc.repo import Repo
 from dvc_data.hashfile.transfer import TransferResult
 
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import exchange
 from mllam_exps.dvc.saved.exchange import Exchange, Remote, remote_of
@@ -130,3 +130,15 @@ def test_a_full_disk_at_the_remote_is_named(
     monkeypatch.setattr(exchange, "full_disks", lambda _: "/scratch")
     with pytest.raises(MllamError, match="full: /scratch"):
         between._move(None, between.remote.opened, ["a" * 32])
+
+
+def test_a_hash_as_dvc_2_gave_it_is_named(made: Path, between: Exchange):
+    old = f"outs:\n- md5: {'a' * 32}\n  size: 1\n  path: old\n"
+    (made / "old.dvc").write_text(old)
+    call = ["git", "-C", made]
+    subprocess.run([*call, "add", "old.dvc"], check=True)
+    subprocess.run([*call, "commit", "-qm", "Old"], check=True)
+    commit = head(made)
+    subprocess.run([*call, "reset", "-q", "--hard", "HEAD~1"], check=True)
+    with pytest.raises(UsageError, match="old has a hash as DVC 2 gave it"):
+        between.needed(commit)

@@ -107,17 +107,31 @@ class Exchange:
         return self.repository.cache
 
     def needed(self, commit: str) -> Needed:
-        """Return the files and folders that an experiment needs of a cache, as DVC itself reads its commit."""
+        """Return the files and folders that an experiment needs of a cache, as DVC itself reads its commit.
+
+        Raises
+        ------
+        UsageError
+            If one of them lies where DVC 2 kept it.
+        """
         from dvc.repo.brancher import switch
 
         repo = self.repository.opened
         with switch(repo, commit):
             # What was imported, too: a colleague may not reach where it came from.
-            return {
-                out.hash_info.value: str(out.fs_path).lstrip("/")
+            outs = [
+                out
                 for out in repo.index.outs
                 if out.use_cache and out.hash_info and out.can_push
-            }
+            ]
+            found = {one.hash_info.value: str(one.fs_path).lstrip("/") for one in outs}
+            old = [one.hash_info.value for one in outs if one.hash_name != "md5"]
+        if old:
+            # DVC 2 gave other hashes to text, and kept objects elsewhere.
+            what = f"{found[old[0]]} has a hash as DVC 2 gave it"
+            way_out = "dvc cache migrate --dvc-files, commit, and run it again"
+            raise UsageError(what, str(repo.root_dir), next=way_out)
+        return found
 
     def parts(self, needed: Needed) -> Needed:
         """Return all objects of files and folders, as far as the cache knows what is in a folder."""
