@@ -24,6 +24,7 @@ def experiment(name: str, state: RunState, *keys: str, identity: str = "") -> An
         name=name,
         commit="c" if state is RunState.DONE else "",
         identity=identity or f"save-{name}",
+        is_mine=True,
         unique_name=("origin", "baseline", name),
         overrides={"params.yaml": ["lr=1"]},
         saving=SimpleNamespace(state=state),

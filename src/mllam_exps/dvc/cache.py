@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -278,18 +279,44 @@ class Cache:
 
     def add(self, files: Mapping[str, Path]) -> None:
         """Give files, by their hashes, a second name in it; they are copied where that is another file system."""
-        from dvc_objects.fs.local import localfs
-
         # They were compared with what was made a moment ago: no need to read them all
         # again.
-        paths = [str(path) for path in files.values()]
-        self._objects.add(paths, localfs, list(files), hardlink=True, verify=False)
+        self._bring(files, ["reflink", "hardlink", "copy"])
 
     def copy_in(self, digest: str, file: Path) -> None:
         """Add a copy of a file that stays its owner's."""
+        self._bring({digest: file}, ["reflink", "copy"])
+
+    def _bring(self, files: Mapping[str, Path], ways: Sequence[str]) -> None:
+        """Lay files out under names of their own, and rename them to their objects.
+
+        DVC's own `add` (dvc-objects 5.1) looks whether an object is there, and then tries
+        a reflink, for which it opens the object's name with O_TRUNC. Where another
+        process has just made that a second name of the same file, a user who may write
+        to it (root) empties the file, and with it the result that it came from.
+        """
+        missing = {one: file for one, file in files.items() if not self.holds(one)}
+        for digest in missing:
+            self._objects._init(digest[:2])
+        beside = {one: self.path(one).with_name(temporary()) for one in missing}
+        try:
+            lay_out(list(missing.values()), list(beside.values()), ways)
+            for digest, place in beside.items():
+                self._objects.protect(str(place))
+                place.replace(self.path(digest))
+            self._remember(files)
+        finally:
+            # Two names of one file are left as they are by a rename, too.
+            for place in beside.values():
+                place.unlink(missing_ok=True)
+
+    def _remember(self, digests: Iterable[str]) -> None:
+        """Tell DVC the hashes of objects, so that it reads none of them again."""
+        from dvc_data.hashfile.hash_info import HashInfo
         from dvc_objects.fs.local import localfs
 
-        self._objects.add(str(file), localfs, digest, hardlink=False, verify=False)
+        known = [(str(self.path(one)), HashInfo("md5", one), None) for one in digests]
+        self._objects.state.save_many(known, localfs)
 
     def add_content(self, digest: str, content: bytes) -> None:
         """Add a small object: the one that stands for a folder, say."""
@@ -305,6 +332,11 @@ class Cache:
 
         place = str(Path(self.directory, "files", "md5"))
         return get_odb(localfs, place, shared=self.shared or None)
+
+
+def temporary() -> str:
+    """Return a name that no object has, and no other process gives."""
+    return f".{uuid.uuid4().hex}.tmp"
 
 
 def lay_out(

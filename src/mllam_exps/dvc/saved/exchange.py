@@ -27,6 +27,10 @@ Needed = dict[str, str]
 """By object: the output or input that it is a part of."""
 
 
+class NotCopied(MllamError):
+    """What DVC said while data were copied; some of them may be there."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """A DVC remote.
@@ -179,17 +183,22 @@ class Exchange:
         MllamError
             If the remote has not all of it; what it has is here then.
         """
-        fetched = self._bring_lists(needed)
-        lacks = {one for one in self.parts(needed) if not self.cache.holds(one)}
-        there = lacks - self.remote.lacks(dict.fromkeys(lacks))
-        cache = self.repository.opened.cache.local
-        self._move(self.remote.opened, cache, there, verify=True)
-        fetched += len(there)
+        fetched, why = 0, ""
+        try:
+            fetched = self._bring_lists(needed)
+            lacks = {one for one in self.parts(needed) if not self.cache.holds(one)}
+            there = lacks - self.remote.lacks(dict.fromkeys(lacks))
+            cache = self.repository.opened.cache.local
+            self._move(self.remote.opened, cache, there, verify=True)
+            fetched += len(there)
+        except NotCopied as error:
+            # A list that is cut off there cannot be read, say.
+            why = error.why
         gone = {o for d, o in needed.items() if not self.cache.holds_all(d)}
         if gone:
             what = f"{name}: the remote has not all of {_named(gone)}"
             way_out = f"have whoever made it type: mllam-exps push {name}"
-            raise MllamError(what, self.remote.place, next=way_out)
+            raise MllamError(what, self.remote.place, why, way_out)
         return fetched
 
     def hold_to(self, name: str, needed: Needed) -> None:
@@ -260,7 +269,7 @@ class Exchange:
                 )
         except Exception as error:
             # Each kind of remote has errors of its own.
-            raise MllamError(
+            raise NotCopied(
                 "not all data could be copied",
                 where,
                 first_line(error),
