@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+NAMED = 3
+"""Names that a message has; it counts the others."""
+
 
 class Exit(IntEnum):
     """Exit codes of ``mllam-exps``; they mean the same for every command."""
@@ -135,6 +138,14 @@ class NotFinite(CheckFailed):
 def first_line(error: Exception) -> str:
     """Return the first line of what somebody else's error says; its kind where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def some_of(names: Iterable[str]) -> str:
+    """Name the first few, and count the others."""
+    found = list(names)
+    told = ", ".join(found[:NAMED])
+    more = len(found) - NAMED
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def nearest(word: Any, right: Iterable[str]) -> str:

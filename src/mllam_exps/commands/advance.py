@@ -9,10 +9,10 @@ import time
 from typing import Any
 
 from mllam_exps.attempts import tracked, unsent
-from mllam_exps.base.errors import Exit, MllamError
+from mllam_exps.base.errors import Exit, MllamError, some_of
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.submission import backlog
-from mllam_exps.submission.backlog import Advance, named
+from mllam_exps.submission.backlog import Advance
 from mllam_exps.views.context import Context
 
 PERIOD = 10.0
@@ -86,14 +86,14 @@ def _tell_end(done: Advance, *, quiet: bool) -> None:
         raise MllamError(last)
     if done.unreachable:
         why, names = next(iter(done.unreachable.items()))
-        what = f"{named(names)} cannot be gone on with now"
+        what = f"{some_of(names)} cannot be gone on with now"
         raise MllamError(what, why=why, exit=Exit.UNKNOWN)
     if done.left:
         names = [experiment.name for experiment in done.left]
         if quiet:
             raise SystemExit(int(Exit.DETACHED))
         raise MllamError(
-            f"{named(names)} still {'waits' if len(names) == 1 else 'wait'}",
+            f"{some_of(names)} still {'waits' if len(names) == 1 else 'wait'}",
             next="mllam-exps advance --watch, or again later",
             exit=Exit.DETACHED,
         )

@@ -13,7 +13,7 @@ from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import exchange, experiment_refs
-from mllam_exps.dvc.saved.exchange import Exchange
+from mllam_exps.dvc.saved.exchange import Exchange, Needed
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines.workspace import Workspace
@@ -31,7 +31,7 @@ def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         needed = between.needed(one.commit)
         sent = between.send(one.name, needed)
         is_new = exchange.send_ref(root, target, one, force=force)
-        told.append(_told(one, between, sent, is_new=is_new))
+        told.append(_told(one, between, needed, sent, is_new=is_new))
     _print(told, f"in {target}", f"in {between.remote.place}", as_json=as_json)
 
 
@@ -47,7 +47,7 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         is_new = exchange.fetch_ref(root, target, one, force=force)
         needed = between.needed(one.commit)
         got = between.fetch(one.name, needed)
-        told.append(_told(one, between, got, is_new=is_new))
+        told.append(_told(one, between, needed, got, is_new=is_new))
     _print(told, "here", "here", as_json=as_json)
     if not as_json:
         first = told[0]
@@ -76,13 +76,15 @@ def _exchange(root: Path, target: str, remote: str) -> Exchange:
     return Exchange(repository, exchange.remote_of(repository, remote, url))
 
 
-def _told(one: Saved, between: Exchange, moved: int, *, is_new: bool) -> dict[str, Any]:
+def _told(
+    one: Saved, between: Exchange, needed: Needed, moved: int, *, is_new: bool
+) -> dict[str, Any]:
     return {
         "name": one.name,
         "commit": one.commit,
         "new": is_new,
         "moved": moved,
-        "objects": len(between.parts(between.needed(one.commit))),
+        "objects": len(between.parts(needed)),
         "unmade": unmade(between.repository, one.commit),
     }
 

@@ -69,11 +69,11 @@ def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
     MllamError
         With exit code 1, if one of them is not in the share, or not all of its data.
     """
-    made = _share_here()
     root = Workspace.here().origin
+    repository = Repository.open(root, check=False)
+    made = _share_of(repository)
     place = str(made.directory)
     there = {one.ref: one.commit for one in exchange.in_git(root, place)}
-    repository = Repository.open(root, check=False)
     between = Exchange(repository, exchange.remote_of(repository, "", place))
     told = []
     for one in exchange.called(names, experiment_refs.saved(root), "saved here"):
@@ -107,7 +107,11 @@ def check(path: Path | None, *, fix: bool, as_json: bool) -> None:
     MllamError
         With exit code 1, if anything is left.
     """
-    made = shares.at(path) if path is not None else _share_here()
+    if path is None:
+        root = Workspace.here().origin
+        made = _share_of(Repository.open(root, check=False))
+    else:
+        made = shares.at(path)
     found = list(inspection.findings(made))
     damaged = list(inspection.damaged(made, Cache(str(made.cache))))
     mended = _mend([*found, *damaged]) if fix else []
@@ -132,7 +136,7 @@ def check(path: Path | None, *, fix: bool, as_json: bool) -> None:
 
 def _who_mends(left: list[Finding], made: Share, *, tried: bool) -> str:
     """Say who has to type what."""
-    command = f"mllam-exps share check --fix {made.directory}"
+    command = f"mllam-exps share check --fix {shlex.quote(str(made.directory))}"
     others = sorted({one.owner_name for one in left if not one.is_mine})
     ask = f"ask {', '.join(others)} to type: {command}" if others else ""
     if any(one.is_mine for one in left) and not tried:
@@ -216,21 +220,19 @@ def _clone_here() -> Workspace | None:
         return None
 
 
-def _share_here() -> Share:
-    """Return the share that the clone of the current directory uses.
+def _share_of(repository: Repository) -> Share:
+    """Return the share that a clone uses.
 
     Raises
     ------
     UsageError
         If it uses none.
     """
-    clone = Workspace.here()
-    cache = Repository.open(clone.origin, check=False).cache_directory
-    made = Share(cache.resolve().parent)
-    if not made.is_there or made.cache != cache.resolve():
+    made = shares.of_cache(repository.cache_directory)
+    if made is None:
         raise UsageError(
             "this clone uses no share",
-            str(clone.origin),
+            str(repository.root),
             next="mllam-exps share join PATH",
         )
     return made

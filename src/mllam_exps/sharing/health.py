@@ -27,7 +27,7 @@ from mllam_exps.preflight import checks
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.store import RunStore
 from mllam_exps.sharing import inspection
-from mllam_exps.sharing.share import Share
+from mllam_exps.sharing.share import of_cache
 from mllam_exps.stages import tracking
 
 LITTLE_ROOM = 0.02
@@ -171,8 +171,7 @@ def _locks(store: RunStore) -> Sign:
 
 
 def _share(cache: Path) -> Iterator[Sign]:
-    share = Share(cache.resolve().parent)
-    if not share.is_there or share.cache != cache.resolve():
+    if (share := of_cache(cache)) is None:
         return
     found = list(islice(inspection.findings(share), LOOKED_AT))
     if found:

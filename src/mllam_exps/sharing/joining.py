@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import UsageError, some_of
 from mllam_exps.base.git import ask_git, git
 from mllam_exps.dvc import local_settings
 from mllam_exps.machines.machine_files import Machine
@@ -70,10 +70,8 @@ def _refuse_what_is_at_work(store: RunStore) -> None:
         if one.is_mine and not assess(one.saving).state.settled
     ]
     if found:
-        names = ", ".join(found[:3])
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise UsageError(
-            f"{names}{more}: not over yet, and another run store would not know of it",
+            f"{some_of(found)}: not over yet, and another run store would not know of it",
             str(store.directory),
             next="mllam-exps status --watch, or mllam-exps cancel EXP; then join",
         )

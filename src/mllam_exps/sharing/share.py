@@ -171,6 +171,13 @@ def at(path: Path) -> Share:
     return share
 
 
+def of_cache(cache: Path) -> Share | None:
+    """Return the share of which a folder is DVC's cache; None where it is no share's."""
+    place = cache.resolve()
+    share = Share(place.parent)
+    return share if share.cache == place and share.is_there else None
+
+
 def group_name(number: int) -> str:
     """Return the name of a group; the number where it has none."""
     try:

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from mllam_exps import schedulers
 from mllam_exps.base import records, special_files
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, some_of
 from mllam_exps.base.terminal import warn
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import job_environment
@@ -41,8 +41,6 @@ PERIOD = 0.5
 HOPELESS_PATIENCE = 60.0
 """Seconds for which nothing can be gone on with until the watching process ends."""
 LONGEST_PERIOD = 5.0
-NAMED = 3
-"""Experiments that a message names; it counts the others."""
 
 
 @dataclass
@@ -71,16 +69,9 @@ class Advance:
     def warnings(self) -> list[str]:
         """One sentence for each reason why some cannot be gone on with."""
         return [
-            f"{named(names)} cannot be gone on with: {why}"
+            f"{some_of(names)} cannot be gone on with: {why}"
             for why, names in self.refused.items()
         ]
-
-
-def named(names: list[str]) -> str:
-    """Name some experiments, and count the others."""
-    told = ", ".join(names[:NAMED])
-    more = len(names) - NAMED
-    return f"{told} and {more} more" if more > 0 else told
 
 
 def dispatch(store: RunStore, *, wait: bool = False) -> Advance:

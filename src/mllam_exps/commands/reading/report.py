@@ -15,15 +15,13 @@ from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import differences, exchange, experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
-from mllam_exps.dvc.saved.differences import SHORT
+from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.stages.neural_lam.reporting import page
 from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
 from mllam_exps.stages.neural_lam.reporting.evidence import NEEDED, Evidence
-
-WORKSPACE = "workspace"
 
 
 def report(names: Sequence[str], *, out: Path, references: Sequence[str]) -> None:

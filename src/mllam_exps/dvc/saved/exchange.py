@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.disks import full_disks
-from mllam_exps.base.errors import MllamError, UsageError, first_line, nearest
+from mllam_exps.base.errors import MllamError, UsageError, first_line, nearest, some_of
 from mllam_exps.base.git import git, run_git
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
@@ -196,7 +196,7 @@ class Exchange:
             why = error.why
         gone = {o for d, o in needed.items() if not self.cache.holds_all(d)}
         if gone:
-            what = f"{name}: the remote has not all of {_named(gone)}"
+            what = f"{name}: the remote has not all of {some_of(sorted(gone))}"
             way_out = f"have whoever made it type: mllam-exps push {name}"
             raise MllamError(what, self.remote.place, why, way_out)
         return fetched
@@ -214,7 +214,7 @@ class Exchange:
         lacks = self.remote.lacks(self.sizes(objects))
         if lacks:
             outputs = {objects[one] for one in lacks}
-            what = f"{name}: the remote lacks {len(lacks)} of {len(objects)} objects, of {_named(outputs)}"
+            what = f"{name}: the remote lacks {len(lacks)} of {len(objects)} objects, of {some_of(sorted(outputs))}"
             raise MllamError(what, self.remote.place, next=f"mllam-exps push {name}")
 
     def _bring_lists(self, needed: Needed) -> int:
@@ -233,9 +233,7 @@ class Exchange:
             output for digest, output in lacks.items() if not self.cache.holds(digest)
         }
         if gone:
-            what = (
-                f"{name}: neither DVC's cache nor the remote has all of {_named(gone)}"
-            )
+            what = f"{name}: neither DVC's cache nor the remote has all of {some_of(sorted(gone))}"
             raise UsageError(what, self.cache.directory, next=again)
         if damaged := self.cache.drop_damaged(self.sizes(lacks)):
             path = damaged[0].path
@@ -282,12 +280,6 @@ class Exchange:
             what = f"{len(done.failed)} of {len(wanted)} objects could not be copied"
             why = f"the disk is full: {full}"
             raise MllamError(what, where, why, "make room there, and say it again")
-
-
-def _named(outputs: Iterable[str]) -> str:
-    names = sorted(outputs)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
 
 
 def remote_of(repository: Repository, name: str, place: str) -> Remote:
