@@ -171,8 +171,9 @@ class Exchange:
             what, why = "an object there is cut off", first_line(error)
             way_out = "have its owner remove it"
             raise MllamError(what, self.remote.place, why, way_out) from error
-        self._move(self.repository.opened.cache.local, self.remote.opened, lacks)
-        self.hold_to(name, needed)
+        if lacks:
+            self._move(self.repository.opened.cache.local, self.remote.opened, lacks)
+            self.hold_to(name, needed)
         return len(lacks)
 
     def fetch(self, name: str, needed: Needed) -> int:
