@@ -13,7 +13,8 @@ from dvc_data.hashfile.transfer import TransferResult
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import exchange
-from mllam_exps.dvc.saved.exchange import Exchange, Remote, remote_of
+from mllam_exps.dvc.saved.exchange import Exchange
+from mllam_exps.dvc.saved.remotes import Remote, remote_of
 from mllam_exps.dvc.saved.unmade import unmade
 
 PIPELINE = """

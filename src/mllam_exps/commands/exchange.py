@@ -12,7 +12,7 @@ from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import exchange, experiment_refs
+from mllam_exps.dvc.saved import experiment_refs, remotes, sent_refs
 from mllam_exps.dvc.saved.exchange import Exchange, Needed
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.dvc.saved.unmade import unmade
@@ -24,13 +24,13 @@ def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
     """Send experiments, their data first, and hold the remote against what they need."""
     root = Workspace.here().origin
     names, target = _split(words, root)
-    found = exchange.called(names, experiment_refs.saved(root), "saved here")
+    found = experiment_refs.called(names, experiment_refs.saved(root), "saved here")
     between = _exchange(root, target, remote)
     told = []
     for one in found:
         needed = between.needed(one.commit)
         sent = between.send(one.name, needed)
-        is_new = exchange.send_ref(root, target, one, force=force)
+        is_new = sent_refs.send_ref(root, target, one, force=force)
         told.append(_told(one, between, needed, sent, is_new=is_new))
     _print(told, f"in {target}", f"in {between.remote.place}", as_json=as_json)
 
@@ -39,12 +39,12 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
     """Fetch experiments, and all that they need."""
     root = Workspace.here().origin
     names, target = _split(words, root)
-    there = exchange.in_git(root, target)
-    found = exchange.called(names, there, f"in {target}")
+    there = sent_refs.in_git(root, target)
+    found = experiment_refs.called(names, there, f"in {target}")
     between = _exchange(root, target, remote)
     told = []
     for one in found:
-        is_new = exchange.fetch_ref(root, target, one, force=force)
+        is_new = sent_refs.fetch_ref(root, target, one, force=force)
         needed = between.needed(one.commit)
         got = between.fetch(one.name, needed)
         told.append(_told(one, between, needed, got, is_new=is_new))
@@ -57,23 +57,23 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
 
 def _split(words: Sequence[str], root: Path) -> tuple[list[str], str]:
     """Return the names of experiments, and the git remote: the last word, if it names one or is a path."""
-    remotes = ask_git(root, "remote").split()
+    known = ask_git(root, "remote").split()
     last = words[-1]
-    if len(words) > 1 and (last in remotes or "/" in last):
+    if len(words) > 1 and (last in known or "/" in last):
         # Git is called in the repository's root, and a path is typed as seen from here.
-        is_here = last not in remotes and Path(last).exists()
+        is_here = last not in known and Path(last).exists()
         return list(words[:-1]), str(Path(last).resolve()) if is_here else last
-    if REMOTE in remotes or len(remotes) == 1:
-        return list(words), REMOTE if REMOTE in remotes else remotes[0]
+    if REMOTE in known or len(known) == 1:
+        return list(words), REMOTE if REMOTE in known else known[0]
     what = "which git repository to exchange with?"
-    why = f"there are {', '.join(remotes)}" if remotes else "git knows no remote here"
+    why = f"there are {', '.join(known)}" if known else "git knows no remote here"
     raise UsageError(what, str(root), why, "name it last: mllam-exps push EXP PATH")
 
 
 def _exchange(root: Path, target: str, remote: str) -> Exchange:
     repository = Repository.open(root, check=False)
     url = ask_git(root, "remote", "get-url", target) or target
-    return Exchange(repository, exchange.remote_of(repository, remote, url))
+    return Exchange(repository, remotes.remote_of(repository, remote, url))
 
 
 def _told(

@@ -14,7 +14,7 @@ from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import exchange, experiment_refs
+from mllam_exps.dvc.saved import experiment_refs, remotes, sent_refs
 from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines import machine_files
@@ -73,10 +73,10 @@ def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
     repository = Repository.open(root, check=False)
     made = _share_of(repository)
     place = str(made.directory)
-    there = {one.ref: one.commit for one in exchange.in_git(root, place)}
-    between = Exchange(repository, exchange.remote_of(repository, "", place))
+    there = {one.ref: one.commit for one in sent_refs.in_git(root, place)}
+    between = Exchange(repository, remotes.remote_of(repository, "", place))
     told = []
-    for one in exchange.called(names, experiment_refs.saved(root), "saved here"):
+    for one in experiment_refs.called(names, experiment_refs.saved(root), "saved here"):
         if there.get(one.ref) != one.commit:
             what = f"{one.name} is not in the share"
             raise MllamError(what, place, next=f"mllam-exps push {one.name}")

@@ -13,7 +13,7 @@ from typing import Any
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import differences, exchange, experiment_refs, holdings
+from mllam_exps.dvc.saved import differences, experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
 from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE
 from mllam_exps.dvc.saved.experiment_refs import Saved
@@ -66,7 +66,7 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
         _refuse_what_is_left(WORKSPACE, Checkout(root))
         yield [Evidence(WORKSPACE, root)]
         return
-    called = exchange.called(names, experiment_refs.saved(root), "saved here")
+    called = experiment_refs.called(names, experiment_refs.saved(root), "saved here")
     found = list({one.commit: one for one in called}.values())
     repository = Repository.open(root, check=False)
     parameters = _differing(repository, found)

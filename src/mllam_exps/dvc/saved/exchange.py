@@ -1,4 +1,4 @@
-"""Experiments go to another git repository and a DVC remote, and come from there, with all that they need.
+"""What experiments need goes to a DVC remote, and comes from there: all of it.
 
 ``dvc exp push`` (3.67) says "Pushed" where an experiment knows no remote, and its data
 stay behind; what its remotes have it believes a list of its own. Here each object is
@@ -7,21 +7,15 @@ looked for in the remote itself, the data go first, and then the experiment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from mllam_exps.base.disks import full_disks
-from mllam_exps.base.errors import MllamError, UsageError, first_line, nearest, some_of
-from mllam_exps.base.git import git, run_git
+from mllam_exps.base.errors import MllamError, UsageError, first_line, some_of
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved.experiment_refs import Saved, is_experiment, saved
-
-AT_ONCE = 16
-"""Objects that are looked for at a time: a remote far away answers slowly, and many questions at once."""
+from mllam_exps.dvc.saved.remotes import Remote
 
 Needed = dict[str, str]
 """By object: the output or input that it is a part of."""
@@ -29,67 +23,6 @@ Needed = dict[str, str]
 
 class NotCopied(MllamError):
     """What DVC said while data were copied; some of them may be there."""
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A DVC remote.
-
-    Parameters
-    ----------
-    name : str
-        In DVC's settings.
-    opened : dvc_data.hashfile.db.HashFileDB
-        DVC's own object for it.
-    """
-
-    name: str
-    opened: Any = field(compare=False, repr=False)
-
-    @property
-    def place(self) -> str:
-        """Where it is, for people."""
-        return str(self.opened.fs.unstrip_protocol(self.opened.path))
-
-    def lacks(self, sizes: Mapping[str, int | None]) -> set[str]:
-        """Return the objects that it has not, or not whole: each one is looked for.
-
-        Parameters
-        ----------
-        sizes : mapping
-            By object: its size in bytes, where that is known.
-        """
-        found = self._found(sizes)
-        return {
-            digest
-            for digest, size in sizes.items()
-            if found[digest] is None or size not in {None, found[digest]}
-        }
-
-    def remove_cut_off(self, sizes: Mapping[str, int | None]) -> None:
-        """Remove the objects that have another size: DVC takes what is there for good."""
-        found = self._found(sizes)
-        for digest, size in sizes.items():
-            if None not in {size, found[digest]} and size != found[digest]:
-                self.opened.delete(digest)
-
-    def _found(self, digests: Iterable[str]) -> dict[str, int | None]:
-        """Return the sizes of what it has; None of what it lacks."""
-        wanted = list(digests)
-        try:
-            with ThreadPoolExecutor(AT_ONCE, "look") as pool:
-                return dict(zip(wanted, pool.map(self._size, wanted), strict=True))
-        except Exception as error:
-            # Each kind of remote has errors of its own.
-            what, way_out = "the remote cannot be looked into", "mllam-exps doctor"
-            raise MllamError(what, self.place, first_line(error), way_out) from error
-
-    def _size(self, digest: str) -> int | None:
-        path = self.opened.oid_to_path(digest)
-        try:
-            return int(self.opened.fs.info(path)["size"])
-        except FileNotFoundError:
-            return None
 
 
 @dataclass(frozen=True)
@@ -281,137 +214,3 @@ class Exchange:
             what = f"{len(done.failed)} of {len(wanted)} objects could not be copied"
             why = f"the disk is full: {full}"
             raise MllamError(what, where, why, "make room there, and say it again")
-
-
-def remote_of(repository: Repository, name: str, place: str) -> Remote:
-    """Return a DVC remote.
-
-    Parameters
-    ----------
-    name : str
-        As DVC's settings have it; else the one at the place, or DVC's default.
-    place : str
-        Where the experiments go to, if that is a folder.
-
-    Raises
-    ------
-    UsageError
-        If there is none.
-    """
-    remotes: Mapping[str, Any] = repository.settings("remote")
-    at_place = [
-        one
-        for one, its in remotes.items()
-        if place and _is_same(str(its.get("url")), place)
-    ]
-    name = name or next(iter(at_place), "")
-    try:
-        opened = repository.opened.cloud.get_remote(name or None)
-    except Exception as error:
-        # DVC's settings, and each kind of remote, have errors of their own.
-        raise UsageError(
-            "no DVC remote to exchange data with",
-            str(repository.root),
-            first_line(error),
-            "mllam-exps share join PATH, or dvc remote add --local -d NAME URL",
-        ) from error
-    return Remote(opened.name, opened.odb)
-
-
-def _is_same(url: str, place: str) -> bool:
-    return url == place or Path(url).resolve() == Path(place).resolve()
-
-
-def in_git(root: Path, git_remote: str) -> list[Saved]:
-    """Return the experiments that a git remote has.
-
-    Raises
-    ------
-    UsageError
-        If it does not answer.
-    """
-    done = run_git(root, "ls-remote", git_remote, "refs/exps/*")
-    if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or [""])[0]
-        what = "this git repository does not answer"
-        raise UsageError(what, git_remote, why, "git remote -v")
-    found = []
-    for line in done.stdout.splitlines():
-        commit, _, ref = line.partition("\t")
-        if is_experiment(ref):
-            found.append(Saved(ref, commit, ref.rpartition("/")[2], 0.0))
-    return found
-
-
-def send_ref(root: Path, git_remote: str, one: Saved, *, force: bool) -> bool:
-    """Bring an experiment's commit to a git remote, and see that it is there; tell whether it was not there before.
-
-    Raises
-    ------
-    UsageError
-        If another one has its name there, or git says no.
-    """
-    there = {each.ref: each.commit for each in in_git(root, git_remote)}
-    if there.get(one.ref) == one.commit:
-        return False
-    if one.ref in there and not force:
-        raise _another(one, git_remote)
-    git(
-        root,
-        "push",
-        *(["--force"] if force else []),
-        git_remote,
-        f"{one.ref}:{one.ref}",
-    )
-    if one.commit not in {each.commit for each in in_git(root, git_remote)}:
-        raise MllamError(f"{one.name} was pushed, and is not there", git_remote)
-    return True
-
-
-def fetch_ref(root: Path, git_remote: str, one: Saved, *, force: bool) -> bool:
-    """Bring an experiment's commit from a git remote; tell whether it was not here before.
-
-    Raises
-    ------
-    UsageError
-        If another one has its name here, or git says no.
-    """
-    here = {each.ref: each.commit for each in saved(root)}
-    if here.get(one.ref) == one.commit:
-        return False
-    if one.ref in here and not force:
-        raise _another(one, "this repository")
-    git(root, "fetch", "--no-tags", git_remote, f"+{one.ref}:{one.ref}")
-    return True
-
-
-def _another(one: Saved, where: str) -> UsageError:
-    what = (
-        f"{one.name}: another experiment of that name, of the same baseline, is there"
-    )
-    way_out = f"--force replaces it; or dvc exp rename {one.name} NEW"
-    return UsageError(what, where, next=way_out)
-
-
-def called(names: Iterable[str], found: list[Saved], where: str) -> list[Saved]:
-    """Return those of the experiments that were found that have these names.
-
-    Parameters
-    ----------
-    where : str
-        Where they were found, for people.
-
-    Raises
-    ------
-    UsageError
-        If there is none of a name.
-    """
-    wanted = []
-    for name in dict.fromkeys(names):
-        fitting = [one for one in found if one.name == name]
-        if not fitting:
-            near = nearest(name, [one.name for one in found])
-            way_out = f"did you mean {near}?" if near else "dvc exp list -A"
-            raise UsageError(f"no experiment {name} is {where}", next=way_out)
-        wanted += fitting
-    return wanted

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, UsageError, nearest
 from mllam_exps.base.git import git
 
 _ALL = "refs/exps/"
@@ -71,3 +72,27 @@ def saved_if_there(root: Path) -> list[Saved]:
     with contextlib.suppress(MllamError):
         return saved(root)
     return []
+
+
+def called(names: Iterable[str], found: list[Saved], where: str) -> list[Saved]:
+    """Return those of the experiments that were found that have these names.
+
+    Parameters
+    ----------
+    where : str
+        Where they were found, for people.
+
+    Raises
+    ------
+    UsageError
+        If there is none of a name.
+    """
+    wanted = []
+    for name in dict.fromkeys(names):
+        fitting = [one for one in found if one.name == name]
+        if not fitting:
+            near = nearest(name, [one.name for one in found])
+            way_out = f"did you mean {near}?" if near else "dvc exp list -A"
+            raise UsageError(f"no experiment {name} is {where}", next=way_out)
+        wanted += fitting
+    return wanted
