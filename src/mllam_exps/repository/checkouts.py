@@ -30,6 +30,9 @@ SETTINGS = (
 )
 """How git looks at files that were copied with their times."""
 
+_STRICTLY = ("core.trustctime=true", "core.checkStat=default")
+"""How git looks at the checkout, whatever it is set to there: a file that kept size and time was edited all the same."""
+
 _WHOLE = (
     # Of a sparse checkout all is laid out, as an experiment's commit holds all of it.
     "core.sparseCheckout=false",
@@ -126,7 +129,7 @@ class Elsewhere:
             "GIT_WORK_TREE": str(self.files),
             "GIT_INDEX_FILE": str(self.index),
         }
-        settings = [*_WHOLE, *(SETTINGS if self.copied else ())]
+        settings = [*_WHOLE, *(SETTINGS if self.copied else _STRICTLY)]
         words = [word for setting in settings for word in ("-c", setting)]
         return git(where, *words, *arguments, input=input, environ=environ)
 
