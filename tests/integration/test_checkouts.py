@@ -466,7 +466,9 @@ def test_a_clone_is_for_nobody_else_to_write_to_whatever_the_umask(tmp_path: Pat
         git(top, "init", "--quiet")
         commit(top)
         clones.make(
-            clones.state(top / "below"), made := tmp_path / "made", {"dir": "cache"}
+            clones.state(top / "below"),
+            made := tmp_path / "made",
+            {"cache": {"dir": "cache"}},
         )
         (made / "below/written").touch()
         assert ownership.objection(made / "below/written"), (
@@ -555,7 +557,9 @@ def test_an_edit_that_leaves_size_and_time_is_seen(tmp_path: Path, kept: str):
     time.sleep(1.1)
     git(top, "update-index", "--force-write-index")
     times = (
-        (top / (".git/index" if kept == "time of the index" else "a")).stat().st_mtime_ns
+        (top / (".git/index" if kept == "time of the index" else "a"))
+        .stat()
+        .st_mtime_ns
     )
     if kept == "time of the index":
         # As when both are written in the same second, and looked at in a later one.

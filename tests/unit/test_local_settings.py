@@ -26,12 +26,16 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_dvc_reads_the_folder_that_was_meant(tmp_path: Path, name: str):
     given = {"dir": f"/data/{name}/cache", "type": ["copy"], "shared": "group"}
-    local_settings.write(tmp_path / "config.local", given)
-    read = Config(str(tmp_path))["cache"]
-    assert {key: read[key] for key in given} == given
+    both = {"cache": given, "parsing": {"list": "append"}}
+    local_settings.write(tmp_path / "config.local", both)
+    read = Config(str(tmp_path))
+    assert {key: read["cache"][key] for key in given} == given
+    assert read["parsing"]["list"] == "append"
 
 
 @pytest.mark.parametrize("name", ["%(x)s", "'''and\"\"\""])
 def test_a_folder_that_dvc_would_not_find_is_refused(tmp_path: Path, name: str):
     with pytest.raises(UsageError, match="dvc cache dir"):
-        local_settings.write(tmp_path / "config.local", {"dir": f"/data/{name}"})
+        local_settings.write(
+            tmp_path / "config.local", {"cache": {"dir": f"/data/{name}"}}
+        )

@@ -103,10 +103,18 @@ def test_a_clone_has_the_cache_of_its_origin(
     planner: Planner, given: dict[str, Any], kept: dict[str, Any]
 ):
     repo: Any = SimpleNamespace(
-        settings=lambda _: given, cache_directory=Path("/cache")
+        settings={"cache": given, "parsing": {}}.get, cache_directory=Path("/cache")
     )
     planner.repo = repo
-    assert planner._cache_settings() == {"dir": "/cache"} | kept
+    assert planner._settings() == {"cache": {"dir": "/cache"} | kept}
+
+
+def test_a_clone_writes_options_of_commands_as_its_origin(planner: Planner):
+    """DVC makes `--no-x` of `x: false` in `${options}`, or nothing, as it is set to."""
+    given = {"cache": {}, "parsing": {"bool": "boolean_optional", "list": "append"}}
+    repo: Any = SimpleNamespace(settings=given.get, cache_directory=Path("/cache"))
+    planner.repo = repo
+    assert planner._settings() == given | {"cache": {"dir": "/cache"}}
 
 
 def test_data_that_were_changed_since_they_were_added_are_refused(planner: Planner):

@@ -11,10 +11,12 @@ from typing import Any
 from mllam_exps.base.errors import UsageError
 
 Setting = str | list[str]
+Settings = Mapping[str, Mapping[str, Setting]]
+"""By section."""
 
 
-def write(file: Path, cache: Mapping[str, Setting]) -> None:
-    """Write DVC's settings of the cache into a file, and look that DVC reads the same there.
+def write(file: Path, settings: Settings) -> None:
+    """Write settings of DVC's into a file, by sections, and look that DVC reads the same there.
 
     Raises
     ------
@@ -29,13 +31,14 @@ def write(file: Path, cache: Mapping[str, Setting]) -> None:
     # a value, and `#` ends it.
     written = io.BytesIO()
     try:
-        ConfigObj({"cache": dict(cache)}, encoding="utf-8").write(written)
+        sections = {name: dict(values) for name, values in settings.items()}
+        ConfigObj(sections, encoding="utf-8").write(written)
         file.write_bytes(written.getvalue())
-        read = Config.load_file(str(file)).get("cache")
+        read = Config.load_file(str(file))
     except (ConfigObjError, ConfigError, UnicodeError) as error:
-        raise _refusal(cache, str(error)) from error
-    if read != cache:
-        raise _refusal(cache, f"it reads {read}")
+        raise _refusal(settings["cache"], str(error)) from error
+    if not _holds(read, settings):
+        raise _refusal(settings["cache"], f"it reads {read.get('cache')}")
 
 
 def _refusal(cache: Mapping[str, Any], why: str) -> UsageError:

@@ -31,7 +31,7 @@ SETTINGS = (
 """How git looks at files that were copied with their times."""
 
 _STRICTLY = ("core.trustctime=true", "core.checkStat=default")
-"""How git looks at the checkout, whatever it is set to there: a file that kept size and time was edited all the same."""
+"""How git looks at the checkout, whatever it is set to there: a file that kept size and time may have been edited."""
 
 _WHOLE = (
     # Of a sparse checkout all is laid out, as an experiment's commit holds all of it.

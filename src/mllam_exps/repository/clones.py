@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mllam_exps.base import ownership, records, symlinks
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.git import ask_git, git, shown
 from mllam_exps.dvc import local_settings
-from mllam_exps.dvc.local_settings import Setting
+from mllam_exps.dvc.local_settings import Settings
 from mllam_exps.machines.way_in import git_add
 from mllam_exps.repository import checkouts
 from mllam_exps.repository.checkouts import Checkout
@@ -118,15 +118,15 @@ def untracked(origin: Path, made: Collection[str] = ()) -> list[str]:
 
 
 @records.for_nobody_else_to_write()
-def make(state: State, target: Path, cache: Mapping[str, Setting]) -> Path:
+def make(state: State, target: Path, settings: Settings) -> Path:
     """Clone a repository as it was when its `state` was taken, for nobody else to write to, whatever the umask.
 
     Parameters
     ----------
     target : Path
         Where the clone goes; must not exist.
-    cache : dict
-        DVC's settings of the cache, for the clone's own configuration. Remotes, and the
+    settings : dict
+        Those of DVC's that the clone's own configuration gets. Remotes, and the
         credentials that they may carry, stay behind.
 
     Returns
@@ -135,11 +135,12 @@ def make(state: State, target: Path, cache: Mapping[str, Setting]) -> Path:
         The DVC repository in the clone.
     """
     checkouts.lay_out(state.checkout, target)
-    settings = state.identity | {"mllam-exps.origin": str(state.origin)}
-    for key, value in settings.items():
+    of_git = state.identity | {"mllam-exps.origin": str(state.origin)}
+    for key, value in of_git.items():
         git(target, "config", key, value)
     root = target / state.prefix
-    local_settings.write(symlinks.clear(target, root / ".dvc" / "config.local"), cache)
+    place = symlinks.clear(target, root / ".dvc" / "config.local")
+    local_settings.write(place, settings)
     (root / ".dvc" / "tmp").mkdir(exist_ok=True)
     return root
 

@@ -22,7 +22,7 @@ from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import drafting, experiment_names, ignored, phases, sources
 from mllam_exps.dvc.asked_stages import asked_stages
-from mllam_exps.dvc.local_settings import Setting
+from mllam_exps.dvc.local_settings import Setting, Settings
 from mllam_exps.dvc.parameters.overrides import Variant
 from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
@@ -314,7 +314,7 @@ class Planner:
     def base(self) -> Base:
         """The first clone, made by git; the experiments' own are copies of it."""
         site = self._new_site()
-        root = clones.make(self.state, site / layout.CLONE, self._cache_settings())
+        root = clones.make(self.state, site / layout.CLONE, self._settings())
         lost_links.refuse(root, self.workspace.root)
         repo = Repository.open(root, check=False)
         try:
@@ -324,15 +324,20 @@ class Planner:
             not_in_clone.refuse_unreadable(root, self.workspace.root, error)
         return Base(site / layout.CLONE, root, repo, self.workspace.root)
 
-    def _cache_settings(self) -> dict[str, Setting]:
-        """Return DVC's settings of the cache as they count in the origin, whatever file they stand in."""
+    def _settings(self) -> Settings:
+        """Return those of DVC's settings by which a clone reads and keeps what the origin does.
+
+        As they count there, whatever file they stand in: where the cache is, and what
+        DVC makes of ``${options}`` in a command.
+        """
         given = self.repo.settings("cache")
-        settings: dict[str, Setting] = {"dir": str(self.repo.cache_directory)}
+        cache: dict[str, Setting] = {"dir": str(self.repo.cache_directory)}
         if types := given.get("type"):
-            settings["type"] = types
+            cache["type"] = types
         if given.get("shared"):
-            settings["shared"] = str(given["shared"])
-        return settings
+            cache["shared"] = str(given["shared"])
+        parsing = {k: str(v) for k, v in self.repo.settings("parsing").items()}
+        return {"cache": cache, "parsing": parsing} if parsing else {"cache": cache}
 
     def _versions_of(self, here: Workspace) -> str:
         """Return ``version.mllam.txt``; asked for once for each set of archives."""
