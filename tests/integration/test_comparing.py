@@ -11,6 +11,8 @@ import yaml
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.commands.reading.compare import compare
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import differences
 
 STAGES = {
     "train": {
@@ -84,6 +86,7 @@ def test_each_kind_of_difference_is_told_once(
         "scores": [("scores.json", "rmse.t2m", 1.5, 1.25, -0.25)],
         "inputs": [("data.csv", "", "a" * 32, "b" * 32, None)],
         "versions": [("version.mllam.txt", "torch", 2.12, 2.13, pytest.approx(0.01))],
+        "commands": [],
         "files": [("train.py", "changed", None, None, None)],
         "outputs": [("model.bin", "", "c" * 31 + "4", "c" * 31 + "8", None)],
         "runs": [],
@@ -101,14 +104,57 @@ def test_the_page_names_both_and_what_is_the_same(
         "own.yaml: width",
         "-0.25",
         "aaaaaaaa",
-        "the same: runs",
+        "the same: commands, runs",
     ):
         assert word in said
     compare("other", "workspace", as_json=False)
     assert (
-        "the same: parameters, scores, inputs, versions, files, outputs, runs"
+        "the same: parameters, scores, inputs, versions, commands, files, outputs, runs"
         in capsys.readouterr().out
     )
+
+
+def test_what_another_s_commit_would_run_is_told_whatever_it_calls_its_files(
+    root: Path,
+):
+    stages = {"train": {**STAGES["train"], "cmd": ["python train.py", "sh new.sh"]}}
+    # Its own word that code is an output, or a parameter file, counts for nothing.
+    stages["train"]["params"] = ["evil.py", {"train.py": None}]
+    stages["odd"] = {"cmd": "true", "outs": [{"hook.py": {"cache": False}}]}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for name in ("new.sh", "hook.py"):
+        (root / name).write_text("")
+    (root / "own.yaml").write_text("width: 1\n")
+    commit(root, 2, 1.0, "a", "2.12", "import evil")
+    theirs = subprocess.run(
+        "git rev-parse HEAD && git checkout -q one",
+        shell=True,
+        check=True,
+        cwd=root,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    found = differences.of_what_runs(Repository.open(root), theirs)
+    assert {(one.where, one.second or one.what) for one in found} == {
+        ("train", "python train.py && sh new.sh"),
+        ("odd", "true"),
+        ("dvc.yaml", "changed"),
+        ("train.py", "changed"),
+        ("new.sh", "only in the second"),
+        ("hook.py", "only in the second"),
+    }
+
+
+def test_files_of_git_s_outside_of_dvc_s_folder_are_told(tmp_path: Path):
+    inner = tmp_path / "exp"
+    inner.mkdir()
+    for text in "ab":
+        (tmp_path / "code.py").write_text(text)
+        (inner / "own.py").write_text(text)
+        words = "git init -q && git add -A && git commit -qm E && git tag "
+        subprocess.run(words + text, shell=True, check=True, cwd=tmp_path)
+    found = differences.of_files(inner, "a", "b", but=["own.py"])
+    assert [one.where for one in found] == ["../code.py"]
 
 
 def test_an_output_that_differs_though_nothing_else_does_is_told(
@@ -119,7 +165,9 @@ def test_an_output_that_differs_though_nothing_else_does_is_told(
     compare("other", "workspace", as_json=False)
     said = capsys.readouterr().out
     assert "model.bin" in said
-    assert "the same: parameters, scores, inputs, versions, files, runs" in said
+    assert (
+        "the same: parameters, scores, inputs, versions, commands, files, runs" in said
+    )
 
 
 def test_a_metric_that_one_side_has_not_made_yet_is_the_other_s_alone(

@@ -8,16 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import experiment_refs, remotes, sent_refs
+from mllam_exps.dvc.saved import differences, experiment_refs, remotes, sent_refs
+from mllam_exps.dvc.saved.differences import (
+    ONLY_IN_FIRST,
+    ONLY_IN_SECOND,
+    Difference,
+)
 from mllam_exps.dvc.saved.exchange import Exchange, Needed
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing.share import REMOTE
+
+_LINES = 12
+"""How many things that an experiment would run differently are named."""
 
 
 def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> None:
@@ -48,8 +56,11 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         needed = between.needed(one.commit)
         got = between.fetch(one.name, needed)
         told.append(_told(one, between, needed, got, is_new=is_new))
+        told[-1]["runs_differently"] = _what_runs(between.repository, one)
     _print(told, "here", "here", as_json=as_json)
     if not as_json:
+        for each in told:
+            _warn_of_what_runs(each["name"], each["runs_differently"])
         first = told[0]
         rest = "" if first["unmade"] else ", then dvc repro, which runs nothing"
         say(f"dvc exp apply {shlex.quote(found[0].name)}{rest}")
@@ -87,6 +98,37 @@ def _told(
         "objects": len(between.parts(needed)),
         "unmade": unmade(between.repository, one.commit),
     }
+
+
+def _what_runs(repository: Repository, one: Saved) -> list[str]:
+    """Say what an experiment would run that ``HEAD`` would not, a line each: another's code is looked at first."""
+    try:
+        found = list(differences.of_what_runs(repository, one.commit))
+    except MllamError as error:
+        return [f"all of it: {error.what}"]
+    return [_line(each) for each in found]
+
+
+def _line(each: Difference) -> str:
+    if each.what:
+        return f"{each.where}: {_FILES.get(each.what, each.what)}"
+    return (
+        f"{each.where}: {'is no stage there' if each.second is None else each.second}"
+    )
+
+
+_FILES = {ONLY_IN_FIRST: "is not there", ONLY_IN_SECOND: "is new"}
+
+
+def _warn_of_what_runs(name: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    warn(f"note: {name} would run other things than HEAD. Look before dvc exp apply:")
+    for line in lines[:_LINES]:
+        warn(f"  {line}")
+    if (more := len(lines) - _LINES) > 0:
+        warn(f"  and {more} more")
+    warn(f"  → mllam-exps compare HEAD {shlex.quote(name)}")
 
 
 def _print(

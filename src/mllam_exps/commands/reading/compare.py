@@ -19,7 +19,16 @@ from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE, Difference
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.views.context import Context
 
-SECTIONS = ("parameters", "scores", "inputs", "versions", "files", "outputs", "runs")
+SECTIONS = (
+    "parameters",
+    "scores",
+    "inputs",
+    "versions",
+    "commands",
+    "files",
+    "outputs",
+    "runs",
+)
 
 
 def compare(first: str, second: str, *, as_json: bool) -> None:
@@ -77,6 +86,7 @@ def _sections(
     yield "scores", metrics
     yield "inputs", list(differences.of_inputs(first, second))
     yield "versions", [each for each in parameters if each.where == VERSIONS_FILE]
+    yield "commands", list(differences.of_commands(repository, one, other))
     told = {each.where for each in (*parameters, *metrics)}
     made = {*first.outputs, *second.outputs, LOCK, VERSIONS_FILE, ".gitignore"}
     yield "files", list(differences.of_files(root, one, other, but=told | made))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,14 @@ from typing import Any
 
 from mllam_exps.base.errors import UsageError, first_line
 from mllam_exps.base.git import git
+from mllam_exps.dvc.lockfile import FILE as LOCK
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Locked
 from mllam_exps.identity.definition import flat
 
 SHORT = 8
 """How many digits of a hash are told."""
+HEAD = "HEAD"
 WORKSPACE = "workspace"
 """How DVC calls the files as they are."""
 
@@ -139,25 +143,81 @@ def _of_hashes(
             yield Difference(path, "", before.get(path), after.get(path))
 
 
+def of_commands(
+    repository: Repository, first: str, second: str
+) -> Iterator[Difference]:
+    """Yield the stages whose commands differ, as DVC reads them, with all variables filled in.
+
+    Raises
+    ------
+    UsageError
+        If DVC cannot read one of the revisions.
+    """
+    before, after = (_commands(repository, one) for one in (first, second))
+    for stage in {**before, **after}:
+        if before.get(stage) != after.get(stage):
+            yield Difference(stage, "", before.get(stage), after.get(stage))
+
+
+def _commands(repository: Repository, revision: str) -> dict[str, str]:
+    """Return the commands of a revision, by stage."""
+    with _looked_at(repository, revision) as there:
+        stages = there.graph.entries
+    return {one.name: " && ".join(one.commands) for one in stages if one.cmd}
+
+
+@contextlib.contextmanager
+def _looked_at(repository: Repository, revision: str) -> Iterator[Repository]:
+    if revision == WORKSPACE:
+        yield repository
+        return
+    with repository.at(revision) as there:
+        yield there
+
+
+def of_what_runs(repository: Repository, theirs: str) -> Iterator[Difference]:
+    """Yield what another's commit would run that ``HEAD`` would not: commands, code, settings.
+
+    What is a parameter or an output, and so no code, is said by ``HEAD`` alone: another's
+    files could call anything so.
+
+    Raises
+    ------
+    UsageError
+        If DVC cannot read one of the two.
+    """
+    yield from of_commands(repository, HEAD, theirs)
+    with repository.at(HEAD) as ours:
+        stages = ours.graph.entries
+        read = {ours.relative(file.path) for one in stages for file in one.params}
+        made = {ours.relative(out.path) for one in stages for out in one.outs}
+    yield from of_files(repository.root, HEAD, theirs, but={*read, *made, LOCK})
+
+
 def of_files(
     root: Path, first: str, second: str, but: Iterable[str]
 ) -> Iterator[Difference]:
-    """Yield the files of git's that differ.
+    """Yield the files of git's that differ, those that lie outside of `root` as well.
 
     Parameters
     ----------
+    root : Path
+        The DVC repository, which may be a part of git's.
     but : iterable of str
         Files, seen from `root`, that are told of otherwise.
     """
     known = set(but)
     revisions = [one for one in (first, second) if one != WORKSPACE]
     turned = ["-R"] if first == WORKSPACE else []
-    words = ["diff", "--name-status", "--no-renames", "-z", "--relative", *turned]
+    words = ["diff", "--name-status", "--no-renames", "--no-relative", "-z", *turned]
     told = git(root, *words, *revisions, "--").split("\0")
-    for status, path in zip(told[::2], told[1::2], strict=False):
+    here = git(root, "rev-parse", "--show-prefix").removesuffix("\n")
+    for status, seen_from_git in zip(told[::2], told[1::2], strict=False):
+        path = os.path.relpath(seen_from_git, here or ".")
         if path not in known:
             yield Difference(path, _WORDS.get(status[:1], "changed"), None, None)
 
 
-_WORDS: Mapping[str, str] = {"A": "only in the second", "D": "only in the first"}
+ONLY_IN_FIRST, ONLY_IN_SECOND = "only in the first", "only in the second"
+_WORDS: Mapping[str, str] = {"A": ONLY_IN_SECOND, "D": ONLY_IN_FIRST}
 """What git (2.39) says with a letter."""
