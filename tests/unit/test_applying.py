@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mllam_exps.base.git import git
-from mllam_exps.submission.applying import apply_command, name_in_git
+from mllam_exps.base.git import ask_git, git
+from mllam_exps.submission.applying import apply_command, is_in_git, name_in_git
 
 ORIGINS, OTHER = "refs/exps/aa/bb/", "refs/exps/cc/dd/"
 
@@ -64,3 +66,20 @@ def test_it_is_applied_where_it_was_saved(saved: Any, tmp_path: Path):
     git(Path(saved.origin), "update-ref", saved.git_ref, saved.commit)
     command = f"cd '{saved.origin}'; dvc exp apply x"
     assert apply_command(saved, tmp_path) == command
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_repository_that_git_does_not_open_for_us_has_lost_nothing(
+    saved: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    origin = Path(saved.origin)
+    assert not is_in_git(saved), "no ref names it"
+    git(origin, "update-ref", saved.git_ref, saved.commit)
+    for path in (origin, origin / ".git"):
+        os.chown(path, 4321, 4321)
+    assert ask_git(origin, "rev-parse", "HEAD") == "", "dubious ownership"
+    assert is_in_git(saved)
+    assert apply_command(saved, origin) == "dvc exp apply x"
+    shutil.rmtree(origin / ".git")
+    assert not is_in_git(saved), "it is no repository any more"

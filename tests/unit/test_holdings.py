@@ -346,6 +346,7 @@ def told(here: Context, name: str) -> dict[str, str]:
     ]
     found = {stage: row.word(stage) for stage in [*row.cells, *row.left]}
     record, _ = show._look(here, name)
+    assert record["state"] == row.to_record()["state"] != "done" or not row.left
     assert [one["key"] for one in record["stages"]] == [
         cell.run.key for cell in row.cells.values()
     ]
@@ -363,6 +364,7 @@ def test_what_an_experiment_did_not_run_is_not_told_as_its_own(
     repository.lock["grow"]["deps"] = [item("made", "8" * 32)]
     repository.save("part")
     assert told(here, "part") == {"make": "done", "grow": "not run", "tell": "not run"}
+    assert show._look(here, "part")[0]["state"] == "incomplete"
     [*_, last] = show._look(here, "part")[1]
     assert (
         last

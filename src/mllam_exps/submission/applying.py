@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from mllam_exps.base.errors import MllamError
-from mllam_exps.base.git import ask_git, git
+from mllam_exps.base.git import ask_git, git, run_git
 from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.submission.experiment import Experiment
 
@@ -61,16 +61,28 @@ def _name_or_commit(origin: Path, experiment: Experiment) -> str:
         known = experiment_refs.saved_if_there(origin)
         is_alone = [one.name for one in known].count(name) == 1
         return name if is_alone else experiment.commit[:7]
-    if not origin.exists():
+    if not _can_be_asked(origin):
         return experiment.name  # nobody can say
     return experiment.commit[:7] if is_in_git(experiment) else ""
 
 
 def is_in_git(experiment: Experiment) -> bool:
-    """Tell whether its repository has a saved experiment still, under whatever name, or on a branch."""
+    """Tell whether its repository has a saved experiment still, under whatever name, or on a branch.
+
+    Of a repository that is not there, or that git does not open for us (a colleague's,
+    say: "dubious ownership"), nobody can say: it has it.
+    """
     origin = Path(experiment.origin)
-    # Of a repository that is not there nobody can say.
-    return has_commit(origin, experiment) or not origin.exists()
+    return has_commit(origin, experiment) or not _can_be_asked(origin)
+
+
+def _can_be_asked(origin: Path) -> bool:
+    """Tell whether git answers for a folder: what it has, or that it is no repository any more."""
+    if not origin.exists():
+        return False
+    asked = run_git(origin, "rev-parse", "--git-dir")
+    has_git = any((above / ".git").exists() for above in (origin, *origin.parents))
+    return asked.returncode == 0 or not has_git
 
 
 def has_commit(repository: Path, experiment: Experiment) -> bool:

@@ -27,6 +27,8 @@ _TOLD_FIRST = (
 )
 _TOLD_LAST = (RunState.CANCELLED, RunState.PENDING, RunState.NEW)
 """The state of an experiment is the first of these that a stage is in; between the two, that of its saving."""
+INCOMPLETE = "incomplete"
+"""Of an experiment with nothing to come, whose commit holds no result of its own of some stages, or of all."""
 
 
 _OF_ATTEMPT = (
@@ -246,6 +248,12 @@ class Row:
         return _first_of((*_TOLD_FIRST, *_TOLD_LAST), states) or RunState.DONE
 
     @property
+    def state_word(self) -> str:
+        """The state of the whole, in the word that programs read."""
+        is_done = self.state is RunState.DONE
+        return INCOMPLETE if is_done and self.left else str(self.state)
+
+    @property
     def is_saved(self) -> bool:
         """Whether DVC has it: its commit names its results."""
         if self.saving is None:
@@ -334,7 +342,7 @@ class Row:
         commit = submitted.commit if submitted else self.commit
         return {
             "name": self.name,
-            "state": str(self.state),
+            "state": self.state_word,
             "over": self.over,
             "stuck": self.stuck,
             "user": submitted.user if submitted else None,

@@ -106,7 +106,7 @@ def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
             row = Row(name, cells, commit=commit, left=told.left)
             ordered = {stage: cells[stage] for stage in stages_in_order([row])}
             row = with_what_dvc_has(here, as_it_stays(replace(row, cells=ordered)))
-            known = {"name": name, "state": str(row.state), "commit": commit or None}
+            known = {"name": name, "state": row.state_word, "commit": commit or None}
             record = known | _of_runs(row)
             return record, itertools.chain(_of_dvc(name, commit), _results(row, record))
     experiment = here.submitted(name)
@@ -151,7 +151,7 @@ def to_record(row: Row, apply: str) -> dict[str, Any]:
         reason = experiment.waits
     return {
         "name": experiment.name,
-        "state": str(row.state),
+        "state": row.state_word,
         "reason": reason,
         "commit": experiment.commit or None,
         "apply": apply or None,
