@@ -15,7 +15,7 @@ pytest.importorskip("scores")
 from support.scored import make_forecast, make_truth, times  # noqa: E402
 
 from mllam_exps.base.errors import CheckFailed  # noqa: E402
-from mllam_exps.verification import scorecard  # noqa: E402
+from mllam_exps.verification import measures, scorecard  # noqa: E402
 from mllam_exps.verification.scorecard import Wanted, score  # noqa: E402
 
 TRAINING = (times(60)[0], times(60)[35])
@@ -61,6 +61,9 @@ def test_scores_are_those_of_a_plain_computation():
         made = found[f"{name}.t2m"].isel(init_time=case, lead_time=lead)
         np.testing.assert_allclose(made.values[0], number, rtol=1e-6, err_msg=name)
     there = found.isel(init_time=case, lead_time=lead)
+    ranks = np.bincount((one < is_true).sum(axis=0), minlength=5) / inside.sum()
+    np.testing.assert_allclose(there["rank_histogram.t2m"][0], ranks, rtol=1e-6)
+    assert np.isnan(there["rank_histogram.t2m"][1:]).all()
     still = there["rmse.t2m"].values[1]
     np.testing.assert_allclose(still, np.sqrt(((at_start - is_true) ** 2).mean()))
     usual = np.sqrt(((normal - is_true) ** 2).mean())
@@ -166,6 +169,23 @@ def test_a_forecast_standard_deviation_is_scored():
         expected.append(integrate.trapezoid(off**2, grid))
     made = float(found["crps.t2m"][0, 0, 0])
     np.testing.assert_allclose(made, np.mean(expected), rtol=1e-3)
+    tenth = (10 * stats.norm.cdf(is_true, mean, 0.7)).astype(int).clip(max=9)
+    ranks = np.bincount(tenth, minlength=10) / is_true.size
+    np.testing.assert_allclose(found["rank_histogram.t2m"][0, 0, 0], ranks, rtol=1e-5)
+
+
+def test_ranks_are_flat_where_truth_and_members_are_of_one_kind_and_ties_are_shared():
+    drawn = np.random.default_rng(1).normal(size=(1, 1, 10, 1, 40_000))
+    each = {"dims": ("case", "lead", "member", "entry", "point")}
+    forecast = xr.DataArray(drawn[:, :, :9], **each)
+    truth = xr.DataArray(drawn[:, :, 9], dims=("case", "lead", "entry", "point"))
+    weights = xr.DataArray(np.ones(40_000), dims="point")
+    told = forecast, truth, weights, "member"
+    np.testing.assert_allclose(measures.ranks_of_members(*told), 0.1, atol=0.006)
+    # Rain: truth and all members are 0 at all points but one, where there is no truth.
+    dry = truth.where(truth.point > 0) * 0
+    told = forecast * 0, dry, weights, "member"
+    np.testing.assert_allclose(measures.ranks_of_members(*told), 0.1)
 
 
 def test_the_spectrum_of_a_wave_lies_at_its_wavelength():

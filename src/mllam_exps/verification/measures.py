@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-POINT = "point"
+POINT, RANK = "point", "rank"
 
-UNITS = {"acc": "1"}
+UNITS = {"acc": "1", "rank_histogram": "1"}
 """Of the scores that do not have their variable's units."""
 SQUARED = ("spectrum", "truth_spectrum")
 """The scores that have the square of their variable's units."""
-NO_SCORES = ("truth_activity", "spectrum", "truth_spectrum")
+NO_SCORES = ("truth_activity", "spectrum", "truth_spectrum", "rank_histogram")
 """What is no score of a forecast, to be compared with that of another one."""
 OF_SPREAD = ("crps", "spread")
 """The scores of ensembles, and of forecasts with a standard deviation."""
+TENTHS = 10
+"""Into how many equally likely parts a forecast normal distribution is divided, for the rank of the truth in it."""
 STANDARD_DEVIATION = "_std"
 """Behind a variable's name: the standard deviation that is forecast with it."""
 LONG_NAMES = {
@@ -29,6 +31,7 @@ LONG_NAMES = {
     "truth_activity": "standard deviation of the anomaly of the truth",
     "crps": "fair continuous ranked probability score",
     "spread": "root mean square of the forecast's own standard deviation",
+    "rank_histogram": "share of the points by the rank of the truth among the members",
     "spectrum": "variance by wavelength",
     "truth_spectrum": "variance of the truth by wavelength",
 }
@@ -114,6 +117,39 @@ def of_normal(mean: Any, deviation: Any, truth: Any, weights: Any) -> dict[str, 
         "crps": _mean(deviation * crps, weights),
         "spread": np.sqrt(_mean(variance, weights)),
     }
+
+
+def ranks_of_members(forecast: Any, truth: Any, weights: Any, member: str) -> Any:
+    """Return the share of the points at which 0, 1, … all members lie below the truth, with a last dimension ``rank``.
+
+    Of a reliable ensemble all shares are the same (Hamill 2001). Where members equal the
+    truth, the point counts in equal parts for each rank that the truth may have.
+    """
+    is_there = truth.notnull() & forecast.notnull().all(member)
+    below = (forecast < truth).sum(member).where(is_there)
+    equal = (forecast == truth).sum(member).where(is_there)
+    return _shares(below, equal, forecast.sizes[member] + 1, weights)
+
+
+def ranks_in_normal(mean: Any, deviation: Any, truth: Any, weights: Any) -> Any:
+    """Return the share of the points whose truth lies in each tenth of a forecast normal distribution."""
+    import numpy as np
+    from scipy.special import ndtr
+
+    tenth = np.floor(TENTHS * ndtr((truth - mean) / deviation))
+    return _shares(tenth.clip(max=TENTHS - 1), tenth * 0, TENTHS, weights)
+
+
+def _shares(lowest: Any, more: Any, ranks: int, weights: Any) -> Any:
+    """Return what share of the points has each rank, where one has any from `lowest` to `more` above it."""
+    import xarray as xr
+
+    part = 1 / (more + 1)
+    found = [
+        _mean(part.where((lowest <= rank) & (rank <= lowest + more), part * 0), weights)
+        for rank in range(ranks)
+    ]
+    return xr.concat(found, RANK)
 
 
 def _mean(values: Any, weights: Any) -> Any:

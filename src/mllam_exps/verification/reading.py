@@ -20,7 +20,7 @@ from mllam_exps.verification.layout import (
     grid_of,
     lead_times,
 )
-from mllam_exps.verification.measures import STANDARD_DEVIATION
+from mllam_exps.verification.measures import STANDARD_DEVIATION, TENTHS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,6 +165,13 @@ class Forecast:
         return self.members > 1 or any(
             one.endswith(STANDARD_DEVIATION) for one in names
         )
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks the truth may have among its members, or in its normal distribution; 0 without a spread."""
+        if self.members > 1:
+            return self.members + 1
+        return TENTHS if self.has_spread else 0
 
     def read_deviation(
         self, starts: Times, leads: Steps, variables: Sequence[Variable]

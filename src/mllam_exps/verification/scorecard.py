@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.verification import climatology, layout, measures, spectra
 from mllam_exps.verification.layout import LEAD
+from mllam_exps.verification.measures import RANK
 from mllam_exps.verification.reading import (
     KEPT_BYTES,
     Forecast,
@@ -202,6 +203,8 @@ class _Job:
             coordinates[REGION] = self.regions
         if self.bands is not None:
             coordinates[BAND] = self.bands.wavelength
+        if self.is_spread:
+            coordinates[RANK] = list(range(max(one.ranks for one in self.forecasts)))
         return Table(coordinates)
 
     def _variables(self, forecast: Any, truth: Any) -> list[Variable]:
@@ -308,14 +311,20 @@ class _Block:
         mean = self._array(values.mean(axis=2))
         truth, normal = self._array(self.truth), self._array(self.normal)
         for region, weights in enumerate(self.job.weights):
+            ranks = None
             found = measures.deterministic(mean, truth, normal, weights)
             if deviation is not None:
-                width = self._array(deviation)
-                found |= measures.of_normal(mean, width, truth, weights)
+                told = mean, self._array(deviation), truth, weights
+                found |= measures.of_normal(*told)
+                ranks = measures.ranks_in_normal(*told)
             elif self.job.is_spread:
-                told = self._array(values, layout.MEMBER), truth, weights
-                found |= measures.of_members(*told, layout.MEMBER)
+                each = self._array(values, layout.MEMBER), truth, weights
+                found |= measures.of_members(*each, layout.MEMBER)
+                if values.shape[2] > 1:
+                    ranks = measures.ranks_of_members(*each, layout.MEMBER)
             self._keep(found, {SOURCE: source, REGION: region})
+            if ranks is not None:
+                self._keep_ranks(ranks, {SOURCE: source, REGION: region})
         self._spectrum("spectrum", values, {SOURCE: source})
 
     def _array(self, values: Array, *third: str) -> Any:
@@ -327,6 +336,11 @@ class _Block:
         for name, one in found.items():
             values = one.transpose(CASE, LEAD, "entry").values
             self.job.table.keep(name, self.group, values, {**self.at, **at})
+
+    def _keep_ranks(self, found: Any, at: Mapping[str, int]) -> None:
+        ordered = found.transpose(CASE, LEAD, "entry", RANK).values
+        name, where = "rank_histogram", {**self.at, **at}
+        self.job.table.keep(name, self.group, ordered, where, RANK)
 
     def _spectrum(self, name: str, values: Array, at: Mapping[str, int]) -> None:
         """Keep spectra at the leads where they are wanted; of an ensemble the mean of its members' spectra."""
@@ -342,7 +356,8 @@ class _Block:
         if SOURCE in at:
             found = found.mean(axis=2)
         leads = [self.at[LEAD][place] for place in chosen]
-        self.job.table.keep(name, self.group, found, {**self.at, LEAD: leads, **at})
+        where = {**self.at, LEAD: leads, **at}
+        self.job.table.keep(name, self.group, found, where, BAND)
 
 
 def _lying(forecast: Any, name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.verification import measures
 from mllam_exps.verification.layout import LEAD
+from mllam_exps.verification.measures import RANK
 from mllam_exps.verification.reading import Variable
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Table:
     ----------
     coordinates : mapping
         Of `SOURCE`, `CASE` and `LEAD`, in this order; of `REGION` where there are
-        regions, of `BAND` where there are spectra.
+        regions, of `BAND` where there are spectra, of `RANK` where there is a spread.
     """
 
     def __init__(self, coordinates: Mapping[str, Any]) -> None:
@@ -41,50 +42,51 @@ class Table:
         variables: Sequence[Variable],
         values: NDArray[np.float64],
         at: Mapping[str, Any],
+        along: str = "",
     ) -> None:
         """Put one score of some cases and leads at its place.
 
         Parameters
         ----------
         values : ndarray
-            (case, lead, entry), of a spectrum (case, lead, entry, band).
+            (case, lead, entry), of a spectrum and of ranks with one dimension more.
         at : mapping
             Where: `CASE` and `LEAD` as arrays of positions, and the position of
             `SOURCE` and of `REGION`, where the score has them.
+        along : str
+            That dimension: `BAND` or `RANK`.
         """
         import numpy as np
 
-        is_spectrum = values.ndim == 4
         place = 0
         for one in variables:
             piece = values[:, :, place : place + one.entries]
             place += one.entries
-            target = self._target(name, one, SOURCE in at, is_spectrum=is_spectrum)
+            target = self._target(name, one, {*at, along}, along)
             if SOURCE in at:
                 target = target[at[SOURCE]]
-            if not is_spectrum and REGION in self._coordinates:
+            if REGION in at and REGION in self._coordinates:
                 target = target[:, :, at[REGION]]
             shaped = piece.reshape(*piece.shape[:2], *one.shape, *piece.shape[3:])
+            if along:
+                # A part without the last ranks: those of a smaller ensemble.
+                target = target[..., : shaped.shape[-1]]
             target[np.ix_(at[CASE], at[LEAD])] = shaped
 
-    def _target(
-        self, name: str, one: Variable, of_source: bool, *, is_spectrum: bool
-    ) -> Any:
+    def _target(self, name: str, one: Variable, wanted: set[str], along: str) -> Any:
         """Return the array that takes a score; all missing at first."""
         import numpy as np
 
         if (name, one) not in self._found:
-            wanted = {SOURCE} if of_source else set()
-            wanted |= {CASE, LEAD, BAND if is_spectrum else REGION}
             sizes = {
                 dimension: len(values)
                 for dimension, values in self._coordinates.items()
                 if dimension in wanted
             }
-            bands = {BAND: sizes.pop(BAND)} if is_spectrum else {}
-            sizes |= dict(zip(one.others, one.shape, strict=True)) | bands
-            # Spectra are many numbers, of which three digits are read.
-            kind = "float32" if is_spectrum else "float64"
+            last = {along: sizes.pop(along)} if along else {}
+            sizes |= dict(zip(one.others, one.shape, strict=True)) | last
+            # Spectra and ranks are many numbers, of which three digits are read.
+            kind = "float32" if along else "float64"
             self._found[name, one] = (
                 tuple(sizes),
                 np.full(tuple(sizes.values()), np.nan, kind),
@@ -114,7 +116,7 @@ class Table:
 
 
 def apart(found: Any) -> tuple[Any, Any]:
-    """Return the scores alone, and beside them what has no better side: spectra, and the truth's activity.
+    """Return the scores alone, and beside them what has no better side: spectra, ranks, the truth's activity.
 
     The community's scorecard wants every variable of a file to be a score of a source,
     and every dimension to be one of rows, columns, sources, cases or lead times.
@@ -125,7 +127,7 @@ def apart(found: Any) -> tuple[Any, Any]:
         if name.partition(".")[0] in measures.NO_SCORES
     ]
     scores = found.drop_vars(beside)
-    return scores.drop_dims({BAND} & {*scores.dims}), found[beside]
+    return scores.drop_dims({BAND, RANK} & {*scores.dims}), found[beside]
 
 
 def _attributes(score: str, variable: str, said: Mapping[str, Any]) -> dict[str, str]:
