@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -206,8 +207,17 @@ def test_what_the_cache_lacks_is_pulled(grown: Experiment, tmp_path: Path):
     place.unlink()
     assert "1 × grow" in grown.ok("mllam-exps", "submit", "--dry-run", *more, "grow")
     assert place.is_file()
+    [listed] = json.loads(place.read_text())
+    state = place.parents[1] / listed["md5"][:2] / listed["md5"][2:]
+    kept, mode = state.read_bytes(), state.stat().st_mode
+    state.unlink()
+    state.write_bytes(kept[::-1])
+    state.chmod(mode)
+    assert "1 × grow" in grown.ok("mllam-exps", "submit", "--dry-run", *more, "grow")
+    assert state.read_bytes() == kept, "what was damaged is pulled, too"
     place.unlink()
     subprocess.run(["rm", "-r", str(tmp_path / "remote")], check=True)
     said = refused(grown, "submit", *more, "grow")
     assert "grown of stage grow at" in said
     assert "it is not in DVC's cache" in said
+    assert re.search(r"dvc exp apply [0-9a-f]{10}; dvc exp run -n NEW", said)

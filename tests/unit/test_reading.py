@@ -165,6 +165,20 @@ def test_what_a_deleted_submission_left_is_shown_under_its_name_once(here: Conte
     assert set(shown(here)) == {"sub"}
 
 
+def test_a_submission_that_was_refused_is_no_experiment_of_dvc_s(here: Context):
+    """Its `dvc exp run -n` would run what lies in the workspace."""
+    attempt = run_of(here).claim(
+        1,
+        scheduler="local",
+        experiment="refused",
+        workspace=here.store.directory / "experiments/save-0/clone",
+        working_directory=None,
+    )
+    assert attempt is not None
+    attempt.end(Outcome.FAILED, Problem("an input is damaged"))
+    assert gathering.gather(here, [], everything=True) == []
+
+
 def test_a_former_run_of_an_experiment_is_not_shown_beside_it(here: Context):
     """What a link leads to has changed since: submitted again, the experiment has another run."""
     old, new = run_of(here, digit="1"), run_of(here, digit="2")

@@ -155,6 +155,20 @@ def test_what_is_proposed_for_many_experiments_can_be_typed(
     assert proposed([row("workspace", RunState.FAILED)])[0] == "dvc exp run"
 
 
+def test_a_saved_experiment_is_applied_to_get_a_result_back_that_was_set_aside():
+    """Where `dvc exp run` saved it, its name is taken; where it was submitted, `retry` says that it is done."""
+    one = row("a b", RunState.FAILED)
+    done = Cell(one.cells["grow"].run, Assessment(RunState.DONE))
+    submitted = replace(one, saving=done, experiment=SimpleNamespace(commit="1234"))
+    way_out = "dvc exp apply 'a b'; dvc repro makes again what is missing"
+    assert proposed([submitted])[0] == way_out
+    run_by_dvc = replace(one, commit="1234")
+    assert proposed([run_by_dvc])[0] == way_out
+    with pytest.raises(MllamError) as caught:
+        status._tell_end([run_by_dvc])
+    assert caught.value.next == way_out
+
+
 def test_the_end_of_watching_proposes_what_goes_on():
     with pytest.raises(MllamError) as caught:
         status._tell_end([row("workspace", RunState.FAILED)])

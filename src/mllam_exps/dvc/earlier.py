@@ -97,7 +97,11 @@ def _file_in(  # noqa: PLR0917 - which file, of which output, of which commit
     repo: Repository, commit: Commit, stage: str, out: str, digest: str, path: str
 ) -> str | None:
     """Return the hash of a file that is an output or lies in one; None where there is none."""
-    if not repo.cache.holds_all(digest):
+    if not repo.cache.is_sound(digest):
+        # What is damaged is in the way of what a remote has, and would be refused by
+        # the job's own look only.
+        repo.cache.drop_damaged({digest: None})
+        repo.cache.drop_damaged(repo.cache.objects(digest))
         _bring(repo, commit, stage, out, digest)
     if path == out:
         return digest
@@ -124,8 +128,7 @@ def _bring(repo: Repository, commit: Commit, stage: str, out: str, digest: str) 
         why = str(error) or type(error).__name__
     if not repo.cache.holds_all(digest):
         where = f"{out} of stage {stage} at {commit.revision[:10]}"
-        way_out = f"dvc exp pull REMOTE EXP, or dvc fetch -A {out}, where it was made and pushed"
-        raise UsageError("it is not in DVC's cache", where, why, way_out)
+        raise UsageError("it is not in DVC's cache", where, why, _way_out(commit, out))
 
 
 def lay_out(
@@ -174,8 +177,22 @@ def lay_out(
             break
     if not files:
         where = f"{out} at {commit.revision[:10]}"
-        way_out = f"dvc exp pull REMOTE EXP, or dvc fetch -A {out}, where it was made and pushed"
-        raise UsageError("it is not in DVC's cache", where, next=way_out)
+        raise UsageError("it is not in DVC's cache", where, next=_way_out(commit, out))
+
+
+def _way_out(commit: Commit, out: str) -> str:
+    """Return what helps where neither the cache nor a remote has an output.
+
+    It may come out otherwise when it is made again, and the commit would not name that.
+    """
+    fetched = (
+        f"dvc exp pull REMOTE EXP, or dvc fetch -A {out}, where it was made and pushed"
+    )
+    known = [one.commit for one in experiment_refs.saved(commit.origin)]
+    is_applied = commit.revision in known
+    brought = "dvc exp apply" if is_applied else "git switch --detach"
+    anew = f"{brought} {commit.revision[:10]}; dvc exp run -n NEW"
+    return f"{fetched}; or make it anew, as another experiment, and name that: {anew}"
 
 
 def _fetch(repo: Repository, commit: Commit, targets: list[str]) -> None:

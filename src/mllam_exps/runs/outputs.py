@@ -316,7 +316,7 @@ def set_aside(run: Run, found: Sequence[Difference], next: str = "") -> Damaged:
         records.replace(place, aside.to_record())
         run.put_aside_result_of(number, layout.result_set_aside(number))
     except OSError as error:
-        why = f"and it cannot be set aside ({error.strerror})"
+        why = f"it cannot be set aside ({error.strerror})"
         way_out = f"have its owner, {_owner(run)}, type mllam-exps verify"
         return Damaged(what, where, why, way_out)
     way_out = next or "start it again: it was set aside, and is made again"

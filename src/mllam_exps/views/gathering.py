@@ -146,7 +146,10 @@ class _Gathering:
         if not who and not names:
             if self._is_just_submitted(run) or self._is_former(run):
                 return []
-            # It was submitted, and the experiment has been deleted since.
+            # It was submitted, and the experiment has been deleted since, or was refused
+            # in the end: nobody is to go on with what stopped.
+            if self._cell(run).now.state.stopped:
+                return []
             who = [askers.Asker(askers.of_last_attempt(run), "", run.begun_at)]
         definition = run.definition
         smoke = " (smoke)" if definition and definition.smoke else ""

@@ -117,18 +117,22 @@ def _of_stopped(row: Row, stage: str, cell: Cell) -> Sentence:
 
 def _after_failure(row: Row, cell: Cell) -> str:
     """Return what goes on with an experiment of which a stage stopped."""
-    if row.saving is not None and row.saving.now.state is RunState.DONE:
-        # The result was damaged, and set aside since.
-        if row.removed and row.experiment:
-            return row.experiment.submit_again
-        return made_again(
-            f"dvc exp apply {shlex.quote(row.saved_as) if row.saved_as else FIRST}"
-        )
+    if row.is_saved:
+        return after_saving(row)
     way_out = _to_go_on(row)
     failed = cell.now.state is RunState.FAILED
     if failed and way_out == RETRY and _is_a_command(cell):
         return _mend_first(row.experiment)
     return way_out
+
+
+def after_saving(row: Row) -> str:
+    """Return what brings back a result of a saved experiment, which was damaged, and set aside since."""
+    if row.removed and row.experiment:
+        return row.experiment.submit_again
+    return made_again(
+        f"dvc exp apply {shlex.quote(row.saved_as) if row.saved_as else FIRST}"
+    )
 
 
 def _is_a_command(cell: Cell) -> bool:

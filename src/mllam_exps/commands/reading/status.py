@@ -23,7 +23,14 @@ from mllam_exps.submission import experiments
 from mllam_exps.views.context import Context
 from mllam_exps.views.gathering import gather
 from mllam_exps.views.rows import Cell, Row, stages_in_order
-from mllam_exps.views.sentences import STUCK, fill, named, sentences, words_for
+from mllam_exps.views.sentences import (
+    STUCK,
+    after_saving,
+    fill,
+    named,
+    sentences,
+    words_for,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -189,9 +196,13 @@ def _ways_out(failed: list[Row]) -> str:
     """Return the commands that go on with what failed."""
     # Of what would end the same way again, the sentences say what helps.
     failed = [row for row in failed if not _ends_the_same_way(row)]
-    submitted = [row for row in failed if row.experiment is not None]
-    others = [row for row in failed if row.experiment is None]
+    saved = [row for row in failed if row.is_saved]
+    submitted = [row for row in failed if row.experiment and not row.is_saved]
+    others = [row for row in failed if not row.experiment and not row.is_saved]
     ways_out = [_retry_of(submitted)] if submitted else []
+    for row in saved[:1]:
+        name = shlex.quote(row.called)
+        ways_out.append(fill(after_saving(row), name, name))
     if others:
         ways_out.append(exp_run(others[0].name if len(others) == 1 else OUTSIDE))
     return "; ".join(ways_out)
