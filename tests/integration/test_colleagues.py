@@ -44,7 +44,7 @@ from mllam_exps.submission import cleaning, entering, experiments
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.verifying import Verifier
-from mllam_exps.views.gathering import of_run
+from mllam_exps.views.looking import of_run
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0, reason="only root can be several users"

@@ -12,13 +12,14 @@ from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.runs import askers
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import NOTHING_WRONG, Assessment, RunState, judge
+from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.applying import is_in_git
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
+from mllam_exps.views.looking import as_it_stays, of_run
 from mllam_exps.views.rows import Cell, Row, stages_in_order
 from mllam_exps.views.saved import Asked, Results, of_one_go
 
@@ -37,33 +38,6 @@ def gather(here: Context, names: list[str], *, everything: bool) -> list[Row]:
         too.
     """
     return _Gathering(here, everything=everything).rows(names)
-
-
-def of_experiment(experiment: Experiment) -> Row:
-    """Return what is known of one submitted experiment."""
-    cells = {stage: of_run(run) for stage, run in experiment.runs.items()}
-    row = Row(experiment.name, cells, experiment, of_run(experiment.saving))
-    return as_it_stays(row)
-
-
-def as_it_stays(row: Row) -> Row:
-    """Return an experiment without promises that nobody keeps, once nothing of it is to come by itself."""
-    if not row.over:
-        return row
-    cells = dict(row.cells)
-    for stage, cell in row.cells.items():
-        now = cell.now
-        if now.as_left is not None and not standing.is_waited_for(cell.run):
-            cells[stage] = Cell(cell.run, now.as_left)
-        elif now.state is RunState.NEW and now.untried:
-            # It waited for room, or for its inputs.
-            cells[stage] = Cell(cell.run, replace(now, problem=NOTHING_WRONG))
-    return replace(row, cells=cells)
-
-
-def of_run(run: Run) -> Cell:
-    """Return what is known of one run."""
-    return Cell(run, judge(observe(run)))
 
 
 class _Gathering:

@@ -16,7 +16,7 @@ from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiment import Experiment
-from mllam_exps.views.saved import NOT_RUN, Left
+from mllam_exps.views.left import NOT_RUN, Left
 
 _TOLD_FIRST = (
     RunState.RUNNING,

@@ -15,6 +15,7 @@ from mllam_exps.identity.definition import VERSIONS_FILE, same
 from mllam_exps.identity.run_keys import stage_of
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.views.left import Left
 
 SECOND = 1.0
 """git knows when a commit was made to the second."""
@@ -32,32 +33,6 @@ class Asked:
 
     run: Run
     at: float
-
-
-NOT_RUN = "not run"
-OTHER_INPUTS = "other inputs"
-
-
-@dataclass(frozen=True)
-class Left:
-    """A stage that a commit holds no result of its own of, though its ``dvc.lock`` has an entry of it.
-
-    Parameters
-    ----------
-    why : str
-        The sentence that says so.
-    ran : Run, optional
-        What was asked for under the experiment's name, and made that result, from what
-        lay there: with `--single-item`, say.
-    """
-
-    why: str
-    ran: Run | None = None
-
-    @property
-    def word(self) -> str:
-        """The same in a word or two."""
-        return OTHER_INPUTS if self.ran else NOT_RUN
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,8 @@ from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.opening import machine_of
 from mllam_exps.views import saved
 from mllam_exps.views.context import Context
-from mllam_exps.views.gathering import (
-    as_it_stays,
-    of_experiment,
-    of_run,
-    with_what_dvc_has,
-)
+from mllam_exps.views.gathering import with_what_dvc_has
+from mllam_exps.views.looking import as_it_stays, of_experiment, of_run
 from mllam_exps.views.rows import Cell, Row, stages_in_order
 
 SHOWN = 5

@@ -20,6 +20,7 @@ from mllam_exps.machines.workspace import OUTSIDE, exp_run, leftovers
 from mllam_exps.runs.assess import ends_the_same_way
 from mllam_exps.runs.judge import RunState
 from mllam_exps.submission import experiments
+from mllam_exps.views.colours import COLOURS
 from mllam_exps.views.context import Context
 from mllam_exps.views.gathering import gather
 from mllam_exps.views.rows import Cell, Row, stages_in_order
@@ -39,17 +40,6 @@ if TYPE_CHECKING:
 
     from mllam_exps.views.tables import Running, State
 
-COLOURS = {
-    RunState.DONE: "green",
-    RunState.RUNNING: "cyan",
-    RunState.STARTING: "cyan",
-    RunState.PENDING: "yellow",
-    RunState.NEW: "yellow",
-    RunState.CANCELLED: "yellow",
-    RunState.FAILED: "red",
-    RunState.LOST: "red",
-    RunState.UNKNOWN: "magenta",
-}
 REFRESH_SECONDS = 5.0
 MOST_RUNNING = 30
 MOST_DONE = 20
