@@ -165,6 +165,51 @@ def git_bytes(root: Path, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def git_objects(
+    root: Path, names: Sequence[str], largest: int
+) -> dict[str, bytes | None]:
+    """Return what objects hold, by the names that git knows them by (``COMMIT:./FILE``); None of what is not there.
+
+    Parameters
+    ----------
+    largest : int
+        Bytes; what is larger counts as not there.
+    """
+    told = [name for name in dict.fromkeys(names) if "\n" not in name]
+    sizes = _cat(root, "--batch-check=%(objectsize)", told)
+    found: dict[str, bytes | None] = dict.fromkeys(names)
+    small = []
+    for name, line in zip(told, sizes.splitlines(), strict=False):
+        if line.isdigit() and int(line) <= largest:
+            small.append(name)
+    content, at = _cat(root, "--batch=%(objectsize)", small), 0
+    for name in small:
+        size, _, _ = content[at : at + 32].partition(b"\n")
+        if not size.isdigit():
+            break  # git ended
+        at += len(size) + 1
+        found[name] = content[at : at + int(size)]
+        at += int(size) + 1
+    return found
+
+
+def _cat(root: Path, how: str, names: Sequence[str]) -> bytes:
+    command, environ = _command(root, ["cat-file", how])
+    lines = b"".join(os.fsencode(name) + b"\n" for name in names)
+    try:
+        done = subprocess.run(
+            command,
+            env=environ,
+            input=lines,
+            capture_output=True,
+            timeout=GIT_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return b""
+    return done.stdout
+
+
 def _command(root: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the command line of a git command in a repository, and its environment."""
     # GIT_DIR and the like name another repository when a hook calls us.

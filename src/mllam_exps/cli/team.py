@@ -118,3 +118,105 @@ def share_check(
         share.check_experiments(words, as_json=as_json)
     else:
         share.check(Path(words[0]) if words else None, fix=fix, as_json=as_json)
+
+
+@app.command(
+    "list",
+    short_help="Find everybody's experiments: by parameter, score, data, person, tag.",
+)
+def list_(
+    query: Annotated[
+        str,
+        typer.Argument(
+            metavar="['QUERY']",
+            help="NAME=VALUE, with = != < <= > >= ~ (holds; or * as in file names) !~, and, or, not, ( ).",
+        ),
+    ] = "",
+    *,
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort", "-s", metavar="NAME", help="The least first; of dates the newest."
+        ),
+    ] = "date",
+    turned: Annotated[
+        bool, typer.Option("--reverse", "-r", help="The other way round.")
+    ] = False,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--columns",
+            "-c",
+            metavar="NAME,…",
+            help="Which columns; else those in which the experiments differ, as many as fit.",
+        ),
+    ] = "",
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit", "-n", min=0, help="How many experiments at most; 0: all."
+        ),
+    ] = 50,
+    names: Annotated[
+        bool, typer.Option("--names", help="Print the names that a query may have.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the experiments of the team's run store and share, and of this clone: everybody's, running ones too.
+
+    mllam-exps list 'hidden_dim=128 and rmse.t2m.24h<1.5' --sort rmse.t2m.24h
+
+    mllam-exps list 'person=lena and date>=2026-11-01 and not tag=bad'
+
+    A NAME is a parameter, version or score, shortened as long as it means one only
+    (hidden_dim for data/training_params.yaml:hidden_dim), or one of: name, person,
+    state, date, tag, note, parent, data, commit, machine, origin. What has no value
+    fits no comparison but =null.
+
+    dvc exp show and dvc exp list look at one clone, and parameters there are what files
+    say; here they are those that results were made with, of all who share the store.
+    """
+    from mllam_exps.commands.reading import listing
+
+    if names:
+        listing.show_names()
+        return
+    listing.show(
+        query, sort=sort, turned=turned, columns=columns, limit=limit, as_json=as_json
+    )
+
+
+@app.command(short_help="Put words on experiments, which the team sees.")
+def tag(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EXP… TAG…",
+            help="Experiments (`*` stands for anything; or a commit), then tags.",
+        ),
+    ],
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take your own tags away.")
+    ] = False,
+) -> None:
+    """Put tags on experiments. They lie in the run store, with who and when, and no result depends on them."""
+    from mllam_exps.commands import marks
+
+    marks.tag(words, remove=remove)
+
+
+@app.command(short_help="Write a note on an experiment, which the team sees.")
+def note(
+    name: Annotated[str, typer.Argument(metavar="EXP", help="An experiment.")],
+    text: Annotated[
+        str,
+        typer.Argument(metavar="['TEXT']", help="Without it the notes are printed."),
+    ] = "",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take your own notes away.")
+    ] = False,
+) -> None:
+    """Write a note on an experiment. It lies in the run store, with who and when, and no result depends on it."""
+    from mllam_exps.commands import marks
+
+    marks.note(name, text, remove=remove)

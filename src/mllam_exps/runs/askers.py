@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.ownership import owner_of
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import layout
 from mllam_exps.runs.records import Asked
@@ -35,11 +36,14 @@ class Asker:
         none.
     at : float
         When it asked last, by the file system's clock.
+    owner : str
+        Whose note tells so; empty where there is none.
     """
 
     name: str
     origin: str
     at: float
+    owner: str = ""
 
 
 def note(run: Run, name: str, origin: Path) -> None:
@@ -62,7 +66,7 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
         Names of the submitted experiments that have the run: attempts that carry these
         names are theirs.
     """
-    noted = _noted(run)
+    noted = list(noted_at(run))
     yield from noted
     # Runs of earlier versions have no notes.
     known = {asker.name for asker in noted}
@@ -77,17 +81,16 @@ def of(run: Run, submitted: Container[str] = ()) -> Iterator[Asker]:
     yield from newest.values()
 
 
-def _noted(run: Run) -> list[Asker]:
-    """Return those of whom there is a note."""
-    found = []
+def noted_at(run: Run) -> Iterator[Asker]:
+    """Yield those of whom there is a note."""
     for name in records.entries(run.directory / layout.ASKED):
         path = run.directory / layout.ASKED / name
         if name.startswith(".") or not name.endswith(".json"):
             continue
         if asked := Asked.read(path):
             at = records.changed_at(path)
-            found.append(Asker(asked.experiment, asked.origin, at))
-    return found
+            owner = owner_of(path)
+            yield Asker(asked.experiment, asked.origin, at, owner)
 
 
 def of_last_attempt(run: Run) -> str:

@@ -13,6 +13,7 @@
         asked/                experiments that were not submitted, and workspaces, that asked for it
         wanted/               submitted experiments that need it
     experiments/save-5f3c…/   a submitted experiment; its run is the saving of it
+    marks/                    tags and notes, a file for each user; no result depends on them
     unsent/                   runs of which something may be left to send to MLflow, by user
     locks/, slurm/            who submits; squeue's last answer
 
@@ -46,6 +47,7 @@ import re
 RUNS = "runs"
 EXPERIMENTS = "experiments"
 LOCKS = "locks"
+MARKS = "marks"
 UNSENT = "unsent"
 
 # Of a run, and of an experiment.
@@ -58,7 +60,7 @@ ASKED = "asked"
 CLONE = "clone"
 WAITS = "waits.json"
 
-OF_THE_TEAM = frozenset({RUNS, EXPERIMENTS, LOCKS, UNSENT, "slurm"})
+OF_THE_TEAM = frozenset({RUNS, EXPERIMENTS, LOCKS, MARKS, UNSENT, "slurm"})
 """Folders of the store in which several users write."""
 OF_THE_TEAM_IN_A_RUN = frozenset({(), (ATTEMPTS,), (WAITERS,), (WANTED,), (ASKED,)})
 """A run's own folder, and those in it, in which several users write; the rest has one writer."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from mllam_exps.base.errors import MllamError, UsageError, nearest
 from mllam_exps.base.git import git
 
-_ALL = "refs/exps/"
+ALL = "refs/exps/"
 _PARTS = 5
 """``refs/exps/<2 digits>/<38 digits>/<name>`` (DVC 3.67); what has fewer, as ``refs/exps/exec/…``, is DVC's own."""
 
@@ -41,12 +41,12 @@ class Saved:
 
 def is_experiment(ref: str) -> bool:
     """Tell whether a ref is an experiment's."""
-    return ref.startswith(_ALL) and len(ref.split("/")) == _PARTS
+    return ref.startswith(ALL) and len(ref.split("/")) == _PARTS
 
 
 def ref_of(baseline: str, name: str) -> str:
     """Return the ref of the experiment of a name that starts from a commit."""
-    return f"{_ALL}{baseline[:2]}/{baseline[2:]}/{name}"
+    return f"{ALL}{baseline[:2]}/{baseline[2:]}/{name}"
 
 
 def saved(root: Path) -> list[Saved]:
@@ -58,7 +58,7 @@ def saved(root: Path) -> list[Saved]:
         If git cannot say.
     """
     form = "--format=%(objectname) %(creatordate:unix) %(refname)"
-    listed = git(root, "for-each-ref", "--sort=-creatordate", form, _ALL)
+    listed = git(root, "for-each-ref", "--sort=-creatordate", form, ALL)
     found = []
     for line in listed.splitlines():
         commit, at, ref = line.split(" ", 2)

@@ -1,0 +1,276 @@
+"""All experiments that the team's store, the share and this clone know of, each once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from mllam_exps.base import records
+from mllam_exps.base.records import Trouble
+from mllam_exps.catalogue import asked, in_git, submitted
+from mllam_exps.catalogue.asked import Notes
+from mllam_exps.catalogue.entries import Catalogue, Entry
+from mllam_exps.catalogue.facts import Facts, OfRuns, Values
+from mllam_exps.catalogue.in_git import Kept
+from mllam_exps.catalogue.index import Index, Remembered
+from mllam_exps.catalogue.marks import all_marks
+from mllam_exps.dvc.cache_place import cache_directory
+from mllam_exps.identity.run_keys import is_key
+from mllam_exps.machines.values import FOLDER
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import layout
+from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.sharing import share
+from mllam_exps.submission.experiment import Experiment
+
+if TYPE_CHECKING:
+    from mllam_exps.views.rows import Row
+
+_STORE_SETTING = b"run_store"
+"""How the setting is called in machine files (`paths.run_store`)."""
+
+
+def store_of(workspace: Workspace, cache: Path) -> RunStore:
+    """Return the run store, as `Context.store` does; machine files that do not name one are not read."""
+    files = workspace.origin / FOLDER
+    named = _STORE_SETTING in os.fsencode(os.environ.get("MLLAM_MACHINE_OPTIONS", ""))
+    if named or any(
+        _STORE_SETTING in file.read_bytes() for file in files.glob("*.yaml")
+    ):
+        from mllam_exps.machines import machine_files
+
+        machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
+        return RunStore(workspace.store_directory(machine, cache))
+    return RunStore(cache / share.RUN_STORE)
+
+
+def gather(tell: Callable[[int], None]) -> Catalogue:
+    """Return the catalogue, as it is seen from the workspace of the current directory.
+
+    Parameters
+    ----------
+    tell : callable
+        Is told how many experiments are about to be read, which are not remembered.
+    """
+    workspace = Workspace.here()
+    cache = cache_directory(workspace.origin)
+    store = store_of(workspace, cache)
+    return _Gathering(workspace.origin, store, share.of_cache(cache), tell).catalogue()
+
+
+@dataclass
+class _Gathering:
+    """One look at all experiments."""
+
+    clone: Path
+    store: RunStore
+    shared: share.Share | None
+    tell: Callable[[int], None]
+    runs: OfRuns = field(default_factory=OfRuns)
+    fresh: dict[str, tuple[str, Facts]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Open what is remembered."""
+        self.index = Index(self.store.directory)
+        self.known = self.index.entries()
+
+    def catalogue(self) -> Catalogue:
+        """Return all of it."""
+        entries = list(self._submitted())
+        entries += self._saved(entries)
+        notes = Notes(self.index.notes())
+        entries += self._asked(notes, entries)
+        self._mark(entries)
+        seen = {entry.number for entry in entries}
+        gone = [one.number for one in self.known.values() if one.number not in seen]
+        return Catalogue(self.store, self.index, entries, self.fresh, notes.fresh, gone)
+
+    def _entry(self, identity: str, before: Remembered) -> Entry:
+        return Entry(identity, before.facts, before.number)
+
+    def _submitted(self) -> Iterator[Entry]:
+        unknown = []
+        for place in submitted.places(self.store):
+            identity = place.rpartition("/")[2]
+            before = self.known.get(identity)
+            watched = before.facts.watched if before else ()
+            told = submitted.fingerprint(place, watched)
+            if before is not None and before.fingerprint == told:
+                yield self._entry(identity, before)
+            else:
+                unknown.append((identity, place))
+        self.tell(len(unknown))
+        for identity, place in unknown:
+            # Before it is read: what changes meanwhile is read again the next time.
+            told = submitted.fingerprint(place, ())
+            found = _defended(
+                Path(place), partial(submitted.read, place, self.runs, _look)
+            )
+            if found is None:
+                continue
+            facts, stays = found
+            if stays:
+                self.fresh[identity] = self._print(place, told, facts), facts
+            yield Entry(identity, facts)
+
+    @staticmethod
+    def _print(place: str, told: str, facts: Facts) -> str:
+        """Return the fingerprint of what was read, with what is watched; of what has changed since, none that fits."""
+        now = submitted.fingerprint(place, facts.watched)
+        return now if now.startswith(told) else told
+
+    def _saved(self, ours: list[Entry]) -> list[Entry]:
+        """Return what git keeps; what was submitted gets the name that it has there, and what the store lacks."""
+        by_commit = {entry.facts.commit: entry for entry in ours if entry.facts.commit}
+        places = [self.clone] + ([self.shared.directory] if self.shared else [])
+        found: dict[str, Kept] = {}
+        names: dict[str, set[str]] = {}
+        for place in places:
+            for one in in_git.kept(place):
+                found.setdefault(one.commit, one)
+                names.setdefault(one.commit, set()).add(one.name)
+        wanted = []
+        for commit, one in found.items():
+            own = by_commit.get(commit)
+            if own is not None and own.facts.name not in names[commit]:
+                own.facts.name = one.name  # it was renamed
+            if own is None or own.facts.is_partial:
+                wanted.append(one)
+        return list(self._read_commits(wanted, by_commit))
+
+    def _read_commits(
+        self, wanted: list[Kept], ours: Mapping[str, Entry]
+    ) -> Iterator[Entry]:
+        unknown = [one for one in wanted if one.commit not in self.known]
+        self.tell(len(unknown))
+        read = _read_commits(self.clone, unknown) if unknown else {}
+        for one in wanted:
+            facts = read.get(one.commit)
+            if facts is not None:
+                self.fresh[one.commit] = "", facts
+                entry = Entry(one.commit, facts)
+            elif before := self.known.get(one.commit):
+                entry = self._entry(one.commit, before)
+            else:
+                continue
+            entry.facts.name = one.name
+            if (own := ours.get(one.commit)) is None:
+                yield entry
+            else:
+                self._complete(own, entry)
+
+    def _complete(self, own: Entry, kept: Entry) -> None:
+        """Put into what is known of a submitted experiment what its commit tells besides."""
+        facts, theirs = own.facts, kept.facts
+        before = self.known.get(own.identity)
+        if own.number is not None and before is not None:
+            facts.values = self._values(own)
+            self.fresh[own.identity] = before.fingerprint, facts
+            own.number = None
+        facts.values = {**self._values(kept), **facts.values}
+        facts.data = tuple(dict.fromkeys((*facts.data, *theirs.data)))
+        facts.parent = tuple(dict.fromkeys((*facts.parent, *theirs.parent)))
+        facts.is_partial = False
+
+    def _values(self, entry: Entry) -> Values:
+        if entry.number is None:
+            return entry.facts.values
+        return self.index.values_of([entry.number]).get(entry.number, {})
+
+    def _asked(self, notes: Notes, others: list[Entry]) -> Iterator[Entry]:
+        """Yield what `dvc exp run` ran and no commit that is known here holds."""
+        keys = filter(is_key, records.entries(self.store.directory / layout.RUNS))
+        by_name: dict[str, list[Facts]] = {}
+        for entry in others:
+            by_name.setdefault(entry.facts.name, []).append(entry.facts)
+        for who, theirs in notes.of(self.store, keys).items():
+            identity = asked.identity(who)
+            told = asked.fingerprint(self.store, theirs)
+            before = self.known.get(identity)
+            if before is not None and before.fingerprint == told:
+                entry = self._entry(identity, before)
+            else:
+                place = self.store.directory / layout.RUNS / next(iter(theirs))
+                how = partial(asked.read, self.store, who, theirs, self.runs)
+                if (found := _defended(place, how)) is None:
+                    continue
+                facts, runs = found
+                facts.state = submitted.word_of(state := _state(facts.name, runs))
+                if state is RunState.DONE:
+                    self.fresh[identity] = told, facts
+                entry = Entry(identity, facts)
+            saved = [one for one in by_name.get(who[2], ()) if _holds(one, entry.facts)]
+            for one in saved:
+                one.person = who[0]  # git knows what its author calls themselves
+            if not saved:
+                yield entry
+
+    def _mark(self, entries: list[Entry]) -> None:
+        """Put everybody's tags and notes on the experiments that they are on."""
+        marks = all_marks(self.store)
+        if not marks:
+            return
+        known: dict[str, Entry] = {}
+        for entry in entries:
+            known[entry.identity] = entry
+            if entry.facts.commit:
+                known.setdefault(entry.facts.commit, entry)
+        for mark in marks:
+            entry_of = known.get(mark.experiment) or known.get(mark.commit or "-")
+            if entry_of is None:
+                continue
+            if mark.tag:
+                entry_of.tags += (mark,)
+            else:
+                entry_of.notes += (mark,)
+
+
+def _read_commits(clone: Path, wanted: list[Kept]) -> dict[str, Facts]:
+    from mllam_exps.catalogue.commits import Reader  # a parser, which few looks need
+
+    return dict(Reader(clone).read(wanted))
+
+
+def _look(experiment: Experiment) -> Row:
+    """Find out how an experiment stands."""
+    # What asks schedulers takes as long to import as all the rest.
+    from mllam_exps.views import looking
+
+    return looking.of_experiment(experiment)
+
+
+def _state(name: str, runs: Mapping[str, Run]) -> RunState:
+    """Find out how an experiment stands that was not submitted."""
+    from mllam_exps.views import looking
+    from mllam_exps.views.rows import Row
+
+    cells = {stage: looking.of_run(run) for stage, run in runs.items()}
+    return looking.as_it_stays(Row(name, cells)).state
+
+
+_Found = TypeVar("_Found")
+
+
+def _defended(place: Path, read: Callable[[], _Found]) -> _Found | None:
+    """Return what is read of a record that a colleague may have written; None, which is told, where that is nothing."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None  # it is being removed
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+        records.tell(Trouble(place, why, hidden=True))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        records.tell(Trouble(place, "is damaged: it makes no sense"))
+    return None
+
+
+def _holds(saved: Facts, ran: Facts) -> bool:
+    """Tell whether a commit holds all that an experiment of its name has made."""
+    return bool(ran.outs) and ran.outs.items() <= saved.outs.items()
