@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,21 @@ def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: 
         "mllam-exps push f1-1 && mllam-exps share check && mllam-exps share check f1-1"
     )
     founder.ok("mllam-exps pull f1-1 && mllam-exps share check")
+
+    # The catalogue: everybody's, and words on it that are one's own to take back.
+    member.ok("mllam-exps tag e1 'f1-*' good && mllam-exps note e1 'a start'")
+    found = json.loads(founder.ok("mllam-exps list 'x=2 and tag=good' --json"))
+    assert {(one["name"], one["person"]) for one in found} == {
+        ("e1", str(FOUNDER)),
+        ("f1-2", str(MEMBER)),
+    }
+    assert founder.types("mllam-exps tag --remove e1 good").returncode == 2
+    assert f"good ({MEMBER}, 20" in founder.ok("mllam-exps show e1")
+    marks = share / "cache/mllam-exps/marks"
+    for planted in (f"rm -f {marks}/*", f"echo x > {marks}/{MEMBER}.json"):
+        assert founder.types(planted).returncode != 0
+    assert "a start" in founder.ok("mllam-exps note e1"), "sticky: not even its founder"
+    founder.ok("mllam-exps share check")
 
     outside = outsider.types(f"mllam-exps share check {share}")
     assert outside.returncode == 2

@@ -27,7 +27,7 @@ from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiment import Experiment, Step
-from mllam_exps.views import gathering, sentences
+from mllam_exps.views import gathering, looking, sentences
 from mllam_exps.views.context import Context
 from mllam_exps.views.rows import Cell, Row
 from mllam_exps.views.saved import Results, Told
@@ -218,7 +218,7 @@ def test_a_name_that_was_taken_over_leads_nowhere_wrong(here: Context):
 @pytest.mark.parametrize(("end", "word"), [("", "waits"), ("cancelled", "not run")])
 def test_show_and_status_say_the_same_words(here: Context, end: str, word: str):
     experiment = submitted(here, "exp", run_of(here), end=end)
-    row = gathering.of_experiment(experiment)
+    row = looking.of_experiment(experiment)
     assert row.word("grow") == word
     lines = list(show._results(row, show.to_record(row, "")))
     assert lines[0].split("  ")[-1].strip() == word
@@ -316,7 +316,7 @@ def test_nothing_follows_in_an_experiment_that_was_cancelled(here: Context):
     now = assess(run)
     assert (now.state, now.goes_on) == (RunState.CANCELLED, False)
     assert "is to follow" not in told(here)
-    assert gathering.of_experiment(second).state is RunState.CANCELLED
+    assert looking.of_experiment(second).state is RunState.CANCELLED
 
 
 def test_a_run_that_nobody_waits_for_promises_nothing(here: Context):

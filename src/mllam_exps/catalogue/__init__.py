@@ -1,7 +1,7 @@
 """The team's catalogue: every member's experiments, found by parameter, score, data, parent, person, tag, date, state.
 
-`query` reads what is typed, `names` finds what a shortened name means, `gathering`
-looks for experiments: those that were submitted (`submitted`), those that `dvc exp run`
-ran (`asked`), and those that git keeps (`in_git`). `index` remembers what was read of
-them, for one user. `marks` are tags and notes.
+`search` finds them: `query` reads what is typed, `names` what a shortened name means.
+`gathering` looks for them: those that were submitted (`submitted`), those that `dvc exp
+run` ran (`asked`), and those that git keeps (`in_git`, `commits`). `index` remembers
+for one user what was read of them. `marks` are tags and notes.
 """

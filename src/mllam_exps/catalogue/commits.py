@@ -22,13 +22,12 @@ from mllam_exps.dvc.lockfile import FILE as LOCK
 from mllam_exps.dvc.saved.lock_facts import Lock, read_values
 from mllam_exps.identity.definition import RESUME_FROM, VERSIONS_FILE, is_parent
 from mllam_exps.runs.judge import RunState
+from mllam_exps.views.rows import INCOMPLETE
 
 LARGEST = 2**24
 """Bytes of a file that are read of a commit."""
 AT_ONCE = 500
 """Commits that are read at a time."""
-INCOMPLETE = "incomplete"
-"""The state of an experiment of whose stages not all results are its own."""
 
 
 class Reader:

@@ -69,6 +69,19 @@ class Mark:
     at: float
     owner: str = ""
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """The same for programs."""
+        word = {"tag": self.tag} if self.tag else {"note": self.note}
+        return {**word, "person": self.owner, "date": self.at}
+
+    @property
+    def line(self) -> str:
+        """The same for people."""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.at))
+        kind, word = ("tag", self.tag) if self.tag else ("note", self.note)
+        return f"{kind:11} {word} ({self.owner}, {when})"
+
     def to_record(self) -> dict[str, Any]:
         """Return the JSON-able record; whose it is, is not what is written."""
         return {

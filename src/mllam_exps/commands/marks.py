@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -55,18 +54,9 @@ def note(word: str, text: str, *, remove: bool) -> None:
         say(f"{some_of(dict.fromkeys(one.name for one in marked))}: noted")
     else:
         for entry in experiments:
-            for line in lines(entry):
-                say(line)
+            for mark in entry.notes:
+                say(mark.line)
     catalogue.remember()
-
-
-def lines(entry: Entry) -> list[str]:
-    """Return the notes on an experiment, as people read them."""
-    found = []
-    for one in entry.notes:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.at))
-        found.append(f"{when} {one.owner}: {one.note}")
-    return found
 
 
 def _tell_removed(number: int, what: str, names: str) -> None:

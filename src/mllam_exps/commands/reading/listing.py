@@ -93,14 +93,8 @@ def _print_json(found: Search, shown: Sequence[Entry], asked: Sequence[str]) -> 
             "origin": facts.origin or None,
             "data": list(facts.data),
             "parent": list(facts.parent),
-            "tags": [
-                {"tag": one.tag, "person": one.owner, "date": one.at}
-                for one in entry.tags
-            ],
-            "notes": [
-                {"note": one.note, "person": one.owner, "date": one.at}
-                for one in entry.notes
-            ],
+            "tags": [one.told for one in entry.tags],
+            "notes": [one.told for one in entry.notes],
         }
         if asked:
             wanted = [name for name in asked if name not in names.FIELDS]

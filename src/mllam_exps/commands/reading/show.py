@@ -19,6 +19,8 @@ from mllam_exps.attempts import tracked
 from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import ownership, terminal
 from mllam_exps.base.errors import MllamError
+from mllam_exps.catalogue import marks
+from mllam_exps.catalogue.marks import Marked
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
 from mllam_exps.runs import verdict
@@ -47,6 +49,8 @@ def show(name: str, *, as_json: bool, lineage: bool = False) -> None:
         _show_lineage(here, name, as_json=as_json)
         return
     record, lines = _look(here, name)
+    record["tags"], record["notes"], words = _marks(here, record)
+    lines = itertools.chain(lines, words)
     if as_json:
         print(json.dumps(record, indent=1))
         return
@@ -114,6 +118,16 @@ def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
     return record, _lines(row, record)
 
 
+def _marks(here: Context, record: dict[str, Any]) -> tuple[Any, Any, list[str]]:
+    """Return everybody's tags and notes on an experiment, and as people read them."""
+    one = Marked(record.get("identity") or "-", record["commit"] or "", record["name"])
+    found = [mark for mark in marks.all_marks(here.store) if one.is_meant_by(mark)]
+    told = [mark.told for mark in found]
+    tags = [each for mark, each in zip(found, told, strict=True) if mark.tag]
+    notes = [each for mark, each in zip(found, told, strict=True) if mark.note]
+    return tags, notes, [mark.line for mark in found]
+
+
 def _of_dvc(name: str, commit: str) -> Iterator[str]:
     """Yield what git tells of an experiment that was not submitted."""
     yield f"experiment  {name}  ({'saved' if commit else 'run'} by dvc exp run)"
@@ -147,6 +161,7 @@ def to_record(row: Row, apply: str) -> dict[str, Any]:
         reason = experiment.waits
     return {
         "name": experiment.name,
+        "identity": experiment.identity,
         "state": row.state_word,
         "reason": reason,
         "commit": experiment.commit or None,
