@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc.utils.hydra import to_hydra_overrides
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.parameters import overrides
+from mllam_exps.repository.planning_clone import Base
 
 TOO_MANY = {
     ("x=range(1,1000000000)",): "999,999,999 experiments",
@@ -144,3 +146,18 @@ def test_a_key_that_cannot_be_says_what_is_there(tmp_path: Path, word: str):
     with pytest.raises(UsageError) as caught:
         overrides.apply(tmp_path, {"x.yaml": [word]}, {})
     assert (caught.value.why, caught.value.next) == CANNOT_BE[word]
+
+
+def test_a_parameter_file_keeps_its_mode(tmp_path: Path):
+    """It may be a script, too."""
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    place = tmp_path / "x.py"
+    place.write_text("a = 1\n")
+    place.chmod(0o755)
+    base = Base(tmp_path, tmp_path, SimpleNamespace(), tmp_path)  # type: ignore[arg-type]
+    for value in (2, 3):
+        with base.changed({"x.py": [f"a={value}"]}, {}):
+            assert place.read_text() == f"a = {value}\n"
+            assert place.stat().st_mode & 0o777 == 0o755
+    assert place.read_text() == "a = 1\n"
+    assert place.stat().st_mode & 0o777 == 0o755

@@ -66,7 +66,7 @@ class Base:
         set_in = dict.fromkeys([*overrides, *composed])
         self._refuse_what_lies_outside(set_in, overrides, inside)
         files = {(self.root / file).resolve() for file in set_in}
-        before = {file: _content(file) for file in files}
+        before = {file: _look_at(file) for file in files}
         others = False
         try:
             apply(self.root, overrides, hydra, inside)
@@ -119,22 +119,31 @@ class Base:
             raise Problems(problems=problems)
 
 
-def _content(file: Path) -> bytes | None:
-    return file.read_bytes() if file.is_file() else None
+@dataclass(frozen=True)
+class _Before:
+    """What a file held, and its mode: a parameter file may be a script, too."""
+
+    content: bytes
+    mode: int
 
 
-def _changed_files(before: Mapping[Path, bytes | None]) -> frozenset[str]:
+def _look_at(file: Path) -> _Before | None:
+    return _Before(file.read_bytes(), file.stat().st_mode) if file.is_file() else None
+
+
+def _changed_files(before: Mapping[Path, _Before | None]) -> frozenset[str]:
     """Return those files that are there, and hold something else than before."""
     changed = set()
-    for file, content in before.items():
-        if file.is_file() and file.read_bytes() != content:
+    for file, known in before.items():
+        if file.is_file() and (known is None or file.read_bytes() != known.content):
             changed.add(str(file))
     return frozenset(changed)
 
 
-def _restore(before: Mapping[Path, bytes | None]) -> None:
-    """Give files the content that they had; large files are hard links, so each is replaced and not written to."""
-    for file, content in before.items():
+def _restore(before: Mapping[Path, _Before | None]) -> None:
+    """Give files back what they had; large files are hard links, so each is replaced and not written to."""
+    for file, known in before.items():
         file.unlink(missing_ok=True)
-        if content is not None:
-            file.write_bytes(content)
+        if known is not None:
+            file.write_bytes(known.content)
+            file.chmod(known.mode)

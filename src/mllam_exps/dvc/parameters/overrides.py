@@ -278,6 +278,7 @@ def _alone(root: Path, path: Path) -> None:
     """Make a file no other's hard link: it is about to be written in place."""
     path = symlinks.in_folder(symlinks.top_of(root), path.resolve())
     if path.is_file():
-        content = path.read_bytes()
+        content, mode = path.read_bytes(), path.stat().st_mode
         path.unlink()
         path.write_bytes(content)
+        path.chmod(mode)
