@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from mllam_exps.attempts import workdir
 from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.attempts.launch import give_up
 from mllam_exps.base import records
-from mllam_exps.base.errors import CheckFailed, Problem, UsageError
+from mllam_exps.base.errors import CheckFailed, MllamError, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.shapes import number
 from mllam_exps.identity.definition import RunDefinition
@@ -340,6 +341,42 @@ def test_an_attempt_the_scheduler_had_no_room_for_is_no_try(tmp_path: Path):
     now = assess(run)
     assert (now.state, now.untried) == (RunState.NEW, True)
     assert "AssocMaxSubmitJobLimit" in now.reason
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_nothing_was_started_for_and_cannot_say_so_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The process that submits what waits lives on: as long as it did, it was taken for about to start it."""
+    run = RunStore(tmp_path).run(f"grow-{'1' * 32}")
+    run.begin(RunDefinition("grow", {}, (), ()))
+    attempt = run.claim(
+        1, scheduler="local", experiment="e", workspace=tmp_path, working_directory=None
+    )
+    assert attempt is not None
+    (attempt.work / "laid out").touch()
+    assert assess(run).state is RunState.STARTING
+    with monkeypatch.context() as full:
+        full.setattr(records, "replace", full_disk)
+        with pytest.raises(MllamError, match="the disk is full"):
+            give_up(attempt, OSError(errno.ENOSPC, "No space left on device"))
+    now = assess(run)
+    assert (now.state, now.untried) == (RunState.LOST, True)
+    assert not attempt.work.exists()
+    with monkeypatch.context() as full:
+        full.setattr(Attempt, "make_directories", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            run.claim(
+                2,
+                scheduler="local",
+                experiment="e",
+                workspace=tmp_path,
+                working_directory=None,
+            )
+    assert assess(run).state is RunState.LOST
 
 
 def test_no_number_and_no_size_of_a_record_overwhelms_its_reader(tmp_path: Path):

@@ -232,7 +232,9 @@ class Prepared:
                 self.attempt.note_doubt(str(doubt))
                 return None
             except (MllamError, OSError) as error:
-                give_up(self.attempt, error)
+                # One of the operating system's: what is submitted cannot be written
+                # down.
+                give_up(self.attempt, error, is_sent=isinstance(error, OSError))
                 raise
             behind = (
                 f", behind {', '.join(one.label for one in after)}" if after else ""
@@ -241,8 +243,16 @@ class Prepared:
             return job
 
 
-def give_up(attempt: Attempt, error: BaseException) -> None:
+def give_up(attempt: Attempt, error: BaseException, *, is_sent: bool = False) -> None:
     """Write down why nothing was started, so that nobody waits for this attempt; where there was no room, none failed.
+
+    On a full disk that may be impossible. Then this process, which may live for long,
+    is at least no reason to wait for it.
+
+    Parameters
+    ----------
+    is_sent : bool
+        Whether its job may be there all the same.
 
     Raises
     ------
@@ -255,8 +265,14 @@ def give_up(attempt: Attempt, error: BaseException) -> None:
         outcome = Outcome.REFUSED
         why = f" ({error.why})" if error.why else ""
         problem = Problem(f"{error.what}{why}")
-    with contextlib.suppress(OSError):
+    try:
         attempt.end(outcome, problem)
+    except OSError:
+        if not is_sent:
+            attempt.clear_what_was_laid_out()
+            with contextlib.suppress(OSError):
+                attempt.end(outcome, problem)
+    attempt.let_go()
     if isinstance(error, OSError):
         raise MllamError(
             f"attempt {attempt.number} could not be started",

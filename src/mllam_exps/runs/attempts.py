@@ -35,6 +35,9 @@ from mllam_exps.stages.contract import SAVE_AND_END
 
 _TEMPORARY = (layout.WORK, layout.TREE, layout.SCRATCH)
 
+_LET_GO: set[Path] = set()
+"""The claims of this process that it will submit nothing for."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -175,6 +178,11 @@ class Attempt:
         self.remove_elsewhere()
         tidying.remove(self.directory, (*_TEMPORARY, layout.PARENT))
 
+    def clear_what_was_laid_out(self) -> None:
+        """Remove the folder in which its program was to work, where that is ours."""
+        tidying.remove_elsewhere(self.directory, (layout.WORK,))
+        tidying.remove(self.directory, (layout.WORK,))
+
     def forget_checkpoints(self) -> None:
         """Remove what its program left to go on from, where that is ours."""
         tidying.remove(self.directory, (layout.SCRATCH,))
@@ -195,6 +203,15 @@ class Attempt:
     def maker(self) -> str:
         """Whose work it is: by the owner of its directory, where that is there."""
         return self.owner if self.is_gone else ownership.owner_of(self.directory)
+
+    def let_go(self) -> None:
+        """Say that this process submits nothing more for its claim; where no end can be written, it alone knows."""
+        _LET_GO.add(self.claim_file)
+
+    @property
+    def is_let_go(self) -> bool:
+        """Whether this process has claimed it, and submits nothing for it any more."""
+        return self.claim_file in _LET_GO
 
     def is_claimed_by_its_owner(self, pid: int) -> bool:
         """Tell whether a living process on this host is of the user whose file the claim is."""

@@ -178,7 +178,7 @@ def _without_a_job(seen: AttemptSeen, claim: Claim, uncertain: str = "") -> Atte
 
 def _living_submitter(attempt: Attempt, claim: Claim) -> str:
     """Return who is about to submit an attempt; empty where whoever claimed it is gone."""
-    if attempt.doubt:
+    if attempt.doubt or attempt.is_let_go:
         return ""
     process = claim.claimed_by
     alive = process.alive()

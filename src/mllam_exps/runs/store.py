@@ -154,8 +154,12 @@ class Run(RunDirectory):
         self.make()
         if not records.create(attempt.claim_file, claim.to_record()):
             return None
-        self._set_damage_aside(number)
-        attempt.make_directories(working_directory)
+        try:
+            self._set_damage_aside(number)
+            attempt.make_directories(working_directory)
+        except BaseException:
+            attempt.let_go()
+            raise
         return attempt
 
     def _set_damage_aside(self, number: int) -> None:

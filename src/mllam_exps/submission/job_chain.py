@@ -443,6 +443,6 @@ class Chain:
             self.room.close(f"{refused.what} ({refused.why})")
             return None
         except BaseException as error:
-            give_up(attempt, error)
+            give_up(attempt, error, is_sent=True)
             raise
         return attempt
