@@ -430,6 +430,13 @@ def test_a_script_that_was_mended_is_submitted_and_not_tried_again(made: Experim
     refused = made.command("mllam-exps", "retry", "own")
     assert refused.returncode == 2
     assert "reports/tools/report.py, which it reads, was changed" in refused.stdout
+    # What the script is not to blame for is tried again as it was submitted.
+    [end] = made.store.glob("report-*/attempts/1/end.json")
+    end.write_text(json.dumps(json.loads(end.read_text()) | {"cause": "full_disk"}))
+    assert "mend that" not in made.ok("mllam-exps", "status")
+    again = made.ok("mllam-exps", "retry", "own")
+    assert "own goes on with the files as they were" in again
+    assert settled(made, "own")["own"]["state"] == "failed"
     submit(made, "-n", "own")
     assert settled(made, "own")["own"]["state"] == "done"
 

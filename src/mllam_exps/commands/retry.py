@@ -147,7 +147,7 @@ def _tell_left(left: list[Experiment]) -> None:
 
 
 def _refuse_what_was_mended(experiment: Experiment, changes: Changes) -> None:
-    """Refuse to run a command again that failed, where a file that it reads was changed since.
+    """Refuse to run a command again that failed by itself, where a file that it reads was changed since.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def _refuse_what_was_mended(experiment: Experiment, changes: Changes) -> None:
         definition = run.definition
         if definition is None or not definition.commands:
             continue
-        if assess(run).state is not RunState.FAILED:
+        if not assess(run).is_its_program_s:
             continue
         reads = _read_by(definition, experiment.root)
         for file in changed:

@@ -96,6 +96,14 @@ class Assessment:
         return self.untried or self.goes_on
 
     @property
+    def is_its_program_s(self) -> bool:
+        """Whether its program failed by itself: as it was, it would again. A full disk is not its fault."""
+        if self.state is not RunState.FAILED or self.attempt is None:
+            return False
+        by_itself = self.cause in {None, Cause.ERROR, Cause.NOT_FINITE}
+        return by_itself and self.attempt.started is not None
+
+    @property
     def reason(self) -> str:
         """The problem as a sentence, without the way out."""
         return self.problem.sentence

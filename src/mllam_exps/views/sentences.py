@@ -120,8 +120,7 @@ def _after_failure(row: Row, cell: Cell) -> str:
     if row.is_saved:
         return after_saving(row)
     way_out = _to_go_on(row)
-    failed = cell.now.state is RunState.FAILED
-    if failed and way_out == RETRY and _is_a_command(cell):
+    if cell.now.is_its_program_s and way_out == RETRY and _is_a_command(cell):
         return _mend_first(row.experiment)
     return way_out
 
