@@ -175,6 +175,18 @@ def test_the_end_of_watching_proposes_what_goes_on():
     assert caught.value.next == "dvc exp run"
 
 
+def test_the_end_of_watching_proposes_no_retry_where_something_else_helps():
+    """`retry` works in the clone, where what is to be corrected stays as it was."""
+    problem = Problem("git does not take it", next="correct it, and submit it again")
+    stopped = Assessment(RunState.FAILED, problem)
+    one = row_of(grow=Assessment(RunState.DONE))
+    assert one.saving is not None
+    failed = replace(one, saving=Cell(one.saving.run, stopped))
+    with pytest.raises(MllamError) as caught:
+        status._tell_end([failed])
+    assert (caught.value.what, caught.value.next) == ("not done: exp", "")
+
+
 STEPS = (("make", ()), ("grow", ("make",)), ("draw", ("grow",)), ("other", ("make",)))
 
 

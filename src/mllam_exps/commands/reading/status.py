@@ -184,8 +184,8 @@ def _named(rows: list[Row]) -> str:
 
 def _ways_out(failed: list[Row]) -> str:
     """Return the commands that go on with what failed."""
-    # Of what would end the same way again, the sentences say what helps.
-    failed = [row for row in failed if not _ends_the_same_way(row)]
+    # Where trying again is not what helps, the sentences say what does.
+    failed = [row for row in failed if not _has_its_own_way_out(row)]
     saved = [row for row in failed if row.is_saved]
     submitted = [row for row in failed if row.experiment and not row.is_saved]
     others = [row for row in failed if not row.experiment and not row.is_saved]
@@ -198,8 +198,13 @@ def _ways_out(failed: list[Row]) -> str:
     return "; ".join(ways_out)
 
 
-def _ends_the_same_way(row: Row) -> bool:
-    return any(ends_the_same_way(cell.now) for cell in row.cells.values())
+def _has_its_own_way_out(row: Row) -> bool:
+    """Tell whether what stopped names the command that helps, or would end the same way again."""
+    cells = [*row.cells.values(), *filter(None, [row.saving])]
+    return any(
+        ends_the_same_way(cell.now) or (cell.has_stopped and cell.now.problem.next)
+        for cell in cells
+    )
 
 
 def _retry_of(rows: list[Row]) -> str:
