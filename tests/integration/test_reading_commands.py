@@ -18,7 +18,7 @@ from support.slurm_double import Double
 from support.submissions import submit
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.commands.reading import logs, scores, show, status, verify, why
+from mllam_exps.commands.reading import listing, logs, scores, show, status, verify, why
 
 
 @pytest.fixture
@@ -96,6 +96,9 @@ READING: dict[str, Callable[[], object]] = {
     "status --all --json": lambda: status.show(
         [], everything=True, as_json=True, watch=False
     ),
+    "list": lambda: listing.show(
+        "", sort="date", turned=False, columns="", limit=None, as_json=False
+    ),
     "show lr-2": lambda: show.show("lr-2", as_json=False),
     "show lr-2 --json": lambda: show.show("lr-2", as_json=True),
     "logs lr-1": nothing_printed,
@@ -139,3 +142,8 @@ def test_an_experiment_of_one_stage_has_no_results_of_a_later_one(made: Experime
         "make        done",
         "grow        not run: its result in dvc.lock was made with other inputs (made",
     ]
+    made.ok("mllam-exps", "tag", "part", "half")
+    [one] = json.loads(made.ok("mllam-exps", "list", "tag=half", "--json"))
+    assert (one["name"], one["state"]) == ("part", "incomplete")
+    assert one["values"]["toy.yaml:make.mark"] == "other"
+    assert [tag["tag"] for tag in one["tags"]] == ["half"]

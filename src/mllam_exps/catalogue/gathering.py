@@ -61,7 +61,13 @@ def gather(tell: Callable[[int], None]) -> Catalogue:
     workspace = Workspace.here()
     cache = cache_directory(workspace.origin)
     store = store_of(workspace, cache)
-    return _Gathering(workspace.origin, store, share.of_cache(cache), tell).catalogue()
+    look = _Gathering(workspace.origin, store, share.of_cache(cache), tell)
+    try:
+        return look.catalogue()
+    except KeyboardInterrupt:
+        # The next look goes on from here.
+        look.index.write(look.fresh, {}, [])
+        raise
 
 
 @dataclass

@@ -152,11 +152,14 @@ def list_(
         ),
     ] = "",
     limit: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--limit", "-n", min=0, help="How many experiments at most; 0: all."
+            "--limit",
+            "-n",
+            min=0,
+            help="How many experiments at most; 0: all. Else 50 in a table, and all as JSON.",
         ),
-    ] = 50,
+    ] = None,
     names: Annotated[
         bool, typer.Option("--names", help="Print the names that a query may have.")
     ] = False,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ALWAYS = ("name", "person", "date", "state")
 """The columns that a table has if none is asked for."""
 HEADINGS = {"name": "experiment"}
+ROWS = 50
+"""Experiments that a table has if nobody says how many."""
 LEAST = 4
 """How wide a column is at least, with its frame."""
 WIDEST = 30
@@ -37,7 +39,7 @@ def show(
     sort: str,
     turned: bool,
     columns: str,
-    limit: int,
+    limit: int | None,
     as_json: bool,
 ) -> None:
     """Print the experiments that a query fits."""
@@ -47,6 +49,8 @@ def show(
     key = found.whole(sort)
     asked = [found.whole(name) for name in _split(columns)]
     fitting = found.ordered(found.fitting(condition), key, turned=turned)
+    if limit is None:
+        limit = 0 if as_json else ROWS
     shown = fitting[:limit] if limit else fitting
     if as_json:
         _print_json(found, shown, asked)
