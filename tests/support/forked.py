@@ -3,10 +3,12 @@
 Two thirds of the processor time of a short command are its imports. Here one process
 for each of pytest's workers imports what the command needs, once, and each command is a
 fork of it: a process of its own with the arguments, environment, directory, input and
-output that it was given, which runs the program's `main` to its end. What is to be
-killed is started as a real command (`Experiment.start`), as is all that other programs
-start: jobs, DVC's stages, git's hooks. DVC's commands that start stages are real ones,
-too: a stage looks for their command line.
+output that it was given, which runs the program's `main` to its end. What DVC starts
+as `mllam-exps run STAGE` is a fork as well: of a process that stands between the two,
+where the shell stands, and has seen nothing of DVC's work. What is to be killed is
+started as a real command (`Experiment.start`), with all that it starts; and so are jobs,
+programs and git's hooks. DVC's queue and its experiments in folders of their own are
+real ones, too: DVC starts them as commands.
 
 ``MLLAM_TESTS_FORK=0`` makes all of them real commands; measuring coverage does, too.
 """
@@ -21,6 +23,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import selectors
 import shutil
 import signal
@@ -31,23 +34,84 @@ import sys
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 MAINS = {"mllam-exps": "mllam_exps.cli", "dvc": "dvc.cli"}
-START_STAGES = {"repro", "run", "queue"}
-# What a command imports of DVC where it needs it.
+START_STAGES = {"repro", "run"}
+# Where DVC starts itself as another process.
+REAL_ONES = {"queue", "--temp", "--run-all"}
+# What commands import where they need it. (Not pygit2: it keeps the home that it finds.)
 LAZY = (
+    "antlr4.LL1Analyzer",
+    "celery.app.amqp",
+    "celery.fixups.django",
+    "celery.loaders.app",
+    "celery.worker.state",
+    "configobj",
+    "dulwich.ignore",
+    "dulwich.porcelain",
+    "dulwich.stash",
+    "dulwich.worktree",
+    "dvc._debug",
+    "dvc.cachemgr",
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.dirs",
     "dvc.dvcfile",
     "dvc.fs.dvc",
-    "dvc.repo.experiments",
+    "dvc.repo.artifacts",
+    "dvc.repo.brancher",
+    "dvc.repo.datasets",
+    "dvc.repo.experiments.collect",
+    "dvc.repo.experiments.executor.local",
+    "dvc.repo.experiments.queue.celery",
+    "dvc.repo.experiments.queue.tempdir",
+    "dvc.repo.experiments.queue.workspace",
+    "dvc.repo.experiments.run",
+    "dvc.repo.experiments.show",
     "dvc.repo.fetch",
     "dvc.repo.graph",
     "dvc.repo.index",
+    "dvc.repo.open_repo",
+    "dvc.repo.plots",
+    "dvc.repo.reproduce",
+    "dvc.repo.stage",
+    "dvc.repo.trie",
     "dvc.stage.cache",
+    "dvc.stage.run",
+    "dvc.ui.table",
+    "dvc.utils.hydra",
+    "dvc.utils.strictyaml",
+    "dvc_data.hashfile._progress",
+    "dvc_data.hashfile.db.local",
+    "dvc_data.hashfile.status",
+    "dvc_data.index.checkout",
+    "dvc_render.vega",
+    "dvc_task.app",
+    "dvc_task.proc.manager",
+    "fsspec.implementations.memory",
+    "hydra",
+    "hydra.core.override_parser.overrides_parser",
+    "mllam_exps.stages.neural_lam.data.archives",
     "networkx",
+    "pydantic.type_adapter",
+    "rich.console",
+    "rich.markup",
+    "rich.table",
     "scmrepo.git.backend.dulwich",
+    "shtab",
+    "typer._adapters",
+    "typer._click.decorators",
+)
+OURS = (
+    "mllam_exps.commands",
+    "mllam_exps.schedulers",
+    "mllam_exps.stages.neural_lam.parameters",
+    "mllam_exps.views",
 )
 NUMBER = struct.Struct("!i")
 
@@ -57,7 +121,7 @@ def serves(argv: Sequence[str], env: Mapping[str, str]) -> bool:
     program = argv[0]
     if program not in MAINS or os.environ.get("MLLAM_TESTS_FORK") == "0":
         return False
-    if program == "dvc" and START_STAGES.intersection(argv):
+    if program == "dvc" and REAL_ONES.intersection(argv):
         return False
     if any(name.startswith("COVERAGE") for name in os.environ):
         return False
@@ -180,14 +244,18 @@ def _number(connection: socket.socket) -> int:
 
 
 def _import_all() -> None:
-    from mllam_exps import commands
-
     for name in MAINS.values():
         importlib.import_module(name)
-    for module in pkgutil.walk_packages(commands.__path__, f"{commands.__name__}."):
-        importlib.import_module(module.name)
+    for name in OURS:
+        path = importlib.import_module(name).__path__
+        for module in pkgutil.walk_packages(path, f"{name}."):
+            importlib.import_module(module.name)
+    for stage in entry_points(group="mllam_exps.stages"):
+        stage.load()
     for name in LAZY:
-        importlib.import_module(name)
+        # What another version of its package does not have costs time, and nothing else.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _serve(listening: socket.socket, lifeline: socket.socket) -> dict[str, Any]:
@@ -255,6 +323,73 @@ def _become(request: Mapping[str, Any]) -> str:
     return str(program)
 
 
+class _AsDvcStartsIt:
+    """What DVC calls `subprocess` where it starts a stage's command: ours is a fork, any other a process."""
+
+    def __init__(self, shell: socket.socket) -> None:
+        self.shell = shell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    def Popen(self, words: Sequence[str], **options: Any) -> Any:  # noqa: N802 - its name
+        """Start a command, and return what DVC waits for."""
+        argv = words[-1].split()
+        is_plain = re.fullmatch(r"[\w ./=-]+", words[-1])
+        if not is_plain or argv[0] == "dvc" or not serves(argv, options["env"]):
+            return subprocess.Popen(words, **options)
+        sys.stdout.flush()
+        request = {"argv": argv, "cwd": str(options["cwd"]), "env": options["env"]}
+        body = json.dumps(request).encode()
+        self.shell.sendall(NUMBER.pack(len(body)) + body)
+        done = types.SimpleNamespace(returncode=0)
+
+        def communicate() -> None:
+            done.returncode = _number(self.shell)
+
+        done.communicate = communicate
+        return done
+
+
+def _stand_as_shell(of_dvc: Sequence[str]) -> dict[str, Any] | None:
+    """Stand between DVC and its stages, in a process of its own; return in DVC's, and in each stage's with it."""
+    dvc = os.getpid()
+    its, mine = socket.socketpair()
+    if os.fork():
+        mine.close()
+        run = importlib.import_module("dvc.stage.run")
+        run.subprocess = _AsDvcStartsIt(its)  # type: ignore[attr-defined]
+        return None
+    its.close()
+    Path("/proc/self/comm").write_text("sh")
+    while head := mine.recv(NUMBER.size, socket.MSG_WAITALL):
+        [size] = NUMBER.unpack(head)
+        body = mine.recv(size, socket.MSG_WAITALL)
+        if pid := os.fork():
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(BrokenPipeError):
+                mine.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+            continue
+        mine.close()
+        Path("/proc/self/comm").write_text(json.loads(body)["argv"][0])
+        _tell_command_line(dvc, [str(_script(of_dvc[0])), *of_dvc[1:]])
+        request: dict[str, Any] = json.loads(body)
+        return request
+    os._exit(0)
+
+
+def _tell_command_line(pid: int, words: list[str]) -> None:
+    """Let a stage find the command line that DVC's fork would have as a command: it looks for what was asked for."""
+    from mllam_exps.base.processes import ProcessIdentity
+
+    read = ProcessIdentity.command
+
+    def command(self: ProcessIdentity) -> list[str]:
+        return words if self.pid == pid and self.alive() else read(self)
+
+    ProcessIdentity.command = command  # type: ignore[method-assign]
+
+
 def _end(code: int) -> None:
     """End as an interpreter does, without taking apart all that was imported."""
     threading._shutdown()
@@ -270,7 +405,11 @@ if __name__ == "__main__":
     # Forks share the memory of what was imported as long as the collector does not touch it.
     gc.freeze()
     listening, lifeline = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
-    main = importlib.import_module(MAINS[_become(_serve(listening, lifeline))]).main
+    request = _serve(listening, lifeline)
+    argv = request["argv"]
+    if argv[0] == "dvc" and START_STAGES.intersection(argv):
+        request = _stand_as_shell(argv) or request
+    main = importlib.import_module(MAINS[_become(request)]).main
     try:
         sys.exit(main())
     except SystemExit as left:
