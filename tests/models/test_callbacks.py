@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 pl = pytest.importorskip("pytorch_lightning")
 torch = pytest.importorskip("torch")
 
+from support import ranks  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END  # noqa: E402
@@ -320,37 +320,17 @@ def test_a_full_disk_does_not_stop_a_training(
 @pytest.mark.parametrize("nan", [False, True])
 def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
     """Lightning's progress bar, on rank zero alone, must not meet our looks in one collective."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {
-        **os.environ,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "CUDA_VISIBLE_DEVICES": "",
-    }
     kept.begin(scratch / "tracking", kept.Head("0" * 32, 1), {})
-    common[kept.VARIABLE] = str(scratch / "tracking")
-    command = [sys.executable, __file__, str(scratch), "nan" if nan else ""]
-    ranks = [
-        subprocess.Popen(
-            command,
-            cwd=scratch,
-            env={**common, "NODE_RANK": str(rank), "RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=150)[1] for rank in ranks]
+    environ = {kept.VARIABLE: str(scratch / "tracking")}
+    two = ranks.run(__file__, scratch, "nan" if nan else "", **environ)
     if nan:
-        assert [rank.returncode for rank in ranks] == [1, 1]
-        assert "NotFinite: epoch 2, batch 2: the training loss is nan" in said[0]
-        assert "NotFinite: epoch 2" in said[1], (
+        assert [rank.code for rank in two] == [1, 1]
+        assert "NotFinite: epoch 2, batch 2: the training loss is nan" in two[0].err
+        assert "NotFinite: epoch 2" in two[1].err, (
             "with a loss of its own, or with the other"
         )
     else:
-        assert [rank.returncode for rank in ranks] == [0, 0], said
+        assert [rank.code for rank in two] == [0, 0], two
     assert len(rows(scratch)) == (1 if nan else 2)
     lines = [line for _, line in kept.read(scratch / "tracking")]
     logged = [line["step"] for line in lines if line.get("key") == "val_mean_loss"]
@@ -360,13 +340,14 @@ def test_two_ranks_agree(scratch: Path, nan: bool) -> None:
 
 
 if __name__ == "__main__":
+    import mlflow
+
+    ranks.fork(Path(sys.argv[1]))
     toy = Toy(nan_at=(1, 1) if sys.argv[2] and os.environ["NODE_RANK"] == "0" else None)
     rank = os.environ["RANK"]
     keep_points.use_where_told(first=is_first_process())
     logger = pl.loggers.MLFlowLogger(tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
     # As neural-lam's own logger does on each rank, where the identity is none.
-    import mlflow
-
     mlflow.start_run(run_id=logger.run_id, tags={"of": f"rank {rank}"})
     two = trainer(
         Path(sys.argv[1]),

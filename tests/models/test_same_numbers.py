@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ pl = pytest.importorskip("pytorch_lightning")
 torch = pytest.importorskip("torch")
 
 from pytorch_lightning.loops import evaluation_loop, training_epoch_loop  # noqa: E402
+from support import ranks  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from mllam_exps.stages.contract import SAVE_AND_END  # noqa: E402
@@ -231,23 +229,8 @@ def test_a_checkpoint_without_this_many_states_is_gone_on_from_and_it_is_said(
 
 def test_two_ranks(scratch: Path) -> None:
     """With workers, Lightning alone would take the order of the first epoch again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    common |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(scratch)],
-            env={**common, "NODE_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [
-        json.loads(rank.communicate(timeout=150)[0].splitlines()[-1]) for rank in ranks
-    ]
+    two = ranks.run(__file__, scratch)
+    told = [json.loads(rank.out.splitlines()[-1]) for rank in two]
     for epoch in ("1", "2"):
         halves = [rank["unbroken"][epoch] for rank in told]
         assert sorted(halves[0] + halves[1]) == list(range(SAMPLES))
@@ -256,6 +239,7 @@ def test_two_ranks(scratch: Path) -> None:
 
 
 if __name__ == "__main__":
+    ranks.fork(Path(sys.argv[1]))
     two = {"num_nodes": 2, "strategy": "ddp"}
     draw_as_if_never_stopped.apply()
     unbroken = train(Path(sys.argv[1]), 1, **two)
