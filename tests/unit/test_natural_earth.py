@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from mllam_exps.maps import natural_earth
-from mllam_exps.maps.natural_earth import Line
+# Only the environment of the stages has it.
+np = pytest.importorskip("numpy")
+
+from mllam_exps.maps import natural_earth  # noqa: E402
+from mllam_exps.maps.natural_earth import Line  # noqa: E402
 
 
 def distance(lines: tuple[Line, ...], longitude: float, latitude: float) -> float:
