@@ -17,7 +17,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,10 +120,10 @@ def reachable(uri: str, timeout: float = 5.0, server: str = "the MLflow server")
 
 
 def _by_proxy(scheme: str, host: str) -> bool:
-    proxies = urllib.request.getproxies()
-    return ("all" in proxies or scheme in proxies) and not urllib.request.proxy_bypass(
-        host
-    )
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    return ("all" in proxies or scheme in proxies) and not proxy_bypass(host)
 
 
 _CREDENTIALS = "put the right ones into ~/.mlflow/credentials, mode 0600"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,18 @@ from typing import Any
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import UsageError
 from mllam_exps.identity.definition import same
+
+
+class _Disk:
+    """What DVC asks of a file system to read a file. Importing its own (5.2) is a tenth of what a job's start takes."""
+
+    open = staticmethod(open)
+
+    @staticmethod
+    def suffix(path: str) -> str:
+        """Return what DVC goes by: all behind the name's first dot."""
+        _, dot, suffix = os.path.basename(path).partition(".")  # noqa: PTH119 - of text
+        return dot + suffix
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -21,10 +34,9 @@ def read(path: Path) -> dict[str, Any]:
     """
     from dvc.exceptions import DvcException
     from dvc.utils.serialize import ParseError, load_path
-    from dvc_objects.fs.local import localfs
 
     try:
-        found: dict[str, Any] = load_path(str(path), localfs)
+        found: dict[str, Any] = load_path(str(path), _Disk)
     except ParseError as error:
         raise unreadable.refusal(
             str(path), path.read_text(encoding="utf-8", errors="replace"), error
