@@ -180,7 +180,19 @@ def test_what_is_remembered_counts_only_as_long_as_nothing_has_changed(
     )
     os.utime(folder / "run.json", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert found(look(store, tmp_path), "rmse=1.5") == ["deep-1"]
-    Index(store.directory).path.write_bytes(b"SQLite format 3\0 no more")
+    look(store, tmp_path).remember()
+    halved = Index(store.directory).path
+    opened = look(store, tmp_path)
+    assert opened.entries[0].number is not None
+    halved.write_bytes(halved.read_bytes()[: 4096 * 3])
+    with pytest.raises(MllamError, match="damaged, and is removed"):
+        (
+            opened.names(),
+            opened.column("metrics.json:rmse"),
+            opened.values(opened.entries),
+        )
+    assert not halved.exists()
+    halved.write_bytes(b"SQLite format 3\0 no more")
     assert found(look(store, tmp_path), "rmse=1.5") == ["deep-1"], "damage is nothing"
 
 
@@ -197,8 +209,24 @@ def test_what_failed_is_remembered_until_somebody_tries_it_again(
     assert found(first, "state=failed and hidden_dim=8") == ["wide-1"]
     first.remember()
     assert look(store, tmp_path).entries[0].number is not None
+    between = submitted._add_state
+
+    def gone_on_with(*given: Any) -> bool:
+        run.claim(
+            2,
+            scheduler="local",
+            experiment="x",
+            workspace=tmp_path,
+            working_directory=None,
+        )
+        return between(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(submitted, "_add_state", gone_on_with)
+        patched.setattr(Index, "entries", lambda _: {})
+        assert look(store, tmp_path).fresh == {}, "it was looked at before that"
     made_again = run.claim(
-        2, scheduler="local", experiment="x", workspace=tmp_path, working_directory=None
+        3, scheduler="local", experiment="x", workspace=tmp_path, working_directory=None
     )
     assert made_again is not None
     assert look(store, tmp_path).entries[0].number is None

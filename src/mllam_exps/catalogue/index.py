@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base import ownership, records, user_state
+from mllam_exps.base.errors import MllamError
 from mllam_exps.catalogue.facts import Facts, Note, Scalar, Values
 
 VERSION = 1
@@ -93,16 +94,34 @@ class Index:
         return opened if version == VERSION else None
 
     def _ask(self, words: str, *values: Any) -> Iterator[Any]:
-        """Yield rows; none where the file is damaged."""
+        """Yield rows.
+
+        Raises
+        ------
+        MllamError
+            If the file is damaged: what was found by it so far may lack something.
+        """
         if self._opened is None:
             return
         try:
             yield from self._opened.execute(words, values)
-        except (sqlite3.Error, ValueError, TypeError):
+        except sqlite3.Error as error:
             self._opened = None
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            what = "what was remembered of experiments was damaged, and is removed"
+            why, way_out = str(error), "say it again: they are read anew"
+            raise MllamError(what, str(self.path), why, way_out) from error
 
     def entries(self) -> dict[str, Remembered]:
-        """Return what is remembered, by identity."""
+        """Return what is remembered, by identity; nothing where that is damaged."""
+        try:
+            return self._entries()
+        except (MllamError, ValueError, TypeError):
+            self._opened = None
+            return {}
+
+    def _entries(self) -> dict[str, Remembered]:
         rows = list(self._ask("SELECT id, identity, fingerprint, facts FROM entry"))
         # All at once: to read ten thousand texts one by one takes four times as long.
         facts = json.loads(f"[{','.join(row[3] for row in rows)}]")

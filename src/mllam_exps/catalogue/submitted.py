@@ -14,7 +14,7 @@ from mllam_exps.catalogue.facts import Facts, OfRuns, Scalar, stamp, with_hash
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs import layout
 from mllam_exps.runs.judge import RunState
-from mllam_exps.runs.store import Run, RunStore
+from mllam_exps.runs.store import RunStore
 from mllam_exps.submission.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -74,7 +74,13 @@ def read(
     facts.values = dict(_typed(experiment.overrides)) | facts.values
     if facts.commit:
         return facts, True
-    return facts, _add_state(facts, look(experiment))
+    watched = tuple(_watched(experiment))
+    before = stamp(watched)
+    stays = _add_state(facts, look(experiment))
+    # Somebody may have gone on with it while it was looked at.
+    same = watched == tuple(_watched(experiment)) and stamp(watched) == before
+    facts.watched = watched
+    return facts, stays and same
 
 
 def word_of(state: RunState) -> str:
@@ -111,18 +117,15 @@ def _add_state(facts: Facts, row: Row) -> bool:
     facts.state = word_of(row.state)
     settled = {RunState.DONE, RunState.FAILED, RunState.CANCELLED, RunState.NEW}
     cells = [cell for cell in (*row.cells.values(), row.saving) if cell]
-    stays = row.state in {RunState.FAILED, RunState.CANCELLED} and all(
+    return row.state in {RunState.FAILED, RunState.CANCELLED} and all(
         cell.now.state in settled and not cell.now.untried and not cell.now.goes_on
         for cell in cells
     )
-    if stays:
-        facts.watched = tuple(_watched([cell.run for cell in cells]))
-    return stays
 
 
-def _watched(runs: list[Run]) -> Iterator[str]:
+def _watched(experiment: Experiment) -> Iterator[str]:
     """Yield the files and folders in which something appears or goes when a run is begun, ends, or is judged anew."""
-    for run in runs:
+    for run in (*experiment.runs.values(), experiment.saving):
         attempts = run.directory / layout.ATTEMPTS
         yield from map(str, (run.directory, run.directory / layout.RESULT, attempts))
         if last := run.last_attempt():

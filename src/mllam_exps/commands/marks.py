@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -109,7 +110,8 @@ def _refuse_what_has_no_name_of_its_own(experiments: Sequence[Entry]) -> None:
         if not one.can_be_marked:
             what = f"{one.facts.name} is not saved, or not pushed"
             why = "nothing but its name tells it from others, and that is given again"
-            raise UsageError(what, why=why, next=f"mllam-exps push {one.facts.name}")
+            push = f"once it is saved, {one.facts.person}: mllam-exps push {shlex.quote(one.facts.name)}"
+            raise UsageError(what, why=why, next=push)
 
 
 def _unknown(catalogue: Catalogue, word: str) -> UsageError:
