@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -449,3 +450,18 @@ def test_scores_of_other_parameters_than_lie_here_are_told_as_such(
     rate(2)(repository)
     why = "its result in dvc.lock was made with other inputs (grown/a.txt)"
     assert scores._of_others(repository.root) == f"tell: {why}"
+
+
+def test_a_commit_is_not_read_where_dvc_would_wait_for_ever(tmp_path: Path):
+    (tmp_path / "a").touch()
+    commands = "git init -q && git add a && git update-index --split-index"
+    subprocess.run(commands, shell=True, cwd=tmp_path, check=True)
+    opened: Any = SimpleNamespace(root_dir=str(tmp_path))
+    with (
+        pytest.raises(UsageError, match="index is split") as told,
+        dvc.Repository(opened).at("HEAD"),
+    ):
+        pass
+    assert told.value.next
+    subprocess.run(told.value.next, shell=True, cwd=tmp_path, check=True)
+    dvc.Repository(opened).refuse_split_index()

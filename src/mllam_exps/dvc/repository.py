@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.git import ask_git
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
 
@@ -87,10 +88,26 @@ class Repository:
         UsageError
             If there is no such commit, or DVC cannot read what it holds.
         """
+        self.refuse_split_index()
         with _told_as_a_user_s(self.root), self.opened.switch(revision):
             there = Repository(self.opened)
             there._values = self._values  # known by what the files hold
             yield there
+
+    def refuse_split_index(self) -> None:
+        """Refuse an index that git (2.39) keeps in two files: reading a commit DVC (3.67) then waits for ever.
+
+        Raises
+        ------
+        UsageError
+            With the command that makes it one.
+        """
+        if shared := ask_git(self.root, "rev-parse", "--shared-index-path"):
+            what = "git's index is split, and DVC (3.67) cannot read a commit then"
+            way_out = (
+                "git config core.splitIndex false; git update-index --no-split-index"
+            )
+            raise UsageError(what, str(self.root / shared), next=way_out)
 
     def reset(self) -> None:
         """Forget what was read of its files: they have changed."""

@@ -53,6 +53,7 @@ class Exchange:
         """
         from dvc.repo.brancher import switch
 
+        self.repository.refuse_split_index()
         repo = self.repository.opened
         with switch(repo, commit):
             # What was imported, too: a colleague may not reach where it came from.
