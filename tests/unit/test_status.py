@@ -185,6 +185,10 @@ def test_the_end_of_watching_proposes_no_retry_where_something_else_helps():
     with pytest.raises(MllamError) as caught:
         status._tell_end([failed])
     assert (caught.value.what, caught.value.next) == ("not done: exp", "")
+    grown = Cell(one.cells["grow"].run, Assessment(RunState.FAILED, Problem("why")))
+    with pytest.raises(MllamError) as caught:
+        status._tell_end([replace(failed, cells={"grow": grown})])
+    assert caught.value.next == "mllam-exps retry exp"
 
 
 STEPS = (("make", ()), ("grow", ("make",)), ("draw", ("grow",)), ("other", ("make",)))

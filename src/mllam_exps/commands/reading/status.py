@@ -200,11 +200,10 @@ def _ways_out(failed: list[Row]) -> str:
 
 def _has_its_own_way_out(row: Row) -> bool:
     """Tell whether what stopped names the command that helps, or would end the same way again."""
-    cells = [*row.cells.values(), *filter(None, [row.saving])]
-    return any(
-        ends_the_same_way(cell.now) or (cell.has_stopped and cell.now.problem.next)
-        for cell in cells
-    )
+    stopped = [cell for cell in row.cells.values() if cell.has_stopped]
+    if not stopped and row.saving is not None and row.saving.has_stopped:
+        stopped = [row.saving]  # else its record repeats what a stage's says
+    return any(ends_the_same_way(cell.now) or cell.now.problem.next for cell in stopped)
 
 
 def _retry_of(rows: list[Row]) -> str:
