@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mllam_exps.catalogue.facts import Facts, Note, OfRuns, stamp
+from mllam_exps.identity.run_keys import is_key
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import askers, layout
 from mllam_exps.runs.store import Run, RunStore
@@ -39,6 +40,8 @@ class Notes:
                 noted = os.lstat(f"{folder}/{key}/{layout.ASKED}")
             except OSError:
                 continue  # most were submitted, and nobody else asked
+            if not is_key(key):
+                continue
             print_of_it = f"{noted.st_ctime_ns:x}.{noted.st_ino:x}"
             before = self.remembered.get(key)
             if before is None or before[0] != print_of_it:

@@ -20,7 +20,6 @@ from mllam_exps.catalogue.in_git import Kept
 from mllam_exps.catalogue.index import Index, Remembered
 from mllam_exps.catalogue.marks import all_marks
 from mllam_exps.dvc.cache_place import cache_directory
-from mllam_exps.identity.run_keys import is_key
 from mllam_exps.machines.values import FOLDER
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import layout
@@ -191,7 +190,7 @@ class _Gathering:
 
     def _asked(self, notes: Notes, others: list[Entry]) -> Iterator[Entry]:
         """Yield what `dvc exp run` ran and no commit that is known here holds."""
-        keys = filter(is_key, records.entries(self.store.directory / layout.RUNS))
+        keys = records.entries(self.store.directory / layout.RUNS)
         by_name: dict[str, list[Facts]] = {}
         for entry in others:
             by_name.setdefault(entry.facts.name, []).append(entry.facts)
