@@ -311,6 +311,44 @@ def test_what_dvc_exp_run_ran_is_there_until_git_has_it(
     assert len(look(store, tmp_path).entries) == 2, "it is another one of that name"
 
 
+def test_a_commit_is_not_a_colleague_s_whose_record_names_it(
+    store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    good, commit = train(store, hidden_dim=8), "c" * 40
+    run = made(store, good, {"rmse": 1.5})
+    result = run.result
+    assert result is not None
+    outs = {path: out.digest for path, out in result.outputs.items()}
+    save(submit(store, 1, good), commit)
+    better = train(store, hidden_dim=512)
+    made(store, better, {"rmse": 0.1})
+    save(submit(store, 2, better), commit)
+
+    def owner(place: str) -> str:
+        return "lena" if place.endswith("1") else "mallory"
+
+    monkeypatch.setattr(submitted, "_owner", owner)
+    [first, second] = look(store, tmp_path).entries
+    assert (first.facts.commit, second.facts.commit) == (commit, "")
+    assert f"says that it is saved as {commit[:7]}" in capsys.readouterr().err
+    # Without Lena's record in the store, but with the commit that she has pushed.
+    (store.directory / "experiments" / first.identity / "run.json").unlink()
+    values = {f"{FILE}:hidden_dim": 8, "metrics.json:rmse": 1.5}
+    theirs = Facts("wide-1", "Lena", "done", 1.0, commit, outs=outs, values=values)
+    kept = in_git.Kept(tmp_path, "wide-1", commit)
+    monkeypatch.setattr(in_git, "kept", lambda _: iter([kept]))
+    monkeypatch.setattr(gathering, "_read_commits", lambda *_: {commit: theirs})
+    assert found(look(store, tmp_path), f"commit={commit} and rmse=1.5") == ["wide-1"]
+    assert found(look(store, tmp_path), f"commit={commit} and rmse<1") == []
+    copied = submit(store, 3, better, name="wide-1")
+    save(copied, commit)
+    fake = store.run(better.key).directory / "result.json"
+    record = json.loads(fake.read_text())
+    record["outputs"] = {path: {"digest": digest} for path, digest in outs.items()}
+    fake.write_text(json.dumps(record))
+    assert found(look(store, tmp_path), f"commit={commit} and hidden_dim=512") == []
+
+
 def test_tags_and_notes_are_everybody_s_to_see_and_one_s_own_to_change(
     store: RunStore, tmp_path: Path
 ):

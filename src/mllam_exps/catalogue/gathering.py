@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mllam_exps.base import records
+from mllam_exps.base import ownership, records
 from mllam_exps.base.records import Trouble
 from mllam_exps.catalogue import asked, in_git, submitted
 from mllam_exps.catalogue.asked import Notes
@@ -112,27 +113,19 @@ class _Gathering:
                 unknown.append((identity, place))
         self.tell(len(unknown))
         for identity, place in unknown:
-            # Before it is read: what changes meanwhile is read again the next time.
-            told = submitted.fingerprint(place, ())
             found = _defended(
                 Path(place), partial(submitted.read, place, self.runs, _look)
             )
             if found is None:
                 continue
-            facts, stays = found
-            if stays:
-                self.fresh[identity] = self._print(place, told, facts), facts
+            facts, told = found
+            if told:
+                self.fresh[identity] = told, facts
             yield Entry(identity, facts)
-
-    @staticmethod
-    def _print(place: str, told: str, facts: Facts) -> str:
-        """Return the fingerprint of what was read, with what is watched; of what has changed since, none that fits."""
-        now = submitted.fingerprint(place, facts.watched)
-        return now if now.startswith(told) else told
 
     def _saved(self, ours: list[Entry]) -> list[Entry]:
         """Return what git keeps; what was submitted gets the name that it has there, and what the store lacks."""
-        by_commit = {entry.facts.commit: entry for entry in ours if entry.facts.commit}
+        by_commit = self._by_commit(ours)
         places = [self.clone] + ([self.shared.directory] if self.shared else [])
         found: dict[str, Kept] = {}
         names: dict[str, set[str]] = {}
@@ -165,23 +158,65 @@ class _Gathering:
             else:
                 continue
             entry.facts.name = one.name
-            if (own := ours.get(one.commit)) is None:
+            own = ours.get(one.commit)
+            if own is None or not self._complete(own, entry):
                 yield entry
-            else:
-                self._complete(own, entry)
 
-    def _complete(self, own: Entry, kept: Entry) -> None:
-        """Put into what is known of a submitted experiment what its commit tells besides."""
+    def _by_commit(self, ours: list[Entry]) -> dict[str, Entry]:
+        """Return the submitted experiments by their commits.
+
+        A commit is its maker's: a colleague whose record names it, too, has learnt of
+        it since.
+        """
+        found: dict[str, Entry] = {}
+        for entry in ours:
+            if not (commit := entry.facts.commit):
+                continue
+            other = found.setdefault(commit, entry)
+            if other is entry:
+                continue
+            first, later = sorted((other, entry), key=self._saved_at)
+            found[commit] = first
+            self._disown(later)
+        return found
+
+    def _saved_at(self, entry: Entry) -> int:
+        """Return when an experiment was saved, by a time that nobody can set."""
+        place = self.store.directory / layout.EXPERIMENTS / entry.identity
+        try:
+            return (place / layout.RESULT).lstat().st_ctime_ns
+        except OSError:
+            return sys.maxsize
+
+    def _disown(self, entry: Entry) -> None:
+        """Take the commit from an experiment whose own it is not."""
+        place = self.store.directory / layout.EXPERIMENTS / entry.identity
+        why = f"says that it is saved as {entry.facts.commit[:7]}, which is another experiment, and does not count"
+        records.tell(Trouble(place / layout.RESULT, why))
+        entry.facts.commit = ""
+
+    def _complete(self, own: Entry, kept: Entry) -> bool:
+        """Put into what is known of an experiment what its commit tells; False if that is another's.
+
+        Of a colleague's the commit alone says with what it was made, and what became of
+        it.
+        """
         facts, theirs = own.facts, kept.facts
+        if not _holds_all(theirs, facts):
+            self._disown(own)
+            return False
+        told = self._values(kept)
+        if facts.person == ownership.user_name(os.getuid()):
+            told = {**told, **self._values(own)}
         before = self.known.get(own.identity)
         if own.number is not None and before is not None:
-            facts.values = self._values(own)
             self.fresh[own.identity] = before.fingerprint, facts
             own.number = None
-        facts.values = {**self._values(kept), **facts.values}
+        facts.values = told
         facts.data = tuple(dict.fromkeys((*facts.data, *theirs.data)))
         facts.parent = tuple(dict.fromkeys((*facts.parent, *theirs.parent)))
         facts.is_partial = False
+        return True
 
     def _values(self, entry: Entry) -> Values:
         if entry.number is None:
@@ -192,6 +227,7 @@ class _Gathering:
         """Yield what `dvc exp run` ran and no commit that is known here holds."""
         keys = records.entries(self.store.directory / layout.RUNS)
         by_name: dict[str, list[Facts]] = {}
+        askers_of: dict[int, tuple[Facts, list[str]]] = {}
         for entry in others:
             by_name.setdefault(entry.facts.name, []).append(entry.facts)
         for who, theirs in notes.of(self.store, keys).items():
@@ -212,9 +248,12 @@ class _Gathering:
                 entry = Entry(identity, facts)
             saved = [one for one in by_name.get(who[2], ()) if _holds(one, entry.facts)]
             for one in saved:
-                one.person = who[0]  # git knows what its author calls themselves
+                askers_of.setdefault(id(one), (one, []))[1].append(who[0])
             if not saved:
                 yield entry
+        for one, owners in askers_of.values():
+            if len(set(owners)) == 1:
+                one.person = owners[0]  # git knows what its author calls themselves
 
     def _mark(self, entries: list[Entry]) -> None:
         """Put everybody's tags and notes on the experiments that they are on."""
@@ -274,6 +313,12 @@ def _defended(place: Path, read: Callable[[], _Found]) -> _Found | None:
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         records.tell(Trouble(place, "is damaged: it makes no sense"))
     return None
+
+
+def _holds_all(saved: Facts, ran: Facts) -> bool:
+    """Tell whether a commit contradicts nothing that an experiment has made; what it leaves out, it does not."""
+    shared = saved.outs.keys() & ran.outs
+    return all(saved.outs[path] == ran.outs[path] for path in shared)
 
 
 def _holds(saved: Facts, ran: Facts) -> bool:

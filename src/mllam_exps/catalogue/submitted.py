@@ -34,14 +34,17 @@ def places(store: RunStore) -> Iterator[str]:
 
 def fingerprint(place: str, watched: tuple[str, ...]) -> str:
     """Return what is another text when something about an experiment has changed."""
-    own = (f"{place}/{layout.DEFINITION}", f"{place}/{layout.RESULT}")
-    return stamp((*own, *watched))
+    return stamp((*_own(place), *watched))
+
+
+def _own(place: str) -> tuple[str, str]:
+    return f"{place}/{layout.DEFINITION}", f"{place}/{layout.RESULT}"
 
 
 def read(
     place: str, runs: OfRuns, look: Callable[[Experiment], Row]
-) -> tuple[Facts, bool] | None:
-    """Return what is known of an experiment, and whether that stays so until its files change.
+) -> tuple[Facts, str] | None:
+    """Return what is known of an experiment, and its fingerprint, if that stays so until its files change.
 
     None where it cannot be read, or is being made or removed; a damaged record is told.
 
@@ -50,6 +53,8 @@ def read(
     look : callable
         Finds out how one stands that is not saved.
     """
+    # Before it is read: what changes meanwhile is read again the next time.
+    own = stamp(_own(place))
     experiment = Experiment.read(Path(place))
     if experiment is None:
         return None
@@ -65,7 +70,9 @@ def read(
     )
     facts.data = tuple(_sources(experiment.sources))
     facts.parent = tuple(_parents(experiment))
-    facts.is_partial = any(step.known for step in experiment.steps)
+    # What a colleague's record says of a commit, that has to say as well.
+    is_theirs = facts.person != user_name(os.getuid())
+    facts.is_partial = is_theirs or any(step.known for step in experiment.steps)
     saved_at = None
     if facts.commit:
         saved_at = records.changed_at(saving.directory / layout.RESULT)
@@ -73,14 +80,14 @@ def read(
     # What waits has no run yet: what was typed is known of it.
     facts.values = dict(_typed(experiment.overrides)) | facts.values
     if facts.commit:
-        return facts, True
+        return facts, own
     watched = tuple(_watched(experiment))
     before = stamp(watched)
     stays = _add_state(facts, look(experiment))
     # Somebody may have gone on with it while it was looked at.
     same = watched == tuple(_watched(experiment)) and stamp(watched) == before
     facts.watched = watched
-    return facts, stays and same
+    return facts, f"{own} {before}" if stays and same else ""
 
 
 def word_of(state: RunState) -> str:
