@@ -339,6 +339,10 @@ def test_what_crops_a_dataset_counts(
     told = "\n".join(look(change, lambda archive: archive, "data/interior.yaml"))
     assert "raw/inner.zarr is no dependency of prepare_dataset" in told
     assert look(change, lambda archive: archive, "data/interior.yaml", "raw") == []
+    (tmp_path / "data/interior.yaml").unlink()
+    key = "output.domain_cropping.interior_dataset_config_path"
+    [gone] = look(change, lambda archive: archive, "data/interior.yaml")
+    assert gone == f"{key}: there is no file data/interior.yaml"
     cropping["interior_dataset_config_path"] = "/elsewhere/interior.yaml"
     assert (
         "lies outside the repository, and its content would not count"

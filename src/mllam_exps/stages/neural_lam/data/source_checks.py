@@ -70,6 +70,9 @@ def check_sources(
     problems: list[MllamError] = []
     with rehearsal.importable(root) as modules:
         for file in (DATASTORE, *named_paths.interior_of(parameters.files[DATASTORE])):
+            if not (root / file).is_file():
+                where = f"{DATASTORE}: {named_paths.CROPPING}"
+                return [*problems, UsageError(f"there is no file {file}", where)]
             try:
                 config = Config.from_yaml_file(str(root / file))
             except (
