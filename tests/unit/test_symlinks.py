@@ -18,7 +18,7 @@ from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.graph import Out, StageEntry
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import Output, RunDefinition
-from mllam_exps.preflight import not_in_clone, submittable
+from mllam_exps.preflight import lost_links, not_in_clone, submittable
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import freezing, giving
 from mllam_exps.runs.attempts import Attempt
@@ -182,6 +182,32 @@ def test_a_stage_whose_folder_is_a_link_is_told_to_name_another(
         submittable.refuse_outputs_behind_links(repo, stage, clone)
     [problem] = told.value.problems
     assert str(problem.next).startswith(way_out)
+
+
+@pytest.mark.parametrize(
+    ("end", "way_out"),
+    [
+        ("real", "write real in wdir instead"),
+        ("/", "name a folder of the repository in wdir"),
+    ],
+)
+def test_a_stage_whose_folder_is_a_link_that_git_ignores_is_refused(
+    clone: Path, tmp_path: Path, end: str, way_out: str
+):
+    origin = tmp_path / "origin"
+    (origin / "real").mkdir(parents=True)
+    (origin / "lost").symlink_to(end)
+    repo: Any = SimpleNamespace(
+        root=clone, relative=lambda place: str(Path(place).relative_to(clone))
+    )
+    stage = StageEntry("a", "x", str(clone / "lost"))
+    with pytest.raises(UsageError) as told:
+        lost_links.refuse_folder(repo, stage, origin)
+    assert told.value.problem.next == way_out
+    # What git tracks is there in the clone, too.
+    (clone / "lost").symlink_to(end)
+    lost_links.refuse_folder(repo, stage, origin)
+    lost_links.refuse_folder(repo, StageEntry("a", "x", str(clone)), origin)
 
 
 def test_parameters_are_not_set_in_a_file_outside(clone: Path, scratch: Path):

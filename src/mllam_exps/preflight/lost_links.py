@@ -10,6 +10,8 @@ from pathlib import Path
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.git import git
+from mllam_exps.dvc.graph import StageEntry
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import workspace
 
 STAGES = "dvc.yaml"
@@ -49,6 +51,35 @@ def refuse(clone: Path, origin: Path, said: str = "") -> None:
             problems.append(_sentence(path, origin))
     if problems:
         raise Problems(problems=problems)
+
+
+def refuse_folder(clone: Repository, stage: StageEntry, origin: Path) -> None:
+    """Refuse a stage that runs behind a link which git does not track: its clone has an empty folder there.
+
+    Parameters
+    ----------
+    clone : Repository
+        All that lies in it is tracked.
+    origin : Path
+        The user's repository.
+
+    Raises
+    ------
+    UsageError
+        Naming the link, and what to write.
+    """
+    folder = clone.relative(stage.wdir)
+    if Path(folder).is_absolute():  # in a part of git's repository that is not DVC's
+        return
+    led = symlinks.led(origin, folder)
+    if led is None or symlinks.led(clone.root, folder):
+        return
+    what = f"runs in {folder}, and {led.link} is a link that git does not track"
+    why = "its job works in a copy of what git tracks, and would run in an empty folder"
+    way_out = f"write {shlex.quote(led.end)} in wdir instead"
+    if led.outside:
+        way_out = "name a folder of the repository in wdir"
+    raise UsageError(what, f"dvc.yaml: {stage.name}", why, way_out)
 
 
 def _lost(clone: Path, origin: Path) -> Iterator[str]:

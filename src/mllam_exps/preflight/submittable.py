@@ -19,7 +19,7 @@ from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE, key_of
 from mllam_exps.machines import workspace
 from mllam_exps.machines.way_in import way_in
-from mllam_exps.preflight import named_files
+from mllam_exps.preflight import lost_links, named_files
 from mllam_exps.repository import clones
 
 LONGEST_KEY = 200
@@ -81,6 +81,7 @@ class StageChecks:
         """
         found = pipeline.stage(stage)
         _refuse_what_is_no_stage_of_ours(found)
+        lost_links.refuse_folder(pipeline.repository, found, self.root)
         refuse_outputs_behind_links(pipeline.repository, found, self.root)
         self._refuse_outputs_of_git(pipeline, found)
         for file in found.params:
