@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mllam_exps.catalogue.facts import Facts, Note, OfRuns, stamp
 from mllam_exps.identity.run_keys import is_key
@@ -34,15 +35,9 @@ class Notes:
     ) -> dict[tuple[str, str, str], dict[str, float]]:
         """Return the runs, with the time when each was asked for last, by owner, repository and name."""
         found: dict[tuple[str, str, str], dict[str, float]] = {}
-        folder = f"{store.directory}/{layout.RUNS}"
-        for key in keys:
-            try:
-                noted = os.lstat(f"{folder}/{key}/{layout.ASKED}")
-            except OSError:
-                continue  # most were submitted, and nobody else asked
-            if not is_key(key):
-                continue
-            print_of_it = f"{noted.st_ctime_ns:x}.{noted.st_ino:x}"
+        folder = store.directory / layout.RUNS
+        for key in _with_notes(folder, keys):
+            print_of_it = stamp([folder / key / layout.ASKED])
             before = self.remembered.get(key)
             if before is None or before[0] != print_of_it:
                 before = print_of_it, _read(store.run(key))
@@ -50,6 +45,27 @@ class Notes:
             for name, origin, owner, at in before[1]:
                 found.setdefault((owner, origin, name), {})[key] = at
         return found
+
+
+def _with_notes(folder: Path, keys: Iterable[str]) -> list[str]:
+    """Return the runs that somebody asked for; most were submitted, and nobody else did.
+
+    Seen from their folder, and without an error for each: of twenty thousand that takes
+    half of the time.
+    """
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        there = [
+            key
+            for key in keys
+            if os.access(f"{key}/{layout.ASKED}", os.F_OK, dir_fd=opened)
+        ]
+    finally:
+        os.close(opened)
+    return [key for key in there if is_key(key)]
 
 
 def _read(run: Run) -> list[Note]:
