@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.scm import Git
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import UsageError
@@ -452,16 +453,20 @@ def test_scores_of_other_parameters_than_lie_here_are_told_as_such(
     assert scores._of_others(repository.root) == f"tell: {why}"
 
 
-def test_a_commit_is_not_read_where_dvc_would_wait_for_ever(tmp_path: Path):
-    (tmp_path / "a").touch()
-    commands = "git init -q && git add a && git update-index --split-index"
+@pytest.mark.parametrize(
+    "kind", ["update-index --split-index", "sparse-checkout set --cone --sparse-index"]
+)
+def test_a_commit_is_not_read_where_dvc_would_wait_for_ever(tmp_path: Path, kind: str):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").touch()
+    commands = f"git init -q && git add a && git commit -qm A && git {kind}"
     subprocess.run(commands, shell=True, cwd=tmp_path, check=True)
-    opened: Any = SimpleNamespace(root_dir=str(tmp_path))
+    opened: Any = SimpleNamespace(root_dir=str(tmp_path), scm=Git(str(tmp_path)))
     with (
-        pytest.raises(UsageError, match="index is split") as told,
+        pytest.raises(UsageError, match="cannot read git's index") as told,
         dvc.Repository(opened).at("HEAD"),
     ):
         pass
     assert told.value.next
     subprocess.run(told.value.next, shell=True, cwd=tmp_path, check=True)
-    dvc.Repository(opened).refuse_split_index()
+    dvc.Repository(opened).refuse_unreadable_index()

@@ -122,7 +122,7 @@ def _bring(repo: Repository, commit: Commit, stage: str, out: str, digest: str) 
             repo.cache.add_content(digest, content)
             return
     try:
-        repo.refuse_split_index()
+        repo.refuse_unreadable_index()
         repo.opened.fetch(targets=[out], revs=[commit.revision], workspace=False)
         why = "no remote of DVC's has it either"
     except Exception as error:  # each of DVC's remotes has its own
@@ -199,7 +199,7 @@ def _way_out(commit: Commit, out: str) -> str:
 def _fetch(repo: Repository, commit: Commit, targets: list[str]) -> None:
     # Each of DVC's remotes has its own exceptions; what has come is looked at.
     with contextlib.suppress(Exception):
-        repo.refuse_split_index()
+        repo.refuse_unreadable_index()
         repo.opened.fetch(targets=targets, revs=[commit.revision], workspace=False)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import unreadable
-from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.errors import Exit, MllamError, UsageError, first_line
 from mllam_exps.base.git import ask_git
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
@@ -88,26 +88,39 @@ class Repository:
         UsageError
             If there is no such commit, or DVC cannot read what it holds.
         """
-        self.refuse_split_index()
+        self.refuse_unreadable_index()
         with _told_as_a_user_s(self.root), self.opened.switch(revision):
             there = Repository(self.opened)
             there._values = self._values  # known by what the files hold
             yield there
 
-    def refuse_split_index(self) -> None:
-        """Refuse an index that git (2.39) keeps in two files: reading a commit DVC (3.67) then waits for ever.
+    def refuse_unreadable_index(self) -> None:
+        """Refuse an index that libgit2 (pygit2 1.21) cannot read, a split one say: DVC (3.67) waits for ever then.
+
+        A thread of its that reads a commit dies of it, and whoever waits for that is not told.
 
         Raises
         ------
         UsageError
-            With the command that makes it one.
+            With the command after which it can be read.
         """
-        if shared := ask_git(self.root, "rev-parse", "--shared-index-path"):
-            what = "git's index is split, and DVC (3.67) cannot read a commit then"
-            way_out = (
-                "git config core.splitIndex false; git update-index --no-split-index"
-            )
-            raise UsageError(what, str(self.root / shared), next=way_out)
+        if (git := getattr(self.opened.scm, "pygit2", None)) is None:
+            return
+        try:
+            git.repo.index.read()
+        except Exception as error:  # libgit2's own, which DVC's packages bring
+            place = str(self.root)
+            what = "DVC cannot read a commit, as it cannot read git's index"
+            why, way_out = first_line(error), self._readable_index()
+            raise UsageError(what, place, why, way_out) from error
+
+    def _readable_index(self) -> str:
+        """Return the command that makes git's index one that libgit2 reads."""
+        if ask_git(self.root, "rev-parse", "--shared-index-path"):
+            return "git config core.splitIndex false; git update-index --no-split-index"
+        if ask_git(self.root, "config", "--bool", "index.sparse") == "true":
+            return "git sparse-checkout reapply --no-sparse-index"
+        return "git reset: nothing is staged then, and all files stay as they are"
 
     def reset(self) -> None:
         """Forget what was read of its files: they have changed."""

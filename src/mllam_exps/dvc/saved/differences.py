@@ -61,7 +61,7 @@ def of_parameters(
     UsageError
         If DVC cannot read one of the revisions.
     """
-    repository.refuse_split_index()
+    repository.refuse_unreadable_index()
     return _told_by_dvc(repository.opened.params, first, second)
 
 
@@ -82,13 +82,13 @@ def of_metrics(
     """
     first, second = sides
     made = {path for locked in sides.values() for path in locked.outputs}
-    repository.refuse_split_index()
+    repository.refuse_unreadable_index()
     return _told_by_dvc(repository.opened.metrics, first, second, made)
 
 
 def metrics_of(repository: Repository, revision: str) -> dict[str, dict[str, Any]]:
     """Return all metrics of a revision, by file and (dotted) name; without files that cannot be read."""
-    repository.refuse_split_index()
+    repository.refuse_unreadable_index()
     shown = repository.opened.metrics.show(revs=[revision], hide_workspace=False)
     found = {}
     for file, told in shown.get(revision, {}).get("data", {}).items():

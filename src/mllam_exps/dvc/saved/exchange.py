@@ -53,7 +53,7 @@ class Exchange:
         """
         from dvc.repo.brancher import switch
 
-        self.repository.refuse_split_index()
+        self.repository.refuse_unreadable_index()
         repo = self.repository.opened
         with switch(repo, commit):
             # What was imported, too: a colleague may not reach where it came from.
