@@ -140,11 +140,11 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def some_of(names: Iterable[str]) -> str:
+def some_of(names: Iterable[str], most: int = NAMED) -> str:
     """Name the first few, and count the others."""
     found = list(names)
-    told = ", ".join(found[:NAMED])
-    more = len(found) - NAMED
+    told = ", ".join(found[:most])
+    more = len(found) - most
     return f"{told} and {more} more" if more > 0 else told
 
 

@@ -150,19 +150,8 @@ def is_ignored(root: Path, path: str) -> bool:
 
 def git_bytes(root: Path, *arguments: str) -> bytes | None:
     """Return the output of a git command to the byte, line ends included; None where it fails."""
-    command, environ = _command(root, arguments)
-    try:
-        done = subprocess.run(
-            command,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout if done.returncode == 0 else None
+    done = _run_bytes(root, arguments)
+    return done.stdout if done and done.returncode == 0 else None
 
 
 def git_objects(
@@ -194,20 +183,27 @@ def git_objects(
 
 
 def _cat(root: Path, how: str, names: Sequence[str]) -> bytes:
-    command, environ = _command(root, ["cat-file", how])
     lines = b"".join(os.fsencode(name) + b"\n" for name in names)
+    done = _run_bytes(root, ["cat-file", how], lines)
+    return done.stdout if done else b""
+
+
+def _run_bytes(
+    root: Path, arguments: Sequence[str], input: bytes = b""
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a git command, whose output is not read as text; None where it takes too long."""
+    command, environ = _command(root, arguments)
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             env=environ,
-            input=lines,
+            input=input,
             capture_output=True,
             timeout=GIT_PATIENCE,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return b""
-    return done.stdout
+        return None
 
 
 def _command(root: Path, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

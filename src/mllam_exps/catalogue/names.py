@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from mllam_exps.base.errors import UsageError, nearest
+from mllam_exps.base.errors import UsageError, nearest, some_of
 
 FIELDS = (
     "name",
@@ -62,11 +62,8 @@ def _ends(name: str, text: str) -> bool:
 
 def _ambiguous(text: str, found: Iterable[str]) -> UsageError:
     told = sorted(found, key=lambda name: (len(name), name))
-    more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
-    why = f"{', '.join(told[:_TOLD])}{more}"
-    return UsageError(
-        f"{text!r} could be several", why=why, next=f"type more of it: {told[0]}"
-    )
+    what, why = f"{text!r} could be several", some_of(told, _TOLD)
+    return UsageError(what, why=why, next=f"type more of it: {told[0]}")
 
 
 def _unknown(text: str, known: Collection[str]) -> UsageError:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.errors import Exit, MllamError, UsageError, some_of
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
@@ -24,9 +24,6 @@ from mllam_exps.sharing import share as shares
 from mllam_exps.sharing.founding import Step
 from mllam_exps.sharing.inspection import Finding
 from mllam_exps.sharing.share import Share
-
-NAMED = 3
-"""Files that are named for each thing that is wrong."""
 
 
 def init(path: Path, group: str, *, dry_run: bool) -> None:
@@ -165,9 +162,8 @@ def _print_findings(found: Iterable[Finding], done: str) -> None:
     for one in found:
         alike[one.what, one.owner_name].append(one)
     for (what, owner), ones in alike.items():
-        names = ", ".join(str(one.path) for one in ones[:NAMED])
-        more = f" and {len(ones) - NAMED} more" if len(ones) > NAMED else ""
-        say(f"{done or f'of {owner}'}: {names}{more}: {what}")
+        names = some_of(str(one.path) for one in ones)
+        say(f"{done or f'of {owner}'}: {names}: {what}")
 
 
 def _rows(found: Iterable[Finding]) -> list[dict[str, str | bool]]:

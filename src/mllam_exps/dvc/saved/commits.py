@@ -17,6 +17,16 @@ from mllam_exps.identity.listings import is_digest
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
+def hashes(entry: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """Return the hashes of a stage's ``deps`` or ``outs`` by path, as its entry in a ``dvc.lock`` has them."""
+    listed = entry.get(kind)
+    found: dict[str, str] = {}
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, Mapping) and is_digest(one.get("md5")):
+            found[str(one.get("path"))] = str(one["md5"])
+    return found
+
+
 class Locked:
     """What a ``dvc.lock`` says."""
 
@@ -34,13 +44,7 @@ class Locked:
         return self._hashes(stage, "outs")
 
     def _hashes(self, stage: str, kind: str) -> dict[str, str]:
-        entry = self.entry(stage)
-        listed = entry.get(kind) if entry else None
-        found: dict[str, str] = {}
-        for one in listed if isinstance(listed, list) else ():
-            if isinstance(one, Mapping) and is_digest(one.get("md5")):
-                found[str(one.get("path"))] = str(one["md5"])
-        return found
+        return hashes(self.entry(stage) or {}, kind)
 
     @cached_property
     def inputs(self) -> dict[str, str]:

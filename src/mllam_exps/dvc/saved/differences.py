@@ -156,26 +156,33 @@ def of_commands(
     UsageError
         If DVC cannot read one of the revisions.
     """
-    before, after = (_commands(repository, one) for one in (first, second))
+    with _looked_at(repository, first) as there:
+        before = _commands(there)
+    yield from _of_commands(repository, before, second)
+
+
+def _of_commands(
+    repository: Repository, before: Mapping[str, str], second: str
+) -> Iterator[Difference]:
+    with _looked_at(repository, second) as there:
+        after = _commands(there)
     for stage in {**before, **after}:
         if before.get(stage) != after.get(stage):
             yield Difference(stage, "", before.get(stage), after.get(stage))
 
 
-def _commands(repository: Repository, revision: str) -> dict[str, str]:
+def _commands(there: Repository) -> dict[str, str]:
     """Return the commands of a revision, by stage."""
-    with _looked_at(repository, revision) as there:
-        stages = there.graph.entries
+    stages = there.graph.entries
     return {one.name: " && ".join(one.commands) for one in stages if one.cmd}
 
 
-@contextlib.contextmanager
-def _looked_at(repository: Repository, revision: str) -> Iterator[Repository]:
+def _looked_at(
+    repository: Repository, revision: str
+) -> contextlib.AbstractContextManager[Repository]:
     if revision == WORKSPACE:
-        yield repository
-        return
-    with repository.at(revision) as there:
-        yield there
+        return contextlib.nullcontext(repository)
+    return repository.at(revision)
 
 
 def of_what_runs(repository: Repository, theirs: str) -> Iterator[Difference]:
@@ -189,11 +196,11 @@ def of_what_runs(repository: Repository, theirs: str) -> Iterator[Difference]:
     UsageError
         If DVC cannot read one of the two.
     """
-    yield from of_commands(repository, HEAD, theirs)
     with repository.at(HEAD) as ours:
-        stages = ours.graph.entries
+        commands, stages = _commands(ours), ours.graph.entries
         read = {ours.relative(file.path) for one in stages for file in one.params}
         made = {ours.relative(out.path) for one in stages for out in one.outs}
+    yield from _of_commands(repository, commands, theirs)
     yield from of_files(repository.root, HEAD, theirs, but={*read, *made, LOCK})
 
 
@@ -214,7 +221,7 @@ def of_files(
     turned = ["-R"] if first == WORKSPACE else []
     words = ["diff", "--name-status", "--no-renames", "--no-relative", "-z", *turned]
     told = git(root, *words, *revisions, "--").split("\0")
-    here = git(root, "rev-parse", "--show-prefix").removesuffix("\n")
+    here = git(root, "rev-parse", "--show-prefix")
     for status, seen_from_git in zip(told[::2], told[1::2], strict=False):
         path = os.path.relpath(seen_from_git, here or ".")
         if path not in known:

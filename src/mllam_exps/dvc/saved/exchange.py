@@ -51,15 +51,11 @@ class Exchange:
         UsageError
             If one of them lies where DVC 2 kept it.
         """
-        from dvc.repo.brancher import switch
-
-        self.repository.refuse_unreadable_index()
-        repo = self.repository.opened
-        with switch(repo, commit):
+        with self.repository.at(commit) as there:
             # What was imported, too: a colleague may not reach where it came from.
             outs = [
                 out
-                for out in repo.index.outs
+                for out in there.opened.index.outs
                 if out.use_cache and out.hash_info and out.can_push
             ]
             found = {one.hash_info.value: str(one.fs_path).lstrip("/") for one in outs}
@@ -68,7 +64,7 @@ class Exchange:
             # DVC 2 gave other hashes to text, and kept objects elsewhere.
             what = f"{found[old[0]]} has a hash as DVC 2 gave it"
             way_out = "dvc cache migrate --dvc-files, commit, and run it again"
-            raise UsageError(what, str(repo.root_dir), next=way_out)
+            raise UsageError(what, str(self.repository.root), next=way_out)
         return found
 
     def parts(self, needed: Needed) -> Needed:

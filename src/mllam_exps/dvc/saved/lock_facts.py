@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from mllam_exps import stages
+from mllam_exps.dvc.saved.commits import hashes
 from mllam_exps.identity.definition import VERSIONS_FILE, is_parent, same, without_names
-from mllam_exps.identity.listings import is_digest
 from mllam_exps.stages.command_words import calls_us
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -181,12 +181,7 @@ class Lock:
         return found
 
     def _hashes(self, name: str, kind: str) -> dict[str, str]:
-        listed = self._entries[name].get(kind)
-        found = {}
-        for one in listed if isinstance(listed, list) else ():
-            if isinstance(one, Mapping) and is_digest(one.get("md5")):
-                found[str(one.get("path"))] = str(one["md5"])
-        return found
+        return hashes(self._entries[name], kind)
 
 
 def _is_in_one(path: str, makers: Mapping[str, Any]) -> bool:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.errors import MllamError, UsageError, some_of
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 from mllam_exps.stages.neural_lam.parameters.datastore_file import (
     SPLITTING,
     problem,
     time_of,
 )
-
-_SHOWN = 3
-"""Times that a message names; a gap of a month has a thousand."""
 
 
 def check_dates(name: str, dim: str, times: Any) -> list[MllamError]:
@@ -40,7 +37,7 @@ def check_dates(name: str, dim: str, times: Any) -> list[MllamError]:
         return [problem(where, what)]
     if back := np.flatnonzero(np.diff(times) < np.timedelta64(0)).tolist():
         # pandas may select a range of them all the same, and leaves times out of it.
-        after = _listed([_minute(times[place]) for place in back])
+        after = some_of([_minute(times[place]) for place in back])
         what = f"its times run backwards after {after}: sort the archive by time"
         return [problem(where, what)]
     return []
@@ -52,7 +49,7 @@ def check_times(name: str, times: Any) -> list[MllamError]:
 
     where = f"inputs.{name}"
     if twice := np.flatnonzero(np.diff(times) == np.timedelta64(0)).tolist():
-        doubles = _listed([_minute(times[place]) for place in twice])
+        doubles = some_of([_minute(times[place]) for place in twice])
         what = (
             f"it has a time twice, {doubles}: leave one of the two out of the archive"
         )
@@ -74,7 +71,7 @@ def _check_gaps(where: str, times: Any) -> list[MllamError]:
     for place in np.flatnonzero(steps != usual).tolist():
         gaps.append(f"{_minute(times[place])} to {_minute(times[place + 1])}")
     many = "other steps" if len(gaps) > 1 else "another step"
-    what = f"its times are {_hours(usual)} apart, with {many} from {_listed(gaps)}"
+    what = f"its times are {_hours(usual)} apart, with {many} from {some_of(gaps)}"
     way_out = (
         "choose a range without it, in output.coord_ranges.time, or fill the archive"
     )
@@ -128,11 +125,6 @@ def _has_numbers(archive: Any, dim: str) -> bool:
         return False
     coord = archive[dim]
     return coord.dims == (dim,) and coord.dtype.kind in "iuf"
-
-
-def _listed(words: list[str]) -> str:
-    shown = ", ".join(words[:_SHOWN])
-    return f"{shown} and {len(words) - _SHOWN} more" if len(words) > _SHOWN else shown
 
 
 def _minute(time: Any) -> str:
