@@ -92,7 +92,7 @@ def dvc(root: Path, times: int) -> None:
 def draft(root: Path) -> None:
     """Draft the lock file, as a submission does."""
     from mllam_exps.dvc import lockfile
-    from mllam_exps.dvc.pipeline import Pipeline
+    from mllam_exps.dvc.stages.pipeline import Pipeline
 
     pipeline = Pipeline.open(root, dict, as_it_lies=False, ask_dvc=False)
     lockfile.draft(pipeline, pipeline.in_order(), {}).write(root)

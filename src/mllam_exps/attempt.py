@@ -13,8 +13,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from mllam_exps.attempts.supervisor import Supervisor
-from mllam_exps.attempts.worker import Worker
+from mllam_exps.attempts.work.supervisor import Supervisor
+from mllam_exps.attempts.work.worker import Worker
 from mllam_exps.base import logs, records, special_files
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError

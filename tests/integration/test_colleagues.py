@@ -27,16 +27,17 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.identity.definition import Output, RunDefinition
-from mllam_exps.runs import giving, verdict
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs import giving
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.outputs import Damaged, hand_over
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Output as ResultOutput
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.base import JobPhase, JobState
 from mllam_exps.schedulers.local import LocalScheduler

@@ -22,7 +22,7 @@ from support.experiment import PATIENCE, Experiment, eventually
 from mllam_exps.attempts import workdir
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
-from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import RunStore
 from mllam_exps.stages.neural_lam.file_names import FILES

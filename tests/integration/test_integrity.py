@@ -18,7 +18,7 @@ from support.experiment import Experiment
 from support.submissions import rows, settled, submit
 
 from mllam_exps.attempts import workdir
-from mllam_exps.attempts.inputs import Inputs
+from mllam_exps.attempts.work.inputs import Inputs
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed, MllamError
 from mllam_exps.dvc.cache import Cache
@@ -27,11 +27,11 @@ from mllam_exps.identity import content
 from mllam_exps.identity.content import describe, differences, files_of
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import freezing, layout, outputs
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Read, Result
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment as ExperimentRecord

@@ -10,13 +10,13 @@ import pytest
 from support.experiment import Experiment
 
 from mllam_exps.attempts import workdir
-from mllam_exps.attempts.worker import Worker
+from mllam_exps.attempts.work.worker import Worker
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.dvc import drafting, ignored, lockfile
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.lockfile import Draft
 from mllam_exps.dvc.parameters import parameter_files
-from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.runs.attempts import Attempt

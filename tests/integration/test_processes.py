@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from mllam_exps.attempts.worker import Worker
+from mllam_exps.attempts.work.worker import Worker
 from mllam_exps.base import records
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.runs.records import Outcome

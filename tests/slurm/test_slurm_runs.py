@@ -28,7 +28,7 @@ from support.slurm_cluster import (
 )
 
 from mllam_exps.base import records
-from mllam_exps.runs.seen import HEARTBEAT_PATIENCE
+from mllam_exps.runs.state.seen import HEARTBEAT_PATIENCE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 

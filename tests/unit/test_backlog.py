@@ -14,8 +14,8 @@ import pytest
 from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.base.errors import MllamError
 from mllam_exps.commands import advance
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import is_held, lock
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.schedulers.local import NAME_VARIABLE
 from mllam_exps.submission import backlog, experiments, job_chain, standing

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import Problem
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.submission import job_chain
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.standing import Standing

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import cleaning
 

@@ -13,7 +13,7 @@ from mllam_exps.machines.model import MoreMemory, Retry
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.continuation import NO_RULES, Rules, decide, in_vain
 from mllam_exps.runs.directory import RunDirectory
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.stages.contract import Stage
 
 AGAIN = frozenset({Cause.TIME_LIMIT, Cause.NODE_FAILURE})

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc import results
-from mllam_exps.dvc.results import Question
+from mllam_exps.dvc.stages import results
+from mllam_exps.dvc.stages.results import Question
 from mllam_exps.stages.neural_lam.common import NeuralLamStage
 
 NOW = Question(

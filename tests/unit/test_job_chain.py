@@ -22,13 +22,13 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.runs import giving, outputs
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.continuation import Rules
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Output, Read, Result
 from mllam_exps.runs.spec import Spec, to_come
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, NoRoom, Uncertain
 from mllam_exps.submission import experiments, job_chain, opening

@@ -10,14 +10,14 @@ from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import Problem
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import (
+from mllam_exps.runs.records import End, Outcome
+from mllam_exps.runs.results import Result, SetAside
+from mllam_exps.runs.state.judge import (
     AttemptSeen,
     Observation,
     RunState,
     judge,
 )
-from mllam_exps.runs.records import End, Outcome
-from mllam_exps.runs.results import Result, SetAside
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import JobPhase, JobState
 

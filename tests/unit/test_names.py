@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc.asked_stages import asked_stages
 from mllam_exps.dvc.parameters.overrides import Variant
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.dvc.stages.asked_stages import asked_stages
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import names
 from mllam_exps.submission.names import Names, refuse_what_was_taken

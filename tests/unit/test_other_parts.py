@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps.attempts import other_parts
+from mllam_exps.attempts.work import other_parts
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import freezing, outputs
 from mllam_exps.runs.results import Read, Result

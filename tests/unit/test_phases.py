@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import CheckFailed
-from mllam_exps.dvc import phases
+from mllam_exps.dvc.stages import phases
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import outputs
 from mllam_exps.stages.contract import StageContext

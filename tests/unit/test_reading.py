@@ -20,10 +20,10 @@ from mllam_exps.dvc.saved.experiment_refs import ref_of
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import askers, layout
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.continuation import Rules
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import cancelling, experiments
 from mllam_exps.submission.experiment import Experiment, Step

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import Problem, UsageError
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.submission import opening, standing
 from mllam_exps.submission.standing import Standing
 

@@ -17,10 +17,10 @@ from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.commands import retry
 from mllam_exps.commands.reading import status
 from mllam_exps.identity.definition import Input, RunDefinition
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobPhase, JobState
 from mllam_exps.views.rows import Cell, Row, stages_in_order

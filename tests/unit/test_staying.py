@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.submission import staying
 from mllam_exps.submission.staying import Staying
 

@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from mllam_exps.attempts import workdir
-from mllam_exps.attempts.inputs import Inputs
 from mllam_exps.attempts.launch import give_up
+from mllam_exps.attempts.work.inputs import Inputs
 from mllam_exps.base import records
 from mllam_exps.base.errors import CheckFailed, MllamError, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.shapes import number
 from mllam_exps.identity.definition import RunDefinition
-from mllam_exps.runs import verdict
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState, judge
-from mllam_exps.runs.observe import observe
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.results import Result
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.base import Job, JobPhase, JobState, NoRoom
 

@@ -10,10 +10,10 @@ import pytest
 from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import Problem
 from mllam_exps.identity.definition import Input, Output, RunDefinition
-from mllam_exps.runs import verdict
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState
 from mllam_exps.stages.points import kept

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mllam_exps.attempts.variables import Redirection
+from mllam_exps.attempts.work.variables import Redirection
 from mllam_exps.base.git import git
 
 

@@ -16,8 +16,8 @@ from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import job_environment
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog, job_chain, opening
 from mllam_exps.submission.backlog import Advance

@@ -24,16 +24,17 @@ from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import CheckFailed, Exit, MllamError, Problem, UsageError
 from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn
-from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, exp_run
-from mllam_exps.runs import askers, outputs, verdict
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs import askers, outputs
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState, contradiction
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState, contradiction
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState, NoRoom
 from mllam_exps.stages.contract import Stage

@@ -7,8 +7,8 @@ from mllam_exps.machines import values
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.model import MoreMemory
 from mllam_exps.runs.continuation import Rules
-from mllam_exps.runs.judge import Assessment
 from mllam_exps.runs.spec import rules_of
+from mllam_exps.runs.state.judge import Assessment
 from mllam_exps.stages.contract import Stage
 
 

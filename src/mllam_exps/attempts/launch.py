@@ -22,9 +22,9 @@ from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment
 from mllam_exps.runs.records import Claim, Outcome
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.state.judge import Assessment
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobRequest, NoRoom, Scheduler, Uncertain
 from mllam_exps.stages import tracking

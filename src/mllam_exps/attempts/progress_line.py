@@ -7,8 +7,8 @@ import time
 from typing import TextIO
 
 from mllam_exps.base.terminal import plain
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Progress
+from mllam_exps.runs.state.judge import Assessment, RunState
 
 REPEAT_SECONDS = 60.0
 

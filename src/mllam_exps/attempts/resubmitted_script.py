@@ -8,10 +8,10 @@ from pathlib import Path
 from mllam_exps import schedulers
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.runs import outputs
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Job, Scheduler
 

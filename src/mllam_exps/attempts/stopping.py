@@ -7,9 +7,9 @@ import time
 from mllam_exps import schedulers
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.runs import verdict
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers.base import SilentError, Uncertain
 

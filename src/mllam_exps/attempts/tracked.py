@@ -27,12 +27,13 @@ from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import environment
-from mllam_exps.runs import layout, verdict
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.stages import tracking
 from mllam_exps.stages.points import kept, offline_wandb

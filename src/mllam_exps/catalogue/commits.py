@@ -21,7 +21,7 @@ from mllam_exps.catalogue.in_git import Kept
 from mllam_exps.dvc.lockfile import FILE as LOCK
 from mllam_exps.dvc.saved.lock_facts import Lock, read_values
 from mllam_exps.identity.definition import RESUME_FROM, VERSIONS_FILE, is_parent
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.views.rows import INCOMPLETE
 
 LARGEST = 2**24

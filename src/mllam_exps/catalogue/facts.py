@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base import records
-from mllam_exps.dvc.phases import is_before_the_last
+from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition, flat, is_parent
 from mllam_exps.runs import layout
 from mllam_exps.runs.results import Result

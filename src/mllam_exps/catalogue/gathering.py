@@ -24,7 +24,7 @@ from mllam_exps.dvc.cache_place import cache_directory
 from mllam_exps.machines.values import FOLDER
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs import layout
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.sharing import share
 from mllam_exps.submission.experiment import Experiment

@@ -13,7 +13,7 @@ from mllam_exps.catalogue import query
 from mllam_exps.catalogue.facts import Facts, OfRuns, Scalar, stamp, with_hash
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs import layout
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission.experiment import Experiment
 

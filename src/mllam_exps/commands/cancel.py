@@ -6,9 +6,9 @@ from mllam_exps.attempts.stopping import stop
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import backlog, standing

@@ -12,9 +12,9 @@ from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import backlog, cleaning
 from mllam_exps.submission.applying import is_in_git

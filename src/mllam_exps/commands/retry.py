@@ -20,9 +20,9 @@ from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
 from mllam_exps.repository.checkouts import Elsewhere
-from mllam_exps.runs.assess import assess, ends_the_same_way
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.state.assess import assess, ends_the_same_way
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.submission import backlog, opening
 from mllam_exps.submission.applying import apply_command, made_again
 from mllam_exps.submission.experiment import Experiment

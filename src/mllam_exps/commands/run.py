@@ -12,8 +12,8 @@ from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn
 from mllam_exps.dvc import command_line, ignored
 from mllam_exps.dvc.command_line import Asked
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine

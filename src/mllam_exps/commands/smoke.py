@@ -19,7 +19,7 @@ from mllam_exps.attempts.driver import Driver
 from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import warn
-from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks

@@ -11,7 +11,7 @@ from typing import Any
 
 from mllam_exps.base import terminal
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.submission import backlog
 from mllam_exps.submission import submit as submitting
 from mllam_exps.submission.submit import Submitted

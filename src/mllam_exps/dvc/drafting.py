@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mllam_exps.dvc.lockfile import Draft, StageDraft
-from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.content import md5_of_file
 
 

@@ -185,7 +185,7 @@ def check_sources(
     Parameters
     ----------
     inputs : iterable of Input
-        Those of the stage, as `mllam_exps.dvc.pipeline` reads them.
+        Those of the stage, as `mllam_exps.dvc.stages.pipeline` reads them.
 
     Returns
     -------

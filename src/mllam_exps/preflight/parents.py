@@ -23,10 +23,10 @@ from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import earlier
 from mllam_exps.dvc.lockfile import FILE as LOCK
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import holdings
 from mllam_exps.dvc.saved.commits import Commit
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import (
     NAMED,
     RESUME_FROM,

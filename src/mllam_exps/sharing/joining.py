@@ -13,7 +13,7 @@ from mllam_exps.base.git import ask_git, git
 from mllam_exps.dvc import local_settings
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.store import RunStore
 from mllam_exps.sharing import access_lists, share
 from mllam_exps.sharing.founding import Step

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from mllam_exps import schedulers
-from mllam_exps.attempts.supervisor import Supervisor
+from mllam_exps.attempts.work.supervisor import Supervisor
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.identity.run_keys import SAVE, is_key
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment

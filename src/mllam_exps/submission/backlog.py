@@ -26,8 +26,8 @@ from mllam_exps.base.terminal import warn
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import job_environment
 from mllam_exps.runs import layout
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.standing import WATCHER, chains, waiting

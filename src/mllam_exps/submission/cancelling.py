@@ -17,10 +17,10 @@ from mllam_exps.attempts.stopping import (
 )
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import SilentError
 from mllam_exps.submission import experiments

@@ -27,8 +27,8 @@ from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.repository import clones
 from mllam_exps.runs import layout
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.applying import has_commit, is_in_git

@@ -14,8 +14,8 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.repository import clones
 from mllam_exps.runs import layout
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment, versions_file

@@ -23,8 +23,8 @@ from mllam_exps.base.shapes import (
     of_shape,
     text,
 )
-from mllam_exps.dvc.phases import is_before_the_last
 from mllam_exps.dvc.saved.experiment_refs import ref_of
+from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 from mllam_exps.identity.run_keys import SAVE, is_key

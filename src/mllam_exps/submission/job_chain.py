@@ -25,12 +25,13 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.runs import outputs, verdict
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs import outputs
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Job, NoRoom, Uncertain
 from mllam_exps.submission import experiments, opening

@@ -10,15 +10,16 @@ import time
 from typing import TYPE_CHECKING
 
 from mllam_exps.attempts import tracked
-from mllam_exps.attempts.supervisor import Stopped, Supervisor
+from mllam_exps.attempts.work.supervisor import Stopped, Supervisor
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.runs import outputs, verdict
-from mllam_exps.runs.assess import assess
+from mllam_exps.runs import outputs
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
-from mllam_exps.runs.observe import runs_to_come
 from mllam_exps.runs.records import Outcome
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
+from mllam_exps.runs.state.observe import runs_to_come
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment

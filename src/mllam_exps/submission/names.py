@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc import experiment_names
 from mllam_exps.dvc.parameters.overrides import Variant
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.experiment import Experiment

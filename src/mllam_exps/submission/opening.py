@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.results import Answer
+from mllam_exps.dvc.stages.pipeline import Pipeline
+from mllam_exps.dvc.stages.results import Answer
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import job_environment, machine_files
 from mllam_exps.machines.machine_files import Machine

@@ -20,12 +20,13 @@ from typing import Any
 from mllam_exps import stages
 from mllam_exps.base import symlinks, yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc import drafting, experiment_names, ignored, phases, sources
-from mllam_exps.dvc.asked_stages import asked_stages
+from mllam_exps.dvc import drafting, experiment_names, ignored
 from mllam_exps.dvc.local_settings import Setting, Settings
 from mllam_exps.dvc.parameters.overrides import Variant
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.stages import phases, sources
+from mllam_exps.dvc.stages.asked_stages import asked_stages
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.machine_files import Machine

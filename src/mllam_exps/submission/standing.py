@@ -12,11 +12,11 @@ from mllam_exps.base import ownership
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.runs import askers
-from mllam_exps.runs.assess import assess
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState, judge
 from mllam_exps.runs.locks import is_held
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job
 from mllam_exps.submission import experiments

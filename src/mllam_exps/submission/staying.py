@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mllam_exps.base import ownership
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiment import Experiment
 

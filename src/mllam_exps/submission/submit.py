@@ -24,9 +24,9 @@ from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import Assessment, RunState
 from mllam_exps.runs.locks import lock
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering
 from mllam_exps.submission.entering import Plan

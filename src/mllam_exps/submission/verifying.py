@@ -11,14 +11,14 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.phases import is_before_the_last
+from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.identity.content import Difference
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import outputs
-from mllam_exps.runs.assess import assess
-from mllam_exps.runs.judge import RunState
 from mllam_exps.runs.locks import lock
 from mllam_exps.runs.results import Result
+from mllam_exps.runs.state.assess import assess
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 from mllam_exps.submission.applying import apply_command, made_again

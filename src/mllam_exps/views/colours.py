@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.judge import RunState
 
 COLOURS = {
     RunState.DONE: "green",

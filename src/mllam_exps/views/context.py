@@ -12,9 +12,9 @@ from functools import cached_property
 
 from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, exp_run, refuse_other_stages

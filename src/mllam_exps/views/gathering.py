@@ -12,8 +12,8 @@ from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.runs import askers
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import Assessment, RunState, judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.state.judge import Assessment, RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.applying import is_in_git

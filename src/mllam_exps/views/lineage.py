@@ -13,8 +13,8 @@ from typing import Any
 from mllam_exps import stages
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition, flat, same
 from mllam_exps.runs import askers, outputs
-from mllam_exps.runs.judge import judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.state.judge import judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
 

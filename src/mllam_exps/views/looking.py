@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mllam_exps.runs.judge import NOTHING_WRONG, RunState, judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.state.judge import NOTHING_WRONG, RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import standing
 from mllam_exps.submission.experiment import Experiment

@@ -11,9 +11,9 @@ from typing import Any
 from mllam_exps import schedulers
 from mllam_exps.attempts.progress_line import describe
 from mllam_exps.base.errors import MllamError
-from mllam_exps.dvc.phases import is_before_the_last
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.runs.results import Result
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.left import NOT_RUN, Left

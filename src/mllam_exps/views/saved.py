@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mllam_exps.dvc.results import overlooked_by_dvc
 from mllam_exps.dvc.saved import experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.dvc.saved.holdings import Holding, Values
+from mllam_exps.dvc.stages.results import overlooked_by_dvc
 from mllam_exps.identity.definition import VERSIONS_FILE, same
 from mllam_exps.identity.run_keys import stage_of
 from mllam_exps.runs.results import Result

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mllam_exps.machines.workspace import exp_run
-from mllam_exps.runs.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.submission.applying import made_again
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.rows import Cell, Row

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from mllam_exps import attempt, schedulers
-from mllam_exps.attempts.supervisor import Supervisor
-from mllam_exps.attempts.worker import Worker
+from mllam_exps.attempts.work.supervisor import Supervisor
+from mllam_exps.attempts.work.worker import Worker
 from mllam_exps.base import logs
 from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState
 from mllam_exps.schedulers.local import LocalScheduler

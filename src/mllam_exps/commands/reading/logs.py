@@ -13,8 +13,8 @@ from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import harmless, say, warn
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.judge import RunState, judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.state.judge import RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context

@@ -23,9 +23,9 @@ from mllam_exps.catalogue import marks
 from mllam_exps.catalogue.marks import Marked
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
-from mllam_exps.runs import verdict
-from mllam_exps.runs.judge import RunState, with_evidence
 from mllam_exps.runs.outputs import damage, result_attempt
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.judge import RunState, with_evidence
 from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage

@@ -17,8 +17,8 @@ from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import OUTSIDE, exp_run, leftovers
-from mllam_exps.runs.assess import ends_the_same_way
-from mllam_exps.runs.judge import RunState
+from mllam_exps.runs.state.assess import ends_the_same_way
+from mllam_exps.runs.state.judge import RunState
 from mllam_exps.submission import experiments
 from mllam_exps.views.colours import COLOURS
 from mllam_exps.views.context import Context

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mllam_exps import stages
-from mllam_exps.dvc.graph import StageEntry
-from mllam_exps.dvc.pipeline import Pipeline
+from mllam_exps.dvc.stages.graph import StageEntry
+from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
-from mllam_exps.runs.judge import Assessment, RunState, judge
-from mllam_exps.runs.observe import observe
+from mllam_exps.runs.state.judge import Assessment, RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.views.context import Context
 
 _GOES_ON = "goes on from its newest checkpoint, if it has one"

@@ -9,7 +9,7 @@ from pathlib import Path
 from mllam_exps.base.git import ask_git, git_bytes, run_git
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Commit
-from mllam_exps.dvc.sources import without_memory
+from mllam_exps.dvc.stages.sources import without_memory
 from mllam_exps.identity.content import digest_of_folder
 
 _ATTRIBUTES = ("filter", "text", "eol", "ident", "working-tree-encoding")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from mllam_exps import schedulers
 from mllam_exps.base.endings.causes import Cause
-from mllam_exps.runs import verdict
-from mllam_exps.runs.judge import Assessment, RunState, judge
-from mllam_exps.runs.observe import observe
 from mllam_exps.runs.spec import rules_of
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.judge import Assessment, RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run
 from mllam_exps.schedulers import Schedulers
 

@@ -11,12 +11,13 @@ from mllam_exps.base import disks, records
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.records import Trouble
-from mllam_exps.runs import layout, verdict
+from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.continuation import Continuation, decide
 from mllam_exps.runs.records import Claim, End, Outcome
-from mllam_exps.runs.seen import AttemptSeen, Observation
 from mllam_exps.runs.spec import rules_of, to_come
+from mllam_exps.runs.state import verdict
+from mllam_exps.runs.state.seen import AttemptSeen, Observation
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import JobPhase, JobState, Schedulers, Uncertain
 

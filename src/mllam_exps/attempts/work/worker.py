@@ -22,16 +22,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from mllam_exps.attempts import other_parts, variables, workdir
-from mllam_exps.attempts.inputs import Inputs
-from mllam_exps.attempts.supervisor import (
+from mllam_exps.attempts import workdir
+from mllam_exps.attempts.tracked import Tracked
+from mllam_exps.attempts.work import other_parts, variables
+from mllam_exps.attempts.work.inputs import Inputs
+from mllam_exps.attempts.work.supervisor import (
     HEARTBEAT_SECONDS,
     OURSELVES,
     WATCH_SECONDS,
     Stopped,
     Supervisor,
 )
-from mllam_exps.attempts.tracked import Tracked
 from mllam_exps.base import disks, ownership, processes, records, user_state
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.endings.causes import Cause

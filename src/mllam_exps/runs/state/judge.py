@@ -10,7 +10,7 @@ from mllam_exps.base.errors import Problem
 from mllam_exps.base.records import Trouble
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import End, Outcome
-from mllam_exps.runs.seen import AttemptSeen, Observation
+from mllam_exps.runs.state.seen import AttemptSeen, Observation
 from mllam_exps.schedulers import JobPhase, JobState
 
 NOTHING_WRONG = Problem()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc.pipeline import Pipeline
 from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.stages.pipeline import Pipeline
 
 
 def asked_stages(

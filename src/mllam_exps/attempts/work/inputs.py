@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.attempts.outside import Outside, States, is_of_python
+from mllam_exps.attempts.work.outside import Outside, States, is_of_python
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.dvc import lockfile
 from mllam_exps.dvc.cache import Cache
