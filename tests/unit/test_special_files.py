@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,10 @@ print(records.look(pathlib.Path("run.json")))
     command = [sys.executable, "-c", program]
     said = subprocess.check_output(command, cwd=tmp_path, text=True, timeout=30)
     assert "run.json is damaged: no file" in said
+
+
+def test_a_pipe_in_shared_memory_is_named():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        os.mkfifo(Path(folder) / "pipe")
+        with pytest.raises(UsageError, match="is a pipe, and no file"):
+            special_files._look("open", (f"{folder}/pipe", "r", os.O_RDONLY))

@@ -15,6 +15,8 @@ _KINDS = {stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _MEANT = ("/dev/", "/proc/")
 """Who names something in there means what it is."""
 
+_FOLDER_OF_FILES = "/dev/shm/"  # noqa: S108 - where Linux keeps files in memory; nothing is written there
+
 _NEVER_WAITS = os.O_WRONLY | os.O_RDWR | os.O_NONBLOCK | os.O_PATH
 """How who writes opens a file, and who looks himself at what it is: a record of a run store (`records.open_file`)."""
 
@@ -39,7 +41,7 @@ def _look(event: str, arguments: tuple[Any, ...]) -> None:
     if not isinstance(path, str | bytes) or flags & _NEVER_WAITS:
         return
     name = os.fsdecode(path)
-    if name.startswith(_MEANT):
+    if name.startswith(_MEANT) and not name.startswith(_FOLDER_OF_FILES):
         return
     try:
         status = os.stat(name)  # noqa: PTH116 - of each file that is opened
