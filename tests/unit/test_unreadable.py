@@ -29,3 +29,13 @@ def test_a_parameter_file(tmp_path: Path, name: str):
     with pytest.raises(UsageError) as set_:
         overrides.apply(tmp_path, {name: ["grow=2"]}, {})
     assert str(set_.value).startswith(where)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_git_could_not_merge(tmp_path: Path, name: str):
+    file = tmp_path / name
+    file.write_text("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n")
+    with pytest.raises(UsageError) as read:
+        parameter_files.read(file)
+    assert str(read.value).startswith(f"{file}:2: holds git's conflict markers")
+    assert f"git add {file}" in read.value.next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,15 +24,30 @@ def refusal(name: str, text: str, error: BaseException) -> UsageError:
         What a parser of YAML, JSON, TOML or Python raised, or what DVC (3.67) made of
         that.
     """
+    lines = text.splitlines()
+    if conflict := _conflict(lines):
+        way_out = f"keep one of the two versions, then git add {shlex.quote(name)}"
+        why = "a merge of git left both versions in it"
+        return UsageError(
+            "holds git's conflict markers", f"{name}:{conflict}", why, way_out
+        )
     for cause in _chain(error):
         line, column, what = _place(cause)
         if line:
-            lines = text.splitlines()
             shown = lines[line - 1].strip()[:LONGEST] if line <= len(lines) else ""
             why = f"the line is `{shown}`" if shown else "the file ends there"
             return UsageError(what, f"{name}:{line}:{column}", why)
     said = str(error.__cause__ or error).splitlines() or [type(error).__name__]
     return UsageError("it cannot be read", name, said[0])
+
+
+def _conflict(lines: list[str]) -> int:
+    """Return the line, counted from 1, at which git (2.39) shows the first version of what it could not merge; or 0."""
+    if any(line.startswith(">>>>>>> ") for line in lines):
+        for number, line in enumerate(lines, 1):
+            if line.startswith("<<<<<<< "):
+                return number
+    return 0
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
