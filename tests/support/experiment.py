@@ -167,7 +167,7 @@ def environment(home: Path) -> dict[str, str]:
 def make_repository(directory: Path, environ: dict[str, str]) -> Experiment:
     """Put what lies in `directory` into git and DVC."""
     experiment = Experiment(directory, environ)
-    (directory / ".gitignore").write_text("/logs/*\n/mlflow.db*\n")
+    (directory / ".gitignore").write_text("/mlflow.db*\n")
     for command in (
         ["git", "init", "-q", "-b", "main"],
         [sys.executable, "-m", "dvc", "init", "-q"],

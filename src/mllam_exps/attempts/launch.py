@@ -192,7 +192,10 @@ class Starter:
         """Let people find the log where they look first; the log itself stays with the run."""
         link = self.log_link(attempt)
         with contextlib.suppress(OSError):
-            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.parent.exists():
+                link.parent.mkdir(parents=True)
+                # A folder of ours is nobody's untracked files, in whatever repository.
+                (link.parent / ".gitignore").write_text("*\n")
             link.symlink_to(attempt.log)
 
 
