@@ -49,6 +49,8 @@ def test_a_sweep_becomes_experiments_and_shares_what_it_can(toy: Experiment):
     )
     assert [one["name"] for one in said] == ["lr-1", "lr-2", "lr-3"]
     settled(toy, "lr-1", "lr-2", "lr-3")
+    assert list((toy.root / "logs").glob("*.log"))
+    assert "logs" not in toy.ok("git", "status", "--short", "--untracked-files=all")
     assert len(toy.runs("make")) == 1
     assert toy.starts() == 3
     found = shown(toy)
@@ -158,6 +160,7 @@ def test_a_failure_is_told_kept_and_gone_on_from(made: Experiment):
     made.ok("mllam-exps", "status")
     time.sleep(1)
     assert made.starts() == 1, "nobody tries it again by himself"
+    assert "bad: failed already" in made.ok("mllam-exps", "cancel", "bad")
     made.ok("mllam-exps", "retry", "--failed")
     assert settled(made, "bad")["bad"]["state"] == "done"
     assert made.starts() == 2
@@ -181,6 +184,7 @@ def test_cancel_stops_what_nobody_else_wants(made: Experiment):
     assert rows(made)["b"]["state"] == "running"
     made.ok("mllam-exps", "cancel", "b")
     assert {row["state"] for row in rows(made, "a", "b").values()} == {"cancelled"}
+    assert made.ok("mllam-exps", "status", "b").count("cancelled") >= 2, "grow, and b"
     assert made.starts() == 1
     eventually(lambda: not watchers(made), 30, "nothing of ours lives on")
 

@@ -156,7 +156,7 @@ def _note_the_end(experiment: Experiment) -> bool:
     """Write it down, where nothing of it is at work; False where another command submits it."""
     for _ in range(TRIES):
         now = assess(experiment.saving).state
-        if now in {RunState.DONE, RunState.CANCELLED}:
+        if now.settled:
             return True
         # The process that submits what waits claims an attempt, too, to write down why
         # it can't go on yet.

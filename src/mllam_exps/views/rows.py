@@ -325,6 +325,8 @@ class Row:
         if self.saving.now.state is RunState.DONE:
             renamed = f", now {self.saved_as}" if self.saved_as else ""
             return f"{self.experiment.commit[:7]}{renamed}"
+        if self.saving.now.state is RunState.CANCELLED:
+            return str(RunState.CANCELLED)
         attempt = self.saving.now.attempt
         has_started = attempt is not None and attempt.started is not None
         is_running = self.saving.now.state is RunState.RUNNING
