@@ -31,6 +31,7 @@ run smoke: export MLLAM_MACHINE ?= local
 run: $(VENV)/.installed
 	$(IN_VENV) dvc exp run
 	@$(IN_VENV) mllam-exps scores
+	@$(IN_VENV) mllam-exps report
 
 smoke: $(VENV)/.installed
 	$(IN_VENV) mllam-exps smoke

@@ -66,6 +66,12 @@ def test_a_stage_more(tmp_path):
         init(tmp_path / "other", ROOT_EXAMPLE, ["infre"])
 
 
+def test_a_stage_that_the_example_has_is_its_own(tmp_path):
+    new = init(tmp_path / "new", ROOT_EXAMPLE, ["verify"])
+    assert (new / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
+    assert not (new / "data/inference_params.yaml").exists()
+
+
 def test_a_stage_brings_those_that_it_reads_of():
     known = module.options()
     for asked in (["verify"], ["verify", "infer"], ["infer", "verify", "infer"]):
@@ -107,7 +113,13 @@ def test_a_complete_repository(tmp_path, example, monkeypatch):
     for stage in yaml.safe_load((new / "dvc.yaml").read_text())["stages"].values():
         for path in stage.get("deps", []):
             made = path.startswith(
-                ("logs/", "data/datastore.zarr", "data/graph", "saved_models")
+                (
+                    "logs/",
+                    "data/datastore.zarr",
+                    "data/graph",
+                    "saved_models",
+                    "forecasts/",
+                )
             )
             assert made or (new / path).exists(), path
     # What DVC, MLflow and we write beside the outputs.

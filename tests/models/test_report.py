@@ -93,7 +93,7 @@ def test_a_card_says_how_much_and_whether_it_is_sure(tmp_path: Path):
 def test_too_few_cases_are_not_called_sure(tmp_path: Path):
     compared = Comparison([evidence(tmp_path, "few", 0.5, slice(0, 5))])
     card = compared.card("few", "persistence")
-    assert "cannot be judged" in card.verdict
+    assert "too few independent cases" in card.verdict
     assert {page.mark(cell) for cell in card.rows["t2m"]} == {"?"}
 
 

@@ -143,10 +143,13 @@ def test_the_verdict_tells_what_cannot_be_judged_from_what_is_no_better():
     words = verdict.in_words
     keys = (verdict.BETTER, verdict.WORSE, verdict.NEITHER, verdict.BLIND)
 
-    def count(*numbers: int) -> dict[str, int]:
-        return dict(zip(keys, numbers, strict=True))
+    def count(*numbers: int, lower: int = 3) -> dict[str, int]:
+        return dict(zip(keys, numbers, strict=True)) | {verdict.LOWER: lower}
 
-    assert words(count(0, 0, 0, 6)) == "cannot be judged: too few independent cases"
+    assert (
+        words(count(0, 0, 0, 6, lower=5))
+        == "lower RMSE in 5 of 6; too few independent cases to say whether by chance"
+    )
     assert words(count(0, 0, 6, 0)) == "no sure difference in any of 6"
     assert (
         words(count(2, 1, 1, 2)) == "better in 2, worse in 1 of 4; 2 cannot be judged"

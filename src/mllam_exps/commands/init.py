@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mllam_exps
 from mllam_exps.base.errors import UsageError
@@ -47,6 +48,8 @@ _UNWANTED = frozenset(
     | {
         "saved_models",
         "evaluation",
+        "forecasts",
+        "verification",
         "metrics",
         "plots",
         "mlruns",
@@ -64,6 +67,7 @@ _GITIGNORE = """\
 /mlartifacts/
 /wandb/
 /dvc_plots/
+/report.html
 __pycache__/
 """
 
@@ -123,12 +127,7 @@ def with_what_they_need(names: Sequence[str], known: Mapping[str, Path]) -> list
     UsageError
         If there is none of a name.
     """
-    import yaml
-
-    stages = {
-        name: yaml.safe_load((folder / _STAGE).read_text(encoding="utf-8"))[name]
-        for name, folder in known.items()
-    }
+    stages = {name: _read(folder / _STAGE)[name] for name, folder in known.items()}
     found: dict[str, None] = {}
 
     def add(name: str) -> None:
@@ -143,6 +142,17 @@ def with_what_they_need(names: Sequence[str], known: Mapping[str, Path]) -> list
     for name in names:
         add(name)
     return list(found)
+
+
+def _read(file: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _stages(pipeline: Path) -> Collection[str]:
+    """Return the names of an example's stages."""
+    return list(_read(pipeline)["stages"])
 
 
 def files(example: str) -> dict[Path, Path]:
@@ -200,7 +210,7 @@ def init(
         Which example to start from.
     more : sequence of str
         Stages beside those of the example, from `options`; those whose outputs they
-        read are added, too.
+        read are added, too. Those that the example has are its own.
 
     Returns
     -------
@@ -215,7 +225,8 @@ def init(
     """
     placed = files(example)
     known = options()
-    wanted = with_what_they_need(more, known)
+    there = _stages(placed[Path("dvc.yaml")])
+    wanted = with_what_they_need([one for one in more if one not in there], known)
     directory = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow a link given on purpose
     _refuse_what_is_there(directory)
     existing = next(path for path in (directory, *directory.parents) if path.is_dir())

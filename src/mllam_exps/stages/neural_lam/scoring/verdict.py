@@ -11,6 +11,8 @@ from mllam_exps.verification.table import CASE, REGION, SOURCE
 
 NAME = "verify"
 BETTER, WORSE, NEITHER, BLIND = "better", "worse", "neither", "not_judged"
+LOWER = "lower"
+"""At how many the RMSE is lower, by chance or not."""
 SURE = 0.95
 """The level of confidence at which a difference counts as more than chance."""
 
@@ -60,9 +62,10 @@ def _gain(errors: Mapping[str, Any], own: str, reference: str) -> float:
 
 def in_words(count: Mapping[str, int]) -> str:
     """Return the verdict of variables and lead times that are counted, in a few words."""
-    if count[BLIND] == sum(count.values()):
-        return "cannot be judged: too few independent cases"
-    judged = sum(count.values()) - count[BLIND]
+    total = _compared(count)
+    if count[BLIND] == total:
+        return f"lower RMSE in {count[LOWER]} of {total}; too few independent cases to say whether by chance"
+    judged = total - count[BLIND]
     told = [f"{word} in {count[word]}" for word in (BETTER, WORSE) if count[word]]
     words = f"{', '.join(told) or 'no sure difference in any'} of {judged}"
     return f"{words}; {count[BLIND]} cannot be judged" if count[BLIND] else words
@@ -73,13 +76,18 @@ def sentences(against: Mapping[str, Any], own: str) -> list[str]:
     found = []
     for reference, said in against.items():
         count = counted(said, own)
-        told = f"{count[BETTER]} surely better than {reference}, {count[WORSE]} surely worse"
+        told = f"{count[BETTER]} surely better, {count[WORSE]} surely worse"
         if count[BLIND]:
             told += f"; {count[BLIND]} of too few independent cases to say"
-        total = sum(count.values())
-        found.append(f"RMSE: of {total} variables and lead times {told}")
+        told = f"{count[LOWER]} lower than {reference}'s; {told}"
+        found.append(f"RMSE: of {_compared(count)} variables and lead times {told}")
     found.append(f"Surely: at {100 * SURE:g} % confidence.")
     return found
+
+
+def _compared(count: Mapping[str, int]) -> int:
+    """Return of how many variables and lead times there is a difference."""
+    return sum(count[kind] for kind in (BETTER, WORSE, NEITHER, BLIND))
 
 
 def root_mean_square(errors: Any) -> Any:
@@ -113,8 +121,11 @@ def _last(overall: Any) -> float:
 
 
 def counted(said: Any, own: str) -> dict[str, int]:
-    """Return of how many variables and lead times the RMSE is surely better or worse, neither, or cannot be judged."""
-    count = dict.fromkeys((BETTER, WORSE, NEITHER, BLIND), 0)
+    """Return of how many variables and lead times the RMSE is surely better or worse, neither, or cannot be judged.
+
+    And, of all of them, at how many it is lower.
+    """
+    count = dict.fromkeys((BETTER, WORSE, NEITHER, BLIND, LOWER), 0)
     for name in map(str, said.data_vars):
         if not name.startswith("difference.rmse."):
             continue
@@ -130,6 +141,7 @@ def counted(said: Any, own: str) -> dict[str, int]:
             (WORSE, sure & ~good),
             (NEITHER, there & ~sure & ~blind),
             (BLIND, blind),
+            (LOWER, there & good),
         ):
             count[key] += int(cells.sum())
     return count
