@@ -12,8 +12,8 @@ import yaml
 from support.experiment import PARAMETER_FILES, ROOT, Experiment
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.stages import sources
-from mllam_exps.dvc.stages.graph import StageEntry
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.preflight import not_in_clone, submittable

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.dvc.command_line import Asked, asked
-from mllam_exps.dvc.stages.graph import Dep, Out, StageEntry, StageGraph
+from mllam_exps.dvc.graph import Dep, Out, StageEntry, StageGraph
 from mllam_exps.preflight.missing_inputs import missing_inputs
 
 ASKED = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import Problems, UsageError
-from mllam_exps.dvc.stages.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
+from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
 from mllam_exps.preflight import submittable
 from mllam_exps.preflight.submittable import StageChecks
 

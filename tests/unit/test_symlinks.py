@@ -15,7 +15,7 @@ from mllam_exps.base import symlinks
 from mllam_exps.base.errors import CheckFailed, MllamError, Problems, UsageError
 from mllam_exps.dvc import lockfile
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.stages.graph import Out, StageEntry
+from mllam_exps.dvc.graph import Out, StageEntry
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import Output, RunDefinition
 from mllam_exps.preflight import lost_links, not_in_clone, submittable

@@ -17,7 +17,7 @@ from mllam_exps.base import unreadable
 from mllam_exps.base.errors import Exit, MllamError, UsageError, first_line
 from mllam_exps.base.git import ask_git
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.stages.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
+from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
 
 if TYPE_CHECKING:
     from dvc.output import Output as DvcOutput

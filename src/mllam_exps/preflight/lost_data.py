@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc.graph import Out, StageEntry
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.stages.graph import Out, StageEntry
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import workspace
 

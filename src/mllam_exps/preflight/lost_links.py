@@ -10,8 +10,8 @@ from pathlib import Path
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.git import git
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.stages.graph import StageEntry
 from mllam_exps.machines import workspace
 
 STAGES = "dvc.yaml"

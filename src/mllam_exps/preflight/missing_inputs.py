@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.command_line import Asked
+from mllam_exps.dvc.graph import Dep, StageEntry, StageGraph
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import sources
-from mllam_exps.dvc.stages.graph import Dep, StageEntry, StageGraph
 
 
 def missing_inputs(repository: Repository, asked: Asked) -> Iterator[UsageError]:

@@ -12,9 +12,9 @@ from mllam_exps.base import git, symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.symlinks import Led
 from mllam_exps.dvc import lockfile
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import results
-from mllam_exps.dvc.stages.graph import StageEntry
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.identity.run_keys import SAVE, key_of

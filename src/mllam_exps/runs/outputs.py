@@ -28,8 +28,8 @@ from pathlib import Path
 from mllam_exps.base import ownership, records, symlinks
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.cache import Cache, lay_out
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.stages.graph import StageEntry
 from mllam_exps.identity.content import (
     Described,
     Difference,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mllam_exps import stages
-from mllam_exps.dvc.stages.graph import StageEntry
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.runs.state.judge import Assessment, RunState, judge

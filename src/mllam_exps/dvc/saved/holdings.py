@@ -19,10 +19,10 @@ from typing import Any
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.shapes import Kind, Shape, count, dict_of, list_of, text
+from mllam_exps.dvc.graph import Dep, Out, StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
 from mllam_exps.dvc.saved.contents import digest_in
-from mllam_exps.dvc.stages.graph import Dep, Out, StageEntry
 from mllam_exps.dvc.stages.results import Question
 from mllam_exps.dvc.stages.sources import READ_EACH_TIME
 from mllam_exps.dvc.stages.tracked_parameters import that_count

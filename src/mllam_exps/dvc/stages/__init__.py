@@ -1,1 +1,4 @@
-"""The stages of ``dvc.yaml`` as a graph: what each of them reads, its run key, and what DVC knows of its result."""
+"""The stages of ``dvc.yaml``: what each of them reads, its run key, and what DVC knows of its result.
+
+`mllam_exps.dvc.graph` has them as plain data.
+"""

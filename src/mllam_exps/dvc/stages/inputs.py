@@ -11,9 +11,9 @@ from typing import Any
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import ignored
+from mllam_exps.dvc.graph import Dep, Out, StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import sources
-from mllam_exps.dvc.stages.graph import Dep, Out, StageEntry
 from mllam_exps.dvc.stages.results import Known
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import Input

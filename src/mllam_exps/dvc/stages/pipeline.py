@@ -15,9 +15,9 @@ from typing import Any
 
 from mllam_exps import stages
 from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc.graph import Out, ParameterFile, StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import phases, results, sources
-from mllam_exps.dvc.stages.graph import Out, ParameterFile, StageEntry
 from mllam_exps.dvc.stages.inputs import Inputs, relative
 from mllam_exps.dvc.stages.results import Answer, Question
 from mllam_exps.dvc.stages.tracked_parameters import that_count

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.stages.graph import StageEntry
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import (
     flat,

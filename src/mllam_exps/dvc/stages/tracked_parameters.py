@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mllam_exps import stages
-from mllam_exps.dvc.stages.graph import StageEntry
+from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.stages.results import refuse_what_dvc_cannot_hash
 from mllam_exps.identity.definition import VERSIONS_FILE, plain, without_names
 
