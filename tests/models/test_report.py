@@ -121,7 +121,7 @@ class Found(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "img"}:
+        if tag not in {"meta", "img", "input"}:
             self.open.append(tag)
         self.scripts += tag == "script"
         self.fetched += [
@@ -134,7 +134,8 @@ class Found(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)

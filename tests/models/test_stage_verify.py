@@ -114,6 +114,10 @@ def test_scores_differences_and_numbers_are_there(made: Path):
     assert {name.rpartition(".")[0] for name in found.data_vars} == known
     beside = xr.open_zarr(made / asked.SPECTRA)
     assert {"spectrum.a", "truth_spectrum.a", "truth_activity.b"} <= {*beside.data_vars}
+    # Points in any order are a rectangle for who draws them.
+    fields = xr.open_zarr(made / asked.FIELDS)
+    assert dict(fields.sizes) == {"init_time": 3, "lead_time": 2, "yc": 62, "xc": 63}
+    assert (abs(fields["forecast.a"] - fields["truth.a"]).mean() < 0.6).all()
     for reference in sources[1:]:
         said = xr.open_zarr(made / asked.against(reference))
         # The other one lacks the first four starts.

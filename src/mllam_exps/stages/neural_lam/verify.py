@@ -61,7 +61,7 @@ class Verify(Stage):
     """Score forecasts beside persistence, climatology and other forecasts."""
 
     name = "verify"
-    recipe = 3
+    recipe = 4
     preflight = VerifyPreflight()
 
     def parameters(self, root: Path) -> Mapping[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.stages.neural_lam.reporting import charts
+from mllam_exps.stages.neural_lam.reporting import charts, maps
 from mllam_exps.stages.neural_lam.reporting.comparison import (
     BASELINES,
     Card,
@@ -24,8 +24,10 @@ CARDS = 10
 """Experiments whose scorecard is drawn: the first of the ranking."""
 DRAWN = 6
 """Experiments whose curves are drawn beside the baselines."""
+MAP_BYTES = 3_000_000
+"""How much the maps may take of the page, the best experiment's first."""
 PICTURE_BYTES = 4_000_000
-"""How much the pictures of forecasts may take of the page."""
+"""How much the pictures may take of those experiments that have no maps."""
 FULL = 20.0
 """Per cent of difference at which a colour is full."""
 
@@ -58,7 +60,10 @@ def write(
         for reference in references
         if reference != place.evidence.name
     ]
-    pictures, left_out = _pictures(ranking)
+    atlases = _atlases(ranking)
+    drawn = [one.experiment for one in atlases]
+    others = [place for place in ranking if place.evidence.name not in drawn]
+    pictures, left_out = _pictures(others)
     text = _template().render(
         compared=compared,
         ranking=ranking,
@@ -66,6 +71,8 @@ def write(
         cards=cards,
         curves=_curves(compared, ranking),
         losses=_losses(ranking),
+        atlases=atlases,
+        colours=_colours(atlases),
         pictures=pictures,
         left_out=left_out,
         sure=100 * SURE,
@@ -73,6 +80,7 @@ def write(
         tint=tint,
         mark=mark,
         percent=percent,
+        number_of=number_of,
         skill=lambda place: _signed(f"{place.skill:.3f}", place.skill),
     )
     path.write_text(text, encoding="utf-8")
@@ -120,6 +128,27 @@ def _losses(ranking: Sequence[Place]) -> dict[str, str]:
     return drawn
 
 
+def _atlases(ranking: Sequence[Place]) -> list[maps.Atlas]:
+    """Return the maps that there is room for, the best experiment's first."""
+    room, found = MAP_BYTES, []
+    for place in ranking[:DRAWN]:
+        one = maps.atlas(place.evidence.name, place.evidence.folder)
+        if one is not None and one.bytes <= room:
+            room -= one.bytes
+            found.append(one)
+    return found
+
+
+def _colours(atlases: Sequence[maps.Atlas]) -> dict[str, str]:
+    """Return what the legends of maps are drawn with, by their class."""
+    if not atlases:
+        return {}
+    return {
+        "field": maps.bar(maps.FIELD_COLOURS),
+        "apart": maps.bar(maps.DIFFERENCE_COLOURS),
+    }
+
+
 def _pictures(ranking: Sequence[Place]) -> tuple[list[Picture], int]:
     """Return the pictures that there is room for, the best experiment's first; and how many were left out."""
     room, found, left_out = PICTURE_BYTES, [], 0
@@ -147,6 +176,12 @@ def tint(cell: Cell) -> str:
 def percent(cell: Cell) -> str:
     """Return how much a cell differs, as a number of the page."""
     return _signed(f"{cell.percent:+.1f}", cell.percent)
+
+
+def number_of(value: float) -> str:
+    """Return a value of a field as a number of the page, in four digits at least."""
+    whole = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return _signed(whole, value)
 
 
 def _signed(text: str, value: float) -> str:

@@ -16,6 +16,8 @@ RESULTS = "verification"
 SCORES = f"{RESULTS}/scores.zarr"
 SPECTRA = f"{RESULTS}/spectra.zarr"
 """With the activity of the truth."""
+FIELDS = f"{RESULTS}/fields.zarr"
+"""Of a few cases, for maps."""
 METRICS = "metrics/verify.json"
 
 

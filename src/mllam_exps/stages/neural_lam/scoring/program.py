@@ -15,7 +15,7 @@ from mllam_exps.stages.neural_lam.parameters import verification
 from mllam_exps.stages.neural_lam.scoring import asked, verdict
 from mllam_exps.stages.programs import fence
 from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
-from mllam_exps.verification import differences, scorecard, table
+from mllam_exps.verification import differences, scorecard, shown, table
 
 PROGRAMS = ("scores", "xarray", "numpy", "scipy")
 """Programs that make the numbers, whose versions the stores name beside ours."""
@@ -56,6 +56,7 @@ def score(root: Path) -> None:
     made, beside = table.apart(found.assign_attrs(said))
     write(made, root / asked.SCORES)
     write(beside, root / asked.SPECTRA)
+    keep_fields(given, made, root / asked.FIELDS)
     cases = verification.told(values)["cases"]
     against = {}
     for reference in (str(one) for one in made[table.SOURCE].values[1:]):
@@ -68,6 +69,15 @@ def score(root: Path) -> None:
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text(json.dumps(verdict.metrics(made, against), indent=2) + "\n")
     print("\n".join(verdict.sentences(against, given.own)))
+
+
+def keep_fields(given: asked.Asked, scores: Any, path: Path) -> None:
+    """Keep the fields of a few of the experiment's own forecasts, for maps."""
+    own = given.forecasts[given.own]
+    fields = shown.fields(own, given.truth, scores)
+    if fields is not None:
+        title = "Fields of the best, a middling and the worst forecast"
+        write(fields.assign_attrs({**scores.attrs, "title": title}), path)
 
 
 def attributes(given: asked.Asked) -> dict[str, str]:
