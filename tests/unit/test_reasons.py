@@ -304,6 +304,14 @@ def test_signals(code: int, log: str, expected: str) -> None:
     assert reasons.of_exit(code, log).text == expected
 
 
+def test_a_disk_that_is_mounted_read_only_is_named(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    said = reasons.of_os_error(
+        OSError(errno.EROFS, "Read-only file system", str(place))
+    )
+    assert said == f"{place}: its file system is mounted read-only"
+
+
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert reasons.of_os_error(full) == "the disk is full (No space left on device)"

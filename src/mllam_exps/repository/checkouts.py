@@ -8,8 +8,10 @@ again.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
@@ -164,6 +166,8 @@ def look(top: Path) -> Checkout:
         if found := _NO_FILE.search(why):
             # It stands where git keeps a file; `git restore` removes it.
             way_out = f"git restore {workspace.typed(top, found[1])}"
+        if os.strerror(errno.EROFS) in why:
+            way_out = f"git clone {shlex.quote(str(top))} to where you may write"
         what = "git cannot tell its state"
         raise UsageError(what, str(top), why, way_out) from error
 

@@ -274,9 +274,11 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
         # Where it cannot be made, the folder that it was to lie in says whose it is.
         path = Path(os.fsdecode(error.filename))
         return f"{path}: {error.strerror}; it is {owner_of(path)}'s, or in a folder of theirs"
+    named = error.filename2 or error.filename or place
+    if error.errno == errno.EROFS and named is not None:
+        return f"{os.fsdecode(named)}: its file system is mounted read-only"
     if not disks.is_full(error):
         return str(error)
-    named = error.filename2 or error.filename or place
     what = _FULL if error.errno == errno.ENOSPC else _USED_UP
     if named is None:
         return f"{what} ({error.strerror})"
