@@ -42,9 +42,9 @@ from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers.base import JobPhase, JobState
 from mllam_exps.schedulers.local import LocalScheduler
 from mllam_exps.submission import cleaning, entering, experiments
+from mllam_exps.submission.damage import Verifier
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
-from mllam_exps.submission.verifying import Verifier
 from mllam_exps.views.looking import of_run
 
 pytestmark = pytest.mark.skipif(

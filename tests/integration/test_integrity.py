@@ -34,10 +34,10 @@ from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
+from mllam_exps.submission.damage import IN_CACHE, IN_STORE, FoundDamage, Verifier
 from mllam_exps.submission.experiment import Experiment as ExperimentRecord
 from mllam_exps.submission.experiment import Step
 from mllam_exps.submission.saving import commit
-from mllam_exps.submission.verifying import IN_CACHE, IN_STORE, Verification, Verifier
 
 MADE = (Output("made", cached=True), Output("m.json", cached=False))
 DEFINED = {
@@ -946,7 +946,7 @@ def test_verify_reads_all_and_sees_to_what_is_damaged(
     ]
     monkeypatch.setattr(content, "QUICK_BYTES", 0)
 
-    def verify() -> Verification:
+    def verify() -> FoundDamage:
         return Verifier(store, cache).verify([run])
 
     fine = verify()

@@ -28,7 +28,7 @@ from mllam_exps.stages.neural_lam.file_names import (  # noqa: E402
     DATASTORE,
     VERIFICATION,
 )
-from mllam_exps.stages.neural_lam.scoring import asked, program, truth, verdict  # noqa: E402
+from mllam_exps.stages.neural_lam.scoring import asked, conclusions, program, truth  # noqa: E402
 from mllam_exps.stages.neural_lam.verify import STAGE  # noqa: E402
 
 TIMES, FORECASTS = 60, "forecasts/infer.zarr"
@@ -144,11 +144,16 @@ def test_scores_differences_and_numbers_are_there(made: Path):
 
 
 def test_the_verdict_tells_what_cannot_be_judged_from_what_is_no_better():
-    words = verdict.in_words
-    keys = (verdict.BETTER, verdict.WORSE, verdict.NEITHER, verdict.BLIND)
+    words = conclusions.in_words
+    keys = (
+        conclusions.BETTER,
+        conclusions.WORSE,
+        conclusions.NEITHER,
+        conclusions.BLIND,
+    )
 
     def count(*numbers: int, lower: int = 3) -> dict[str, int]:
-        return dict(zip(keys, numbers, strict=True)) | {verdict.LOWER: lower}
+        return dict(zip(keys, numbers, strict=True)) | {conclusions.LOWER: lower}
 
     assert (
         words(count(0, 0, 0, 6, lower=5))
@@ -171,7 +176,7 @@ def test_the_verdict_tells_what_cannot_be_judged_from_what_is_no_better():
         },
         {"forecast_source": ["x"]},
     )
-    assert verdict.counted(said, "x") == count(1, 1, 1, 1)
+    assert conclusions.counted(said, "x") == count(1, 1, 1, 1)
 
 
 def test_good_inputs_are_let_through_and_the_program_is_ours(made: Path):

@@ -47,7 +47,7 @@ def in_store(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(standing.experiments, "unsaved", lambda _: iter(found))
     monkeypatch.setattr(standing, "observe", lambda run: run)
     monkeypatch.setattr(standing, "judge", lambda run: Assessment(run.state))
-    monkeypatch.setattr(standing, "chains", lambda one: one.name != "local")
+    monkeypatch.setattr(standing, "jobs_can_wait", lambda one: one.name != "local")
     return found
 
 

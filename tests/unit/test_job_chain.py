@@ -639,7 +639,7 @@ def follow(world: World) -> tuple[Attempt | None, list[tuple[str, list[str]]]]:
     chain = world.chain()
     standing = chain.advance(retry=False)
     world.site.requests.clear()
-    return chain.follow(standing), world.site.submitted
+    return chain.submit_last_job(standing), world.site.submitted
 
 
 def test_it_is_saved_by_one_job_behind_all_others(world: World):

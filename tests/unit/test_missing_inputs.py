@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from mllam_exps.dvc.command_line import Asked, asked
+from mllam_exps.dvc.command_line import DvcCommand, asked
 from mllam_exps.dvc.graph import Dep, Out, StageEntry, StageGraph
 from mllam_exps.preflight.missing_inputs import missing_inputs
 
 ASKED = {
-    "/venv/bin/python /venv/bin/dvc exp run": Asked(),
-    "dvc repro": Asked(),
-    "python -m dvc exp run -n night -S grow.epochs=3 -j 2": Asked(),
-    "python -P /site-packages/dvc/__main__.py repro -f grow": Asked(("grow",)),
-    "dvc exp run --temp grow plot": Asked(("grow", "plot")),
-    "dvc repro --single-item grow": Asked(("grow",), alone=True),
-    "dvc repro --pull": Asked(lacking=True),
+    "/venv/bin/python /venv/bin/dvc exp run": DvcCommand(),
+    "dvc repro": DvcCommand(),
+    "python -m dvc exp run -n night -S grow.epochs=3 -j 2": DvcCommand(),
+    "python -P /site-packages/dvc/__main__.py repro -f grow": DvcCommand(("grow",)),
+    "dvc exp run --temp grow plot": DvcCommand(("grow", "plot")),
+    "dvc repro --single-item grow": DvcCommand(("grow",), alone=True),
+    "dvc repro --pull": DvcCommand(lacking=True),
     "dvc repro --downstream grow": None,
     "dvc exp queue-worker dvc-exp-1": None,
     "python -m pytest": None,
@@ -45,17 +45,17 @@ def graph(root: Path) -> StageGraph:
     return StageGraph((there, plot, old, added, read, other))
 
 
-CASES: list[tuple[Asked, list[tuple[str, str]]]] = [
-    (Asked(), [("plot@1", "raw.txt"), ("read", "data")]),
-    (Asked(("grow",)), []),
-    (Asked(("plot",)), [("plot@1", "raw.txt")]),
-    (Asked(("read",), alone=True), [("read", "data")]),
+CASES: list[tuple[DvcCommand, list[tuple[str, str]]]] = [
+    (DvcCommand(), [("plot@1", "raw.txt"), ("read", "data")]),
+    (DvcCommand(("grow",)), []),
+    (DvcCommand(("plot",)), [("plot@1", "raw.txt")]),
+    (DvcCommand(("read",), alone=True), [("read", "data")]),
 ]
 
 
 @pytest.mark.parametrize(("what", "missing"), CASES)
 def test_what_nobody_has_is_named_with_its_stage(
-    tmp_path: Path, what: Asked, missing: list[tuple[str, str]]
+    tmp_path: Path, what: DvcCommand, missing: list[tuple[str, str]]
 ):
     (tmp_path / "seed").touch()
     (tmp_path / "data.dvc").touch()

@@ -114,7 +114,7 @@ def test_whether_jobs_can_wait_for_one_another(
     monkeypatch.setattr(opening, "machine_of", machine_of)
     store = SimpleNamespace(directory=Path("/nowhere"))
     one = experiment("mine", RunState.NEW, store=store)
-    assert standing.chains(one) is expected
+    assert standing.jobs_can_wait(one) is expected
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,8 @@ def test_why_an_experiment_cannot_be_gone_on_from(
     other = experiment("x", RunState.DONE, runs={}, origin="/there")
     why = Problem("no memory")
     monkeypatch.setattr(standing, "assess", lambda run: Assessment(run.state, why))
+    monkeypatch.setattr(standing, "observe", lambda run: run)
+    monkeypatch.setattr(standing, "judge", lambda run: Assessment(run.state, why))
     monkeypatch.setattr(standing, "name_in_git", lambda _: "z")
     monkeypatch.setattr(standing.experiments, "of_store", lambda _: [own, other])
     store: Any = SimpleNamespace(runs=list)

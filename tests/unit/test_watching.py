@@ -63,12 +63,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[One]:
                 found.remove(self.one)
             return SimpleNamespace(started=list(self.one.stages))
 
-        def follow(self, _: object) -> object:
+        def submit_last_job(self, _: object) -> object:
             return object() if self.one.saves else None
 
     monkeypatch.setattr(job_chain, "Chain", Chain)
     monkeypatch.setattr(backlog, "waiting", lambda _: list(found))
-    monkeypatch.setattr(backlog, "chains", lambda one: one.chains)
+    monkeypatch.setattr(backlog, "jobs_can_wait", lambda one: one.chains)
     monkeypatch.setattr(backlog, "assess", lambda saving: Assessment(saving.state))
     put(monkeypatch, Place())
     return found

@@ -30,7 +30,7 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, exp_run
 from mllam_exps.runs import askers, outputs
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.state import verdict
 from mllam_exps.runs.state.assess import assess
@@ -212,7 +212,7 @@ class Driver:
             raise NoRoom("waits", why=down)
         if not scheduler.limits or not self.machine.max_jobs:
             return start()
-        with lock(self.store, "dispatch", wait=True), Quota() as quota:
+        with lock(self.store, SUBMISSIONS, wait=True), Quota() as quota:
             room = quota.room(self.machine, scheduler, self.workspace.origin)
             if not room.look():
                 raise NoRoom("waits", why=room.full)
@@ -349,7 +349,8 @@ class Driver:
         word = f"attempt {attempt.number} {now.state}"
         if now.state is RunState.CANCELLED:
             word = "was cancelled"
-            reason = reason.removeprefix("cancelled").lstrip(", ")
+            # "cancelled by somebody": the word stands before it already.
+            reason = reason.removeprefix(str(now.state)).lstrip(", ")
         place = attempt.log if attempt.log.exists() else attempt.directory
         what = f"{stage} {word}"
         return CheckFailed(what, str(place), reason, way_out, Exit.FAILED)

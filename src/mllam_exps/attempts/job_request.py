@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mllam_exps import schedulers
+from mllam_exps.dvc.cache_place import cache_directory
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
@@ -68,9 +69,7 @@ def example(
     workspace: Workspace, machine: Machine, stage: str, size: Size
 ) -> JobRequest:
     """Return a request as it would be made for a stage, for a run that does not exist."""
-    store = (
-        machine.paths.run_store or workspace.origin / ".dvc" / "cache" / "mllam-exps"
-    )
+    store = workspace.store_directory(machine, cache_directory(workspace.origin))
     return request(
         workspace,
         machine,

@@ -115,11 +115,11 @@ class Starter:
                 definition.stage,
                 memory=rules.memory,
                 warned=stage.has_checkpoints,
-                name=self._claim(attempt).job_name,
+                name=self._claim_of(attempt).job_name,
                 run=run.directory,
                 number=number,
                 size=_size(stage, root, definition.phase),
-                comment=f"attempt {number} at run {run.key}, for experiment {self._claim(attempt).experiment}",
+                comment=f"attempt {number} at run {run.key}, for experiment {self._claim_of(attempt).experiment}",
                 environ=self.environ,
             )
             spec = self._spec(definition, scheduler, request, taken_later)
@@ -131,7 +131,7 @@ class Starter:
         return Prepared(attempt, request, scheduler)
 
     @staticmethod
-    def _claim(attempt: Attempt) -> Claim:
+    def _claim_of(attempt: Attempt) -> Claim:
         claim = attempt.claim
         if claim is None:
             what = "its claim was replaced, or cannot be read"
@@ -181,7 +181,7 @@ class Starter:
 
     def log_link(self, attempt: Attempt) -> Path:
         """Return where a person finds the attempt's log first: its name sorts by time and tells what it is."""
-        claim = self._claim(attempt)
+        claim = self._claim_of(attempt)
         when = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(claim.time))
         key = attempt.run.key.rsplit("-", 1)[1][:8]
         name = f"{when}-{attempt.run.stage}-{claim.experiment[:100]}-{key}-{attempt.number}.log"

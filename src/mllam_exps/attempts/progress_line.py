@@ -24,6 +24,16 @@ def duration(seconds: float) -> str:
 
 
 def describe(assessment: Assessment) -> str:
+    """Return one line on a run's state: pending and why, or how far it is, and what is odd about that."""
+    text = how_far(assessment)
+    if assessment.state is not RunState.RUNNING or assessment.attempt is None:
+        return text
+    if assessment.attempt.cancel_requested or not assessment.reason:
+        return text
+    return f"{text} ({assessment.reason})"
+
+
+def how_far(assessment: Assessment) -> str:
     """Return one line on a run's state: pending and why, or how far it is."""
     attempt = assessment.attempt
     if assessment.state is not RunState.RUNNING or attempt is None:
@@ -35,7 +45,7 @@ def describe(assessment: Assessment) -> str:
     text = progress.text or "starting the program"
     if progress.seconds_left is not None and progress.seconds_left > 0:
         text = f"{text}, {duration(progress.seconds_left)} left"
-    return f"{text} ({assessment.reason})" if assessment.reason else text
+    return text
 
 
 class Display:

@@ -20,8 +20,6 @@ FIELDS = (
     "origin",
 )
 """What every experiment has: these names come first."""
-SEVERAL = frozenset({"tag", "note", "parent", "data"})
-"""Those of which it may have several."""
 _BOUNDS = "/:."
 _TOLD = 8
 """Candidates that are told."""

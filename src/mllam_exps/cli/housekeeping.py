@@ -45,9 +45,9 @@ def init(
 @app.command(short_help="Check environment, machine and parameters; start nothing.")
 def check() -> None:
     """Check the environment, the machine file and every parameter, and start nothing."""
-    from mllam_exps.commands import check as report
+    from mllam_exps.commands import check as check_command
 
-    report.show()
+    check_command.show()
 
 
 @app.command(short_help="Find what would stop you, before the first job.")
@@ -57,9 +57,9 @@ def doctor(as_json: Json = False) -> None:
     With the command that mends it. Exit code 2 where something would stop you. Nothing
     is started, and no secret is read.
     """
-    from mllam_exps.commands import doctor as report
+    from mllam_exps.commands import doctor as doctor_command
 
-    report.examine(as_json=as_json)
+    doctor_command.examine(as_json=as_json)
 
 
 @app.command(short_help="Delete failed experiments, and what nothing needs.")
@@ -88,9 +88,9 @@ def clean(
     repository since they were saved, and runs without a result. What another
     experiment, a commit or a living run needs stays.
     """
-    from mllam_exps.commands import clean as report
+    from mllam_exps.commands import clean as clean_command
 
-    report.clean(
+    clean_command.clean(
         names or [],
         failed=failed,
         older_than=older_than,
@@ -117,17 +117,17 @@ def machine_show(
     as_json: Json = False,
 ) -> None:
     """Print what would be used, and from where each value comes; or the script of a stage's job."""
-    from mllam_exps.commands import machine as report
+    from mllam_exps.commands import machine as machine_command
 
-    report.show(name, script=script, as_json=as_json)
+    machine_command.show(name, script=script, as_json=as_json)
 
 
 @machine_app.command("list", short_help="List the machines of this repository.")
 def machine_list() -> None:
     """List the machines of this repository; the one that would be used is marked."""
-    from mllam_exps.commands import machine as report
+    from mllam_exps.commands import machine as machine_command
 
-    report.show_all()
+    machine_command.show_all()
 
 
 @track_app.command("sync", short_help="Send what no tracking server has got yet.")

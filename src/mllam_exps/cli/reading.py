@@ -1,4 +1,4 @@
-"""Commands that read, and change nothing but what was seen of results."""
+"""Commands that read. They change nothing; `verify` alone sets aside what it finds damaged."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ def status(
     as_json: Json = False,
 ) -> None:
     """List experiments by stages, what runs now, and why something waits or failed, with what goes on from there."""
-    from mllam_exps.commands.reading import status as report
+    from mllam_exps.commands.reading import status as status_command
 
-    report.show(names or [], everything=everything, as_json=as_json, watch=watch)
+    status_command.show(
+        names or [], everything=everything, as_json=as_json, watch=watch
+    )
 
 
 @app.command(short_help="Print all that is known of an experiment.")
@@ -60,9 +62,9 @@ def show(
 
     Of one that `dvc exp run` ran, what its runs tell; its parameters are DVC's to show.
     """
-    from mllam_exps.commands.reading import show as report
+    from mllam_exps.commands.reading import show as show_command
 
-    report.show(name, as_json=as_json, lineage=lineage)
+    show_command.show(name, as_json=as_json, lineage=lineage)
 
 
 @app.command(short_help="Write a page by which to choose between experiments.")
@@ -105,9 +107,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Print what differs between two experiments: parameters, scores, inputs, versions, files, machine and user."""
-    from mllam_exps.commands.reading import compare as report
+    from mllam_exps.commands.reading import compare as compare_command
 
-    report.compare(first, second, as_json=as_json)
+    compare_command.compare(first, second, as_json=as_json)
 
 
 @app.command()
@@ -139,9 +141,9 @@ def logs(
     ] = None,
 ) -> None:
     """Print the log of an experiment, or of a stage: of its newest attempt."""
-    from mllam_exps.commands.reading import logs as report
+    from mllam_exps.commands.reading import logs as logs_command
 
-    report.show(name, stage, follow=follow, number=attempt, lines=lines)
+    logs_command.show(name, stage, follow=follow, number=attempt, lines=lines)
 
 
 @app.command(short_help="Say in words what makes a stage stale.")
@@ -150,9 +152,9 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Say in words what makes a stage stale, and what would happen if it ran now."""
-    from mllam_exps.commands.reading import why as report
+    from mllam_exps.commands.reading import why as why_command
 
-    report.show(stage, as_json=as_json)
+    why_command.show(stage, as_json=as_json)
 
 
 @app.command(short_help="Read every file of results: is it what was made?")
@@ -166,14 +168,14 @@ def verify(
     given to another run or to a workspace is compared anyway: small files by reading
     them, large ones by their size, time and inode.
     """
-    from mllam_exps.commands.reading import verify as report
+    from mllam_exps.commands.reading import verify as verify_command
 
-    report.verify(names or [], as_json=as_json)
+    verify_command.verify(names or [], as_json=as_json)
 
 
 @app.command(short_help="Print this workspace's scores, beside persistence.")
 def scores(as_json: Json = False) -> None:
     """Print the scores of this workspace's experiment, beside persistence, and where its pictures are."""
-    from mllam_exps.commands.reading import scores as report
+    from mllam_exps.commands.reading import scores as scores_command
 
-    report.show(as_json=as_json)
+    scores_command.show(as_json=as_json)

@@ -77,9 +77,9 @@ def submit(
     # What it makes lives until it ends, soon: looking for garbage took a tenth of its
     # time, for 7 MiB of a hundred.
     gc.disable()
-    from mllam_exps.commands import submit as report
+    from mllam_exps.commands import submit as submit_command
 
-    report.submit(
+    submit_command.submit(
         stages or [],
         set_params=set_param or [],
         name=name,
@@ -170,9 +170,9 @@ def cancel(
     ] = False,
 ) -> None:
     """Stop submitted experiments, or a run that goes on without a waiting command. Checkpoints stay."""
-    from mllam_exps.commands import cancel as report
+    from mllam_exps.commands import cancel as cancel_command
 
-    report.cancel(names, force=force)
+    cancel_command.cancel(names, force=force)
 
 
 @app.command(short_help="Submit again what failed, and what hung on it.")
@@ -196,9 +196,9 @@ def retry(
     Files are as they were when it was submitted, but for machine files: what was mended
     since is for `submit`.
     """
-    from mllam_exps.commands import retry as report
+    from mllam_exps.commands import retry as retry_command
 
-    report.retry(names or [], failed=failed)
+    retry_command.retry(names or [], failed=failed)
 
 
 @app.command(short_help="Submit what waits in the run store, if it fits now.")
@@ -222,9 +222,9 @@ def advance(
     codes: 0 nothing waits any more, 1 something cannot be gone on with, 3 the scheduler
     could not be asked, 75 something still waits.
     """
-    from mllam_exps.commands import advance as report
+    from mllam_exps.commands import advance as advance_command
 
-    report.advance(watch=watch, as_json=as_json)
+    advance_command.advance(watch=watch, as_json=as_json)
 
 
 @app.command(short_help="Forecast from new input with a saved experiment.")

@@ -66,7 +66,7 @@ def _nothing_to_cancel(here: Context, run: Run, state: RunState) -> UsageError:
     others = _at_work_of_stage(here, run.stage)
     if not others:
         return UsageError(what, next="mllam-exps status")
-    wanted_by = [_names_of_waiting(other) for other in others[:NAMED]]
+    wanted_by = [standing.names_of_waiting(other) for other in others[:NAMED]]
     told = []
     for other, names in zip(others, wanted_by, strict=False):
         told.append(f"for experiment {', '.join(names)}" if names else other.key)
@@ -82,11 +82,6 @@ def _at_work_of_stage(here: Context, stage: str) -> list[Run]:
     return [run for run in same_stage if assess(run).state.living]
 
 
-def _names_of_waiting(run: Run) -> list[str]:
-    """Return the names of the experiments at work that need a run."""
-    return [experiment.name for experiment in standing.waiting_for(run)]
-
-
 def _refuse_what_is_waited_for(run: Run, me: ProcessIdentity) -> None:
     """Refuse to stop what somebody waits for.
 
@@ -95,7 +90,7 @@ def _refuse_what_is_waited_for(run: Run, me: ProcessIdentity) -> None:
     UsageError
         Naming who.
     """
-    names = _names_of_waiting(run)
+    names = standing.names_of_waiting(run)
     who = [f"process {w.pid} on {w.host}" for w in run.other_waiters(me)]
     who += [f"experiment {name}" for name in names]
     if who:
@@ -139,6 +134,6 @@ def _not_stopped(late: list[Attempt], silence: SilentError | None) -> MllamError
     why, way_out = "", "mllam-exps status"
     if silence is not None:
         why = f"{silence.why}; a job that starts all the same ends at once"
-        way_out = "mllam-exps cancel it again, once Slurm answers"
+        way_out = "mllam-exps cancel it again, once the scheduler answers"
     where = ", ".join(attempt.run.key for attempt in late)
     return MllamError("not stopped yet", where, why, way_out, Exit.UNKNOWN)

@@ -12,7 +12,7 @@ from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import RunStore
@@ -89,7 +89,7 @@ def _delete(
         return
     # Submissions hold this lock: none comes to need a run between the look and the
     # deletion.
-    with lock(store, "dispatch", wait=True):
+    with lock(store, SUBMISSIONS, wait=True):
         still = {one.directory for one in cleaning.candidates(store, selection)}
         deleted = []
         for one in found:

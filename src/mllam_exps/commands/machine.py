@@ -11,6 +11,7 @@ from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
 from mllam_exps.base import terminal, yaml_files
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.identity.run_keys import base_name
 from mllam_exps.machines import machine_files, machine_show
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
@@ -45,12 +46,12 @@ def _script(machine: Machine, stage: str) -> str:
     workspace = Workspace.here()
     own = yaml_files.read(workspace.root / "dvc.yaml", "dvc.yaml").get("stages") or {}
     known = stages.all_names() | set(own)
-    if known.isdisjoint({stage, stages.base_name(stage)}):
+    if known.isdisjoint({stage, base_name(stage)}):
         raise UsageError(
             f"no stage {stage!r}", why=f"there are {', '.join(sorted(known))}"
         )
-    program = stages.used(workspace.root).get(stages.base_name(stage))
-    if stages.has_program(stage) and not {stage, stages.base_name(stage)} & set(own):
+    program = stages.used(workspace.root).get(base_name(stage))
+    if stages.has_program(stage) and not {stage, base_name(stage)} & set(own):
         program = stages.get(stage)  # of a machine file that serves other repositories
     size = program.size(workspace.root) if program else Size()
     job = job_request.example(workspace, machine, stage, size)

@@ -20,7 +20,7 @@ from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
 from mllam_exps.repository.checkouts import Elsewhere
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.state.assess import assess, ends_the_same_way
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.submission import backlog, opening
@@ -85,7 +85,7 @@ def retry(names: list[str], *, failed: bool) -> None:
                 " (machine files are read as they are now); mllam-exps submit takes them as they are now"
             )
     rooms: dict[tuple[str, str], Room] = {}
-    with lock(here.store, "dispatch", wait=True), Quota() as quota:
+    with lock(here.store, SUBMISSIONS, wait=True), Quota() as quota:
         for experiment in wanted:
             say(f"{experiment.name}: {_retry(experiment, rooms, quota)}")
     backlog.go_on(here.store)
@@ -290,7 +290,7 @@ def _retry(
         standing = mine.advance(retry=True)
         for note in standing.notes:
             warn(f"note: {note}")
-        mine.follow(standing)
+        mine.submit_last_job(standing)
     except MllamError as error:
         return str(error)
     return _told(experiment, standing)

@@ -11,7 +11,7 @@ from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.base.processes import ProcessIdentity, caller
 from mllam_exps.base.terminal import warn
 from mllam_exps.dvc import command_line, ignored
-from mllam_exps.dvc.command_line import Asked
+from mllam_exps.dvc.command_line import DvcCommand
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE
@@ -26,7 +26,6 @@ from mllam_exps.machines.workspace import (
 from mllam_exps.preflight import checks, parents
 from mllam_exps.preflight.missing_inputs import missing_inputs
 from mllam_exps.preflight.opened import current_versions, open_pipeline
-from mllam_exps.runs.store import Run
 from mllam_exps.submission import backlog, standing
 
 
@@ -93,7 +92,7 @@ def _check_inputs(repo: Repository, dvc: ProcessIdentity | None) -> None:
     asked = command_line.asked(dvc.command() if dvc is not None else [])
     if asked is not None and asked.lacking:
         return
-    found = missing_inputs(repo, asked or Asked())
+    found = missing_inputs(repo, asked or DvcCommand())
     problems: list[MllamError] = list(found)
     if problems and asked is not None:
         raise Problems(problems=problems)
@@ -145,7 +144,7 @@ def _run_in_store(
     definition = pipeline.definition(stage)
     run = store.run(definition.key)
     if force:
-        if names := _wanted_by(run):
+        if names := standing.names_of_waiting(run):
             why = f"experiments at work need what it made: {', '.join(names)}"
             way_out = f"wait, or mllam-exps cancel {names[0]}"
             raise UsageError("cannot be made again now", "--force", why, way_out)
@@ -161,10 +160,11 @@ def _run_in_store(
             warn(f"note: {note}")
     backlog.go_on(store)
     driver = Driver(
-        workspace, machine, pipeline, store, take_over=take_over, wanted_by=_wanted_by
+        workspace,
+        machine,
+        pipeline,
+        store,
+        take_over=take_over,
+        wanted_by=standing.names_of_waiting,
     )
     driver.drive(stage)
-
-
-def _wanted_by(run: Run) -> list[str]:
-    return [experiment.name for experiment in standing.waiting_for(run)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Asked:
+class DvcCommand:
     """What DVC was asked to do.
 
     Parameters
@@ -26,14 +26,14 @@ class Asked:
     lacking: bool = False
 
 
-def asked(argv: Sequence[str]) -> Asked | None:
+def asked(argv: Sequence[str]) -> DvcCommand | None:
     """Read a command line, with DVC's own parser; None where it does not tell which stages are meant.
 
     That is so for what a queue or ``--temp`` runs.
     """
     words = _after_dvc(argv)
     if words in (["repro"], ["exp", "run"]):
-        return Asked()  # as most often: the parser takes half a second to import
+        return DvcCommand()  # as most often: the parser takes half a second to import
     if not (words[:1] == ["repro"] or words[:2] == ["exp", "run"]):
         return None
     from dvc.cli.parser import DvcParserError, get_main_parser
@@ -47,7 +47,7 @@ def asked(argv: Sequence[str]) -> Asked | None:
     if any(getattr(found, name, False) for name in others):
         return None
     lacking = bool(found.pull or found.allow_missing)
-    return Asked(tuple(found.targets), bool(found.single_item), lacking)
+    return DvcCommand(tuple(found.targets), bool(found.single_item), lacking)
 
 
 def _after_dvc(argv: Sequence[str]) -> list[str]:

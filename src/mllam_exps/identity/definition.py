@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.identity.run_keys import key_of
+from mllam_exps.identity.run_keys import base_name, key_of
 
 KEY_FORMAT = 2
 """Raised by us when the meaning of a key changes: older results are then no longer found."""
@@ -126,7 +126,7 @@ class RunDefinition:
     @property
     def parent(self) -> Mapping[str, Any]:
         """What it goes on from: ``files`` by their hashes, and whether it takes ``weights_only``; most often empty."""
-        own = self.stage.partition("@")[0]
+        own = base_name(self.stage)
         found = self.versions.get(f"{RESUME_FROM}.{own}")
         if found is None:
             found = (self.versions.get(RESUME_FROM) or {}).get(own)

@@ -21,6 +21,11 @@ def key_of(stage: str, digest: str) -> str:
     return f"{quote(stage, safe='@')}-{digest}"
 
 
+def base_name(stage: str) -> str:
+    """Return the name under which ``dvc.yaml`` has a stage; that of a matrix has what its own is behind an ``@``."""
+    return stage.partition("@")[0]
+
+
 def stage_of(key: str) -> str:
     """Return the stage that a run key names."""
     return unquote(key.rsplit("-", 1)[0])

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.identity.run_keys import SAVE
+from mllam_exps.identity.run_keys import SAVE, base_name
 from mllam_exps.machines import machine_problems, strict_yaml
 from mllam_exps.machines.model import Resources, Settings
 from mllam_exps.machines.values import FOLDER
@@ -53,7 +53,7 @@ class Machine(Settings):
             A stage of dvc.yaml; ``train@a`` (of a ``foreach`` or ``matrix``) has the
             resources of ``train``.
         """
-        stage = stage.partition("@")[0]
+        stage = base_name(stage)
         default = self.resources.get("default", Resources())
         if stage == SAVE:
             default = default.for_keeping_books()
@@ -71,7 +71,7 @@ class Machine(Settings):
 
     def resource_origin(self, stage: str, key: str) -> str:
         """Return where a value of `resources_for` comes from; ``key`` may be ``sbatch.constraint``."""
-        for section in (stage.partition("@")[0], "default"):
+        for section in (base_name(stage), "default"):
             dotted = f"resources.{section}.{key}"
             if dotted in self.origins:
                 return self.origins[dotted]

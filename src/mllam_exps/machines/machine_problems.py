@@ -94,7 +94,9 @@ def _in_our_words(
         near = did_you_mean(str(given), re.findall(r"'([^']+)'", expected))
         return UsageError(f"must be {expected}, not {given!r}{near}", where)
     if fault["type"] == "missing":
-        return UsageError("is missing", where, "every machine needs it: local or slurm")
+        return UsageError(
+            "is missing", where, "every machine needs one: local, slurm, …"
+        )
     return UsageError(_reason(fault), where)
 
 

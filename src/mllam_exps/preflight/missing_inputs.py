@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.dvc.command_line import Asked
+from mllam_exps.dvc.command_line import DvcCommand
 from mllam_exps.dvc.graph import Dep, StageEntry, StageGraph
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import sources
+from mllam_exps.identity.run_keys import base_name
 
 
-def missing_inputs(repository: Repository, asked: Asked) -> Iterator[UsageError]:
+def missing_inputs(repository: Repository, asked: DvcCommand) -> Iterator[UsageError]:
     """Yield what is wrong with stages whose inputs are missing, and made by no stage."""
     for stage in _wanted(repository.graph, asked):
         if stage.frozen:
@@ -30,7 +31,7 @@ def _is_missing(graph: StageGraph, dep: Dep) -> bool:
     return all(maker.is_added for maker, _ in graph.makers(dep.path))
 
 
-def _wanted(graph: StageGraph, asked: Asked) -> list[StageEntry]:
+def _wanted(graph: StageGraph, asked: DvcCommand) -> list[StageEntry]:
     """Return the stages that DVC comes to."""
     if not asked.targets:
         return [one for one in graph.stages.values() if not one.is_elsewhere]
@@ -38,7 +39,7 @@ def _wanted(graph: StageGraph, asked: Asked) -> list[StageEntry]:
     to_follow = [
         stage
         for name, stage in graph.stages.items()
-        if {name, name.partition("@")[0]} & set(asked.targets)
+        if {name, base_name(name)} & set(asked.targets)
     ]
     while to_follow:
         stage = to_follow.pop()

@@ -35,6 +35,7 @@ from mllam_exps.identity.definition import (
     same,
     without_parent,
 )
+from mllam_exps.identity.run_keys import base_name
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
@@ -104,7 +105,7 @@ class Parents:
         found: dict[str, Record | None] = {}
         for name, stage in stages.used(root).items():
             if stage.goes_on is not None:
-                own = stages.base_name(name)
+                own = base_name(name)
                 found[own] = self._of(name, stage.goes_on, root, text, opened, note)
         return versions.with_parents(text, found)
 
@@ -269,9 +270,7 @@ def _refuse_moving(where: str, name: str) -> None:
 
 def _opened_with(text: str, stage: str, found: Record | None, opened: Open) -> Pipeline:
     """Open the pipeline as it is where a stage goes on from what was found."""
-    return opened(
-        {**yaml.safe_load(text), RESUME_FROM: {stages.base_name(stage): found}}
-    )
+    return opened({**yaml.safe_load(text), RESUME_FROM: {base_name(stage): found}})
 
 
 def _as_in_lock(root: Path, stage: str, found: Record, text: str, opened: Open) -> bool:
@@ -330,7 +329,7 @@ def _lacks_to_go_on(root: Path, stage: str) -> str:
     """Return what ``dvc.yaml`` lacks among a stage's params of ``version.mllam.txt``; empty where it lacks nothing."""
     written = yaml_files.read(root / "dvc.yaml", by_pyyaml=True)["stages"]
     entry = written[stage].get("do", written[stage])
-    key = f"{RESUME_FROM}.{stages.base_name(stage)}"
+    key = f"{RESUME_FROM}.{base_name(stage)}"
     for item in entry.get("params") or ():
         names = item.get(VERSIONS_FILE, ()) if isinstance(item, Mapping) else ()
         if names is None or {RESUME_FROM, key} & {*names}:
@@ -344,7 +343,7 @@ def _last_known(root: Path, stage: str, wish: Wish) -> Record | None:
     DVC removes ``version.mllam.txt`` before the stage that writes it; ``dvc.lock``
     tells what the stage went on from last.
     """
-    own = stages.base_name(stage)
+    own = base_name(stage)
     whole, part = (RESUME_FROM, own), (f"{RESUME_FROM}.{own}",)
     in_lock = ("stages", stage, "params", VERSIONS_FILE)
     places: dict[str, list[tuple[str, ...]]] = {
@@ -382,8 +381,7 @@ class Trainings:
     def longest(self, definition: RunDefinition, goes_on: GoingOn) -> Run | None:
         """Return the longest known training that is shorter than a run's, and the same in all else, or None.
 
-        It began with nothing, or went on, epochs and all, from one that is the same,
-        too.
+        It started from scratch, or continued a training with the same parameters.
         """
         asked = goes_on.length(definition.params)
         if asked is None:

@@ -21,7 +21,7 @@ from mllam_exps.identity.content import Described
 from mllam_exps.runs import layout
 from mllam_exps.runs.directory import RunDirectory
 from mllam_exps.runs.records import (
-    Cancellation,
+    CancelRequest,
     Claim,
     Doubt,
     End,
@@ -32,6 +32,7 @@ from mllam_exps.runs.records import (
 from mllam_exps.runs.results import Contents, SetAside
 from mllam_exps.schedulers import Job, Scheduler
 from mllam_exps.stages.contract import SAVE_AND_END
+from mllam_exps.stages.programs.telling import PROGRESS
 
 _TEMPORARY = (layout.WORK, layout.TREE, layout.SCRATCH)
 
@@ -318,7 +319,7 @@ class Attempt:
     @property
     def progress(self) -> Progress | None:
         """How far the program says it is."""
-        return Progress.read(self.scratch / layout.PROGRESS)
+        return Progress.read(self.scratch / PROGRESS)
 
     @property
     def seconds_without_progress(self) -> float | None:
@@ -329,7 +330,7 @@ class Attempt:
         progress = self.progress
         if progress is None or progress.total is None:
             return None  # what stands there is our own word
-        written = records.changed_at(self.scratch / layout.PROGRESS)
+        written = records.changed_at(self.scratch / PROGRESS)
         return max(0.0, self.heard_of_at - written) if written else None
 
     @property
@@ -419,7 +420,7 @@ class Attempt:
         """Write down how far it is; how many epochs its program has done stays known (`continuation`)."""
         done = before.done if (before := self.progress) else None
         progress = Progress(text, done=done).to_record()
-        records.replace(self.scratch / layout.PROGRESS, progress)
+        records.replace(self.scratch / PROGRESS, progress)
 
     def end(
         self,
@@ -441,7 +442,7 @@ class Attempt:
         MllamError
             If it is a colleague's.
         """
-        request = Cancellation(by, time.time()).to_record()
+        request = CancelRequest(by, time.time()).to_record()
         try:
             self.check_mine()
             records.replace(self.directory / layout.CANCEL, request)

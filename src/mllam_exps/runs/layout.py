@@ -1,4 +1,4 @@
-"""The names of files and folders in the run store. No other module spells one of them.
+"""The names of files and folders in the run store. No other module spells one of them, but two below this room.
 
 ::
 
@@ -82,7 +82,6 @@ WORK = "work"
 TREE = "tree"
 SCRATCH = "scratch"
 PARENT = "parent"
-PROGRESS = "progress.json"
 TRACKING = "tracking"
 OUTPUTS = "outputs"
 MANIFEST = "manifest.json"

@@ -26,6 +26,9 @@ from mllam_exps.base.terminal import warn
 from mllam_exps.runs import layout
 from mllam_exps.runs.store import RunStore
 
+SUBMISSIONS = "dispatch"
+"""The lock of whoever submits, cancels or removes: only one of a user's processes does at a time."""
+
 LOOK_AGAIN = 0.1
 _OWN = 0o600
 _OF_OTHERS = {errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM}

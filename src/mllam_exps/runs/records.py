@@ -145,7 +145,7 @@ class Waiting(Record):
 
 
 @dataclass(frozen=True)
-class Cancellation(Record):
+class CancelRequest(Record):
     """Who asked an attempt to stop. That the record is there says it; nobody reads it but people."""
 
     process: ProcessIdentity

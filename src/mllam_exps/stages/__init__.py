@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.identity.run_keys import base_name
 from mllam_exps.stages.command_words import calls_us
 from mllam_exps.stages.contract import Stage, StageContext
 from mllam_exps.stages.preflight import Preflight
@@ -76,11 +77,6 @@ def counting(name: str, file: str, values: Mapping[str, Any]) -> Mapping[str, An
 def has_program(name: str) -> bool:
     """Tell whether somebody has a program for the stage of that name."""
     return base_name(name) in all_names()
-
-
-def base_name(name: str) -> str:
-    """Return what names a stage's program: of ``foreach`` or ``matrix`` what stands before the ``@``."""
-    return name.partition("@")[0]
 
 
 def all_names() -> set[str]:

@@ -18,7 +18,7 @@ from mllam_exps.attempts.work.supervisor import Supervisor
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.identity.run_keys import SAVE, is_key
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.spec import Spec
 from mllam_exps.runs.state.assess import assess
@@ -31,12 +31,12 @@ from mllam_exps.submission.standing import waiting, waiting_for
 PATIENCE = 20.0
 """Seconds that a stage's job spends on saving, in which its nodes do nothing else."""
 QUEUEING = 5.0
-"""Seconds that it waits for its turn to save on its host: the experiment's own last job would cost more."""
+"""Seconds that it waits for the lock of those that save on its host. After that the experiment's last job saves."""
 LOOK_AGAIN = 0.1
 
 
 def go_on(supervisor: Supervisor) -> None:
-    """Save experiments that have all they need now; submit what waits, where no other job is there that would.
+    """Save experiments that have all they need now, or submit the run's next attempt; then what waits for room.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def go_on(supervisor: Supervisor) -> None:
         _log(f"{what} from here: {error}")
     # An experiment's last job makes room for others; and where no job waits for this
     # one, nobody else may come.
-    if attempt.run.stage == SAVE or attempt.submits_what_waits.exists():
+    if attempt.run.is_saving or attempt.submits_what_waits.exists():
         _submit_what_waits(RunStore(attempt.run.store))
 
 
@@ -78,7 +78,7 @@ def _submit_the_next(run: Run) -> None:
     from mllam_exps.attempts.job_quota import Quota
     from mllam_exps.submission.job_chain import Chain
 
-    with lock(RunStore(run.store), "dispatch", wait=True), Quota() as quota:
+    with lock(RunStore(run.store), SUBMISSIONS, wait=True), Quota() as quota:
         for experiment in waiting_for(run):
             if experiment.is_mine:
                 Chain.of(experiment, quota).advance(retry=False)
@@ -191,7 +191,7 @@ class AfterResult:
         """Take back jobs that have nothing left to do, unless they are to submit what waits in the store."""
         # Submissions hold this lock: none can come to wait for jobs that are taken back
         # here.
-        with lock(self.store, "dispatch") as mine:
+        with lock(self.store, SUBMISSIONS) as mine:
             if mine is None or waiting(self.store):
                 return
             for attempt in done:

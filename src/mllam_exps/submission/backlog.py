@@ -26,11 +26,11 @@ from mllam_exps.base.terminal import warn
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import job_environment
 from mllam_exps.runs import layout
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission.experiment import Experiment
-from mllam_exps.submission.standing import WATCHER, chains, waiting
+from mllam_exps.submission.standing import WATCHER, jobs_can_wait, waiting
 
 if TYPE_CHECKING:
     from mllam_exps.attempts.job_quota import Quota, Room
@@ -85,11 +85,11 @@ def dispatch(store: RunStore, *, wait: bool = False) -> Advance:
     done = Advance()
     if not waiting(store):
         return done
-    with lock(store, "dispatch", wait=wait) as mine:
+    with lock(store, SUBMISSIONS, wait=wait) as mine:
         if mine:
             _advance_all(waiting(store), done)
     done.left = waiting(store)
-    if any(not chains(experiment) for experiment in done.left):
+    if any(not jobs_can_wait(experiment) for experiment in done.left):
         ensure_watcher(store)
     return done
 
@@ -201,7 +201,7 @@ def _advance_one(experiment: Experiment, place: _Place, done: Advance) -> bool:
         return True
     chain = Chain(experiment, place.machine, place.room)
     standing = chain.advance(retry=False)
-    saving = chain.follow(standing)
+    saving = chain.submit_last_job(standing)
     stages = [*standing.started, *([SAVE] if saving else [])]
     if stages:
         done.submitted[experiment.name] = stages
@@ -275,7 +275,7 @@ def main(arguments: list[str]) -> int:
     changed = hoped = time.monotonic()
     before: list[str] = []
     told: list[str] = []
-    while found := [e for e in waiting(store) if not chains(e)]:
+    while found := [e for e in waiting(store) if not jobs_can_wait(e)]:
         done = Advance()
         hope = _advance_all(found, done)
         if done.warnings != told:

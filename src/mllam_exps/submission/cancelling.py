@@ -18,7 +18,7 @@ from mllam_exps.attempts.stopping import (
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.processes import ProcessIdentity
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
@@ -102,7 +102,7 @@ class Cancellation:
                 who = self.kept[run.key]
                 self.tell(f"{run.stage} goes on: {who} waits for it ({run.key})")
         late = wait_for(self._ask_all(), self._patience(SILENT_PATIENCE))
-        with lock(self.store, "dispatch", wait=True):
+        with lock(self.store, SUBMISSIONS, wait=True):
             # Whoever was submitting some of it has done so by now.
             again = self._ask_all()
             self._let_nothing_follow()

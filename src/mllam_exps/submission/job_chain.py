@@ -164,7 +164,7 @@ class Chain:
 
     @staticmethod
     def _should_submit(now: Assessment, *, retry: bool) -> bool:
-        return now.is_untried or (retry and now.state.stopped)
+        return now.starts_unasked or (retry and now.state.stopped)
 
     def _prepare_attempt(
         self, step: Step, now: Assessment, standing: Standing
@@ -197,12 +197,12 @@ class Chain:
 
     def _later(self, step: Step, now: Assessment) -> Assessment:
         """Leave a stage for another time."""
-        if now.is_untried:
+        if now.starts_unasked:
             return now
         return self._mark_for_retry(self.experiment.store.run(step.key))
 
     def _mark_for_retry(self, run: Run) -> Assessment:
-        """Write down that a run which failed is to be tried again, though not now: whoever looks next does."""
+        """Mark a failed run for retry: the next `advance` submits it."""
         self._claim_for_later(run, self.room.full or "waits for its inputs")
         return assess(run)
 
@@ -355,11 +355,12 @@ class Chain:
         except Uncertain:
             return None
 
-    def follow(self, standing: Standing) -> Attempt | None:
-        """Have the experiment saved when its jobs have ended, unless a living attempt at that waits for them.
+    def submit_last_job(self, standing: Standing) -> Attempt | None:
+        """Submit the job that saves the experiment when the others have ended, unless a living one waits for them.
 
         One that wakes up too early sees what is still to come, and is followed by the
-        next.
+        next. What the experiment waits for is written down; one whose last job died
+        again and again is called off.
         """
         self.experiment.note_waits(standing.waits)
         saving = self.experiment.saving

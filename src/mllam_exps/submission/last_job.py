@@ -14,7 +14,7 @@ from mllam_exps.attempts.work.supervisor import Stopped, Supervisor
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.runs import outputs
 from mllam_exps.runs.attempts import Attempt
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.records import Outcome
 from mllam_exps.runs.state import verdict
 from mllam_exps.runs.state.assess import assess
@@ -104,8 +104,8 @@ class Finisher(Supervisor):
 
         experiment, quota = self.experiment, Quota()
         chain = Chain.of(experiment, quota)
-        self._hear_of_the_ends()
-        with lock(experiment.store, "dispatch", wait=True), quota:
+        self._wait_for_final_states()
+        with lock(experiment.store, SUBMISSIONS, wait=True), quota:
             self._raise_if_stopped()  # it may have been cancelled meanwhile
             standing = chain.advance(retry=False)
         if standing.done:
@@ -120,12 +120,12 @@ class Finisher(Supervisor):
             raise MllamError(f"{stage} {now.state}", why=why, next=way_out)
         self._go_on(chain, standing)
 
-    def _hear_of_the_ends(self) -> None:
-        """Wait for Slurm's word on jobs that ended without one of their own, and on those behind a failed one.
+    def _wait_for_final_states(self) -> None:
+        """Wait until Slurm says how the jobs before this one ended.
 
-        Those are taken back at the moment when this one starts. squeue's last answer
-        may call all of them living, and another saving behind them would start at once,
-        again and again.
+        Slurm cancels jobs behind a failed one when this job starts, but squeue may
+        still list them. A last job that was put behind them would start at once, again
+        and again.
         """
         until = time.monotonic() + ENDS_PATIENCE
         while time.monotonic() <= until and self._are_ends_to_come():
@@ -150,8 +150,9 @@ class Finisher(Supervisor):
         self._stop(Outcome.REFUSED, standing.waits or "it waits for its stages")
         self._raise_if_stopped()
 
-    def _outcome(self) -> tuple[Outcome, Problem]:
-        outcome, problem = super()._outcome()
+    def outcome(self) -> tuple[Outcome, Problem]:
+        """Say that another job has saved it, where one has; tell people how it ended."""
+        outcome, problem = super().outcome()
         if (
             outcome is not Outcome.SUCCEEDED
             and self.experiment.saving.result is not None
@@ -164,8 +165,9 @@ class Finisher(Supervisor):
             self._tell(outcome, problem)
         return outcome, problem
 
-    def _end(self, outcome: Outcome, problem: Problem) -> None:
-        super()._end(outcome, problem)
+    def write_end(self, outcome: Outcome, problem: Problem) -> None:
+        """Write down the end of the attempt, and tell MLflow of runs that are over."""
+        super().write_end(outcome, problem)
         # A job that was killed could not say so to MLflow.
         tracked.end_what_is_over(self.experiment.runs.values(), tracked.by_this_python)
 

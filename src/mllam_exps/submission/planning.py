@@ -195,7 +195,7 @@ class Planner:
         with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
             name, baseline = variant.name or "new", self.state.baseline
             here = Workspace(root, self.workspace.origin, name, baseline)
-            versions = self._write_what_checks_make(here, repo)
+            versions = self._check_parameters_and_write(here, repo)
             frozen = self._read(repo)
             clones.copy(self.base.clone, site / layout.CLONE)
             become = frozen.pipeline.ignoring(frozen.asked)
@@ -209,8 +209,8 @@ class Planner:
         content = self.state.checkout.content
         return Plan(experiment, site, frozen.definitions, content)
 
-    def _write_what_checks_make(self, here: Workspace, repo: Repository) -> str:
-        """Write the files of the stages that only check and write down versions; return the versions.
+    def _check_parameters_and_write(self, here: Workspace, repo: Repository) -> str:
+        """Check all parameters, and write the files of the stages that only check; return the programs' versions.
 
         Where no stage names such a file it is not there with `dvc repro` either, or it
         is the user's own.

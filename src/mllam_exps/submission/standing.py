@@ -15,7 +15,7 @@ from mllam_exps.runs import askers
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.locks import is_held
 from mllam_exps.runs.state.assess import assess
-from mllam_exps.runs.state.judge import Assessment, RunState, judge
+from mllam_exps.runs.state.judge import Assessment, RunState, judge, stated
 from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job
@@ -89,7 +89,8 @@ class Standing:
 
 def look(experiment: Experiment) -> Standing:
     """Say how an experiment stands, and change nothing."""
-    return Standing({stage: assess(run) for stage, run in experiment.runs.items()})
+    states = {stage: judge(observe(run)) for stage, run in experiment.runs.items()}
+    return Standing(states)
 
 
 def waiting(store: RunStore) -> list[Experiment]:
@@ -114,6 +115,11 @@ def waiting_for(run: Run) -> list[Experiment]:
         if not assess(experiment.saving).state.settled:
             found.append(experiment)
     return found
+
+
+def names_of_waiting(run: Run) -> list[str]:
+    """Return the names of the experiments at work that need a run."""
+    return [experiment.name for experiment in waiting_for(run)]
 
 
 def is_waited_for(run: Run) -> bool:
@@ -144,7 +150,7 @@ def left_alone(store: RunStore) -> list[Experiment]:
         if not saving.settled:
             found.append(experiment)
     if found and is_held(store, WATCHER):
-        return list(filter(chains, found))
+        return list(filter(jobs_can_wait, found))
     return found
 
 
@@ -156,7 +162,7 @@ def _submits_at_its_end(run: Run) -> bool:
     return judge(observe(run)).state.living
 
 
-def chains(experiment: Experiment) -> bool:
+def jobs_can_wait(experiment: Experiment) -> bool:
     """Tell whether an experiment's jobs can wait for one another by themselves."""
     from mllam_exps.submission.opening import machine_of
 
@@ -195,8 +201,7 @@ def _not_saved(experiment: Experiment) -> UsageError:
     stopped = now.failure or (("saving it", saving) if saving.state.stopped else None)
     if stopped is not None and not now.living:
         stage, how = stopped
-        told, word = how.problem.line, str(how.state)
-        why = f"{stage} {told if told.startswith(word) else f'{word}: {told}'}"
+        why = f"{stage} {stated(how.state, how.problem.line)}"
         way_out = f"mllam-exps retry {shlex.quote(name)}"
         return UsageError("has no result to go on from", name, why, way_out)
     at_work = [stage for stage, one in now.states.items() if one.state.living]

@@ -24,9 +24,10 @@ from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.state.assess import assess
-from mllam_exps.runs.state.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState, judge
+from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering
 from mllam_exps.submission.entering import Plan
@@ -197,7 +198,7 @@ class Submission:
         def send(one: tuple[Chain, Standing]) -> None:
             chain, standing = one
             chain.send(standing)
-            chain.follow(standing)
+            chain.submit_last_job(standing)
 
         unsaved = []
         for chain, standing in zip(chains, standings, strict=True):
@@ -226,7 +227,7 @@ class Submission:
             for number, chain in enumerate(chains):
                 if standings[number].claimed_by_others:
                     standings[number] = chain.advance(retry=False)
-                    chain.follow(standings[number])
+                    chain.submit_last_job(standings[number])
 
     def _set_results_aside(self, experiment: Experiment) -> None:
         for run in experiment.runs.values():
@@ -259,7 +260,8 @@ def submit(
     command : list of str
         What was typed.
     go_on_before : callable
-        Submits first what has waited longer (`backlog.go_on_before`).
+        Submits first what has waited longer: `backlog.go_on_before`, which is handed in,
+        as it stands on what this module stands on, and one floor higher.
     tell : callable
         Is given what is worth knowing, and stops nothing.
 
@@ -294,7 +296,7 @@ def submit(
         if dry_run:
             refuse_what_was_taken(store, planned, force=force)
             return [_preview(experiment, force=force) for experiment in planned]
-        with lock(store, "dispatch", wait=True), Quota() as quota:
+        with lock(store, SUBMISSIONS, wait=True), Quota() as quota:
             refuse_what_was_taken(store, planned, force=force)
             go_on_before(store, quota, {one.identity for one in planned})
             submission = Submission(workspace, machine, store, repo, force, tell)
@@ -307,7 +309,7 @@ def _preview(experiment: Experiment, *, force: bool) -> Submitted:
     for stage, now in standing.states.items():
         if now.state.stopped or (force and now.state is RunState.DONE):
             standing.states[stage] = Assessment(RunState.NEW)
-    return Submitted(experiment, standing, assess(experiment.saving))
+    return Submitted(experiment, standing, judge(observe(experiment.saving)))
 
 
 def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -> None:

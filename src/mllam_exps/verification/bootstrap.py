@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
-    Flags = NDArray[np.bool_]
 
 LEVELS = (0.68, 0.95, 0.997)
 RESAMPLES = 2000

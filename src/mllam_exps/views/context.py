@@ -1,4 +1,4 @@
-"""The experiment that the reports are about, opened once."""
+"""Where a command is typed: the workspace, its machine, its run store and its pipeline, opened once."""
 
 from __future__ import annotations
 

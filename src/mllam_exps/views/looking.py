@@ -20,7 +20,7 @@ def of_experiment(experiment: Experiment) -> Row:
 
 
 def as_it_stays(row: Row) -> Row:
-    """Return an experiment without promises that nobody keeps, once nothing of it is to come by itself."""
+    """Return an experiment without the words that another attempt follows, where nobody will start that attempt."""
     if not row.over:
         return row
     cells = dict(row.cells)

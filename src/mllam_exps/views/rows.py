@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from mllam_exps import schedulers
-from mllam_exps.attempts.progress_line import describe
+from mllam_exps.attempts.progress_line import how_far
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.stages.phases import is_before_the_last
+from mllam_exps.identity.run_keys import stage_of
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run
@@ -119,12 +119,12 @@ class Cell:
             Whether nothing of its experiment is to come by itself.
         """
         word = str(self.now.state)
-        if self.now.is_untried:
+        if self.now.starts_unasked:
             word = NOT_RUN if over else "waits"
         if self.now.state is RunState.RUNNING and self.now.attempt is not None:
             progress = self.now.attempt.progress
             if progress is not None and progress.done is not None:
-                word = describe(self.now).partition(" (")[0]
+                word = how_far(self.now)
         if self.tries > 1 and self.now.state is not RunState.DONE:
             word = f"{word} (try {self.tries})"
         return word
@@ -141,7 +141,8 @@ class Cell:
         found = 0
         for one in self.run.attempts() if attempt.number > 1 else [attempt]:
             may_start = one.started is not None or one == attempt
-            found += may_start and not one.had_to_wait
+            if may_start and not one.had_to_wait:
+                found += 1
         return found
 
     @property
@@ -410,14 +411,11 @@ def _needs_of(row: Row) -> dict[str, list[str]]:
     """Return, by stage, the stages of an experiment whose outputs it reads."""
     if row.experiment is None:
         found = {stage: _needs(cell.run) for stage, cell in row.cells.items()}
-        return {
-            stage: [Run(Path(key)).stage for key in keys]
-            for stage, keys in found.items()
-        }
+        return {stage: [stage_of(key) for key in keys] for stage, keys in found.items()}
     steps = row.experiment.steps
     names = {step.key: step.stage for step in steps}
     return {
-        step.stage: [names.get(key) or Run(Path(key)).stage for key in step.needs]
+        step.stage: [names.get(key) or stage_of(key) for key in step.needs]
         for step in steps
     }
 

@@ -81,7 +81,7 @@ class Results:
         return cls(by_stage)
 
     def told(self, root: Path, one: Saved, asked: Mapping[str, Asked]) -> Told:
-        """Return what there is to tell of a saved experiment: what its own commit gives, nothing of it need have run.
+        """Find the runs that made the results in a saved experiment's commit; nothing of it need have run.
 
         Parameters
         ----------

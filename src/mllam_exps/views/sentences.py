@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mllam_exps.machines.workspace import exp_run
-from mllam_exps.runs.state.judge import Assessment, RunState
+from mllam_exps.runs.state.judge import Assessment, RunState, stated
 from mllam_exps.submission.applying import made_again
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.rows import Cell, Row
@@ -106,8 +106,7 @@ def _of_stage(row: Row, stage: str, cell: Cell) -> Sentence | None:
 def _of_stopped(row: Row, stage: str, cell: Cell) -> Sentence:
     """Say why a stage failed, was lost or cancelled."""
     now = cell.now
-    told = now.problem.line
-    why = told if told.startswith(now.state) else f"{now.state}: {told}"
+    why = stated(now.state, now.problem.line)
     way_out = now.problem.next
     if not way_out:
         look = f"{FIRST} {stage}" if row.experiment else stage

@@ -1,4 +1,4 @@
-"""What other runs have made of the same: of a stage that makes parts, each of which is the same whoever asks for it."""
+"""Parts that other runs have made already: they differ from this run only in which parts were asked for."""
 
 from __future__ import annotations
 

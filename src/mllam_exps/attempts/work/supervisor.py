@@ -106,7 +106,7 @@ class Supervisor(ABC):
         # The submitter holds signals back while it submits, and a child inherits that.
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         threading.Thread(target=self._watch, daemon=True).start()
-        outcome, problem = self._outcome()
+        outcome, problem = self.outcome()
         # On a full disk these are the blocks that the record of the failure is written
         # to.
         self.attempt.reserve.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ class Supervisor(ABC):
         # The log lies on the same disk, and matters less than the record.
         with contextlib.suppress(OSError):
             print(f"{outcome}: {problem}" if problem else str(outcome), flush=True)
-        self._end(outcome, problem)
+        self.write_end(outcome, problem)
         # Jobs wait for the result, whoever made it.
         is_there = outcome is Outcome.SUCCEEDED or self.attempt.run.result is not None
         return 0 if is_there else 1
@@ -134,7 +134,8 @@ class Supervisor(ABC):
             if known is not None:
                 scheduler.cancel(known)
 
-    def _end(self, outcome: Outcome, problem: Problem) -> None:
+    def write_end(self, outcome: Outcome, problem: Problem) -> None:
+        """Write down how the attempt ended; subclasses add what is to be done then."""
         if self.attempt.ended is not None:
             return  # it was given up, with a reason, while we had not noticed
         cause = self.cause if outcome is Outcome.FAILED else None
@@ -147,8 +148,8 @@ class Supervisor(ABC):
                 temporary.unlink(missing_ok=True)
             self.attempt.end(outcome, problem, OURSELVES, cause)
 
-    def _outcome(self) -> tuple[Outcome, Problem]:
-        """Do the work; return how it ended, and why."""
+    def outcome(self) -> tuple[Outcome, Problem]:
+        """Do the work; return how it ended, and why. Subclasses may see it otherwise."""
         try:
             self.attempt.reserve.write_bytes(b"\0" * RESERVE_BYTES)
             self._work()

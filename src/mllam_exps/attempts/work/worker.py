@@ -179,8 +179,9 @@ class Worker(Supervisor):
         submitted = self.attempt.run.wanted
         return f"mllam-exps retry {name}" if submitted else exp_run(name)
 
-    def _end(self, outcome: Outcome, problem: Problem) -> None:
-        super()._end(outcome, problem)
+    def write_end(self, outcome: Outcome, problem: Problem) -> None:
+        """Write down the end of the attempt, and that of its run in MLflow."""
+        super().write_end(outcome, problem)
         if self._tracked is not None:
             self._tracked.end(outcome, problem)
 
@@ -298,7 +299,7 @@ class Worker(Supervisor):
     def _prepare_tracking(
         self, asked: Tracking | None, context: StageContext
     ) -> StageContext:
-        """Have what the program logs kept and sent, or make the place for it; return what the program is told."""
+        """Start sending what the program logs, or prepare the tracking database; return what the program is told."""
         if asked is None or asked.logger not in {"mlflow", "wandb"}:
             return context
         if asked.kept:

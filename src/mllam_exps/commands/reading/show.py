@@ -25,7 +25,7 @@ from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
 from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.state import verdict
-from mllam_exps.runs.state.judge import RunState, with_evidence
+from mllam_exps.runs.state.judge import RunState, stated, with_evidence
 from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage
@@ -272,10 +272,7 @@ def _to_apply(row: Row, record: dict[str, Any]) -> str:
 def _stands(row: Row, record: dict[str, Any]) -> str:
     """Say in which state an experiment is, and why."""
     state = "waits" if row.state is RunState.NEW else str(row.state)
-    reason = str(record["reason"]).partition("\n")[0]
-    if reason.startswith(state):
-        return reason
-    return f"{state}: {reason}" if reason else state
+    return stated(state, str(record["reason"]).partition("\n")[0])
 
 
 def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:

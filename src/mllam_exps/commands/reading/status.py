@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mllam_exps.attempts.progress_line import describe, duration
+from mllam_exps.attempts.progress_line import describe, duration, how_far
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
@@ -361,9 +361,8 @@ def _running(rows: list[Row], width: int) -> Table | None:
 def _running_now(cell: Cell, names: list[str]) -> Running:
     from mllam_exps.views.tables import Running
 
-    progress = describe(cell.now)
-    if cell.node and not cell.now.silent:
-        progress = progress.removesuffix(f" ({cell.now.reason})")
+    is_plain = cell.node and not cell.now.silent
+    progress = how_far(cell.now) if is_plain else describe(cell.now)
     return Running(
         stage=cell.run.stage,
         names=named(names),

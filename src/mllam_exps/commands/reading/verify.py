@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.runs.store import Run
-from mllam_exps.submission import experiments, verifying
+from mllam_exps.submission import damage, experiments
+from mllam_exps.submission.damage import FoundDamage, Verifier
 from mllam_exps.submission.experiment import Experiment
-from mllam_exps.submission.verifying import Verification, Verifier
 from mllam_exps.views.context import Context
 
 
@@ -50,7 +50,7 @@ def _chosen(here: Context, names: list[str]) -> tuple[list[Experiment], list[Run
     for found, others in here.meant(names):
         runs |= {run.key: run for run in others.values()}
         chosen |= {one.identity: one for one in found}
-    runs |= {run.key: run for run in verifying.runs_of(here.store, chosen.values())}
+    runs |= {run.key: run for run in damage.runs_of(here.store, chosen.values())}
     return list(chosen.values()), list(runs.values())
 
 
@@ -69,7 +69,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda size: bar.advance(task, size)
 
 
-def _print(found: Verification) -> None:
+def _print(found: FoundDamage) -> None:
     for one in found.damaged:
         print(f"{one.file} {one.what}")
         needed = f"needed by {', '.join(one.experiments) or 'no experiment'}"

@@ -53,6 +53,13 @@ class RunState(StrEnum):
         }
 
 
+def stated(state: object, told: str) -> str:
+    """Return what is told of a state, with the state in front, unless it stands there already."""
+    if told.startswith(str(state)):
+        return told
+    return f"{state}: {told}" if told else str(state)
+
+
 @dataclass(frozen=True)
 class Assessment:
     """A run's state, with the problem that explains it and the attempt that it is about.
@@ -72,7 +79,7 @@ class Assessment:
     goes_on : bool
         Another attempt follows by itself: whoever looks next starts it.
     as_left : Assessment, optional
-        Where another one is to follow: how the run stands as long as it does not.
+        How the run stands if the attempt that is to follow never comes.
     """
 
     state: RunState
@@ -86,7 +93,7 @@ class Assessment:
     as_left: Assessment | None = None
 
     @property
-    def is_untried(self) -> bool:
+    def starts_unasked(self) -> bool:
         """Whether whoever wants the result starts an attempt, without being asked to try again."""
         return self.state is RunState.NEW or self.untried
 

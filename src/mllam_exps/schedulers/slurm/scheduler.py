@@ -150,10 +150,7 @@ class SlurmScheduler:
                 patience=PATIENCE,
             )
         except NotAsked as silence:
-            raise NoRoom(
-                f"Slurm takes no job now: {silence}",
-                next="the next command goes on, once it answers",
-            ) from None
+            raise NoRoom(f"Slurm takes no job now: {silence}") from None
         except NotAnswered as silence:
             raise Uncertain(str(silence)) from None
         if accepted := _ACCEPTED.findall(done.stdout):
@@ -161,11 +158,8 @@ class SlurmScheduler:
             return self._job(accepted[-1], request.name, self.queue.clock(), script)
         log.info("%s was not accepted: %s", request.name, answers.refusal(done))
         if full := calls.NO_ROOM.search(done.stderr):
-            raise NoRoom(
-                "Slurm takes no more jobs of yours for now",
-                why=full[0],
-                next="wait until some have ended",
-            )
+            what = "Slurm takes no more jobs of yours for now"
+            raise NoRoom(what, why=full[0])
         if _FAILED.search(done.stderr) or (done.returncode > 0 and done.stderr.strip()):
             raise MllamError(
                 "sbatch refused the job",

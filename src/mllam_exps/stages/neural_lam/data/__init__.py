@@ -1,5 +1,5 @@
-"""Checks of the dataset's description and of the archives that it is made of, before anything is submitted.
+"""Checks of data: of a dataset's description and archives, before anything is submitted; of the dataset, once made.
 
 Each finds what mllam-data-prep or Neural-LAM would find hours later, and names file and
-key.
+key. `zarr_check` and `finite_check` look at a dataset that was made.
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.stages.neural_lam.reporting.evidence import Evidence
-from mllam_exps.stages.neural_lam.scoring import verdict
+from mllam_exps.stages.neural_lam.scoring import conclusions
 from mllam_exps.verification import differences
 from mllam_exps.verification.table import CASE, REGION, SOURCE
 
@@ -49,7 +49,7 @@ class Cell:
     @property
     def is_sure(self) -> bool:
         """Whether it is more than chance."""
-        return self.confidence >= verdict.SURE
+        return self.confidence >= conclusions.SURE
 
     @property
     def is_blind(self) -> bool:
@@ -173,7 +173,7 @@ class Comparison:
     def curve(self, variable: str, source: str) -> list[tuple[float, float]]:
         """Return the RMSE of all cases together by lead time, in hours."""
         one = self.scores[f"rmse.{variable}"].sel({SOURCE: source})
-        overall = verdict.root_mean_square(one).values
+        overall = conclusions.root_mean_square(one).values
         return [
             (lead, float(value))
             for lead, value in zip(self.leads, overall, strict=True)
@@ -211,7 +211,7 @@ class Comparison:
         pair = self.scores[self._errors].sel({SOURCE: [name, reference]})
         said = differences.compare(pair, reference)
         rows = {v: self._cells(said, v, name, reference) for v in self.variables}
-        words = verdict.in_words(verdict.counted(said, name))
+        words = conclusions.in_words(conclusions.counted(said, name))
         return Card(name, reference, words, rows)
 
     def _cells(self, said: Any, variable: str, name: str, reference: str) -> list[Cell]:

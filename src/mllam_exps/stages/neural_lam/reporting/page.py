@@ -18,7 +18,7 @@ from mllam_exps.stages.neural_lam.reporting.comparison import (
     Comparison,
     Place,
 )
-from mllam_exps.stages.neural_lam.scoring.verdict import SURE
+from mllam_exps.stages.neural_lam.scoring.conclusions import SURE
 
 CARDS = 10
 """Experiments whose scorecard is drawn: the first of the ranking."""

@@ -27,7 +27,7 @@ def against(reference: str) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Scoring:
     """All that the scoring needs, opened and not yet read.
 
     Parameters
@@ -48,7 +48,7 @@ class Asked:
         return next(iter(self.forecasts))
 
 
-def opened(root: Path, values: Mapping[str, Any]) -> Asked:
+def opened(root: Path, values: Mapping[str, Any]) -> Scoring:
     """Open forecasts and dataset below `root`.
 
     Parameters
@@ -76,4 +76,4 @@ def opened(root: Path, values: Mapping[str, Any]) -> Asked:
         regions=given["regions"],
         spectra_at=list(seconds.astype("m8[s]").astype("m8[ns]")),
     )
-    return Asked(forecasts, truth.of_dataset(dataset, DATASET), wanted)
+    return Scoring(forecasts, truth.of_dataset(dataset, DATASET), wanted)

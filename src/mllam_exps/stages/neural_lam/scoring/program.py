@@ -12,7 +12,7 @@ from mllam_exps import __version__
 from mllam_exps.base.errors import MllamError
 from mllam_exps.stages import versions
 from mllam_exps.stages.neural_lam.parameters import verification
-from mllam_exps.stages.neural_lam.scoring import asked, verdict
+from mllam_exps.stages.neural_lam.scoring import asked, conclusions
 from mllam_exps.stages.programs import fence
 from mllam_exps.stages.programs.telling import PROGRESS, SCRATCH, replace
 from mllam_exps.verification import differences, scorecard, shown, table
@@ -67,11 +67,11 @@ def score(root: Path) -> None:
         write(against[reference], root / asked.against(reference))
     metrics = root / asked.METRICS
     metrics.parent.mkdir(parents=True, exist_ok=True)
-    metrics.write_text(json.dumps(verdict.metrics(made, against), indent=2) + "\n")
-    print("\n".join(verdict.sentences(against, given.own)))
+    metrics.write_text(json.dumps(conclusions.metrics(made, against), indent=2) + "\n")
+    print("\n".join(conclusions.sentences(against, given.own)))
 
 
-def keep_fields(given: asked.Asked, scores: Any, path: Path) -> None:
+def keep_fields(given: asked.Scoring, scores: Any, path: Path) -> None:
     """Keep the fields of a few of the experiment's own forecasts, for maps."""
     own = given.forecasts[given.own]
     fields = shown.fields(own, given.truth, scores)
@@ -80,7 +80,7 @@ def keep_fields(given: asked.Asked, scores: Any, path: Path) -> None:
         write(fields.assign_attrs({**scores.attrs, "title": title}), path)
 
 
-def attributes(given: asked.Asked) -> dict[str, str]:
+def attributes(given: asked.Scoring) -> dict[str, str]:
     """Return what the stores say of where they come from, and of the forecasts by their source."""
     found = versions.installed(PROGRAMS)
     programs = {"mllam-exps": __version__} | {name: found[name] for name in PROGRAMS}

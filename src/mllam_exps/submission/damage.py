@@ -15,7 +15,7 @@ from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.identity.content import Difference
 from mllam_exps.machines.workspace import OUTSIDE
 from mllam_exps.runs import outputs
-from mllam_exps.runs.locks import lock
+from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import RunState
@@ -58,7 +58,7 @@ class Damage:
 
 
 @dataclass
-class Verification:
+class FoundDamage:
     """What was read, and what of it is damaged."""
 
     results: int = 0
@@ -88,7 +88,7 @@ class Verifier:
     tell: Callable[[int], None] = lambda _bytes: None
 
     def __post_init__(self) -> None:
-        self.found = Verification()
+        self.found = FoundDamage()
         self._everything = list(experiments.of_store(self.store))
         self._seen: set[str] = set()
         self._missed: set[str] = set()
@@ -102,7 +102,7 @@ class Verifier:
                 size += sum(int(out.size or 0) for out in result.outputs.values())
         return size
 
-    def verify(self, runs: Iterable[Run]) -> Verification:
+    def verify(self, runs: Iterable[Run]) -> FoundDamage:
         """Read all that runs have made."""
         for run in runs:
             if run.result is not None:
@@ -125,7 +125,7 @@ class Verifier:
         if not damaged:
             return
         # Submissions hold this lock: none is about to hand out what is set aside here.
-        with lock(self.store, "dispatch", wait=True):
+        with lock(self.store, SUBMISSIONS, wait=True):
             error = outputs.set_aside(run, damaged)
         done, way_out = "set aside", ""
         if run.result is not None:
