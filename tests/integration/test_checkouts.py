@@ -514,6 +514,19 @@ def test_a_submodule_with_changes_that_nothing_would_record_is_refused(
     assert str(library) in str(caught.value)
 
 
+def test_what_to_type_means_the_same_where_it_is_typed(
+    with_library: Path, monkeypatch: pytest.MonkeyPatch
+):
+    library = with_library / "lib/rary"
+    (library / "inner/f").write_text("dirty")
+    for folder in (with_library, library):
+        monkeypatch.chdir(folder)
+        with pytest.raises(UsageError, match="not committed") as caught:
+            checkouts.look(with_library)
+        typed = os.path.relpath(library / "inner")
+        assert caught.value.next.startswith(f"git -C {typed} commit --all")
+
+
 def test_a_submodule_that_is_not_checked_out_is_an_empty_folder(with_library: Path):
     git(with_library, "submodule", "--quiet", "deinit", "--all")
     there = laid_out(with_library)

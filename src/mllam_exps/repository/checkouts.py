@@ -232,11 +232,13 @@ def _passed_over(here: Elsewhere) -> list[str]:
 def _look_at_submodule(top: Path, path: str) -> Checkout:
     submodule = look(top / path)
     if submodule.content != submodule.baseline:
+        # It may be a submodule of a submodule, and the command be typed in a folder.
+        folder = workspace.typed(top, path)
         raise UsageError(
             "the submodule has changes that are not committed",
             str(top / path),
             "an experiment records which commit of it is checked out, and nothing else",
-            f"git -C {path} commit --all, or git -C {path} stash",
+            f"git -C {folder} commit --all, or git -C {folder} stash",
         )
     return submodule
 
