@@ -45,6 +45,7 @@ class StageChecks:
         self.note = note
         self._untracked: list[str] | None = None
         self._tracked: dict[str, str] = {}
+        self._submodules: dict[str, bool] = {}
 
     def definitions(
         self, pipeline: Pipeline, asked: Iterable[str]
@@ -85,6 +86,7 @@ class StageChecks:
         lost_links.refuse_folder(pipeline.repository, found, self.root)
         refuse_outputs_behind_links(pipeline.repository, found, self.root)
         self._refuse_outputs_of_git(pipeline, found)
+        self._refuse_outputs_in_submodules(pipeline, found)
         for file in found.params:
             path, real = pipeline.relative(file.path), os.path.realpath(file.path)
             refuse_links_to_outputs(pipeline.repository, path, [real], self.root)
@@ -151,6 +153,40 @@ class StageChecks:
                 problems.append(UsageError(what, where, why, way_out))
         if problems:
             raise Problems(problems=problems)
+
+    def _refuse_outputs_in_submodules(
+        self, pipeline: Pipeline, found: StageEntry
+    ) -> None:
+        """Refuse a stage whose output lies in a git repository inside: no commit of this one keeps a file there.
+
+        Raises
+        ------
+        Problems
+            Naming each output, and that repository.
+        """
+        problems: list[MllamError] = []
+        for out in () if found.is_added else found.outs:
+            path = pipeline.repository.relative(out.path)
+            for folder in Path(path).parents:
+                if not self._is_submodule(folder.as_posix()):
+                    continue
+                what = (
+                    f"its output {path} lies in {folder}, a git repository of its own"
+                )
+                why = "of that an experiment records which commit is checked out, and no other file"
+                way_out = f"name a place outside of {folder} in outs"
+                where = f"dvc.yaml: {found.name}"
+                problems.append(UsageError(what, where, why, way_out))
+        if problems:
+            raise Problems(problems=problems)
+
+    def _is_submodule(self, folder: str) -> bool:
+        """Tell whether git keeps a folder as a commit of another repository, checked out or not."""
+        if folder not in self._submodules:
+            words = ("ls-files", "--stage", "-z", "--", f":(literal){folder}")
+            listed = git.run_git(self.root, *words).stdout if folder != "." else ""
+            self._submodules[folder] = listed.startswith("160000 ")
+        return self._submodules[folder]
 
     def _check_own_command(self, pipeline: Pipeline, found: StageEntry) -> None:
         """Refuse a command of one's own that no job can run; note what a user should know of it.

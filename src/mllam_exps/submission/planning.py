@@ -35,6 +35,7 @@ from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import (
     checks,
     lost_links,
+    not_counted,
     not_in_clone,
     other_modes,
     parents,
@@ -392,6 +393,8 @@ class Planner:
                 if not place.exists() and (self.workspace.root / path).exists():
                     raise not_in_clone.refusal(repo.root, path, self.workspace.root)
                 known = sources.content_of(repo, place)
+                not_counted.refuse_pointers(repo.root, path, known.depends_on)
+                self.note(not_counted.overlooked(repo.root, path, known.depends_on))
                 submittable.refuse_links_to_outputs(
                     repo, path, known.depends_on, self.workspace.root
                 )
