@@ -21,10 +21,16 @@ from mllam_exps.machines import values
 from mllam_exps.preflight import checks, named_files
 from mllam_exps.repository.checkouts import Elsewhere
 from mllam_exps.runs.locks import SUBMISSIONS, lock
+from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.state.assess import assess, ends_the_same_way
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.submission import backlog, opening
-from mllam_exps.submission.applying import apply_command, made_again
+from mllam_exps.submission.applying import (
+    BROUGHT_BACK,
+    apply_command,
+    bring_back,
+    made_again,
+)
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.saving import commit
@@ -257,6 +263,10 @@ def _is_done(experiment: Experiment, here: Context) -> UsageError:
     if not command:
         what = "was saved, and its repository has it no more"
         return UsageError(what, name, next=experiment.submit_again)
+    # What is found damaged at this is set aside, and told below.
+    with contextlib.suppress(Damaged):
+        if bring_back(here.cache, experiment):
+            warn(f"note: {name}: {BROUGHT_BACK}")
     commit = Commit(Path(experiment.origin), experiment.commit)
     for stage, run in experiment.runs.items():
         if run.result is None and not _has_all(here.cache, commit, stage):

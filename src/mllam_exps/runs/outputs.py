@@ -379,6 +379,28 @@ def hand_over(
     return manifest
 
 
+def bring_back(cache: Cache, run: Run) -> bool:
+    """Give DVC's cache again what it has lost of a finished run; tell whether that was anything.
+
+    ``dvc gc --workspace`` takes what experiments have, unless it is told to leave it.
+
+    Raises
+    ------
+    Damaged
+        If the store's own files are not what its record says.
+    """
+    definition = run.definition
+    lost: dict[str, Described] = {}
+    for output in definition.outputs if definition else ():
+        described = description(run, output.path) if output.cached else None
+        if described and not cache.holds_all(str(described["digest"])):
+            lost[output.path] = described
+    if lost:
+        hold_to_what_was_made(run)
+        into_cache(cache, run, lost)
+    return bool(lost)
+
+
 def into_cache(cache: Cache, run: Run, described: Mapping[str, Described]) -> None:
     """Give every file of some outputs its second name, in DVC's cache; what is damaged there is replaced.
 

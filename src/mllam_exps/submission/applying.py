@@ -7,8 +7,13 @@ from pathlib import Path
 
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
+from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.phases import is_before_the_last
 from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.runs import outputs
 from mllam_exps.submission.experiment import Experiment
+
+BROUGHT_BACK = "what DVC's cache had lost of it is back, from the run store"
 
 
 def apply_command(experiment: Experiment, here: Path) -> str:
@@ -36,6 +41,22 @@ def made_again(command: str) -> str:
     255.
     """
     return f"{command}; dvc repro makes again what is missing"
+
+
+def bring_back(cache: Cache, experiment: Experiment) -> bool:
+    """Give DVC's cache again what it has lost of a saved experiment; tell whether that was anything.
+
+    Raises
+    ------
+    Damaged
+        If the run store's files are not what was made.
+    """
+    found = False
+    for stage, run in experiment.runs.items():
+        # What an earlier phase made is in no cache.
+        if not is_before_the_last(stage):
+            found |= outputs.bring_back(cache, run)
+    return found
 
 
 def name_in_git(experiment: Experiment) -> str:

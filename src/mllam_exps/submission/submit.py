@@ -25,11 +25,13 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks
 from mllam_exps.runs.locks import SUBMISSIONS, lock
+from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import Assessment, RunState, judge
 from mllam_exps.runs.state.observe import observe
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering
+from mllam_exps.submission.applying import BROUGHT_BACK, bring_back
 from mllam_exps.submission.entering import Plan
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
@@ -161,6 +163,8 @@ class Submission:
             commit = in_git.get(experiment.name, "")
             # A damaged result may have been set aside since it was saved.
             complete = saved and all(run.result for run in experiment.runs.values())
+            if commit and complete and not self.force:
+                complete = self._is_whole(experiment)
             if self.force or not (commit and complete):
                 replaces = commit if self.force or saved else ""
                 experiment = entering.enter(plan, force=self.force, replaces=replaces)
@@ -168,6 +172,15 @@ class Submission:
             chain = Chain(experiment, self.machine, room, self.repo, definitions)
             chains.append(chain)
         return chains
+
+    def _is_whole(self, experiment: Experiment) -> bool:
+        """Give DVC's cache again what it has lost of a saved experiment; False where the run store cannot."""
+        try:
+            if bring_back(self.repo.cache, experiment):
+                self.tell(f"{experiment.name}: {BROUGHT_BACK}")
+        except Damaged:
+            return False
+        return True
 
     def _prepare(self, chains: Sequence[Chain]) -> list[Standing]:
         standings: list[Standing] = []
