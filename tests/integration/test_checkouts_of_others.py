@@ -75,3 +75,20 @@ def test_what_git_keeps_of_an_input_and_dvc_does_not_count_is_said(
     counting.ok("git", "add", "-A")
     told = counting.ok("mllam-exps", "check")
     assert "DVC does not count data/two.tmp in the input data" in told
+
+
+@pytest.mark.parametrize("read", ["data/added.txt", "data/one.txt", "data"])
+def test_an_input_of_a_dvc_repository_inside_is_refused(
+    counting: Experiment, read: str
+):
+    inner = Experiment(counting.root / "data", counting.environ)
+    inner.ok("dvc", "init", "-q", "--subdir")
+    (inner.root / "added.txt").write_text("two")
+    inner.ok("dvc", "add", "-q", "added.txt")
+    pipeline = PIPELINE.format(out="made.txt").replace("[data]", f"[{read}]")
+    (counting.root / "dvc.yaml").write_text(pipeline)
+    counting.ok("git", "add", "-A")
+    done = counting.command("mllam-exps", "submit", "-n", "inner")
+    assert done.returncode == 2, done.stdout
+    told = f"the input {read} belongs to data, a DVC repository of its own"
+    assert told in done.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
+from mllam_exps.dvc.sources import refuse_of_another_repository
 from mllam_exps.machines import workspace
 from mllam_exps.machines.way_in import way_in
 
@@ -79,7 +80,13 @@ def refusal(
         An input, seen from either.
     is_parameters : bool
         Whether it is a file that DVC reads parameters from.
+
+    Raises
+    ------
+    UsageError
+        If it belongs to a DVC repository inside.
     """
+    refuse_of_another_repository(origin, path)
     led, where = symlinks.led(origin, path), "" if is_parameters else "dvc.yaml"
     told = f"the parameter file {path}" if is_parameters else f"the input {path}"
     taken_in = way_in(origin, path, by_git_alone=is_parameters)

@@ -74,6 +74,7 @@ def content_of(repository: Repository, path: Path) -> Content:
     if not path.exists():
         raise missing(repository, path)
     if repo.dvcignore.is_ignored(repo.fs, str(path)):
+        refuse_of_another_repository(repository.root, name)
         raise UsageError(
             f"the input {name} is left out by .dvcignore",
             "dvc.yaml",
@@ -112,6 +113,23 @@ def content_of(repository: Repository, path: Path) -> Content:
         bool(meta.isexec),
         real,
     )
+
+
+def refuse_of_another_repository(root: Path, name: str) -> None:
+    """Refuse an input that is, or lies in, a DVC repository inside: DVC (3.67) counts nothing of that.
+
+    Raises
+    ------
+    UsageError
+        Naming that repository.
+    """
+    for folder in (Path(name), *Path(name).parents):
+        # The repository itself has no name, seen from there.
+        if folder.name and (root / folder / ".dvc").is_dir():
+            what = f"the input {name} belongs to {folder}, a DVC repository of its own"
+            why = "DVC leaves out what belongs to another one"
+            way_out = f"name a copy outside of {folder} in deps, or dvc exp run"
+            raise UsageError(what, "dvc.yaml", why, way_out)
 
 
 def missing(repository: Repository, path: str | Path) -> UsageError:
