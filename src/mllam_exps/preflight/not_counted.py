@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import UsageError, some_of
 from mllam_exps.base.git import run_git, shown
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -69,7 +69,6 @@ def overlooked(root: Path, path: str, counted: Collection[str]) -> list[str]:
             found.append(shown(file))
     if not found:
         return []
-    others = f" and {len(found) - 1} more" if found[1:] else ""
-    why = "it is named by .dvcignore, or lies in a DVC repository of its own"
-    what = f"DVC does not count {found[0]}{others} in the input {path}"
+    why = "named by .dvcignore, or in a DVC repository of its own"
+    what = f"DVC does not count {some_of(found)} in the input {path}"
     return [f"{what}: {why}. Editing it would not run a stage again"]

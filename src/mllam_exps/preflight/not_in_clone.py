@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mllam_exps.base import symlinks
 from mllam_exps.base.errors import MllamError, Problems, UsageError
-from mllam_exps.dvc.sources import refuse_of_another_repository
+from mllam_exps.dvc.stages.sources import refuse_of_another_repository
 from mllam_exps.machines import workspace
 from mllam_exps.machines.way_in import way_in
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from mllam_exps.base.errors import MllamError
 from mllam_exps.base.git import ask_git, git, run_git
 from mllam_exps.dvc.cache import Cache
-from mllam_exps.dvc.phases import is_before_the_last
 from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.runs import outputs
 from mllam_exps.submission.experiment import Experiment
 
