@@ -9,6 +9,8 @@ import pytest
 from support.experiment import Experiment, make_repository
 from support.submissions import settled, submit
 
+from mllam_exps.submission.applying import BROUGHT_BACK
+
 PIPELINE = """\
 stages:
   count:
@@ -53,5 +55,12 @@ def test_what_retry_proposes_works_although_files_were_edited_since(
     assert "is back, from the run store" in told
     assert "dvc exp apply one" in told
     counted.ok("git", "restore", "data.txt")
+    counted.ok("dvc", "exp", "apply", "one")
+    assert (counted.root / "made.txt").read_text() == "one"
+
+
+def test_verify_gives_back_what_was_lost(counted: Experiment):
+    assert f"one: {BROUGHT_BACK}" in counted.ok("mllam-exps", "verify")
+    assert "is back" not in counted.ok("mllam-exps", "verify")
     counted.ok("dvc", "exp", "apply", "one")
     assert (counted.root / "made.txt").read_text() == "one"

@@ -65,6 +65,8 @@ class FoundDamage:
     files: int = 0
     bytes: int = 0
     damaged: list[Damage] = field(default_factory=list)
+    brought_back: list[str] = field(default_factory=list)
+    """Saved experiments of which DVC's cache had lost something, which it has again from the run store."""
 
     def to_record(self) -> dict[str, Any]:
         """Return it, JSON-able."""
@@ -81,11 +83,14 @@ class Verifier:
         The run store, and DVC's cache of the repository.
     tell : callable
         Is told the size of each file that was read.
+    origin : str
+        That repository: the cache of another one may be another cache.
     """
 
     store: RunStore
     cache: Cache
     tell: Callable[[int], None] = lambda _bytes: None
+    origin: str = ""
 
     def __post_init__(self) -> None:
         self.found = FoundDamage()
@@ -109,6 +114,7 @@ class Verifier:
                 self.found.results += 1
                 self._verify_result(run)
             self._verify_cache(run)
+            self._bring_back(run)
         return self.found
 
     def verify_known(self, experiment: Experiment) -> None:
@@ -141,6 +147,19 @@ class Verifier:
             self._verify_objects(run, path, output.digest, same)
             if run.result is None and self._kept(run, path):
                 self._refuse_missing(run, output.digest)
+
+    def _bring_back(self, run: Run) -> None:
+        """Give DVC's cache again what it has lost of saved experiments, as by ``dvc gc --workspace``."""
+        needing = self._needing(run)
+        own = [one for one in needing if one.origin == self.origin]
+        names = [one.name for one in own if one.saving.result is not None]
+        if run.result is None or not names or _is_before_the_last(run, needing):
+            return
+        # What is damaged is told already.
+        with contextlib.suppress(outputs.Damaged):
+            if outputs.bring_back(self.cache, run):
+                new = {*names} - {*self.found.brought_back}
+                self.found.brought_back += sorted(new)
 
     def _kept(self, run: Run, path: str) -> bool:
         """Tell whether an output is one that DVC's cache keeps: not git, nor the next phase alone."""

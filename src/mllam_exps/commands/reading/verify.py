@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, some_of
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.runs.store import Run
 from mllam_exps.submission import damage, experiments
+from mllam_exps.submission.applying import BROUGHT_BACK
 from mllam_exps.submission.damage import FoundDamage, Verifier
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views.context import Context
@@ -27,7 +28,7 @@ def verify(names: list[str], *, as_json: bool) -> None:
     here = Context.open()
     chosen, runs = _chosen(here, names)
     cache = Repository.open(here.workspace.root).cache
-    verifier = Verifier(here.store, cache)
+    verifier = Verifier(here.store, cache, origin=str(here.workspace.origin))
     with _progress(verifier.size(runs)) as verifier.tell:
         found = verifier.verify(runs)
         for experiment in chosen:
@@ -77,6 +78,8 @@ def _print(found: FoundDamage) -> None:
         print(f"  in {one.place}, {made}, {needed}: {one.done}")
         if one.next:
             print(f"  → {one.next}")
+    if back := found.brought_back:
+        print(f"{some_of(back)}: {BROUGHT_BACK}")
     results = "1 result" if found.results == 1 else f"{found.results} results"
     told = "" if found.damaged else ": all is what was made"
     print(f"read {found.files} files, {found.bytes / 1e6:.1f} MB, of {results}{told}")
