@@ -78,7 +78,9 @@ def machine(**settings: object) -> Machine:
 
 def after(cause: Cause | None, number: int = 4) -> Assessment:
     attempt = Attempt(RunDirectory(Path("/nowhere/runs/train-0")), number)
-    return Assessment(RunState.NEW, attempt=attempt, cause=cause, goes_on=bool(cause))
+    return Assessment(
+        RunState.NEW, attempt=attempt, cause=cause, another_follows=bool(cause)
+    )
 
 
 def test_rules_of_a_machine() -> None:

@@ -311,10 +311,10 @@ def test_nothing_follows_in_an_experiment_that_was_cancelled(here: Context):
     first, second = submitted(here, "a", run), submitted(here, "b", run)
     assert "another one is to follow" in told(here)
     cancelled(here, first)
-    assert assess(run).goes_on, "b waits for it"
+    assert assess(run).another_follows, "b waits for it"
     cancelled(here, second)
     now = assess(run)
-    assert (now.state, now.goes_on) == (RunState.CANCELLED, False)
+    assert (now.state, now.another_follows) == (RunState.CANCELLED, False)
     assert "is to follow" not in told(here)
     assert looking.of_experiment(second).state is RunState.CANCELLED
 

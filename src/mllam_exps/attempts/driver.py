@@ -157,7 +157,7 @@ class Driver:
                 start = tracked.in_environment_of(self.machine, self.workspace.root)
                 tracked.end_what_is_over([run], start)
             # The scheduler may know better why it ended: then another one may follow.
-            if not (now := assess(run)).goes_on:
+            if not (now := assess(run)).another_follows:
                 raise self._failure(now)
         else:
             self._start(run, definition, now, display)
@@ -177,7 +177,7 @@ class Driver:
     ) -> None:
         """Start the next attempt, if there is room for one."""
         before = now.attempt.number if now.attempt else 0
-        if now.goes_on or now.state.stopped:
+        if now.another_follows or now.state.stopped:
             from_where = _goes_on_from(run, stages.of(definition))
             display.line(f"{_why_another(now, before)}{from_where}")
         repo = self.pipeline.repository
@@ -411,7 +411,7 @@ class Driver:
 def _why_another(now: Assessment, number: int) -> str:
     """Say why another attempt is started, behind one that ended without a result."""
     said = now.problem.line
-    if now.goes_on:
+    if now.another_follows:
         return said
     why = "" if said == now.state else f": {said}"
     return f"attempt {number} {now.state}{why}; starting attempt {number + 1}"

@@ -26,15 +26,15 @@ def rules(
         itself, the attempts before count, and more memory than before is asked for.
     """
     before = Rules()
-    if after.goes_on and after.attempt is not None:
+    if after.another_follows and after.attempt is not None:
         before = rules_of(after.attempt)
     memory = before.memory or machine.resources_for(name).memory
-    if after.goes_on and after.cause is Cause.HOST_MEMORY:
+    if after.another_follows and after.cause is Cause.HOST_MEMORY:
         memory = more_memory(memory, machine.retry.host_memory)
     return Rules(
         again=_again(machine, stage, memory),
         max_attempts=machine.retry.max_attempts,
-        since=before.since if after.goes_on else number,
+        since=before.since if after.another_follows else number,
         resumes=stage.has_checkpoints,
         memory=memory,
     )

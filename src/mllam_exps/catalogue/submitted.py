@@ -125,7 +125,9 @@ def _add_state(facts: Facts, row: Row) -> bool:
     settled = {RunState.DONE, RunState.FAILED, RunState.CANCELLED, RunState.NEW}
     cells = [cell for cell in (*row.cells.values(), row.saving) if cell]
     return row.state in {RunState.FAILED, RunState.CANCELLED} and all(
-        cell.now.state in settled and not cell.now.untried and not cell.now.goes_on
+        cell.now.state in settled
+        and not cell.now.untried
+        and not cell.now.another_follows
         for cell in cells
     )
 

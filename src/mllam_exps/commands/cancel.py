@@ -40,12 +40,12 @@ def cancel(names: list[str], *, force: bool) -> None:
 def _cancel_run(here: Context, run: Run, *, force: bool) -> None:
     """Ask the run's attempt to stop, and wait until it has."""
     now = assess(run)
-    if now.attempt is None or not (now.state.living or now.goes_on):
+    if now.attempt is None or not (now.state.living or now.another_follows):
         raise _nothing_to_cancel(here, run, now.state)
     me = ProcessIdentity.of()
     if not force:
         _refuse_what_is_waited_for(run, me)
-    if now.goes_on:
+    if now.another_follows:
         now.attempt.request_cancel(me)
     elif not stop(now.attempt, me):
         raise MllamError(

@@ -53,7 +53,7 @@ def go_on(supervisor: Supervisor) -> None:
                 _save(supervisor, run)
             else:
                 what = "the next attempt could not be submitted"
-                if assess(run).goes_on:
+                if assess(run).another_follows:
                     _submit_the_next(run)
     except Exception as error:
         _log(f"{what} from here: {error}")

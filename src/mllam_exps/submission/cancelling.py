@@ -98,7 +98,7 @@ class Cancellation:
         """Stop what is at work; return the attempts that have not stopped yet."""
         for run in self._runs():
             now = assess(run)
-            if run.key in self.kept and (now.state.living or now.goes_on):
+            if run.key in self.kept and (now.state.living or now.another_follows):
                 who = self.kept[run.key]
                 self.tell(f"{run.stage} goes on: {who} waits for it ({run.key})")
         late = wait_for(self._ask_all(), self._patience(SILENT_PATIENCE))
@@ -141,7 +141,7 @@ class Cancellation:
         """Take back what is to follow by itself attempts that have ended; the caller holds the lock of submissions."""
         for run in self._runs():
             now = assess(run)
-            if run.key in self.kept or not now.goes_on or now.attempt is None:
+            if run.key in self.kept or not now.another_follows or now.attempt is None:
                 continue
             # A colleague's attempt stays as it is: nobody waits for another one.
             with contextlib.suppress(MllamError):

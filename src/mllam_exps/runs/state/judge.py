@@ -76,7 +76,7 @@ class Assessment:
         It is said to be running, and gives no sign of life.
     cause : Cause, optional
         Why its newest attempt ended without a result, in one word.
-    goes_on : bool
+    another_follows : bool
         Another attempt follows by itself: whoever looks next starts it.
     as_left : Assessment, optional
         How the run stands if the attempt that is to follow never comes.
@@ -89,7 +89,7 @@ class Assessment:
     untried: bool = False
     silent: bool = False
     cause: Cause | None = None
-    goes_on: bool = False
+    another_follows: bool = False
     as_left: Assessment | None = None
 
     @property
@@ -100,7 +100,7 @@ class Assessment:
     @property
     def may_start(self) -> bool:
         """Whether another attempt starts though nobody asks for one: it was not tried, or is to follow."""
-        return self.untried or self.goes_on
+        return self.untried or self.another_follows
 
     @property
     def is_its_program_s(self) -> bool:
@@ -140,7 +140,7 @@ def _gone_on_with(now: Assessment, seen: AttemptSeen) -> Assessment:
             return _said(RunState.CANCELLED, what, seen.attempt)
         problem = Problem(f"{ended}, and another one is to follow: {now.reason}")
         return replace(
-            now, state=RunState.NEW, problem=problem, goes_on=True, as_left=now
+            now, state=RunState.NEW, problem=problem, another_follows=True, as_left=now
         )
     if why := seen.why_not_again.get(now.cause):
         problem = replace(now.problem, what=f"{now.problem.what}; {why}")
