@@ -12,8 +12,8 @@ import yaml
 
 from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.yaml_files import read
-from mllam_exps.commands import init as module
-from mllam_exps.commands.init import ROOT_EXAMPLE, examples, files, init
+from mllam_exps.commands.housekeeping import init as module
+from mllam_exps.commands.housekeeping.init import ROOT_EXAMPLE, examples, files, init
 from mllam_exps.machines.machine_files import load
 from mllam_exps.stages.neural_lam.file_names import FILES, INFERENCE
 from mllam_exps.stages.neural_lam.parameters import arguments, inference

@@ -18,7 +18,8 @@ from support.slurm_double import Double
 from support.submissions import submit
 
 from mllam_exps.base.errors import UsageError
-from mllam_exps.commands.reading import listing, logs, scores, show, status, verify, why
+from mllam_exps.commands.reading import logs, scores, show, status, verify, why
+from mllam_exps.commands.team import listing
 
 
 @pytest.fixture

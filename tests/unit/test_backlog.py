@@ -13,7 +13,7 @@ import pytest
 
 from mllam_exps.attempts.job_quota import Quota
 from mllam_exps.base.errors import MllamError
-from mllam_exps.commands import advance
+from mllam_exps.commands.running import advance
 from mllam_exps.runs.locks import is_held, lock
 from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import RunStore

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mllam_exps.base.errors import Exit, MllamError
-from mllam_exps.commands import machine as report
+from mllam_exps.commands.housekeeping import machine as report
 from mllam_exps.machines import environment, machine_show, strict_yaml
 from mllam_exps.machines.machine_files import load, names, pick
 from mllam_exps.machines.model import Resources, schema_text

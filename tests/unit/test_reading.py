@@ -14,8 +14,9 @@ import pytest
 from mllam_exps.base import records
 from mllam_exps.base.endings.causes import Cause
 from mllam_exps.base.errors import Exit, MllamError, Problem
-from mllam_exps.commands import cancel, clean, retry
+from mllam_exps.commands.housekeeping import clean
 from mllam_exps.commands.reading import show, status, why
+from mllam_exps.commands.running import cancel, retry
 from mllam_exps.dvc.saved.experiment_refs import ref_of
 from mllam_exps.identity.definition import RunDefinition
 from mllam_exps.machines.workspace import Workspace

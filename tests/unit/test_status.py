@@ -14,8 +14,8 @@ from rich.console import Console
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError, Problem
-from mllam_exps.commands import retry
 from mllam_exps.commands.reading import status
+from mllam_exps.commands.running import retry
 from mllam_exps.identity.definition import Input, RunDefinition
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import Problem
-from mllam_exps.commands import submit
+from mllam_exps.commands.running import submit
 from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.submission.submit import Submitted
 

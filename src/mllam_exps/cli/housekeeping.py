@@ -35,7 +35,7 @@ def init(
     ] = None,
 ) -> None:
     """Start an experiment repository of one's own from an example: git, DVC, parameters, machine files."""
-    from mllam_exps.commands import init as starting
+    from mllam_exps.commands.housekeeping import init as starting
 
     made = starting.init(directory, example, more or [])
     typer.echo(f"{made} starts from {example}: see its README.md; then")
@@ -45,7 +45,7 @@ def init(
 @app.command(short_help="Check environment, machine and parameters; start nothing.")
 def check() -> None:
     """Check the environment, the machine file and every parameter, and start nothing."""
-    from mllam_exps.commands import check as check_command
+    from mllam_exps.commands.housekeeping import check as check_command
 
     check_command.show()
 
@@ -57,7 +57,7 @@ def doctor(as_json: Json = False) -> None:
     With the command that mends it. Exit code 2 where something would stop you. Nothing
     is started, and no secret is read.
     """
-    from mllam_exps.commands import doctor as doctor_command
+    from mllam_exps.commands.housekeeping import doctor as doctor_command
 
     doctor_command.examine(as_json=as_json)
 
@@ -88,7 +88,7 @@ def clean(
     repository since they were saved, and runs without a result. What another
     experiment, a commit or a living run needs stays.
     """
-    from mllam_exps.commands import clean as clean_command
+    from mllam_exps.commands.housekeeping import clean as clean_command
 
     clean_command.clean(
         names or [],
@@ -117,7 +117,7 @@ def machine_show(
     as_json: Json = False,
 ) -> None:
     """Print what would be used, and from where each value comes; or the script of a stage's job."""
-    from mllam_exps.commands import machine as machine_command
+    from mllam_exps.commands.housekeeping import machine as machine_command
 
     machine_command.show(name, script=script, as_json=as_json)
 
@@ -125,7 +125,7 @@ def machine_show(
 @machine_app.command("list", short_help="List the machines of this repository.")
 def machine_list() -> None:
     """List the machines of this repository; the one that would be used is marked."""
-    from mllam_exps.commands import machine as machine_command
+    from mllam_exps.commands.housekeeping import machine as machine_command
 
     machine_command.show_all()
 
@@ -141,6 +141,6 @@ def track_sync(
     their nodes have no internet, is kept, and sent from here. Nothing is sent twice.
     Exit code 1 where something is left.
     """
-    from mllam_exps.commands import track
+    from mllam_exps.commands.housekeeping import track
 
     track.sync(names or [], as_json=as_json)

@@ -31,7 +31,7 @@ def run(
     ] = False,
 ) -> None:
     """Run one stage here: attach to its run, collect its result, or start it. `dvc exp run` calls this."""
-    from mllam_exps.commands import run as running
+    from mllam_exps.commands.running import run as running
 
     running.run(stage, force=force, take_over=take_over)
 
@@ -77,7 +77,7 @@ def submit(
     # What it makes lives until it ends, soon: looking for garbage took a tenth of its
     # time, for 7 MiB of a hundred.
     gc.disable()
-    from mllam_exps.commands import submit as submit_command
+    from mllam_exps.commands.running import submit as submit_command
 
     submit_command.submit(
         stages or [],
@@ -134,8 +134,8 @@ def resume(
     EXP's, that is refused, with both values.
     """
     from mllam_exps.base.errors import UsageError
-    from mllam_exps.commands import resume as resuming
-    from mllam_exps.commands import submit as submitting
+    from mllam_exps.commands.running import resume as resuming
+    from mllam_exps.commands.running import submit as submitting
 
     if queue + temp + submit > 1:
         raise UsageError("name one of --queue, --temp and --submit", "resume")
@@ -170,7 +170,7 @@ def cancel(
     ] = False,
 ) -> None:
     """Stop submitted experiments, or a run that goes on without a waiting command. Checkpoints stay."""
-    from mllam_exps.commands import cancel as cancel_command
+    from mllam_exps.commands.running import cancel as cancel_command
 
     cancel_command.cancel(names, force=force)
 
@@ -196,7 +196,7 @@ def retry(
     Files are as they were when it was submitted, but for machine files: what was mended
     since is for `submit`.
     """
-    from mllam_exps.commands import retry as retry_command
+    from mllam_exps.commands.running import retry as retry_command
 
     retry_command.retry(names or [], failed=failed)
 
@@ -222,7 +222,7 @@ def advance(
     codes: 0 nothing waits any more, 1 something cannot be gone on with, 3 the scheduler
     could not be asked, 75 something still waits.
     """
-    from mllam_exps.commands import advance as advance_command
+    from mllam_exps.commands.running import advance as advance_command
 
     advance_command.advance(watch=watch, as_json=as_json)
 
@@ -254,7 +254,7 @@ def infer(
     Its model, its graph and the statistics of its dataset are fetched, where they are
     not here.
     """
-    from mllam_exps.commands import infer as inferring
+    from mllam_exps.commands.running import infer as inferring
 
     inferring.infer(name, inputs, output, starts or [], steps)
 
@@ -262,6 +262,6 @@ def infer(
 @app.command(short_help="Run the pipeline on one batch and one epoch.")
 def smoke() -> None:
     """Run the whole pipeline on one batch and one epoch, before a long job. The workspace stays as it is."""
-    from mllam_exps.commands import smoke as smoking
+    from mllam_exps.commands.running import smoke as smoking
 
     smoking.smoke()

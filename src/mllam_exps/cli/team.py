@@ -44,7 +44,7 @@ def push(
     As dvc exp push does. The data go first; each object is looked for in the remote,
     before and after. Said again, it goes on where it was stopped.
     """
-    from mllam_exps.commands import exchange
+    from mllam_exps.commands.team import exchange
 
     exchange.push(words, remote=remote, force=force, as_json=as_json)
 
@@ -54,7 +54,7 @@ def pull(
     words: Words, remote: DvcRemote = "", force: Replace = False, as_json: Json = False
 ) -> None:
     """Fetch experiments from a git repository, and all data that they need from a DVC remote; run nothing."""
-    from mllam_exps.commands import exchange
+    from mllam_exps.commands.team import exchange
 
     exchange.pull(words, remote=remote, force=force, as_json=as_json)
 
@@ -75,7 +75,7 @@ def share_init(
     It is closed to others. Said again, it does what is left to do. In a clone it does
     what `mllam-exps share join PATH` does, too.
     """
-    from mllam_exps.commands import share
+    from mllam_exps.commands.team import share
 
     share.init(path, group, dry_run=dry_run)
 
@@ -88,7 +88,7 @@ def share_join(
     dry_run: DryRun = False,
 ) -> None:
     """Let the clone of the current directory use a share: its settings are in .dvc/config.local, which git ignores."""
-    from mllam_exps.commands import share
+    from mllam_exps.commands.team import share
 
     share.join(path, dry_run=dry_run)
 
@@ -112,7 +112,7 @@ def share_check(
     Of an experiment: whether the share has it, and each object of its data. Exit code 1
     where anything is wrong.
     """
-    from mllam_exps.commands import share
+    from mllam_exps.commands.team import share
 
     if words and not Path(words[0]).is_dir():
         share.check_experiments(words, as_json=as_json)
@@ -179,7 +179,7 @@ def list_(
     dvc exp show and dvc exp list look at one clone, and parameters there are what files
     say; here they are those that results were made with, of all who share the store.
     """
-    from mllam_exps.commands.reading import listing
+    from mllam_exps.commands.team import listing
 
     if names:
         listing.show_names()
@@ -203,7 +203,7 @@ def tag(
     ] = False,
 ) -> None:
     """Put tags on experiments. They lie in the run store, with who and when, and no result depends on them."""
-    from mllam_exps.commands import marks
+    from mllam_exps.commands.team import marks
 
     marks.tag(words, remove=remove)
 
@@ -220,6 +220,6 @@ def note(
     ] = False,
 ) -> None:
     """Write a note on an experiment. It lies in the run store, with who and when, and no result depends on it."""
-    from mllam_exps.commands import marks
+    from mllam_exps.commands.team import marks
 
     marks.note(name, text, remove=remove)

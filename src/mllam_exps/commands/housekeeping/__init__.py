@@ -1,0 +1,1 @@
+"""Commands for a repository of one's own: begun, checked, tidied, its machine, its tracking."""
