@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import synthetic
 
 from mllam_exps.machines.machine_files import load
 from mllam_exps.schedulers.slurm import batch_script
@@ -64,9 +65,9 @@ def read(path):
 
 
 def test_the_pipeline_is_the_roots_but_for_the_source():
-    ours, theirs = (
-        (folder / "dvc.yaml").read_text().splitlines() for folder in (EXAMPLE, ROOT)
-    )
+    # Its forecasts are too large to be kept, of which the root's are scored one by one.
+    ours = (EXAMPLE / "dvc.yaml").read_text().splitlines()
+    theirs = synthetic.without_verify((ROOT / "dvc.yaml").read_text()).splitlines()
     changed = [line for line in difflib.ndiff(theirs, ours) if line[0] in "+-?"]
     assert changed == [
         "-     deps:",
@@ -79,7 +80,7 @@ def test_the_pipeline_is_the_roots_but_for_the_source():
 )
 def test_the_files_are_laid_out_as_the_roots(path):
     root = yaml.safe_load((ROOT / path).read_text())
-    assert list(read(path)) == list(root)
+    assert list(read(path)) == [key for key in root if key != "keep_forecasts"]
 
 
 def test_values_of_the_dataset():

@@ -247,7 +247,7 @@ def test_what_waits_for_a_training_waits_for_its_next_attempt(
 def test_a_stalled_program_is_stopped_and_says_where_it_stood(
     made: Experiment, cluster: Any
 ):
-    write_machine(made, retry={"stall_timeout": 8})
+    write_machine(made, retry={"stall_timeout": 15})
     made.hold("stall")
     submit(made, "-n", "stalls")
     assert settled(made, "stalls", seconds=120)["stalls"]["state"] == "done"

@@ -185,13 +185,14 @@ def make_experiment(directory: Path, *, source: Path | None = None) -> Path:
     for name, content in files.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    (directory / "dvc.yaml").write_text(_pipeline())
+    # It would cost each test ten seconds.
+    pipeline = without_verify((REPOSITORY / "dvc.yaml").read_text())
+    (directory / "dvc.yaml").write_text(pipeline.replace(EXAMPLE_SOURCE, SOURCE))
     return directory
 
 
-def _pipeline() -> str:
-    """Return the example's ``dvc.yaml`` without `verify`, which would cost each test ten seconds."""
-    text = (REPOSITORY / "dvc.yaml").read_text().replace(EXAMPLE_SOURCE, SOURCE)
+def without_verify(text: str) -> str:
+    """Return the example's ``dvc.yaml`` without `verify`, and the forecasts that it scores."""
     text = text.replace("    - forecasts/evaluate.zarr\n", "", 1)
     before, verify, after = text.partition("  verify:\n")
     assert verify

@@ -32,6 +32,9 @@ from mllam_exps.stages.contract import Size
 
 log = logging.getLogger(__name__)
 
+_LINKS = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9]*.log"
+"""How git is told of the links to logs (`Starter.log_link`)."""
+
 
 @dataclass(frozen=True)
 class Starter:
@@ -192,11 +195,15 @@ class Starter:
         """Let people find the log where they look first; the log itself stays with the run."""
         link = self.log_link(attempt)
         with contextlib.suppress(OSError):
-            if not link.parent.exists():
-                link.parent.mkdir(parents=True)
-                # A folder of ours is nobody's untracked files, in whatever repository.
-                (link.parent / ".gitignore").write_text("*\n")
+            link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(attempt.log)
+        if link.is_relative_to(self.workspace.origin):
+            # In whatever repository, our links are nobody's untracked files.
+            with (
+                contextlib.suppress(OSError),
+                (link.parent / ".gitignore").open("x") as file,
+            ):
+                file.write(f"{_LINKS}\n/.gitignore\n")
 
 
 def _size(stage: stages.Stage, root: Path, phase: int | None) -> Size:
