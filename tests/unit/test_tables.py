@@ -68,6 +68,8 @@ def test_stages_that_stand_the_same_are_told_together():
     )
     saved = Line("a", (), (State("train", "done"),), Text("1a2b3c4"))
     assert where_it_stands(saved).plain == "train done; saved as 1a2b3c4"
+    called_off = Line("a", (), (State("train", "failed"),), Text("cancelled"))
+    assert where_it_stands(called_off).plain == "train failed; cancelled"
 
 
 def test_what_runs_fits_a_narrow_window():

@@ -184,7 +184,8 @@ def where_it_stands(line: Line) -> Text:
             together = []
     if line.saved is not None and line.saved.plain:
         word = line.saved.plain
-        told = word if " " in word or word == "removed" else f"saved as {word}"
+        is_told = " " in word or word in {"removed", "cancelled"}
+        told = word if is_told else f"saved as {word}"
         parts.append(Text(told, line.saved.style))
     return Text("; ").join(parts)
 
