@@ -55,6 +55,14 @@ def test_an_output_in_a_submodule_is_refused(counting: Experiment, checked_out: 
     assert "lib/rary/made.txt lies in lib/rary" in done.stdout
 
 
+def test_an_output_beside_a_submodule_is_none_in_it(counting: Experiment):
+    submodule(counting, "lib/rary")
+    (counting.root / "dvc.yaml").write_text(PIPELINE.format(out="lib/made.txt"))
+    counting.ok("git", "add", "-A")
+    counting.ok("git", "commit", "-qm", "Beside the submodule")
+    counting.ok("mllam-exps", "submit", "-n", "beside")
+
+
 def test_a_pointer_of_git_lfs_is_no_input(counting: Experiment):
     pointer = (
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4\n"

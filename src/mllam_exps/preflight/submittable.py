@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 from mllam_exps import stages
@@ -21,7 +22,7 @@ from mllam_exps.identity.run_keys import SAVE, key_of
 from mllam_exps.machines import workspace
 from mllam_exps.machines.way_in import way_in
 from mllam_exps.preflight import lost_links, named_files
-from mllam_exps.repository import clones
+from mllam_exps.repository import checkouts, clones
 
 LONGEST_KEY = 200
 """Letters of a run key: names of files begin with it, and have 255 bytes at most."""
@@ -45,7 +46,6 @@ class StageChecks:
         self.note = note
         self._untracked: list[str] | None = None
         self._tracked: dict[str, str] = {}
-        self._submodules: dict[str, bool] = {}
 
     def definitions(
         self, pipeline: Pipeline, asked: Iterable[str]
@@ -167,8 +167,8 @@ class StageChecks:
         problems: list[MllamError] = []
         for out in () if found.is_added else found.outs:
             path = pipeline.repository.relative(out.path)
-            for folder in Path(path).parents:
-                if not self._is_submodule(folder.as_posix()):
+            for folder in Path(path).parents[:-1]:  # the last is the repository
+                if folder.as_posix() not in self._submodules:
                     continue
                 what = (
                     f"its output {path} lies in {folder}, a git repository of its own"
@@ -180,13 +180,9 @@ class StageChecks:
         if problems:
             raise Problems(problems=problems)
 
-    def _is_submodule(self, folder: str) -> bool:
-        """Tell whether git keeps a folder as a commit of another repository, checked out or not."""
-        if folder not in self._submodules:
-            words = ("ls-files", "--stage", "-z", "--", f":(literal){folder}")
-            listed = git.run_git(self.root, *words).stdout if folder != "." else ""
-            self._submodules[folder] = listed.startswith("160000 ")
-        return self._submodules[folder]
+    @cached_property
+    def _submodules(self) -> frozenset[str]:
+        return frozenset(checkouts.submodules(self.root))
 
     def _check_own_command(self, pipeline: Pipeline, found: StageEntry) -> None:
         """Refuse a command of one's own that no job can run; note what a user should know of it.

@@ -50,6 +50,7 @@ _BROUGHT = r"^(filter\..*|core\.(autocrlf|eol|filemode|symlinks|ignorecase|attri
 _NO_FILE = re.compile(r"error: (.*): can only add regular files")
 """How git (2.39) refuses to add a pipe or a device."""
 
+_INDEX = ("ls-files", "--stage", "-z")
 _SUBMODULE = "160000"
 _EXECUTABLE = "100755"
 """How git (2.39) calls a submodule, and a file that may be executed, in its index."""
@@ -137,10 +138,17 @@ class Elsewhere:
 
     def submodules(self) -> list[str]:
         """Return where the index has submodules."""
-        lines = _split(self.git("ls-files", "--stage", "-z"))
-        return [
-            line.partition("\t")[2] for line in lines if line.startswith(_SUBMODULE)
-        ]
+        return _submodules(self.git(*_INDEX))
+
+
+def submodules(folder: Path) -> list[str]:
+    """Return where git has submodules below a folder of a checkout, checked out or not."""
+    return _submodules(run_git(folder, *_INDEX).stdout)
+
+
+def _submodules(listed: str) -> list[str]:
+    found = [line for line in _split(listed) if line.startswith(_SUBMODULE)]
+    return [line.partition("\t")[2] for line in found]
 
 
 def look(top: Path) -> Checkout:
