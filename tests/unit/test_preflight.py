@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +57,19 @@ def test_what_a_machine_names_has_to_be_there(root: Path, text: str, told: str):
     with pytest.raises(UsageError) as caught:
         checks.check_environment(machine(root, text), root)
     assert told in caught.value.problem.sentence
+
+
+def test_a_run_store_in_a_folder_of_a_group_is_the_group_s(root: Path):
+    """Whoever is first looks for it before anything is run: the others could not write to what a umask made."""
+    (root / "team").mkdir()
+    (root / "team").chmod(0o2775)
+    before = os.umask(0o022)
+    try:
+        store = root / "team/store"
+        checks.check_environment(machine(root, f"paths: {{run_store: {store}}}"), root)
+    finally:
+        os.umask(before)
+    assert stat.filemode(store.stat().st_mode) == "drwxrwsr-t"
 
 
 def test_a_scheduler_has_to_be_there(root: Path, monkeypatch: pytest.MonkeyPatch):

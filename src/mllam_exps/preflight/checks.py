@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps import schedulers, stages
 from mllam_exps.attempts import job_request
+from mllam_exps.base import ownership, records
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.machines import environment, job_environment, values
@@ -60,12 +61,15 @@ def check_environment(machine: Machine, origin: Path) -> None:
         )
     if machine.paths.run_store is not None:
         try:
-            machine.paths.run_store.mkdir(parents=True, exist_ok=True)
+            # As the run store makes it: in a folder of a group it is the group's.
+            records.folder(machine.paths.run_store, ownership.STICKY)
             tempfile.TemporaryFile(dir=machine.paths.run_store).close()
         except OSError as error:
-            where = f"{machine.origin('paths.run_store')}: {machine.paths.run_store}"
             raise UsageError(
-                "the run store cannot be written", where, reasons.of_os_error(error)
+                "the run store cannot be written",
+                f"{machine.origin('paths.run_store')}: {machine.paths.run_store}",
+                reasons.of_os_error(error),
+                "MLLAM_MACHINE_OPTIONS=paths.run_store=DIRECTORY names another for once; docs/team.md: what a team shares",
             ) from error
     # An address with a password in it is refused here, not after a run was claimed.
     tracking.environment(origin, {**os.environ, **environment.variables(machine)})
