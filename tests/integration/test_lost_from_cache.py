@@ -51,7 +51,7 @@ def test_what_retry_proposes_works_although_files_were_edited_since(
     counted: Experiment,
 ):
     (counted.root / "data.txt").write_text("two")
-    told = counted.command("mllam-exps", "retry", "one").stdout
+    told = counted.ok("mllam-exps", "retry", "one")
     assert "is back, from the run store" in told
     assert "dvc exp apply one" in told
     counted.ok("git", "restore", "data.txt")

@@ -78,7 +78,7 @@ def retry(names: list[str], *, failed: bool) -> None:
         repository that did.
     """
     here = Context.open()
-    wanted = _wanted(here, names, failed=failed)
+    wanted = [e for e in _wanted(here, names, failed=failed) if not _is_back(e, here)]
     changes: dict[str, Changes] = {}
     for experiment in wanted:
         _refuse(experiment, here)
@@ -263,18 +263,39 @@ def _is_done(experiment: Experiment, here: Context) -> UsageError:
     if not command:
         what = "was saved, and its repository has it no more"
         return UsageError(what, name, next=experiment.submit_again)
-    # What is found damaged at this is set aside, and told below.
-    with contextlib.suppress(Damaged):
-        if bring_back(here.cache, experiment):
-            warn(f"note: {name}: {BROUGHT_BACK}")
+    if stage := _damaged(experiment, here):
+        what = f"is saved, and its result of {stage} was damaged since, and set aside"
+        return UsageError(what, name, next=made_again(command))
+    return UsageError("is done", name, next=command)
+
+
+def _is_back(experiment: Experiment, here: Context) -> bool:
+    """Give DVC's cache again what it has lost of a saved experiment, and say so; False where more has to be told."""
+    if not experiment.is_mine or assess(experiment.saving).state is not RunState.DONE:
+        return False
+    command = apply_command(experiment, here.workspace.origin)
+    if not command:
+        return False  # its repository has it no more
+    try:
+        if not bring_back(here.cache, experiment):
+            return False
+    except Damaged:
+        return False  # it is set aside by now
+    told = f"{experiment.name}: {BROUGHT_BACK}"
+    if _damaged(experiment, here):
+        warn(f"note: {told}")
+        return False
+    say(f"{told}\n  → {command}")
+    return True
+
+
+def _damaged(experiment: Experiment, here: Context) -> str:
+    """Return a stage of a saved experiment whose result was set aside and is not in DVC's cache; else an empty name."""
     commit = Commit(Path(experiment.origin), experiment.commit)
     for stage, run in experiment.runs.items():
         if run.result is None and not _has_all(here.cache, commit, stage):
-            what = (
-                f"is saved, and its result of {stage} was damaged since, and set aside"
-            )
-            return UsageError(what, name, next=made_again(command))
-    return UsageError("is done", name, next=command)
+            return stage
+    return ""
 
 
 def _has_all(cache: Cache, commit: Commit, stage: str) -> bool:
