@@ -69,7 +69,7 @@ def check_environment(machine: Machine, origin: Path) -> None:
                 "the run store cannot be written",
                 f"{machine.origin('paths.run_store')}: {machine.paths.run_store}",
                 reasons.of_os_error(error),
-                "MLLAM_MACHINE_OPTIONS=paths.run_store=DIRECTORY names another for once; docs/team.md: what a team shares",
+                "MLLAM_MACHINE_OPTIONS=paths.run_store=DIRECTORY names another; docs/team.md: what a team shares",
             ) from error
     # An address with a password in it is refused here, not after a run was claimed.
     tracking.environment(origin, {**os.environ, **environment.variables(machine)})
