@@ -196,18 +196,20 @@ class StageGraph:
     def makers(self, path: str) -> list[tuple[StageEntry, Out]]:
         """Return the stages, with their outputs, that `path` is, lies in, or contains."""
         if path not in self._makers:
-            wanted = Path(path)
+            wanted = _steps(path)
             self._makers[path] = [
                 (entry, out)
                 for made, entry, out in self._outputs
-                if made == wanted or made in wanted.parents or wanted in made.parents
+                if made[: len(wanted)] == wanted[: len(made)]
             ]
         return self._makers[path]
 
     @cached_property
-    def _outputs(self) -> list[tuple[Path, StageEntry, Out]]:
+    def _outputs(self) -> list[tuple[tuple[str, ...], StageEntry, Out]]:
         return [
-            (Path(out.path), entry, out) for entry in self.entries for out in entry.outs
+            (_steps(out.path), entry, out)
+            for entry in self.entries
+            for out in entry.outs
         ]
 
     def tracked_keys(self, path: str) -> list[str]:
@@ -218,3 +220,9 @@ class StageGraph:
     def _files_of_all(self) -> Iterator[ParameterFile]:
         for entry in self.entries:
             yield from entry.params
+
+
+def _steps(path: str) -> tuple[str, ...]:
+    """Return a path's parts from its beginning on: those of a folder begin those of what lies in it."""
+    parts = Path(path).parts
+    return parts if path.startswith("/") else ("", *parts)
