@@ -18,12 +18,13 @@ from mllam_exps.identity.content import describe, md5_of_file
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
+from mllam_exps.preflight.here import Here
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.results import Result
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering, experiments
 from mllam_exps.submission.entering import Plan
-from mllam_exps.submission.planning import Planner
+from mllam_exps.submission.planning import Planner, Typed
 
 STAGES = """
 stages:
@@ -93,9 +94,8 @@ def planner(root: Path, *targets: str, **options: Any) -> Planner:
     here = Workspace(root, root, "workspace", "")
     command = ["mllam-exps", "submit", *targets]
     repo = Repository.open(root)
-    return Planner(
-        here, machine, repo, store_of(root), targets, command, "why", **options
-    )
+    typed = Typed(targets, command, "why", **options)
+    return Planner(Here(here, machine, repo, store_of(root)), typed)
 
 
 def plan(root: Path, variants: Sequence[Variant], *targets: str, **options: Any):

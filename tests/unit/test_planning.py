@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc.parameters.overrides import Variant
+from mllam_exps.preflight.here import Here
 from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import planning
 from mllam_exps.submission.experiment import Step
 from mllam_exps.submission.names import Names
-from mllam_exps.submission.planning import Planner
+from mllam_exps.submission.planning import Planner, Typed
 
 
 def refused(*whats: str) -> list[MllamError]:
@@ -56,7 +58,7 @@ def planner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Planner:
     monkeypatch.setattr(planning.experiment_names, "saved_in_git", lambda *_: {})
     here: Any = SimpleNamespace(root=tmp_path, origin=tmp_path)
     none: Any = None
-    return Planner(here, none, none, none, (), [], "")
+    return Planner(Here(here, none, none, none))
 
 
 def test_all_that_is_wrong_is_told_and_nothing_is_left_behind(
@@ -105,7 +107,7 @@ def test_a_clone_has_the_cache_of_its_origin(
     repo: Any = SimpleNamespace(
         settings={"cache": given, "parsing": {}}.get, cache_directory=Path("/cache")
     )
-    planner.repo = repo
+    planner.here = replace(planner.here, repo=repo)
     assert planner._settings() == {"cache": {"dir": "/cache"} | kept}
 
 
@@ -113,7 +115,7 @@ def test_a_clone_writes_options_of_commands_as_its_origin(planner: Planner):
     """DVC makes `--no-x` of `x: false` in `${options}`, or nothing, as it is set to."""
     given = {"cache": {}, "parsing": {"bool": "boolean_optional", "list": "append"}}
     repo: Any = SimpleNamespace(settings=given.get, cache_directory=Path("/cache"))
-    planner.repo = repo
+    planner.here = replace(planner.here, repo=repo)
     assert planner._settings() == given | {"cache": {"dir": "/cache"}}
 
 
@@ -128,7 +130,7 @@ def test_data_that_were_changed_since_they_were_added_are_refused(planner: Plann
         stage_names=["x", "y"], added_inputs=lambda stage: ["data/a", f"data/{stage}"]
     )
     repo: Any = SimpleNamespace(changed_since_added=changed_since_added)
-    planner.repo = repo
+    planner.here = replace(planner.here, repo=repo)
     with pytest.raises(UsageError, match="was changed since `dvc add`"):
         planner._refuse_changed_data(pipeline)
     assert asked == [{"data/a", "data/x", "data/y"}]
@@ -149,7 +151,8 @@ def test_what_the_store_has_is_not_taken_from_dvc(
         answer_of_dvc=lambda _: answer,
     )
     store: Any = SimpleNamespace(run=lambda _: SimpleNamespace(result=result))
-    planner.store, planner.force = store, True  # which needs no notes
+    planner.here = replace(planner.here, store=store)
+    planner.typed = Typed(force=True)  # which needs no notes
     step = planner._step(pipeline, "grow")
     assert (step.stage, step.key, step.needs) == ("grow", "k-1", ("make-1",))
     assert dict(step.known) == known
@@ -161,11 +164,11 @@ def test_what_was_saved_is_another_experiment_where_only_its_runs_differ(
     """git keeps nothing of what lies behind a link that leads out of the repository."""
     there: dict[Path, Any] = {}
     monkeypatch.setattr(planning.experiments, "read", there.get)
-    planner.store = RunStore(tmp_path)
     here: Any = SimpleNamespace(
         baseline="b" * 40, tree="t", prefix="", edited=(), name="local"
     )
-    planner.state = planner.machine = here
+    planner.state = here
+    planner.here = replace(planner.here, store=RunStore(tmp_path), machine=here)
 
     def place(key: str) -> Path:
         none: Any = None

@@ -12,6 +12,7 @@ from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
+from mllam_exps.preflight.here import Here
 from mllam_exps.preflight.parents import Parents
 from mllam_exps.runs import outputs
 from mllam_exps.runs.store import RunStore
@@ -21,43 +22,34 @@ def current_versions(
     workspace: Workspace, machine: Machine, **options: Any
 ) -> tuple[str, list[str]]:
     """Return what ``version.mllam.txt`` would say now, and notes on what could not be read."""
-    opened = _repo_and_store(workspace, machine)
-    return _versions(workspace, machine, *opened, **options)
+    return _versions(_opened(workspace, machine), **options)
 
 
 def open_pipeline(
     workspace: Workspace, machine: Machine, **options: Any
 ) -> tuple[Pipeline, RunStore]:
     """Return the workspace's pipeline and run store."""
-    repo, store = _repo_and_store(workspace, machine)
+    here = _opened(workspace, machine)
 
     def versions() -> Mapping[str, Any]:
-        text, _ = _versions(workspace, machine, repo, store)
+        text, _ = _versions(here)
         found: Mapping[str, Any] = yaml.safe_load(text)
         return found
 
-    return Pipeline(repo, versions, outputs.known_digests(store), **options), store
+    known = outputs.known_digests(here.store)
+    return Pipeline(here.repo, versions, known, **options), here.store
 
 
-def _repo_and_store(
-    workspace: Workspace, machine: Machine
-) -> tuple[Repository, RunStore]:
-    repo = Repository.open_here(workspace.root)
-    return repo, RunStore(workspace.store_directory(machine, repo.cache_directory))
+def _opened(workspace: Workspace, machine: Machine) -> Here:
+    return Here.of(workspace, machine, Repository.open_here(workspace.root))
 
 
-def _versions(
-    workspace: Workspace,
-    machine: Machine,
-    repo: Repository,
-    store: RunStore,
-    **options: Any,
-) -> tuple[str, list[str]]:
-    text, notes = checks.versions_text(workspace, machine)
+def _versions(here: Here, **options: Any) -> tuple[str, list[str]]:
+    text, notes = checks.versions_text(here.workspace, here.machine)
 
     def opened(known: Mapping[str, Any]) -> Pipeline:
-        return Pipeline(repo, lambda: known, outputs.known_digests(store))
+        return Pipeline(here.repo, lambda: known, outputs.known_digests(here.store))
 
-    parents = Parents(workspace, machine, store, repo, **options)
-    text = parents.complete(text, workspace.root, opened, notes.extend)
+    parents = Parents(here, **options)
+    text = parents.complete(text, here.workspace.root, opened, notes.extend)
     return text, notes

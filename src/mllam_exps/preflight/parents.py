@@ -23,7 +23,6 @@ from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc import earlier
 from mllam_exps.dvc.lockfile import FILE as LOCK
-from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import holdings
 from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.dvc.stages.pipeline import Pipeline
@@ -37,9 +36,8 @@ from mllam_exps.identity.definition import (
 )
 from mllam_exps.identity.run_keys import base_name
 from mllam_exps.machines import environment
-from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
+from mllam_exps.preflight.here import Here
 from mllam_exps.runs import outputs
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.stages import versions
@@ -64,24 +62,19 @@ class Parents:
 
     Parameters
     ----------
-    workspace : Workspace
-        Where it is typed: its experiments and revisions are meant.
-    repo : Repository
-        Whose cache, and remotes, are used.
+    here : Here
+        Where it is typed, and where it runs.
     not_saved : callable
         Asked for what is not done yet: submitted experiments are not known here.
     """
 
-    workspace: Workspace
-    machine: Machine
-    store: RunStore
-    repo: Repository
+    here: Here
     not_saved: NotSaved = lambda _store, _origin, _name: None
 
     @cached_property
     def trainings(self) -> Trainings:
         """The known ones."""
-        return Trainings(self.store)
+        return Trainings(self.here.store)
 
     def complete(
         self, text: str, root: Path, opened: Open, note: Callable[[list[str]], None]
@@ -128,7 +121,7 @@ class Parents:
                 known = None
             return self._named(stage, goes_on, wish, root, known, note)
         definition = _opened_with(text, stage, None, opened).definition(stage)
-        is_known = self.store.run(definition.key).result is not None
+        is_known = self.here.store.run(definition.key).result is not None
         if is_known or definition.phase is not None:
             return None
         run = self.trainings.longest(definition, goes_on)
@@ -157,8 +150,8 @@ class Parents:
         known : mapping, optional
             What was found by that name last, where nothing else was changed since.
         """
-        name, origin = wish.source, self.workspace.origin
-        python = environment.python(self.machine)
+        name, origin = wish.source, self.here.workspace.origin
+        python = environment.python(self.here.machine)
         _refuse_moving(goes_on.where, name)
         commit = None if is_path(name) else earlier.commit_of(origin, name)
         if commit is None:
@@ -189,7 +182,7 @@ class Parents:
             if problems:
                 raise Problems(problems=problems)
             takes = goes_on.takes(wish, other, root)
-        files = earlier.files_of(self.repo, commit, stage, takes)
+        files = earlier.files_of(self.here.repo, commit, stage, takes)
         if takes[0] not in files:
             raise UsageError(f"{name} has no {takes[0]}", goes_on.where)
         return self._record(files, wish)
@@ -199,13 +192,15 @@ class Parents:
     ) -> Record:
         """Take a checkpoint of which no experiment is known: from now on DVC's cache has it, by its hash."""
         ask, python = (
-            checks.asking(replace(self.workspace, root=root), self.machine),
-            environment.python(self.machine),
+            checks.asking(replace(self.here.workspace, root=root), self.here.machine),
+            environment.python(self.here.machine),
         )
         if problems := goes_on.refuse_file(wish, place, root, ask, python):
             raise Problems(problems=problems)
         takes = goes_on.takes(wish, None, root)
-        return self._record({takes[0]: earlier.adopt(self.repo.cache, place)}, wish)
+        return self._record(
+            {takes[0]: earlier.adopt(self.here.repo.cache, place)}, wish
+        )
 
     def _of_run(self, run: Run, takes: Iterable[str]) -> dict[str, str]:
         """Return the hashes of a run's files, having given them to DVC's cache, too."""
@@ -213,12 +208,12 @@ class Parents:
         found: dict[str, str] = {}
         for path in takes:
             if described := outputs.description(run, path):
-                outputs.into_cache(self.repo.cache, run, {path: described})
+                outputs.into_cache(self.here.repo.cache, run, {path: described})
                 found[path] = str(described["digest"])
         return found
 
     def _no_such(self, where: str, name: str) -> UsageError:
-        if known := self.not_saved(self.store, self.workspace.origin, name):
+        if known := self.not_saved(self.here.store, self.here.workspace.origin, name):
             what = f"{known.where} {known.what}"
             return UsageError(what, where, known.why, known.next)
         return UsageError(

@@ -29,7 +29,6 @@ from mllam_exps.dvc.stages.asked_stages import asked_stages
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
-from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.way_in import way_in
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import (
@@ -41,13 +40,13 @@ from mllam_exps.preflight import (
     parents,
     submittable,
 )
+from mllam_exps.preflight.here import Here
 from mllam_exps.preflight.lost_data import LostData
 from mllam_exps.preflight.parents import Parents
 from mllam_exps.preflight.submittable import StageChecks
 from mllam_exps.repository import checkouts, clones
 from mllam_exps.repository.planning_clone import Base
 from mllam_exps.runs import layout, outputs
-from mllam_exps.runs.store import RunStore
 from mllam_exps.submission import entering, experiments, standing
 from mllam_exps.submission.entering import Plan
 from mllam_exps.submission.experiment import Experiment, Step, versions_file
@@ -70,37 +69,47 @@ class _Frozen:
     sources: dict[str, Any]
 
 
-@dataclass
-class Planner:
-    """Plans the experiments of one submission.
+@dataclass(frozen=True)
+class Typed:
+    """What was typed.
 
     Parameters
     ----------
-    workspace, machine, repo, store
-        Where it is typed, where it will run, the opened repository, the run store.
     targets : sequence of str
         The stages asked for; none is all.
     command : list of str
-        What was typed.
+        The command, word by word.
     message : str
         For the experiments' commits.
     force : bool
         Whether results are made again although they are known, and names of other
         experiments taken over.
     inside : Path
-        Where it is typed, seen from the repository's root: what is proposed has to mean
+        Where it was typed, seen from the repository's root: what is proposed has to mean
         the same there.
     """
 
-    workspace: Workspace
-    machine: Machine
-    repo: Repository
-    store: RunStore
-    targets: Sequence[str]
-    command: list[str]
-    message: str
+    targets: Sequence[str] = ()
+    command: list[str] = field(default_factory=list)
+    message: str = ""
     force: bool = False
     inside: Path = Path()
+
+
+@dataclass
+class Planner:
+    """Plans the experiments of one submission.
+
+    Parameters
+    ----------
+    here : Here
+        Where it is typed, and where it will run.
+    typed : Typed
+        What is asked for.
+    """
+
+    here: Here
+    typed: Typed = field(default_factory=Typed)
     _sources: dict[str, sources.Content] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _sites: list[Path] = field(default_factory=list)
@@ -108,7 +117,7 @@ class Planner:
     _data_checked: bool = False
 
     def __post_init__(self) -> None:
-        self.state = clones.state(self.workspace.root)
+        self.state = clones.state(self.here.workspace.root)
         self.notes: list[str] = []
         for file in checkouts.hidden_changes(self.state.checkout):
             what = f"{file} was changed, but git is told to overlook that"
@@ -156,47 +165,52 @@ class Planner:
             With the command that makes git track it.
         """
         tracked = os.path.lexists(self.base.root / file)
-        if tracked or not (self.workspace.root / file).is_file():
+        if tracked or not (self.here.workspace.root / file).is_file():
             return
-        shown = os.path.relpath(file, self.inside)
+        shown = os.path.relpath(file, self.typed.inside)
         why = "experiments are made of what git tracks"
-        way_out = way_in(self.workspace.root, file, by_git_alone=True)
+        way_out = way_in(self.here.workspace.root, file, by_git_alone=True)
         raise UsageError("git does not track it", f"-S {shown}", why, way_out)
 
     def _names(self) -> Names:
         """Return the names that experiments of this baseline have, submitted or not."""
         baseline = self.state.baseline
         submitted = []
-        for experiment in experiments.of_store(self.store):
+        for experiment in experiments.of_store(self.here.store):
             if (experiment.origin, experiment.baseline) == (self._origin, baseline):
                 submitted.append(experiment)
-        ask_git = partial(experiment_names.saved_in_git, self.workspace.root, baseline)
-        return Names(submitted, ask_git, force=self.force)
+        ask_git = partial(
+            experiment_names.saved_in_git, self.here.workspace.root, baseline
+        )
+        return Names(submitted, ask_git, force=self.typed.force)
 
     @cached_property
     def _checks(self) -> StageChecks:
-        return StageChecks(self.workspace.root, lambda note: self.note([note]))
+        return StageChecks(self.here.workspace.root, lambda note: self.note([note]))
 
     @property
     def _origin(self) -> str:
-        return str(self.workspace.root)
+        return str(self.here.workspace.root)
 
     def _plan(self, variant: Variant, names: Names) -> Plan:
         """Plan one experiment: in the base clone, whose parameters are its own for the moment."""
         site = self._new_site()
         # Of the repository: a clone has no config.local.
-        hydra = self.repo.settings("hydra")
+        hydra = self.here.repo.settings("hydra")
         for file in variant.overrides:
             self._refuse_untracked(file)
         if "params.yaml" not in variant.overrides:
             # DVC (3.67) reads it before we look at any stage.
             not_in_clone.refuse_dangling(
-                self.base.root, "params.yaml", self.workspace.root
+                self.base.root, "params.yaml", self.here.workspace.root
             )
-        with self.base.changed(variant.overrides, hydra, self.inside) as (root, repo):
+        with self.base.changed(variant.overrides, hydra, self.typed.inside) as (
+            root,
+            repo,
+        ):
             name, baseline = variant.name or "new", self.state.baseline
-            here = Workspace(root, self.workspace.origin, name, baseline)
-            versions = self._check_parameters_and_write(here, repo)
+            there = Workspace(root, self.here.workspace.origin, name, baseline)
+            versions = self._check_parameters_and_write(there, repo)
             frozen = self._read(repo)
             clones.copy(self.base.clone, site / layout.CLONE)
             become = frozen.pipeline.ignoring(frozen.asked)
@@ -210,14 +224,14 @@ class Planner:
         content = self.state.checkout.content
         return Plan(experiment, site, frozen.definitions, content)
 
-    def _check_parameters_and_write(self, here: Workspace, repo: Repository) -> str:
+    def _check_parameters_and_write(self, there: Workspace, repo: Repository) -> str:
         """Check all parameters, and write the files of the stages that only check; return the programs' versions.
 
         Where no stage names such a file it is not there with `dvc repro` either, or it
         is the user's own.
         """
-        checks.check_parameters(here, self.machine)
-        versions = self._with_parents(self._versions_of(here), here, repo)
+        checks.check_parameters(there, self.here.machine)
+        versions = self._with_parents(self._versions_of(there), there, repo)
         ours = self.base.clone / ".git" / VERSIONS_FILE
         ours.write_text(versions, encoding="utf-8")
         named: set[str] = set()
@@ -227,7 +241,7 @@ class Planner:
             named |= {repo.relative(file.path) for file in stage.params}
         files = {checks.CHECKED_FILE: checks.CHECKED, VERSIONS_FILE: versions}
         for file, text in files.items():
-            place = here.root / file
+            place = there.root / file
             # What leads away is refused, where a stage that makes it is asked for.
             away = symlinks.leads_away(self.base.clone, place)
             if file in named and not away:
@@ -246,7 +260,7 @@ class Planner:
         if not self._data_checked:
             self._refuse_changed_data(pipeline)
             self._data_checked = True
-        asked = asked_stages(pipeline, self.repo, self.targets)
+        asked = asked_stages(pipeline, self.here.repo, self.typed.targets)
         definitions = self._checks.definitions(pipeline, asked)
         steps = _without_idle_phases(
             [self._step(pipeline, stage) for stage in definitions]
@@ -274,18 +288,18 @@ class Planner:
             "baseline": self.state.baseline,
             "tree": self.state.tree,
             "overrides": variant.overrides,
-            "stages": list(self.targets),
+            "stages": list(self.typed.targets),
             "name": variant.name,
             "versions": versions,
-            "machine": self.machine.name,
+            "machine": self.here.machine.name,
         }
-        directory = experiments.folder(self.store) / experiments.identity(what)
+        directory = experiments.folder(self.here.store) / experiments.identity(what)
         known = experiments.read(directory)
         if known and known.commit and _is_of_others(known, frozen.steps):
             # What git does not keep has changed: what a link leads to, a machine file
             # that a stage reads. What was saved stays.
             what["keys"] = {step.stage: step.key for step in frozen.steps}
-            directory = experiments.folder(self.store) / experiments.identity(what)
+            directory = experiments.folder(self.here.store) / experiments.identity(what)
             known = experiments.read(directory)
         return Experiment(
             directory=directory,
@@ -294,9 +308,9 @@ class Planner:
             prefix=self.state.prefix,
             baseline=self.state.baseline,
             overrides=variant.overrides,
-            command=self.command,
-            message=self.message,
-            machine=self.machine.name,
+            command=self.typed.command,
+            message=self.typed.message,
+            machine=self.here.machine.name,
             uid=os.getuid(),
             created=known.created if known else time.time(),
             steps=frozen.steps,
@@ -308,7 +322,7 @@ class Planner:
 
     def _new_site(self) -> Path:
         """Return a new directory to build an experiment in, which is removed at the end unless it was taken."""
-        site = entering.building_site(self.store)
+        site = entering.building_site(self.here.store)
         self._sites.append(site)
         return site
 
@@ -317,14 +331,14 @@ class Planner:
         """The first clone, made by git; the experiments' own are copies of it."""
         site = self._new_site()
         root = clones.make(self.state, site / layout.CLONE, self._settings())
-        lost_links.refuse(root, self.workspace.root)
+        lost_links.refuse(root, self.here.workspace.root)
         repo = Repository.open(root, check=False)
         try:
             _ = repo.graph
         except MllamError as error:
-            lost_links.refuse(root, self.workspace.root, str(error))
-            not_in_clone.refuse_unreadable(root, self.workspace.root, error)
-        return Base(site / layout.CLONE, root, repo, self.workspace.root)
+            lost_links.refuse(root, self.here.workspace.root, str(error))
+            not_in_clone.refuse_unreadable(root, self.here.workspace.root, error)
+        return Base(site / layout.CLONE, root, repo, self.here.workspace.root)
 
     def _settings(self) -> Settings:
         """Return those of DVC's settings by which a clone reads and keeps what the origin does.
@@ -332,40 +346,36 @@ class Planner:
         As they count there, whatever file they stand in: where the cache is, and what
         DVC makes of ``${options}`` in a command.
         """
-        given = self.repo.settings("cache")
-        cache: dict[str, Setting] = {"dir": str(self.repo.cache_directory)}
+        given = self.here.repo.settings("cache")
+        cache: dict[str, Setting] = {"dir": str(self.here.repo.cache_directory)}
         if types := given.get("type"):
             cache["type"] = types
         if given.get("shared"):
             cache["shared"] = str(given["shared"])
-        parsing = {k: str(v) for k, v in self.repo.settings("parsing").items()}
+        parsing = {k: str(v) for k, v in self.here.repo.settings("parsing").items()}
         return {"cache": cache, "parsing": parsing} if parsing else {"cache": cache}
 
-    def _versions_of(self, here: Workspace) -> str:
+    def _versions_of(self, there: Workspace) -> str:
         """Return ``version.mllam.txt``; asked for once for each set of archives."""
-        content = checks.versions_depend_on(here.root)
+        content = checks.versions_depend_on(there.root)
         if content not in self._versions:
-            self._versions[content], notes = checks.versions_text(here, self.machine)
+            self._versions[content], notes = checks.versions_text(
+                there, self.here.machine
+            )
             self.note(notes)
         return self._versions[content]
 
-    def _with_parents(self, text: str, here: Workspace, repo: Repository) -> str:
+    def _with_parents(self, text: str, there: Workspace, repo: Repository) -> str:
         """Return ``version.mllam.txt`` with what the stages go on from."""
 
         def opened(known: Mapping[str, Any]) -> Pipeline:
             return self._pipeline(repo, {}, lambda: known)
 
-        return self._parents.complete(text, here.root, opened, self.note)
+        return self._parents.complete(text, there.root, opened, self.note)
 
     @cached_property
     def _parents(self) -> Parents:
-        return Parents(
-            self.workspace,
-            self.machine,
-            self.store,
-            self.repo,
-            standing.not_saved,
-        )
+        return Parents(self.here, standing.not_saved)
 
     def _pipeline(
         self,
@@ -390,13 +400,15 @@ class Planner:
             if known is None or self.base.touches(place, known.depends_on):
                 if not place.exists():
                     self._lost_data.refuse_part(repo, path)
-                if not place.exists() and (self.workspace.root / path).exists():
-                    raise not_in_clone.refusal(repo.root, path, self.workspace.root)
+                if not place.exists() and (self.here.workspace.root / path).exists():
+                    raise not_in_clone.refusal(
+                        repo.root, path, self.here.workspace.root
+                    )
                 known = sources.content_of(repo, place)
                 not_counted.refuse_pointers(repo.root, path, known.depends_on)
                 self.note(not_counted.overlooked(repo.root, path, known.depends_on))
                 submittable.refuse_links_to_outputs(
-                    repo, path, known.depends_on, self.workspace.root
+                    repo, path, known.depends_on, self.here.workspace.root
                 )
                 if not self.base.touches(place, known.depends_on):
                     self._sources[path] = known
@@ -406,31 +418,31 @@ class Planner:
         return Pipeline(
             repo,
             versions,
-            outputs.known_digests(self.store),
+            outputs.known_digests(self.here.store),
             as_it_lies=False,
-            ask_dvc=not self.force,
+            ask_dvc=not self.typed.force,
             being_made=self._is_being_made,
             content=content,
             absent=partial(
-                not_in_clone.refuse_absent, repo.root, origin=self.workspace.root
+                not_in_clone.refuse_absent, repo.root, origin=self.here.workspace.root
             ),
         )
 
     def _has_result(self, step: Step) -> bool:
         """Tell whether no job will make the result of a step."""
-        if self.force:
+        if self.typed.force:
             return False
-        return bool(step.known) or self.store.run(step.key).result is not None
+        return bool(step.known) or self.here.store.run(step.key).result is not None
 
     @cached_property
     def _lost_data(self) -> LostData:
-        has_remote = bool(self.repo.settings("remote"))
-        return LostData(self.workspace.root, has_remote=has_remote)
+        has_remote = bool(self.here.repo.settings("remote"))
+        return LostData(self.here.workspace.root, has_remote=has_remote)
 
     def _is_being_made(self, key: str) -> bool:
         # Asked once for all experiments of a submission: so they fit together.
         if key not in self._being_made:
-            self._being_made[key] = is_being_made(self.store, key)
+            self._being_made[key] = is_being_made(self.here.store, key)
         return self._being_made[key]
 
     def note(self, notes: Iterable[str]) -> None:
@@ -440,10 +452,10 @@ class Planner:
     def _step(self, pipeline: Pipeline, stage: str) -> Step:
         definition = pipeline.definition(stage)
         needs = tuple(i.run for i in definition.inputs if i.run)
-        run = self.store.run(definition.key)
+        run = self.here.store.run(definition.key)
         if run.result is not None:
             log.info("%s: the run store has its result", definition.key)
-            if not self.force:
+            if not self.typed.force:
                 self.note(other_modes.notes(run, definition, pipeline.root))
             return Step(stage, definition.key, needs)
         known = pipeline.answer_of_dvc(stage)
@@ -464,8 +476,8 @@ class Planner:
         used: set[str] = set()
         for stage in pipeline.stage_names:
             used |= {*pipeline.added_inputs(stage)}
-        for path in self.repo.changed_since_added(used):
-            typed = workspace.typed(self.workspace.root, path)
+        for path in self.here.repo.changed_since_added(used):
+            typed = workspace.typed(self.here.workspace.root, path)
             way_out = f"dvc add {typed}, or dvc checkout {typed}"
             raise UsageError("was changed since `dvc add`", path, next=way_out)
 

@@ -21,9 +21,9 @@ from mllam_exps.dvc import experiment_names
 from mllam_exps.dvc.parameters import overrides
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
-from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace, refuse_other_stages
 from mllam_exps.preflight import checks
+from mllam_exps.preflight.here import Here
 from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.state.assess import assess
@@ -36,7 +36,7 @@ from mllam_exps.submission.entering import Plan
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.job_chain import Chain
 from mllam_exps.submission.names import refuse_what_was_taken
-from mllam_exps.submission.planning import Planner
+from mllam_exps.submission.planning import Planner, Typed
 from mllam_exps.submission.standing import Standing, look
 
 OTHERS_PATIENCE = 90.0
@@ -106,25 +106,22 @@ class Submission:
 
     Parameters
     ----------
-    workspace, machine, store, repo
-        Where it is typed, where it runs, the run store, DVC's repository.
+    here : Here
+        Where it is typed, and where it runs.
     force : bool
         Make known results again.
     tell : callable
         Is given what is worth knowing, and stops nothing.
     """
 
-    workspace: Workspace
-    machine: Machine
-    store: RunStore
-    repo: Repository
+    here: Here
     force: bool
     tell: Callable[[str], None]
     _made_again: set[str] = field(default_factory=set)
 
     def submit(self, plans: Sequence[Plan], quota: Quota) -> list[Submitted]:
         """Enter all experiments into the store, then submit one after the other."""
-        entering.retire(self.store, plans)
+        entering.retire(self.here.store, plans)
         places = [plan.experiment.directory for plan in plans]
         new = [place for place in places if not place.exists()]
         chains = self._enter_all(plans, quota)
@@ -154,9 +151,11 @@ class Submission:
         baseline = plans[0].experiment.baseline
         # Before git is asked: one that is saved in between would seem removed from it.
         saved_before = [plan.experiment.saving.result is not None for plan in plans]
-        in_git = experiment_names.saved_in_git(self.workspace.root, baseline)
-        scheduler = schedulers.get(self.machine.scheduler, self.store.directory)
-        room = quota.room(self.machine, scheduler, self.workspace.origin)
+        in_git = experiment_names.saved_in_git(self.here.workspace.root, baseline)
+        scheduler = schedulers.get(
+            self.here.machine.scheduler, self.here.store.directory
+        )
+        room = quota.room(self.here.machine, scheduler, self.here.workspace.origin)
         chains = []
         for plan, saved in zip(plans, saved_before, strict=True):
             experiment = plan.experiment
@@ -169,14 +168,16 @@ class Submission:
                 replaces = commit if self.force or saved else ""
                 experiment = entering.enter(plan, force=self.force, replaces=replaces)
             definitions = plan.definitions
-            chain = Chain(experiment, self.machine, room, self.repo, definitions)
+            chain = Chain(
+                experiment, self.here.machine, room, self.here.repo, definitions
+            )
             chains.append(chain)
         return chains
 
     def _is_whole(self, experiment: Experiment) -> bool:
         """Give DVC's cache again what it has lost of a saved experiment; False where the run store cannot."""
         try:
-            if bring_back(self.repo.cache, experiment):
+            if bring_back(self.here.repo.cache, experiment):
                 self.tell(f"{experiment.name}: {BROUGHT_BACK}")
         except Damaged:
             return False
@@ -296,24 +297,21 @@ def submit(
     for variant in variants:
         if variant.name:
             experiment_names.check_name(variant.name)
-    repo = Repository.open(workspace.root)
-    store = RunStore(workspace.store_directory(machine, repo.cache_directory))
-    with Planner(
-        workspace, machine, repo, store, stages, command, message, force, inside
-    ) as planner:
+    here = Here.of(workspace, machine, Repository.open(workspace.root))
+    typed = Typed(stages, command, message, force, inside)
+    with Planner(here, typed) as planner:
         plans = planner.plan(variants)
         planned = [plan.experiment for plan in plans]
         check(planner, plans)
         for note in planner.notes:
             tell(note)
         if dry_run:
-            refuse_what_was_taken(store, planned, force=force)
+            refuse_what_was_taken(here.store, planned, force=force)
             return [_preview(experiment, force=force) for experiment in planned]
-        with lock(store, SUBMISSIONS, wait=True), Quota() as quota:
-            refuse_what_was_taken(store, planned, force=force)
-            go_on_before(store, quota, {one.identity for one in planned})
-            submission = Submission(workspace, machine, store, repo, force, tell)
-            return submission.submit(plans, quota)
+        with lock(here.store, SUBMISSIONS, wait=True), Quota() as quota:
+            refuse_what_was_taken(here.store, planned, force=force)
+            go_on_before(here.store, quota, {one.identity for one in planned})
+            return Submission(here, force, tell).submit(plans, quota)
 
 
 def _preview(experiment: Experiment, *, force: bool) -> Submitted:
@@ -339,21 +337,21 @@ def check(planner: Planner, plans: Sequence[Plan], *, known_too: bool = False) -
         With what is wrong. What is worth knowing, and stops nothing, is added to the
         planner's notes.
     """
-    machine = planner.machine
+    origin, machine = planner.here.workspace.origin, planner.here.machine
     kinds: set[str] = set()
     looked_at: set[str] = set()
     for plan in plans:
-        here = Workspace(plan.root, planner.workspace.origin, plan.experiment.name, "")
-        checks.check_in_environment(here, machine)
-        kind = checks.kind_of_jobs(here)
+        there = Workspace(plan.root, origin, plan.experiment.name, "")
+        checks.check_in_environment(there, machine)
+        kind = checks.kind_of_jobs(there)
         if kind not in kinds:
             kinds.add(kind)
-            planner.note(checks.check_jobs(here, machine, plan.own_commands))
+            planner.note(checks.check_jobs(there, machine, plan.own_commands))
         for step in plan.experiment.steps:
-            known = step.known or planner.store.run(step.key).result is not None
+            known = step.known or planner.here.store.run(step.key).result is not None
             if step.key in looked_at or (known and not known_too):
                 continue
             looked_at.add(step.key)
             definition = plan.definitions[step.stage]
             program, inputs = programs.of(definition), definition.inputs
-            planner.note(checks.check_sources(here, machine, program, inputs))
+            planner.note(checks.check_sources(there, machine, program, inputs))

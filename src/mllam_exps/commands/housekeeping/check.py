@@ -9,7 +9,7 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import leftovers, refuse_other_stages
 from mllam_exps.preflight import checks
-from mllam_exps.runs.store import RunStore
+from mllam_exps.preflight.here import Here
 from mllam_exps.submission import submit
 from mllam_exps.submission.planning import Planner
 from mllam_exps.views.context import Context
@@ -22,8 +22,7 @@ def show() -> None:
     refuse_other_stages(workspace.root)
     checks.check_environment(machine, workspace.origin)
     repo = Repository.open(workspace.root)
-    store = RunStore(workspace.store_directory(machine, repo.cache_directory))
-    with Planner(workspace, machine, repo, store, (), [], "") as planner:
+    with Planner(Here.of(workspace, machine, repo)) as planner:
         [plan] = planner.plan([Variant({}, "")])
         submit.check(planner, [plan], known_too=True)
         versions = yaml_files.read(plan.versions_file, VERSIONS_FILE)
