@@ -22,6 +22,7 @@ from support.experiment import PATIENCE, Experiment, eventually
 from mllam_exps.attempts import workdir
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import RunStore
@@ -562,7 +563,9 @@ def test_a_secret_in_an_address_is_refused_and_others_are_written_nowhere(
 
 
 def test_an_edit_while_a_run_is_being_started_never_gets_into_it(made: Experiment):
-    pipeline = Pipeline.open(made.root, lambda: {"numpy": "2.0"}, as_it_lies=False)
+    pipeline = Pipeline(
+        Repository.open(made.root), lambda: {"numpy": "2.0"}, as_it_lies=False
+    )
     definition, store = pipeline.definition("make"), RunStore(made.root / "store")
     run = store.run(definition.key)
     run.begin(definition)

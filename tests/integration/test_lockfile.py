@@ -16,6 +16,7 @@ from mllam_exps.dvc import drafting, ignored, lockfile
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.lockfile import Draft
 from mllam_exps.dvc.parameters import parameter_files
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.identity.content import describe
 from mllam_exps.identity.definition import RunDefinition
@@ -113,7 +114,7 @@ def repo_of(root: Path) -> Any:
 
 
 def draft(root: Path) -> Draft:
-    pipeline = Pipeline.open(root, dict, as_it_lies=False)
+    pipeline = Pipeline(Repository.open(root), dict, as_it_lies=False)
     found = drafting.draft(
         pipeline, pipeline.in_order(), {"source.txt": describe(root / "source.txt")}
     )
@@ -145,7 +146,7 @@ def test_a_lock_file_is_that_which_dvc_writes(experiment: Experiment):
 
 
 def test_parameter_files_are_read_as_dvc_reads_them(experiment: Experiment):
-    pipeline = Pipeline.open(experiment.root, dict, as_it_lies=False)
+    pipeline = Pipeline(Repository.open(experiment.root), dict, as_it_lies=False)
     values = pipeline.definition("first").values
     assert set(values) == {
         "params.yaml",
@@ -167,7 +168,9 @@ def test_parameter_files_are_read_as_dvc_reads_them(experiment: Experiment):
     with pytest.raises(
         UsageError, match=r"all\.yaml: when: holds a date, which DVC cannot track"
     ):
-        Pipeline.open(experiment.root, dict, as_it_lies=False).definition("first")
+        Pipeline(Repository.open(experiment.root), dict, as_it_lies=False).definition(
+            "first"
+        )
 
 
 def test_entries_of_other_stages_stay(experiment: Experiment):
@@ -240,7 +243,7 @@ def test_a_command_reads_the_gitignore_that_dvc_writes_beside_outputs(
     """Also before DVC has written it; stages that make the folder do not find it."""
     root = experiment.root
     (root / "dvc.yaml").write_text(AROUND)
-    before = Pipeline.open(root, dict, as_it_lies=False)
+    before = Pipeline(Repository.open(root), dict, as_it_lies=False)
     become = before.ignoring(["reads", "last"])
     found = drafting.draft(before, before.in_order(), {}, become)
     frozen = tmp_path / "frozen"
@@ -255,7 +258,7 @@ def test_a_command_reads_the_gitignore_that_dvc_writes_beside_outputs(
         assert (frozen / path).read_bytes() == (root / path).read_bytes(), "as DVC's"
     definition = before.definition("reads")
     for place in (root, frozen):
-        again = Pipeline.open(place, dict, as_it_lies=False)
+        again = Pipeline(Repository.open(place), dict, as_it_lies=False)
         assert again.definition("reads").key == definition.key
         assert not again.ignoring(["reads", "last"])
     assert commit._kept(frozen, found).count("d/.gitignore") == 1
@@ -274,10 +277,10 @@ def test_a_command_reads_the_gitignore_that_dvc_writes_beside_outputs(
     assert (attempt.work / "d/.gitignore").read_text() == "/first.txt\n"
 
     (root / "d/.gitignore").write_text("/first.txt\n*.tmp\n")
-    edited = Pipeline.open(root, dict, as_it_lies=False)
+    edited = Pipeline(Repository.open(root), dict, as_it_lies=False)
     assert edited.definition("reads").key != definition.key
     (root / ".dvcignore").write_text(".gitignore\n")
-    left_out = Pipeline.open(root, dict, as_it_lies=False)
+    left_out = Pipeline(Repository.open(root), dict, as_it_lies=False)
     (root / "d/.gitignore").unlink()
     inputs = left_out.definition("reads").inputs
     assert {source.path for source in inputs} == {"d/first.txt", "d/new/[last]"}
@@ -303,7 +306,7 @@ def test_a_command_that_names_a_gitignore_reads_it_as_dvc_leaves_it(
     root = experiment.root
     (root / "dvc.yaml").write_text(NAMED)
     (root / ".gitignore").write_text("*.log\n")
-    before = Pipeline.open(root, dict, as_it_lies=False)
+    before = Pipeline(Repository.open(root), dict, as_it_lies=False)
     become = before.ignoring(["first", "reads"])
     assert become == {".gitignore": b"*.log\n/o.txt\n/m.txt\n"}
     found = drafting.draft(before, before.in_order(), {}, become)
@@ -315,7 +318,7 @@ def test_a_command_that_names_a_gitignore_reads_it_as_dvc_leaves_it(
     # As jobs open it: they know the contents that were read when it was planned.
     content = {"source.txt": before.definition("first").inputs[0].digest}
     options: dict[str, Any] = {"as_it_lies": False, "content": content.__getitem__}
-    again = Pipeline.open(frozen, dict, **options)
+    again = Pipeline(Repository.open(frozen), dict, **options)
     assert again.definition("reads").key == definition.key
     assert not again.ignoring(["first", "reads"])
     commit._kept(frozen, found)
@@ -324,7 +327,7 @@ def test_a_command_that_names_a_gitignore_reads_it_as_dvc_leaves_it(
     assert made.digest(".gitignore") == digests[".gitignore"]
 
     (root / ".dvcignore").write_text(".gitignore\n")
-    left_out = Pipeline.open(root, dict, as_it_lies=False)
+    left_out = Pipeline(Repository.open(root), dict, as_it_lies=False)
     with pytest.raises(UsageError, match=r"\.gitignore is left out by \.dvcignore"):
         left_out.definition("reads")
 
@@ -337,7 +340,7 @@ def test_what_stages_make_or_read_is_never_the_users(
     (root / "dvc.yaml").write_text(NAMED)
     for name in ("o.txt", "m.txt", "source.txt", "other.txt"):
         (root / name).write_text("the user's\n")
-    pipeline = Pipeline.open(root, dict, as_it_lies=False)
+    pipeline = Pipeline(Repository.open(root), dict, as_it_lies=False)
     definition = pipeline.definition("first")
     attempt = Attempt(RunStore(tmp_path / "store").run(definition.key), 1)
     (attempt.work / ".git").mkdir(parents=True)

@@ -13,8 +13,10 @@ from support.experiment import PARAMETER_FILES, ROOT, Experiment
 
 from mllam_exps.base.errors import MllamError, Problems, UsageError
 from mllam_exps.dvc.graph import StageEntry
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import sources
 from mllam_exps.dvc.stages.pipeline import Pipeline
+from mllam_exps.dvc.stages.results import KnownResults
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.preflight import not_in_clone, submittable
 
@@ -58,8 +60,8 @@ def experiment(
 def keys(
     experiment: Experiment, versions: dict = VERSIONS, **options
 ) -> dict[str, str]:
-    pipeline = Pipeline.open(
-        experiment.root, lambda: versions, as_it_lies=False, **options
+    pipeline = Pipeline(
+        Repository.open(experiment.root), lambda: versions, as_it_lies=False, **options
     )
     return {stage: pipeline.definition(stage).key for stage in STAGES}
 
@@ -161,7 +163,9 @@ def test_smoke_shortens_training_and_evaluation_alone(experiment: Experiment):
 
 def test_stages_come_in_order_however_they_are_written(experiment: Experiment):
     assert [
-        s for s in Pipeline.open(experiment.root, dict).in_order() if s in STAGES
+        s
+        for s in Pipeline(Repository.open(experiment.root), dict).in_order()
+        if s in STAGES
     ] == STAGES
 
 
@@ -179,7 +183,7 @@ def test_what_is_missing_is_named(experiment: Experiment):
     stages["stages"]["mine"] = {"cmd": "true", "deps": ["no.txt", "data/config.yaml"]}
     (experiment.root / "dvc.yaml").write_text(yaml.safe_dump(stages))
     with pytest.raises(Problems) as caught:
-        Pipeline.open(experiment.root, dict).definition("mine")
+        Pipeline(Repository.open(experiment.root), dict).definition("mine")
     assert {problem.next for problem in caught.value.problems} == {
         "put it there and git add no.txt, or correct its name in dvc.yaml",
         "git restore data/config.yaml",
@@ -204,8 +208,10 @@ def own(
     for file, text in ({"a.txt": "1\n"} | (files or {})).items():
         (experiment.root / file).parent.mkdir(parents=True, exist_ok=True)
         (experiment.root / file).write_text(text)
-    return Pipeline.open(
-        experiment.root, lambda: VERSIONS, **{"as_it_lies": False} | options
+    return Pipeline(
+        Repository.open(experiment.root),
+        lambda: VERSIONS,
+        **{"as_it_lies": False} | options,
     )
 
 
@@ -249,7 +255,11 @@ def test_parameters_that_a_stage_makes_are_not_known_beforehand(
     # the files as they are.
     for options in (
         {"as_it_lies": True},
-        {"known_result": lambda _key, _path: md5_of_file(experiment.root / "gen.yaml")},
+        {
+            "known": KnownResults(
+                lambda _key, _path: md5_of_file(experiment.root / "gen.yaml")
+            )
+        },
     ):
         pipeline = own(experiment, {"gen": gen, "use": use}, files, **options)
         assert pipeline.definition("use").params == {"gen.yaml": {"k": 1}}
@@ -275,7 +285,9 @@ def test_a_stage_is_not_filled_in_from_what_another_makes(
     def known(_key: str, _path: str) -> str:
         return md5_of_file(experiment.root / "gen.yaml")
 
-    pipeline = own(experiment, {"gen": gen, "use": use}, files, known_result=known)
+    pipeline = own(
+        experiment, {"gen": gen, "use": use}, files, known=KnownResults(known)
+    )
     assert pipeline.definition("use").commands == ("y 1",)
 
 
@@ -386,7 +398,9 @@ def test_what_the_cache_has_no_more_is_not_known(made: Experiment, damaged: bool
     """Nor what is damaged there: it would be found at the end alone, and by nobody mended."""
 
     def known() -> bool:
-        pipeline = Pipeline.open(made.root, lambda: {"numpy": np.__version__})
+        pipeline = Pipeline(
+            Repository.open(made.root), lambda: {"numpy": np.__version__}
+        )
         return bool(pipeline.known_to_dvc("make"))
 
     assert known()

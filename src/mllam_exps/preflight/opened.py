@@ -9,6 +9,7 @@ import yaml
 
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages.pipeline import Pipeline
+from mllam_exps.dvc.stages.results import KnownResults
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
@@ -36,7 +37,7 @@ def open_pipeline(
         found: Mapping[str, Any] = yaml.safe_load(text)
         return found
 
-    known = outputs.known_digests(here.store)
+    known = KnownResults(outputs.known_digests(here.store))
     return Pipeline(here.repo, versions, known, **options), here.store
 
 
@@ -48,7 +49,8 @@ def _versions(here: Here, **options: Any) -> tuple[str, list[str]]:
     text, notes = checks.versions_text(here.workspace, here.machine)
 
     def opened(known: Mapping[str, Any]) -> Pipeline:
-        return Pipeline(here.repo, lambda: known, outputs.known_digests(here.store))
+        in_store = KnownResults(outputs.known_digests(here.store))
+        return Pipeline(here.repo, lambda: known, in_store)
 
     parents = Parents(here, **options)
     text = parents.complete(text, here.workspace.root, opened, notes.extend)

@@ -9,7 +9,7 @@ from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages.pipeline import Pipeline
-from mllam_exps.dvc.stages.results import Answer
+from mllam_exps.dvc.stages.results import Answer, KnownResults
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines import job_environment, machine_files
 from mllam_exps.machines.machine_files import Machine
@@ -70,15 +70,18 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     in_store = outputs.known_digests(experiment.store)
     # It goes on with what DVC knew when it was submitted, whatever else the run store
     # has by now.
-    return Pipeline(
-        Repository.open(experiment.root, check=False),
-        lambda: yaml_files.read(experiment.versions_file, VERSIONS_FILE),
+    known = KnownResults(
         lambda key, path: None if experiment.is_known(key) else in_store(key, path),
-        as_it_lies=False,
-        content=lambda path: str(experiment.sources[path]["digest"]),
-        known_to_dvc={
+        by_dvc={
             s.stage: Answer(dict(s.known), dict(s.read))
             for s in experiment.steps
             if s.known
         },
+    )
+    return Pipeline(
+        Repository.open(experiment.root, check=False),
+        lambda: yaml_files.read(experiment.versions_file, VERSIONS_FILE),
+        known,
+        as_it_lies=False,
+        content=lambda path: str(experiment.sources[path]["digest"]),
     )

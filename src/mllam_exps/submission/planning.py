@@ -27,6 +27,7 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import phases, sources
 from mllam_exps.dvc.stages.asked_stages import asked_stages
 from mllam_exps.dvc.stages.pipeline import Pipeline
+from mllam_exps.dvc.stages.results import KnownResults
 from mllam_exps.identity.definition import VERSIONS_FILE, RunDefinition
 from mllam_exps.machines import job_environment, workspace
 from mllam_exps.machines.way_in import way_in
@@ -415,13 +416,13 @@ class Planner:
             found[path] = known.to_record()
             return known.digest
 
+        in_store = outputs.known_digests(self.here.store)
+        ask_dvc = not self.typed.force
         return Pipeline(
             repo,
             versions,
-            outputs.known_digests(self.here.store),
+            KnownResults(in_store, self._is_being_made, ask_dvc=ask_dvc),
             as_it_lies=False,
-            ask_dvc=not self.typed.force,
-            being_made=self._is_being_made,
             content=content,
             absent=partial(
                 not_in_clone.refuse_absent, repo.root, origin=self.here.workspace.root

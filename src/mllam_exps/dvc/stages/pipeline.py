@@ -19,7 +19,7 @@ from mllam_exps.dvc.graph import Out, ParameterFile, StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.stages import phases, results, sources
 from mllam_exps.dvc.stages.inputs import Inputs, relative
-from mllam_exps.dvc.stages.results import Answer, Question
+from mllam_exps.dvc.stages.results import Answer, KnownResults, Question
 from mllam_exps.dvc.stages.tracked_parameters import that_count
 from mllam_exps.identity.content import md5_of_file
 from mllam_exps.identity.definition import (
@@ -62,26 +62,18 @@ class Pipeline:
     versions : callable
         Returns the content of ``version.mllam.txt`` as it would be written now; called
         at most once.
-    known_result : callable
-        Given a run key and an output's path, the digest that the run store knows for
-        it, or None.
+    known : KnownResults
+        What is known of results.
     as_it_lies : bool
         Whether an input that a stage makes is what lies in the workspace. True inside a
         stage's command: that is what the program reads, whatever DVC was told to run
         (`--single-item`, say). False where keys are asked for before anything has run:
         then such an input is what its stage will make of the files as they are now.
-    ask_dvc : bool
-        Whether what DVC knows of a stage's result counts.
-    being_made : callable
-        Given a run key, whether the run is being made: then what DVC knows of an
-        earlier time does not count.
     smoke : bool
         Whether what `mllam-exps smoke` shortens is shortened.
     content : callable
         Given the path of an input that no stage makes, seen from the root, the digest
         of what it holds now.
-    known_to_dvc : mapping
-        What DVC is known to have of stages, by name; it is asked for the others.
     absent : callable
         Given a parameter file that is not there, seen from the root, raises what is to
         be said of it, if anything more.
@@ -91,53 +83,35 @@ class Pipeline:
         self,
         repository: Repository,
         versions: Callable[[], Mapping[str, Any]],
-        known_result: Callable[[str, str], str | None] = lambda _key, _path: None,
+        known: KnownResults | None = None,
         *,
         as_it_lies: bool = True,
-        ask_dvc: bool = True,
-        being_made: Callable[[str], bool] = lambda _key: False,
         smoke: bool = False,
         content: Callable[[str], str] | None = None,
-        known_to_dvc: Mapping[str, Answer] | None = None,
         absent: Callable[[str], None] = lambda _file: None,
     ) -> None:
         self.repository = repository
         self.root = repository.root
         self.as_it_lies = as_it_lies
-        self.ask_dvc = ask_dvc
-        self._being_made = being_made
+        self._known = known or KnownResults()
         self.smoke = smoke
         self._inputs = Inputs(
             repository,
             as_it_lies,
             content or self._content,
             key_of=lambda name: self.definition(name).key,
-            known_result=known_result,
+            known_result=self._known.in_store,
             known_to_dvc=lambda name: self.answer_of_dvc(name).outputs,
             in_order=self.in_order,
         )
         self._versions_source = versions
         self._versions: Mapping[str, Any] | None = None
-        self._known_result = known_result
         self._definitions: dict[str, RunDefinition] = {}
-        self._known_to_dvc: dict[str, Answer] = dict(known_to_dvc or {})
+        self._known_to_dvc: dict[str, Answer] = dict(self._known.by_dvc)
         self._absent = absent
 
     def _content(self, path: str) -> str:
         return sources.content_of(self.repository, self.root / path).digest
-
-    @classmethod
-    def open(
-        cls, root: Path, versions: Callable[[], Mapping[str, Any]], **options: Any
-    ) -> Pipeline:
-        """Open the DVC repository at `root`.
-
-        Raises
-        ------
-        UsageError
-            If there is none, or ``dvc.yaml`` is not valid.
-        """
-        return cls(Repository.open(root), versions, **options)
 
     @property
     def stage_names(self) -> list[str]:
@@ -218,7 +192,7 @@ class Pipeline:
     def answer_of_dvc(self, name: str) -> Answer:
         """Return that, with what it was made from."""
         if name not in self._known_to_dvc:
-            found = self._ask_dvc(name) if self.ask_dvc else None
+            found = self._ask_dvc(name) if self._known.ask_dvc else None
             self._known_to_dvc[name] = found or Answer({}, {})
         return self._known_to_dvc[name]
 
@@ -226,7 +200,7 @@ class Pipeline:
         if phases.is_before_the_last(name):
             return None  # DVC knows of no phases
         stage = self.stage(name)
-        if not results.may_be_known(stage) or self._being_made(
+        if not results.may_be_known(stage) or self._known.being_made(
             self.definition(name).key
         ):
             return None
@@ -263,7 +237,7 @@ class Pipeline:
 
     def digest_of(self, source: Input) -> str | None:
         """Return the digest that the run store knows for an input that a run makes, or None."""
-        return self._known_result(source.run, source.path) if source.run else None
+        return self._known.in_store(source.run, source.path) if source.run else None
 
     def source(self, path: str) -> dict[str, Any] | None:
         """Describe an input that was added with `dvc add`, or a part of one, by its ``.dvc`` file; else None."""
@@ -412,7 +386,7 @@ class Pipeline:
     def _lies_as_made(self, file: str, maker: StageEntry, out: Out) -> bool:
         """Tell whether what lies in the workspace is what a stage makes of the files as they are."""
         made, lies = self._inputs.made(file, maker, out), self.root / file
-        if not (self.ask_dvc and made.run and lies.is_file()):
+        if not (self._known.ask_dvc and made.run and lies.is_file()):
             return False
         return md5_of_file(lies) == (made.digest or self.digest_of(made))
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,30 @@ class Answer:
 
     outputs: Known
     inputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class KnownResults:
+    """What is known of stages' results before they run.
+
+    Parameters
+    ----------
+    in_store : callable
+        Given a run key and an output's path, the digest that the run store knows for
+        it, or None.
+    being_made : callable
+        Given a run key, whether the run is being made: then what DVC knows of an
+        earlier time does not count.
+    by_dvc : mapping
+        What DVC is known to have of stages, by name.
+    ask_dvc : bool
+        Whether DVC is asked for the other stages.
+    """
+
+    in_store: Callable[[str, str], str | None] = lambda _key, _path: None
+    being_made: Callable[[str], bool] = lambda _key: False
+    by_dvc: Mapping[str, Answer] = field(default_factory=dict)
+    ask_dvc: bool = True
 
 
 def refuse_what_dvc_cannot_hash(file: str, values: Mapping[str, Any]) -> None:
