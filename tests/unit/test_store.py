@@ -386,3 +386,18 @@ def test_no_number_and_no_size_of_a_record_overwhelms_its_reader(tmp_path: Path)
     with path.open("wb") as file:
         file.truncate(2**40)  # it takes no room
     assert "too large" in str(records.look(path))
+
+
+@pytest.mark.parametrize("inside", [".", "attempts"])
+def test_a_file_in_the_place_of_a_run_s_folder_is_named_with_a_way_out(
+    tmp_path: Path, inside: str
+):
+    run = RunStore(tmp_path).run(KEY)
+    place = run.directory / inside
+    place.parent.mkdir(parents=True)
+    place.touch()
+    with pytest.raises(MllamError) as refused:
+        run.make()
+    problem = refused.value.problem
+    assert (problem.what, problem.where) == ("is no folder", str(place))
+    assert problem.next.startswith(f"rm {place}, or")

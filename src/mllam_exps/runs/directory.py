@@ -150,12 +150,13 @@ class RunDirectory:
         Raises
         ------
         MllamError
-            If there is one.
+            If there is one, or a file.
         """
         if led := self.led_away:
-            way_out = f"rm {shlex.quote(str(led.path))}, or have its owner do so"
-            why = f"it belongs to {ownership.owner_of(led.path)}, and may lead anywhere"
-            raise MllamError("is a link", str(led.path), why, way_out)
+            raise _in_the_way(led.path, "is a link", ", and may lead anywhere")
+        for place in (self.directory, self._attempts):
+            if os.path.lexists(place) and not place.is_dir():
+                raise _in_the_way(place, "is no folder")
         # Each removes and renames only what is theirs.
         records.folder(self.store, ownership.STICKY)
         records.folder(self.directory.parent, ownership.STICKY)
@@ -219,3 +220,10 @@ class RunDirectory:
             return result is not None and result.attempt == number
 
         return self.put_aside(name, is_meant)
+
+
+def _in_the_way(place: Path, what: str, why: str = "") -> MllamError:
+    """Say that something lies where a folder of a run is to be made."""
+    way_out = f"rm {shlex.quote(str(place))}, or have its owner do so"
+    owner = ownership.owner_of(place)
+    return MllamError(what, str(place), f"it belongs to {owner}{why}", way_out)
