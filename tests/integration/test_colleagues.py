@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dvc_data.hashfile.db  # noqa: F401 - a user who may not read this Python can import no more of it
 import pytest
 
 from mllam_exps.attempts.launch import give_up
