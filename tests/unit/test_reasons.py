@@ -312,6 +312,22 @@ def test_a_disk_that_is_mounted_read_only_is_named(tmp_path: Path) -> None:
     assert said == f"{place}: its file system is mounted read-only"
 
 
+@pytest.mark.parametrize(
+    ("error", "told", "way_out"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "git"), "no command", "load"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n", "ulimit -n 4096"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output", ""),
+    ],
+)
+def test_what_the_system_refuses_comes_with_a_way_out(
+    error: OSError, told: str, way_out: str
+):
+    assert told in reasons.of_os_error(error)
+    found = reasons.way_out_of_os_error(error)
+    assert way_out in found and bool(way_out) == bool(found)
+
+
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert reasons.of_os_error(full) == "the disk is full (No space left on device)"

@@ -52,11 +52,9 @@ def main() -> None:
             # `mllam-exps logs | head`: nobody listens any more, which is no error.
             sys.stderr.close()
             raise SystemExit(0) from None
-        from mllam_exps.base.endings.reasons import of_os_error
+        from mllam_exps.base.endings import reasons
 
-        warn(f"error: {of_os_error(error)}")
-        if isinstance(error, PermissionError):
-            warn(
-                "  → have its owner let you in; in a team's share: mllam-exps share check"
-            )
+        warn(f"error: {reasons.of_os_error(error)}")
+        if way_out := reasons.way_out_of_os_error(error):
+            warn(f"  → {way_out}")
         raise SystemExit(int(Exit.FAILED)) from None

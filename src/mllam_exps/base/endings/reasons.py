@@ -28,6 +28,7 @@ LOG_BYTES = 2**20
 STORE_IS_FULL, STORE_FAILS = 73, 74
 """Exit codes of an attempt that can write no record (EX_CANTCREAT, EX_IOERR): only the scheduler hears of it."""
 _FULL = "the disk is full"
+_GIT = "git"
 _USED_UP = "the quota of the disk is used up"
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -275,6 +276,10 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
         path = Path(os.fsdecode(error.filename))
         return f"{path}: {error.strerror}; it is {owner_of(path)}'s, or in a folder of theirs"
     named = error.filename2 or error.filename or place
+    if error.errno == errno.ENOENT and error.filename == _GIT:
+        return "there is no command git on the path"
+    if error.errno == errno.EMFILE:
+        return "this process may not open as many files at once (ulimit -n)"
     if error.errno == errno.EROFS and named is not None:
         return f"{os.fsdecode(named)}: its file system is mounted read-only"
     if not disks.is_full(error):
@@ -283,6 +288,17 @@ def of_os_error(error: OSError, place: Path | None = None) -> str:
     if named is None:
         return f"{what} ({error.strerror})"
     return f"{what}: {disks.disk(Path(os.fsdecode(named)))} ({error.strerror}: {named})"
+
+
+def way_out_of_os_error(error: OSError) -> str:
+    """Say what to do about an operating system's error; empty where nobody knows."""
+    if isinstance(error, PermissionError):
+        return "have its owner let you in; in a team's share: mllam-exps share check"
+    if error.errno == errno.ENOENT and error.filename == _GIT:
+        return "install it, or load the module that has it"
+    if error.errno == errno.EMFILE:
+        return "ulimit -n 4096, and the same command again"
+    return ""
 
 
 def oom_kills(system: Path = Path("/")) -> int:
