@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -388,6 +389,19 @@ def test_tags_that_cannot_be_read_are_not_replaced(store: RunStore, tmp_path: Pa
     for word in ("", "a b", "-x", "x\n", "\x1b"):
         with pytest.raises(UsageError):
             marks.check_tag(word)
+
+
+def test_whose_folder_keeps_one_from_writing_tags_is_said(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(path: Path, _record: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(records, "replace", refuse)
+    with pytest.raises(MllamError) as refused:
+        marks.add(store, [Marked("one", "", "one")], tags=["best"])
+    assert "it is" in refused.value.problem.why
+    assert refused.value.problem.next.startswith("have its owner let you in")
 
 
 def test_an_experiment_is_marked_by_its_commit_in_another_store(store: RunStore):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base import ownership, records
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.shapes import Shape, list_of, maybe, number, of_shape, text
 from mllam_exps.runs import layout
@@ -228,8 +229,8 @@ def _change(store: RunStore, change: Callable[[list[Mark]], list[Mark]]) -> None
             raise MllamError(
                 "tags and notes cannot be written",
                 str(store.directory / layout.MARKS),
-                error.strerror or str(error),
-                "mllam-exps share check",
+                reasons.of_os_error(error),
+                reasons.way_out_of_os_error(error),
             ) from error
 
 
