@@ -34,7 +34,13 @@ from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
-from mllam_exps.submission.damage import IN_CACHE, IN_STORE, FoundDamage, Verifier
+from mllam_exps.submission.damage import (
+    IN_CACHE,
+    IN_STORE,
+    NOT_BELIEVED,
+    FoundDamage,
+    Verifier,
+)
 from mllam_exps.submission.experiment import Experiment as ExperimentRecord
 from mllam_exps.submission.experiment import Step
 from mllam_exps.submission.saving import commit
@@ -993,6 +999,21 @@ def test_verify_notices_a_manifest_that_was_changed(store: RunStore, tmp_path: P
     assert {other.what for other in missing} == {"is gone"}, (
         "it was never handed over to DVC's cache"
     )
+
+
+def test_verify_names_a_damaged_record_of_a_result_and_its_owner(
+    store: RunStore, tmp_path: Path
+):
+    """As where a colleague has put something else in its place: nothing was read of it, and all called fine."""
+    run = make(store)
+    record = run.directory / layout.RESULT
+    record.unlink()
+    record.write_text("{}")
+    found = Verifier(store, Cache(str(tmp_path / "cache"))).verify([run])
+    [one] = found.damaged
+    assert (found.results, one.file, one.done) == (1, str(record), NOT_BELIEVED)
+    assert one.what == "is damaged: it has no `attempt`"
+    assert one.next == "dvc exp apply e; dvc repro makes again what is missing"
 
 
 def test_a_damaged_result_is_made_again(made: Experiment):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.base.errors import MllamError
+from mllam_exps.base.records import Trouble
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.stages.phases import is_before_the_last
 from mllam_exps.identity.content import Difference
@@ -25,6 +26,11 @@ from mllam_exps.submission.applying import apply_command, made_again
 from mllam_exps.submission.experiment import Experiment
 
 IN_STORE, IN_CACHE = "the run store", "DVC's cache"
+
+LEFT, MAKE_READABLE = "left as it is", "make it readable, or ask its owner to"
+
+NOT_BELIEVED = "not believed"
+"""What is done about a result of which the record is damaged: who makes it again sets the record aside."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,8 @@ class Verifier:
             if run.result is not None:
                 self.found.results += 1
                 self._verify_result(run)
+            elif run.damage is not None:
+                self._note_record(run, run.damage)
             self._verify_cache(run)
             self._bring_back(run)
         return self.found
@@ -135,9 +143,17 @@ class Verifier:
             error = outputs.set_aside(run, damaged)
         done, way_out = "set aside", ""
         if run.result is not None:
-            done, way_out = error.why or "left as it is", error.next
+            done, way_out = error.why or LEFT, error.next
         for difference in damaged:
             self._note(run, difference, IN_STORE, done, way_out)
+
+    def _note_record(self, run: Run, trouble: Trouble) -> None:
+        done, way_out = NOT_BELIEVED, ""
+        if trouble.hidden:
+            done, way_out = LEFT, MAKE_READABLE
+        self.found.results += 1
+        difference = Difference(trouble.path, trouble.why)
+        self._note(run, difference, IN_STORE, done, way_out)
 
     def _verify_cache(self, run: Run) -> None:
         """Read the objects of a run's outputs that are files of their own; of a result that was set aside, too."""
@@ -238,7 +254,7 @@ class Verifier:
     ) -> None:
         needing = self._needing(run)
         names = sorted({one.name for one in needing}) or sorted({*_asked_for_by(run)})
-        if done == "set aside":
+        if done in {"set aside", NOT_BELIEVED}:
             way_out = _way_out(run, needing, names)
         elif done == "removed":
             way_out = f"{way_out}, or {_way_out(run, needing, names)}"
@@ -263,7 +279,7 @@ class Verifier:
 def _remove(difference: Difference) -> tuple[str, str]:
     """Remove a damaged object of DVC's cache; return what was done, and what is to be done."""
     if not difference.certain:
-        return "left as it is", "make it readable, or ask its owner to"
+        return LEFT, MAKE_READABLE
     try:
         difference.path.unlink(missing_ok=True)
     except OSError as error:
