@@ -16,6 +16,7 @@ GROUP = grp.getgrgid(os.getgid()).gr_name
 def test_a_clone_does_not_leave_a_run_store_in_which_something_is_at_work(
     made: Experiment, tmp_path: Path
 ):
+    made.ok("git", "branch", "-m", "ours")
     made.hold()
     made.ok("mllam-exps", "submit", "-n", "waits")
     share = tmp_path / "share"
@@ -24,7 +25,12 @@ def test_a_clone_does_not_leave_a_run_store_in_which_something_is_at_work(
     assert "waits: not over yet" in refused.stdout
     made.go_on()
     made.ok("mllam-exps", "status", "--watch")
-    made.ok("mllam-exps", "share", "join", str(share))
+    told = made.ok("mllam-exps", "share", "init", str(share), "--group", GROUP)
+    assert "git push share ours" in told
+    made.ok("git", "push", "-q", "share", "ours")
+    clone = tmp_path / "clone"
+    made.ok("git", "clone", "-q", str(share), str(clone))
+    assert (clone / "dvc.yaml").is_file(), "git checks out the branch that was pushed"
 
 
 def test_push_and_pull_hold_the_remote_against_what_an_experiment_needs(

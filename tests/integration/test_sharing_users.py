@@ -112,6 +112,7 @@ def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: 
     assert founder.ok(init).splitlines() == [
         f"{share} is a share of the group {GROUP}",
         f"{work} uses the share {share}",
+        "git push share main: with that a colleague begins",
     ]
     founder.ok("git push -q share main")
     founder.ok("mllam-exps submit -n e1 -S x=2 && mllam-exps status --watch")

@@ -36,8 +36,13 @@ class Step:
     do: Callable[[], None]
 
 
-def steps(place: Path, group: int) -> list[Step]:
+def steps(place: Path, group: int, branch: str = "main") -> list[Step]:
     """Return what is still to be done until a folder is a group's share; nothing where it is one.
+
+    Parameters
+    ----------
+    branch : str
+        What a clone of it checks out, once that was pushed.
 
     Raises
     ------
@@ -46,7 +51,7 @@ def steps(place: Path, group: int) -> list[Step]:
     """
     made = Share(place)
     refuse(place, group)
-    return list(_steps(made, group))
+    return list(_steps(made, group, branch))
 
 
 def refuse(place: Path, group: int) -> None:
@@ -85,13 +90,13 @@ def refuse(place: Path, group: int) -> None:
         raise UsageError("cannot become a share", str(place), why)
 
 
-def _steps(made: Share, group: int) -> Iterator[Step]:
+def _steps(made: Share, group: int, branch: str) -> Iterator[Step]:
     place = made.directory
     if not place.exists():
         yield Step(f"make {place}", partial(place.mkdir, PRIVATE))
     if not place.exists() or not share.is_repository(place):
         what = "make it a bare git repository, for `dvc exp push` and `pull`"
-        yield Step(what, lambda: _make_repository(place))
+        yield Step(what, lambda: _make_repository(place, branch))
     for folder in made.folders:
         if not folder.is_dir():
             what = f"make {folder.relative_to(place)}/"
@@ -107,9 +112,9 @@ def _is_whole(made: Share, group: int) -> bool:
     return made.group == group and not any(findings(made))
 
 
-def _make_repository(place: Path) -> None:
+def _make_repository(place: Path, branch: str) -> None:
     # Without a template: no hook of anybody's comes along.
-    git(place, "init", "--bare", "-b", "main", "--template=", "--shared=0660")
+    git(place, "init", "--bare", "-b", branch, "--template=", "--shared=0660")
     (place / "hooks").mkdir(NOT_ITS_OWN)
 
 

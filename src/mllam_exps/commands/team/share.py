@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mllam_exps.base.errors import Exit, MllamError, UsageError, some_of
+from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
@@ -30,17 +31,29 @@ def init(path: Path, group: str, *, dry_run: bool) -> None:
     """Make a share, and let the clone of the current directory use it, if there is one."""
     place = path.resolve()
     number = shares.group_of(group)
-    to_do = founding.steps(place, number)
+    clone = _clone_here()
+    branch = _branch_of(clone) if clone else ""
+    to_do = founding.steps(place, number, branch or "main")
     joining.refuse_umask(place if place.exists() else place.parent)
     _tell(to_do, f"{place} is a share of the group {group}", dry_run=dry_run)
     made = Share(place)
-    clone = _clone_here()
     if clone is None:
         say(f"in each member's clone: mllam-exps share join {shlex.quote(str(place))}")
     elif made.is_there:
         _join(made, clone, dry_run=dry_run)
+        if branch and not dry_run and not _has_branch(place, branch):
+            say(f"git push share {shlex.quote(branch)}: with that a colleague begins")
     elif dry_run:
         say(f"would then let {clone.origin} use it")
+
+
+def _branch_of(clone: Workspace) -> str:
+    return ask_git(clone.origin, "symbolic-ref", "--short", "-q", "HEAD")
+
+
+def _has_branch(repository: Path, branch: str) -> bool:
+    name = f"refs/heads/{branch}"
+    return bool(ask_git(repository, "rev-parse", "-q", "--verify", name))
 
 
 def join(path: Path, *, dry_run: bool) -> None:
