@@ -140,7 +140,7 @@ def test_north_is_up_and_the_error_is_that_of_the_points_that_count(laid: Path):
     found = maps.atlas("mine", laid)
     assert found is not None
     assert (found.cases, found.leads) == (["best: 2025-01-01T00:00"], [6.0])
-    [one] = found.maps["a, K"]
+    [one] = found.maps["a"]
     shades = {name: decoded(data) for name, data in one.pictures.items()}
     assert all(picture.shape == (40, 30) for picture in shades.values())
     assert shades["truth"][0, 0] > shades["truth"][-1, 0]
@@ -148,6 +148,7 @@ def test_north_is_up_and_the_error_is_that_of_the_points_that_count(laid: Path):
     assert shades["forecast"][0, -1] == maps.SHADES - 1
     assert shades["forecast − truth"][0, 0] == maps.SHADES // 2
     assert one.rmse == pytest.approx(np.sqrt((np.arange(5, 25) ** 2).mean()))
+    assert found.scales["a"].units == "K"
     # Rows are counted from the top: 40 − 20.
     assert found.inside == (5, 20, 20, 10)
     assert maps.atlas("nothing", laid / "nowhere") is None
@@ -157,7 +158,7 @@ def test_what_is_missing_has_no_colour(laid: Path):
     fields = xr.open_zarr(laid / FIELDS).load()
     fields["forecast.a"][0, 0, 0, 0] = np.nan
     fields.to_zarr(laid / FIELDS, mode="w", zarr_format=2)
-    [one] = maps.atlas("mine", laid).maps["a, K"]  # type: ignore[union-attr]
+    [one] = maps.atlas("mine", laid).maps["a"]  # type: ignore[union-attr]
     assert decoded(one.pictures["forecast"])[-1, 0] == maps.SHADES
     assert np.isfinite(one.rmse)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from mllam_exps.commands.reading import report
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.stages.neural_lam.reporting import charts, page
 from mllam_exps.stages.neural_lam.reporting.comparison import Comparison
-from mllam_exps.stages.neural_lam.reporting.evidence import Evidence
+from mllam_exps.stages.neural_lam.reporting.evidence import (
+    Ancestor,
+    Background,
+    Evidence,
+)
 
 CASES = np.datetime64("2025-01-01T00", "ns") + np.arange(80) * np.timedelta64(24, "h")
 LEADS = np.array([6, 12, 24]) * np.timedelta64(1, "h").astype("m8[ns]")
@@ -38,8 +43,15 @@ def evidence(
     }
     scores = xr.Dataset(
         {
-            f"rmse.{v}": (dims, values * size, {"units": u})
-            for v, size, u in (("t2m", 1, "K"), ("msl", 90, "Pa"))
+            f"rmse.{v}": (
+                dims,
+                values * size,
+                {"units": u, "long_name": f"root mean square error of {spelled}"},
+            )
+            for v, size, u, spelled in (
+                ("t2m", 1, "K", "2 m temperature"),
+                ("msl", 90, "Pa", "msl"),
+            )
         },
         coords,
     )
@@ -161,6 +173,8 @@ def test_the_page_is_whole_and_fetches_and_runs_nothing(tmp_path: Path):
     said = "".join(found.words)
     for word in (
         "2 experiments, on 80 forecasts",
+        "t2m (2 m temperature)",
+        "not recorded here",
         "<b>&bad",
         "better in 6 of 6",
         "▼",
@@ -172,6 +186,25 @@ def test_the_page_is_whole_and_fetches_and_runs_nothing(tmp_path: Path):
     assert re.search(r"−(19|20)\.\d ▼", said)
     assert text.count("data:image/png;base64,") == 2
     assert "default-src 'none'" in text
+
+
+def test_the_page_says_what_they_took_and_where_they_come_from(tmp_path: Path):
+    first, second = (evidence(tmp_path, name, 0.8) for name in ("first", "second"))
+    tree = (Ancestor(0, "train of first: done", False), Ancestor(1, "train <2>", True))
+    programs = {"torch": "2.13.0", "numpy": "2.4.6", "zarr": "3.1"}
+    one = replace(first, background=Background("3 node hours: train 3", (), programs))
+    own = Background("5 node hours: train 5", tree, programs | {"zarr": "3.2"})
+    out = tmp_path / "report.html"
+    page.write(out, Comparison([one, replace(second, background=own)]), [], "")
+    said = "".join(Found(out.read_text()).words)
+    for word in ("3 node hours: train 3", "train of first: done", "train <2>"):
+        assert word in said, word
+    assert "from which second goes on" in said
+    assert "from which first goes on" not in said
+    # Of programs the main ones, and those that differ.
+    assert "torch" in said
+    assert re.search(r"zarr\s*3.1\s*3.2|zarr\s*3.2\s*3.1", said)
+    assert "numpy" not in said
 
 
 def test_pictures_that_there_is_no_room_for_are_counted(

@@ -77,20 +77,12 @@ class Training:
 
 
 def trees(store: RunStore, asked: Collection[str]) -> list[Training]:
-    """Return the trees in which runs stand: from the first training on, with all that go on from one of them.
-
-    Parameters
-    ----------
-    asked : collection of str
-        The keys of the runs of one experiment.
-    """
-    known = _Known.of(store)
-    roots = dict.fromkeys(known.first(key) for key in asked if key in known.runs)
-    return [known.tree(root, None, {*asked}) for root in roots]
+    """Return the trees in which runs stand, as `Family.trees` does."""
+    return Family.of(store).trees(asked)
 
 
 @dataclass
-class _Known:
+class Family:
     """The runs of a store that go on from others, or could be gone on from."""
 
     runs: dict[str, tuple[Run, RunDefinition]]
@@ -98,7 +90,8 @@ class _Known:
     _before: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, store: RunStore) -> _Known:
+    def of(cls, store: RunStore) -> Family:
+        """Read the runs of a store."""
         runs: dict[str, tuple[Run, RunDefinition]] = {}
         for run in store.runs():
             is_ours = stages.has_program(run.stage)
@@ -119,6 +112,17 @@ class _Known:
             if before := known._comes_behind(definition, made):
                 known._before[key] = before
         return known
+
+    def trees(self, asked: Collection[str]) -> list[Training]:
+        """Return the trees in which runs stand: from the first training on, with all that go on from one of them.
+
+        Parameters
+        ----------
+        asked : collection of str
+            The keys of the runs of one experiment.
+        """
+        roots = dict.fromkeys(self._first(key) for key in asked if key in self.runs)
+        return [self._tree(root, None, {*asked}) for root in roots]
 
     def _made(self) -> dict[tuple[str, str], str]:
         """Return the runs that made the files which others go on from, by path and hash."""
@@ -145,7 +149,7 @@ class _Known:
         path, digest = next(iter(files.items()))
         return made.get((path, digest), f"{path} {digest[:8]}, made elsewhere")
 
-    def first(self, key: str) -> str:
+    def _first(self, key: str) -> str:
         """Return the first of those that a run goes on from, one behind the other."""
         seen = {key}
         while (before := self._before.get(key)) and before not in seen:
@@ -153,10 +157,10 @@ class _Known:
             key = before
         return key
 
-    def tree(self, key: str, before: str | None, asked: set[str]) -> Training:
+    def _tree(self, key: str, before: str | None, asked: set[str]) -> Training:
         """Return a run with all that go on from it."""
         behind = [one for one, other in self._before.items() if other == key]
-        then = [self.tree(one, key, asked) for one in sorted(behind, key=self._begun)]
+        then = [self._tree(one, key, asked) for one in sorted(behind, key=self._begun)]
         if key not in self.runs:
             return Training(key, then=then)
         run, definition = self.runs[key]

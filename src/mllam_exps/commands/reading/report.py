@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import UsageError
+import yaml
+
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import differences, experiment_refs, holdings
@@ -21,7 +25,17 @@ from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.stages.neural_lam.reporting import page
 from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
-from mllam_exps.stages.neural_lam.reporting.evidence import NEEDED, Evidence
+from mllam_exps.stages.neural_lam.reporting.evidence import (
+    NEEDED,
+    Ancestor,
+    Background,
+    Evidence,
+)
+from mllam_exps.views import costs
+from mllam_exps.views.histories import Histories, History
+from mllam_exps.views.lineage import Training
+
+log = logging.getLogger(__name__)
 
 
 def report(names: Sequence[str], *, out: Path, references: Sequence[str]) -> None:
@@ -63,22 +77,55 @@ def _typed(names: Sequence[str], out: Path, references: Sequence[str]) -> str:
 def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
     """Lay out what experiments have left, and yield it; afterwards that is removed."""
     if not names:
-        _refuse_what_is_left(WORKSPACE, Checkout(root))
-        yield [Evidence(WORKSPACE, root)]
+        here = Checkout(root)
+        _refuse_what_is_left(WORKSPACE, here)
+        behind = _background(Histories().of_workspace, here)
+        yield [Evidence(WORKSPACE, root, background=behind)]
         return
     called = experiment_refs.called(names, experiment_refs.saved(root), "saved here")
     found = list({one.commit: one for one in called}.values())
     repository = Repository.open(root, check=False)
     parameters = _differing(repository, found)
     labels = _labels(found)
+    known = Histories()
     with tempfile.TemporaryDirectory(prefix="mllam-exps-report-") as scratch:
         laid = []
         for number, one in enumerate(found):
-            folder = Path(scratch, str(number))
-            _lay_out(repository, Commit(root, one.commit), one.name, folder)
+            folder, commit = Path(scratch, str(number)), Commit(root, one.commit)
+            _lay_out(repository, commit, one.name, folder)
             its = parameters[one.commit]
-            laid.append(Evidence(labels[one.commit], folder, one.commit, its))
+            behind = _background(partial(known.of_saved, one), commit)
+            laid.append(Evidence(labels[one.commit], folder, one.commit, its, behind))
         yield laid
+
+
+def _background(ask: Callable[[], History], locked: Locked) -> Background:
+    """Return what an experiment took, and where it comes from; of files as they lie a page can be made, too."""
+    programs = _programs(locked)
+    try:
+        history = ask()
+    except MllamError as error:
+        log.info("nothing is known of what it took: %s", error)
+        return Background(programs=programs)
+    took = costs.in_words(history.costs) if history.costs else ""
+    lineage = tuple(one for tree in history.trees for one in _flat(tree, 0))
+    return Background(took, lineage, programs)
+
+
+def _flat(training: Training, depth: int) -> Iterator[Ancestor]:
+    yield Ancestor(depth, training.line, training.asked)
+    for one in training.then:
+        yield from _flat(one, depth + 1)
+
+
+def _programs(locked: Locked) -> dict[str, str]:
+    """Return the versions that an experiment was made with, as far as they are a word each."""
+    try:
+        found = yaml.safe_load(locked.text(VERSIONS_FILE) or "")
+    except yaml.YAMLError:
+        return {}
+    known = found.items() if isinstance(found, Mapping) else ()
+    return {str(n): str(one) for n, one in known if isinstance(one, str | int | float)}
 
 
 def _labels(found: Sequence[Saved]) -> dict[str, str]:

@@ -32,8 +32,9 @@ from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.applying import apply_command
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.opening import machine_of
-from mllam_exps.views import saved
+from mllam_exps.views import costs, saved
 from mllam_exps.views.context import Context
+from mllam_exps.views.costs import Cost
 from mllam_exps.views.gathering import with_what_dvc_has
 from mllam_exps.views.looking import as_it_stays, of_experiment, of_run
 from mllam_exps.views.rows import Cell, Row, stages_in_order
@@ -147,7 +148,12 @@ def _of_runs(row: Row) -> dict[str, Any]:
         "left": {stage: one.why for stage, one in row.left.items()},
         "metrics": metrics,
         "checkpoints": checkpoints,
+        "node_hours": {one.stage: round(one.node_hours, 4) for one in _costs(row)},
     }
+
+
+def _costs(row: Row) -> list[Cost]:
+    return costs.of_runs(cell.run for cell in row.cells.values())
 
 
 def to_record(row: Row, apply: str) -> dict[str, Any]:
@@ -295,6 +301,8 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
             yield f"score       {path}: {key} = {told}"
     for path in record["checkpoints"]:
         yield f"checkpoint  {path}"
+    if found := _costs(row):
+        yield f"took        {costs.in_words(found)}"
 
 
 def _stage_line(stage: dict[str, Any], word: str, cell: Cell | None) -> str:

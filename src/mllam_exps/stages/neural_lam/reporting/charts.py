@@ -43,7 +43,7 @@ def lines(curves: Mapping[str, Points], x: str, y: str, title: str) -> str:
     across = _Axis.over(xs, LEFT, WIDTH - RIGHT)
     if len(few := sorted(set(xs))) <= FEW:
         across.given = few
-    up = _Axis.over([0.0, *ys] if min(ys) >= 0 else ys, HEIGHT - BOTTOM, TOP)
+    up = _Axis.over([0.0, *ys] if min(ys) >= 0 else ys, HEIGHT - BOTTOM, TOP).whole
     parts = [*_frame(across, up, x, y)]
     ends = _apart({name: up(points[-1][1]) for name, points in drawn.items()})
     for number, (name, points) in enumerate(drawn.items()):
@@ -81,13 +81,26 @@ class _Axis:
         )
 
     @property
+    def whole(self) -> _Axis:
+        """The same scale, from one round mark to another: no curve rises above the last."""
+        step = self._step
+        low = math.floor(self.low / step + 1e-9) * step
+        high = math.ceil(self.high / step - 1e-9) * step
+        return _Axis(low, high, self.start, self.end)
+
+    @property
+    def _step(self) -> float:
+        """From one round mark to the next."""
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        return next(one * power for one in STEPS if one * power >= rough * (1 - 1e-9))
+
+    @property
     def marks(self) -> list[float]:
         """The values themselves, where they are few; else round ones, five or so."""
         if self.given:
             return self.given
-        rough = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(one * power for one in STEPS if one * power >= rough)
+        step = self._step
         first = math.ceil(self.low / step - 1e-9)
         count = math.floor(self.high / step + 1e-9) - first
         return [(first + number) * step for number in range(count + 1)]

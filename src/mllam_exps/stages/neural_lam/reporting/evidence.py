@@ -20,6 +20,44 @@ NEEDED = (SCORES.partition("/")[0], LOSSES, PICTURES)
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """A training in the tree of those that go on from one another.
+
+    Parameters
+    ----------
+    depth : int
+        How many it goes on from, one behind the other.
+    line : str
+        What it is, for people.
+    is_own : bool
+        Whether it belongs to the experiment itself.
+    """
+
+    depth: int
+    line: str
+    is_own: bool
+
+
+@dataclass(frozen=True)
+class Background:
+    """What an experiment took, and where it comes from, as far as that is known here.
+
+    Parameters
+    ----------
+    took : str
+        Node hours; empty where nothing is recorded.
+    lineage : tuple of Ancestor
+        The trees in which its trainings stand; empty where none goes on from another.
+    programs : mapping
+        The versions of its programs.
+    """
+
+    took: str = ""
+    lineage: tuple[Ancestor, ...] = ()
+    programs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """An experiment in a report.
 
@@ -33,12 +71,15 @@ class Evidence:
         Its commit; empty for a workspace.
     parameters : mapping
         Those that are not the same in all experiments of the report, by name.
+    background : Background
+        What it took, and where it comes from.
     """
 
     name: str
     folder: Path
     commit: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    background: Background = field(default_factory=Background)
 
     @cached_property
     def scores(self) -> Any:

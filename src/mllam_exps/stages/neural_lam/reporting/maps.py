@@ -31,11 +31,14 @@ class Scale:
         The values at the ends of the field's colours.
     most : float
         The difference at the end of its colours, which are the same above and below 0.
+    units : str
+        Of all three.
     """
 
     low: float
     high: float
     most: float
+    units: str
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,9 @@ def atlas(name: str, folder: Path) -> Atlas | None:
             fields[f"{kind}.{variable}"].transpose(CASE, LEAD, rows, columns).values
             for kind in (FORECAST, TRUTH)
         ]
-        title = _title(variable, fields[key].attrs)
-        scales[title] = _scale(pair[0], pair[1])
+        said = fields[key].attrs
+        title = _title(variable, said)
+        scales[title] = _scale(pair[0], pair[1], str(said.get("units", "")))
         maps[title] = _maps(pair[0], pair[1], scales[title], counts)
     starts = np.datetime_as_string(fields[CASE].values, unit="m")
     kinds = fields[KIND].values
@@ -146,17 +150,24 @@ def atlas(name: str, folder: Path) -> Atlas | None:
 
 
 def _title(variable: str, said: dict[str, Any]) -> str:
-    level, units = said.get(LEVEL, ""), said.get("units", "")
-    named = f"{variable} at {level}" if level else variable
-    return f"{named}, {units}" if units else named
+    named = spelled(variable, str(said.get("long_name", "")))
+    level = said.get(LEVEL, "")
+    return f"{named}, at {level}" if level else named
 
 
-def _scale(forecast: Any, truth: Any) -> Scale:
+def spelled(variable: str, long_name: str) -> str:
+    """Return a variable's name, and what it is, where that says more."""
+    name = long_name.replace("_", " ")
+    says_more = name and name.lower() != variable.replace("_", " ").lower()
+    return f"{variable} ({name})" if says_more else variable
+
+
+def _scale(forecast: Any, truth: Any, units: str) -> Scale:
     import numpy as np
 
     both = np.stack([forecast, truth])
     most = float(np.nanmax(np.abs(forecast - truth)))
-    return Scale(float(np.nanmin(both)), float(np.nanmax(both)), most)
+    return Scale(float(np.nanmin(both)), float(np.nanmax(both)), most, units)
 
 
 def _maps(forecast: Any, truth: Any, scale: Scale, counts: Any) -> list[Map]:

@@ -19,6 +19,7 @@ from mllam_exps.stages.neural_lam.reporting.comparison import (
     Place,
 )
 from mllam_exps.stages.neural_lam.scoring.conclusions import SURE
+from mllam_exps.verification import measures
 
 CARDS = 10
 """Experiments whose scorecard is drawn: the first of the ranking."""
@@ -28,6 +29,8 @@ MAP_BYTES = 3_000_000
 """How much the maps may take of the page, the best experiment's first."""
 PICTURE_BYTES = 4_000_000
 """How much the pictures may take of those experiments that have no maps."""
+MAIN_PROGRAMS = ("neural-lam", "torch", "mllam-data-prep", "python")
+"""Programs whose versions are told in any case."""
 FULL = 20.0
 """Per cent of difference at which a colour is full."""
 
@@ -77,6 +80,8 @@ def write(
         left_out=left_out,
         sure=100 * SURE,
         made_by=made_by,
+        names=_names(compared),
+        programs=_programs(ranking[:CARDS]),
         tint=tint,
         mark=mark,
         percent=percent,
@@ -103,6 +108,27 @@ def _parameters(ranking: Sequence[Place]) -> list[str]:
     for place in ranking:
         names |= dict.fromkeys(place.evidence.parameters)
     return list(names)
+
+
+def _names(compared: Comparison) -> dict[str, str]:
+    """Return what variables are called, with what they are."""
+    of = f"{measures.LONG_NAMES['rmse']} of "
+    found = {}
+    for variable in compared.variables:
+        said = str(compared.scores[f"rmse.{variable}"].attrs.get("long_name", ""))
+        found[variable] = maps.spelled(variable, said.removeprefix(of))
+    return found
+
+
+def _programs(ranking: Sequence[Place]) -> dict[str, list[str]]:
+    """Return the versions of programs by experiment: of the main ones, and of those that are not the same in all."""
+    each = [place.evidence.background.programs for place in ranking]
+    found = {}
+    for name in sorted({name for programs in each for name in programs}):
+        versions = [programs.get(name, "–") for programs in each]
+        if name in MAIN_PROGRAMS or len(set(versions)) > 1:
+            found[name] = versions
+    return found
 
 
 def _curves(compared: Comparison, ranking: Sequence[Place]) -> dict[str, str]:
