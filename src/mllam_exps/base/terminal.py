@@ -70,6 +70,15 @@ def warn(text: object) -> None:
     say(text, sys.stderr)
 
 
+def amount(size: float) -> str:
+    """Return a number of bytes for people: ``12 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
 def console(**options: Any) -> Console:
     """Return a console of rich's that prints no control characters but its own."""
     from rich.console import Console, ConsoleOptions, RenderableType

@@ -59,6 +59,45 @@ def pull(
     exchange.pull(words, remote=remote, force=force, as_json=as_json)
 
 
+@app.command(short_help="Write an experiment as an RO-Crate, for others and for a DOI.")
+def export(
+    name: Annotated[str, typer.Argument(metavar="EXP", help="A saved experiment.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="A folder, or a file that ends with .zip; else EXP.crate.",
+        ),
+    ] = None,
+    largest: Annotated[
+        float,
+        typer.Option(
+            metavar="GB",
+            min=0,
+            help="Inputs and outputs that are larger are named, and not in it.",
+        ),
+    ] = 1.0,
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--license",
+            metavar="SPDX",
+            help="CC-BY-4.0, say; else what CITATION.cff says.",
+        ),
+    ] = "",
+) -> None:
+    """Write a saved experiment as a Workflow Run RO-Crate: the files of its commit, its data, and what made them.
+
+    Others read it without DVC, git or mllam-exps; Zenodo and WorkflowHub take it. It
+    says who ran which stage with which parameters and programs, and when.
+    """
+    from mllam_exps.commands.team import export as exporting
+
+    exporting.export(name, out=out, largest=largest, licence=licence)
+
+
 @share_app.command("init", short_help="Make a share for a group.")
 def share_init(
     path: Annotated[

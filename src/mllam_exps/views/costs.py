@@ -30,12 +30,17 @@ class Cost:
         Of its last attempt.
     node_hours : float
         Of all attempts: from the start of each to its end, or its last sign of life.
+    begun, ended : float
+        When the first one started, and when the last one ended, by the file system's
+        clock.
     """
 
     stage: str
     attempts: int
     nodes: int
     node_hours: float
+    begun: float
+    ended: float
 
     @property
     def told(self) -> str:
@@ -56,8 +61,10 @@ def of_runs(runs: Iterable[Run]) -> list[Cost]:
         started = [one for one in run.attempts() if one.started is not None]
         if started:
             spent = sum(_nodes(one) * _seconds(one) for one in started)
-            nodes = _nodes(started[-1])
-            found.append(Cost(run.stage, len(started), nodes, spent / HOUR))
+            first, last = started[0], started[-1]
+            times = (first.started_at, _until(last))
+            hours_ = spent / HOUR
+            found.append(Cost(run.stage, len(started), _nodes(last), hours_, *times))
     return found
 
 
@@ -77,8 +84,11 @@ def hours(value: float) -> str:
 
 def _seconds(attempt: Attempt) -> float:
     # By the file system's clock: those of hosts differ by minutes.
-    until = attempt.ended_at if attempt.ended is not None else attempt.heard_of_at
-    return max(0.0, until - attempt.started_at)
+    return max(0.0, _until(attempt) - attempt.started_at)
+
+
+def _until(attempt: Attempt) -> float:
+    return attempt.ended_at if attempt.ended is not None else attempt.heard_of_at
 
 
 def _nodes(attempt: Attempt) -> int:

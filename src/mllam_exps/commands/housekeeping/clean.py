@@ -61,7 +61,7 @@ def clean(
 def _say_what_would_become(found: list[Candidate], staying: Staying) -> None:
     """Say how much would become free, and what would stay."""
     if found:
-        amount = _amount(_size(found))
+        amount = terminal.amount(_size(found))
         say(f"{amount} would become free; nothing was deleted (--dry-run)")
     if str(staying):
         say(f"{staying} would stay")
@@ -98,7 +98,7 @@ def _delete(
     for one in found:
         if one not in deleted:
             warn(f"{one.what} is needed again, and stays")
-    say(f"deleted {len(deleted)}, {_amount(_size(deleted))}", stream)
+    say(f"deleted {len(deleted)}, {terminal.amount(_size(deleted))}", stream)
     # Others found the lock taken meanwhile, and left to us what waits.
     backlog.go_on(store)
 
@@ -138,7 +138,9 @@ def _confirmed(found: list[Candidate]) -> bool:
         raise UsageError(
             "nobody can be asked here", next="mllam-exps clean --yes, or --dry-run"
         )
-    answer = input(f"Delete these {len(found)}, {_amount(_size(found))}? [y/N] ")
+    answer = input(
+        f"Delete these {len(found)}, {terminal.amount(_size(found))}? [y/N] "
+    )
     return answer.strip().lower() in {"y", "yes"}
 
 
@@ -146,19 +148,11 @@ def _print_table(found: list[Candidate]) -> None:
     from mllam_exps.views import tables
 
     items = [
-        tables.Item(one.what, one.why, duration(one.age), _amount(one.size))
+        tables.Item(one.what, one.why, duration(one.age), terminal.amount(one.size))
         for one in found
     ]
     console = terminal.console()
     console.print(tables.of_items(items, console.width))
-
-
-def _amount(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _seconds(text: str) -> float:

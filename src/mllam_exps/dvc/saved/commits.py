@@ -34,6 +34,11 @@ class Locked:
         """Return what a file beside it holds; None where there is none."""
         raise NotImplementedError
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages of which its ``dvc.lock`` says something, in its order."""
+        return list(self._entries)
+
     def entry(self, stage: str) -> Mapping[str, Any] | None:
         """Return what its ``dvc.lock`` says of a stage, each value as text; None where it says nothing."""
         found = self._entries.get(stage)

@@ -1,0 +1,190 @@
+"""``mllam-exps export EXP``: one experiment for others, as an RO-Crate."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.git import ask_git
+from mllam_exps.base.terminal import amount, say, warn
+from mllam_exps.dvc.repository import Repository
+from mllam_exps.dvc.saved import experiment_refs, holdings
+from mllam_exps.dvc.saved.commits import Commit
+from mllam_exps.dvc.saved.experiment_refs import Saved
+from mllam_exps.exporting import contents, crate
+from mllam_exps.exporting.contents import Part
+from mllam_exps.exporting.crate import Described, Ran
+from mllam_exps.identity.definition import VERSIONS_FILE, flat
+from mllam_exps.machines.workspace import Workspace
+from mllam_exps.views.costs import Cost
+from mllam_exps.views.histories import Histories
+
+GIGA = 1e9
+
+
+def export(name: str, *, out: Path | None, largest: float, licence: str) -> None:
+    """Write the crate of a saved experiment.
+
+    Parameters
+    ----------
+    out : Path or None
+        The folder, or the file if it ends with ``.zip``; else a folder of the
+        experiment's name.
+    largest : float
+        Gigabytes of the largest input or output that goes along.
+    licence : str
+        SPDX's identifier; else what the repository's ``CITATION.cff`` says.
+
+    Raises
+    ------
+    UsageError
+        If there is no such experiment, it holds results of other inputs, or the place
+        is taken.
+    """
+    root = Workspace.here().root
+    [one, *others] = experiment_refs.called(
+        [name], experiment_refs.saved(root), "saved here"
+    )
+    if others:
+        why = "experiments of other baselines have it, too"
+        raise UsageError(f"{name} is no one experiment", why=why, next="rename one")
+    place = out or Path(f"{name}.crate")
+    _refuse_taken(place)
+    commit = Commit(root, one.commit)
+    _refuse_what_is_left(name, commit)
+    repository = Repository.open(root, check=False)
+    parent = place.resolve().parent
+    with tempfile.TemporaryDirectory(prefix=".mllam-exps-export-", dir=parent) as site:
+        folder = Path(site) / "crate"
+        folder.mkdir()
+        files = contents.lay_out_files(commit, folder)
+        cache, most = repository.cache, largest * GIGA
+        parts = contents.lay_out_data(name, commit, cache, folder, most)
+        said = _described(one, commit, files, parts, licence or _licence_of(commit))
+        crate.write(folder, said)
+        _put(folder, place)
+    _tell(place, parts, said)
+
+
+def _refuse_taken(place: Path) -> None:
+    if place.exists() or place.is_symlink():
+        raise UsageError("is there already", str(place), next="-o another place")
+    if not place.resolve().parent.is_dir():
+        where = str(place.resolve().parent)
+        raise UsageError("there is no such folder", where, next="-o another place")
+
+
+def _refuse_what_is_left(name: str, commit: Commit) -> None:
+    """Refuse an experiment whose commit holds results of other inputs than its own."""
+    for path, why in holdings.left_outputs(commit).items():
+        way_out = f"dvc exp apply {shlex.quote(name)}, then dvc exp run"
+        raise UsageError(f"{name} has a result that is not its own", path, why, way_out)
+
+
+def _put(folder: Path, place: Path) -> None:
+    if place.suffix == ".zip":
+        made = shutil.make_archive(str(folder), "zip", folder)
+        Path(made).rename(place)
+    else:
+        folder.rename(place)
+
+
+def _described(
+    one: Saved, commit: Commit, files: list[str], parts: list[Part], licence: str
+) -> Described:
+    form = "--format=%an%x00%B"
+    author, _, message = ask_git(
+        commit.origin, "show", "-s", form, one.commit
+    ).partition("\0")
+    programs = _mapping(commit.text(VERSIONS_FILE))
+    return Described(
+        name=one.name,
+        description=message.strip() or f"the experiment {one.name}",
+        commit=one.commit,
+        author=author,
+        at=one.at,
+        licence=licence,
+        programs={
+            str(program): str(found)
+            for program, found in programs.items()
+            if isinstance(found, str | int | float)
+        },
+        files=files,
+        parts=parts,
+        ran=list(_ran(commit, _costs(one))),
+        dvc=version("dvc"),
+    )
+
+
+def _costs(one: Saved) -> dict[str, Cost]:
+    """Return what is recorded of its runs here; nothing where it was run elsewhere."""
+    try:
+        found = Histories().of_saved(one).costs
+    except MllamError:
+        return {}
+    return {cost.stage: cost for cost in found}
+
+
+def _ran(commit: Commit, costs: Mapping[str, Cost]) -> Iterator[Ran]:
+    for stage in commit.stages:
+        entry = commit.entry(stage) or {}
+        cost = costs.get(stage)
+        commands = entry.get("cmd", "")
+        yield Ran(
+            stage,
+            commands if isinstance(commands, str) else " && ".join(commands),
+            tuple(_paths(entry, "deps")),
+            tuple(_paths(entry, "outs")),
+            dict(_parameters(entry)),
+            cost.begun if cost else None,
+            cost.ended if cost else None,
+        )
+
+
+def _paths(entry: Mapping[str, Any], kind: str) -> Iterator[str]:
+    for one in entry.get(kind) or ():
+        yield str(one["path"])
+
+
+def _parameters(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for file, values in (entry.get("params") or {}).items():
+        if file != VERSIONS_FILE:
+            for key, value in flat(values):
+                yield f"{file}:{key}", str(value)
+
+
+def _licence_of(commit: Commit) -> str:
+    """Return the licence that a repository states in its ``CITATION.cff``."""
+    found = _mapping(commit.text("CITATION.cff")).get("license", "")
+    return found if isinstance(found, str) else ""
+
+
+def _mapping(text: str | None) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(text or "")
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _tell(place: Path, parts: list[Part], said: Described) -> None:
+    for part in parts:
+        if not part.inside:
+            size = "not here" if part.size is None else amount(part.size)
+            warn(f"note: {part.path} ({size}) is named by its hash, and not in it")
+    if any(not part.inside and part.size for part in parts):
+        warn("  → --largest GB takes larger ones")
+    if not said.licence:
+        warn("note: the repository states no licence: nobody may use what is in it")
+        warn("  → `license: CC-BY-4.0` in CITATION.cff, say, or --license CC-BY-4.0")
+    inside = sum(part.inside for part in parts)
+    what = f"{len(said.files)} files, {inside} of {len(parts)} inputs and outputs"
+    say(f"{place}: {said.name} as a Workflow Run RO-Crate, with {what}")

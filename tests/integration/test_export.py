@@ -1,0 +1,121 @@
+"""An experiment as an RO-Crate: what is in it is what the experiment holds, and what is not is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rocrate.rocrate import ROCrate
+from support.experiment import Experiment, environment, make_repository
+
+PIPELINE = """\
+stages:
+  grow:
+    cmd: cat in.txt params.yaml > grown.txt
+    deps: [in.txt]
+    params: [lr]
+    outs: [grown.txt]
+  count:
+    cmd: mkdir t && cp grown.txt 't/a b.txt' && cp params.yaml m.yaml
+    deps: [grown.txt]
+    outs: [t]
+    metrics: [{m.yaml: {cache: false}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A repository with an experiment that DVC saved."""
+    base = tmp_path_factory.mktemp("export")
+    root = base / "repo"
+    for path, text in {
+        "dvc.yaml": PIPELINE,
+        "in.txt": "one\n",
+        "params.yaml": "lr: 0.1\n",
+        "README.md": "# Ours\n",
+        "machines/here.yaml": "scheduler: local\n",
+    }.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    made = make_repository(root, environment(base / "home") | {"MLLAM_MACHINE": "here"})
+    made.ok("dvc", "exp", "run", "-q", "-n", "e", "-S", "lr=0.2")
+    return made
+
+
+def read(crate: Path) -> dict[str, Any]:
+    """Return the entities of a crate."""
+    found = json.loads((crate / "ro-crate-metadata.json").read_text())
+    return {one["@id"]: one for one in found["@graph"]}
+
+
+def test_it_holds_what_the_experiment_does_and_says_how_that_was_made(
+    saved: Experiment,
+):
+    told = saved.ok("mllam-exps", "export", "e", "--license", "CC-BY-4.0")
+    assert "e as a Workflow Run RO-Crate" in told
+    crate = saved.root / "e.crate"
+    assert (crate / "grown.txt").read_text() == "one\nlr: 0.2\n"
+    assert (crate / "t/a b.txt").read_text() == "one\nlr: 0.2\n"
+    assert (crate / "params.yaml").read_text() == "lr: 0.2\n"
+    assert (crate / "grown.txt").stat().st_nlink == 1, "no link into DVC's cache"
+    found = read(crate)
+    root = found["./"]
+    assert root["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"}
+    assert root["mainEntity"] == {"@id": "dvc.yaml"}
+    assert "ComputationalWorkflow" in found["dvc.yaml"]["@type"]
+    grow = found["#run/grow"]
+    assert grow["description"] == "cat in.txt params.yaml > grown.txt"
+    assert grow["result"] == {"@id": "grown.txt"}
+    lr = found["#parameter/grow/params.yaml%3Alr"]
+    assert (lr["name"], lr["value"]) == ("params.yaml:lr", "0.2")
+    assert {"@id": lr["@id"]} in grow["object"]
+    digest = hashlib.md5(b"one\nlr: 0.2\n").hexdigest()
+    assert found["grown.txt"]["identifier"] == f"md5:{digest}"
+    # All that it names as a part is there, and is read by the community's library.
+    parts = [one["@id"] for one in root["hasPart"]]
+    assert {"dvc.yaml", "dvc.lock", "in.txt", "grown.txt", "t/", "m.yaml"} <= {*parts}
+    assert all((crate / part).exists() for part in parts)
+    known = ROCrate(crate)
+    assert known.mainEntity.id == "dvc.yaml"
+    refused = saved.command("mllam-exps", "export", "e")
+    assert (refused.returncode, "is there already" in refused.stdout) == (2, True)
+
+
+def test_what_is_too_large_is_named_and_a_crate_can_be_one_file(
+    saved: Experiment, tmp_path: Path
+):
+    packed = tmp_path / "e.zip"
+    told = saved.command(
+        "mllam-exps", "export", "e", "-o", str(packed), "--largest", "0"
+    )
+    assert told.returncode == 0
+    assert "grown.txt (12 B) is named by its hash, and not in it" in told.stdout
+    assert "states no licence" in told.stdout
+    with zipfile.ZipFile(packed) as archive:
+        assert {"dvc.yaml", "ro-crate-metadata.json"} <= {*archive.namelist()}
+        assert "grown.txt" not in archive.namelist()
+        archive.extractall(tmp_path / "out")
+    found = read(tmp_path / "out")
+    assert "grown.txt" not in found
+    named = found["#data/grown.txt"]
+    assert named["@type"] == "PropertyValue"
+    assert named["value"].startswith("md5:")
+    assert found["#slot/grown.txt"]["workExample"] == {"@id": "#data/grown.txt"}
+
+
+def test_what_the_cache_has_lost_is_told_and_nothing_is_left_behind(
+    saved: Experiment, tmp_path: Path
+):
+    digest = hashlib.md5(b"one\nlr: 0.2\n").hexdigest()
+    place = saved.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    place.rename(tmp_path / "kept")
+    told = saved.command("mllam-exps", "export", "e", "-o", str(tmp_path / "x"))
+    (tmp_path / "kept").rename(place)
+    assert told.returncode == 2
+    assert "DVC's cache has not all of grown.txt" in told.stdout
+    assert "mllam-exps pull e" in told.stdout
+    assert [*tmp_path.iterdir()] == []
