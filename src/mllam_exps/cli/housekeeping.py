@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mllam_exps.cli.options import Json, OnlyThese, app, machine_app, track_app
+from mllam_exps.cli.options import Json, OnlyThese, app, env_app, machine_app, track_app
 
 # ruff: noqa: PLR0917 - typer makes options of parameters
 
@@ -144,3 +144,49 @@ def track_sync(
     from mllam_exps.commands.housekeeping import track
 
     track.sync(names or [], as_json=as_json)
+
+
+@env_app.command("record", short_help="Print every package, of an experiment or here.")
+def env_record(
+    name: Annotated[
+        str, typer.Argument(metavar="[EXP]", help="Else what stages run with here.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Print Python, system, CUDA, driver, modules and every package, development installs with their commits.
+
+    Each run of a stage of Neural-LAM's has written down its own.
+    """
+    from mllam_exps.commands.housekeeping import env
+
+    env.record(name, as_json=as_json)
+
+
+@env_app.command("compare", short_help="Compare it with another one's, or with here.")
+def env_compare(
+    first: Annotated[str, typer.Argument(metavar="EXP1", help="An experiment.")],
+    second: Annotated[
+        str, typer.Argument(metavar="[EXP2]", help="Else what stages run with here.")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Print how the environment of an experiment differs from another one's. Exit code 1 where it does."""
+    from mllam_exps.commands.housekeeping import env
+
+    env.compare(first, second, as_json=as_json)
+
+
+@env_app.command("sync", short_help="Make the same environment again.")
+def env_sync(
+    name: Annotated[str, typer.Argument(metavar="EXP", help="An experiment.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Of the new environment.")
+    ],
+) -> None:
+    """Make a virtual environment with the same packages: from the index, or from git with their commits and changes.
+
+    What cannot be had is told; exit code 1 where the two differ in the end.
+    """
+    from mllam_exps.commands.housekeeping import env
+
+    env.sync(name, folder)

@@ -23,6 +23,12 @@ machine_app = typer.Typer(
     help="Machine files: where stages run, and with what.",
 )
 app.add_typer(machine_app, name="machine")
+env_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Every package that an experiment was made with: told, compared, and installed again.",
+)
+app.add_typer(env_app, name="env")
 track_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,

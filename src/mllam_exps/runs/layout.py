@@ -30,6 +30,7 @@
         log.txt               everything that the attempt printed
         debug.log             what its own process decided, asked and waited for
         inputs.json           hashes of what it reads
+        environment.json      every package that there was
         work/, tree/          the program's directory; the git repository around it, if needed
         scratch/              checkpoints, progress.json, save-and-end
         parent/               what another experiment's training left, that it goes on from
@@ -78,6 +79,7 @@ ALONE = "alone"
 LOG = "log.txt"
 DEBUG_LOG = "debug.log"
 INPUTS = "inputs.json"
+ENVIRONMENT = "environment.json"
 WORK = "work"
 TREE = "tree"
 SCRATCH = "scratch"

@@ -14,7 +14,7 @@ from mllam_exps.views import costs
 from mllam_exps.views.context import Context
 from mllam_exps.views.costs import Cost
 from mllam_exps.views.lineage import Family, Training
-from mllam_exps.views.saved import Results
+from mllam_exps.views.saved import Results, saved_as
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,22 @@ class Histories:
             return self._of_runs(submitted.runs.values())
         told = self._results.told(self._here.workspace.origin, one, {})
         return self._of_runs(told.runs.values())
+
+    def runs_of(self, name: str) -> list[Run]:
+        """Return the runs of a saved or submitted experiment.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+        """
+        if (submitted := self._here.experiment(name)) is not None:
+            return list(submitted.runs.values())
+        one = saved_as(self._here.workspace.origin, name)
+        if one is None:
+            raise self._here.unknown(name)
+        told = self._results.told(self._here.workspace.origin, one, {})
+        return list(told.runs.values())
 
     def _of_runs(self, runs: Iterable[Run]) -> History:
         runs = list(runs)

@@ -45,7 +45,7 @@ from mllam_exps.identity.definition import (
     RunDefinition,
 )
 from mllam_exps.machines.workspace import exp_run
-from mllam_exps.runs import freezing
+from mllam_exps.runs import freezing, layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.records import Outcome, Started
@@ -139,6 +139,8 @@ class Worker(Supervisor):
     ) -> tuple[dict[str, Output], dict[str, Read]]:
         """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
         self._check_versions()
+        if not definition.commands:
+            self._record_environment()
         self._take_inputs(definition)
         read = Inputs(
             self.attempt,
@@ -258,6 +260,15 @@ class Worker(Supervisor):
                 why="; ".join(wrong),
                 next="dvc exp run again: it takes the versions as they are now",
             )
+
+    def _record_environment(self) -> None:
+        """Write down every package there is, for who wants the same environment; no number depends on that."""
+        from mllam_exps.stages import packages
+
+        with contextlib.suppress(OSError, ValueError):
+            told = packages.installed().to_record()
+            place = self.attempt.directory / layout.ENVIRONMENT
+            records.replace(place, told, flush=False)
 
     def _context(self, stage: Stage, definition: RunDefinition) -> StageContext:
         files = dict(stage.parameters(self.attempt.work))

@@ -1,0 +1,217 @@
+"""Every package of an environment, exactly: what ``version.mllam.txt`` has of the main programs, of all.
+
+Read from the names of the installed packages' own folders: none is imported, and hardly
+any record is opened, so that it costs milliseconds. ``python -m
+mllam_exps.stages.packages`` tells those of the environment whose Python runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import unquote, urlparse
+
+from mllam_exps.base.git import ask_git, git_bytes
+from mllam_exps.base.records import Record
+from mllam_exps.base.shapes import Shape, flag, list_of, maybe, of_shape, text
+from mllam_exps.stages import tracking, versions
+
+DRIVER = Path("/proc/driver/nvidia/version")
+LARGEST_PATCH = 1_000_000
+"""Bytes of changes to a development install that are kept."""
+
+_PACKAGE: Shape = {
+    "name": text,
+    "version": text,
+    "url": maybe(text),
+    "commit": maybe(text),
+    "editable": maybe(flag),
+    "patch": maybe(text),
+    "lacks": maybe(text),
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """One installed package.
+
+    Parameters
+    ----------
+    name, version : str
+        As they are installed.
+    url : str
+        Where it came from, if not from a package index: a git repository, a folder.
+    commit : str
+        Which one of that repository.
+    editable : bool
+        Whether it is used from that folder, as it is.
+    patch : str
+        How the folder differs from that commit, as ``git diff`` says it.
+    lacks : str
+        What is not in all this: files that git does not track, say.
+    """
+
+    name: str
+    version: str
+    url: str = ""
+    commit: str = ""
+    editable: bool = False
+    patch: str = ""
+    lacks: str = ""
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """All that numbers depend on beside the repository's files.
+
+    Parameters
+    ----------
+    python, system : str
+        Python's version; system, machine and C library.
+    cuda, driver : str
+        What torch was built with, and the graphics driver; empty where there is none.
+    modules : str
+        What the module system has loaded.
+    packages : tuple of Package
+        By name.
+    """
+
+    SHAPE: ClassVar[Shape] = {
+        "python": text,
+        "system": text,
+        "cuda": maybe(text),
+        "driver": maybe(text),
+        "modules": maybe(text),
+        "packages": list_of(of_shape(_PACKAGE)),
+    }
+
+    python: str
+    system: str
+    cuda: str = ""
+    driver: str = ""
+    modules: str = ""
+    packages: tuple[Package, ...] = field(default=())
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return what a record of this shape says."""
+        packages = tuple(
+            Package(**{name: one[name] for name in _PACKAGE if one.get(name)})
+            for one in record["packages"]
+        )
+        return super().from_record({**record, "packages": packages})
+
+    def to_record(self) -> dict[str, Any]:
+        """Return a JSON-able record, without what is empty."""
+        told = {k: v for k, v in asdict(self).items() if v and k != "packages"}
+        packages = [{k: v for k, v in asdict(p).items() if v} for p in self.packages]
+        return {**told, "packages": packages}
+
+
+def installed() -> Environment:
+    """Return the environment of this very Python."""
+    packages = {one.name.lower(): one for one in map(_package, _distributions())}
+    libc = "-".join(platform.libc_ver()).strip("-")
+    return Environment(
+        python=platform.python_version(),
+        system=" ".join([platform.system(), platform.machine(), libc]).strip(),
+        cuda=_cuda(),
+        driver=_driver(),
+        modules=os.environ.get("LOADEDMODULES", ""),
+        packages=tuple(packages[name] for name in sorted(packages)),
+    )
+
+
+def _distributions() -> Iterator[metadata.Distribution]:
+    """Yield the packages that Python would import: of several of a name the first one on its path."""
+    seen: set[str] = set()
+    for one in metadata.distributions():
+        name = _named(one)[0].lower()
+        if name not in seen:
+            seen.add(name)
+            yield one
+
+
+def _named(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Return a package's name and version, from its folder's name where that says both."""
+    folder = Path(str(getattr(distribution, "_path", "")))
+    found = re.fullmatch(r"(.+?)-([^-]+)\.(dist|egg)-info", folder.name)
+    if found is None:
+        return str(distribution.name), str(distribution.version)
+    return found[1].replace("_", "-"), found[2]
+
+
+def _package(distribution: metadata.Distribution) -> Package:
+    name, version = _named(distribution)
+    if name == "torch":
+        # PyPI's CUDA wheels leave the build out of their metadata.
+        version = versions.installed(["torch"])["torch"]
+    direct = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if not direct:
+        return Package(name, version)
+    url = tracking.public(str(direct.get("url", "")))
+    if commit := direct.get("vcs_info", {}).get("commit_id"):
+        return Package(name, version, url, str(commit))
+    if "dir_info" not in direct:
+        return Package(name, version, url)
+    folder = Path(unquote(urlparse(direct["url"]).path))
+    return _of_folder(name, version, folder, bool(direct["dir_info"].get("editable")))
+
+
+def _of_folder(name: str, version: str, folder: Path, editable: bool) -> Package:
+    commit = ask_git(folder, "rev-parse", "--verify", "HEAD") if editable else ""
+    if not commit or not ask_git(folder, "ls-files", "--", "."):
+        lacks = "its folder is no git repository: nobody else can have it"
+        if not editable:
+            lacks = "it was installed from a folder, which may have changed since"
+        return Package(name, version, str(folder), editable=editable, lacks=lacks)
+    url = tracking.public(ask_git(folder, "remote", "get-url", "origin")) or str(folder)
+    patch, lacks = _patch(folder)
+    return Package(name, version, url, commit, editable, patch, lacks)
+
+
+def _patch(folder: Path) -> tuple[str, str]:
+    """Return how a checkout differs from its commit, and what of that cannot be said."""
+    told = git_bytes(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-color")
+    others = ask_git(folder, "ls-files", "--others", "--exclude-standard").splitlines()
+    lacks = f"files that git does not track: {', '.join(others[:3])}" if others else ""
+    if told is None or len(told) > LARGEST_PATCH:
+        return "", "its changes are too large to be kept"
+    return told.decode(errors="surrogateescape"), lacks
+
+
+def _cuda() -> str:
+    try:
+        place = metadata.distribution("torch").locate_file("torch/version.py")
+        content = Path(str(place)).read_text(encoding="utf-8")
+    except (OSError, metadata.PackageNotFoundError):
+        return ""
+    found = re.search(
+        r"^cuda *(?::[^=]*)?= *['\"]([^'\"]+)['\"]", content, re.MULTILINE
+    )
+    return found[1] if found else ""
+
+
+def _driver() -> str:
+    try:
+        return DRIVER.read_text(encoding="utf-8").splitlines()[0].strip()
+    except (OSError, IndexError):
+        return ""
+
+
+def main() -> int:
+    """Print the environment of this Python, as JSON on one line."""
+    print(json.dumps(installed().to_record()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
