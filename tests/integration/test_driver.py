@@ -83,6 +83,8 @@ def test_outputs_exist_once_and_survive_gc(toy: Experiment):
     toy.ok("dvc", "config", "cache.type", "hardlink,symlink")
     toy.ok("dvc", "repro", "make")
     [run] = toy.runs("make")
+    told = json.loads((run / "attempts/1/environment.json").read_text())
+    assert "dvc" in {package["name"] for package in told["packages"]}
     kept = run / "attempts/1/outputs/made/sub/7.txt"
     # Three names, one inode: the store's, the cache's and the workspace's.
     assert kept.stat().st_nlink == 3
