@@ -185,9 +185,8 @@ class Cache:
                     f"this object of DVC's cache {one.what}",
                     f"and cannot be removed ({error.strerror})",
                 )
-                raise MllamError(
-                    what, str(one.path), why, "have its owner remove it"
-                ) from error
+                way_out = f"have its owner, {ownership.owner_of(one.path)}, remove it"
+                raise MllamError(what, str(one.path), why, way_out) from error
         return found
 
     def hold_to_its_name(self, digest: str, path: str) -> None:

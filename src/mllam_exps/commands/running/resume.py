@@ -65,7 +65,9 @@ def _goes_on(root: Path) -> GoingOn:
     for stage in stages.used(root).values():
         if stage.goes_on is not None:
             return stage.goes_on
-    raise UsageError("no stage here goes on from another experiment's", "dvc.yaml")
+    what = "no stage here goes on from another experiment's"
+    way_out = "one whose command is `mllam-exps run train` does"
+    raise UsageError(what, "dvc.yaml", next=way_out)
 
 
 def _named(source: str, workspace: Workspace) -> str:
