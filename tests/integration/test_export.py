@@ -41,6 +41,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
+    (root / "link.txt").symlink_to("in.txt")
     made = make_repository(root, environment(base / "home") | {"MLLAM_MACHINE": "here"})
     made.ok("dvc", "exp", "run", "-q", "-n", "e", "-S", "lr=0.2")
     return made
@@ -57,6 +58,7 @@ def test_it_holds_what_the_experiment_does_and_says_how_that_was_made(
 ):
     told = saved.ok("mllam-exps", "export", "e", "--license", "CC-BY-4.0")
     assert "e as a Workflow Run RO-Crate" in told
+    assert "link.txt: links, which are left out" in told
     crate = saved.root / "e.crate"
     assert (crate / "grown.txt").read_text() == "one\nlr: 0.2\n"
     assert (crate / "t/a b.txt").read_text() == "one\nlr: 0.2\n"

@@ -44,26 +44,35 @@ class Part:
         return self.digest.endswith(".dir")
 
 
-def lay_out_files(commit: Commit, folder: Path) -> list[str]:
-    """Write the files that git has of a commit below a folder; return their paths.
+def lay_out_files(commit: Commit, folder: Path) -> tuple[list[str], list[str]]:
+    """Write the files that git has of a commit below a folder; return their paths, and those of links, left out.
 
     Raises
     ------
     MllamError
         If git cannot give them.
+    UsageError
+        If a name is not UTF-8, as names in a description have to be.
     """
     # Of a DVC repository in a folder of git's, git archive gives that folder's files.
     packed = git_bytes(commit.origin, "archive", "--format=tar", commit.revision)
     if packed is None:
         raise MllamError("git cannot archive this commit", commit.revision)
-    written = []
+    written, left = [], []
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         for member in archive:
-            # A link may lead out of the export, and a pipe is nothing to keep.
+            if not member.name.isprintable():
+                what = "the name of a file is no plain UTF-8: an RO-Crate cannot say it"
+                raise UsageError(
+                    what, ascii(member.name), next="git mv gives it another"
+                )
+            # A link may lead out of the export.
             if member.isfile():
                 archive.extract(member, folder, filter="data")
                 written.append(member.name)
-    return sorted(written)
+            elif not member.isdir():
+                left.append(member.name)
+    return sorted(written), left
 
 
 def lay_out_data(

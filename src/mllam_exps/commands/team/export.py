@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.errors import MllamError, UsageError, some_of
 from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import amount, say, warn
 from mllam_exps.dvc.repository import Repository
@@ -65,12 +65,14 @@ def export(name: str, *, out: Path | None, largest: float, licence: str) -> None
     with tempfile.TemporaryDirectory(prefix=".mllam-exps-export-", dir=parent) as site:
         folder = Path(site) / "crate"
         folder.mkdir()
-        files = contents.lay_out_files(commit, folder)
+        files, links = contents.lay_out_files(commit, folder)
         cache, most = repository.cache, largest * GIGA
         parts = contents.lay_out_data(name, commit, cache, folder, most)
         said = _described(one, commit, files, parts, licence or _licence_of(commit))
         crate.write(folder, said)
         _put(folder, place)
+    if links:
+        warn(f"note: {some_of(links)}: links, which are left out")
     _tell(place, parts, said)
 
 
