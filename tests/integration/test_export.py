@@ -24,6 +24,10 @@ stages:
     deps: [grown.txt]
     outs: [t]
     metrics: [{m.yaml: {cache: false}}]
+  log:
+    cmd: mkdir -p logs && echo told > logs/told.txt
+    deps: [grown.txt]
+    outs: [{logs/told.txt: {cache: false}}]
 """
 
 
@@ -107,6 +111,20 @@ def test_what_is_too_large_is_named_and_a_crate_can_be_one_file(
     assert named["@type"] == "PropertyValue"
     assert named["value"].startswith("md5:")
     assert found["#slot/grown.txt"]["workExample"] == {"@id": "#data/grown.txt"}
+
+
+def test_what_neither_git_nor_dvc_keeps_is_named(saved: Experiment, tmp_path: Path):
+    """An output with `cache: false` that git ignores, as a log is."""
+    ref = saved.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/e")
+    lost = ref.strip().removesuffix("/e") + "/lost"
+    commands = f"""\
+    export GIT_INDEX_FILE={tmp_path}/index
+    git read-tree {ref.strip()} && git rm -q --cached logs/told.txt
+    git update-ref {lost} $(git commit-tree $(git write-tree) -m lost -p HEAD)"""
+    saved.ok("sh", "-ec", commands)
+    told = saved.ok("mllam-exps", "export", "lost", "-o", str(tmp_path / "x"))
+    assert "logs/told.txt (not here) is named by its hash" in told
+    assert "#data/logs/told.txt" in read(tmp_path / "x")
 
 
 def test_what_the_cache_has_lost_is_told_and_nothing_is_left_behind(

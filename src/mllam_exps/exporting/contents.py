@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.git import git_bytes
 from mllam_exps.dvc.cache import Cache
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Commit
 
 
@@ -76,7 +77,7 @@ def lay_out_files(commit: Commit, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def lay_out_data(
-    name: str, commit: Commit, cache: Cache, folder: Path, largest: float
+    name: str, commit: Commit, repository: Repository, folder: Path, largest: float
 ) -> list[Part]:
     """Copy inputs and outputs from DVC's cache below a folder, but for those that are too large, or not here.
 
@@ -92,14 +93,18 @@ def lay_out_data(
     UsageError
         If the cache lacks an output.
     """
-    parts = []
+    parts, cache = [], repository.cache
+    with repository.at(commit.revision) as there:
+        outs = [out for entry in there.graph.entries for out in entry.outs]
+    # What is `cache: false`, and ignored by git as a log is, nobody keeps.
+    kept = {out.name for out in outs if out.cached}
     for path, digest in sorted((commit.inputs | commit.outputs).items()):
         is_output = path in commit.outputs
         size, inside = _size_in(folder, path), True
         if size is None:
             size = _size_in_cache(cache, digest)
             inside = size is not None and size <= largest and _lies_below(path)
-            if size is None and is_output:
+            if size is None and is_output and path in kept:
                 what = f"DVC's cache has not all of {path}"
                 raise UsageError(what, next=f"mllam-exps pull {shlex.quote(name)}")
             if inside:

@@ -66,8 +66,8 @@ def export(name: str, *, out: Path | None, largest: float, licence: str) -> None
         folder = Path(site) / "crate"
         folder.mkdir()
         files, links = contents.lay_out_files(commit, folder)
-        cache, most = repository.cache, largest * GIGA
-        parts = contents.lay_out_data(name, commit, cache, folder, most)
+        most = largest * GIGA
+        parts = contents.lay_out_data(name, commit, repository, folder, most)
         said = _described(one, commit, files, parts, licence or _licence_of(commit))
         crate.write(folder, said)
         _put(folder, place)
