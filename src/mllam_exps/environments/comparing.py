@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mllam_exps.stages.packages import Environment, Package
+from mllam_exps.stages.packages import FACTS, Environment, Package
 
 ABSENT = "absent"
 SHORT = 12
@@ -32,7 +32,7 @@ class Difference:
 
 def differences(one: Environment, other: Environment) -> Iterator[Difference]:
     """Yield what differs, packages by name."""
-    for what in ("python", "system", "cuda", "driver", "modules"):
+    for what in FACTS:
         first, second = getattr(one, what), getattr(other, what)
         if first != second:
             yield Difference(what, first or ABSENT, second or ABSENT)

@@ -68,14 +68,16 @@ def _python(version: str) -> str:
 def _install(pip: Sequence[str], packages: Sequence[Package]) -> list[str]:
     """Install packages of an index, as many at once as possible; return those that cannot be had."""
     exact = [f"{one.name}=={one.version}" for one in packages]
-    if not exact or _does([*pip, "install", "-q", "--no-deps"], exact):
+    if not exact or _does([*pip, "install", "-q", "--no-deps", "--"], exact):
         return []
     if len(packages) > 1:
         half = len(packages) // 2
         return _install(pip, packages[:half]) + _install(pip, packages[half:])
     # Of a build (+cpu, +cu124) the index may have the release, or another build.
     release = exact[0].partition("+")[0]
-    if release != exact[0] and _does([*pip, "install", "-q", "--no-deps"], [release]):
+    if release != exact[0] and _does(
+        [*pip, "install", "-q", "--no-deps", "--"], [release]
+    ):
         return []
     return [f"{exact[0]}: no package index has it for this system"]
 

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import unquote, urlparse
 
-from mllam_exps.base.git import ask_git, git_bytes
 from mllam_exps.base.records import Record
 from mllam_exps.base.shapes import Shape, flag, list_of, maybe, of_shape, text
 from mllam_exps.stages import tracking, versions
 
+FACTS = ("python", "system", "cuda", "driver", "modules")
+"""What an `Environment` says beside its packages."""
 DRIVER = Path("/proc/driver/nvidia/version")
 LARGEST_PATCH = 1_000_000
 """Bytes of changes to a development install that are kept."""
@@ -118,7 +119,7 @@ class Environment(Record):
 
 def installed() -> Environment:
     """Return the environment of this very Python."""
-    packages = {one.name.lower(): one for one in map(_package, _distributions())}
+    found = sorted(map(_package, _distributions()), key=lambda one: one.name.lower())
     libc = "-".join(platform.libc_ver()).strip("-")
     return Environment(
         python=platform.python_version(),
@@ -126,7 +127,7 @@ def installed() -> Environment:
         cuda=_cuda(),
         driver=_driver(),
         modules=os.environ.get("LOADEDMODULES", ""),
-        packages=tuple(packages[name] for name in sorted(packages)),
+        packages=tuple(found),
     )
 
 
@@ -167,25 +168,30 @@ def _package(distribution: metadata.Distribution) -> Package:
 
 
 def _of_folder(name: str, version: str, folder: Path, editable: bool) -> Package:
-    commit = ask_git(folder, "rev-parse", "--verify", "HEAD") if editable else ""
-    if not commit or not ask_git(folder, "ls-files", "--", "."):
+    commit = _asked(folder, "rev-parse", "--verify", "HEAD") if editable else ""
+    if not commit or not _asked(folder, "ls-files", "--", "."):
         lacks = "its folder is no git repository: nobody else can have it"
         if not editable:
             lacks = "it was installed from a folder, which may have changed since"
         return Package(name, version, str(folder), editable=editable, lacks=lacks)
-    url = tracking.public(ask_git(folder, "remote", "get-url", "origin")) or str(folder)
+    url = tracking.public(_asked(folder, "remote", "get-url", "origin")) or str(folder)
     patch, lacks = _patch(folder)
     return Package(name, version, url, commit, editable, patch, lacks)
 
 
 def _patch(folder: Path) -> tuple[str, str]:
     """Return how a checkout differs from its commit, and what of that cannot be said."""
-    told = git_bytes(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-color")
-    others = ask_git(folder, "ls-files", "--others", "--exclude-standard").splitlines()
+    words = ("diff", "HEAD", "--binary", "--no-ext-diff", "--no-color")
+    told = versions.ask_checkout(folder, *words)
+    others = _asked(folder, "ls-files", "--others", "--exclude-standard").splitlines()
     lacks = f"files that git does not track: {', '.join(others[:3])}" if others else ""
     if told is None or len(told) > LARGEST_PATCH:
         return "", "its changes are too large to be kept"
-    return told.decode(errors="surrogateescape"), lacks
+    return told, lacks
+
+
+def _asked(folder: Path, *arguments: str) -> str:
+    return (versions.ask_checkout(folder, *arguments) or "").strip()
 
 
 def _cuda() -> str:

@@ -348,14 +348,14 @@ def _shadow(
 
 def _source_mark(folder: Path) -> str:
     """Return ``g<commit>``, with ``.d<digest>`` where files differ from it; the digest alone outside git."""
-    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    commit = ask_checkout(folder, "rev-parse", "--verify", "HEAD")
     # A folder that git ignores, inside some other repository, is no checkout.
-    if commit is None or not _git(folder, "ls-files", "--", "."):
+    if commit is None or not ask_checkout(folder, "ls-files", "--", "."):
         return "d" + _digest(folder, _sources(folder))
     # File names and contents, not the text of a diff: that depends on everyone's own
     # git configuration.
     changed = (
-        _git(
+        ask_checkout(
             folder,
             "diff",
             "HEAD",
@@ -369,7 +369,9 @@ def _source_mark(folder: Path) -> str:
         or ""
     )
     untracked = (
-        _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".")
+        ask_checkout(
+            folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "."
+        )
         or ""
     )
     files = {file for file in changed.split("\0") if file}
@@ -395,7 +397,8 @@ def _digest(folder: Path, files: set[str]) -> str:
     return total.hexdigest()[:8]
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def ask_checkout(folder: Path, *arguments: str) -> str | None:
+    """Return what git says of a checkout that programs are used from, anybody's; None where it fails."""
     # GIT_* names another repository in a hook. A colleague's checkout is imported, so
     # it may be read as well.
     environ = {

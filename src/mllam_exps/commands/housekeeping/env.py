@@ -10,7 +10,7 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.environments import comparing, finding, making
 from mllam_exps.environments.comparing import Difference
-from mllam_exps.stages.packages import Environment
+from mllam_exps.stages.packages import FACTS, Environment
 from mllam_exps.views.context import Context
 from mllam_exps.views.histories import Histories
 
@@ -23,7 +23,7 @@ def record(name: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.to_record(), indent=1))
         return
-    for what in ("python", "system", "cuda", "driver", "modules"):
+    for what in FACTS:
         if value := getattr(found, what):
             say(f"{what:8} {value}")
     for package in found.packages:
