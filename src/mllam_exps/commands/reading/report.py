@@ -6,13 +6,11 @@ import logging
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
@@ -101,7 +99,7 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
 
 def _background(ask: Callable[[], History], locked: Locked) -> Background:
     """Return what an experiment took, and where it comes from; of files as they lie a page can be made, too."""
-    programs = _programs(locked)
+    programs = locked.programs
     try:
         history = ask()
     except MllamError as error:
@@ -116,16 +114,6 @@ def _flat(training: Training, depth: int) -> Iterator[Ancestor]:
     yield Ancestor(depth, training.line, training.asked)
     for one in training.then:
         yield from _flat(one, depth + 1)
-
-
-def _programs(locked: Locked) -> dict[str, str]:
-    """Return the versions that an experiment was made with, as far as they are a word each."""
-    try:
-        found = yaml.safe_load(locked.text(VERSIONS_FILE) or "")
-    except yaml.YAMLError:
-        return {}
-    known = found.items() if isinstance(found, Mapping) else ()
-    return {str(n): str(one) for n, one in known if isinstance(one, str | int | float)}
 
 
 def _labels(found: Sequence[Saved]) -> dict[str, str]:

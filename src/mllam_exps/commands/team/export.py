@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mllam_exps.base.errors import MllamError, UsageError, some_of
 from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import amount, say, warn
@@ -106,7 +104,6 @@ def _described(
     author, _, message = ask_git(
         commit.origin, "show", "-s", form, one.commit
     ).partition("\0")
-    programs = _mapping(commit.text(VERSIONS_FILE))
     return Described(
         name=one.name,
         description=message.strip() or f"the experiment {one.name}",
@@ -114,11 +111,7 @@ def _described(
         author=author,
         at=one.at,
         licence=licence,
-        programs={
-            str(program): str(found)
-            for program, found in programs.items()
-            if isinstance(found, str | int | float)
-        },
+        programs=commit.programs,
         files=files,
         parts=parts,
         ran=list(_ran(commit, _costs(one))),
@@ -165,16 +158,8 @@ def _parameters(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _licence_of(commit: Commit) -> str:
     """Return the licence that a repository states in its ``CITATION.cff``."""
-    found = _mapping(commit.text("CITATION.cff")).get("license", "")
+    found = commit.mapping("CITATION.cff").get("license", "")
     return found if isinstance(found, str) else ""
-
-
-def _mapping(text: str | None) -> Mapping[str, Any]:
-    try:
-        found = yaml.safe_load(text or "")
-    except yaml.YAMLError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
 
 
 def _tell(place: Path, parts: list[Part], said: Described) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from mllam_exps.base.git import git, run_git
 from mllam_exps.dvc.lockfile import FILE
+from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.identity.listings import is_digest
 
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -33,6 +34,21 @@ class Locked:
     def text(self, path: str) -> str | None:
         """Return what a file beside it holds; None where there is none."""
         raise NotImplementedError
+
+    @property
+    def programs(self) -> dict[str, str]:
+        """The versions of programs that it was made with, as far as they are a word each."""
+        found = self.mapping(VERSIONS_FILE).items()
+        words = (str, int, float)
+        return {str(name): str(one) for name, one in found if isinstance(one, words)}
+
+    def mapping(self, path: str) -> Mapping[str, Any]:
+        """Return what a YAML file of it holds by name; empty where it holds nothing of the kind."""
+        try:
+            found = yaml.safe_load(self.text(path) or "")
+        except yaml.YAMLError:
+            return {}
+        return found if isinstance(found, Mapping) else {}
 
     @property
     def stages(self) -> list[str]:
