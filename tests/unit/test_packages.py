@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,21 @@ def test_each_package_says_where_it_came_from(
     assert changed.lacks == "files that git does not track: new.py"
     assert "installed from a folder" in found["copied"].lacks
     assert "secret" not in json.dumps([vars(one) for one in found.values()])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_a_colleague_s_checkout_is_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is imported may be read; git refuses repositories of other users."""
+    folder = tmp_path / "a"
+    commit = checkout(folder)
+    for place in (folder, *folder.rglob("*")):
+        os.chown(place, 12345, 12345, follow_symlinks=False)
+    editable = {"url": f"file://{folder}", "dir_info": {"editable": True}}
+    install(tmp_path / "site", "theirs", "0.1", editable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert installed(tmp_path / "site", monkeypatch)["theirs"].commit == commit
 
 
 def test_the_first_of_a_name_is_the_one_that_is_imported(
