@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -11,8 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -25,8 +28,8 @@ from mllam_exps.base.errors import MllamError
 from mllam_exps.submission.afterwards import AfterResult
 
 SECONDS = float(os.environ.get("ORACLE_SECONDS", "75"))
-LEAST = int(os.environ.get("ORACLE_LEAST", "20"))
-"""How long to look, and how many worlds to look at in any case."""
+LEAST = int(os.environ.get("ORACLE_LEAST", "30"))
+"""How long each of two processes looks, and how many worlds it looks at in any case."""
 MANY = int(os.environ.get("ORACLE_MANY", "3000"))
 """How many worlds the long test looks at."""
 
@@ -74,13 +77,20 @@ def dvc(*words: str) -> tuple[int, str, str]:
     return inline.said(main, list(words))
 
 
+@functools.cache
+def command_line() -> Any:
+    """Return our commands: to build them takes longer than most of them do."""
+    from mllam_exps import cli
+
+    return typer.main.get_command(cli.app)
+
+
 def ours(*words: str) -> tuple[int, str, str]:
     """Run a command of ours in this process."""
-    from mllam_exps import cli
 
     def call() -> int:
         try:
-            cli.app(list(words), standalone_mode=False)
+            command_line()(list(words), standalone_mode=False)
         except MllamError as error:
             print(f"error: {error}")
             return int(error.exit)
@@ -182,8 +192,9 @@ def look_at_worlds(
     assert AGAIN or tally.saved > tally.worlds // 2
 
 
+@pytest.mark.parametrize("process", ["one", "other"])
 def test_every_saved_experiment_holds_what_its_own_files_give(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, process: str
 ):
     look_at_worlds(tmp_path, monkeypatch, Tally(LEAST, SECONDS))
 

@@ -11,6 +11,7 @@ import functools
 import io
 import logging
 import os
+import pickle
 import random
 import shlex
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from mllam_exps import attempt, schedulers
 from mllam_exps.attempts.work.supervisor import Supervisor
@@ -153,6 +155,21 @@ class _Serial:
         return map(function, items)
 
 
+_parse = YAML.load
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(text: str) -> bytes:
+    return pickle.dumps(_parse(YAML(typ="safe"), text))
+
+
+def _parse_once(parser: YAML, stream: Any) -> Any:
+    """Read a text that was read before as quickly as pickle does: DVC parses its files ten times a command."""
+    if isinstance(stream, str) and parser.typ == ["safe"]:
+        return pickle.loads(_parsed(stream))
+    return _parse(parser, stream)
+
+
 def _run_commands(_self: Worker, argv: list[str], context: Any) -> None:
     folder, *commands = argv[4:]
     for command in commands:
@@ -180,6 +197,7 @@ def in_one_process() -> Iterator[AtOnce]:
         patch.setattr(Worker, "_run_program", _run_commands)
         patch.setattr("dvc.stage.run._run", _run_for_dvc)
         patch.setattr(submit, "ThreadPoolExecutor", _Serial)
+        patch.setattr(YAML, "load", _parse_once)
         patch.setattr(versions, "of_environment", lambda *_: _installed())
         for name in ("sync", "fsync"):
             patch.setattr(os, name, lambda *_: None)
