@@ -18,7 +18,7 @@ Image = pytest.importorskip("PIL.Image")
 from support.scored import make_forecast, make_truth, times  # noqa: E402
 
 from mllam_exps.maps import natural_earth, on_grid  # noqa: E402
-from mllam_exps.stages.neural_lam.reporting import maps  # noqa: E402
+from mllam_exps.stages.neural_lam.reporting import figures, maps  # noqa: E402
 from mllam_exps.stages.neural_lam.scoring.asked import FIELDS  # noqa: E402
 from mllam_exps.verification import scorecard, shown  # noqa: E402
 
@@ -152,6 +152,25 @@ def test_north_is_up_and_the_error_is_that_of_the_points_that_count(laid: Path):
     # Rows are counted from the top: 40 − 20.
     assert found.inside == (5, 20, 20, 10)
     assert maps.atlas("nothing", laid / "nowhere") is None
+
+
+def test_a_map_for_a_paper_shows_the_values(laid: Path):
+    atlas = maps.atlas("mine", laid)
+    assert atlas is not None
+    figure = figures._maps(atlas, "a", 0)
+    assert figure.get_suptitle() == "a\nmine, best case, start 2025-01-01 00:00 UTC"
+    forecast, truth, apart = (axes.images[0] for axes in figure.axes[:3])
+    values = atlas.values["a"]
+    assert np.array_equal(forecast.get_array(), values.forecast[0, 0])
+    assert np.array_equal(apart.get_array(), (values.forecast - values.truth)[0, 0])
+    assert forecast.get_clim() == truth.get_clim() == (0, 68)
+    assert apart.get_clim() == (-29, 29)
+    first = figure.axes[0]
+    assert (first.get_ylabel(), first.get_title()) == ("+6 h", "forecast")
+    assert figure.axes[2].get_xlabel() == f"RMSE {atlas.maps['a'][0].rmse:.4g} K"
+    [coast] = first.collections
+    assert len(coast.get_paths()) == len(atlas.coastlines) > 0
+    assert [axes.get_xlabel() for axes in figure.axes[3:]] == ["K", "K"]
 
 
 def test_what_is_missing_has_no_colour(laid: Path):

@@ -14,7 +14,13 @@ import xarray as xr
 from mllam_exps.base.errors import UsageError
 from mllam_exps.commands.reading import report
 from mllam_exps.dvc.saved.experiment_refs import Saved
-from mllam_exps.stages.neural_lam.reporting import charts, page
+from mllam_exps.stages.neural_lam.reporting import (
+    charts,
+    content,
+    figures,
+    notation,
+    page,
+)
 from mllam_exps.stages.neural_lam.reporting.comparison import Comparison
 from mllam_exps.stages.neural_lam.reporting.evidence import (
     Ancestor,
@@ -94,10 +100,10 @@ def test_a_card_says_how_much_and_whether_it_is_sure(tmp_path: Path):
             cell.percent == pytest.approx(-20, abs=1) and cell.is_sure for cell in cells
         )
         assert {cell.cases for cell in cells} == {80}
-        assert page.mark(cells[0]) == "▼"
+        assert notation.mark(cells[0]) == "▼"
     against = compared.card("same", "good")
     assert against.verdict == "worse in 6 of 6"
-    assert page.mark(against.rows["t2m"][0]) == "▲"
+    assert notation.mark(against.rows["t2m"][0]) == "▲"
     with pytest.raises(UsageError, match="no source is called nobody"):
         compared.card("good", "nobody")
 
@@ -106,7 +112,7 @@ def test_too_few_cases_are_not_called_sure(tmp_path: Path):
     compared = Comparison([evidence(tmp_path, "few", 0.5, slice(0, 5))])
     card = compared.card("few", "persistence")
     assert "too few independent cases" in card.verdict
-    assert {page.mark(cell) for cell in card.rows["t2m"]} == {"?"}
+    assert {notation.mark(cell) for cell in card.rows["t2m"]} == {"?"}
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path):
@@ -159,8 +165,9 @@ def test_the_page_is_whole_and_fetches_and_runs_nothing(tmp_path: Path):
         [evidence(tmp_path, name, 0.8 + n) for n, name in enumerate(names)]
     )
     out = tmp_path / "report.html"
-    cards = page.write(out, compared, ["persistence", "good"], "mllam-exps report good")
-    assert [(card.name, card.reference) for card in cards] == [
+    shown = content.of(compared, ["persistence", "good"])
+    page.write(out, shown, "mllam-exps report good")
+    assert [(card.name, card.reference) for card in shown.cards] == [
         ("good", "persistence"),
         ("<b>&bad", "persistence"),
         ("<b>&bad", "good"),
@@ -195,7 +202,8 @@ def test_the_page_says_what_they_took_and_where_they_come_from(tmp_path: Path):
     one = replace(first, background=Background("3 node hours: train 3", (), programs))
     own = Background("5 node hours: train 5", tree, programs | {"zarr": "3.2"})
     out = tmp_path / "report.html"
-    page.write(out, Comparison([one, replace(second, background=own)]), [], "")
+    compared = Comparison([one, replace(second, background=own)])
+    page.write(out, content.of(compared, []), "")
     said = "".join(Found(out.read_text()).words)
     for word in ("3 node hours: train 3", "train of first: done", "train <2>"):
         assert word in said, word
@@ -213,7 +221,7 @@ def test_pictures_that_there_is_no_room_for_are_counted(
     monkeypatch.setattr(page, "PICTURE_BYTES", 15)
     compared = Comparison([evidence(tmp_path, name, 1.0) for name in ("one", "two")])
     out = tmp_path / "report.html"
-    page.write(out, compared, ["persistence"], "")
+    page.write(out, content.of(compared, ["persistence"]), "")
     text = out.read_text()
     assert text.count("data:image/png") == 1
     assert "1 more pictures lie in" in text
@@ -264,7 +272,7 @@ def test_what_has_no_error_to_compare_ranks_nobody(
     nowhere = {"own_msl": ["msl"], "all_msl": ["msl"]}
     if np.isnan(next(iter(scores.values()))):
         assert compared.left_out == nowhere[next(iter(scores))]
-    page.write(tmp_path / "report.html", compared, ["persistence"], "typed")
+    page.write(tmp_path / "report.html", content.of(compared, ["persistence"]), "typed")
     assert ">nan" not in (tmp_path / "report.html").read_text("utf-8")
 
 
@@ -285,7 +293,7 @@ def test_lead_times_and_variables_that_one_lacks_are_left_out(tmp_path: Path):
     compared = Comparison([evidence(tmp_path, "long", 0.9), short])
     assert (compared.variables, compared.leads) == (["t2m"], [6, 12])
     assert sorted(compared.left_out) == ["24 h", "msl"]
-    page.write(tmp_path / "report.html", compared, ["persistence"], "typed")
+    page.write(tmp_path / "report.html", content.of(compared, ["persistence"]), "typed")
     assert "msl, 24 h" in (tmp_path / "report.html").read_text("utf-8")
 
 
@@ -301,3 +309,57 @@ def test_experiments_of_one_name_are_told_apart():
         "persistence (33333333)",
         "once",
     ]
+
+
+def test_figures_show_what_the_page_does(tmp_path: Path):
+    compared = Comparison([evidence(tmp_path, "a_$x$", 0.8)])
+    shown = content.of(compared, ["persistence", "climatology"])
+    drawn = {"_".join(words): figure for words, figure in figures._figures(shown)}
+    assert sorted(drawn) == [
+        "loss_a_$x$",
+        "rmse_msl",
+        "rmse_t2m",
+        "scorecard_a_$x$_against_climatology",
+        "scorecard_a_$x$_against_persistence",
+    ]
+    card, curves = drawn["scorecard_a_$x$_against_persistence"], drawn["rmse_t2m"]
+    cells = [cell for row in shown.cards[0].rows.values() for cell in row]
+    written = [f"{notation.percent(one)} {notation.mark(one)}" for one in cells]
+    assert [text.get_text() for text in card.axes[0].texts] == written
+    assert "▼ ▲ more than chance at 95 %" in card.get_supxlabel()
+    frames = [patch for patch in card.axes[0].patches if not patch.get_fill()]
+    assert len(frames) == len(cells)
+    for word in ("a_$x$ against persistence", "80 forecasts", "2025-01-01 00:00"):
+        assert word in card.get_suptitle()
+    assert "t2m (2 m temperature)" in curves.get_suptitle()
+    [axes] = curves.axes
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["a_$x$", "persistence", "climatology"]
+    for line, name in zip(axes.lines, names, strict=True):
+        points = [(float(x), float(y)) for x, y in line.get_xydata()]
+        assert points == compared.curve("t2m", name)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("lead time in hours", "RMSE in K")
+    assert len({line.get_linestyle() for line in axes.lines}) > 1
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_figures_are_files_of_the_same_bytes_each_time(tmp_path: Path, kind: str):
+    compared = Comparison([evidence(tmp_path, "a/$b$", 0.8)])
+    loss = content.of(compared, []).losses["a/$b$"]
+    shown = replace(
+        content.of(compared, []), curves={}, losses={"a/$b$": loss, "a b": loss}
+    )
+    first = figures.write(tmp_path, shown, kind)
+    assert [path.name for path in first] == [f"loss_a-b.{kind}", f"loss_a-b-2.{kind}"]
+    before = first[0].read_bytes()
+    assert before.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[kind])
+    assert figures.write(tmp_path, shown, kind) == first
+    assert first[0].read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path):
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, tmp_path / "no" / "where"):
+        with pytest.raises(UsageError, match="no folder to write figures to"):
+            report.report([], out=tmp_path / "r.html", references=[], figures={"pdf": folder})  # fmt: skip

@@ -86,6 +86,16 @@ def report(
             help="What each is compared with: an experiment, persistence, climatology; may be said again.",
         ),
     ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(
+            "--png", metavar="FOLDER", help="Its figures for a paper, too, a file each."
+        ),
+    ] = None,
+    pdf: Annotated[
+        Path | None,
+        typer.Option("--pdf", metavar="FOLDER", help="The same as PDF."),
+    ] = None,
 ) -> None:
     """Write one HTML file: a ranking on common cases, scorecards against references, curves, losses and pictures.
 
@@ -93,7 +103,12 @@ def report(
     """
     from mllam_exps.commands.reading import report as page
 
-    page.report(names or [], out=out, references=reference or [])
+    page.report(
+        names or [],
+        out=out,
+        references=reference or [],
+        figures={"png": png, "pdf": pdf},
+    )
 
 
 @app.command(short_help="Print what differs between two experiments.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
@@ -21,7 +23,8 @@ from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.stages.neural_lam.reporting import page
+from mllam_exps.stages.neural_lam.reporting import content, page
+from mllam_exps.stages.neural_lam.reporting import figures as drawing
 from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
 from mllam_exps.stages.neural_lam.reporting.evidence import (
     NEEDED,
@@ -36,8 +39,19 @@ from mllam_exps.views.lineage import Training
 log = logging.getLogger(__name__)
 
 
-def report(names: Sequence[str], *, out: Path, references: Sequence[str]) -> None:
+def report(
+    names: Sequence[str],
+    *,
+    out: Path,
+    references: Sequence[str],
+    figures: Mapping[str, Path | None],
+) -> None:
     """Write the page; of no experiment, that of the workspace.
+
+    Parameters
+    ----------
+    figures : mapping
+        Folders for its figures, by their kind (``png``, ``pdf``); None for none.
 
     Raises
     ------
@@ -45,23 +59,31 @@ def report(names: Sequence[str], *, out: Path, references: Sequence[str]) -> Non
         If an experiment has no scores, or they cannot be compared.
     """
     _refuse_folder(out)
+    wanted = {kind: folder for kind, folder in figures.items() if folder}
+    for kind, folder in wanted.items():
+        _make_folder(kind, folder)
     root = Workspace.here().root
     with _evidence(root, names) as found:
         compared = Comparison(found)
         known = [one for one in BASELINES if one in compared.sources]
-        cards = page.write(
-            out, compared, references or known, _typed(names, out, references)
-        )
-        best = compared.ranking[0]
+        shown = content.of(compared, references or known)
+        page.write(out, shown, _typed(names, out, references))
+        drawn = {
+            folder: drawing.write(folder, shown, kind)
+            for kind, folder in wanted.items()
+        }
     if compared.left_out:
         left = ", ".join(compared.left_out)
         warn(f"note: left out, as not all of them have it: {left}")
-    for card in cards:
+    for card in shown.cards:
         say(f"{card.name} against {card.reference}: {card.verdict}")
     if len(found) > 1:
+        best = shown.ranking[0]
         say(
             f"the best of {len(found)} is {best.evidence.name} (skill {best.skill:.3f})"
         )
+    for folder, paths in drawn.items():
+        say(f"{folder}: {len(paths)} figures")
     say(f"{out}: open it in a browser")
 
 
@@ -193,3 +215,22 @@ def _refuse_folder(out: Path) -> None:
         raise UsageError(
             "is no file to write a page to", str(out), next="-o report.html"
         )
+
+
+def _make_folder(kind: str, folder: Path) -> None:
+    """Make the folder for figures, before anything is read.
+
+    Raises
+    ------
+    UsageError
+        If that cannot be.
+    """
+    way_out = f"--{kind} figures"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        why = reasons.of_os_error(error)
+        what = "is no folder to write figures to"
+        raise UsageError(what, str(folder), why, way_out) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError("cannot be written", str(folder), next=way_out)

@@ -1,6 +1,7 @@
 """One page by which a researcher decides: experiments on common cases, ranked, with a scorecard against a reference.
 
 `evidence` reads what the stages of an experiment have left, `comparison` puts several
-on common cases, `charts` and `maps` draw, and `page` writes one HTML file that fetches
-nothing.
+on common cases, and `content` says what of that is shown. `page` writes it as one HTML
+file that fetches nothing, with what `charts` and `maps` draw; `figures` as files for a
+paper. `notation` has the colours and signs of both.
 """

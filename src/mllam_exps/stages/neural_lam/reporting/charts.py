@@ -10,10 +10,18 @@ Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 120, 12, 40
+COLOURS = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (230, 159, 0),
+    (86, 180, 233),
+    (128, 128, 128),
+)
+"""Of lines: Okabe and Ito 2008, told apart by all."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
 """Lines differ by their dashes, too: a colour alone is nothing in print."""
-COLOURS = 7
-"""How many colours the page has for lines: Okabe and Ito 2008, told apart by all."""
 STEPS = (1, 2, 2.5, 5, 10)
 FEW = 8
 """Values along the page that each get a mark."""
@@ -48,12 +56,12 @@ def lines(curves: Mapping[str, Points], x: str, y: str, title: str) -> str:
     ends = _apart({name: up(points[-1][1]) for name, points in drawn.items()})
     for number, (name, points) in enumerate(drawn.items()):
         where = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
-        style = f'class="line c{number % COLOURS}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
+        style = f'class="line c{number % len(COLOURS)}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
         parts.append(
             f'<polyline {style} points="{where}"><title>{escape(name)}</title></polyline>'
         )
         place = f'x="{WIDTH - RIGHT + 6}" y="{ends[name] + 4:.1f}"'
-        colour = f"name c{number % COLOURS}"
+        colour = f"name c{number % len(COLOURS)}"
         parts.append(f'<text class="{colour}" {place}>{escape(name[:18])}</text>')
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'

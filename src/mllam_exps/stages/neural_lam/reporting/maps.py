@@ -1,4 +1,4 @@
-"""Maps of forecast, truth and their difference, as small pictures that stand in the page itself."""
+"""Maps of forecast, truth and their difference: their values, and small pictures that stand in the page itself."""
 
 from __future__ import annotations
 
@@ -42,6 +42,23 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class Values:
+    """The fields of a variable, of all cases and lead times: (case, lead, row, column).
+
+    Parameters
+    ----------
+    variable : str
+        Its short name.
+    forecast, truth : numpy.ndarray
+        Rows from the top.
+    """
+
+    variable: str
+    forecast: Any
+    truth: Any
+
+
+@dataclass(frozen=True)
 class Map:
     """One variable at one lead time of one case.
 
@@ -74,12 +91,12 @@ class Atlas:
         Hours.
     maps : dict
         By variable, with its level and units.
-    scales : dict
+    scales, values : dict
         Likewise.
     size : tuple of int
         Columns and rows of a picture.
-    coast : str
-        The coastlines as an SVG path in these.
+    coastlines : list of numpy.ndarray
+        In these: columns and rows; points of the grid lie in the middle of their pixels.
     inside : tuple of int
         The rectangle around the points that count: column, row, columns, rows.
     """
@@ -89,8 +106,9 @@ class Atlas:
     leads: list[float]
     maps: dict[str, list[Map]]
     scales: dict[str, Scale]
+    values: dict[str, Values]
     size: tuple[int, int]
-    coast: str
+    coastlines: list[Any]
     inside: tuple[int, int, int, int]
 
     @property
@@ -98,6 +116,20 @@ class Atlas:
         """How much its pictures take of the page."""
         drawn = [one for maps in self.maps.values() for one in maps]
         return sum(len(data) for one in drawn for data in one.pictures.values())
+
+    @property
+    def coast(self) -> str:
+        """The coastlines as an SVG path."""
+        import numpy as np
+
+        parts = []
+        for line in self.coastlines:
+            points = np.round(line, 1)
+            moved = np.ones(len(points), bool)
+            moved[1:] = (np.diff(points, axis=0) != 0).any(axis=1)
+            words = [f"{x:g} {y:g}" for x, y in points[moved]]
+            parts.append(f"M{'L'.join(words)}")
+        return "".join(parts)
 
 
 def atlas(name: str, folder: Path) -> Atlas | None:
@@ -123,18 +155,20 @@ def atlas(name: str, folder: Path) -> Atlas | None:
         counts = fields[layout.INTERIOR].transpose(rows, columns).values.astype(bool)
     maps: dict[str, list[Map]] = {}
     scales: dict[str, Scale] = {}
+    values: dict[str, Values] = {}
     for key in (str(name) for name in fields.data_vars):
         if not key.startswith(f"{FORECAST}."):
             continue
         variable = key.removeprefix(f"{FORECAST}.")
-        pair = [
+        forecast, truth = (
             fields[f"{kind}.{variable}"].transpose(CASE, LEAD, rows, columns).values
             for kind in (FORECAST, TRUTH)
-        ]
+        )
         said = fields[key].attrs
         title = _title(variable, said)
-        scales[title] = _scale(pair[0], pair[1], str(said.get("units", "")))
-        maps[title] = _maps(pair[0], pair[1], scales[title], counts)
+        values[title] = Values(variable, forecast, truth)
+        scales[title] = _scale(forecast, truth, str(said.get("units", "")))
+        maps[title] = _maps(forecast, truth, scales[title], counts)
     starts = np.datetime_as_string(fields[CASE].values, unit="m")
     kinds = fields[KIND].values
     return Atlas(
@@ -143,8 +177,9 @@ def atlas(name: str, folder: Path) -> Atlas | None:
         [float(lead) for lead in fields[LEAD].values / np.timedelta64(1, "h")],
         maps,
         scales,
+        values,
         (fields.sizes[columns], fields.sizes[rows]),
-        _coast(fields, rows, columns),
+        _coastlines(fields, rows, columns),
         _around(counts),
     )
 
@@ -225,21 +260,12 @@ def bar(colours: str) -> str:
     return ", ".join(f"rgb({r} {g} {b})" for r, g, b in stops.tolist())
 
 
-def _coast(fields: Any, rows: str, columns: str) -> str:
-    """Return the coastlines as an SVG path; points lie in the middle of their pixels."""
-    import numpy as np
-
+def _coastlines(fields: Any, rows: str, columns: str) -> list[Any]:
+    """Return the coastlines in columns and rows."""
     if not {"latitude", "longitude"} <= {*fields.coords}:
-        return ""
+        return []
     placed = [
         (fields[one] + 0 * fields[other]).transpose(rows, columns).values
         for one, other in (("latitude", "longitude"), ("longitude", "latitude"))
     ]
-    parts = []
-    for line in on_grid.coastlines(*placed):
-        points = np.round(line + 0.5, 1)
-        moved = np.ones(len(points), bool)
-        moved[1:] = (np.diff(points, axis=0) != 0).any(axis=1)
-        words = [f"{x:g} {y:g}" for x, y in points[moved]]
-        parts.append(f"M{'L'.join(words)}")
-    return "".join(parts)
+    return [line + 0.5 for line in on_grid.coastlines(*placed)]

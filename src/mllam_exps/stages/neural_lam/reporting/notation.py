@@ -1,0 +1,54 @@
+"""How differences are coloured, marked and written: the same on the page and in figures."""
+
+from __future__ import annotations
+
+import math
+
+from mllam_exps.stages.neural_lam.reporting import charts
+from mllam_exps.stages.neural_lam.reporting.comparison import Cell
+
+BETTER, WORSE = charts.COLOURS[:2]
+"""Blue and orange, for all eyes."""
+FULL = 20.0
+"""Per cent of difference at which a colour is full."""
+STEPS = 4
+"""Shades of a colour, beside none."""
+SHADE = 0.14
+"""How much of the colour one of them has."""
+
+
+def is_better(cell: Cell) -> bool:
+    """Tell whether the experiment has the smaller error."""
+    return cell.percent < 0
+
+
+def strength(cell: Cell) -> int:
+    """Return how many shades of its colour a cell has."""
+    if math.isnan(cell.percent):
+        return 0
+    return round(min(abs(cell.percent) / FULL, 1.0) * STEPS)
+
+
+def percent(cell: Cell) -> str:
+    """Return how much a cell differs, as a number for people."""
+    return signed(f"{cell.percent:+.1f}", cell.percent)
+
+
+def number_of(value: float) -> str:
+    """Return a value of a field as a number for people, in four digits at least."""
+    whole = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return signed(whole, value)
+
+
+def signed(text: str, value: float) -> str:
+    """Return a number with a minus sign that is one; a dash for what is none."""
+    return "–" if math.isnan(value) else text.replace("-", "−")
+
+
+def mark(cell: Cell) -> str:
+    """Return what says in one letter whether a difference is sure."""
+    if cell.is_blind:
+        return "?" if cell.cases else ""
+    if not cell.is_sure:
+        return ""
+    return "▼" if is_better(cell) else "▲"
