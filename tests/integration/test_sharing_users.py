@@ -168,3 +168,26 @@ def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: 
     assert (wrong.returncode, f"ask {MEMBER} to type" in wrong.stdout) == (1, True)
     member.ok("mllam-exps share check --fix")
     founder.ok("mllam-exps share check")
+
+    # What nobody needs: a member cannot look into another's home.
+    collect = "mllam-exps share gc --older-than 0m --yes --json"
+    member.ok("git checkout -q . && dvc exp run -q -n g1 -S x=9")
+    assert unneeded(founder.ok(collect)) == 0, "it came after its owner said anything"
+    assert unneeded(member.ok(collect)) == 0
+    member.ok(f"dvc exp remove -q g1 && git checkout -q . && {collect} --dry-run")
+    assert unneeded(founder.ok(collect)) == 0, "its owner said that it is needed"
+    member.ok(f"mllam-exps share join {share}")
+    assert unneeded(founder.ok(collect)) == 1
+    [aside] = [path for path in (share / "unneeded").rglob("*") if path.is_file()]
+    assert (aside.read_text(), aside.stat().st_uid) == ("base\nx: 9\n", MEMBER)
+    assert "1 object" in member.ok("mllam-exps share gc --restore")
+    member.ok("mllam-exps share check")
+    assert outsider.types(f"mllam-exps share gc {share} --yes").returncode == 2
+
+
+def unneeded(told: str) -> int:
+    """Return how many objects nobody needs, by the answer of `share gc`."""
+    # What was done is told on standard error.
+    record, _ = json.JSONDecoder().raw_decode(told)
+    found: int = record["unneeded"]["objects"]
+    return found

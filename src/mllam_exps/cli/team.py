@@ -159,6 +159,59 @@ def share_check(
         share.check(Path(words[0]) if words else None, fix=fix, as_json=as_json)
 
 
+@share_app.command("gc", short_help="Take away what nobody in the team needs.")
+def share_gc(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PATH]", readable=False, help="Else this clone's."),
+    ] = None,
+    *,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Leave what came later: 30d, 12h, 2w."
+        ),
+    ] = "14d",
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="CLONE",
+            help="A clone, or a user, that is gone and needs nothing.",
+        ),
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Delete it at once: there is no way back.")
+    ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Bring back all that was set aside.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say who has how much in a share and who needs it, and take away what nobody needs.
+
+    Needed is what any commit of the share or of a member's clone names in dvc.lock or a
+    .dvc file, what lies in their workspaces, and what is at work. A clone says what it
+    needs when its owner types share join or gc, push or pull. What nobody needs is set
+    aside for 14 days, and deleted by the next share gc after that; what turns out to be
+    needed comes back.
+    """
+    from mllam_exps.commands.team import collect
+
+    collect.collect(
+        path,
+        older_than=older_than,
+        without=without or [],
+        at_once=now,
+        restore=restore,
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
 @app.command(
     "list",
     short_help="Find everybody's experiments: by parameter, score, data, person, tag.",

@@ -14,6 +14,8 @@ from mllam_exps.runs import layout
 REMOTE = "share"
 """How DVC's remote is called in the clones of its members."""
 CACHE, RUN_STORE, OBJECTS = "cache", "mllam-exps", "files"
+CLONES, UNNEEDED = "clones", "unneeded"
+"""What each clone needs of it; and what none needs any more."""
 GIT = ("HEAD", "objects", "refs")
 """What makes a folder a bare git repository."""
 OWNERS = frozenset({"HEAD", "config", "description", "hooks", "packed-refs", "info"})
@@ -86,6 +88,7 @@ class Share:
             self.cache / OBJECTS / "md5",
             self.cache / "runs",
             self.run_store,
+            self.directory / CLONES,
         )
 
     @property
@@ -124,7 +127,7 @@ class Share:
         if parts[:2] == (CACHE, RUN_STORE):
             return _in_store(parts[2:], is_folder=is_folder)
         if is_folder:
-            return _KEPT if parts == (CACHE,) else _TEAM
+            return _KEPT if parts in {(CACHE,), (CLONES,)} else _TEAM
         return _OBJECT if parts[:2] == (CACHE, OBJECTS) else _READ
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable
 from typing import TextIO
 
 from mllam_exps.attempts.progress_line import duration
-from mllam_exps.base import terminal
+from mllam_exps.base import ages, terminal
 from mllam_exps.base.errors import UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.runs.locks import SUBMISSIONS, lock
@@ -22,8 +21,6 @@ from mllam_exps.submission.cleaning import Candidate, Selection
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.staying import Staying
 from mllam_exps.views.context import Context
-
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def clean(
@@ -38,7 +35,7 @@ def clean(
     """List, ask and delete; names may be patterns with ``*``."""
     here = Context.open()
     named = here.named(names)
-    age = _seconds(older_than) if older_than else 0.0
+    age = ages.seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
     selection = Selection(origin, _chosen(named, names), failed, age)
     staying = Staying()
@@ -153,10 +150,3 @@ def _print_table(found: list[Candidate]) -> None:
     ]
     console = terminal.console()
     console.print(tables.of_items(items, console.width))
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+)([mhdw])", text.strip())
-    if not match:
-        raise UsageError(f"{text!r} is no age", "--older-than", next="30d, 12h, 2w")
-    return int(match[1]) * _UNITS[match[2]]

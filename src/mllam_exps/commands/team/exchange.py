@@ -22,6 +22,7 @@ from mllam_exps.dvc.saved.exchange import Exchange, Needed
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.sharing import clones
 from mllam_exps.sharing.share import REMOTE
 
 _LINES = 12
@@ -40,6 +41,7 @@ def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         sent = between.send(one.name, needed)
         is_new = sent_refs.send_ref(root, target, one, force=force)
         told.append(_told(one, between, needed, sent, is_new=is_new))
+    clones.tell_if_shared(between.repository.cache_directory, root)
     _print(told, f"in {target}", f"in {between.remote.place}", as_json=as_json)
 
 
@@ -57,6 +59,7 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         got = between.fetch(one.name, needed)
         told.append(_told(one, between, needed, got, is_new=is_new))
         told[-1]["runs_differently"] = _what_runs(between.repository, one)
+    clones.tell_if_shared(between.repository.cache_directory, root)
     _print(told, "here", "here", as_json=as_json)
     if not as_json:
         for each in told:

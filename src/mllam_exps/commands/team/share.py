@@ -20,7 +20,7 @@ from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.sharing import founding, inspection, joining
+from mllam_exps.sharing import clones, founding, inspection, joining
 from mllam_exps.sharing import share as shares
 from mllam_exps.sharing.founding import Step
 from mllam_exps.sharing.inspection import Finding
@@ -215,6 +215,8 @@ def _join(made: Share, clone: Workspace, *, dry_run: bool) -> None:
     to_do = joining.steps(made, clone, machine, cache)
     done = f"{clone.origin} uses the share {made.directory}"
     _tell(to_do, done, dry_run=dry_run)
+    if not dry_run:
+        clones.tell(made, clones.look_at(made, clone.origin))
     if machine.paths.run_store is not None:
         say(
             f"note: the run store stays {machine.paths.run_store}, as the machine file says (paths.run_store)"

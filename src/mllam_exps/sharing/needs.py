@@ -1,0 +1,105 @@
+"""What a repository needs of a DVC cache: each hash in a ``dvc.lock`` or a ``.dvc`` file of any commit, or on disk.
+
+More than `dvc gc` (3.67) looks at: also outputs of stages that ``dvc.yaml`` has no more,
+and experiments that wait in DVC's queue. What is needed is never missed; what nobody
+needs may be kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mllam_exps.base.errors import MllamError
+from mllam_exps.base.git import ask_git, git, git_objects
+from mllam_exps.base.ownership import owner_of
+from mllam_exps.base.records import LARGEST_FILE
+
+_HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
+_NAMES_HASHES = (":(top,glob)**/dvc.lock", ":(top,glob)**/*.dvc")
+_STASHES = ("refs/stash", "refs/exps/stash", "refs/exps/celery")
+_NONE = "0" * 40
+
+
+def of_git(root: Path) -> set[str]:
+    """Return the objects that any commit names, of whatever ref, in a repository with or without a checkout.
+
+    Raises
+    ------
+    MllamError
+        If git cannot read all of it: what is not known may be needed.
+    """
+    blobs = _blobs(root)
+    content = git_objects(root, blobs, LARGEST_FILE)
+    unread = [name for name in blobs if content.get(name) is None]
+    if unread:
+        what = f"git cannot read {len(unread)} of {len(blobs)} files that say which data are needed"
+        raise MllamError(what, str(root), f"{unread[0]}, say", f"git -C {root} fsck")
+    return hashes(b"\n".join(one for one in content.values() if one))
+
+
+def _blobs(root: Path) -> list[str]:
+    """Return git's names of all that ever lay in such a file."""
+    commits = "\n".join(["", git(root, "rev-list", "--all"), *_put_aside(root)]).strip()
+    if not commits:
+        return []
+    # A log of paths (git 2.39) leaves out branches that a merge made of no account.
+    words = ("diff-tree", "--stdin", "-r", "-m", "--root", "--no-commit-id")
+    form = ("--raw", "--no-abbrev", "--no-renames", "-z", "--", *_NAMES_HASHES)
+    told = git(root, *words, *form, input=f"{commits}\n")
+    # ":100644 100644 BEFORE AFTER M", a zero byte, the path, a zero byte
+    after = [one.split()[3] for one in told.split("\0")[:-1:2]]
+    return [name for name in dict.fromkeys(after) if name != _NONE]
+
+
+def _put_aside(root: Path) -> Iterator[str]:
+    """Yield what was stashed, by git or DVC's queue (3.67): all but the last is in the log of a ref alone."""
+    words = ("for-each-ref", "--format=%(refname)", *_STASHES)
+    for ref in git(root, *words).splitlines():
+        yield ask_git(root, "rev-list", "--walk-reflogs", ref)
+
+
+def of_files(folder: Path) -> set[str]:
+    """Return the objects that files on disk name, committed or not, at any depth.
+
+    Raises
+    ------
+    MllamError
+        If one of them cannot be read.
+    """
+    found: set[str] = set()
+    for path in _files(folder):
+        try:
+            found |= hashes(path.read_bytes())
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _unread(path, error) from error
+    return found
+
+
+def _unread(path: Path, error: OSError) -> MllamError:
+    what = "cannot be read, and may say which data are needed"
+    way_out = f"have {owner_of(path)} put that right"
+    return MllamError(what, str(path), error.strerror or "", way_out)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise _unread(Path(error.filename), error) from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        # git's own, and DVC's cache.
+        skipped = {".git", "cache"} if Path(place).name == ".dvc" else {".git"}
+        folders[:] = [one for one in folders if one not in skipped]
+        for name in files:
+            if name == "dvc.lock" or name.endswith(".dvc"):
+                yield Path(place, name)
+
+
+def hashes(content: bytes) -> set[str]:
+    """Return whatever looks like a hash of DVC's; a folder's ends in ``.dir``."""
+    return {one.decode() for one in _HASH.findall(content)}
