@@ -146,7 +146,9 @@ def share_check(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is yours.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find wrong groups and rights in a share, and damaged objects of its cache; say who has to mend them.
+    """Find wrong groups and rights in a share, damaged objects of its cache, and links of this clone to what is gone.
+
+    It says who has to mend them.
 
     Of an experiment: whether the share has it, and each object of its data. Exit code 1
     where anything is wrong.

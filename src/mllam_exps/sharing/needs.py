@@ -1,6 +1,6 @@
-"""What a repository needs of a DVC cache: each hash in a ``dvc.lock`` or a ``.dvc`` file of any commit, or on disk.
+"""What a repository needs of a DVC cache: each hash in a ``dvc.lock`` or a ``.dvc`` file, and what links lead to.
 
-More than `dvc gc` (3.67) looks at: also outputs of stages that ``dvc.yaml`` has no more,
+Of any commit, or on disk. More than `dvc gc` (3.67) looks at: also outputs of stages that ``dvc.yaml`` has no more,
 and experiments that wait in DVC's queue. What is needed is never missed; what nobody
 needs may be kept.
 """
@@ -62,7 +62,7 @@ def _put_aside(root: Path) -> Iterator[str]:
 
 
 def of_files(folder: Path) -> set[str]:
-    """Return the objects that files on disk name, committed or not, at any depth.
+    """Return the objects that files on disk name, committed or not, at any depth, and that links lead to.
 
     Raises
     ------
@@ -72,7 +72,10 @@ def of_files(folder: Path) -> set[str]:
     found: set[str] = set()
     for path in _files(folder):
         try:
-            found |= hashes(path.read_bytes())
+            if path.is_symlink():
+                found |= _linked(path)
+            if _is_asked(path):
+                found |= hashes(path.read_bytes())
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -96,8 +99,19 @@ def _files(folder: Path) -> Iterator[Path]:
         skipped = {".git", "cache"} if Path(place).name == ".dvc" else {".git"}
         folders[:] = [one for one in folders if one not in skipped]
         for name in files:
-            if name == "dvc.lock" or name.endswith(".dvc"):
-                yield Path(place, name)
+            path = Path(place, name)
+            if _is_asked(path) or path.is_symlink():
+                yield path
+
+
+def _is_asked(path: Path) -> bool:
+    return path.name == "dvc.lock" or path.name.endswith(".dvc")
+
+
+def _linked(link: Path) -> set[str]:
+    """Return the object that a link leads to, whatever cache it is in."""
+    *_, two, rest = ("", "", *link.readlink().parts)
+    return hashes((two + rest).encode()) if len(two) == 2 else set()
 
 
 def hashes(content: bytes) -> set[str]:

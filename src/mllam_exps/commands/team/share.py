@@ -20,7 +20,7 @@ from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.sharing import clones, founding, inspection, joining
+from mllam_exps.sharing import clones, dangling, founding, inspection, joining
 from mllam_exps.sharing import share as shares
 from mllam_exps.sharing.founding import Step
 from mllam_exps.sharing.inspection import Finding
@@ -117,12 +117,15 @@ def check(path: Path | None, *, fix: bool, as_json: bool) -> None:
     MllamError
         With exit code 1, if anything is left.
     """
+    clone = _clone_here()
     if path is None:
-        root = Workspace.here().origin
-        made = _share_of(Repository.open(root, check=False))
+        clone = Workspace.here()
+        made = _share_of(Repository.open(clone.origin, check=False))
     else:
         made = shares.at(path)
     found = list(inspection.findings(made))
+    if clone:
+        found += dangling.findings(made, clone.origin)
     damaged = list(inspection.damaged(made, Cache(str(made.cache))))
     mended = _mend([*found, *damaged]) if fix else []
     left = [one for one in (*found, *damaged) if one not in mended]
