@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from support.experiment import Experiment, eventually
 
+from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import MllamError
+from mllam_exps.runs.store import Run
 from mllam_exps.stages import tracking
 from mllam_exps.stages.points import keep_points, kept, parents, sender
 
@@ -424,6 +426,7 @@ def test_a_run_whose_attempts_die(server: Server, toy: Experiment) -> None:
     assert there["tags"]["attempt"] == "2" and "weather" in there["tags"]["attempt_1"]
 
     # An attempt and who waits for it are killed, as a node is lost; no server answers.
+    ours, [made] = Run(run), toy.runs("make")
     server.go_away()
     toy.set("toy.yaml", grow__seconds=1.0, grow__epochs=30, grow__do="nothing")
     dying = toy.start("mllam-exps", "run", "grow")
@@ -434,13 +437,22 @@ def test_a_run_whose_attempts_die(server: Server, toy: Experiment) -> None:
     for number in (dying.pid, started["pid"]):
         os.kill(number, signal.SIGKILL)
     dying.wait()
+    # A page is added to the run that is over, too.
+    page = toy.root / "page.html"
+    page.write_text("the page")
+    assert tracked.in_mlflow([Run(made), ours]) is ours
+    tracked.keep_file(ours, page, "report.html")
     again = toy.command("mllam-exps", "track", "sync")
     assert again.returncode == 1, again.stdout
-    assert "1 run has points that are not sent: the MLflow server" in again.stdout
+    assert "2 runs have points that are not sent: the MLflow server" in again.stdout
     listed = toy.ok("mllam-exps", "clean", "--dry-run", "--json")
     assert "not all that it logged was sent: mllam-exps track sync" in listed
     server.come()
-    assert "values and files sent" in toy.ok("mllam-exps", "track", "sync")
+    sent = toy.ok("mllam-exps", "track", "sync")
+    assert f"{ours.key}: 1 values and files sent" in sent
+    [added] = server.folder.glob("files/*/*/artifacts/report.html")
+    assert added.read_text() == "the page"
+    assert server.run(head.run)["status"] == "FINISHED"
     head = kept.head(log.parent)
     assert head is not None
     there = server.run(head.run)

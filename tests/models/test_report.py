@@ -6,14 +6,18 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.attempts import tracked
+from mllam_exps.attempts.tracked import Synced
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.commands.reading import report
 from mllam_exps.dvc.saved.experiment_refs import Saved
+from mllam_exps.runs.store import RunStore
 from mllam_exps.stages.neural_lam.reporting import (
     charts,
     content,
@@ -27,6 +31,8 @@ from mllam_exps.stages.neural_lam.reporting.evidence import (
     Background,
     Evidence,
 )
+from mllam_exps.views.context import Context
+from mllam_exps.views.histories import Histories, History
 
 CASES = np.datetime64("2025-01-01T00", "ns") + np.arange(80) * np.timedelta64(24, "h")
 LEADS = np.array([6, 12, 24]) * np.timedelta64(1, "h").astype("m8[ns]")
@@ -362,4 +368,25 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Pa
     file.touch()
     for folder in (file, tmp_path / "no" / "where"):
         with pytest.raises(UsageError, match="no folder to write figures to"):
-            report.report([], out=tmp_path / "r.html", references=[], figures={"pdf": folder})  # fmt: skip
+            report._make_folder("pdf", folder)
+
+
+def test_what_cannot_be_added_in_mlflow_is_refused_or_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(UsageError, match="page of one experiment"):
+        report._run_in_mlflow(tmp_path, ["one", "two"])
+    monkeypatch.setattr(Histories, "of_workspace", lambda _: History([], [], []))
+    with pytest.raises(UsageError, match="workspace has no run in MLflow"):
+        report._run_in_mlflow(tmp_path, [])
+    run = RunStore(tmp_path).run(f"evaluate-{'a' * 32}")
+    kept: list[Path] = []
+    monkeypatch.setattr(tracked, "keep_file", lambda run, page, name: kept.append(page))
+    away = Synced(run.key, 0, "the server does not answer")
+    monkeypatch.setattr(tracked, "sync", lambda run, start: away)
+    here = SimpleNamespace(machine=None, workspace=SimpleNamespace(root=tmp_path))
+    monkeypatch.setattr(Context, "open", lambda: here)
+    with pytest.raises(MllamError, match=r"kept for MLflow.*not answer") as told:
+        report._add(tmp_path / "report.html", run)
+    assert kept == [tmp_path / "report.html"]
+    assert told.value.next == "mllam-exps track sync"

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
@@ -240,6 +241,33 @@ def is_in_mlflow(run: Run) -> bool:
     )
 
 
+def in_mlflow(runs: Iterable[Run]) -> Run | None:
+    """Return the newest of some runs that attempts of this user's log to MLflow; None where there is none."""
+    newest = {story[-1].started_at: run for run in runs for story in _in_mlflow(run)}
+    return newest[max(newest)] if newest else None
+
+
+def keep_file(run: Run, path: Path, name: str) -> None:
+    """Keep a file for MLflow beside the newest attempt whose run that is: `sync` sends it, and removes it here.
+
+    Parameters
+    ----------
+    run : Run
+        One of `in_mlflow`.
+    path : Path
+        What is copied.
+    name : str
+        What it is called in MLflow; one of that name is written over.
+    """
+    place = _folder(_in_mlflow(run)[-1][-1]) / kept.ARTIFACTS
+    place.mkdir(exist_ok=True)
+    # Who sends passes over a name with a leading dot.
+    half = place / f".{name}.{uuid.uuid4().hex}"
+    shutil.copyfile(path, half)
+    half.replace(place / name)
+    unsent.note(run)
+
+
 def end_what_is_over(runs: Iterable[Run], start: Start) -> None:
     """Send what is left of runs that are over: their own attempts could not.
 
@@ -375,6 +403,15 @@ def _stories(run: Run) -> list[list[Attempt]]:
         if (head := _head(one)) and ownership.is_ours_alone(one.directory):
             stories.setdefault(head.run, []).append(one)
     return list(stories.values())
+
+
+def _in_mlflow(run: Run) -> list[list[Attempt]]:
+    """Return those of `_stories` that MLflow has, or is to have."""
+    return [
+        story
+        for story in _stories(run)
+        if (head := _head(story[-1])) and head.logger != offline_wandb.LOGGER
+    ]
 
 
 # How they stand.

@@ -1,4 +1,4 @@
-"""Commands that read. They change nothing; `verify` alone sets aside what it finds damaged."""
+"""Commands that read. They change nothing unasked; `verify` alone sets aside what it finds damaged."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ def report(
             metavar="EXP…", help="Saved experiments with scores; else the workspace."
         ),
     ] = None,
+    *,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="The page.")
     ] = Path("report.html"),
@@ -96,6 +97,12 @@ def report(
         Path | None,
         typer.Option("--pdf", metavar="FOLDER", help="The same as PDF."),
     ] = None,
+    mlflow: Annotated[
+        bool,
+        typer.Option(
+            "--mlflow", help="Add the page to the experiment's run in MLflow."
+        ),
+    ] = False,
 ) -> None:
     """Write one HTML file: a ranking on common cases, scorecards against references, curves, losses and pictures.
 
@@ -108,6 +115,7 @@ def report(
         out=out,
         references=reference or [],
         figures={"png": png, "pdf": pdf},
+        in_mlflow=mlflow,
     )
 
 

@@ -23,12 +23,15 @@ class History:
 
     Parameters
     ----------
+    runs : list of Run
+        Its runs.
     costs : list of Cost
-        Of its runs, as far as they are recorded.
+        Of these, as far as they are recorded.
     trees : list of Training
         In which its trainings stand.
     """
 
+    runs: list[Run]
     costs: list[Cost]
     trees: list[Training]
 
@@ -73,7 +76,8 @@ class Histories:
     def _of_runs(self, runs: Iterable[Run]) -> History:
         runs = list(runs)
         trees = self._family.trees({run.key for run in runs})
-        return History(costs.of_runs(runs), [tree for tree in trees if tree.then])
+        of_several = [tree for tree in trees if tree.then]
+        return History(runs, costs.of_runs(runs), of_several)
 
     @cached_property
     def _submitted(self) -> dict[str, Experiment]:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.endings import reasons
+from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
@@ -23,6 +23,7 @@ from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs.store import Run
 from mllam_exps.stages.neural_lam.reporting import content, page
 from mllam_exps.stages.neural_lam.reporting import figures as drawing
 from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
@@ -33,8 +34,13 @@ from mllam_exps.stages.neural_lam.reporting.evidence import (
     Evidence,
 )
 from mllam_exps.views import costs
+from mllam_exps.views.context import Context
 from mllam_exps.views.histories import Histories, History
 from mllam_exps.views.lineage import Training
+
+PAGE = "report.html"
+"""What the page is called in MLflow."""
+SAVED = "saved here"
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,7 @@ def report(
     out: Path,
     references: Sequence[str],
     figures: Mapping[str, Path | None],
+    in_mlflow: bool,
 ) -> None:
     """Write the page; of no experiment, that of the workspace.
 
@@ -52,6 +59,8 @@ def report(
     ----------
     figures : mapping
         Folders for its figures, by their kind (``png``, ``pdf``); None for none.
+    in_mlflow : bool
+        Whether the page is added to the experiment's run in MLflow.
 
     Raises
     ------
@@ -63,6 +72,7 @@ def report(
     for kind, folder in wanted.items():
         _make_folder(kind, folder)
     root = Workspace.here().root
+    run = _run_in_mlflow(root, names) if in_mlflow else None
     with _evidence(root, names) as found:
         compared = Comparison(found)
         known = [one for one in BASELINES if one in compared.sources]
@@ -85,6 +95,51 @@ def report(
     for folder, paths in drawn.items():
         say(f"{folder}: {len(paths)} figures")
     say(f"{out}: open it in a browser")
+    if run is not None:
+        _add(out, run)
+
+
+def _run_in_mlflow(root: Path, names: Sequence[str]) -> Run:
+    """Return the run of an experiment, or of the workspace, that has the page in MLflow: its newest one there.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or several experiments are named.
+    """
+    if len(names) > 1:
+        what = "adds the page of one experiment to its run in MLflow"
+        way_out = f"mllam-exps report {shlex.quote(names[0])} --mlflow"
+        raise UsageError(what, "--mlflow", f"{len(names)} are named", way_out)
+    if names:
+        [one, *_] = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
+        history = Histories().of_saved(one)
+    else:
+        history = Histories().of_workspace()
+    if (run := tracked.in_mlflow(history.runs)) is None:
+        name = names[0] if names else WORKSPACE
+        why = "no attempt of yours at it has logged to MLflow"
+        way_out = "the same without --mlflow"
+        raise UsageError(f"{name} has no run in MLflow", "--mlflow", why, way_out)
+    return run
+
+
+def _add(page: Path, run: Run) -> None:
+    """Add the page to a run in MLflow.
+
+    Raises
+    ------
+    MllamError
+        If MLflow does not take it now; the page is there, and kept for MLflow.
+    """
+    here = Context.open()
+    tracked.keep_file(run, page, PAGE)
+    start = tracked.in_environment_of(here.machine, here.workspace.root)
+    done = tracked.sync(run, start)
+    if done and done.left:
+        what = "the page is kept for MLflow, and not there yet"
+        raise MllamError(what, why=done.left, next="mllam-exps track sync")
+    say(f"in MLflow it is {PAGE} of the run of {run.stage}")
 
 
 def _typed(names: Sequence[str], out: Path, references: Sequence[str]) -> str:
@@ -102,7 +157,7 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
         behind = _background(Histories().of_workspace, here)
         yield [Evidence(WORKSPACE, root, background=behind)]
         return
-    called = experiment_refs.called(names, experiment_refs.saved(root), "saved here")
+    called = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
     found = list({one.commit: one for one in called}.values())
     repository = Repository.open(root, check=False)
     parameters = _differing(repository, found)
@@ -229,8 +284,8 @@ def _make_folder(kind: str, folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        why = reasons.of_os_error(error)
         what = "is no folder to write figures to"
+        why = "" if folder.exists() else str(error.strerror)
         raise UsageError(what, str(folder), why, way_out) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError("cannot be written", str(folder), next=way_out)
