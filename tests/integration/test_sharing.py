@@ -72,3 +72,13 @@ def test_push_and_pull_hold_the_remote_against_what_an_experiment_needs(
     programs = made.starts()
     theirs.ok("dvc", "repro", "grow")
     assert made.starts() == programs
+
+
+def test_a_small_job_tells_whether_compute_nodes_see_what_this_host_sees(
+    made: Experiment,
+):
+    done = made.command("mllam-exps", "doctor", "--deep", "--json")
+    told, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("[") :])
+    states = {one["topic"]: one["state"] for one in told}
+    deep = ("compute node", "paths", "clock", "programs")
+    assert [states[topic] for topic in deep] == ["fine"] * 4

@@ -51,15 +51,23 @@ def check() -> None:
 
 
 @app.command(short_help="Find what would stop you, before the first job.")
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Start one small job, and see what it sees."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Look at git, environment, cache, run store, remote, locks, share, tracking, secrets and jobs: a line each.
 
     With the command that mends it. Exit code 2 where something would stop you. Nothing
-    is started, and no secret is read.
+    is started without --deep, and no secret is read. The job is like that of a stage,
+    one with GPUs if there is one, on one node for five minutes at most: whether its node
+    sees the same paths, programs and clock, and the GPUs that were asked for.
     """
     from mllam_exps.commands.housekeeping import doctor as doctor_command
 
-    doctor_command.examine(as_json=as_json)
+    doctor_command.examine(deep=deep, as_json=as_json)
 
 
 @app.command(short_help="Delete failed experiments, and what nothing needs.")

@@ -6,19 +6,21 @@ import json
 import os
 import socket
 from dataclasses import asdict
+from itertools import chain
 
 from mllam_exps.base import terminal
 from mllam_exps.base.errors import Exit, MllamError
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.sharing import compute_nodes
 from mllam_exps.sharing.health import Sign, State, signs
 
 STYLES = {State.FINE: "green", State.NOTE: "yellow", State.WRONG: "bold red"}
 
 
-def examine(*, as_json: bool) -> None:
-    """Print what was looked at; exit code 2 where something is wrong.
+def examine(*, deep: bool, as_json: bool) -> None:
+    """Print what was looked at, in a job as well if it is to be `deep`; exit code 2 where something is wrong.
 
     Raises
     ------
@@ -29,7 +31,11 @@ def examine(*, as_json: bool) -> None:
     machine = machine_files.pick(workspace.origin, os.environ, socket.gethostname())
     repository = Repository.open(workspace.origin, check=False)
     found = []
-    for sign in signs(workspace, machine, repository):
+    looks = [signs(workspace, machine, repository)]
+    if deep:
+        cache = repository.cache_directory
+        looks.append(compute_nodes.signs(workspace, machine, cache))
+    for sign in chain.from_iterable(looks):
         found.append(sign)
         if not as_json:
             _print(sign)
