@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from mllam_exps import schedulers
+from mllam_exps.base.errors import UsageError
 from mllam_exps.schedulers import Job, JobPhase
-from mllam_exps.schedulers.slurm import answers, calls
+from mllam_exps.schedulers.slurm import answers, calls, consumed
 from mllam_exps.schedulers.slurm.shared_squeue import Answer, Entry, Silence
 
 JOB = Job({"id": "7", "name": "train-1", "script": "/a/job.sh"}, "job 7")
@@ -168,3 +170,62 @@ def test_what_sacct_says(
     monkeypatch.setattr(calls, "account", account)
     found = answers.of_accounting("7", "train-1")
     assert (found.phase, found.reason) == (phase, reason)
+
+
+UNKNOWN = 2**64 - 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "joules"),
+    [
+        # A site without a plugin; a job that the accounting does not know; another's.
+        (["7|0|train-1", "7.batch|0|batch", "7.0||python"], None),
+        ([], None),
+        (["7|900|other", "7.batch|900|batch"], None),
+        (["7||train-1", f"7.batch|{UNKNOWN}|batch", f"7.0|{UNKNOWN}|a|b"], None),
+        # What runs beside each other on a node counts once.
+        (["7|900|train-1", "7.batch|500|batch", "7.0|400|python"], 500.0),
+        (
+            ["7|900|train-1", "7.batch|100|batch", "7.0|300|a|b", "7.1|400|python"],
+            700.0,
+        ),
+        (["7|9|train-1", "7.batch|500|batch", "7.extern|600|extern", "7.0|1|x"], 600.0),
+        # The number was another job's before the controller lost its state.
+        (["7|1|old", "7.0|1|x", "7|5|train-1", "7.0|5|x"], 5.0),
+        (["7|5|train-1", "7.0|5|x", "7|1|new", "7.0|1|x"], 5.0),
+    ],
+)
+def test_the_energy_of_a_job_is_that_of_its_steps(
+    monkeypatch: pytest.MonkeyPatch, rows: list[str], joules: float | None
+):
+    asked = []
+
+    def account(command: list[str]) -> subprocess.CompletedProcess[Any]:
+        asked.append(command)
+        other = ["8|0|train-2", "8.batch|30|batch"]
+        text = "\n".join([*rows, *other])
+        return subprocess.CompletedProcess(command, 0, text, "")
+
+    monkeypatch.setattr(calls, "account", account)
+    jobs = [
+        Job({"id": number, "name": name}, name)
+        for number, name in ((7, "train-1"), ("8", "train-2"), ("--help", "no id"))
+    ]
+    assert consumed.of_jobs(jobs) == [joules, 30.0, None]
+    [command] = asked
+    assert command[command.index("-j") + 1] == "7,8"
+
+
+@pytest.mark.parametrize(
+    "error", [calls.NotAnswered("it hangs"), UsageError("no command sacct")]
+)
+def test_where_the_accounting_is_silent_no_energy_is_known(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def account(command: list[str]) -> subprocess.CompletedProcess[Any]:
+        raise error
+
+    monkeypatch.setattr(calls, "account", account)
+    # Twice: what is imported late must not stand in the way of what asks for it.
+    for _ in range(2):
+        assert schedulers.energy("slurm", [JOB]) == [None]

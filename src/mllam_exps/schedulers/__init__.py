@@ -18,6 +18,10 @@ The module holds four names (`SchedulerModule`):
 - ``SETTINGS``: variables among these that are no traces of a job, but settings of the
   site, e.g. ``("PBS_CONF_FILE",)``. They stay.
 
+One that can tell how much energy jobs took has a fifth, ``energy(jobs: Sequence[Job])
+-> list[float | None]``: joules, None where that is not known. It waits for some seconds
+at most, and raises nothing.
+
 ``tests/slurm/test_schedulers.py`` holds every scheduler to the contract: add a site for
 the new one there. A scheduler of ours needs one line more: its name in
 `machines.values.SCHEDULERS`.
@@ -27,7 +31,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -119,6 +123,12 @@ def get(name: str, shared: Path) -> Scheduler:
         If there is none of that name.
     """
     return module_of(name).make(shared)
+
+
+def energy(name: str, jobs: Sequence[Job]) -> list[float | None]:
+    """Return the joules of a scheduler's jobs; None where it does not know them, or tells of none."""
+    ask = getattr(module_of(name), "energy", None)
+    return list(ask(jobs)) if ask else [None] * len(jobs)
 
 
 def record_shape(name: str) -> Shape | None:

@@ -1,19 +1,23 @@
-"""What runs took: node hours, over all their attempts."""
+"""What runs took, over all their attempts: node hours, and energy where it is known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mllam_exps.base import records
 from mllam_exps.base.shapes import count
 from mllam_exps.runs import layout
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.store import Run
+from mllam_exps.views.energy import Energy
 
 HOUR = 3600.0
 LEAST = 0.01
 """Hours that are told; less is told as less."""
+KWH = 3.6e6
+"""Joules."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Cost:
 
     Parameters
     ----------
+    key : str
+        The run key.
     stage : str
         With its phase, if it is one.
     attempts : int
@@ -35,6 +41,7 @@ class Cost:
         clock.
     """
 
+    key: str
     stage: str
     attempts: int
     nodes: int
@@ -42,10 +49,9 @@ class Cost:
     begun: float
     ended: float
 
-    @property
-    def told(self) -> str:
-        """It in a few words."""
-        parts = []
+    def told(self, energy: Energy | None = None) -> str:
+        """Return it in a few words."""
+        parts = [_energy([energy])] if energy else []
         if self.nodes > 1:
             parts.append(f"{self.nodes} nodes")
         if self.attempts > 1:
@@ -64,19 +70,40 @@ def of_runs(runs: Iterable[Run]) -> list[Cost]:
             first, last = started[0], started[-1]
             times = (first.started_at, _until(last))
             hours_ = spent / HOUR
-            found.append(Cost(run.stage, len(started), _nodes(last), hours_, *times))
+            found.append(
+                Cost(run.key, run.stage, len(started), _nodes(last), hours_, *times)
+            )
     return found
 
 
-def in_words(costs: Iterable[Cost]) -> str:
-    """Return what several runs took, together and one by one."""
+def in_words(
+    costs: Iterable[Cost], energies: Mapping[str, Energy] = MappingProxyType({})
+) -> str:
+    """Return what several runs took, together and one by one.
+
+    Parameters
+    ----------
+    energies : mapping
+        By run key, as `views.energy` finds them.
+    """
     costs = list(costs)
-    total = hours(sum(one.node_hours for one in costs))
-    return f"{total} node hours: {', '.join(one.told for one in costs)}"
+    total = f"{hours(sum(one.node_hours for one in costs))} node hours"
+    if any(one.key in energies for one in costs):
+        total += f", {_energy([energies.get(one.key) for one in costs])}"
+    each = ", ".join(one.told(energies.get(one.key)) for one in costs)
+    return f"{total}: {each}"
+
+
+def _energy(known: Iterable[Energy | None]) -> str:
+    """Return how much energy something took; where not all is known, how much at least."""
+    known = list(known)
+    joules = sum(one.joules for one in known if one)
+    is_all = all(one and one.is_all for one in known)
+    return f"{'' if is_all else 'at least '}{hours(joules / KWH)} kWh"
 
 
 def hours(value: float) -> str:
-    """Return a number of hours in two digits, or without a fraction."""
+    """Return a number of hours, or of kilowatt hours, in two digits, or without a fraction."""
     if value < LEAST:
         return f"< {LEAST}"
     return f"{value:.0f}" if value >= 100 else f"{value:.2g}"

@@ -33,8 +33,9 @@ from mllam_exps.stages.neural_lam.reporting.evidence import (
     Background,
     Evidence,
 )
-from mllam_exps.views import costs
+from mllam_exps.views import costs, energy
 from mllam_exps.views.context import Context
+from mllam_exps.views.energy import Energy
 from mllam_exps.views.histories import Histories, History
 from mllam_exps.views.lineage import Training
 
@@ -154,7 +155,8 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
     if not names:
         here = Checkout(root)
         _refuse_what_is_left(WORKSPACE, here)
-        behind = _background(Histories().of_workspace, here)
+        history = _history(Histories().of_workspace)
+        behind = _background(history, energy.of_runs(history.runs), here)
         yield [Evidence(WORKSPACE, root, background=behind)]
         return
     called = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
@@ -163,28 +165,35 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
     parameters = _differing(repository, found)
     labels = _labels(found)
     known = Histories()
+    histories = [_history(partial(known.of_saved, one)) for one in found]
+    energies = energy.of_runs(run for one in histories for run in one.runs)
     with tempfile.TemporaryDirectory(prefix="mllam-exps-report-") as scratch:
         laid = []
-        for number, one in enumerate(found):
+        for number, (one, history) in enumerate(zip(found, histories, strict=True)):
             folder, commit = Path(scratch, str(number)), Commit(root, one.commit)
             _lay_out(repository, commit, one.name, folder)
             its = parameters[one.commit]
-            behind = _background(partial(known.of_saved, one), commit)
+            behind = _background(history, energies, commit)
             laid.append(Evidence(labels[one.commit], folder, one.commit, its, behind))
         yield laid
 
 
-def _background(ask: Callable[[], History], locked: Locked) -> Background:
-    """Return what an experiment took, and where it comes from; of files as they lie a page can be made, too."""
-    programs = locked.programs
+def _history(ask: Callable[[], History]) -> History:
+    """Return what is recorded of an experiment; of files as they lie a page can be made, too."""
     try:
-        history = ask()
+        return ask()
     except MllamError as error:
         log.info("nothing is known of what it took: %s", error)
-        return Background(programs=programs)
-    took = costs.in_words(history.costs) if history.costs else ""
+        return History([], [], [])
+
+
+def _background(
+    history: History, energies: Mapping[str, Energy], locked: Locked
+) -> Background:
+    """Return what an experiment took, and where it comes from."""
+    took = costs.in_words(history.costs, energies) if history.costs else ""
     lineage = tuple(one for tree in history.trees for one in _flat(tree, 0))
-    return Background(took, lineage, programs)
+    return Background(took, lineage, locked.programs)
 
 
 def _flat(training: Training, depth: int) -> Iterator[Ancestor]:

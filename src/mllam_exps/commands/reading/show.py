@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.applying import apply_command
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.opening import machine_of
-from mllam_exps.views import costs, saved
+from mllam_exps.views import costs, energy, saved
 from mllam_exps.views.context import Context
 from mllam_exps.views.costs import Cost
+from mllam_exps.views.energy import Energy
 from mllam_exps.views.gathering import with_what_dvc_has
 from mllam_exps.views.looking import as_it_stays, of_experiment, of_run
 from mllam_exps.views.rows import Cell, Row, stages_in_order
@@ -143,12 +144,18 @@ def _of_runs(row: Row) -> dict[str, Any]:
     for cell in row.cells.values():
         metrics |= _metrics(cell.run)
         checkpoints += map(str, _checkpoints(cell.run))
+    energies = energy.of_runs(cell.run for cell in row.cells.values())
     return {
         "stages": row.stage_records(),
         "left": {stage: one.why for stage, one in row.left.items()},
         "metrics": metrics,
         "checkpoints": checkpoints,
         "node_hours": {one.stage: round(one.node_hours, 4) for one in _costs(row)},
+        "energy": {
+            one.stage: asdict(energies[one.key])
+            for one in _costs(row)
+            if one.key in energies
+        },
     }
 
 
@@ -302,7 +309,11 @@ def _results(row: Row, record: dict[str, Any]) -> Iterator[str]:
     for path in record["checkpoints"]:
         yield f"checkpoint  {path}"
     if found := _costs(row):
-        yield f"took        {costs.in_words(found)}"
+        known = record["energy"]
+        told = {
+            one.key: Energy(**known[one.stage]) for one in found if one.stage in known
+        }
+        yield f"took        {costs.in_words(found, told)}"
 
 
 def _stage_line(stage: dict[str, Any], word: str, cell: Cell | None) -> str:

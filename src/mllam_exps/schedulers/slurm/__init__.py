@@ -8,13 +8,14 @@ a program's log, into which ``srun`` writes (`base.endings.last_words`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mllam_exps.base.shapes import Shape, count, maybe, number, text
 
 if TYPE_CHECKING:
-    from mllam_exps.schedulers.base import Scheduler
+    from mllam_exps.schedulers.base import Job, Scheduler
 
 RECORD: Shape = {
     "id": lambda value: text(value) or count(value),
@@ -32,3 +33,10 @@ def make(shared: Path) -> Scheduler:
     from mllam_exps.schedulers.slurm.shared_squeue import Queue
 
     return SlurmScheduler(Queue.of_user(shared))
+
+
+def energy(jobs: Sequence[Job]) -> list[float | None]:
+    """Return the joules of jobs, as far as the accounting knows them."""
+    from mllam_exps.schedulers.slurm.consumed import of_jobs
+
+    return of_jobs(jobs)
