@@ -10,6 +10,7 @@ import pytest
 
 from mllam_exps.dvc.command_line import DvcCommand, asked
 from mllam_exps.dvc.graph import Dep, Out, StageEntry, StageGraph
+from mllam_exps.dvc.stages import sources
 from mllam_exps.preflight.missing_inputs import missing_inputs
 
 ASKED = {
@@ -70,3 +71,14 @@ def test_what_nobody_has_is_named_with_its_stage(
     ]
     if "dvc.yaml: read" in found:
         assert found["dvc.yaml: read"].next == "dvc checkout data.dvc, or dvc pull"
+
+
+def test_what_was_imported_without_its_content_is_fetched_by_an_update(tmp_path: Path):
+    known = "outs: [{md5: d41d8cd98f00b204e9800998ecf8427e, path: a.txt}]"
+    for text, was_never in (
+        (known, False),
+        ("outs: [{path: a.txt}]", True),
+        ("", False),
+    ):
+        (tmp_path / "a.txt.dvc").write_text(text)
+        assert sources.was_never_here(tmp_path / "a.txt") is was_never

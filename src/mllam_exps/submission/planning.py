@@ -479,6 +479,10 @@ class Planner:
             used |= {*pipeline.added_inputs(stage)}
         for path in self.here.repo.changed_since_added(used):
             typed = workspace.typed(self.here.workspace.root, path)
+            if sources.was_never_here(self.here.repo.root / path):
+                file = workspace.typed(self.here.workspace.root, f"{path}.dvc")
+                what = "was imported, and DVC does not know its content yet"
+                raise UsageError(what, path, next=f"dvc update {file}")
             way_out = f"dvc add {typed}, or dvc checkout {typed}"
             raise UsageError("was changed since `dvc add`", path, next=way_out)
 

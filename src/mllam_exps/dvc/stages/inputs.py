@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,7 +300,9 @@ def relative(repository: Repository, path: str) -> str:
     if "://" not in path:
         # The root may be a clone's, of which nobody knows.
         shown = min(path, os.path.relpath(path, repository.root), key=len)
-    way_out = "put it into the repository, or dvc add it there"
+    # A dataset (`ds://…`, DVC 3.67) has a name alone.
+    from_where = "URL" if path.startswith("ds://") else shlex.quote(shown)
+    way_out = f"dvc import-url {from_where}, and name in dvc.yaml the copy that it makes in the repository"
     raise UsageError(what, shown, "dvc.yaml names it", way_out)
 
 

@@ -7,6 +7,7 @@ another one where none does.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base import special_files
+from mllam_exps.base import special_files, yaml_files
 from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.base.git import ask_git, is_ignored
 from mllam_exps.dvc.repository import Repository
@@ -142,7 +143,10 @@ def missing(repository: Repository, path: str | Path) -> UsageError:
 def _way_out(path: Path, name: str) -> str:
     """Say what helps where an input is missing."""
     if Path(f"{path}.dvc").is_file():
-        return f"dvc checkout {shlex.quote(f'{name}.dvc')}, or dvc pull"
+        file = shlex.quote(f"{name}.dvc")
+        if was_never_here(path):
+            return f"dvc update {file}"
+        return f"dvc checkout {file}, or dvc pull"
     root = path.parents[len(Path(name).parts) - 1]
     if ask_git(root, "ls-tree", "HEAD", "--", name):
         return f"git restore {shlex.quote(name)}"
@@ -154,6 +158,15 @@ def _way_out(path: Path, name: str) -> str:
     force = " --force" if is_ignored(root, name) else ""
     taken_in = f"git add{force} {shlex.quote(name)}"
     return f"put it there and {taken_in}, or correct its name in dvc.yaml"
+
+
+def was_never_here(path: Path) -> bool:
+    """Tell whether an input was imported without its content: `dvc import-url --no-download` (3.67) notes no hash."""
+    with contextlib.suppress(UsageError):
+        told = yaml_files.read(Path(f"{path}.dvc"))
+        outs = told.get("outs")
+        return isinstance(outs, list) and not any("md5" in out for out in outs)
+    return False
 
 
 def files_of(repository: Repository, path: Path) -> Iterator[str]:
