@@ -14,10 +14,13 @@ from mllam_exps.base.errors import Exit, MllamError, UsageError
 from mllam_exps.base.yaml_files import read
 from mllam_exps.commands.housekeeping import init as module
 from mllam_exps.commands.housekeeping.init import ROOT_EXAMPLE, examples, files, init
+from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.machine_files import load
 from mllam_exps.stages.neural_lam.file_names import FILES, INFERENCE
 from mllam_exps.stages.neural_lam.parameters import arguments, inference
 from mllam_exps.stages.neural_lam.parameters.params import Parameters
+from mllam_exps.stages.neural_lam.reporting.evidence import NEEDED
+from mllam_exps.stages.neural_lam.reporting.page import MAIN_PROGRAMS
 
 ROOT = Path(__file__).parents[2]
 FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"][
@@ -67,8 +70,15 @@ def test_a_stage_more(tmp_path):
 
 
 def test_a_stage_that_the_example_has_is_its_own(tmp_path):
-    new = init(tmp_path / "new", ROOT_EXAMPLE, ["verify"])
-    assert (new / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
+    new = init(tmp_path / "new", ROOT_EXAMPLE, ["verify", "report"])
+    text = (new / "dvc.yaml").read_text()
+    added = yaml.safe_load(text)["stages"]["report"]
+    before = (ROOT / "dvc.yaml").read_text()
+    option = (module.options()["report"] / "stage.yaml").read_text()
+    assert text.replace(f"\n{option}", "", 1) == before
+    assert {*added["deps"]} == {*NEEDED}
+    [programs] = added["params"]
+    assert {*MAIN_PROGRAMS} < {*programs[VERSIONS_FILE]}
     assert not (new / "data/inference_params.yaml").exists()
 
 
@@ -77,6 +87,7 @@ def test_a_stage_brings_those_that_it_reads_of():
     for asked in (["verify"], ["verify", "infer"], ["infer", "verify", "infer"]):
         assert module.with_what_they_need(asked, known) == ["infer", "verify"]
     assert module.with_what_they_need(["infer"], known) == ["infer"]
+    assert module.with_what_they_need(["report"], known) == ["infer", "verify", "report"]  # fmt: skip
 
 
 @pytest.mark.parametrize("example", sorted(examples()))

@@ -390,3 +390,29 @@ def test_what_cannot_be_added_in_mlflow_is_refused_or_told(
         report._add(tmp_path / "report.html", run)
     assert kept == [tmp_path / "report.html"]
     assert told.value.next == "mllam-exps track sync"
+
+
+def test_as_a_stage_the_same_files_give_the_same_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = evidence(tmp_path, "mine", 0.8).folder
+    (folder / "version.mllam.txt").write_text("torch: 2.13.0\n")
+    monkeypatch.chdir(folder)
+    page = Path("plots/report.html")
+    # There is no repository, as nothing but these files counts.
+    report.report([], out=page, references=[], figures={}, here=True)
+    text = page.read_text()
+    said = "".join(Found(text).words)
+    for word in ("2.13.0", "mllam-exps report --here -o plots/report.html"):
+        assert word in said, word
+    cached = tmp_path / "cached"
+    cached.hardlink_to(page)
+    report.report([], out=page, references=[], figures={}, here=True)
+    assert page.read_text() == text
+    # What DVC's cache holds under another name is not written over.
+    report.report([], out=page, references=["climatology"], figures={}, here=True)
+    assert page.read_text() != text
+    assert cached.read_text() == text
+    for names, in_mlflow in ((["mine"], False), ([], True)):
+        with pytest.raises(UsageError, match="files of this folder alone"):
+            report.report(names, out=page, references=[], figures={}, in_mlflow=in_mlflow, here=True)  # fmt: skip

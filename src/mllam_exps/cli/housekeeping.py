@@ -30,7 +30,7 @@ def init(
         list[str] | None,
         typer.Option(
             "--with",
-            help="A stage beside the example's: infer, which keeps forecasts; verify, which scores those of infer.",
+            help="A stage more: infer keeps forecasts, verify scores those of infer, report writes a page of that.",
         ),
     ] = None,
 ) -> None:

@@ -103,6 +103,12 @@ def report(
             "--mlflow", help="Add the page to the experiment's run in MLflow."
         ),
     ] = False,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here", help="Of the files of this folder alone: for a stage of dvc.yaml."
+        ),
+    ] = False,
 ) -> None:
     """Write one HTML file: a ranking on common cases, scorecards against references, curves, losses and pictures.
 
@@ -116,6 +122,7 @@ def report(
         references=reference or [],
         figures={"png": png, "pdf": pdf},
         in_mlflow=mlflow,
+        here=here,
     )
 
 

@@ -224,8 +224,8 @@ def init(
         commits.
     """
     placed = files(example)
-    known = options()
     there = _stages(placed[Path("dvc.yaml")])
+    known = {name: folder for name, folder in options().items() if name not in there}
     wanted = with_what_they_need([one for one in more if one not in there], known)
     directory = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would follow a link given on purpose
     _refuse_what_is_there(directory)

@@ -42,6 +42,8 @@ from mllam_exps.views.lineage import Training
 PAGE = "report.html"
 """What the page is called in MLflow."""
 SAVED = "saved here"
+HERE = "experiment"
+"""What it is called where nobody says what it is of."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,8 @@ def report(
     out: Path,
     references: Sequence[str],
     figures: Mapping[str, Path | None],
-    in_mlflow: bool,
+    in_mlflow: bool = False,
+    here: bool = False,
 ) -> None:
     """Write the page; of no experiment, that of the workspace.
 
@@ -62,6 +65,9 @@ def report(
         Folders for its figures, by their kind (``png``, ``pdf``); None for none.
     in_mlflow : bool
         Whether the page is added to the experiment's run in MLflow.
+    here : bool
+        Whether nothing counts but the files of the current folder, laid out as the
+        repository: no git, DVC or run store, so that the same files give the same page.
 
     Raises
     ------
@@ -72,13 +78,17 @@ def report(
     wanted = {kind: folder for kind, folder in figures.items() if folder}
     for kind, folder in wanted.items():
         _make_folder(kind, folder)
-    root = Workspace.here().root
+    if here and (names or in_mlflow):
+        what = "is of the files of this folder alone"
+        way_out = "leave out the experiments and --mlflow, or --here"
+        raise UsageError(what, "--here", next=way_out)
+    root = Path() if here else Workspace.here().root
     run = _run_in_mlflow(root, names) if in_mlflow else None
-    with _evidence(root, names) as found:
+    with _files() if here else _evidence(root, names) as found:
         compared = Comparison(found)
         known = [one for one in BASELINES if one in compared.sources]
         shown = content.of(compared, references or known)
-        page.write(out, shown, _typed(names, out, references))
+        page.write(out, shown, _typed(names, out, references, here=here))
         drawn = {
             folder: drawing.write(folder, shown, kind)
             for kind, folder in wanted.items()
@@ -143,10 +153,19 @@ def _add(page: Path, run: Run) -> None:
     say(f"in MLflow it is {PAGE} of the run of {run.stage}")
 
 
-def _typed(names: Sequence[str], out: Path, references: Sequence[str]) -> str:
-    words = ["mllam-exps", "report", *names]
+def _typed(
+    names: Sequence[str], out: Path, references: Sequence[str], *, here: bool
+) -> str:
+    words = ["mllam-exps", "report", *(["--here"] if here else names)]
     words += [word for one in references for word in ("--reference", one)]
     return shlex.join([*words, "-o", str(out)])
+
+
+@contextmanager
+def _files() -> Iterator[list[Evidence]]:
+    """Yield what lies here, whatever it is of."""
+    behind = Background(programs=Checkout(Path()).programs)
+    yield [Evidence(HERE, Path(), background=behind)]
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def write(folder: Path, content: Content, kind: str) -> list[Path]:
         for words, figure in _figures(content):
             name = _free(folder, "_".join(map(_plain, words)), kind, found)
             title = figure.get_suptitle()
+            name.unlink(missing_ok=True)  # it may be a second name, as the page's
             figure.savefig(name, metadata={"Title": title, **dateless})
             found.append(name)
     return found

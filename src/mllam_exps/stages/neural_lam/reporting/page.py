@@ -62,6 +62,9 @@ def write(path: Path, content: Content, made_by: str) -> None:
         tint=tint,
         skill=lambda place: notation.signed(f"{place.skill:.3f}", place.skill),
     )
+    if path.is_file() and not path.is_symlink():
+        # As the output of a stage it may be a second name of a file in DVC's cache.
+        path.unlink()
     path.write_text(text, encoding="utf-8")
 
 
