@@ -25,7 +25,7 @@ from mllam_exps.stages.neural_lam.reporting import (
     notation,
     page,
 )
-from mllam_exps.stages.neural_lam.reporting.comparison import Comparison
+from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
 from mllam_exps.stages.neural_lam.reporting.evidence import (
     Ancestor,
     Background,
@@ -231,6 +231,12 @@ def test_pictures_that_there_is_no_room_for_are_counted(
     text = out.read_text()
     assert text.count("data:image/png") == 1
     assert "1 more pictures lie in" in text
+
+
+def test_no_two_lines_look_alike():
+    most = content.DRAWN + len(BASELINES)
+    kinds = (len(charts.COLOURS), len(charts.DASHES))
+    assert len({tuple(n % kind for kind in kinds) for n in range(most)}) == most
 
 
 def test_names_at_the_ends_of_lines_do_not_lie_on_each_other():

@@ -20,8 +20,10 @@ COLOURS = (
     (128, 128, 128),
 )
 """Of lines: Okabe and Ito 2008, told apart by all."""
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
-"""Lines differ by their dashes, too: a colour alone is nothing in print."""
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "9 3 2 3 2 3")
+"""Lines differ by their dashes, too: a colour alone is nothing in print.
+
+They are one more than the colours: the eighth line is not the first again."""
 STEPS = (1, 2, 2.5, 5, 10)
 FEW = 8
 """Values along the page that each get a mark."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 from mllam_exps.stages.neural_lam.reporting import charts, maps, notation
 from mllam_exps.stages.neural_lam.reporting.comparison import Card, Cell, Comparison
 from mllam_exps.stages.neural_lam.reporting.content import Chart, Content
-from mllam_exps.stages.neural_lam.scoring.conclusions import SURE
 
 STYLE = {
     "font.size": 8,
@@ -21,14 +21,17 @@ STYLE = {
     "axes.spines.right": False,
     "figure.titlesize": 8,
     "lines.linewidth": 1.5,
+    "lines.markersize": 3,
     "lines.scale_dashes": False,
     "savefig.dpi": 300,
     "savefig.bbox": "tight",
     "pdf.fonttype": 42,  # letters stay letters, as journals ask for
     "text.parse_math": False,  # names may hold any sign
 }
-WHOLE, NAMES, CELL, ROW = 7.0, 1.0, 0.62, 0.26
-"""Inches: of a page, of the names beside a scorecard, and of its cells."""
+WHOLE, LETTER, CELL, ROW = 7.0, 0.075, 0.62, 0.26
+"""Inches: of a page, of a letter of the names beside a scorecard, and of its cells."""
+LEAST = 4.0
+"""Inches of a figure with maps, which may be narrow."""
 LEADS = 3
 """Lead times of a map that stand below each other: the first, a middling and the last."""
 
@@ -78,7 +81,9 @@ def _style() -> Iterator[None]:
     from matplotlib import style
 
     # A user's own matplotlibrc would give other figures.
-    with style.context(["default", STYLE]):
+    with style.context(["default", STYLE]), warnings.catch_warnings():
+        # A letter that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
         yield
 
 
@@ -117,7 +122,8 @@ def _scorecard(card: Card, names: dict[str, str], of: str) -> Any:
     rows = list(card.rows)
     height = (len(rows) + 1) * ROW + 0.9
     title = f"RMSE of {card.name} against {card.reference}, difference in %"
-    figure = _figure(NAMES + len(leads) * CELL + 0.4, height, title, of)
+    beside = LETTER * max(len(names[row]) for row in rows)
+    figure = _figure(beside + len(leads) * CELL + 0.4, height, title, of)
     axes = figure.subplots()
     axes.set(xlim=(0, len(leads)), ylim=(len(rows), 0), xlabel="lead time in hours")
     axes.set_xticks([place + 0.5 for place in range(len(leads))], leads)
@@ -129,19 +135,8 @@ def _scorecard(card: Card, names: dict[str, str], of: str) -> Any:
     for row, cells in enumerate(card.rows.values()):
         for column, cell in enumerate(cells):
             _draw_cell(axes, column, row, cell)
-    figure.supxlabel(f"blue is better, orange is worse{_meant(card)}", size=7)
+    figure.supxlabel(notation.meaning(card), size=7)
     return figure
-
-
-def _meant(card: Card) -> str:
-    """Say what the marks mean that a scorecard has."""
-    marks = {notation.mark(cell) for cells in card.rows.values() for cell in cells}
-    said = ""
-    if marks & {"▼", "▲"}:
-        said += f"; ▼ ▲ more than chance at {100 * SURE:g} %"
-    if "?" in marks:
-        said += "; ? too few independent cases to say"
-    return said
 
 
 def _draw_cell(axes: Any, column: int, row: int, cell: Cell) -> None:
@@ -164,6 +159,8 @@ def _curves(chart: Chart, title: str, of: str) -> Any:
     figure = _figure(WHOLE * 0.75, 2.8, title, of)
     axes = figure.subplots()
     known: list[float] = []
+    xs = sorted({x for points in chart.curves.values() for x, _ in points})
+    is_few = len(xs) <= charts.FEW
     for number, points in enumerate(chart.curves.values()):
         finite = [point for point in points if math.isfinite(point[1])]
         known += [y for _, y in finite]
@@ -172,13 +169,13 @@ def _curves(chart: Chart, title: str, of: str) -> Any:
         axes.plot(
             *zip(*finite, strict=True) if finite else ([], []),
             color=tuple(part / 255 for part in colour),
+            marker="o" if is_few else "",
             linestyle=(0, tuple(map(float, dashes))) if dashes else "-",
         )
     axes.set(xlabel=chart.x, ylabel=chart.y)
     if known and min(known) >= 0:
         axes.set_ylim(bottom=0)
-    xs = sorted({x for points in chart.curves.values() for x, _ in points})
-    if len(xs) <= charts.FEW:
+    if is_few:
         axes.set_xticks(xs)
     axes.grid(axis="y", color="0.9")
     # A name that begins with a low line would be left out of a legend that is not told it.
@@ -194,10 +191,11 @@ def _maps(atlas: maps.Atlas, title: str, case: int) -> Any:
     last = len(atlas.leads) - 1
     leads = sorted({round(part * last / (LEADS - 1)) for part in range(LEADS)})
     columns, rows = atlas.size
-    height = len(leads) * min(WHOLE / 3 * rows / columns, WHOLE / 2)
+    height = min(WHOLE / 3 * rows / columns, WHOLE / 2)
+    width = max(3 * height * columns / rows, LEAST)
     kind, _, start = atlas.cases[case].partition(": ")
     below = f"{atlas.experiment}, {kind} case, start {start.replace('T', ' ')} UTC"
-    figure = _figure(WHOLE, height + 1.1, title, below)
+    figure = _figure(width, len(leads) * height + 1.1, title, below)
     panels = figure.subplots(len(leads), 3, squeeze=False)
     ends = {"vmin": scale.low, "vmax": scale.high, "cmap": maps.FIELD_COLOURS}
     apart = {"vmin": -scale.most, "vmax": scale.most, "cmap": maps.DIFFERENCE_COLOURS}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from mllam_exps.stages.neural_lam.reporting import charts
-from mllam_exps.stages.neural_lam.reporting.comparison import Cell
+from mllam_exps.stages.neural_lam.reporting.comparison import Card, Cell
+from mllam_exps.stages.neural_lam.scoring.conclusions import SURE
 
 BETTER, WORSE = charts.COLOURS[:2]
 """Blue and orange, for all eyes."""
@@ -52,3 +53,14 @@ def mark(cell: Cell) -> str:
     if not cell.is_sure:
         return ""
     return "▼" if is_better(cell) else "▲"
+
+
+def meaning(card: Card) -> str:
+    """Say in a line what the colours of a scorecard mean, and those marks that it has."""
+    marks = {mark(cell) for cells in card.rows.values() for cell in cells}
+    said = "blue is better, orange is worse"
+    if marks & {"▼", "▲"}:
+        said += f"; ▼ ▲ more than chance at {100 * SURE:g} %"
+    if "?" in marks:
+        said += "; ? too few independent cases to say"
+    return said
