@@ -156,7 +156,8 @@ def lay_out(
     digest = commit.outputs.get(out)
     if digest is None:
         what = f"its dvc.lock does not say that {out} was made"
-        raise UsageError(what, commit.revision[:10])
+        way_out = "mllam-exps list: one of which all stages were run"
+        raise UsageError(what, commit.revision[:10], next=way_out)
     listed = repo.cache.folder(digest)
     if listed is None:
         # The list of its files comes with any one of them.
