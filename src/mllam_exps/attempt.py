@@ -42,6 +42,7 @@ def _main(arguments: list[str]) -> int:
     # Logs are UTF-8, whatever a submitter's terminal is.
     os.environ.pop("PYTHONIOENCODING", None)
     directory, number = arguments
+    records.let_group_read(Path(directory))
     attempt = Attempt(Run(Path(directory)), int(number))
     begun = attempt.started is not None or attempt.ended is not None
     try:

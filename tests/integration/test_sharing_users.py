@@ -4,88 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from support.experiment import environment
-from support.python_for_all import programs
+from support.team import STAGES, User, make_users
 
 FOUNDER, MEMBER, OUTSIDER, GROUP = 40011, 40012, 40013, 40510
-STAGES = {
-    "make": {
-        "cmd": "cat base.txt > made.txt",
-        "deps": ["base.txt"],
-        "outs": ["made.txt"],
-    },
-    "grow": {
-        "cmd": "cat made.txt params.yaml > grown.txt",
-        "deps": ["made.txt"],
-        "params": ["x"],
-        "outs": ["grown.txt"],
-    },
-}
-
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
-
-
-@dataclass(frozen=True)
-class User:
-    """Somebody with a home, in the team's group or not."""
-
-    number: int
-    home: Path
-    environ: Mapping[str, str]
-    groups: Sequence[int] = ()
-
-    def types(
-        self, command: str, place: str = "work"
-    ) -> subprocess.CompletedProcess[str]:
-        """Type a command in a folder of one's own."""
-        where = self.home / place
-        return subprocess.run(
-            ["sh", "-c", f"umask 022; {command}"],
-            cwd=where if where.is_dir() else self.home,
-            env=self.environ,
-            user=self.number,
-            group=self.number,
-            extra_groups=list(self.groups),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-
-    def ok(self, command: str) -> str:
-        """Type a command that has to succeed."""
-        done = self.types(command)
-        assert done.returncode == 0, (
-            f"{command}: exit code {done.returncode}\n{done.stdout}"
-        )
-        return done.stdout
 
 
 @pytest.fixture
 def users(tmp_path: Path) -> dict[int, User]:
     """Three users, of whom two are in the group."""
-    for above in (tmp_path, *tmp_path.parents[:3]):
-        above.chmod(above.stat().st_mode | 0o055)
-    path = programs(tmp_path / "python")
-    found = {}
-    for number in (FOUNDER, MEMBER, OUTSIDER):
-        home = tmp_path / str(number)
-        environ = environment(home) | {"PATH": f"{path}:/usr/bin:/bin"}
-        environ["USER"] = environ["LOGNAME"] = f"user{number}"
-        for place in (home, home / ".gitconfig"):
-            os.chown(place, number, number)
-        home.chmod(0o700)
-        groups = () if number == OUTSIDER else (GROUP,)
-        found[number] = User(number, home, environ, groups)
-    return found
+    groups = {FOUNDER: [GROUP], MEMBER: [GROUP], OUTSIDER: []}
+    return {user.number: user for user in make_users(tmp_path, groups)}
 
 
 def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: Path):

@@ -111,6 +111,31 @@ def test_a_run_s_folders_are_the_group_s_and_an_attempt_its_owner_s(share: Share
     assert told(share) == {}
 
 
+def test_a_run_is_the_group_s_to_read_whatever_its_maker_s_umask(share: Share):
+    """A colleague with the umask 077 had made it for nobody else: the team made it again."""
+    before = os.umask(0o077)
+    try:
+        run = RunStore(share.run_store).run("train-" + 32 * "1")
+        run.make()
+        attempt = run.directory / "attempts/1"
+        records.own_folder(attempt)
+        records.replace(attempt.parent / "1.json", {})
+        assert mode_of(attempt) & 0o777 == 0o750
+        assert mode_of(attempt.parent / "1.json") == 0o640
+        closed = share.directory.parent / "closed"
+        closed.mkdir()
+        records.own_folder(closed / "mine")
+        records.replace(closed / "mine.json", {})
+        assert mode_of(closed / "mine") == 0o700
+        assert mode_of(closed / "mine.json") == 0o600
+        records.let_group_read(closed)
+        records.let_group_read(attempt)
+        (attempt / "output.txt").write_text("")
+        assert mode_of(attempt / "output.txt") == 0o640
+    finally:
+        os.umask(before)
+
+
 def test_what_is_wrong_is_found_and_mended(share: Share):
     key = share.cache / "files/md5/ab/cdef"
     key.parent.mkdir()

@@ -35,6 +35,7 @@ FORMAT = 1
 LARGEST_FILE = 2**29
 """Bytes; the manifest of a million files has some 200 MB. A larger file would fill the memory."""
 
+_READ = stat.S_IRGRP | stat.S_IXGRP
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -76,6 +77,22 @@ def keep_others_out() -> None:
     os.umask(os.umask(0o077) | 0o002)
 
 
+def let_group_read(place: Path) -> None:
+    """Let the group of a folder read what this process and its children make, whatever the umask, if it may look there.
+
+    For processes that make nothing elsewhere: a job, in a team's run store.
+    """
+    with contextlib.suppress(OSError):
+        if _is_a_group_s(place):
+            os.umask(os.umask(0o077) & ~_READ)
+
+
+def _is_a_group_s(folder: Path) -> bool:
+    """Tell whether what is made in a folder is a group's, which may look there (setgid, r-x)."""
+    mode = folder.stat().st_mode
+    return bool(mode & stat.S_ISGID) and mode & _READ == _READ
+
+
 @contextlib.contextmanager
 def for_nobody_else_to_write() -> Iterator[None]:
     """While this lasts, files that this process and its children make are writable to their user only, not to the team.
@@ -99,6 +116,9 @@ def _write_temporary(
         # Records are replaced, never changed: nobody else has to write to one.
         descriptor = os.open(temporary, _NEW_FILE, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if _is_a_group_s(path.parent):
+                mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+                os.fchmod(descriptor, mode | stat.S_IRGRP)
             json.dump({"format": FORMAT} | dict(record), file, indent=1, sort_keys=True)
             file.write("\n")
             file.flush()
@@ -313,8 +333,8 @@ def touch(path: Path) -> None:
 def folder(path: Path, mode: int = 0o777) -> Path:
     """Make a folder, unless it exists, and the folders above it.
 
-    One that others may write to, if the umask lets them, is its group's in a folder of
-    a group (setgid) to which that may write, whatever the umask.
+    In a folder of a group (setgid) that group may do in it what `mode` says, and what
+    it may do in the one above, whatever the umask.
 
     Raises
     ------
@@ -326,19 +346,32 @@ def folder(path: Path, mode: int = 0o777) -> Path:
         folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode)
-        above = path.parent.stat().st_mode
-        if mode & above & stat.S_IWGRP and above & stat.S_ISGID:
-            _open_to_group(path)
+        _open_to_group(path, mode)
     if ownership.is_others_link(path):
         raise OSError(errno.ELOOP, f"a link of {owner_of(path)}'s", str(path))
     return path
 
 
-def _open_to_group(path: Path) -> None:
-    """Let the group write to a folder that was just made; not to what a link in its place leads to."""
+def own_folder(path: Path) -> None:
+    """Make a folder that is its owner's to write to; in a folder of a group, the group's to read, whatever the umask.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there.
+    """
+    path.mkdir(ownership.OWN)
+    _open_to_group(path, ownership.OWN)
+
+
+def _open_to_group(path: Path, mode: int) -> None:
+    """Let the group into a folder that was just made; not into what a link in its place leads to."""
+    if not _is_a_group_s(path.parent):
+        return
+    bits = mode & path.parent.stat().st_mode & stat.S_IRWXG
     made = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | stat.S_IRWXG)
+        os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | bits)
     finally:
         os.close(made)
 

@@ -196,7 +196,7 @@ def share_gc(
 
     Needed is what any commit of the share or of a member's clone names in dvc.lock or a
     .dvc file, what lies in their workspaces, and what is at work. A clone says what it
-    needs when its owner types share join or gc, push or pull. What nobody needs is set
+    needs when its owner types share join or gc, submit, push or pull. What nobody needs is set
     aside for 14 days, and deleted by the next share gc after that; what turns out to be
     needed comes back.
     """

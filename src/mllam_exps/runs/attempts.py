@@ -144,7 +144,7 @@ class Attempt:
             If it is a colleague's, and stays.
         """
         try:
-            self.directory.mkdir(ownership.OWN)
+            records.own_folder(self.directory)
         except FileExistsError:
             # Its claim was lost, to a purge of old files, say.
             name = f"{self.number}-before-{uuid.uuid4().hex[:8]}"
@@ -157,7 +157,7 @@ class Attempt:
                     f"it belongs to {ownership.owner_of(self.directory)}",
                     "start it again: it takes another",
                 ) from error
-            self.directory.mkdir(ownership.OWN)
+            records.own_folder(self.directory)
 
     def work_in(self, folder: Path) -> None:
         """Make the working directory a folder of a larger tree, which is still empty."""

@@ -96,7 +96,7 @@ def look(
     ]
     for clone in using:
         found.append(Need(f"{clone.path} ({clone.owner_name})", clone.needs))
-    found.append(Need("experiments that are to be saved", _of_unsaved(share)))
+    found.append(Need("your experiments that are to be saved", _of_unsaved(share)))
     whole = tuple(
         Need(one.whose, frozenset(unneeded.with_parts(share, one.digests)))
         for one in found
@@ -118,10 +118,14 @@ def look(
 
 
 def _of_unsaved(share: Share) -> frozenset[str]:
-    """Return what is needed by what was submitted and is in no commit yet; what failed may be retried."""
+    """Return what is needed by what this user submitted and is in no commit yet; what failed may be retried.
+
+    Nobody may look into the clone of a colleague's: its owner's `submit` has told of it.
+    """
     found: set[str] = set()
     for experiment in experiments.unsaved(RunStore(share.run_store)):
-        found |= needs.of_files(experiment.clone)
+        if experiment.is_mine:
+            found |= needs.of_files(experiment.clone)
     return frozenset(found)
 
 

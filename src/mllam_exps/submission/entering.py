@@ -124,7 +124,7 @@ def _write(experiment: Experiment) -> None:
 def _move_in(experiment: Experiment, site: Path) -> None:
     """Move what was built to its place, unless somebody was first."""
     for folder in (layout.ATTEMPTS, layout.WAITERS):
-        (site / folder).mkdir(ownership.OWN)
+        records.own_folder(site / folder)
     records.replace(site / layout.DEFINITION, experiment.to_record())
     try:
         site.rename(experiment.directory)

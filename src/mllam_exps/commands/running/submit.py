@@ -7,11 +7,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mllam_exps.base import terminal
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.runs.state.judge import RunState
+from mllam_exps.sharing import clones
 from mllam_exps.submission import backlog
 from mllam_exps.submission import submit as submitting
 from mllam_exps.submission.submit import Submitted
@@ -47,7 +49,9 @@ def submit(
         tell=lambda note: warn(f"note: {note}"),
     )
     if submitted and not dry_run:
-        backlog.go_on(submitted[0].experiment.store)
+        first = submitted[0].experiment
+        backlog.go_on(first.store)
+        clones.tell_if_shared(first.store.directory.parent, Path(first.origin))
     if as_json:
         print(json.dumps(_records(submitted, dry_run=dry_run), indent=1))
         return
