@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from mllam_exps.base.errors import UsageError
+from mllam_exps.commands.reading import status
 from mllam_exps.machines import workspace
 from mllam_exps.machines.workspace import Workspace
 
@@ -69,8 +71,8 @@ def test_a_head_that_a_killed_dvc_left_detached_is_told(
 class Process:
     """A process of this host; one of somebody else's cannot be looked at."""
 
-    def __init__(self, cwd: str, *command: str) -> None:
-        self.place, self.command = cwd, command
+    def __init__(self, cwd: str, *command: str, pid: int = 2**30) -> None:
+        self.place, self.command, self.pid = cwd, command, pid
 
     def cwd(self) -> str:
         if not self.place:
@@ -90,6 +92,7 @@ class Process:
         (Process("/here", "vim", "dvc.yaml"), False),
         (Process("/there", "dvc", "exp", "run"), False),
         (Process("", "dvc", "exp", "run"), False),
+        (Process("/here", "dvc", "exp", "run", pid=os.getppid()), False),
     ],
 )
 def test_while_a_dvc_works_there_nothing_is_left_over(
@@ -98,6 +101,9 @@ def test_while_a_dvc_works_there_nothing_is_left_over(
     answers(monkeypatch, for_each_ref=EXEC, reflog=REFLOG, rev_parse="b" * 40)
     monkeypatch.setattr(psutil, "process_iter", lambda: [process])
     assert (workspace.leftovers(Path("/here")) == []) is works
+    # Another one has detached HEAD, before the one that works around us was started.
+    assert (workspace.leftovers(Path("/here"), 1e9) == []) is works
+    assert workspace.is_reproduced(Path("/here")) is works
 
 
 def test_a_workspace_is_read_from_what_dvc_sets(
@@ -177,3 +183,28 @@ def test_below_the_root_another_dvc_yaml_hides_nothing_and_is_refused(
     assert f"cd {root}" in str(caught.value)
     (root / "sub/.dvc").mkdir()
     assert Workspace.here({}, below).root == root / "sub", "DVC's own root"
+
+
+@pytest.mark.parametrize(
+    ("over", "submitted", "dvc_works", "at_rest"),
+    [
+        (True, False, False, True),
+        (True, False, True, False),
+        (True, True, True, True),
+        (False, True, False, False),
+    ],
+)
+def test_between_two_stages_of_dvc_nothing_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+    over: bool,
+    submitted: bool,
+    dvc_works: bool,
+    at_rest: bool,
+):
+    """`status --watch` had ended, with exit code 0, after a training whose evaluation was to come."""
+    monkeypatch.setattr(status, "is_reproduced", lambda _root: dvc_works)
+    row: Any = SimpleNamespace(
+        over=over, stuck=False, experiment=object() if submitted else None
+    )
+    here: Any = SimpleNamespace(workspace=SimpleNamespace(root=Path("/here")))
+    assert status._is_at_rest(here, [row]) is at_rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -217,27 +217,34 @@ def leftovers(root: Path, since: float | None = None) -> list[str]:
         return []  # HEAD is on a branch
     if not ask_git(root, "for-each-ref", "refs/exps/exec/"):
         return []
-    if since is None and _dvc_works_in(root):
-        return []
     detached, branch = _last_detachment(root)
     # git's reflog has whole seconds.
     by_dvc_now = since is not None and detached >= since - 1.0
     if not branch or by_dvc_now:
         return []
+    if any(_dvc_in(root)):
+        return []  # another one's, who is at work
     return [
         f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"
     ]
 
 
-def _dvc_works_in(root: Path) -> bool:
-    """Tell whether a `dvc` command of this host has this directory as its own."""
+def is_reproduced(root: Path) -> bool:
+    """Tell whether `dvc exp run` or `dvc repro` works in this directory, on this host, around another process."""
+    return any({"run", "repro"} & {*command} for command in _dvc_in(root))
+
+
+def _dvc_in(root: Path) -> Iterator[list[str]]:
+    """Yield the `dvc` commands of this host that have this directory as their own, but for those around us."""
+    around = {one.pid for one in (psutil.Process(), *psutil.Process().parents())}
     for process in psutil.process_iter():
         try:
-            if process.cwd() == str(root) and _is_dvc(process.cmdline()):
-                return True
+            command = process.cmdline()
+            is_here = process.cwd() == str(root) and process.pid not in around
+            if is_here and _is_dvc(command):
+                yield command
         except (psutil.Error, OSError):
             continue
-    return False
 
 
 def _is_dvc(command: list[str]) -> bool:

@@ -16,7 +16,12 @@ from mllam_exps.base import terminal
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.machines import machine_files
-from mllam_exps.machines.workspace import OUTSIDE, exp_run, leftovers
+from mllam_exps.machines.workspace import (
+    OUTSIDE,
+    exp_run,
+    is_reproduced,
+    leftovers,
+)
 from mllam_exps.runs.state.assess import ends_the_same_way
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.submission import experiments
@@ -91,7 +96,7 @@ def _wait(
     """Wait for a script until everything is over, with a line for what changes; return how all stands then."""
     told: set[str] = set()
     stood = _tell_changes(rows, {})
-    while not _is_at_rest(rows):
+    while not _is_at_rest(here, rows):
         told = _tell_once(rows, told)
         time.sleep(REFRESH_SECONDS)
         rows = gather(here, names, everything=everything)
@@ -130,9 +135,12 @@ def _where(row: Row) -> str:
     return tables.where_it_stands(line).plain
 
 
-def _is_at_rest(rows: list[Row]) -> bool:
-    """Tell whether nothing is to come by itself."""
-    return all(row.over or row.stuck for row in rows)
+def _is_at_rest(here: Context, rows: list[Row]) -> bool:
+    """Tell whether nothing is to come by itself: between two of its stages DVC has nothing under way."""
+    if not all(row.over or row.stuck for row in rows):
+        return False
+    by_dvc = any(row.experiment is None for row in rows)
+    return not (by_dvc and is_reproduced(here.workspace.root))
 
 
 def _tell_once(rows: list[Row], told: set[str]) -> set[str]:
@@ -252,7 +260,7 @@ def _watch(here: Context, names: list[str], *, everything: bool) -> list[Row]:
     with Live(refresh_per_second=1, console=terminal.console()) as live:
         while True:
             live.update(_frame(rows, live.console), refresh=True)
-            if _is_at_rest(rows):
+            if _is_at_rest(here, rows):
                 return rows
             time.sleep(REFRESH_SECONDS)
             rows = gather(here, names, everything=everything)
