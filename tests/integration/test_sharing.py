@@ -39,6 +39,10 @@ def test_push_and_pull_hold_the_remote_against_what_an_experiment_needs(
     remote = tmp_path / "remote"
     subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
     made.ok("dvc", "exp", "run", "-q", "-n", "early")
+    made.ok("git", "remote", "add", "origin", str(tmp_path / "others"))
+    unnamed = made.command("mllam-exps", "push", "early")
+    assert unnamed.returncode == 2
+    assert "mllam-exps push early origin; or join" in unnamed.stdout
     push = ("mllam-exps", "push", "early", str(remote))
     refused = made.command(*push)
     assert (refused.returncode, "no DVC remote" in refused.stdout) == (2, True)

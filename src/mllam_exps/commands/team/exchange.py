@@ -32,7 +32,7 @@ _LINES = 12
 def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> None:
     """Send experiments, their data first, and hold the remote against what they need."""
     root = Workspace.here().origin
-    names, target = _split(words, root)
+    names, target = _split("push", words, root)
     found = experiment_refs.called(names, experiment_refs.saved(root), "saved here")
     between = _exchange(root, target, remote)
     told = []
@@ -48,7 +48,7 @@ def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
 def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> None:
     """Fetch experiments, and all that they need."""
     root = Workspace.here().origin
-    names, target = _split(words, root)
+    names, target = _split("pull", words, root)
     there = sent_refs.in_git(root, target)
     found = experiment_refs.called(names, there, f"in {target}")
     between = _exchange(root, target, remote)
@@ -69,19 +69,24 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         say(f"dvc exp apply {shlex.quote(found[0].name)}{rest}")
 
 
-def _split(words: Sequence[str], root: Path) -> tuple[list[str], str]:
-    """Return the names of experiments, and the git remote: the last word, if it names one or is a path."""
+def _split(command: str, words: Sequence[str], root: Path) -> tuple[list[str], str]:
+    """Return the names of experiments, and the git remote: the last word, if it is one or a path; else `share`."""
     known = ask_git(root, "remote").split()
     last = words[-1]
     if len(words) > 1 and (last in known or "/" in last):
         # Git is called in the repository's root, and a path is typed as seen from here.
         is_here = last not in known and Path(last).exists()
         return list(words[:-1]), str(Path(last).resolve()) if is_here else last
-    if REMOTE in known or len(known) == 1:
-        return list(words), REMOTE if REMOTE in known else known[0]
-    what = "which git repository to exchange with?"
-    why = f"there are {', '.join(known)}" if known else "git knows no remote here"
-    raise UsageError(what, str(root), why, "name it last: mllam-exps push EXP PATH")
+    if REMOTE in known:
+        return list(words), REMOTE
+    # Not the one that there is: a clone's `origin` is others' repository, most often.
+    why = f"there is {', '.join(known)}" if known else "git knows no remote here"
+    what = f"which git repository to exchange with? None is called {REMOTE}"
+    named = (
+        f"mllam-exps {command} {shlex.join(words)} {shlex.join(known[:1]) or 'PATH'}"
+    )
+    way_out = f"name it last: {named}; or join a share: mllam-exps share join PATH"
+    raise UsageError(what, str(root), why, way_out)
 
 
 def _exchange(root: Path, target: str, remote: str) -> Exchange:

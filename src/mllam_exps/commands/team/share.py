@@ -20,6 +20,7 @@ from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.runs import layout
 from mllam_exps.sharing import clones, dangling, founding, inspection, joining
 from mllam_exps.sharing import share as shares
 from mllam_exps.sharing.founding import Step
@@ -220,9 +221,22 @@ def _join(made: Share, clone: Workspace, *, dry_run: bool) -> None:
     _tell(to_do, done, dry_run=dry_run)
     if not dry_run:
         clones.tell(made, clones.look_at(made, clone.origin))
+    if cache.resolve() != made.cache:
+        _tell_what_stays(clone.store_directory(machine, cache))
     if machine.paths.run_store is not None:
         say(
             f"note: the run store stays {machine.paths.run_store}, as the machine file says (paths.run_store)"
+        )
+
+
+def _tell_what_stays(before: Path) -> None:
+    """Say where that is which was run before: commands look at the share's run store from now on."""
+    number = len(list((before / layout.RUNS).glob("*")))
+    if number:
+        runs = "1 run" if number == 1 else f"{number} runs"
+        say(
+            f"note: {runs} made here before, with logs, tags and environments, stay in {before}; commands tell of them "
+            f"where a machine file says `paths: {{run_store: {before}}}`. Saved experiments are here as before"
         )
 
 
