@@ -28,16 +28,20 @@ def checkout(folder: Path) -> str:
     """Make a git repository with a commit, and return that."""
     folder.mkdir()
     (folder / "a.py").write_text("a = 1\n")
-    commands = (
-        "git init -q && git add . && git -c user.name=A -c user.email=a@b commit -qm a"
-    )
-    subprocess.run(commands, shell=True, check=True, cwd=folder)
+    subprocess.run(["git", "init", "-q"], check=True, cwd=folder)
+    commit(folder)
     remote = "https://anna:secret@example.org/a.git"
     subprocess.run(["git", "remote", "add", "origin", remote], check=True, cwd=folder)
     found = subprocess.run(
         ["git", "rev-parse", "HEAD"], check=True, cwd=folder, capture_output=True
     )
     return found.stdout.decode().strip()
+
+
+def commit(folder: Path) -> None:
+    """Commit all that lies in a folder."""
+    command = "git add . && git -c user.name=A -c user.email=a@b commit -qm a"
+    subprocess.run(command, shell=True, check=True, cwd=folder)
 
 
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Package]:
@@ -50,7 +54,7 @@ def test_each_package_says_where_it_came_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     site, folder = tmp_path / "site", tmp_path / "a"
-    commit = checkout(folder)
+    made = checkout(folder)
     install(site, "plain_one", "1.2.post3")
     editable = {"url": f"file://{folder}", "dir_info": {"editable": True}}
     install(site, "changed", "0.1", editable)
@@ -63,7 +67,7 @@ def test_each_package_says_where_it_came_from(
     assert found["plain-one"] == Package("plain-one", "1.2.post3")
     assert found["of-git"] == Package("of-git", "2", "https://h/x.git", "c" * 40)
     changed = found["changed"]
-    assert (changed.url, changed.commit) == ("https://example.org/a.git", commit)
+    assert (changed.url, changed.commit) == ("https://example.org/a.git", made)
     assert changed.editable
     assert "+a = 2" in changed.patch
     assert changed.lacks == "files that git does not track: new.py"
@@ -77,13 +81,52 @@ def test_a_colleague_s_checkout_is_one_too(
 ):
     """What is imported may be read; git refuses repositories of other users."""
     folder = tmp_path / "a"
-    commit = checkout(folder)
+    made = checkout(folder)
     for place in (folder, *folder.rglob("*")):
         os.chown(place, 12345, 12345, follow_symlinks=False)
     editable = {"url": f"file://{folder}", "dir_info": {"editable": True}}
     install(tmp_path / "site", "theirs", "0.1", editable)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert installed(tmp_path / "site", monkeypatch)["theirs"].commit == commit
+    assert installed(tmp_path / "site", monkeypatch)["theirs"].commit == made
+
+
+@pytest.mark.parametrize("how", ["folder", "finder", "flat"])
+def test_what_an_experiment_leaves_in_a_package_s_folder_is_no_change_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    """The environment of an experiment has its own repository as a development install."""
+    site, folder = tmp_path / "site", tmp_path / "a"
+    checkout(folder)
+    (folder / "src" / "a b").mkdir(parents=True)
+    (folder / "src" / "a b" / "code.py").write_text("a = 1\n")
+    (folder / "params.yaml").write_text("a: 1\n")
+    commit(folder)
+    editable = {"url": f"file://{folder}", "dir_info": {"editable": True}}
+    install(site, "a", "0.1", editable)
+    added = {
+        "folder": ("_a.pth", f"import sys\n{folder}/src\n"),
+        "finder": (
+            "__editable___a_finder.py",
+            f"MAPPING: dict[str, str] = {{'a b': '{folder}/src/a b'}}\n",
+        ),
+        "flat": ("_a.pth", f"{folder}\n"),
+    }
+    name, content = added[how]
+    (site / name).write_text(content)
+    (site / "a-0.1.dist-info" / "RECORD").write_text(f"{name},,\n")
+    before = installed(site, monkeypatch)["a"]
+    assert (before.patch, before.lacks) == ("", "")
+    (folder / "params.yaml").write_text("a: 2\n")
+    (folder / "a.crate").mkdir()
+    (folder / "a.crate" / "metrics.json").write_text("{}")
+    assert installed(site, monkeypatch)["a"] == before
+    commit(folder)
+    assert installed(site, monkeypatch)["a"] == before
+    (folder / "src" / "a b" / "code.py").write_text("a = 2\n")
+    (folder / "src" / "a b" / "new.py").write_text("a = 2\n")
+    after = installed(site, monkeypatch)["a"]
+    assert comparing.told(after).endswith("with changes in src/a b/code.py")
+    assert after.lacks.endswith(": src/a b/new.py")
 
 
 def test_the_first_of_a_name_is_the_one_that_is_imported(
@@ -115,9 +158,24 @@ def test_two_differ_in_what_is_said():
         ("a-b", "1", "1 at cccccccccccc"),
     ]
     assert not [*comparing.differences(one, one)]
+    diff = "diff --git a/{0} b/{0}\n--- a/{0}\n+++ b/{0}\n@@ -1 +1 @@\n-a\n+{1}\n"
+    same, mine, theirs = (diff.format(f"src/{w}.py", w) for w in ("same", "b", "ä c"))
     patched = [
         Environment("3", "L", packages=(Package("a", "1", "u", "c", True, p),))
-        for p in "xy"
+        for p in (same + mine, same + theirs, same + mine.replace("+b", "+c"), "")
     ]
-    [only] = comparing.differences(*patched)
-    assert only.second == "1 at c, with changes, with other changes"
+    assert [
+        (d.first, d.second)
+        for other in patched
+        for d in comparing.differences(patched[0], other)
+    ] == [
+        (
+            "1 at c, with changes in src/b.py, src/ä c.py",
+            "1 at c, with other changes in src/b.py, src/ä c.py",
+        ),
+        (
+            "1 at c, with changes in src/b.py",
+            "1 at c, with other changes in src/b.py",
+        ),
+        ("1 at c, with changes in src/same.py, src/b.py", "1 at c"),
+    ]

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlparse
 
 from mllam_exps.base.records import Record
 from mllam_exps.base.shapes import Shape, flag, list_of, maybe, of_shape, text
-from mllam_exps.stages import tracking, versions
+from mllam_exps.stages import development, tracking, versions
 
 FACTS = ("python", "system", "cuda", "driver", "modules")
 """What an `Environment` says beside its packages."""
@@ -55,7 +55,7 @@ class Package:
     editable : bool
         Whether it is used from that folder, as it is.
     patch : str
-        How the folder differs from that commit, as ``git diff`` says it.
+        How its code differs from that commit, as ``git diff`` says it.
     lacks : str
         What is not in all this: files that git does not track, say.
     """
@@ -164,26 +164,36 @@ def _package(distribution: metadata.Distribution) -> Package:
     if "dir_info" not in direct:
         return Package(name, version, url)
     folder = Path(unquote(urlparse(direct["url"]).path))
-    return _of_folder(name, version, folder, bool(direct["dir_info"].get("editable")))
+    if not direct["dir_info"].get("editable"):
+        lacks = "it was installed from a folder, which may have changed since"
+        return Package(name, version, str(folder), lacks=lacks)
+    return _developed(name, version, folder, development.code(distribution, folder))
 
 
-def _of_folder(name: str, version: str, folder: Path, editable: bool) -> Package:
-    commit = _asked(folder, "rev-parse", "--verify", "HEAD") if editable else ""
+def _developed(name: str, version: str, folder: Path, code: list[str]) -> Package:
+    """Return a package that is used from a folder.
+
+    Its commit is the last one that changed its code: where the folder is an experiment's
+    repository as well, that has many commits with the same code.
+    """
+    commit = _asked(folder, "rev-list", "-1", "HEAD", "--", *code)
+    commit = commit or _asked(folder, "rev-parse", "--verify", "HEAD")
     if not commit or not _asked(folder, "ls-files", "--", "."):
         lacks = "its folder is no git repository: nobody else can have it"
-        if not editable:
-            lacks = "it was installed from a folder, which may have changed since"
-        return Package(name, version, str(folder), editable=editable, lacks=lacks)
+        return Package(name, version, str(folder), editable=True, lacks=lacks)
     url = tracking.public(_asked(folder, "remote", "get-url", "origin")) or str(folder)
-    patch, lacks = _patch(folder)
-    return Package(name, version, url, commit, editable, patch, lacks)
+    patch, lacks = _patch(folder, code)
+    return Package(name, version, url, commit, editable=True, patch=patch, lacks=lacks)
 
 
-def _patch(folder: Path) -> tuple[str, str]:
-    """Return how a checkout differs from its commit, and what of that cannot be said."""
-    words = ("diff", "HEAD", "--binary", "--no-ext-diff", "--no-color")
-    told = versions.ask_checkout(folder, *words)
-    others = _asked(folder, "ls-files", "--others", "--exclude-standard").splitlines()
+def _patch(folder: Path, code: list[str]) -> tuple[str, str]:
+    """Return how the code in a checkout differs from its commit, and what of that cannot be said."""
+    words = ["diff", "HEAD", "--binary", "--no-ext-diff", "--no-color", "--no-renames"]
+    # Whatever a user's own settings are: the same changes are the same text.
+    words += ["--src-prefix=a/", "--dst-prefix=b/", "--full-index", "-U3"]
+    told = versions.ask_checkout(folder, *words, "--", *code)
+    untracked = ("ls-files", "--others", "--exclude-standard", "--")
+    others = _asked(folder, *untracked, *code).splitlines()
     lacks = f"files that git does not track: {', '.join(others[:3])}" if others else ""
     if told is None or len(told) > LARGEST_PATCH:
         return "", "its changes are too large to be kept"
