@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mllam_exps.base.terminal import amount
+
 FULL_BYTES = 2**16
 """A disk with less room than this counts as full."""
 
@@ -31,11 +33,12 @@ def disk(path: Path) -> str:
         free = os.statvfs(mounted)
     except OSError:
         return str(mounted)
-    megabytes_free = free.f_bavail * free.f_frsize / 1e6
-    megabytes = free.f_blocks * free.f_frsize / 1e6
+    left, all_of_it = (
+        amount(n * free.f_frsize) for n in (free.f_bavail, free.f_blocks)
+    )
     # A file system may have room, and no number left for another file.
     files = ", and for no further file" if _no_file_left(free) else ""
-    return f"{mounted}, {megabytes_free:,.1f} of {megabytes:,.1f} MB free{files}"
+    return f"{mounted}, {left} of {all_of_it} free{files}"
 
 
 def full_disks(places: Iterable[Path | str]) -> str:

@@ -102,12 +102,10 @@ def remote_of(repository: Repository, name: str, place: str) -> Remote:
         opened = repository.opened.cloud.get_remote(name or None)
     except Exception as error:
         # DVC's settings, and each kind of remote, have errors of their own.
-        raise UsageError(
-            "no DVC remote to exchange data with",
-            str(repository.root),
-            first_line(error),
-            "mllam-exps share join PATH, or dvc remote add --local -d NAME URL",
-        ) from error
+        what, where = "no DVC remote to exchange data with", str(repository.root)
+        why = first_line(error) if remotes else "DVC knows none here"
+        way_out = "mllam-exps share join PATH, share init PATH --group GROUP, or dvc remote add --local -d NAME URL"
+        raise UsageError(what, where, why, way_out) from error
     return Remote(opened.name, opened.odb)
 
 
