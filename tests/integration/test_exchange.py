@@ -27,6 +27,10 @@ stages:
     cmd: cp ignored "of the hidden" && touch here && touch stays
     deps: [ignored]
     outs: ["of the hidden", here: {cache: false}, stays: {push: false}]
+  checks:
+    cmd: touch checked
+    always_changed: true
+    outs: [checked: {cache: false}]
 """
 NOT_RUN = """
   later:
@@ -46,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["git", "init", "-q", root], check=True)
     (root / "added").write_text("added")
     (root / "ignored").write_text("ignored")
-    (root / ".gitignore").write_text("/ignored\n/here\n")
+    (root / ".gitignore").write_text("/ignored\n/here\n/checked\n")
     (root / "dvc.yaml").write_text(PIPELINE)
     with contextlib.chdir(root), Repo.init(str(root)) as repo:
         with repo.config.edit("local") as settings:
@@ -84,11 +88,20 @@ def test_what_was_imported_goes_along_and_what_is_not_to_be_pushed_does_not(
 
 
 def test_what_dvc_repro_would_run_or_not_find_is_told(made: Path, between: Exchange):
-    assert sorted(unmade(between.repository, head(made))) == [
+    told = unmade(between.repository, head(made))
+    # What `checks` makes `dvc repro` makes each time: nobody has to have it.
+    assert sorted(told) == [
         "hidden makes here, which neither git nor DVC has (cache: false)",
         "hidden makes stays, which is not to be pushed (push: false)",
         "hidden reads ignored, which neither git nor DVC has",
         "later was not run",
+    ]
+    # Of what dvc.yaml has nobody keep another run changes nothing.
+    assert [told[one].rpartition(",")[0] for one in sorted(told)] == [
+        "leave out cache: false of here in dvc.yaml",
+        "leave out push: false of stays in dvc.yaml",
+        "dvc add ignored, git commit",
+        "",
     ]
 
 

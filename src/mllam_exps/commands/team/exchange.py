@@ -104,7 +104,7 @@ def _told(
         "new": is_new,
         "moved": moved,
         "objects": len(between.parts(needed)),
-        "unmade": unmade(between.repository, one.commit),
+        "unmade": [*unmade(between.repository, one.commit)],
     }
 
 

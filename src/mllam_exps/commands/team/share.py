@@ -93,12 +93,15 @@ def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
             raise MllamError(what, place, next=f"mllam-exps push {one.name}")
         needed = between.needed(one.commit)
         between.hold_to(one.name, needed)
-        if sentences := unmade(repository, one.commit):
+        if lacks := unmade(repository, one.commit):
+            again = f"dvc exp apply {shlex.quote(one.name)}, then dvc exp run"
+            # Nothing that is run mends what dvc.yaml has nobody keep.
+            mends = next(filter(None, lacks.values()), again)
             raise MllamError(
                 f"{one.name}: all of its data are there, and dvc repro would not end at once",
                 between.remote.place,
-                "; ".join(sentences),
-                f"dvc exp apply {shlex.quote(one.name)}, then dvc exp run: it is made whole",
+                "; ".join(lacks),
+                f"{mends}, and mllam-exps push what it saves",
             )
         told.append({"name": one.name, "objects": len(between.parts(needed))})
     if as_json:
