@@ -133,9 +133,11 @@ def test_a_complete_repository(tmp_path, example, monkeypatch):
                 )
             )
             assert made or (new / path).exists(), path
-    # What DVC, MLflow and we write beside the outputs.
+    # What DVC, MLflow and we write beside the outputs; here, where `make run` is, too.
     ours = {"dvc_plots/", "logs/x.log", "mlflow.db", "mlruns/", "wandb/"}
-    assert set(git(new, "check-ignore", *ours).split()) == ours
+    ours |= {"report.html", "two.html", "e.crate/", "e.crate.zip"}
+    for place in (new, ROOT):
+        assert set(git(place, "check-ignore", *ours).split()) == ours
     for machine in (new / "machines").glob("*.yaml"):
         load(new, machine.stem)
     done = subprocess.run(

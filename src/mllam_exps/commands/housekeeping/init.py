@@ -67,7 +67,9 @@ _GITIGNORE = """\
 /mlartifacts/
 /wandb/
 /dvc_plots/
-/report.html
+/*.html
+/*.crate/
+/*.crate.zip
 __pycache__/
 """
 
