@@ -28,6 +28,10 @@ stages:
     cmd: mkdir -p logs && echo told > logs/told.txt
     deps: [grown.txt]
     outs: [{logs/told.txt: {cache: false}}]
+  check:
+    cmd: echo checked > checked.txt
+    always_changed: true
+    outs: [{checked.txt: {cache: false}}]
 """
 
 
@@ -99,7 +103,7 @@ def test_what_is_too_large_is_named_and_a_crate_can_be_one_file(
         "mllam-exps", "export", "e", "-o", str(packed), "--largest", "0"
     )
     assert told.returncode == 0
-    assert "grown.txt (12 B) is named by its hash, and not in it" in told.stdout
+    assert "grown.txt is left out, and its hash named: it has 12 B" in told.stdout
     assert "states no licence" in told.stdout
     with zipfile.ZipFile(packed) as archive:
         assert {"dvc.yaml", "ro-crate-metadata.json"} <= {*archive.namelist()}
@@ -119,11 +123,16 @@ def test_what_neither_git_nor_dvc_keeps_is_named(saved: Experiment, tmp_path: Pa
     lost = ref.strip().removesuffix("/e") + "/lost"
     commands = f"""\
     export GIT_INDEX_FILE={tmp_path}/index
-    git read-tree {ref.strip()} && git rm -q --cached logs/told.txt
+    git read-tree {ref.strip()} && git rm -q --cached logs/told.txt checked.txt
     git update-ref {lost} $(git commit-tree $(git write-tree) -m lost -p HEAD)"""
     saved.ok("sh", "-ec", commands)
     told = saved.ok("mllam-exps", "export", "lost", "-o", str(tmp_path / "x"))
-    assert "logs/told.txt (not here) is named by its hash" in told
+    named = "note: {} is left out, and its hash named: {}"
+    # Whoever reads it knows whether there is anything to do.
+    why = "cache: false in dvc.yaml, and git ignores it: nobody keeps it"
+    assert named.format("logs/told.txt", why) in told
+    why = "its stage makes it anew each time, so that nobody has to keep it"
+    assert named.format("checked.txt", why) in told
     assert "#data/logs/told.txt" in read(tmp_path / "x")
 
 

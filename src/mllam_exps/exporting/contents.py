@@ -31,6 +31,8 @@ class Part:
         Bytes; None where it is not here.
     inside : bool
         Whether the export holds it.
+    is_made_each_time : bool
+        Whether a stage makes it that always runs.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Part:
     is_output: bool
     size: int | None
     inside: bool
+    is_made_each_time: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -95,7 +98,11 @@ def lay_out_data(
     """
     parts, cache = [], repository.cache
     with repository.at(commit.revision) as there:
-        outs = [out for entry in there.graph.entries for out in entry.outs]
+        entries = there.graph.entries
+    outs = [out for entry in entries for out in entry.outs]
+    each_time = {
+        out.name for entry in entries if entry.always_changed for out in entry.outs
+    }
     # What is `cache: false`, and ignored by git as a log is, nobody keeps.
     kept = {out.name for out in outs if out.cached}
     for path, digest in sorted((commit.inputs | commit.outputs).items()):
@@ -103,20 +110,20 @@ def lay_out_data(
         size, inside = _size_in(folder, path), True
         if size is None:
             size = _size_in_cache(cache, digest)
-            inside = size is not None and size <= largest and _lies_below(path)
+            inside = size is not None and size <= largest and lies_below(path)
             if size is None and is_output and path in kept:
                 what = f"DVC's cache has not all of {path}"
                 raise UsageError(what, next=f"mllam-exps pull {shlex.quote(name)}")
             if inside:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 cache.copy(digest, folder / path)
-        parts.append(Part(path, digest, is_output, size, inside))
+        parts.append(Part(path, digest, is_output, size, inside, path in each_time))
     return parts
 
 
 def _size_in(folder: Path, path: str) -> int | None:
     """Return the size of what git has of a path; None where it has nothing."""
-    if not _lies_below(path):
+    if not lies_below(path):
         return None
     place = folder / path
     if place.is_dir():
@@ -130,6 +137,7 @@ def _size_in_cache(cache: Cache, digest: str) -> int | None:
     return int(cache.describe(digest)["size"])
 
 
-def _lies_below(path: str) -> bool:
+def lies_below(path: str) -> bool:
+    """Return whether a path leads into the repository."""
     pure = PurePosixPath(path)
     return not pure.is_absolute() and ".." not in pure.parts

@@ -162,11 +162,23 @@ def _licence_of(commit: Commit) -> str:
     return found if isinstance(found, str) else ""
 
 
+def _why(part: Part) -> str:
+    """Say why the crate has a part not, for people who ask whether they have to do anything."""
+    if not contents.lies_below(part.path):
+        return "it lies outside of the repository"
+    if part.size is not None:
+        return f"it has {amount(part.size)}"
+    if part.is_made_each_time:
+        return "its stage makes it anew each time, so that nobody has to keep it"
+    if part.is_output:
+        return "cache: false in dvc.yaml, and git ignores it: nobody keeps it"
+    return "neither git nor DVC's cache here has it"
+
+
 def _tell(place: Path, parts: list[Part], said: Described) -> None:
     for part in parts:
         if not part.inside:
-            size = "not here" if part.size is None else amount(part.size)
-            warn(f"note: {part.path} ({size}) is named by its hash, and not in it")
+            warn(f"note: {part.path} is left out, and its hash named: {_why(part)}")
     if any(not part.inside and part.size for part in parts):
         warn("  → --largest GB takes larger ones")
     if not said.licence:
