@@ -74,8 +74,8 @@ class Clone:
         return self.host == socket.gethostname() and not is_there
 
 
-def look_at(share: Share, root: Path) -> Clone:
-    """Return what a clone of this user's needs by now.
+def look_at(share: Share, root: Path, *, links: bool = True) -> Clone:
+    """Return what a clone of this user's needs by now; see `needs.of_files`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def look_at(share: Share, root: Path) -> Clone:
     """
     told = records.now(share.directory)
     top = Path(ask_git(root, "rev-parse", "--show-toplevel") or root)
-    found = frozenset(needs.of_git(top) | needs.of_files(top))
+    found = frozenset(needs.of_git(top) | needs.of_files(top, links=links))
     here = socket.gethostname()
     return Clone(root, os.getuid(), here, told, found, is_looked_at=True)
 
@@ -106,7 +106,7 @@ def tell_if_shared(cache: Path, root: Path) -> None:
     if share is None:
         return
     try:
-        tell(share, look_at(share, root))
+        tell(share, look_at(share, root, links=False))
     except (OSError, MllamError) as error:
         why = first_line(error)
         warn(f"note: {share.directory} is not told what this clone needs: {why}")

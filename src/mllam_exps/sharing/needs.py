@@ -21,6 +21,8 @@ _HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?:\.dir)?(?![0-9a-f])")
 _NAMES_HASHES = (":(top,glob)**/dvc.lock", ":(top,glob)**/*.dvc")
 _STASHES = ("refs/stash", "refs/exps/stash", "refs/exps/celery")
 _NONE = "0" * 40
+_LONGEST = len("/ab/") + 30 + len(".dir")
+"""How long the end of a link is that says to which object it leads."""
 
 
 def of_git(root: Path) -> set[str]:
@@ -61,8 +63,14 @@ def _put_aside(root: Path) -> Iterator[str]:
         yield ask_git(root, "rev-list", "--walk-reflogs", ref)
 
 
-def of_files(folder: Path) -> set[str]:
+def of_files(folder: Path, *, links: bool = True) -> set[str]:
     """Return the objects that files on disk name, committed or not, at any depth, and that links lead to.
+
+    Parameters
+    ----------
+    links : bool
+        Whether links count: a network file system takes a moment for each, and a
+        dataset has thousands, which a file of DVC's names as well, most often.
 
     Raises
     ------
@@ -70,17 +78,34 @@ def of_files(folder: Path) -> set[str]:
         If one of them cannot be read.
     """
     found: set[str] = set()
-    for path in _files(folder):
+    for entry in _entries(folder):
         try:
-            if path.is_symlink():
-                found |= _linked(path)
-            if _is_asked(path):
-                found |= hashes(path.read_bytes())
+            if links and entry.is_symlink():
+                found |= _linked(entry.path)
+            if entry.name == "dvc.lock" or entry.name.endswith(".dvc"):
+                found |= hashes(Path(entry.path).read_bytes())
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise _unread(path, error) from error
+            raise _unread(Path(entry.path), error) from error
     return found
+
+
+def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Yield all files, at any depth, but for git's own and those of DVC's cache."""
+    skipped = {".git", "cache"} if Path(folder).name == ".dvc" else {".git"}
+    try:
+        with os.scandir(folder) as entries:
+            there = list(entries)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unread(Path(folder), error) from error
+    for entry in there:
+        if not entry.is_dir(follow_symlinks=False):
+            yield entry
+        elif entry.name not in skipped:
+            yield from _entries(entry.path)
 
 
 def _unread(path: Path, error: OSError) -> MllamError:
@@ -89,29 +114,10 @@ def _unread(path: Path, error: OSError) -> MllamError:
     return MllamError(what, str(path), error.strerror or "", way_out)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            raise _unread(Path(error.filename), error) from error
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        # git's own, and DVC's cache.
-        skipped = {".git", "cache"} if Path(place).name == ".dvc" else {".git"}
-        folders[:] = [one for one in folders if one not in skipped]
-        for name in files:
-            path = Path(place, name)
-            if _is_asked(path) or path.is_symlink():
-                yield path
-
-
-def _is_asked(path: Path) -> bool:
-    return path.name == "dvc.lock" or path.name.endswith(".dvc")
-
-
-def _linked(link: Path) -> set[str]:
+def _linked(link: str) -> set[str]:
     """Return the object that a link leads to, whatever cache it is in."""
-    *_, two, rest = ("", "", *link.readlink().parts)
-    return hashes((two + rest).encode()) if len(two) == 2 else set()
+    two, _, rest = os.readlink(link)[-_LONGEST:].rpartition("/")  # noqa: PTH115 - thousands
+    return hashes(f"{two[-2:]}{rest}".encode())
 
 
 def hashes(content: bytes) -> set[str]:
