@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -158,6 +159,27 @@ def test_what_cannot_be_gone_on_from_is_refused(grown: Experiment):
     path.write_text(path.read_text().replace("      - resume_from.grow\n", ""))
     said = refused(grown, "submit", *settings(source="first"), *more)
     assert "add resume_from.grow to its params of version.mllam.txt" in said
+
+
+def test_resume_refuses_before_anything_is_changed(grown: Experiment):
+    grown.set("toy.yaml", make__size=7)
+    before = grown.ok("git", "diff")
+    longer = settings(**{"grow.epochs": 5})
+    said = refused(grown, "resume", "first", "-n", "more", *longer)
+    assert "toy.yaml: make.size: 7 here, 20 in first" in said
+    way_out = said.partition("  → ")[2].strip()
+    assert way_out.startswith("mllam-exps resume first -n more -S")
+    assert way_out.endswith("-S toy.yaml:make.size=20")
+    # Of a sweep each is looked at, and what reached its end already is no other network.
+    sweep = settings(**{"make.size": 20, "grow.epochs": "5,2"})
+    said = refused(grown, "resume", "first", "--queue", *sweep)
+    assert "grow.epochs: first has reached 3, and 2 are asked for" in said
+    assert "did you mean first?" in refused(grown, "resume", "fisrt", *longer)
+    assert grown.ok("git", "diff") == before
+    assert not grown.ok("git", "stash", "list")
+    # What is proposed works.
+    grown.ok(*shlex.split(way_out))
+    assert state(grown, "more")["epochs"] == 5
 
 
 def test_longer_ones_are_told_and_go_on_by_themselves(grown: Experiment):

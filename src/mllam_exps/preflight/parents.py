@@ -102,6 +102,20 @@ class Parents:
                 found[own] = self._of(name, stage.goes_on, root, text, opened, note)
         return versions.with_parents(text, found)
 
+    def hold(self, root: Path) -> None:
+        """Refuse what is named below `root`, and cannot be gone on from; as `complete` does, without the pipeline.
+
+        Raises
+        ------
+        MllamError
+            As there.
+        """
+        for name, stage in stages.used(root).items():
+            goes_on = stage.goes_on
+            if goes_on is not None and (wish := goes_on.wish(root)).source:
+                _refuse_untracked(root, name, goes_on.where)
+                self._named(name, goes_on, wish, root, None, lambda _notes: None)
+
     def _of(  # noqa: PLR0917 - whose, and where that stands
         self,
         stage: str,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mllam_exps.identity.definition import Input
-from mllam_exps.stages.going_on import Earlier, GoingOn, Taken, Wish
+from mllam_exps.stages.going_on import Differs, Earlier, GoingOn, Taken, Wish
 from mllam_exps.stages.preflight import NOTHING_TO_LOOK_AT, Ask, Preflight
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "NOTHING_TO_LOOK_AT",
     "SAVE_AND_END",
     "Ask",
+    "Differs",
     "Earlier",
     "GoingOn",
     "Preflight",

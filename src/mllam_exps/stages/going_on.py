@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import MllamError
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.stages.preflight import Ask
 
 
@@ -62,6 +62,29 @@ class Taken:
 
     weights_only: bool = False
     best: bool = True
+
+
+class Differs(UsageError):
+    """A parameter by which the checkpoint would be of another network.
+
+    Parameters
+    ----------
+    key : str
+        As for ``-S``: ``data/training_params.yaml:hidden_dim``.
+    here, there : object
+        Its values.
+    name : str
+        The other training.
+    """
+
+    def __init__(self, key: str, here: Any, there: Any, name: str) -> None:
+        super().__init__(
+            f"{here} here, {there} in {name}",
+            key.replace(":", ": ", 1),
+            "its checkpoint is of another network",
+            "take its value, or go on from another experiment",
+        )
+        self.key, self.there = key, there
 
 
 class GoingOn:

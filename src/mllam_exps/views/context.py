@@ -17,7 +17,12 @@ from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
-from mllam_exps.machines.workspace import Workspace, exp_run, refuse_other_stages
+from mllam_exps.machines.workspace import (
+    OUTSIDE,
+    Workspace,
+    exp_run,
+    refuse_other_stages,
+)
 from mllam_exps.runs import askers
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.submission import experiments
@@ -151,11 +156,7 @@ class Context:
         kind : str
             What else the command takes: "stage" or "run".
         """
-        names = [experiment.name for experiment in reversed(self.mine())]
-        others = [
-            one.name for one in experiment_refs.saved_if_there(self.workspace.origin)
-        ]
-        if name in others:
+        if saved.saved_as(self.workspace.origin, name):
             what = f"{name} was not submitted: `dvc exp run` saved it"
             return UsageError(what, next=f"mllam-exps show {shlex.quote(name)}")
         if self.asked_for_by(name):
@@ -163,7 +164,17 @@ class Context:
             return UsageError(what, next=exp_run(name))
         also = f" and no {kind}" if kind else ""
         what = f"no experiment{also} is called {name!r}"
-        return _unknown(what, name, list(dict.fromkeys([*names, *others, *stages])))
+        return _unknown(what, name, [*self.names(), *stages])
+
+    def names(self) -> list[str]:
+        """Return the names of this repository's experiments, submitted, saved, or asked for by `dvc exp run`."""
+        found = [experiment.name for experiment in reversed(self.mine())]
+        in_git = experiment_refs.saved_if_there(self.workspace.origin)
+        found += [one.name for one in in_git]
+        for run in self.store.runs():
+            of_here = filter(self.is_of_here, askers.of(run))
+            found += [one.name for one in of_here if one.name != OUTSIDE]
+        return list(dict.fromkeys(found))
 
     def is_of_here(self, asker: askers.Asker) -> bool:
         """Tell whether somebody asked from this repository; in a store of its own everybody did, wherever it lay."""

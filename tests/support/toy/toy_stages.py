@@ -14,7 +14,7 @@ from pathlib import Path
 import toy_program
 
 from mllam_exps.base.errors import CheckFailed, UsageError
-from mllam_exps.stages.contract import GoingOn, Stage, Tracking, Wish
+from mllam_exps.stages.contract import Differs, GoingOn, Stage, Tracking, Wish
 from mllam_exps.stages.neural_lam.preflight import PREFLIGHT
 
 
@@ -100,8 +100,7 @@ class GrowGoesOn(GoingOn):
         own, other = read_yaml(root / "toy.yaml"), read_yaml(earlier.root / "toy.yaml")
         here, there = own["make"]["size"], other["make"]["size"]
         if here != there:
-            what = f"{here} here, {there} in {earlier.name}"
-            return [UsageError(what, "toy.yaml: make.size")]
+            return [Differs("toy.yaml:make.size", here, there, earlier.name)]
         reached = json.loads((earlier.root / "grown.json").read_text())["epochs"]
         asked = own["grow"]["epochs"]
         if asked <= reached and not wish.weights_only:

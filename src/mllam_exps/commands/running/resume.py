@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mllam_exps import stages
 from mllam_exps.base import yaml_files
-from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.base.errors import MllamError, Problems, UsageError, nearest
 from mllam_exps.base.terminal import warn
 from mllam_exps.dvc import earlier
+from mllam_exps.dvc.parameters import overrides
+from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.preflight.parents import is_path
-from mllam_exps.stages.going_on import GoingOn
+from mllam_exps.preflight.here import Here
+from mllam_exps.preflight.parents import Parents, is_path
+from mllam_exps.stages.going_on import Differs, GoingOn
 from mllam_exps.submission import standing
 from mllam_exps.views.context import Context
 
@@ -37,8 +45,9 @@ def settings(
 
     Raises
     ------
-    UsageError
-        If there is no such source, or no stage here that goes on from anything.
+    MllamError
+        If there is no such source, no stage here goes on from anything, or it cannot go
+        on from this; nothing was changed then.
     """
     workspace = Workspace.here()
     goes_on = _goes_on(workspace.root)
@@ -49,7 +58,49 @@ def settings(
     ]
     if length is not None:
         found.append(_setting(workspace.root, goes_on.length_key, str(length)))
-    return [*found, *set_params]
+    found += set_params
+    try:
+        _hold(workspace, goes_on, found)
+    except Problems as several:
+        if way_out := _with_its_values(workspace.root, several.problems):
+            told = several.problem.sentence
+            raise UsageError(told, next=way_out) from several
+        raise
+    return found
+
+
+def _hold(workspace: Workspace, goes_on: GoingOn, set_params: Sequence[str]) -> None:
+    """Refuse what cannot be gone on from, before DVC writes any parameter: on copies of the files."""
+    root, context = workspace.root, Context.open()
+    repo = Repository.open(root, check=False)
+    if repo.settings("hydra").get("enabled"):
+        return  # it composes params.yaml of files of its own; the run looks at that
+    here = Here.of(workspace, context.machine, repo)
+    inside = Path.cwd().resolve().relative_to(root)
+    for variant in overrides.variants(set_params, "", inside):
+        with tempfile.TemporaryDirectory(prefix="mllam-exps-resume-") as folder:
+            for file in {"dvc.yaml", *goes_on.reads, *variant.overrides}:
+                if (root / file).is_file():
+                    (folder / Path(file)).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(root / file, folder / Path(file))
+            overrides.apply(Path(folder), variant.overrides, {}, inside)
+            Parents(here, standing.not_saved).hold(Path(folder))
+
+
+def _with_its_values(root: Path, problems: Sequence[MllamError]) -> str:
+    """Return what was typed, with the other training's values; nothing where that does not help."""
+    taken = []
+    for one in problems:
+        if not isinstance(one, Differs):
+            return ""
+        taken += ["-S", _setting(root, one.key, _for_hydra(one.there))]
+    return shlex.join(["mllam-exps", *sys.argv[1:], *taken])
+
+
+def _for_hydra(value: Any) -> str:
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value if re.fullmatch(r"[A-Za-z_]\w*", value) else _quoted(value)
 
 
 def run_by_dvc(set_params: Sequence[str], words: Sequence[str]) -> None:
@@ -83,10 +134,12 @@ def _named(source: str, workspace: Workspace) -> str:
         here = Context.open()
         if known := standing.not_saved(here.store, workspace.origin, source):
             raise known
+        near = nearest(source, here.names())
+        told = "dvc exp list -A tells the experiments; of one that was pushed: dvc exp pull REMOTE EXP"
         raise UsageError(
             "there is no experiment, no revision and no checkpoint of that name",
             source,
-            next="dvc exp list -A tells the experiments; of one that was pushed: dvc exp pull REMOTE EXP",
+            next=f"did you mean {near}?" if near else told,
         )
     place = place.resolve()
     if place.is_relative_to(workspace.origin):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
-from mllam_exps.stages.going_on import Earlier, GoingOn, Taken, Wish
+from mllam_exps.stages.going_on import Differs, Earlier, GoingOn, Taken, Wish
 from mllam_exps.stages.neural_lam import checkpoints
 from mllam_exps.stages.neural_lam.file_names import (
     DATASTORE,
@@ -192,7 +192,7 @@ def _networks(
         here = argument.default if here is None else here
         there = argument.default if there is None else there
         if str(here) != str(there):
-            yield _differs(f"{TRAINING}: {key}", here, there, name)
+            yield Differs(f"{TRAINING}:{key}", here, there, name)
 
 
 def _graphs(
@@ -206,9 +206,7 @@ def _graphs(
         if wish.weights_only and not of_weights:
             continue
         if here.get(key) != there.get(key):
-            yield _differs(
-                f"{PARAMS}: graph.{key}", here.get(key), there.get(key), name
-            )
+            yield Differs(f"{PARAMS}:graph.{key}", here.get(key), there.get(key), name)
 
 
 def _variables(
@@ -229,7 +227,12 @@ def _variables(
         for number, (one, another) in enumerate(padded, start=1):
             if one != another:
                 where = f"{DATASTORE}: {kind} variable {number}"
-                yield _differs(where, one, another, name)
+                yield UsageError(
+                    f"{one} here, {another} in {name}",
+                    where,
+                    "its checkpoint is of another network",
+                    "take its variables, or go on from another experiment",
+                )
                 break
 
 
@@ -273,15 +276,6 @@ def _lengths(
             "epochs are counted from the first training's beginning on",
             f"mllam-exps resume {name} --epochs {2 * reached}, or with --cold-start, which takes the weights alone",
         )
-
-
-def _differs(where: str, here: Any, there: Any, name: str) -> MllamError:
-    return UsageError(
-        f"{here} here, {there} in {name}",
-        where,
-        "its checkpoint is of another network",
-        f"take its value, or go on from another experiment ({PARAMS}: {RESUME_FROM})",
-    )
 
 
 GOES_ON = TrainingGoesOn()
