@@ -15,12 +15,14 @@ import pytest
 
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError, Problem, UsageError
+from mllam_exps.base.ownership import user_name
 from mllam_exps.catalogue import gathering, in_git, marks, query, submitted
 from mllam_exps.catalogue.entries import Catalogue, Entry
 from mllam_exps.catalogue.facts import Facts
 from mllam_exps.catalogue.index import Index
 from mllam_exps.catalogue.marks import Marked
 from mllam_exps.catalogue.search import Search
+from mllam_exps.commands.team.marks import not_saved
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import askers
 from mllam_exps.runs.records import Outcome
@@ -411,3 +413,27 @@ def test_an_experiment_is_marked_by_its_commit_in_another_store(store: RunStore)
     assert Marked("c" * 40, "c" * 40, "other name").is_meant_by(mark)
     assert not Marked("save-2", "", "wide").is_meant_by(mark)
     assert Entry("asked-1", Facts("wide", "me", "done", 1.0)).can_be_marked is False
+
+
+def test_of_what_is_not_saved_it_is_said_who_types_what_and_where(
+    tmp_path: Path,
+):
+    me = user_name(os.getuid())
+    cases = {
+        (me, str(tmp_path)): (
+            "wide is not saved yet",
+            "type the same again when dvc exp run has ended: it saves it then",
+        ),
+        (me, "/my/other clone"): (
+            "wide is not saved, or not pushed",
+            "type in '/my/other clone', once it is saved: mllam-exps push wide",
+        ),
+        ("anna", "/theirs"): (
+            "wide is not saved, or not pushed",
+            "ask anna to type in /theirs, once it is saved: mllam-exps push wide",
+        ),
+    }
+    for (person, origin), told in cases.items():
+        facts = Facts("wide", person, "running", 1.0, origin=origin)
+        problem = not_saved(facts, tmp_path).problem
+        assert (problem.what, problem.next) == told

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
+from mllam_exps.base import ownership
 from mllam_exps.base.errors import UsageError, nearest, some_of
 from mllam_exps.base.terminal import say
 from mllam_exps.catalogue import gathering, marks
 from mllam_exps.catalogue.entries import Catalogue, Entry
+from mllam_exps.catalogue.facts import Facts
+from mllam_exps.machines.workspace import Workspace
 
 SHORTEST = 6
 """Digits of a commit, or of a name in the store, by which an experiment can be named."""
@@ -106,12 +111,33 @@ def _short(entry: Entry) -> str:
 
 
 def _refuse_what_has_no_name_of_its_own(experiments: Sequence[Entry]) -> None:
+    """Refuse experiments of which no commit is known here.
+
+    Raises
+    ------
+    UsageError
+        Naming the first, and who has to do what.
+    """
     for one in experiments:
         if not one.can_be_marked:
-            what = f"{one.facts.name} is not saved, or not pushed"
-            why = "nothing but its name tells it from others, and that is given again"
-            push = f"once it is saved, {one.facts.person}: mllam-exps push {shlex.quote(one.facts.name)}"
-            raise UsageError(what, why=why, next=push)
+            raise not_saved(one.facts, Workspace.here().origin)
+
+
+def not_saved(facts: Facts, here: Path) -> UsageError:
+    """Return what is said of an experiment that `dvc exp run` has not saved, or of which no commit is known here."""
+    why = "nothing but its name tells it from others, and that is given again"
+    is_mine = facts.person == ownership.user_name(os.getuid())
+    if is_mine and facts.origin in {"", str(here)}:
+        way_out = "type the same again when dvc exp run has ended: it saves it then"
+        return UsageError(f"{facts.name} is not saved yet", why=why, next=way_out)
+    push = f"mllam-exps push {shlex.quote(facts.name)}"
+    where = f"in {shlex.quote(facts.origin)}" if facts.origin else "in its clone"
+    way_out = f"type {where}, once it is saved: {push}"
+    if not is_mine:
+        way_out = f"ask {facts.person} to {way_out}"
+    return UsageError(
+        f"{facts.name} is not saved, or not pushed", why=why, next=way_out
+    )
 
 
 def _unknown(catalogue: Catalogue, word: str) -> UsageError:
