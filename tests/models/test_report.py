@@ -249,6 +249,12 @@ def test_names_at_the_ends_of_lines_do_not_lie_on_each_other():
     assert len(heights) == 6
     assert min(np.diff(heights)) >= 13
     assert charts.lines({"nothing": [(0, float("nan"))]}, "x", "y", "t") == ""
+    [one] = re.findall(
+        'points="([^"]*)"', charts.lines({"one": [(6, 2.0)]}, "x", "y", "t")
+    )
+    (left, height), (right, same) = (point.split(",") for point in one.split())
+    assert float(left) < float(right), "a line of one point is not seen"
+    assert height == same
 
 
 def changed(one: Evidence, **scores: float) -> Evidence:

@@ -20,6 +20,8 @@ COLOURS = (
     (128, 128, 128),
 )
 """Of lines: Okabe and Ito 2008, told apart by all."""
+DASH = 4.0
+"""Half the length of a dash that stands for a single point."""
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2", "9 3 2 3 2 3")
 """Lines differ by their dashes, too: a colour alone is nothing in print.
 
@@ -57,7 +59,11 @@ def lines(curves: Mapping[str, Points], x: str, y: str, title: str) -> str:
     parts = [*_frame(across, up, x, y)]
     ends = _apart({name: up(points[-1][1]) for name, points in drawn.items()})
     for number, (name, points) in enumerate(drawn.items()):
-        where = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
+        # Of one point a line has no length, and nothing would be seen.
+        at = [(across(a), up(b)) for a, b in points]
+        if len(at) == 1:
+            at = [(at[0][0] - DASH, at[0][1]), (at[0][0] + DASH, at[0][1])]
+        where = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
         style = f'class="line c{number % len(COLOURS)}" stroke-dasharray="{DASHES[number % len(DASHES)]}"'
         parts.append(
             f'<polyline {style} points="{where}"><title>{escape(name)}</title></polyline>'
