@@ -70,3 +70,20 @@ def test_a_log_keeps_its_colours_and_progress_bars():
         == "\x1b[32mok\x1b[0m\r50%\r100%\n"
     )
     assert "\x1b" not in terminal.harmless(TITLE + "\x1b[2J")
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_nobody_is_told_to_start_a_second_dvc_exp_run_beside_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_work: bool
+):
+    def fail() -> None:
+        raise UsageError(
+            "there are no scores", next="dvc exp run, or dvc exp apply EXP"
+        )
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "_is_dvc_at_work", lambda: at_work)
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().err
+    assert ("a second one would lose its experiment" in said) is at_work

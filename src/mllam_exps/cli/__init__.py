@@ -31,6 +31,16 @@ def _no_text(error: UnicodeEncodeError) -> MllamError:
     return MllamError(what, next="export LC_ALL=C.UTF-8, or use another one")
 
 
+def _is_dvc_at_work() -> bool:
+    """Tell whether DVC reproduces stages in this workspace: what is missing may be on its way."""
+    from mllam_exps.machines.workspace import Workspace, is_reproduced
+
+    try:
+        return is_reproduced(Workspace.here().root)
+    except MllamError:
+        return False
+
+
 def main() -> None:
     """Run the command line; errors that a user can act on are printed without a traceback."""
     keep_others_out()
@@ -40,6 +50,11 @@ def main() -> None:
         app()
     except MllamError as error:
         warn(f"error: {error}" if error.exit is not Exit.OK else str(error))
+        if "dvc exp run" in error.next and _is_dvc_at_work():
+            warn(
+                "note: dvc exp run is at work here, and a second one would lose its experiment: "
+                "mllam-exps status --watch ends when it has"
+            )
         raise SystemExit(int(error.exit)) from None
     except KeyboardInterrupt:
         warn("interrupted")

@@ -139,7 +139,7 @@ def _is_at_rest(here: Context, rows: list[Row]) -> bool:
     """Tell whether nothing is to come by itself: between two of its stages DVC has nothing under way."""
     if not all(row.over or row.stuck for row in rows):
         return False
-    by_dvc = any(row.experiment is None for row in rows)
+    by_dvc = not rows or any(row.experiment is None for row in rows)
     return not (by_dvc and is_reproduced(here.workspace.root))
 
 
