@@ -10,6 +10,7 @@ import pytest
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.dvc.parameters.overrides import Variant
+from mllam_exps.dvc.saved.experiment_refs import Saved, called
 from mllam_exps.dvc.stages.asked_stages import asked_stages
 from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import RunStore
@@ -224,3 +225,19 @@ def test_a_run_is_being_made_where_somebody_waits_for_it_and_it_can_come(
     monkeypatch.setattr(names.experiments, "read", lambda _place: other)
     monkeypatch.setattr(names.experiments, "folder", lambda _store: Path())
     assert names.is_being_made(other.store, "grow-1") is expected
+
+
+def test_saved_experiments_are_named_by_patterns_too_each_once():
+    names = ["width-10", "deep", "width-2", "width-1"]
+    found = [
+        Saved(f"refs/exps/{name}", name, name, float(-number))
+        for number, name in enumerate(names)
+    ]
+    for words, meant in {
+        ("width-*",): ["width-1", "width-2", "width-10"],
+        ("deep", "width-?", "*-1"): ["deep", "width-1", "width-2"],
+        ("width-[2-9]",): ["width-2"],
+    }.items():
+        assert [one.name for one in called(words, found, "here")] == meant
+    with pytest.raises(UsageError, match=r"no experiment high-\* is here"):
+        called(["high-*"], found, "here")

@@ -72,7 +72,8 @@ def report(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="EXP…", help="Saved experiments with scores; else the workspace."
+            metavar="EXP…",
+            help="Saved experiments with scores, or patterns ('wide-*'); else the workspace.",
         ),
     ] = None,
     *,

@@ -13,7 +13,7 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="EXP… [PATH]",
-        help="Experiments; then a git remote or its path, else the remote `share`.",
+        help="Experiments, or patterns ('wide-*'); then a git remote or its path, else the remote `share`.",
     ),
 ]
 

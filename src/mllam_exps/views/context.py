@@ -95,7 +95,7 @@ class Context:
 
     def matching(self, name: str) -> list[Experiment]:
         """Return the submitted experiments whose names fit a pattern, the newest of each name."""
-        if not any(sign in name for sign in "*?["):
+        if not experiment_refs.is_pattern(name):
             return [found] if (found := self.experiment(name)) else []
         newest = {e.name: e for e in self.mine() if fnmatchcase(e.name, name)}
         return list(newest.values())

@@ -118,12 +118,14 @@ def _run_in_mlflow(root: Path, names: Sequence[str]) -> Run:
     UsageError
         If there is none, or several experiments are named.
     """
-    if len(names) > 1:
-        what = "adds the page of one experiment to its run in MLflow"
-        way_out = f"mllam-exps report {shlex.quote(names[0])} --mlflow"
-        raise UsageError(what, "--mlflow", f"{len(names)} are named", way_out)
     if names:
-        [one, *_] = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
+        found = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
+        meant = list(dict.fromkeys(one.name for one in found))
+        if len(meant) > 1:
+            what = "adds the page of one experiment to its run in MLflow"
+            way_out = f"mllam-exps report {shlex.quote(meant[0])} --mlflow"
+            raise UsageError(what, "--mlflow", f"{len(meant)} are named", way_out)
+        one = found[0]
         history = Histories().of_saved(one)
     else:
         history = Histories().of_workspace()

@@ -52,8 +52,15 @@ def export(name: str, *, out: Path | None, largest: float, licence: str) -> None
         [name], experiment_refs.saved(root), "saved here"
     )
     if others:
-        why = "experiments of other baselines have it, too"
-        raise UsageError(f"{name} is no one experiment", why=why, next="rename one")
+        what, why = (
+            f"{name} is no one experiment",
+            "experiments of other baselines have it, too",
+        )
+        if experiment_refs.is_pattern(name):
+            why = f"{1 + len(others)} experiments fit it"
+            raise UsageError(what, why=why, next=f"mllam-exps export {one.name}")
+        raise UsageError(what, why=why, next="rename one")
+    name = one.name
     place = out or Path(f"{name}.crate")
     _refuse_taken(place)
     commit = Commit(root, one.commit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mllam_exps.base.errors import MllamError, UsageError, nearest
@@ -74,8 +75,13 @@ def saved_if_there(root: Path) -> list[Saved]:
     return []
 
 
+def is_pattern(name: str) -> bool:
+    """Tell whether a name stands for all that fit it: git has no name with such a sign."""
+    return any(sign in name for sign in "*?[")
+
+
 def called(names: Iterable[str], found: list[Saved], where: str) -> list[Saved]:
-    """Return those of the experiments that were found that have these names.
+    """Return those of the experiments that were found that have these names, or fit these patterns, each once.
 
     Parameters
     ----------
@@ -87,12 +93,16 @@ def called(names: Iterable[str], found: list[Saved], where: str) -> list[Saved]:
     UsageError
         If there is none of a name.
     """
-    wanted = []
-    for name in dict.fromkeys(names):
-        fitting = [one for one in found if one.name == name]
+    wanted: dict[str, Saved] = {}
+    for name in names:
+        if is_pattern(name):
+            fitting = [one for one in found if fnmatchcase(one.name, name)]
+            fitting.sort(key=lambda one: (one.at, one.name))
+        else:
+            fitting = [one for one in found if one.name == name]
         if not fitting:
             near = nearest(name, [one.name for one in found])
             way_out = f"did you mean {near}?" if near else "dvc exp list -A"
             raise UsageError(f"no experiment {name} is {where}", next=way_out)
-        wanted += fitting
-    return wanted
+        wanted |= {one.ref: one for one in fitting}
+    return list(wanted.values())
