@@ -28,19 +28,29 @@ env_app = typer.Typer(
     rich_markup_mode=None,
     help="Every package that an experiment was made with: told, compared, and installed again.",
 )
-app.add_typer(env_app, name="env")
+app.add_typer(
+    env_app,
+    name="env",
+    short_help="Tell, compare and install again what an experiment was made with.",
+)
 track_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="What runs log to MLflow or wandb: kept beside them until it is sent.",
 )
-app.add_typer(track_app, name="track")
+app.add_typer(
+    track_app, name="track", short_help="Send to MLflow what no server has got yet."
+)
 share_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="What a team has in common: cache, run store, DVC remote, and git's repository of experiments.",
 )
-app.add_typer(share_app, name="share")
+app.add_typer(
+    share_app,
+    name="share",
+    short_help="Set up and look after what a team has in common.",
+)
 SetParam = Annotated[
     list[str] | None,
     typer.Option(

@@ -143,7 +143,7 @@ def compare(
     compare_command.compare(first, second, as_json=as_json)
 
 
-@app.command()
+@app.command(short_help="Print the log of an experiment, or of a stage.")
 def logs(
     name: Annotated[
         str,

@@ -216,7 +216,7 @@ def share_gc(
 
 @app.command(
     "list",
-    short_help="Find everybody's experiments: by parameter, score, data, person, tag.",
+    short_help="Find everybody's experiments, by what they hold.",
 )
 def list_(
     query: Annotated[
