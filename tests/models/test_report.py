@@ -16,6 +16,7 @@ from mllam_exps.attempts import tracked
 from mllam_exps.attempts.tracked import Synced
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.commands.reading import report
+from mllam_exps.dvc.saved import experiment_refs
 from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.runs.store import RunStore
 from mllam_exps.stages.neural_lam.reporting import (
@@ -386,8 +387,12 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Pa
 def test_what_cannot_be_added_in_mlflow_is_refused_or_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with pytest.raises(UsageError, match="page of one experiment"):
-        report._run_in_mlflow(tmp_path, ["one", "two"])
+    two = [Saved(f"refs/exps/{one}", one, one, 1.0) for one in ("wide-1", "wide-2")]
+    monkeypatch.setattr(experiment_refs, "saved", lambda _: two)
+    for words in (["wide-1", "wide-2"], ["wide-*"]):
+        with pytest.raises(UsageError, match="page of one experiment") as refused:
+            report._run_in_mlflow(tmp_path, words)
+        assert refused.value.problem.next == "mllam-exps report wide-1 --mlflow"
     monkeypatch.setattr(Histories, "of_workspace", lambda _: History([], [], []))
     with pytest.raises(UsageError, match="workspace has no run in MLflow"):
         report._run_in_mlflow(tmp_path, [])
