@@ -242,7 +242,7 @@ def list_(
             "--columns",
             "-c",
             metavar="NAME,…",
-            help="Which columns; else those in which the experiments differ, as many as fit.",
+            help="Which columns; else those that were asked for, and in which experiments differ, as many as fit.",
         ),
     ] = "",
     limit: Annotated[
@@ -261,7 +261,7 @@ def list_(
 ) -> None:
     """List the experiments of the team's run store and share, and of this clone: everybody's, running ones too.
 
-    mllam-exps list 'hidden_dim=128 and rmse.t2m.24h<1.5' --sort rmse.t2m.24h
+    mllam-exps list 'hidden_dim>=8 and rmse.msl.24h<1500' --sort rmse.msl.24h
 
     mllam-exps list 'person=lena and date>=2026-11-01 and not tag=bad'
 
