@@ -22,6 +22,7 @@ from mllam_exps.catalogue.facts import Facts
 from mllam_exps.catalogue.index import Index
 from mllam_exps.catalogue.marks import Marked
 from mllam_exps.catalogue.search import Search
+from mllam_exps.commands.team import listing
 from mllam_exps.commands.team.marks import not_saved
 from mllam_exps.identity.definition import Input, Output, RunDefinition
 from mllam_exps.runs import askers
@@ -147,6 +148,33 @@ def test_everybody_s_experiments_are_found_by_what_they_were_made_with_and_becam
         "wide-3",
     ]
     assert search.ordered(catalogue.entries, "date", turned=False)[0] is wide3
+
+
+def test_columns_that_are_asked_for_come_first_and_what_waits_differs_in_none(
+    store: RunStore, tmp_path: Path
+):
+    for number, rmse in ((1, 1.5), (2, 0.5)):
+        definition = train(store, hidden_dim=64, loss="mae", lr=number, epochs=8)
+        made(store, definition, {"rmse": {"t2m": {"24h": rmse}}, "epochs": 8})
+        save(submit(store, number, definition), f"{number:040x}")
+    waiting = train(store, hidden_dim=8, loss="mae", lr=1, epochs=8)
+    submit(store, 3, waiting, overrides={FILE: ["hidden_dim=8"]})
+    search = Search(look(store, tmp_path))
+
+    def columns(width: int, *names: str) -> tuple[list[str], list[str]]:
+        shown = search.catalogue.entries
+        named = [search.whole(name) for name in names]
+        drawn, left_out = listing._that_fit(search, shown, named, width)
+        return [one.heading for one in drawn], left_out
+
+    every = ["experiment", "person", "date", "state", "hidden_dim", "lr"]
+    assert columns(200) == ([*every, "rmse.t2m.24h"], [])
+    drawn, left_out = columns(60, "lr", "t2m.24h")
+    assert drawn[:3] == ["experiment", "lr", "rmse.t2m.24h"]
+    assert left_out[0] in {"person", "date"}
+    assert left_out[-1] == "1 more column in which they differ"
+    drawn, left_out = columns(20, "state", "lr")
+    assert (drawn[0], left_out[0]) == ("experiment", "state")
 
 
 def test_what_is_remembered_counts_only_as_long_as_nothing_has_changed(

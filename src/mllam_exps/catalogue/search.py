@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,8 +110,13 @@ def _rank(value: Any) -> tuple[int, Any]:
     return 1, query.natural(text)
 
 
-def telling(values: Mapping[str, Values], order: Sequence[str]) -> list[str]:
+def telling(
+    values: Mapping[str, Values], order: Sequence[str], done: Container[str]
+) -> list[str]:
     """Return the names of the parameters, then of the scores, in which experiments differ.
+
+    What has no value yet differs in nothing; of a done one, whose file has others, the
+    lack is a difference.
 
     Parameters
     ----------
@@ -119,14 +124,24 @@ def telling(values: Mapping[str, Values], order: Sequence[str]) -> list[str]:
         All values, by experiment.
     order : sequence of str
         All names, in order.
+    done : container of str
+        The experiments that are done.
     """
-    several = list(values.values())
+    whole = {
+        one: {name.partition(":")[0] for name in each} if one in done else set()
+        for one, each in values.items()
+    }
     parameters: list[str] = []
     scores: list[str] = []
     for name in order:
-        found = {repr(each.get(name)) for each in several}
-        if len(found) < 2 or name.startswith(f"{VERSIONS_FILE}:"):
+        file = name.partition(":")[0]
+        found = {
+            repr(each.get(name))
+            for one, each in values.items()
+            if name in each or file in whole[one]
+        }
+        if len(found) < 2 or file == VERSIONS_FILE:
             continue
-        is_score = name.partition(":")[0].endswith(".json")
+        is_score = file.endswith(".json")
         (scores if is_score else parameters).append(name)
     return [*parameters, *scores]

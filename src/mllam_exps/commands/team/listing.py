@@ -14,6 +14,7 @@ from mllam_exps.catalogue import gathering, names, query, search
 from mllam_exps.catalogue.entries import Entry
 from mllam_exps.catalogue.query import Moment
 from mllam_exps.catalogue.search import Search
+from mllam_exps.runs.state.judge import RunState
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -56,7 +57,9 @@ def show(
         _print_json(found, shown, asked)
     else:
         named = [found.whole(name) for name in condition.names()] if condition else []
-        _print(found, fitting, shown, asked, [*named, key])
+        if key != search.DATE:
+            named.append(key)
+        _print(found, fitting, shown, asked, named)
     sys.stdout.flush()
     catalogue.remember()
 
@@ -130,37 +133,54 @@ def _print(
     from mllam_exps.views import tables
 
     console = terminal.console(highlight=False)
-    chosen, left_out = list(dict.fromkeys(asked)), 0
-    drawn = [_column(found, shown, name) for name in chosen]
-    if not asked:
-        drawn = [_column(found, shown, name) for name in ALWAYS]
-        room = console.width - tables.least_width(drawn)
-        for name in dict.fromkeys(_of_all(found, shown, named)):
-            if name in ALWAYS:
-                continue
-            column = _column(found, shown, name) if room > LEAST else None
-            width = tables.least_width([column]) - 1 if column else console.width
-            if column and width <= room:
-                drawn.append(column)
-                room -= width
-            else:
-                left_out += 1
+    left_out: list[str] = []
+    if asked:
+        drawn = [_column(found, shown, name) for name in dict.fromkeys(asked)]
+    else:
+        drawn, left_out = _that_fit(found, shown, named, console.width)
     console.print(tables.table(drawn, console.width))
     if len(shown) < len(fitting):
         say(f"{len(shown)} of {len(fitting)} that fit: --limit 0 shows all")
     if left_out:
-        say(f"{left_out} more columns in which they differ: --columns NAME,… or --json")
+        say(f"left out: {', '.join(left_out)}: --columns NAME,… or --json")
 
 
-def _of_all(found: Search, shown: Sequence[Entry], named: Sequence[str]) -> list[str]:
-    """Return the columns that are shown if there is room: what was asked for, tags, and what differs."""
-    wanted = list(named)
+def _that_fit(
+    found: Search, shown: Sequence[Entry], named: Sequence[str], width: int
+) -> tuple[list[Column], list[str]]:
+    """Return the columns that fit a window, the asked ones first, and what was left out, in words."""
+    from mllam_exps.views import tables
+
+    wanted = dict.fromkeys([ALWAYS[0], *named, *ALWAYS])
+    differ = [name for name in _telling(found, shown) if name not in wanted]
+    drawn: list[Column] = []
+    left_out: list[str] = []
+    full, more = False, 0
+    for name in [*wanted, *differ]:
+        # One that is sure not to fit is not drawn: there may be hundreds.
+        column = None if full else _column(found, shown, name)
+        if column and (not drawn or tables.least_width([*drawn, column]) <= width):
+            drawn.append(column)
+            full = width - tables.least_width(drawn) <= LEAST
+        elif name in wanted:
+            left_out.append(names.short(name, found.known))
+        else:
+            more += 1
+    if more:
+        many = "1 more column" if more == 1 else f"{more} more columns"
+        left_out.append(f"{many} in which they differ")
+    return drawn, left_out
+
+
+def _telling(found: Search, shown: Sequence[Entry]) -> list[str]:
+    """Return the columns that are shown if there is room: tags, notes, and what differs."""
+    wanted = []
     if any(entry.tags for entry in shown):
         wanted.append("tag")
     if any(entry.notes for entry in shown):
         wanted.append("note")
-    values = found.load(shown)
-    return [*wanted, *search.telling(values, found.known)]
+    done = {one.identity for one in shown if one.facts.state == RunState.DONE}
+    return [*wanted, *search.telling(found.load(shown), found.known, done)]
 
 
 def _column(found: Search, shown: Sequence[Entry], name: str) -> Column:
