@@ -11,8 +11,11 @@ import yaml
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.commands.reading.compare import compare
+from mllam_exps.commands.team import exchange, export
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import differences
+from mllam_exps.dvc.saved import differences, experiment_refs
+from mllam_exps.submission import standing
+from mllam_exps.views.context import saved_here
 
 STAGES = {
     "train": {
@@ -191,6 +194,27 @@ def test_an_unknown_name_is_refused(root: Path):
         UsageError, match="no saved experiment, and no revision, is called ono"
     ):
         compare("one", "ono", as_json=False)
+
+
+def test_of_an_experiment_that_is_not_saved_yet_it_is_said_what_waits_for_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def not_saved(_store: object, _origin: Path, name: str) -> UsageError | None:
+        return UsageError("is not saved yet", name) if name == "two" else None
+
+    monkeypatch.setattr(standing, "not_saved", not_saved)
+    for ask in (
+        lambda: compare("one", "two", as_json=False),
+        lambda: export.export("two", out=None, largest=1.0, licence=""),
+        lambda: exchange.push(["two", "./"], remote="", force=False, as_json=False),
+    ):
+        with pytest.raises(UsageError, match="two: is not saved yet"):
+            ask()
+    ref = experiment_refs.ref_of("a" * 40, "saved")
+    subprocess.run(["git", "update-ref", ref, "HEAD"], check=True)
+    assert [one.ref for one in saved_here(root, ["saved", "sav*"])] == [ref]
+    with pytest.raises(UsageError, match="no experiment ono is saved here"):
+        saved_here(root, ["ono"])
 
 
 def test_a_revision_that_dvc_cannot_read_is_not_taken_for_one_that_is_the_same(

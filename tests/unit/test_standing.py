@@ -123,17 +123,17 @@ def test_whether_jobs_can_wait_for_one_another(
         (
             {"make": RunState.DONE, "train": RunState.RUNNING},
             RunState.NEW,
-            "x: is not done yet: train still at work → mllam-exps status --watch x",
+            "x: is not saved yet: train still at work → mllam-exps status --watch x",
         ),
         (
             {"train": RunState.DONE},
             RunState.PENDING,
-            "x: is not done yet: it waits, or is saved → mllam-exps status --watch x",
+            "x: is not saved yet: it waits, or is saved → mllam-exps status --watch x",
         ),
         (
             {"train": RunState.FAILED},
             RunState.NEW,
-            "x: has no result to go on from: train failed: no memory → mllam-exps retry x",
+            "x: has no saved result: train failed: no memory → mllam-exps retry x",
         ),
         (
             {"train": RunState.DONE},

@@ -174,7 +174,7 @@ def jobs_can_wait(experiment: Experiment) -> bool:
 
 
 def not_saved(store: RunStore, origin: Path, name: str) -> UsageError | None:
-    """Return why an experiment that git does not know by its name cannot be gone on from; None where nobody has it.
+    """Return why there is no saved result of an experiment that git does not know; None where nobody has it.
 
     It is at work still, was stopped, or was renamed or removed since.
     """
@@ -203,7 +203,7 @@ def _not_saved(experiment: Experiment) -> UsageError:
         stage, how = stopped
         why = f"{stage} {stated(how.state, how.problem.line)}"
         way_out = f"mllam-exps retry {shlex.quote(name)}"
-        return UsageError("has no result to go on from", name, why, way_out)
+        return UsageError("has no saved result", name, why, way_out)
     at_work = [stage for stage, one in now.states.items() if one.state.living]
     return _not_done(name, at_work)
 
@@ -211,4 +211,4 @@ def _not_saved(experiment: Experiment) -> UsageError:
 def _not_done(name: str, at_work: list[str]) -> UsageError:
     why = f"{', '.join(at_work)} still at work" if at_work else "it waits, or is saved"
     way_out = f"mllam-exps status --watch {shlex.quote(name)} waits for it; then the same command again"
-    return UsageError("is not done yet", name, why, way_out)
+    return UsageError("is not saved yet", name, why, way_out)

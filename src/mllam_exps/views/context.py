@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 
 from mllam_exps.base.errors import UsageError, nearest
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import experiment_refs
+from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.dvc.stages.pipeline import Pipeline
 from mllam_exps.machines import machine_files
 from mllam_exps.machines.machine_files import Machine
@@ -25,7 +27,7 @@ from mllam_exps.machines.workspace import (
 )
 from mllam_exps.runs import askers
 from mllam_exps.runs.store import Run, RunStore
-from mllam_exps.submission import experiments
+from mllam_exps.submission import experiments, standing
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.views import saved
 from mllam_exps.views.saved import Asked, Told
@@ -166,6 +168,17 @@ class Context:
         what = f"no experiment{also} is called {name!r}"
         return _unknown(what, name, [*self.names(), *stages])
 
+    def refuse_unsaved(self, name: str) -> None:
+        """Refuse an experiment that git does not know, if it is known here: it is at work, was stopped, or removed.
+
+        Raises
+        ------
+        UsageError
+            With what waits for it, or goes on with it.
+        """
+        if known := standing.not_saved(self.store, self.workspace.origin, name):
+            raise known
+
     def names(self) -> list[str]:
         """Return the names of this repository's experiments, submitted, saved, or asked for by `dvc exp run`."""
         found = [experiment.name for experiment in reversed(self.mine())]
@@ -248,6 +261,23 @@ class Context:
             where = str(self.store.directory)
             raise UsageError(f"{stage} has never run", where, next="dvc exp run")
         return max(runs, key=lambda run: run.begun_at)
+
+
+def saved_here(root: Path, names: Sequence[str]) -> list[Saved]:
+    """Return the saved experiments of these names; of one that is known, and not saved yet, it is said how it stands.
+
+    Raises
+    ------
+    UsageError
+        If there is none of a name.
+    """
+    found = experiment_refs.saved(root)
+    for name in names:
+        if not experiment_refs.is_pattern(name) and all(
+            one.name != name for one in found
+        ):
+            Context.open().refuse_unsaved(name)
+    return experiment_refs.called(names, found, "saved here")
 
 
 def _unknown(what: str, name: str, known: list[str]) -> UsageError:

@@ -35,8 +35,7 @@ def compare(first: str, second: str, *, as_json: bool) -> None:
     """Print what differs between two experiments, revisions, or the workspace."""
     here = Context.open()
     names = (first, second)
-    root = here.workspace.origin
-    revisions = _revision(root, first), _revision(root, second)
+    revisions = _revision(here, first), _revision(here, second)
     found = dict(_sections(here, names, *revisions))
     if as_json:
         told = {title: [_record(one) for one in rows] for title, rows in found.items()}
@@ -49,7 +48,7 @@ def _record(one: Difference) -> dict[str, Any]:
     return asdict(one) | {"change": one.change}
 
 
-def _revision(root: Path, name: str) -> str:
+def _revision(here: Context, name: str) -> str:
     """Return the commit of an experiment or revision.
 
     Raises
@@ -59,12 +58,14 @@ def _revision(root: Path, name: str) -> str:
     """
     if name == WORKSPACE:
         return name
+    root = here.workspace.origin
     saved = experiment_refs.saved(root)
     for one in saved:
         if one.name == name:
             return one.commit
     commit = ask_git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
     if not commit:
+        here.refuse_unsaved(name)
         near = nearest(name, [one.name for one in saved])
         hint = f"did you mean {near}?" if near else "dvc exp list -A"
         raise UsageError(

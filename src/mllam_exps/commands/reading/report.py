@@ -17,7 +17,7 @@ from mllam_exps.attempts import tracked
 from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import differences, experiment_refs, holdings
+from mllam_exps.dvc.saved import differences, holdings
 from mllam_exps.dvc.saved.commits import Checkout, Commit, Locked
 from mllam_exps.dvc.saved.differences import SHORT, WORKSPACE
 from mllam_exps.dvc.saved.experiment_refs import Saved
@@ -34,14 +34,13 @@ from mllam_exps.stages.neural_lam.reporting.evidence import (
     Evidence,
 )
 from mllam_exps.views import costs, energy
-from mllam_exps.views.context import Context
+from mllam_exps.views.context import Context, saved_here
 from mllam_exps.views.energy import Energy
 from mllam_exps.views.histories import Histories, History
 from mllam_exps.views.lineage import Training
 
 PAGE = "report.html"
 """What the page is called in MLflow."""
-SAVED = "saved here"
 HERE = "experiment"
 """What it is called where nobody says what it is of."""
 
@@ -119,7 +118,7 @@ def _run_in_mlflow(root: Path, names: Sequence[str]) -> Run:
         If there is none, or several experiments are named.
     """
     if names:
-        found = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
+        found = saved_here(root, names)
         meant = list(dict.fromkeys(one.name for one in found))
         if len(meant) > 1:
             what = "adds the page of one experiment to its run in MLflow"
@@ -180,7 +179,7 @@ def _evidence(root: Path, names: Sequence[str]) -> Iterator[list[Evidence]]:
         behind = _background(history, energy.of_runs(history.runs), here)
         yield [Evidence(WORKSPACE, root, background=behind)]
         return
-    called = experiment_refs.called(names, experiment_refs.saved(root), SAVED)
+    called = saved_here(root, names)
     found = list({one.commit: one for one in called}.values())
     repository = Repository.open(root, check=False)
     parameters = _differing(repository, found)

@@ -24,6 +24,7 @@ from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing import clones
 from mllam_exps.sharing.share import REMOTE
+from mllam_exps.views.context import saved_here
 
 _LINES = 12
 """How many things that an experiment would run differently are named."""
@@ -33,7 +34,7 @@ def push(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
     """Send experiments, their data first, and hold the remote against what they need."""
     root = Workspace.here().origin
     names, target = _split("push", words, root)
-    found = experiment_refs.called(names, experiment_refs.saved(root), "saved here")
+    found = saved_here(root, names)
     between = _exchange(root, target, remote)
     told = []
     for one in found:

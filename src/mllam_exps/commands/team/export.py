@@ -22,6 +22,7 @@ from mllam_exps.exporting.contents import Part
 from mllam_exps.exporting.crate import Described, Ran
 from mllam_exps.identity.definition import VERSIONS_FILE, flat
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.views.context import saved_here
 from mllam_exps.views.costs import Cost
 from mllam_exps.views.histories import Histories
 
@@ -48,9 +49,7 @@ def export(name: str, *, out: Path | None, largest: float, licence: str) -> None
         is taken.
     """
     root = Workspace.here().root
-    [one, *others] = experiment_refs.called(
-        [name], experiment_refs.saved(root), "saved here"
-    )
+    [one, *others] = saved_here(root, [name])
     if others:
         what, why = (
             f"{name} is no one experiment",

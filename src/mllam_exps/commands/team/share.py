@@ -7,7 +7,7 @@ import os
 import shlex
 import socket
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mllam_exps.base.errors import Exit, MllamError, UsageError, some_of
@@ -15,7 +15,7 @@ from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.repository import Repository
-from mllam_exps.dvc.saved import experiment_refs, remotes, sent_refs
+from mllam_exps.dvc.saved import remotes, sent_refs
 from mllam_exps.dvc.saved.exchange import Exchange
 from mllam_exps.dvc.saved.unmade import unmade
 from mllam_exps.machines import machine_files
@@ -26,6 +26,7 @@ from mllam_exps.sharing import share as shares
 from mllam_exps.sharing.founding import Step
 from mllam_exps.sharing.inspection import Finding
 from mllam_exps.sharing.share import Share
+from mllam_exps.views.context import saved_here
 
 
 def init(path: Path, group: str, *, dry_run: bool) -> None:
@@ -72,7 +73,7 @@ def join(path: Path, *, dry_run: bool) -> None:
     _join(made, clone, dry_run=dry_run)
 
 
-def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
+def check_experiments(names: Sequence[str], *, as_json: bool) -> None:
     """Say whether a colleague could have experiments today.
 
     Raises
@@ -87,7 +88,7 @@ def check_experiments(names: Iterable[str], *, as_json: bool) -> None:
     there = {one.ref: one.commit for one in sent_refs.in_git(root, place)}
     between = Exchange(repository, remotes.remote_of(repository, "", place))
     told = []
-    for one in experiment_refs.called(names, experiment_refs.saved(root), "saved here"):
+    for one in saved_here(root, names):
         if there.get(one.ref) != one.commit:
             what = f"{one.name} is not in the share"
             raise MllamError(what, place, next=f"mllam-exps push {one.name}")
