@@ -13,7 +13,7 @@ import pytest
 
 from mllam_exps.base import records
 from mllam_exps.base.endings.causes import Cause
-from mllam_exps.base.errors import Exit, MllamError, Problem
+from mllam_exps.base.errors import Exit, MllamError, Problem, UsageError
 from mllam_exps.commands.housekeeping import clean
 from mllam_exps.commands.reading import show, status, why
 from mllam_exps.commands.running import cancel, retry
@@ -349,6 +349,44 @@ def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(
     said = capsys.readouterr().out
     assert "would become free; nothing was deleted (--dry-run)" in said.splitlines()[-1]
     assert experiment.directory.is_dir()
+
+
+def test_clean_takes_what_one_of_dvc_exp_run_has_left_and_nobody_needs(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+):
+    def typed(*names: str) -> None:
+        clean.clean(
+            list(names),
+            failed=False,
+            older_than="",
+            dry_run=False,
+            yes=True,
+            as_json=False,
+        )
+
+    monkeypatch.setattr(Context, "open", lambda: here)
+    root = here.workspace.origin
+    git = ["git", "-C", str(root), "-c", "user.name=x", "-c", "user.email=x@y"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    stopped = run_of(here, asked_by="ctrlc", outcome="cancelled")
+    shared = run_of(here, "make", asked_by="ctrlc", outcome="cancelled")
+    submitted(here, "needs", shared)
+    others = run_of(here, digit="1", asked_by="other", outcome="cancelled")
+    typed("ctrlc")
+    assert not stopped.directory.exists()
+    assert shared.directory.exists() and others.directory.exists()
+    ref = ref_of(BASELINE, "other")
+    subprocess.run([*git, "update-ref", ref, "HEAD"], check=True)
+    with pytest.raises(UsageError, match="dvc exp remove other"):
+        typed("other")
+    assert others.directory.exists()
+
+
+def test_one_of_dvc_exp_run_that_is_not_saved_yet_is_among_the_near_names(
+    here: Context,
+):
+    run_of(here, asked_by="skint-pond")
+    assert here.unknown("skint-pnd").next == "did you mean skint-pond?"
 
 
 def test_what_ended_with_nan_is_not_tried_again_unasked(

@@ -57,12 +57,16 @@ class Selection:
         Only what failed or was cancelled.
     older_than : float
         Seconds since something last happened.
+    asked : frozenset of str
+        The runs that those of the named experiments asked for that were not submitted:
+        `dvc exp run` ran them.
     """
 
     origin: str
     names: list[str]
     failed: bool = False
     older_than: float = 0.0
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,8 @@ class _Look:
         concerned : bool
             Whether it is of an experiment that goes; else `dvc exp run` made it.
         """
-        if self.selection.names and not concerned:
+        is_named = concerned or run.key in self.selection.asked
+        if self.selection.names and not is_named:
             return ""
         state = assess(run).state
         if state.living or run.other_waiters(ProcessIdentity.of()):

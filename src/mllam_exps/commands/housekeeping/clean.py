@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from mllam_exps.attempts.progress_line import duration
@@ -21,6 +22,7 @@ from mllam_exps.submission.cleaning import Candidate, Selection
 from mllam_exps.submission.experiment import Experiment
 from mllam_exps.submission.staying import Staying
 from mllam_exps.views.context import Context
+from mllam_exps.views.saved import saved_as
 
 
 def clean(
@@ -34,10 +36,14 @@ def clean(
 ) -> None:
     """List, ask and delete; names may be patterns with ``*``."""
     here = Context.open()
-    named = here.named(names)
+    named, others = _named(here, names)
     age = ages.seconds(older_than) if older_than else 0.0
     origin = str(here.workspace.origin)
-    selection = Selection(origin, _chosen(named, names), failed, age)
+    chosen, keys = (
+        [*_chosen(named, names), *others],
+        frozenset[str]().union(*others.values()),
+    )
+    selection = Selection(origin, chosen, failed, age, keys)
     staying = Staying()
     found = list(cleaning.candidates(here.store, selection, staying))
     if as_json:
@@ -53,6 +59,28 @@ def clean(
     elif found:
         stream = sys.stderr if as_json else sys.stdout
         _delete(here.store, selection, found, stream, yes=yes)
+
+
+def _named(
+    here: Context, names: Sequence[str]
+) -> tuple[list[Experiment], dict[str, set[str]]]:
+    """Return the submitted experiments that are named; and the runs of the others, which `dvc exp run` ran, by name.
+
+    Raises
+    ------
+    UsageError
+        If there is none of a name, or `dvc exp run` saved it: DVC deletes that.
+    """
+    others = {}
+    for name in names:
+        if here.matching(name):
+            continue
+        if saved_as(here.workspace.origin, name):
+            what = f"{name} was not submitted: `dvc exp run` saved it"
+            raise UsageError(what, next=f"dvc exp remove {shlex.quote(name)}")
+        if runs := here.asked_for_by(name):
+            others[name] = {run.key for run in runs.values()}
+    return here.named(name for name in names if name not in others), others
 
 
 def _say_what_would_become(found: list[Candidate], staying: Staying) -> None:
