@@ -352,7 +352,7 @@ def test_clean_says_what_would_become_free_and_that_nothing_was_deleted(
 
 
 def test_clean_takes_what_one_of_dvc_exp_run_has_left_and_nobody_needs(
-    here: Context, monkeypatch: pytest.MonkeyPatch
+    here: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def typed(*names: str) -> None:
         clean.clean(
@@ -375,6 +375,8 @@ def test_clean_takes_what_one_of_dvc_exp_run_has_left_and_nobody_needs(
     typed("ctrlc")
     assert not stopped.directory.exists()
     assert shared.directory.exists() and others.directory.exists()
+    typed("ctrlc")
+    assert "nothing to clean of ctrlc: what `dvc" in capsys.readouterr().out
     ref = ref_of(BASELINE, "other")
     subprocess.run([*git, "update-ref", ref, "HEAD"], check=True)
     with pytest.raises(UsageError, match="dvc exp remove other"):

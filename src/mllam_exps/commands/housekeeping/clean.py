@@ -10,7 +10,7 @@ from typing import TextIO
 
 from mllam_exps.attempts.progress_line import duration
 from mllam_exps.base import ages, terminal
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import UsageError, some_of
 from mllam_exps.base.terminal import say, warn
 from mllam_exps.runs.locks import SUBMISSIONS, lock
 from mllam_exps.runs.state.assess import assess
@@ -52,7 +52,7 @@ def clean(
         _print_table(found)
     else:
         in_use = [] if failed else _in_use(origin, named)
-        say(_why_nothing(in_use, or_younger=bool(older_than)))
+        say(_why_nothing(in_use, list(others), or_younger=bool(older_than)))
     if dry_run:
         if not as_json:
             _say_what_would_become(found, staying)
@@ -144,12 +144,15 @@ def _in_use(origin: str, named: Iterable[Experiment]) -> list[str]:
     return found
 
 
-def _why_nothing(in_use: list[str], *, or_younger: bool) -> str:
+def _why_nothing(in_use: list[str], others: list[str], *, or_younger: bool) -> str:
     """Say why there is nothing to clean."""
     if in_use:
         are = "is" if len(in_use) == 1 else "are"
         way_out = f"dvc exp remove {' '.join(in_use)} first"
         return f"{', '.join(in_use)} {are} saved and in use: {way_out}"
+    if others:
+        told = "what `dvc exp run` made has a result, which counts for whoever asks for the same, or is needed"
+        return f"nothing to clean of {some_of(others)}: {told}"
     younger = ", or younger" if or_younger else ""
     return f"nothing to clean: what is there is needed{younger}"
 
