@@ -66,7 +66,7 @@ def pull(words: Sequence[str], *, remote: str, force: bool, as_json: bool) -> No
         for each in told:
             _warn_of_what_runs(each["name"], each["runs_differently"])
         first = told[0]
-        rest = "" if first["unmade"] else ", then dvc repro, which runs nothing"
+        rest = "" if first["unmade"] else ", then dvc repro, which makes no result anew"
         say(f"dvc exp apply {shlex.quote(found[0].name)}{rest}")
 
 
