@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -413,3 +416,19 @@ def test_of_each_state_either_an_attempt_lives_or_another_may_be_started():
     assert RunState.LOST.stopped
     assert not RunState.LOST.settled, "what was lost is begun again"
     assert RunState.UNKNOWN.living, "nothing is started beside it"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "it succeeded, and a file of its result was damaged",
+        "it says that it succeeded, and its job failed",
+    ],
+)
+def test_a_result_that_was_lost_is_not_its_program_s_fault(case: str):
+    """`retry` had refused it where a file that it reads was changed since: the same is made again from the clone."""
+    now = judge(TABLE[case][0])
+    begun: Any = SimpleNamespace(started=object())
+    failed = replace(now, attempt=begun)
+    assert not failed.is_its_program_s
+    assert replace(failed, ended_well=False).is_its_program_s

@@ -368,9 +368,13 @@ class World:
                     said = self.ours("status")[1]
                     assert one.meanwhile, f"{one.name} is stuck:\n{self.told}\n{said}"
                     self.done.append(f"mllam-exps retry {one.name}")
-                    self.ours("retry", one.name)
+                    said = "".join(map(str, self.ours("retry", one.name)[1:]))
+                    self.done.append("# " + said.strip().replace("\n", "\n# "))
                     self.retried += 1
-        assert not self.waiting, f"{self.waiting} are stuck:\n{self.told}"
+        if self.waiting:
+            with self.inside():
+                shown = [self.ours("show", one.name)[1] for one in self.waiting]
+            raise AssertionError("\n".join(["stuck:", self.told, *shown]))
         self.done.append("# all is done")
 
     def _is_saved(self, one: Submitted) -> bool:

@@ -76,6 +76,8 @@ class Assessment:
         It is said to be running, and gives no sign of life.
     cause : Cause, optional
         Why its newest attempt ended without a result, in one word.
+    ended_well : bool
+        Its program made a result, which is not believed, or was damaged since.
     another_follows : bool
         Another attempt follows by itself: whoever looks next starts it.
     as_left : Assessment, optional
@@ -89,6 +91,7 @@ class Assessment:
     untried: bool = False
     silent: bool = False
     cause: Cause | None = None
+    ended_well: bool = False
     another_follows: bool = False
     as_left: Assessment | None = None
 
@@ -105,7 +108,7 @@ class Assessment:
     @property
     def is_its_program_s(self) -> bool:
         """Whether its program failed by itself: as it was, it would again. A full disk is not its fault."""
-        if self.state is not RunState.FAILED or self.attempt is None:
+        if self.state is not RunState.FAILED or self.attempt is None or self.ended_well:
             return False
         by_itself = self.cause in {None, Cause.ERROR, Cause.NOT_FINITE}
         return by_itself and self.attempt.started is not None
@@ -229,12 +232,13 @@ def _ended_well(seen: AttemptSeen) -> Assessment:
         return _said(RunState.NEW, what, attempt)
     if aside is not None:
         what = f"its result was damaged, and set aside: {aside.why}"
-        return _said(RunState.FAILED, what, attempt)
+        return replace(_said(RunState.FAILED, what, attempt), ended_well=True)
     if seen.word is not None and seen.word.phase in {
         JobPhase.FAILED,
         JobPhase.CANCELLED,
     }:
-        return _said(RunState.FAILED, contradiction(seen.word), attempt)
+        failed = _said(RunState.FAILED, contradiction(seen.word), attempt)
+        return replace(failed, ended_well=True)
     return Assessment(RunState.NEW, attempt=attempt)
 
 
