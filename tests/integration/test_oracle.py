@@ -277,6 +277,42 @@ def test_an_input_that_is_found_damaged_is_told_as_what_is_wrong_before_the_star
         assert ours("submit", "-n", "e1")[:2] == (2, "error: it is damaged\n")
 
 
+@pytest.mark.parametrize("is_saved_next", [False, True])
+def test_what_was_damaged_is_made_again_though_a_file_that_is_read_was_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_saved_next: bool
+):
+    """`retry` took it for its program's fault, which the changed file may have mended: it was stuck."""
+    for name, value in environment(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    root = make_repository_of_three(tmp_path / "first")
+    monkeypatch.chdir(root)
+    keep_nowhere(Path("dvc.yaml"), "a.bin", read_with="base.txt")
+    subprocess.run("git commit -qam Reads", shell=True, check=True)
+    with inline.in_one_process() as scheduler:
+        assert ours("submit", "-n", "e1")[0] == 0
+        jobs = scheduler.waiting[:]
+        made = (
+            [one for one in jobs if "save" not in one[1].name]
+            if is_saved_next
+            else jobs[:1]
+        )
+        scheduler.waiting[:] = made
+        monkeypatch.setattr(AfterResult, "save", lambda _self: None)
+        scheduler.run_all()
+        [damaged] = Path(".dvc/cache/mllam-exps/runs").glob(
+            "once-*/attempts/1/outputs/b.bin"
+        )
+        damaged.chmod(0o644)
+        damaged.write_bytes(b"damaged")
+        Path("base.txt").write_text("changed\n")
+        scheduler.waiting[:] = [one for one in jobs if one not in made]
+        scheduler.run_all()
+        assert "failed" in ours("show", "e1")[1]
+        assert ours("retry", "e1")[0] == 0
+        scheduler.run_all()
+        assert "saved as" in ours("show", "e1")[1]
+
+
 def keep_nowhere(dvc_yaml: Path, output: str, read_with: str = "base.txt") -> None:
     """Let `once` make an output that DVC does not cache, and `other` read one more file with it."""
     kept = yaml.safe_load(dvc_yaml.read_text())

@@ -141,15 +141,19 @@ class Worker(Supervisor):
         self._check_versions()
         if not definition.commands:
             self._record_environment()
-        self._take_inputs(definition)
-        read = Inputs(
-            self.attempt,
-            definition.to_record(),
-            self._again(),
-            lambda: self._archives(stage),
-        )
-        self._progress("checking its inputs")
-        read.check()
+        try:
+            self._take_inputs(definition)
+            read = Inputs(
+                self.attempt,
+                definition.to_record(),
+                self._again(),
+                lambda: self._archives(stage),
+            )
+            self._progress("checking its inputs")
+            read.check()
+        except MllamError:
+            self.cause = Cause.INPUT
+            raise
         context = self._context(stage, definition)
         stage.inputs(context)
         context = self._prepare_tracking(stage.tracking(context.work), context)

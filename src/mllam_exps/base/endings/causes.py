@@ -18,6 +18,8 @@ class Cause(StrEnum):
     FULL_DISK = "full_disk"
     NOT_FINITE = "not_finite"
     STALL = "stall"
+    INPUT = "input"
+    """What it was to read was not there, or damaged: its program was never started."""
     ERROR = "error"
     """Its program failed by itself, or what it made was not as it must be."""
     CANCELLED = "cancelled"
