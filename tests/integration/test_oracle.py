@@ -180,6 +180,7 @@ def look_at_worlds(
                     ours,
                     lambda _: scheduler.run_all(),
                 )
+                scheduler.between = world.between
                 look_at_a_world(world, rounds, folder / "scratch", tally)
             truth.clean(folder)
 

@@ -15,7 +15,7 @@ import pickle
 import random
 import shlex
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class AtOnce(LocalScheduler):
     def __init__(self) -> None:
         self.waiting, self.states = [], {}
         self.rng = random.Random(0)
+        self.between: Callable[[], None] = lambda: None
 
     def submit(self, request: JobRequest) -> Job:
         """Take a job."""
@@ -98,6 +99,7 @@ class AtOnce(LocalScheduler):
             ready = [one for one in self.waiting if self._is_ready(one[1])]
             self.waiting.remove(job := self.rng.choice(ready))
             number, request = job
+            self.between()
             if self.states[number] is not JobPhase.PENDING:
                 continue
             before = [self.states[job.record["number"]] for job in request.after]

@@ -27,6 +27,8 @@ NEEDED = [
         for n in ("config", "datastore", "training_params", "evaluate_params")
     ),
 ]
+SPOILT = 0.05
+"""How often a result is damaged between two jobs."""
 SETTABLE = ["5", "5.0", "true", "null", "text", "1e-3", "[1,2]", "{a:1}"]
 
 
@@ -225,6 +227,32 @@ class World:
             self.lost[lost.parent.name + lost.name] = len(self.submitted)
             what = "damage" if damage else "rm"
             self.done.append(f"{what} {lost.relative_to(self.first)}")
+            self.meanwhile()
+
+    def between(self) -> None:
+        """Damage a result while jobs are at work, now and then, or edit what they were to read."""
+        # What is made again must not become another: that has a table of reasons.
+        if any(stage.nonce for stage in self.pipeline) or self.rng.random() > SPOILT:
+            return
+        share = self.rng.random()
+        store = self.first / ".dvc/cache/mllam-exps/runs"
+        made = [
+            path
+            for path in sorted(store.glob("*/attempts/*/outputs/**/*"))
+            if path.is_file() and not path.is_symlink()
+        ]
+        if made:
+            spoilt = made[int(share * len(made))]
+            mode = spoilt.stat().st_mode
+            spoilt.chmod(0o644)
+            with spoilt.open("a") as file:
+                file.write("more")
+            spoilt.chmod(mode)
+            self.done.append(
+                f"damage {spoilt.relative_to(self.first)}, while jobs are at work"
+            )
+            if self.rng.random() < 0.5:
+                self.edit()
             self.meanwhile()
 
     def meanwhile(self) -> None:
