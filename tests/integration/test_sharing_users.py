@@ -107,7 +107,9 @@ def test_a_team_is_set_up_by_one_command_each(users: dict[int, User], tmp_path: 
     member.ok("git checkout -q . && dvc exp run -q -n g1 -S x=9")
     assert unneeded(founder.ok(collect)) == 0, "it came after its owner said anything"
     assert unneeded(member.ok(collect)) == 0
-    member.ok(f"dvc exp remove -q g1 && git checkout -q . && {collect} --dry-run")
+    member.ok(
+        f"dvc exp remove -q g1 && git checkout -q . && dvc checkout -q && {collect} --dry-run"
+    )
     assert unneeded(founder.ok(collect)) == 0, "its owner said that it is needed"
     member.ok(f"mllam-exps share join {share}")
     assert unneeded(founder.ok(collect)) == 1

@@ -129,7 +129,9 @@ def test_data_that_were_changed_since_they_were_added_are_refused(planner: Plann
     pipeline: Any = SimpleNamespace(
         stage_names=["x", "y"], added_inputs=lambda stage: ["data/a", f"data/{stage}"]
     )
-    repo: Any = SimpleNamespace(changed_since_added=changed_since_added)
+    repo: Any = SimpleNamespace(
+        changed_since_added=changed_since_added, root=Path("/nowhere")
+    )
     planner.here = replace(planner.here, repo=repo)
     with pytest.raises(UsageError, match="was changed since `dvc add`"):
         planner._refuse_changed_data(pipeline)

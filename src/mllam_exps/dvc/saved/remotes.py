@@ -104,7 +104,7 @@ def remote_of(repository: Repository, name: str, place: str) -> Remote:
         # DVC's settings, and each kind of remote, have errors of their own.
         what, where = "no DVC remote to exchange data with", str(repository.root)
         why = first_line(error) if remotes else "DVC knows none here"
-        way_out = "mllam-exps share join PATH, share init PATH --group GROUP, or dvc remote add --local -d NAME URL"
+        way_out = "mllam-exps share join PATH, or dvc remote add --local -d NAME URL"
         raise UsageError(what, where, why, way_out) from error
     return Remote(opened.name, opened.odb)
 
