@@ -230,15 +230,10 @@ def test_ctrl_c_leaves_a_run_that_another_driver_waits_for(
     for workspace in (toy, other):
         workspace.ok("dvc", "cache", "dir", "--local", str(tmp_path / "cache"))
     first, second = (workspace.start("dvc", "repro") for workspace in (toy, other))
-    eventually(
-        lambda: (
-            len(
-                list((tmp_path / "cache/mllam-exps/runs").glob("grow-*/waiters/*.json"))
-            )
-            == 2
-        ),
-        60,
-    )
+    runs = tmp_path / "cache/mllam-exps/runs"
+    eventually(lambda: len(list(runs.glob("grow-*/waiters/*.json"))) == 2, 60)
+    # Who has said that they wait may not have come to do so.
+    eventually(lambda: any(runs.glob("grow-*/attempts/1/started.json")), 60)
     os.killpg(first.pid, signal.SIGINT)
     out, _ = first.communicate(timeout=PATIENCE)
     assert "the run goes on: somebody else waits for it" in out
