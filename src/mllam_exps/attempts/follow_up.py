@@ -44,6 +44,8 @@ def _again(machine: Machine, stage: Stage, memory: str | None) -> frozenset[Caus
     """Return the causes after which another attempt makes sense."""
     rules = machine.retry
     wanted = {cause for cause in Cause if getattr(rules, cause, None) == "again"}
+    if Cause.ERROR in wanted:
+        wanted.add(Cause.INPUT)  # a machine file has one rule for both
     if more_memory(memory, rules.host_memory) != memory:
         wanted.add(Cause.HOST_MEMORY)
     if not stage.has_checkpoints:
