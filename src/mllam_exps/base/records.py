@@ -83,14 +83,15 @@ def let_group_read(place: Path) -> None:
     For processes that make nothing elsewhere: a job, in a team's run store.
     """
     with contextlib.suppress(OSError):
-        if _is_a_group_s(place):
+        if _of_its_group(place):
             os.umask(os.umask(0o077) & ~_READ)
 
 
-def _is_a_group_s(folder: Path) -> bool:
-    """Tell whether what is made in a folder is a group's, which may look there (setgid, r-x)."""
+def _of_its_group(folder: Path) -> int:
+    """Return what a group may do in a folder, if what is made there is its own (setgid, r-x); else nothing."""
     mode = folder.stat().st_mode
-    return bool(mode & stat.S_ISGID) and mode & _READ == _READ
+    is_its_own = mode & stat.S_ISGID and mode & _READ == _READ
+    return mode & stat.S_IRWXG if is_its_own else 0
 
 
 @contextlib.contextmanager
@@ -116,7 +117,7 @@ def _write_temporary(
         # Records are replaced, never changed: nobody else has to write to one.
         descriptor = os.open(temporary, _NEW_FILE, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            if _is_a_group_s(path.parent):
+            if _of_its_group(path.parent):
                 mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
                 os.fchmod(descriptor, mode | stat.S_IRGRP)
             json.dump({"format": FORMAT} | dict(record), file, indent=1, sort_keys=True)
@@ -366,9 +367,8 @@ def own_folder(path: Path) -> None:
 
 def _open_to_group(path: Path, mode: int) -> None:
     """Let the group into a folder that was just made; not into what a link in its place leads to."""
-    if not _is_a_group_s(path.parent):
+    if not (bits := mode & _of_its_group(path.parent)):
         return
-    bits = mode & path.parent.stat().st_mode & stat.S_IRWXG
     made = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchmod(made, stat.S_IMODE(os.fstat(made).st_mode) | bits)

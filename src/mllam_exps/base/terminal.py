@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
+from mllam_exps.base.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -68,6 +70,24 @@ def say(text: object, file: TextIO | None = None) -> None:
 def warn(text: object) -> None:
     """Print a line that may hold names from a run store on standard error."""
     say(text, sys.stderr)
+
+
+def confirmed(question: str, unasked: str) -> bool:
+    """Ask a person.
+
+    Parameters
+    ----------
+    unasked : str
+        What to type where nobody can be asked.
+
+    Raises
+    ------
+    UsageError
+        Where nobody can.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here", next=unasked)
+    return input(f"{question}? [y/N] ").strip().lower() in {"y", "yes"}
 
 
 def amount(size: float) -> str:

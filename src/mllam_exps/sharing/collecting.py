@@ -62,6 +62,11 @@ class Found:
     waiting: tuple[Object, ...]
     gone: tuple[Clone, ...] = ()
 
+    def ending(self, *, at_once: bool) -> tuple[Object, ...]:
+        """Return what is to be deleted; `at_once` all that nobody needs, else what was set aside for long enough."""
+        late = (*self.waiting, *self.going) if at_once else ()
+        return (*self.over, *late)
+
 
 def look(
     share: Share, here: Clone | None, *, age: float, without: Collection[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import subprocess
 import tempfile
@@ -122,9 +123,9 @@ def _request(
     python = str(environment.python(machine))
     command = [python, "-P", "-m", seen.__name__, str(folder), "there"]
     resources = like.resources
-    limit = resources.time_seconds
-    if limit is None or limit > job_time():
-        resources = resources.model_copy(update={"time": TIME_LIMIT})
+    short = resources.model_copy(update={"time": TIME_LIMIT})
+    if (resources.time_seconds or math.inf) > (short.time_seconds or 0):
+        resources = short
     return dataclasses.replace(
         like,
         name=f"{workspace.experiment}/{folder.name.lstrip('.')}",
@@ -137,12 +138,6 @@ def _request(
         warning=None,
         comment="mllam-exps doctor --deep",
     )
-
-
-def job_time() -> int:
-    """Return the time limit of the job, in seconds."""
-    hours, minutes, seconds = map(int, TIME_LIMIT.split(":"))
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def _wait(scheduler: Scheduler, job: Job, folder: Path, patience: float) -> str:

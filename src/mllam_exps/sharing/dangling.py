@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from mllam_exps.base import records
-from mllam_exps.dvc.cache import temporary
+from mllam_exps.dvc.cache import Cache
 from mllam_exps.sharing import unneeded
 from mllam_exps.sharing.inspection import Finding
 from mllam_exps.sharing.share import OBJECTS, Share
 
-READ_ONLY = 0o444
 _NOT_OURS = {".git", ".dvc"}
 
 
@@ -52,10 +49,7 @@ def give_back(share: Share, lost: Path) -> None:
     inside = lost.relative_to(share.cache)
     for place in (share.directory / inside, *(one.path for one in aside)):
         if place.is_file():
-            beside = records.folder(lost.parent) / temporary()
-            shutil.copyfile(place, beside)
-            beside.chmod(READ_ONLY)
-            beside.replace(lost)
+            Cache(str(share.cache), "group").copy_in(digest, place)
             return
     why = "nor has its remote: dvc repro makes it again"
     raise OSError(errno.ENOENT, why, str(lost))

@@ -162,14 +162,8 @@ def _size(found: list[Candidate]) -> int:
 
 
 def _confirmed(found: list[Candidate]) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "nobody can be asked here", next="mllam-exps clean --yes, or --dry-run"
-        )
-    answer = input(
-        f"Delete these {len(found)}, {terminal.amount(_size(found))}? [y/N] "
-    )
-    return answer.strip().lower() in {"y", "yes"}
+    question = f"Delete these {len(found)}, {terminal.amount(_size(found))}"
+    return terminal.confirmed(question, "mllam-exps clean --yes, or --dry-run")
 
 
 def _print_table(found: list[Candidate]) -> None:

@@ -52,7 +52,7 @@ def collect(
             print(json.dumps(_record(found), indent=1))
         else:
             _print(share, found)
-        going = found.going or found.over or (at_once and found.waiting)
+        going = found.going or found.ending(at_once=at_once)
         if not (going or found.coming):
             if not as_json:
                 say("all of it is needed, or came lately")
@@ -88,12 +88,10 @@ def _place(path: Path | None) -> tuple[Share, Path | None]:
 
 def _do(share: Share, found: Found, *, at_once: bool, as_json: bool) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
-    deleted = [*found.over, *(found.waiting if at_once else ())]
+    deleted = found.ending(at_once=at_once)
     try:
         unneeded.bring_back(found.coming)
-        if at_once:
-            deleted += found.going
-        else:
+        if not at_once:
             unneeded.move_aside(share, found.going, today)
         unneeded.delete(deleted)
     except OSError as error:
@@ -124,20 +122,14 @@ def _restore(aside: list[Object], share: Share, *, dry_run: bool) -> None:
 
 
 def _confirmed(found: Found, *, at_once: bool) -> bool:
-    if not sys.stdin.isatty():
-        way_out = "mllam-exps share gc --yes, or --dry-run"
-        raise UsageError("nobody can be asked here", next=way_out)
     asked = []
-    going = [*found.over, *(found.waiting if at_once else ())]
-    if at_once:
-        going += found.going
-    elif found.going:
+    if found.going and not at_once:
         asked.append(f"set aside {_told(found.going)}")
-    if going:
-        asked.append(f"delete {_told(going)} for ever")
+    if ending := found.ending(at_once=at_once):
+        asked.append(f"delete {_told(ending)} for ever")
     question = " and ".join(asked)
-    answer = input(f"{question[0].upper()}{question[1:]}? [y/N] ")
-    return answer.strip().lower() in {"y", "yes"}
+    question = f"{question[0].upper()}{question[1:]}"
+    return terminal.confirmed(question, "mllam-exps share gc --yes, or --dry-run")
 
 
 def _told(these: Collection[Object]) -> str:
