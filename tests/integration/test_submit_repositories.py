@@ -498,16 +498,24 @@ def test_what_git_does_not_take_says_what_helps(made: Experiment):
     assert settled(made, "odd")["odd"]["state"] == "done"
 
 
-def test_retry_beyond_max_jobs_waits_and_goes_on(made: Experiment):
+def test_retry_of_a_pattern_leaves_what_is_done_and_goes_on_beyond_max_jobs(
+    made: Experiment,
+):
     submit(
         made, "-n", "r", "-S", "toy.yaml:grow.do=raise", "-S", "toy.yaml:grow.at=1,2"
     )
     settled(made, "r-1", "r-2")
     made.environ["MLLAM_MACHINE_OPTIONS"] = "max_jobs=1"
-    made.ok("mllam-exps", "retry", "r-*")
+    made.ok("mllam-exps", "retry", "r-1")
+    settled(made, "r-1")
+    said = made.command("mllam-exps", "retry", "r-*")
+    assert "note: r-1: it is done, and left as it is\n" in said.stdout
     found = settled(made, "r-1", "r-2")
     assert {row["state"] for row in found.values() if row["user"]} == {"done"}
     assert made.starts() == 4
+    said = made.command("mllam-exps", "retry", "r-*")
+    told = "r-1, r-2: they are done: there is nothing to retry\n"
+    assert (said.returncode, said.stdout) == (0, told)
 
 
 def test_a_cancelled_experiment_is_no_failed_one(made: Experiment):

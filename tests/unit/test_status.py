@@ -15,7 +15,6 @@ from rich.console import Console
 from mllam_exps.base import records
 from mllam_exps.base.errors import MllamError, Problem
 from mllam_exps.commands.reading import status
-from mllam_exps.commands.running import retry
 from mllam_exps.identity.definition import Input, RunDefinition
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.records import Outcome
@@ -23,6 +22,7 @@ from mllam_exps.runs.state.assess import assess
 from mllam_exps.runs.state.judge import Assessment, RunState
 from mllam_exps.runs.store import Run, RunStore
 from mllam_exps.schedulers import Job, JobPhase, JobState
+from mllam_exps.submission.retrying import again
 from mllam_exps.views.rows import Cell, Row, stages_in_order
 
 
@@ -342,7 +342,7 @@ def test_an_experiment_has_failed_though_its_saving_waits(
     experiment: Any = SimpleNamespace(
         saving=runs["save"].run, runs={"grow": runs["grow"].run}
     )
-    assert retry._has_failed(experiment) is failed
+    assert again.has_failed(experiment) is failed
 
 
 def test_what_only_advance_goes_on_with_is_told():
