@@ -40,12 +40,15 @@ class Submitted:
     ----------
     meanwhile : bool
         Whether anything was done while it was at work that may have made it fail.
+    lost : set of str
+        Objects that were taken from DVC's cache, or damaged there, since.
     """
 
     root: Path
     name: str
     target: str
     meanwhile: bool = False
+    lost: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -70,9 +73,8 @@ class World:
         Whether DVC runs nothing here: see `pipelines`.
     below : str
         Where DVC's repository lies in git's.
-    lost : dict
-        Objects that were taken from DVC's cache, or damaged there, and how many
-        experiments had been submitted by then.
+    has_lost : bool
+        Whether anything was taken from DVC's cache, or damaged there.
     waiting : list of Submitted
         Those that may still be at work.
     """
@@ -85,7 +87,7 @@ class World:
     pipeline: list[Stage] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     submitted: list[Submitted] = field(default_factory=list)
-    lost: dict[str, int] = field(default_factory=dict)
+    has_lost: bool = False
     waiting: list[Submitted] = field(default_factory=list)
     strict: bool = False
     below: str = "."
@@ -224,7 +226,9 @@ class World:
                     file.write("more")
             else:
                 lost.unlink()
-            self.lost[lost.parent.name + lost.name] = len(self.submitted)
+            self.has_lost = True
+            for one in self.submitted:
+                one.lost.add(lost.parent.name + lost.name)
             what = "damage" if damage else "rm"
             self.done.append(f"{what} {lost.relative_to(self.first)}")
             self.meanwhile()
@@ -248,12 +252,22 @@ class World:
             with spoilt.open("a") as file:
                 file.write("more")
             spoilt.chmod(mode)
+            self._excuse(spoilt)
             self.done.append(
                 f"damage {spoilt.relative_to(self.first)}, while jobs are at work"
             )
             if self.rng.random() < 0.5:
                 self.edit()
             self.meanwhile()
+
+    def _excuse(self, spoilt: Path) -> None:
+        """Take what was damaged for lost, where DVC's cache has the same file: of those that were saved before."""
+        for held in (self.first / ".dvc/cache/files/md5").glob("*/*"):
+            if held.samefile(spoilt):
+                self.has_lost = True
+                for one in self.submitted:
+                    if one not in self.waiting or self._is_saved(one):
+                        one.lost.add(held.parent.name + held.name)
 
     def meanwhile(self) -> None:
         """Note that something was done that what is at work may fail by."""
@@ -432,7 +446,7 @@ class World:
         # What was lost before is made again, and may become another: to submit it anew
         # helps.
         nonce = any(stage.nonce for stage in self.pipeline)
-        if another and self.lost and nonce:
+        if another and self.has_lost and nonce:
             return True
         return one.meanwhile and (gone or another or known)
 
@@ -473,14 +487,13 @@ class World:
         found = []
         self.settle()
         for number, one in enumerate(self.submitted):
-            lost = {what for what, when in self.lost.items() if number < when}
             for what in truth.falsehoods(
                 one.root,
                 self._ref(one),
                 one.target,
                 self.first / ".dvc/cache",
                 scratch / str(number),
-                lost,
+                one.lost,
             ):
                 found.append(f"{one.name}: {what}")
         return found
