@@ -36,6 +36,7 @@ from mllam_exps.stages.neural_lam.new_input.asked import (
     TRAINED_ON,
     NewInput,
     is_no_field,
+    refused,
 )
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.parameters.keys import KEEP_FORECASTS
@@ -420,7 +421,9 @@ def test_new_input_gives_the_forecasts_that_the_training_s_dataset_gives(
         command, cwd=work, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "it lies on another grid than the training's: its x differ" in done.stderr
+    told = "it lies on another grid than the training's: its x differ"
+    assert told in done.stderr
+    assert told in refused(work).sentence
     assert "Traceback" not in done.stderr
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import synthetic
 
-from mllam_exps.base.errors import UsageError
+from mllam_exps.base.errors import Exit, MllamError, Problem, UsageError
+from mllam_exps.commands.running import infer
 from mllam_exps.stages.neural_lam.new_input.asked import (
     NewInput,
     all_of_them,
     datastore_of,
     is_no_field,
     new_ones,
+    refuse,
 )
 
 DATASTORE = synthetic.datastore()
@@ -84,3 +88,23 @@ def test_what_is_asked_is_read_as_it_was_written(tmp_path: Path):
     )
     asked.write(tmp_path)
     assert NewInput.read(tmp_path) == asked
+
+
+@pytest.mark.parametrize("program", ["ended", "refused"])
+def test_why_the_program_made_nothing(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fails = [sys.executable, "-c", "raise KeyError('height')"]
+    monkeypatch.setattr(infer.environment, "python", lambda machine: Path())
+    monkeypatch.setattr(infer.environment, "wrap", lambda machine, root, argv: fails)
+    why = Problem("has no times", "h.zarr", next="name another one")
+    if program == "refused":
+        refuse(tmp_path, why)
+    here = SimpleNamespace(root=tmp_path, origin=tmp_path)
+    with pytest.raises(MllamError) as told:
+        infer._run(SimpleNamespace(), here, tmp_path)
+    if program == "refused":
+        assert (told.value.problem, told.value.exit) == (why, Exit.USAGE)
+    else:
+        assert told.value.why == "exit code 1: KeyError: 'height'"
+        assert told.value.where == str(tmp_path / "logs/infer-from-new-input.log")

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from mllam_exps import schedulers
 from mllam_exps.base import yaml_files
-from mllam_exps.base.errors import Exit, MllamError, UsageError
+from mllam_exps.base.endings import reasons
+from mllam_exps.base.errors import MllamError, UsageError
 from mllam_exps.base.terminal import say
 from mllam_exps.dvc import earlier
 from mllam_exps.dvc.repository import Repository
@@ -107,9 +109,7 @@ def _run(machine: Machine, workspace: Workspace, work: Path) -> None:
         )
     if not done.returncode:
         return
-    said = log.read_text(errors="replace").strip().splitlines()
-    way_out = said.pop().strip(" →") if said and said[-1].startswith("  → ") else ""
-    what = said[-1] if said else f"the program ended with exit code {done.returncode}"
-    if done.returncode == Exit.USAGE:
-        raise UsageError(what, next=way_out)
-    raise MllamError(what, str(log))
+    if refused := asked.refused(work):
+        raise UsageError(**asdict(refused))
+    ended = reasons.of_exit(done.returncode, reasons.read(log))
+    raise MllamError("the program that forecasts failed", str(log), ended.text)

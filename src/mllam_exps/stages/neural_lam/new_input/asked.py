@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.base.errors import UsageError, did_you_mean
+from mllam_exps.base.errors import Problem, UsageError, did_you_mean
 from mllam_exps.stages.neural_lam.data.named_paths import is_remote
 from mllam_exps.stages.neural_lam.file_names import DATASTORE, FILES, INFERENCE, MODELS
 from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
@@ -25,6 +25,8 @@ OUTPUTS = (MODELS, "data/graph")
 TRAINED_ON = "trained_on.zarr"
 """Where the program finds the training's dataset without its fields."""
 PLAN = "new_input.json"
+REFUSED = "refused.json"
+"""Where the program writes why it made nothing."""
 PROGRAM = "mllam_exps.stages.neural_lam.new_input.program"
 _FIELDS = ("state", "forcing", "static")
 
@@ -65,6 +67,19 @@ class NewInput:
     def read(cls, folder: Path) -> NewInput:
         """Read it there."""
         return cls(**json.loads((folder / PLAN).read_text()))
+
+
+def refuse(folder: Path, problem: Problem) -> None:
+    """Write why nothing was made, for whoever started the program."""
+    (folder / REFUSED).write_text(json.dumps(asdict(problem)))
+
+
+def refused(folder: Path) -> Problem:
+    """Return why the program made nothing; an empty one if it did not say."""
+    try:
+        return Problem(**json.loads((folder / REFUSED).read_text()))
+    except OSError:
+        return Problem()
 
 
 def is_no_field(path: str) -> bool:

@@ -32,6 +32,7 @@ from mllam_exps.stages.neural_lam.new_input.asked import (
     TRAINED_ON,
     NewInput,
     datastore_of,
+    refuse,
     refuse_another,
 )
 from mllam_exps.stages.neural_lam.parameters import arguments, inference, params, starts
@@ -41,11 +42,13 @@ SCRATCH_FOLDER = "scratch"
 
 
 def main() -> None:
-    """Do both; a refusal is one line."""
+    """Do both; what is refused is written down."""
     os.environ["ZARR_ARRAY__WRITE_EMPTY_CHUNKS"] = "True"
+    work = Path.cwd()
     try:
-        forecast(Path.cwd())
+        forecast(work)
     except MllamError as error:
+        refuse(work, error.problem)
         print(error, file=sys.stderr)
         sys.exit(Exit.USAGE)
 
