@@ -26,7 +26,8 @@ from mllam_exps import attempt, schedulers
 from mllam_exps.attempts.work.supervisor import Supervisor
 from mllam_exps.attempts.work.worker import Worker
 from mllam_exps.base import logs
-from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState
+from mllam_exps.base.shapes import count
+from mllam_exps.schedulers import Job, JobPhase, JobRequest, JobState, local
 from mllam_exps.schedulers.local import LocalScheduler
 from mllam_exps.stages import versions
 from mllam_exps.submission import submit
@@ -194,7 +195,8 @@ def in_one_process() -> Iterator[AtOnce]:
     scheduler = AtOnce()
     schedulers.get.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mllam_exps.schedulers.local.LocalScheduler", lambda: scheduler)
+        patch.setattr(local, "LocalScheduler", lambda: scheduler)
+        patch.setattr(local, "RECORD", {"number": count})
         patch.setattr(Supervisor, "_watch", lambda _self: None)
         patch.setattr(Worker, "_run_program", _run_commands)
         patch.setattr("dvc.stage.run._run", _run_for_dvc)
