@@ -22,6 +22,7 @@ from mllam_exps.runs.store import RunStore
 from mllam_exps.stages.neural_lam.reporting import (
     charts,
     content,
+    details,
     figures,
     notation,
     page,
@@ -32,6 +33,7 @@ from mllam_exps.stages.neural_lam.reporting.evidence import (
     Background,
     Evidence,
 )
+from mllam_exps.verification import differences
 from mllam_exps.views.context import Context
 from mllam_exps.views.histories import Histories, History
 
@@ -202,6 +204,69 @@ def test_the_page_is_whole_and_fetches_and_runs_nothing(tmp_path: Path):
     assert "default-src 'none'" in text
 
 
+def opened(text: str) -> dict[str, list[list[str]]]:
+    """The tables that cells of the scorecards open, by their place in the page."""
+    found = {}
+    for place, inner in re.findall(
+        r'<section class="detail" id="(.*?)"(.*?)</section>', text, re.DOTALL
+    ):
+        body = inner.partition("<tbody>")[2]
+        rows = re.findall(r"<tr>(.*?)</tr>", body)
+        found[place] = [re.findall(r">([^<]+)<", row) for row in rows]
+    return found
+
+
+def test_a_cell_opens_intervals_errors_and_cases(tmp_path: Path):
+    compared = Comparison(
+        [evidence(tmp_path, name, 0.8 + n) for n, name in enumerate(("good", "<bad>"))]
+    )
+    out = tmp_path / "report.html"
+    page.write(out, content.of(compared, ["persistence", "good"]), "typed")
+    text = out.read_text()
+    tables = opened(text)
+    # Every cell leads to its lead time in one of them, without a script.
+    links = re.findall(r'<td[^>]*><a href="#(.*?)">', text)
+    assert len(links) == len(set(links)) == 3 * 2 * 3
+    assert {link.rpartition("-")[0] for link in links} == set(tables)
+    assert all(f'id="{link}"' in text for link in links)
+    # The third scorecard is that of the second experiment against the first.
+    row = tables["s2-1"][2]
+    assert compared.scores["rmse.t2m"].attrs["units"] == "K"
+    pair = compared.scores[["rmse.t2m"]]
+    said = differences.compare(pair, "good").sel(forecast_source="<bad>").isel(lead_time=2)  # fmt: skip
+    mean = float(said["difference.rmse.t2m"])
+    ends = [[float(said[f"{end}.rmse.t2m"][n]) for end in ("lower", "upper")] for n in range(3)]  # fmt: skip
+    assert row[:2] == ["24", "80"]
+    assert row[2] == f"+{mean:.2f}"
+    assert row[3:6] == [f"+{low:.2f} to +{high:.2f}" for low, high in ends]
+    errors = [compared.curve("t2m", name)[2][1] for name in ("<bad>", "good", *BASELINES)]  # fmt: skip
+    assert row[6:] == [f"{error:.4g}" for error in errors]
+    section = text[text.index('id="s2-1"') :]
+    assert "&lt;bad&gt; against good" in section.partition("</h4>")[0]
+    assert [section.count(f'class="reach r{n}"') for n in range(3)] == [1, 1, 1]
+    few = Comparison([evidence(tmp_path, "few", 0.5, slice(0, 5))])
+    page.write(out, content.of(few, ["persistence"]), "typed")
+    assert opened(out.read_text())["s0-0"][0][1] == "5"
+    assert opened(out.read_text())["s0-0"][0][3:6] == ["–"] * 3
+    assert "too few independent cases for an interval" in out.read_text()
+    assert 'class="reach' not in out.read_text()
+
+
+def test_where_there_is_no_room_a_cell_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shown = content.of(Comparison([evidence(tmp_path, "one", 0.8)]), list(BASELINES))
+    told = shown.compared, shown.cards, shown.names
+    first = details.of(*told)[0]
+    monkeypatch.setattr(details, "ROOM", 1.5 * sum(len(one.encode()) for one in first.values()))  # fmt: skip
+    assert [len(each) for each in details.of(*told)] == [2, 0]
+    page.write(tmp_path / "report.html", shown, "typed")
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert "a report of one alone has them" in text
+    assert len(re.findall(r'<td[^>]*><a href="#', text)) == 6
+    Found(text)
+
+
 def test_the_page_says_what_they_took_and_where_they_come_from(tmp_path: Path):
     first, second = (evidence(tmp_path, name, 0.8) for name in ("first", "second"))
     tree = (Ancestor(0, "train of first: done", False), Ancestor(1, "train <2>", True))
@@ -225,7 +290,7 @@ def test_the_page_says_what_they_took_and_where_they_come_from(tmp_path: Path):
 def test_pictures_that_there_is_no_room_for_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(page, "PICTURE_BYTES", 15)
+    monkeypatch.setattr(page, "PICTURE_BYTES", 20)
     compared = Comparison([evidence(tmp_path, name, 1.0) for name in ("one", "two")])
     out = tmp_path / "report.html"
     page.write(out, content.of(compared, ["persistence"]), "")

@@ -2,6 +2,7 @@
 
 `evidence` reads what the stages of an experiment have left, `comparison` puts several
 on common cases, and `content` says what of that is shown. `page` writes it as one HTML
-file that fetches nothing, with what `charts` and `maps` draw; `figures` as files for a
-paper. `notation` has the colours and signs of both.
+file that fetches nothing, with what `charts` and `maps` draw, and `details`, which a click
+opens; `figures` as files for a paper. `notation` has the colours and signs of both,
+and `wording` how numbers are written.
 """

@@ -6,7 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from mllam_exps.stages.neural_lam.reporting import wording
+
 Points = Sequence[tuple[float, float]]
+Reach = Sequence[tuple[float, float, float]]
+"""Where something may lie: from which value to which, at each place along the page."""
 
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 120, 12, 40
@@ -52,10 +56,7 @@ def lines(curves: Mapping[str, Points], x: str, y: str, title: str) -> str:
         return ""
     xs = [a for points in drawn.values() for a, _ in points]
     ys = [b for points in drawn.values() for _, b in points]
-    across = _Axis.over(xs, LEFT, WIDTH - RIGHT)
-    if len(few := sorted(set(xs))) <= FEW:
-        across.given = few
-    up = _Axis.over([0.0, *ys] if min(ys) >= 0 else ys, HEIGHT - BOTTOM, TOP).whole
+    across, up = _axes(xs, ys)
     parts = [*_frame(across, up, x, y)]
     ends = _apart({name: up(points[-1][1]) for name, points in drawn.items()})
     for number, (name, points) in enumerate(drawn.items()):
@@ -68,13 +69,68 @@ def lines(curves: Mapping[str, Points], x: str, y: str, title: str) -> str:
         parts.append(
             f'<polyline {style} points="{where}"><title>{escape(name)}</title></polyline>'
         )
-        place = f'x="{WIDTH - RIGHT + 6}" y="{ends[name] + 4:.1f}"'
-        colour = f"name c{number % len(COLOURS)}"
-        parts.append(f'<text class="{colour}" {place}>{escape(name[:18])}</text>')
+        parts.append(_beside(name[:18], ends[name]))
+    return _svg(parts, title)
+
+
+def intervals(
+    points: Points, reaches: Sequence[Reach], x: str, y: str, title: str
+) -> str:
+    """Return a chart of differences, with a bar for each interval: no colour says which is which, but the width.
+
+    Parameters
+    ----------
+    points : sequence
+        The differences. Below zero is better.
+    reaches : sequence
+        The intervals by level, the widest first, whose bars are the thinnest.
+    x, y, title : str
+        As of `lines`.
+    """
+    known = [(a, b) for a, b in points if math.isfinite(b)]
+    if not known:
+        return ""
+    bars = [
+        [(a, low, high) for a, low, high in reach if math.isfinite(low + high)]
+        for reach in reaches
+    ]
+    ends = [end for reach in bars for _, *both in reach for end in both]
+    across, up = _axes([a for a, _ in points], [0.0, *ends, *(b for _, b in known)])
+    parts = _frame(across, up, x, y)
+    zero = up(0.0)
+    parts.append(f'<path class="zero" d="M{LEFT} {zero:.1f}H{WIDTH - RIGHT}"/>')
+    for number, reach in enumerate(bars):
+        drawn = "".join(
+            f"M{across(a):.1f} {up(low):.1f}V{up(high):.1f}" for a, low, high in reach
+        )
+        parts.append(f'<path class="reach r{number}" d="{drawn}"/>' if drawn else "")
+    at = [f"{across(a):.1f} {up(b):.1f}" for a, b in known]
+    parts.append(f'<path class="mean" d="M{"L".join(at)}"/>')
+    parts.append(f'<path class="dots" d="{"".join(f"M{one}h0" for one in at)}"/>')
+    parts += [_beside("▲ worse", zero - 9), _beside("▼ better", zero + 9)]
+    return _svg(parts, title)
+
+
+def _beside(text: str, height: float) -> str:
+    """Write something to the right of the frame."""
+    place = f'x="{WIDTH - RIGHT + 6}" y="{height + 4:.1f}"'
+    return f'<text class="name" {place}>{escape(text)}</text>'
+
+
+def _svg(parts: Sequence[str], title: str) -> str:
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _axes(xs: Sequence[float], ys: Sequence[float]) -> tuple[_Axis, _Axis]:
+    """Return the scales along and up the page of some points."""
+    across = _Axis.over(xs, LEFT, WIDTH - RIGHT)
+    if len(few := sorted(set(xs))) <= FEW:
+        across.given = few
+    up = _Axis.over([0.0, *ys] if min(ys) >= 0 else ys, HEIGHT - BOTTOM, TOP)
+    return across, up.whole
 
 
 class _Axis:
@@ -125,17 +181,17 @@ class _Axis:
 def _frame(across: _Axis, up: _Axis, x: str, y: str) -> list[str]:
     parts = []
     for mark in up.marks:
-        at = up(mark)
+        at, said = up(mark), wording.signed(f"{mark:.4g}", mark)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
         )
         parts.append(
-            f'<text class="mark" text-anchor="end" x="{LEFT - 6}" y="{at + 4:.1f}">{mark:.4g}</text>'
+            f'<text class="mark" text-anchor="end" x="{LEFT - 6}" y="{at + 4:.1f}">{said}</text>'
         )
     for mark in across.marks:
-        at = across(mark)
+        at, said = across(mark), wording.signed(f"{mark:.4g}", mark)
         parts.append(
-            f'<text class="mark" text-anchor="middle" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">{mark:.4g}</text>'
+            f'<text class="mark" text-anchor="middle" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">{said}</text>'
         )
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(

@@ -7,14 +7,16 @@ at a lead time, counts for none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mllam_exps.base.errors import UsageError
 from mllam_exps.stages.neural_lam.reporting.evidence import Evidence
 from mllam_exps.stages.neural_lam.scoring import conclusions
 from mllam_exps.verification import differences
+from mllam_exps.verification.differences import LEVEL
 from mllam_exps.verification.table import CASE, REGION, SOURCE
 
 BASELINES = ("persistence", "climatology")
@@ -39,12 +41,20 @@ class Cell:
         there are too few cases to know.
     cases : int
         Of how many.
+    difference : float
+        The mean over these cases of what its RMSE is more than the reference's, in
+        their units.
+    intervals : mapping
+        From each level of confidence to the ends between which that lies; NaN where
+        there are too few cases to know.
     """
 
     lead: float
     percent: float
     confidence: float
     cases: int
+    difference: float
+    intervals: Mapping[float, tuple[float, float]]
 
     @property
     def is_sure(self) -> bool:
@@ -170,14 +180,27 @@ class Comparison:
         """The experiments, then the baselines."""
         return [str(one) for one in self.scores[SOURCE].values]
 
+    def units(self, variable: str) -> str:
+        """Return the units of a variable's error; nothing where it has none."""
+        return str(self.scores[f"rmse.{variable}"].attrs.get("units", ""))
+
     def curve(self, variable: str, source: str) -> list[tuple[float, float]]:
         """Return the RMSE of all cases together by lead time, in hours."""
-        one = self.scores[f"rmse.{variable}"].sel({SOURCE: source})
-        overall = conclusions.root_mean_square(one).values
+        overall = self._overall[variable][self.sources.index(source)]
         return [
             (lead, float(value))
             for lead, value in zip(self.leads, overall, strict=True)
         ]
+
+    @cached_property
+    def _overall(self) -> dict[str, Any]:
+        """The RMSE of all cases together by variable, as an array of source and lead time."""
+        return {
+            v: conclusions.root_mean_square(self.scores[f"rmse.{v}"])
+            .transpose(SOURCE, LEAD)
+            .values
+            for v in self.variables
+        }
 
     @property
     def ranking(self) -> list[Place]:
@@ -217,18 +240,30 @@ class Comparison:
     def _cells(self, said: Any, variable: str, name: str, reference: str) -> list[Cell]:
         base = dict(self.curve(variable, reference))
         own = dict(self.curve(variable, name))
-        confidence, cases = (
-            said[f"{kind}.rmse.{variable}"].sel({SOURCE: name}).values
-            for kind in ("confidence", "cases")
+        mean, confidence, cases, lower, upper = (
+            said[f"{kind}.rmse.{variable}"]
+            .sel({SOURCE: name})
+            .transpose(..., LEAD)
+            .values
+            for kind in ("difference", "confidence", "cases", "lower", "upper")
         )
+        levels = [float(level) for level in said[LEVEL].values]
+        ends = [
+            dict(
+                zip(levels, zip(low.tolist(), high.tolist(), strict=True), strict=True)
+            )
+            for low, high in zip(lower.T, upper.T, strict=True)
+        ]
         return [
             Cell(
                 lead,
                 100 * _relative(own[lead], base[lead]),
-                float(sure),
-                int(count),
+                float(confidence[at]),
+                int(cases[at]),
+                float(mean[at]),
+                ends[at],
             )
-            for lead, sure, count in zip(self.leads, confidence, cases, strict=True)
+            for at, lead in enumerate(self.leads)
         ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mllam_exps.stages.neural_lam.reporting import maps
+from mllam_exps.stages.neural_lam.reporting import maps, wording
 from mllam_exps.stages.neural_lam.reporting.charts import Points
 from mllam_exps.stages.neural_lam.reporting.comparison import (
     BASELINES,
@@ -113,11 +113,10 @@ def _curves(compared: Comparison, ranking: Sequence[Place]) -> dict[str, Chart]:
     names += [one for one in BASELINES if one in compared.sources]
     drawn = {}
     for variable in compared.variables:
-        units = compared.scores[f"rmse.{variable}"].attrs.get("units", "")
         curves = {name: compared.curve(variable, name) for name in names}
-        y = f"RMSE in {units}" if units else "RMSE"
+        y = wording.with_units("RMSE", compared.units(variable))
         title = f"RMSE of {variable} by lead time"
-        drawn[variable] = Chart(curves, "lead time in hours", y, title)
+        drawn[variable] = Chart(curves, wording.LEAD_TIME, y, title)
     return drawn
 
 

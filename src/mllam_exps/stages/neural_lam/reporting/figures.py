@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mllam_exps.stages.neural_lam.reporting import charts, maps, notation
+from mllam_exps.stages.neural_lam.reporting import charts, maps, notation, wording
 from mllam_exps.stages.neural_lam.reporting.comparison import Card, Cell, Comparison
 from mllam_exps.stages.neural_lam.reporting.content import Chart, Content
 
@@ -207,7 +207,7 @@ def _maps(atlas: maps.Atlas, title: str, case: int) -> Any:
         ]
         row[0].set_ylabel(f"+{atlas.leads[lead]:g} h")
         one = next(m for m in atlas.maps[title] if (m.case, m.lead) == (case, lead))
-        error = f"{notation.number_of(one.rmse)} {scale.units}".strip()
+        error = f"{wording.number_of(one.rmse)} {scale.units}".strip()
         row[2].set_xlabel(f"RMSE {error}")
     for axes, word in zip(
         panels[0], ("forecast", "truth", "forecast − truth"), strict=True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mllam_exps.stages.neural_lam.reporting import charts
+from mllam_exps.stages.neural_lam.reporting import charts, wording
 from mllam_exps.stages.neural_lam.reporting.comparison import Card, Cell
 from mllam_exps.stages.neural_lam.scoring.conclusions import SURE
 
@@ -32,18 +32,7 @@ def strength(cell: Cell) -> int:
 
 def percent(cell: Cell) -> str:
     """Return how much a cell differs, as a number for people."""
-    return signed(f"{cell.percent:+.1f}", cell.percent)
-
-
-def number_of(value: float) -> str:
-    """Return a value of a field as a number for people, in four digits at least."""
-    whole = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return signed(whole, value)
-
-
-def signed(text: str, value: float) -> str:
-    """Return a number with a minus sign that is one; a dash for what is none."""
-    return "–" if math.isnan(value) else text.replace("-", "−")
+    return wording.signed(f"{cell.percent:+.1f}", cell.percent)
 
 
 def mark(cell: Cell) -> str:

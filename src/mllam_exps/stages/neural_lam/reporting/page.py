@@ -6,17 +6,21 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from mllam_exps.stages.neural_lam.reporting import charts, maps, notation
+from mllam_exps.stages.neural_lam.reporting import (
+    charts,
+    details,
+    maps,
+    notation,
+    wording,
+)
 from mllam_exps.stages.neural_lam.reporting.comparison import Cell, Place
 from mllam_exps.stages.neural_lam.reporting.content import CARDS, Chart, Content
 from mllam_exps.stages.neural_lam.scoring.conclusions import SURE
 
 PICTURE_BYTES = 4_000_000
-"""How much the pictures may take of those experiments that have no maps."""
+"""How much maps may take, and the pictures of those experiments that have none: the page is never larger than 8 MB."""
 MAIN_PROGRAMS = ("neural-lam", "torch", "mllam-data-prep", "python")
 """Programs whose versions are told in any case."""
 
@@ -41,12 +45,15 @@ def write(path: Path, content: Content, made_by: str) -> None:
     ranking, atlases = content.ranking, content.atlases
     drawn = [one.experiment for one in atlases]
     others = [place for place in ranking if place.evidence.name not in drawn]
-    pictures, left_out = _pictures(others)
-    text = _template().render(
+    room = PICTURE_BYTES - sum(one.bytes for one in atlases)
+    pictures, left_out = _pictures(others, room)
+    text = details.template("report.html.j2").render(
         compared=content.compared,
         ranking=ranking,
         parameters=_parameters(ranking),
         cards=content.cards,
+        details=details.of(content.compared, content.cards, content.names),
+        place=details.place,
         curves=_svg(content.curves, "; the numbers stand in the table below"),
         losses=_svg(content.losses),
         atlases=atlases,
@@ -59,23 +66,14 @@ def write(path: Path, content: Content, made_by: str) -> None:
         programs=_programs(ranking[:CARDS]),
         line_colours=charts.COLOURS,
         notation=notation,
+        number_of=wording.number_of,
         tint=tint,
-        skill=lambda place: notation.signed(f"{place.skill:.3f}", place.skill),
+        skill=lambda place: wording.signed(f"{place.skill:.3f}", place.skill),
     )
     if path.is_file() and not path.is_symlink():
         # As the output of a stage it may be a second name of a file in DVC's cache.
         path.unlink()
     path.write_text(text, encoding="utf-8")
-
-
-def _template() -> Any:
-    import jinja2
-
-    source = resources.files(__package__).joinpath("report.html.j2").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    return environment.from_string(source)
 
 
 def _parameters(ranking: Sequence[Place]) -> list[str]:
@@ -116,17 +114,16 @@ def _colours(atlases: Sequence[maps.Atlas]) -> dict[str, str]:
     }
 
 
-def _pictures(ranking: Sequence[Place]) -> tuple[list[Picture], int]:
+def _pictures(ranking: Sequence[Place], room: int) -> tuple[list[Picture], int]:
     """Return the pictures that there is room for, the best experiment's first; and how many were left out."""
-    room, found, left_out = PICTURE_BYTES, [], 0
+    found, left_out = [], 0
     for place in ranking:
         for path in place.evidence.pictures:
-            size = path.stat().st_size
-            if size > room:
+            data = base64.b64encode(path.read_bytes()).decode()
+            if len(data) > room:
                 left_out += 1
                 continue
-            room -= size
-            data = base64.b64encode(path.read_bytes()).decode()
+            room -= len(data)
             found.append(Picture(path.stem, place.evidence.name, data))
     return found, left_out
 
