@@ -84,9 +84,11 @@ class AtOnce(LocalScheduler):
 
     def state(self, job: Job) -> JobState:
         """Say where a job is."""
-        return JobState(
-            self.states.get(job.record.get("number", 0), JobPhase.FORGOTTEN)
-        )
+        phase = self.states.get(job.record["number"], JobPhase.FORGOTTEN)
+        if phase is JobPhase.FAILED:
+            # As Slurm says it: why, the attempt has written down.
+            return JobState(phase, "exit code 1", "FAILED 1:0", plain=True)
+        return JobState(phase)
 
     verdict = state
 
