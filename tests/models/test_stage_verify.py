@@ -17,7 +17,7 @@ xr = pytest.importorskip("xarray")
 pytest.importorskip("scores")
 
 from support import synthetic  # noqa: E402
-from support.scored import make_forecast, times  # noqa: E402
+from support.scored import TIMES, make_dataset, make_forecast, times  # noqa: E402
 
 from mllam_exps.base.errors import CheckFailed  # noqa: E402
 from mllam_exps.stages.contract import StageContext  # noqa: E402
@@ -31,36 +31,8 @@ from mllam_exps.stages.neural_lam.file_names import (  # noqa: E402
 from mllam_exps.stages.neural_lam.scoring import asked, conclusions, program, truth  # noqa: E402
 from mllam_exps.stages.neural_lam.verify import STAGE  # noqa: E402
 
-TIMES, FORECASTS = 60, "forecasts/infer.zarr"
+FORECASTS = "forecasts/infer.zarr"
 STARTS = times(TIMES)[31:57]  # those of neural-lam for two steps of a split from 30 on
-
-
-def make_dataset() -> Any:
-    """Return what mllam-data-prep makes: 63 × 62 points in any order, of which 3 × 2 are the interior."""
-    rng = np.random.default_rng(0)
-    x, y = (
-        part.ravel()
-        for part in np.meshgrid(np.arange(63.0), np.arange(62.0), indexing="ij")
-    )
-    order = rng.permutation(len(x))
-    state = rng.normal(size=(TIMES, len(x), 2)).astype("float32")
-    when = times(TIMES)
-    limits = [[str(when[a]), str(when[b])] for a, b in ((0, 20), (21, 29), (30, 59))]
-    return xr.Dataset(
-        {
-            "state": (("time", "grid_index", "state_feature"), state),
-            "splits": (("split_name", "split_part"), np.array(limits)),
-        },
-        coords={
-            "time": when,
-            "x": ("grid_index", x[order]),
-            "y": ("grid_index", y[order]),
-            "state_feature": ["a", "b"],
-            "state_feature_units": ("state_feature", ["K", "Pa"]),
-            "state_feature_long_name": ("state_feature", ["one", "other"]),
-            "split_name": ["train", "val", "test"],
-        },
-    )
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import xarray as xr
 
 STEP = np.timedelta64(6, "h")
 FIRST = np.datetime64("2025-01-01", "ns")
+TIMES = 60
+"""Of `make_dataset`."""
 
 
 def times(count: int, step: np.timedelta64 = STEP) -> np.ndarray:
@@ -71,4 +73,32 @@ def make_forecast(
     return xr.Dataset(fields, coordinates).assign_coords(
         reference_time=starts,
         lead_time=("lead_time", list(leads), {"units": "hours"}),
+    )
+
+
+def make_dataset() -> Any:
+    """Return what mllam-data-prep makes: 63 × 62 points in any order, of which 3 × 2 are the interior."""
+    rng = np.random.default_rng(0)
+    x, y = (
+        part.ravel()
+        for part in np.meshgrid(np.arange(63.0), np.arange(62.0), indexing="ij")
+    )
+    order = rng.permutation(len(x))
+    state = rng.normal(size=(TIMES, len(x), 2)).astype("float32")
+    when = times(TIMES)
+    limits = [[str(when[a]), str(when[b])] for a, b in ((0, 20), (21, 29), (30, 59))]
+    return xr.Dataset(
+        {
+            "state": (("time", "grid_index", "state_feature"), state),
+            "splits": (("split_name", "split_part"), np.array(limits)),
+        },
+        coords={
+            "time": when,
+            "x": ("grid_index", x[order]),
+            "y": ("grid_index", y[order]),
+            "state_feature": ["a", "b"],
+            "state_feature_units": ("state_feature", ["K", "Pa"]),
+            "state_feature_long_name": ("state_feature", ["one", "other"]),
+            "split_name": ["train", "val", "test"],
+        },
     )

@@ -192,6 +192,36 @@ class Comparison:
             for lead, value in zip(self.leads, overall, strict=True)
         ]
 
+    def spread(self, variable: str, source: str) -> list[tuple[float, float]]:
+        """Return by lead time how far members lie apart in the same cases; nothing of a source that has no spread."""
+        return self._beside("spread", variable, source)
+
+    def crps(self, variable: str, source: str) -> list[tuple[float, float]]:
+        """Return the CRPS by lead time in the same cases; nothing where no source has several members or a spread."""
+        return self._beside("crps", variable, source)
+
+    def _beside(
+        self, score: str, variable: str, source: str
+    ) -> list[tuple[float, float]]:
+        """Return another score than the RMSE."""
+        import xarray as xr
+
+        of = next((one for one in self.experiments if one.name == source), None)
+        scores = (of or self.experiments[0]).scores
+        name = f"{score}.{variable}"
+        if name not in scores:
+            return []
+        is_squared = score == "spread"
+        of_cases = _of_levels(scores[name], is_squared=is_squared)
+        one = of_cases.sel({SOURCE: of.own if of else source})
+        counted = self.scores[f"rmse.{variable}"].sel({SOURCE: source}).notnull()
+        one, counted = xr.align(one, counted, join="right")
+        one = one.where(counted)
+        if not bool(one.notnull().any()):
+            return []
+        mean = conclusions.root_mean_square(one) if is_squared else one.mean(CASE)
+        return list(zip(self.leads, map(float, mean.values), strict=True))
+
     @cached_property
     def _overall(self) -> dict[str, Any]:
         """The RMSE of all cases together by variable, as an array of source and lead time."""
@@ -301,14 +331,19 @@ def _joined(experiments: Sequence[Evidence]) -> Any:
 
 def _flat(scores: Any) -> Any:
     """Return errors in the interior, by source, case and lead time: levels averaged as variances are."""
-    found = {}
-    for name in map(str, scores.data_vars):
-        if name.startswith("rmse."):
-            one = scores[name]
-            one = one.isel({REGION: 0}, drop=True) if REGION in one.dims else one
-            levels = [dim for dim in one.dims if dim not in {SOURCE, CASE, LEAD}]
-            found[name] = ((one**2).mean(levels)) ** 0.5
+    found = {
+        name: _of_levels(scores[name])
+        for name in map(str, scores.data_vars)
+        if name.startswith("rmse.")
+    }
     return scores[[]].assign(found)
+
+
+def _of_levels(one: Any, *, is_squared: bool = True) -> Any:
+    """Return a score in the interior by source, case and lead time: levels averaged, as variances are if so asked."""
+    one = one.isel({REGION: 0}, drop=True) if REGION in one.dims else one
+    levels = [dim for dim in one.dims if dim not in {SOURCE, CASE, LEAD}]
+    return ((one**2).mean(levels)) ** 0.5 if is_squared else one.mean(levels)
 
 
 def _refuse_another_truth(first: str, one: Any, name: str, other: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -81,7 +82,7 @@ class _Detail:
         name, reference = self.card.name, self.card.reference
         columns = ["hours", "cases", wording.with_units("difference", units)]
         columns += [f"{100 * level:g} % interval" for level in self._levels]
-        columns += [f"RMSE, {name}" for name in self._errors]
+        columns += self._scores
         title = f"of {self.variable} by lead time; the numbers stand in the table below"
         return {
             "card": self.card,
@@ -95,8 +96,9 @@ class _Detail:
                 columns[2],
                 f"difference in RMSE between {name} and {reference} {title}",
             ),
+            "has_spread": bool(self._spreads),
             "curves": charts.lines(
-                self._errors,
+                self._errors | self._spreads,
                 wording.LEAD_TIME,
                 wording.with_units("RMSE", units),
                 f"RMSE {title}",
@@ -113,14 +115,34 @@ class _Detail:
         return sorted(self._cells[0].intervals)
 
     @property
-    def _errors(self) -> dict[str, Points]:
-        """The RMSE of both, and of the baselines, by lead time."""
+    def _sources(self) -> list[str]:
+        """Both, and the baselines."""
         names = dict.fromkeys([self.card.name, self.card.reference, *BASELINES])
-        return {
-            name: self.compared.curve(self.variable, name)
-            for name in names
-            if name in self.compared.sources
+        return [name for name in names if name in self.compared.sources]
+
+    @property
+    def _errors(self) -> dict[str, Points]:
+        """The RMSE of each by lead time."""
+        return {one: self.compared.curve(self.variable, one) for one in self._sources}
+
+    @cached_property
+    def _spreads(self) -> dict[str, Points]:
+        """The spread of those that have one."""
+        found = {
+            f"spread, {one}": self.compared.spread(self.variable, one)
+            for one in self._sources
         }
+        return {name: points for name, points in found.items() if points}
+
+    @cached_property
+    def _scores(self) -> dict[str, Points]:
+        """All that stands in the table, by the heads of its columns."""
+        found = {f"RMSE, {name}": points for name, points in self._errors.items()}
+        found |= self._spreads
+        for name in self._sources:
+            if points := self.compared.crps(self.variable, name):
+                found[f"CRPS, {name}"] = points
+        return found
 
     def _reach(self, level: float) -> charts.Reach:
         return [(cell.lead, *cell.intervals[level]) for cell in self._cells]
@@ -128,8 +150,8 @@ class _Detail:
     @property
     def _rows(self) -> Iterator[list[str]]:
         """What stands in the table, by lead time."""
-        errors = [[error for _, error in points] for points in self._errors.values()]
-        for cell, *own in zip(self._cells, *errors, strict=True):
+        scores = [[score for _, score in points] for points in self._scores.values()]
+        for cell, *own in zip(self._cells, *scores, strict=True):
             reaches = [_between(cell, level) for level in self._levels]
             first = [f"{cell.lead:g}", str(cell.cases), _signed(cell.difference)]
             yield [*first, *reaches, *map(wording.number_of, own)]
