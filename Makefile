@@ -13,13 +13,13 @@ BIN := $(abspath $(VENV))/bin
 IN_VENV := PATH="$(BIN):$$PATH"
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS)
 
-.PHONY: help run smoke compiled test test-again test-unit test-long test-slurm test-minimums coverage slurm-up slurm-down lint docs lock clean
+.PHONY: help run smoke compiled test test-again test-unit test-long test-slurm test-minimums coverage coverage-decides slurm-up slurm-down lint docs lock clean
 
 help:
 	@echo "make run        the example experiment, end to end, in about five minutes"
 	@echo "make smoke      the whole pipeline on one batch and one epoch, in one to two minutes"
 	@echo "make test       the tests; make test-unit: those of pure code, in seconds; make test-long: those that take minutes, too"
-	@echo "make coverage   the tests, and which lines they run; make test-minimums: with the oldest versions that pyproject.toml allows"
+	@echo "make coverage   the tests, and which lines they run (make coverage-decides: of what decides, by unit tests: 95 % at least); make test-minimums: with the oldest versions that pyproject.toml allows"
 	@echo "make slurm-up   a private Slurm cluster of four nodes on this machine, for trials; make slurm-down: its end"
 	@echo "make lint       ruff, mypy, and who imports whom"
 	@echo "make docs       the documentation as a site, in site/"
@@ -69,6 +69,19 @@ coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage html -q
 	$(BIN)/coverage report
+
+# What decides what is run, known, tried again and told, and how much of it the unit tests have to run.
+DECIDES := attempts/follow_up.py attempts/job_quota.py base/endings/*.py identity/*.py runs/state/assess.py runs/state/judge.py \
+  submission/backlog.py submission/job_chain.py submission/names.py submission/planning.py submission/standing.py
+COMMA := ,
+EMPTY :=
+
+coverage-decides: export COVERAGE_FILE := .coverage.decides
+coverage-decides: compiled
+	rm -f .coverage.decides*
+	$(IN_VENV) coverage run -m pytest -q -n 2 tests/unit
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=95 --include="$(subst $(EMPTY) $(EMPTY),$(COMMA),$(addprefix src/mllam_exps/,$(DECIDES)))"
 
 # What a login node needs, in the oldest versions that pyproject.toml allows; its stages run in $(VENV).
 MINIMUMS := $(VENV)-minimums

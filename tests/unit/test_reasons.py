@@ -12,7 +12,7 @@ import pytest
 
 from mllam_exps import attempt
 from mllam_exps.base import disks, records
-from mllam_exps.base.endings import reasons, tracebacks
+from mllam_exps.base.endings import last_words, reasons, tracebacks
 from mllam_exps.base.endings.causes import Cause
 
 ENDINGS = Path(__file__).parent / "endings"
@@ -381,3 +381,13 @@ def test_whose_it_is_where_one_may_not_write(tmp_path: Path):
     owner = pwd.getpwuid(tmp_path.stat().st_uid).pw_name
     said = reasons.of_os_error(denied)
     assert said.startswith(f"{tmp_path / 'new'}: Permission denied; it is {owner}'s")
+
+
+def test_the_first_task_that_failed_is_told():
+    said = [
+        "epoch 3",
+        "srun: error: n2: task 1: Killed",
+        "srun: error: n3: tasks 2-3: Exited with exit code 1",
+    ]
+    assert last_words.failed_task(said) == "task 1 on n2: Killed"
+    assert last_words.failed_task(said[:1]) == ""

@@ -81,7 +81,11 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     ],
 )
 def test_which_experiments_wait_for_somebody_to_go_on(
-    stored: list[Any], state: RunState, waits: bool, works: bool
+    stored: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    state: RunState,
+    waits: bool,
+    works: bool,
 ):
     stored.append(experiment("mine", state))
     store: Any = None
@@ -90,6 +94,13 @@ def test_which_experiments_wait_for_somebody_to_go_on(
     other: Any = SimpleNamespace(key="grow-2", store=Path("/store"))
     assert [one.name for one in standing.waiting_for(run)] == ["mine"] * works
     assert standing.waiting_for(other) == []
+    monkeypatch.setattr(standing, "observe", lambda run: run)
+    monkeypatch.setattr(standing, "judge", lambda run: Assessment(run.state))
+    run.other_waiters = other.other_waiters = lambda _: []
+    assert standing.is_waited_for(run) is works
+    assert not standing.is_waited_for(other)
+    other.other_waiters = lambda _: ["a driver"]
+    assert standing.is_waited_for(other)
 
 
 def test_of_a_colleague_s_experiments_none_waits_for_us(stored: list[Any]):
@@ -98,6 +109,8 @@ def test_of_a_colleague_s_experiments_none_waits_for_us(stored: list[Any]):
     stored.append(experiment("his, too", RunState.NEW, is_mine=False))
     store: Any = None
     assert standing.waiting(store) == []
+    del stored[0]
+    assert standing.left_alone(store) == []
 
 
 @pytest.mark.parametrize(
@@ -163,3 +176,16 @@ def test_why_an_experiment_cannot_be_gone_on_from(
     said = f"{found.where}: {found.what}{found.why and f': {found.why}'} → {found.next}"
     assert said.startswith(told)
     assert standing.not_saved(store, Path("/here"), "y") is None
+
+
+def test_what_dvc_exp_run_works_at_is_not_done(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(standing.experiments, "of_store", lambda _: [])
+    monkeypatch.setattr(standing, "assess", lambda run: Assessment(run.state))
+    asker = SimpleNamespace(name="x", origin="/here")
+    monkeypatch.setattr(standing.askers, "of", lambda _: [asker])
+    run = SimpleNamespace(stage="train", state=RunState.RUNNING)
+    store: Any = SimpleNamespace(runs=lambda: [run])
+    found = standing.not_saved(store, Path("/here"), "x")
+    assert found is not None
+    assert "train" in str(found)
+    assert standing.not_saved(store, Path("/elsewhere"), "x") is None
