@@ -252,6 +252,30 @@ def test_a_cell_opens_intervals_errors_and_cases(tmp_path: Path):
     assert 'class="reach' not in out.read_text()
 
 
+def test_spread_and_crps_are_of_the_cases_that_count(tmp_path: Path):
+    single = evidence(tmp_path, "single", 0.8, slice(40, None))
+    ensemble = evidence(tmp_path, "ensemble", 0.7)
+    error = ensemble.scores["rmse.t2m"]
+    # At first it was another ensemble; persistence has no spread, and its CRPS is its error.
+    early = xr.where(error.init_time < CASES[40], 9.0, 1.0)
+    own = error.where(error.forecast_source == "experiment")
+    found = {"spread.t2m": own * early, "crps.t2m": error * early}
+    ensemble.__dict__["scores"] = ensemble.scores.assign(found)
+    compared = Comparison([single, ensemble])
+    for (_, spread), (_, rmse) in zip(
+        compared.spread("t2m", "ensemble"),
+        compared.curve("t2m", "ensemble"),
+        strict=True,
+    ):
+        assert spread == pytest.approx(rmse)
+    of_persistence = error.sel(forecast_source="persistence").isel(init_time=np.s_[40:])
+    mean = of_persistence.mean("init_time").values
+    crps = compared.crps("t2m", "persistence")
+    assert [value for _, value in crps] == pytest.approx(list(mean))
+    assert compared.spread("t2m", "persistence") == []
+    assert compared.spread("t2m", "single") == compared.crps("msl", "ensemble") == []
+
+
 def test_where_there_is_no_room_a_cell_opens_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

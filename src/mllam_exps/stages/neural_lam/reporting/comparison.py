@@ -122,6 +122,7 @@ class Comparison:
         self.scores = _joined(self.experiments)
         there = self.scores[self._errors].notnull().all(SOURCE)
         self.scores = self.scores.where(there)
+        self._known: dict[tuple[str, str], list[tuple[float, float]]] = {}
         self._keep_what_all_have(there)
 
     def _keep_what_all_have(self, there: Any) -> None:
@@ -194,33 +195,38 @@ class Comparison:
 
     def spread(self, variable: str, source: str) -> list[tuple[float, float]]:
         """Return by lead time how far members lie apart in the same cases; nothing of a source that has no spread."""
-        return self._beside("spread", variable, source)
+        return self._beside(f"spread.{variable}", source)
 
     def crps(self, variable: str, source: str) -> list[tuple[float, float]]:
         """Return the CRPS by lead time in the same cases; nothing where no source has several members or a spread."""
-        return self._beside("crps", variable, source)
+        return self._beside(f"crps.{variable}", source)
 
-    def _beside(
-        self, score: str, variable: str, source: str
-    ) -> list[tuple[float, float]]:
-        """Return another score than the RMSE."""
-        import xarray as xr
+    def _beside(self, name: str, source: str) -> list[tuple[float, float]]:
+        """Return another score than the RMSE; several scorecards ask for the same."""
+        if (name, source) not in self._known:
+            self._known[name, source] = self._mean(name, source)
+        return self._known[name, source]
 
-        of = next((one for one in self.experiments if one.name == source), None)
-        scores = (of or self.experiments[0]).scores
-        name = f"{score}.{variable}"
-        if name not in scores:
-            return []
-        is_squared = score == "spread"
-        of_cases = _of_levels(scores[name], is_squared=is_squared)
-        one = of_cases.sel({SOURCE: of.own if of else source})
-        counted = self.scores[f"rmse.{variable}"].sel({SOURCE: source}).notnull()
-        one, counted = xr.align(one, counted, join="right")
-        one = one.where(counted)
-        if not bool(one.notnull().any()):
-            return []
-        mean = conclusions.root_mean_square(one) if is_squared else one.mean(CASE)
-        return list(zip(self.leads, map(float, mean.values), strict=True))
+    def _mean(self, name: str, source: str) -> list[tuple[float, float]]:
+        own = [one for one in self.experiments if one.name == source]
+        # A baseline has the same scores beside each that has them at all.
+        for one in own or self.experiments:
+            called = one.own if own else source
+            if name not in one.scores or called not in one.scores[SOURCE].values:
+                continue
+            is_squared = name.startswith("spread.")
+            score = _of_levels(one.scores[name], is_squared=is_squared)
+            counted = self.scores[f"rmse.{name.partition('.')[2]}"].sel(
+                {SOURCE: source}
+            )
+            score = score.sel({SOURCE: called}).reindex_like(counted)
+            score = score.where(counted.notnull())
+            if bool(score.notnull().any()):
+                mean = score.mean(CASE)
+                if is_squared:
+                    mean = conclusions.root_mean_square(score)
+                return list(zip(self.leads, map(float, mean.values), strict=True))
+        return []
 
     @cached_property
     def _overall(self) -> dict[str, Any]:
