@@ -95,7 +95,7 @@ def test_why_the_program_made_nothing(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fails = [sys.executable, "-c", "raise KeyError('height')"]
-    monkeypatch.setattr(infer.environment, "python", lambda machine: Path())
+    monkeypatch.setattr(infer.environment, "program", lambda machine: [])
     monkeypatch.setattr(infer.environment, "wrap", lambda machine, root, argv: fails)
     why = Problem("has no times", "h.zarr", next="name another one")
     if program == "refused":

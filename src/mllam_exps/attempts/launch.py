@@ -152,6 +152,7 @@ class Starter:
         # As for every other variable: what the machine file sets goes before what was
         # inherited.
         user = {**self.environ, **environment.variables(self.machine)}
+        container = self.machine.environment.container
         return Spec(
             machine=self.machine.name,
             origin=str(self.workspace.origin),
@@ -169,6 +170,8 @@ class Starter:
             nodes=request.nodes,
             devices=request.tasks,
             launch=scheduler.launch(request),
+            python=environment.program(self.machine) if container else [],
+            image=container.image if container else "",
             to_come=to_come,
             links=self.repo.cache_types,
             definition=definition.to_record(),

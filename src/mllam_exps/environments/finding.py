@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mllam_exps
 from mllam_exps.base.errors import UsageError
 from mllam_exps.machines import environment
+from mllam_exps.machines.container import digest
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.preflight import checks
 from mllam_exps.runs import layout, outputs
@@ -58,11 +60,15 @@ def of_machine(machine: Machine, origin: Path) -> Environment:
         If it does not tell.
     """
     checks.check_environment(machine, origin)
-    return ask([str(environment.python(machine))])
+    container = machine.environment.container
+    if container is None:
+        return ask([str(environment.python(machine))])
+    found = ask(environment.program(machine), container.image)
+    return replace(found, container=digest(container.image))
 
 
-def ask(python: Sequence[str]) -> Environment:
-    """Return the environment of a Python.
+def ask(python: Sequence[str], where: str = "") -> Environment:
+    """Return the environment of a Python; `where` is the image in whose container it runs, if it does.
 
     Raises
     ------
@@ -78,10 +84,10 @@ def ask(python: Sequence[str]) -> Environment:
         )
         found = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(what, python[-1], str(error)) from error
+        raise UsageError(what, where or python[-1], str(error)) from error
     except (IndexError, ValueError) as error:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
             -1
         ]
-        raise UsageError(what, python[-1], said) from error
+        raise UsageError(what, where or python[-1], said) from error
     return Environment.from_record(found)

@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mllam_exps.machines import container
 from mllam_exps.machines.values import FOLDER
 
 if TYPE_CHECKING:
@@ -58,8 +59,22 @@ def variables(machine: Machine) -> dict[str, str]:
 
 
 def python(machine: Machine) -> Path:
-    """Return the Python that runs the stages' programs."""
+    """Return the Python of the virtual environment; it runs the stages' programs, where no container does."""
     return machine.venv / "bin" / "python"
+
+
+def program(machine: Machine) -> list[str]:
+    """Return the words that start the Python of the stages' programs, in their container where there is one."""
+    if machine.environment.container is not None:
+        return container.python(machine.environment.container)
+    return [str(python(machine))]
+
+
+def program_file(machine: Machine) -> Path:
+    """Return a file that starts the Python of the stages' programs, in their container where there is one."""
+    if machine.environment.container is not None:
+        return container.launcher(machine.environment.container)
+    return python(machine)
 
 
 def prologue(machine: Machine, root: Path) -> list[str]:

@@ -44,6 +44,12 @@ class Machine(Settings):
         """The virtual environment of the stages' programs; without any setting the running one."""
         return self.environment.venv or Path(sys.prefix)
 
+    @property
+    def programs(self) -> str:
+        """Where the stages' programs are: the container's image, or else the virtual environment."""
+        container = self.environment.container
+        return container.image if container is not None else str(self.venv)
+
     def resources_for(self, stage: str) -> Resources:
         """Return what a stage's job asks for: the stage's own values on top of the default's.
 

@@ -46,6 +46,10 @@ def values(machine: Machine) -> Iterator[Value]:
     named = machine.environment.venv is not None
     source = machine.origin("environment.venv") if named else "where it runs"
     yield Value("environment.venv", machine.venv, source)
+    if machine.environment.container is not None:
+        for key, value in machine.environment.container.model_dump().items():
+            field = f"environment.container.{key}"
+            yield Value(field, value, machine.origin(field))
     for name, value in machine.environment.variables.items():
         field = f"environment.variables.{name}"
         yield Value(field, value, machine.origin(field))

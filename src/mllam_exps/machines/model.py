@@ -153,6 +153,17 @@ BOOKS_SECONDS = 1800
 BOOKS_MEGABYTES = 1024
 
 
+class Container(Model):
+    """The container in which the stages' programs run. What stands around them runs outside, in `venv`."""
+
+    image: Annotated[Text, AfterValidator(check.image)]
+    """The image: a file, or a name with its digest (`NAME@sha256:…`)."""
+    start: Annotated[tuple[Text, ...], AfterValidator(check.container_start)]
+    """How the site runs a command in it, word by word; `{image}` is the image, `{directory}` the command's folder."""
+    python: Text = "python3"
+    """The Python in it that has the programs, and mllam-exps."""
+
+
 class Environment(Model):
     """What is made ready before a stage's program starts, in this order."""
 
@@ -169,6 +180,8 @@ class Environment(Model):
     """Bash scripts to source: one or a list; from the machines/ folder, or absolute."""
     venv: AbsolutePath | None = None
     """Virtual environment of the stages' programs; MLLAM_VENV_PATH goes first; null is the running one."""
+    container: Container | None = None
+    """The container in which the programs of the stages run; null is none."""
     variables: Annotated[
         dict[Annotated[str, AfterValidator(check.variable_name)], VariableValue],
         MayBeEmpty,

@@ -330,6 +330,32 @@ def variable_value(value: object) -> object:
     return str(value)
 
 
+IMAGE, DIRECTORY = "{image}", "{directory}"
+"""What the words of a machine file have for the image, and for the folder in which a command starts."""
+IMAGE_NAME = re.compile(r".*@(sha256:[0-9a-f]{64})")
+"""A name of a registry's that can mean one image only."""
+
+
+def image(text: str) -> str:
+    """Check the image of a container: a file, or a name that can mean one image only."""
+    if IMAGE_NAME.fullmatch(text):
+        return text
+    if "@" in text or ("://" in text) or (":" in text and "/" not in text):
+        raise ValueError(
+            f"{text!r} may mean another image tomorrow: write NAME@sha256:…, or a file that was made of it"
+        )
+    return str(absolute(text))
+
+
+def container_start(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse words that start a container without saying which."""
+    if not any(IMAGE in word for word in words):
+        raise ValueError(
+            f'does not say where the image stands: e.g. [apptainer, exec, "{IMAGE}"]'
+        )
+    return words
+
+
 def one_or_more(value: object) -> object:
     """Take one text for a list of one."""
     return (value,) if isinstance(value, str) else empty_list(value)

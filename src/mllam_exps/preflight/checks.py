@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,10 +82,14 @@ def check_programs(
     absent = [name for name in needed if versions.get(name, "absent") == "absent"]
     if absent:
         python = environment.python(machine)
+        way_out = f"{python} -m pip install 'mllam-exps[models]'"
+        key = "environment.venv"
+        if machine.environment.container is not None:
+            key, way_out = "environment.container", "name an image that has them"
         raise UsageError(
-            f"{', '.join(absent)} not installed in {machine.venv}",
-            where=machine.origin("environment.venv"),
-            next=f"{python} -m pip install 'mllam-exps[models]'",
+            f"{', '.join(absent)} not installed in {machine.programs}",
+            where=machine.origin(key),
+            next=way_out,
         )
 
 
@@ -97,7 +101,10 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     Problems
         With one line for each thing that is wrong.
     """
-    python = environment.python(machine)
+    if machine.environment.container is not None:
+        # What is wrong with it is said before its programs are asked for anything.
+        _checked_programs(workspace, machine)
+    python = environment.program_file(machine)
     problems: list[MllamError] = []
     for preflight in stages.preflights(workspace.root):
         problems += preflight.check_parameters(workspace.root, python)
@@ -209,7 +216,7 @@ def asking(workspace: Workspace, machine: Machine) -> Ask:
     """Return what runs a module in the stages' environment: the login node's may lack its libraries."""
 
     def ask(module: str, *words: str) -> Any:
-        asked = [str(environment.python(machine)), "-P", "-m", module, *words]
+        asked = [*environment.program(machine), "-P", "-m", module, *words]
         done = subprocess.run(
             environment.wrap(machine, workspace.origin, asked),
             cwd=workspace.root,
@@ -231,18 +238,12 @@ def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str
     """Return what ``version.mllam.txt`` says of the programs as they are now, and notes on what could not be read."""
     from mllam_exps.stages import versions
 
-    root = workspace.root
-    preflights = stages.preflights(root)
-    modules = sorted({name for one in preflights for name in one.modules(root)})
-    python = [str(environment.python(machine)), "-P"]
-    prefix = environment.wrap(machine, workspace.origin, python)
-    programs = versions.of_environment(prefix, root, modules)
-    needed = dict.fromkeys(name for one in preflights for name in one.programs)
-    check_programs(machine, needed, programs)
+    preflights = stages.preflights(workspace.root)
+    programs, modules = _checked_programs(workspace, machine)
     archives: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for preflight in preflights:
-        found, told = preflight.archives(root, remembered=True)
+        found, told = preflight.archives(workspace.root, remembered=True)
         archives |= found
         notes += told
     for module in modules:
@@ -254,6 +255,32 @@ def versions_text(workspace: Workspace, machine: Machine) -> tuple[str, list[str
         }
     recipes = {name: stages.get(name).recipe for name in sorted(stages.all_names())}
     return versions.content(programs, recipes, archives), notes
+
+
+def _checked_programs(
+    workspace: Workspace, machine: Machine
+) -> tuple[dict[str, str], list[str]]:
+    """Return the versions of the stages' programs, which have to be there, and the modules that are told as well."""
+    preflights = stages.preflights(workspace.root)
+    modules = {name for one in preflights for name in one.modules(workspace.root)}
+    programs = _programs(workspace, machine, sorted(modules))
+    needed = dict.fromkeys(name for one in preflights for name in one.programs)
+    check_programs(machine, needed, programs)
+    return programs, sorted(modules)
+
+
+def _programs(
+    workspace: Workspace, machine: Machine, modules: Sequence[str]
+) -> dict[str, str]:
+    """Return the exact versions of the stages' programs, and of modules; of a container which image that is, too."""
+    from mllam_exps.preflight import inside_container
+    from mllam_exps.stages import versions
+
+    python = [*environment.program(machine), "-P"]
+    prefix = environment.wrap(machine, workspace.origin, python)
+    if machine.environment.container is not None:
+        return inside_container.versions_in(workspace, machine, prefix, modules)
+    return versions.of_environment(prefix, workspace.root, modules)
 
 
 def versions_depend_on(root: Path) -> str:

@@ -36,6 +36,8 @@ _SHAPE: Shape = {
     "versions": dict_of(lambda _: True),
     "environment": dict_of(text),
     "launch": list_of(text),
+    "python": maybe(list_of(text)),
+    "image": maybe(text),
     "nodes": count,
     "devices": count,
     "time_limit": maybe(number),
@@ -66,6 +68,11 @@ class Spec:
     launch : list of str
         What stands before the program, so that it runs on all nodes and tasks of the
         job.
+    python : list of str
+        What starts the Python of the programs, in a container of the machine's; empty
+        where there is none.
+    image : str
+        The image of that container.
     nodes, devices : int
         Nodes, and processes on each.
     time_limit : float, optional
@@ -100,6 +107,8 @@ class Spec:
     versions: dict[str, Any]
     environment: dict[str, str]
     launch: list[str] = field(default_factory=list)
+    python: list[str] = field(default_factory=list)
+    image: str = ""
     nodes: int = 1
     devices: int = 1
     time_limit: float | None = None

@@ -111,7 +111,7 @@ def _identity(root: Path) -> Sign:
 def _environment(workspace: Workspace, machine: Machine) -> Sign:
     checks.check_environment(machine, workspace.origin)
     _, problems = checks.versions_text(workspace, machine)
-    where = f"machine {machine.name}, programs in {machine.venv}"
+    where = f"machine {machine.name}, programs in {machine.programs}"
     if problems:
         return Sign("environment", State.WRONG, f"{where}: {problems[0]}")
     return Sign("environment", State.FINE, where)

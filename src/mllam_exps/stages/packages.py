@@ -11,9 +11,10 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -23,9 +24,11 @@ from mllam_exps.base.records import Record
 from mllam_exps.base.shapes import Shape, flag, list_of, maybe, of_shape, text
 from mllam_exps.stages import development, tracking, versions
 
-FACTS = ("python", "system", "cuda", "driver", "modules")
+FACTS = ("python", "system", "container", "cuda", "driver", "modules")
 """What an `Environment` says beside its packages."""
 DRIVER = Path("/proc/driver/nvidia/version")
+PATIENCE = 120.0
+"""Seconds for an environment to tell what is in it."""
 LARGEST_PATCH = 1_000_000
 """Bytes of changes to a development install that are kept."""
 
@@ -81,6 +84,8 @@ class Environment(Record):
         What torch was built with, and the graphics driver; empty where there is none.
     modules : str
         What the module system has loaded.
+    container : str
+        Which image the programs ran in; empty where they ran in none.
     packages : tuple of Package
         By name.
     """
@@ -91,6 +96,7 @@ class Environment(Record):
         "cuda": maybe(text),
         "driver": maybe(text),
         "modules": maybe(text),
+        "container": maybe(text),
         "packages": list_of(of_shape(_PACKAGE)),
     }
 
@@ -100,6 +106,7 @@ class Environment(Record):
     driver: str = ""
     modules: str = ""
     packages: tuple[Package, ...] = field(default=())
+    container: str = ""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -129,6 +136,29 @@ def installed() -> Environment:
         modules=os.environ.get("LOADEDMODULES", ""),
         packages=tuple(found),
     )
+
+
+def of_container(python: Sequence[str], image: str) -> Environment:
+    """Return the environment in a container.
+
+    Parameters
+    ----------
+    python : sequence of str
+        What starts its Python.
+    image : str
+        The digest of its image.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it does not tell.
+    """
+    command = [*python, "-m", __name__]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    record = json.loads((done.stdout.splitlines() or [""])[-1])
+    return replace(Environment.from_record(record), container=image)
 
 
 def _distributions() -> Iterator[metadata.Distribution]:

@@ -28,6 +28,9 @@ from mllam_exps.identity.definition import RESUME_FROM, flat
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
 
+CONTAINER = "container"
+"""The name under which the digest of the image stands in whose container the programs run."""
+
 MODULE = "module "
 """What stands before the name of a module, where versions are told by name."""
 
@@ -166,6 +169,11 @@ def _no_answer(
     )
 
 
+def of_modules(names: Sequence[str]) -> dict[str, str]:
+    """Return where modules come from, under their names with `MODULE` in front."""
+    return {f"{MODULE}{name}": of_module(name) for name in names}
+
+
 def of_module(name: str) -> str:
     """Return the program, and its exact version, that a module comes from; `ABSENT` where there is none.
 
@@ -270,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the versions of this environment, as JSON on one line or as YAML; those of modules that are named, too."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     modules = [word for word in words if word != "--json"]
-    found = installed() | {f"{MODULE}{name}": of_module(name) for name in modules}
+    found = installed() | of_modules(modules)
     if "--json" in words:
         print(json.dumps(found))
     else:

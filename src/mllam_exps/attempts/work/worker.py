@@ -44,6 +44,7 @@ from mllam_exps.identity.definition import (
     VERSIONS_FILE,
     RunDefinition,
 )
+from mllam_exps.machines import container
 from mllam_exps.machines.workspace import exp_run
 from mllam_exps.runs import freezing, layout
 from mllam_exps.runs.attempts import Attempt
@@ -257,7 +258,7 @@ class Worker(Supervisor):
         from mllam_exps.stages import versions
 
         expected = self.spec.versions
-        wrong = versions.differences(expected, versions.installed())
+        wrong = versions.differences(expected, self._installed())
         if wrong:
             raise MllamError(
                 "the installed programs are not those that this run is defined by",
@@ -265,12 +266,25 @@ class Worker(Supervisor):
                 next="dvc exp run again: it takes the versions as they are now",
             )
 
+    def _installed(self) -> dict[str, str]:
+        """Return the versions of the programs that run here, in their container where there is one."""
+        from mllam_exps.stages import versions
+
+        if not self.spec.python:
+            return versions.installed()
+        found = versions.of_environment([*self.spec.python, "-P"], self.attempt.work)
+        return {**found, versions.CONTAINER: container.digest(self.spec.image)}
+
     def _record_environment(self) -> None:
         """Write down every package there is, for who wants the same environment; no number depends on that."""
         from mllam_exps.stages import packages
 
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, MllamError):
             told = packages.installed().to_record()
+            if self.spec.python:
+                image = container.digest(self.spec.image)
+                python = [*self.spec.python, "-P"]
+                told = packages.of_container(python, image).to_record()
             place = self.attempt.directory / layout.ENVIRONMENT
             records.replace(place, told, flush=False)
 
@@ -411,10 +425,7 @@ class Worker(Supervisor):
         return redirection.of(environment)
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
-        argv = [
-            *self.spec.launch,
-            *([sys.executable, "-P", *argv[1:]] if argv[0] == "python" else argv),
-        ]
+        argv = [*self.spec.launch, *self._words(argv)]
         limit = self.spec.time_limit
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
@@ -453,6 +464,15 @@ class Worker(Supervisor):
                 full = disks.full_disks(self._places(context))
                 why = f"{why} ({full})" if full else why
             raise MllamError(why, next=reasons.way_out(said))
+
+    def _words(self, argv: list[str]) -> list[str]:
+        """Return a command with the Python that runs it."""
+        if argv[0] != "python":
+            return argv
+        # A command of one's own runs as DVC would run it: outside.
+        is_own = bool(self.spec.of_run(self.attempt.run.key).commands)
+        inside = [] if is_own else self.spec.python
+        return [*(inside or [sys.executable]), "-P", *argv[1:]]
 
     def _places(self, context: StageContext) -> list[str]:
         """Return where a program writes to, as far as that is known."""

@@ -30,5 +30,5 @@ def show() -> None:
     for note in notes:
         warn(f"note: {note}")
     programs = sum(key != "archives" for key in versions)
-    what = f"machine {machine.name}, {programs} programs in {machine.venv}, parameters, stages, inputs, sources"
+    what = f"machine {machine.name}, {programs} programs in {machine.programs}, parameters, stages, inputs, sources"
     say(f"{what}: all fine")

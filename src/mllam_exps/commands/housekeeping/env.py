@@ -25,7 +25,7 @@ def record(name: str, *, as_json: bool) -> None:
         return
     for what in FACTS:
         if value := getattr(found, what):
-            say(f"{what:8} {value}")
+            say(f"{what:9} {value}")
     for package in found.packages:
         say(f"{package.name} {comparing.told(package)}")
 

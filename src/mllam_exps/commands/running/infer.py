@@ -97,7 +97,7 @@ def _run(machine: Machine, workspace: Workspace, work: Path) -> None:
     """
     log = workspace.root / "logs/infer-from-new-input.log"
     log.parent.mkdir(exist_ok=True)
-    argv = [str(environment.python(machine)), "-P", "-m", asked.PROGRAM]
+    argv = [*environment.program(machine), "-P", "-m", asked.PROGRAM]
     with log.open("w") as errors:
         done = subprocess.run(
             environment.wrap(machine, workspace.origin, argv),

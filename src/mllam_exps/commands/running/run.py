@@ -68,7 +68,7 @@ def check_for_venv_path(workspace: Workspace, machine: Machine) -> None:
     for note in checks.check_jobs(workspace, machine):
         warn(f"note: {note}")
     warn(
-        f"machine {machine.name} ({machine.scheduler}), programs from {machine.venv}: checked"
+        f"machine {machine.name} ({machine.scheduler}), programs from {machine.programs}: checked"
     )
     if dvc is not None and workspace.root == workspace.origin:
         for line in leftovers(workspace.root, since=dvc.started):

@@ -264,15 +264,16 @@ def _write(path: Path, text: str) -> None:
 
 def _ask(python: str | Path, what: str, *, seconds: float) -> dict[str, Any]:
     """Run `tell_arguments` in an interpreter that may not have this package."""
-    command = [str(python), tell_arguments.__file__, what]
+    # As text: a container need not have this file.
+    program = Path(tell_arguments.__file__).read_text(encoding="utf-8")
     try:
         done = subprocess.run(
-            command,
+            [str(python), "-P", "-", what],
             capture_output=True,
             text=True,
             timeout=seconds,
             check=True,
-            stdin=subprocess.DEVNULL,
+            input=program,
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:

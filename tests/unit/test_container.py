@@ -1,0 +1,148 @@
+"""The container of a machine: how it is started, which image it is, and what is refused of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mllam_exps.base.errors import MllamError, UsageError
+from mllam_exps.machines import container
+from mllam_exps.machines.machine_files import load
+from mllam_exps.machines.model import Container
+from mllam_exps.preflight import inside_container
+
+NAMED = f"docker://example.org/nl@sha256:{'a' * 64}"
+START = """\
+environment:
+  container:
+    image: {image}
+    start: [{start}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path
+
+
+def test_no_word_is_read_by_a_shell_and_the_folder_is_that_of_the_start(tmp_path: Path):
+    here = tmp_path / "a b; $(touch bad)"
+    here.mkdir()
+    words = (
+        "printf",
+        "%s|",
+        "{image}",
+        "--pwd={directory}/x",
+        "a  b, c*",
+        "{directory}",
+    )
+    given = Container(image="/images/n l.sif", start=words)
+    command = [*container.start(given), "python3", "$x 'y'"]
+    said = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    expected = [
+        "/images/n l.sif",
+        f"--pwd={here}/x",
+        "a  b, c*",
+        str(here),
+        "python3",
+        "$x 'y'",
+        "",
+    ]
+    assert said.stdout.split("|") == expected
+    assert not list(tmp_path.glob("**/bad"))
+
+
+def test_a_file_starts_its_python_for_whoever_takes_a_path():
+    given = Container(
+        image="/nl.sif", start=("env", "IMAGE={image}"), python="printenv"
+    )
+    place = container.launcher(given)
+    assert place == container.launcher(given)
+    assert subprocess.check_output([place, "IMAGE"], text=True) == "/nl.sif\n"
+    assert place.stat().st_mode & 0o077 == 0
+    other = Container(image="/other.sif", start=("env", "IMAGE={image}"))
+    assert container.launcher(other) != place
+
+
+def test_which_image_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert container.digest(NAMED) == f"sha256:{'a' * 64}"
+    image = tmp_path / "nl.sif"
+    image.write_bytes(b"one")
+    first = container.digest(str(image))
+    assert len(first) == len("sha256:") + 64
+    with monkeypatch.context() as patch:
+        patch.setattr(container.hashlib, "file_digest", None)  # it is remembered
+        assert container.digest(str(image)) == first
+    image.write_bytes(b"two")
+    assert container.digest(str(image)) != first
+    image.unlink()
+    with pytest.raises(UsageError, match="there is no such image: No such file"):
+        container.digest(str(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "start", "told"),
+    [
+        ("docker://example.org/nl:1.0", '"{image}"', "may mean another image tomorrow"),
+        ("nl:latest", '"{image}"', "may mean another image tomorrow"),
+        ("images/nl.sif", '"{image}"', "is relative"),
+        ("/nl.sif", "apptainer, exec", "does not say where the image stands"),
+        (NAMED, 'podman, run, "{image}"', None),
+        ("/nl.sif", 'apptainer, exec, "{image}"', None),
+    ],
+)
+def test_what_a_machine_file_may_say(
+    tmp_path: Path, image: str, start: str, told: str | None
+):
+    (tmp_path / "machines").mkdir()
+    text = "scheduler: local\n" + START.replace("{start}", start).replace(
+        "{image}", image, 1
+    )
+    (tmp_path / "machines/x.yaml").write_text(text)
+    if told is None:
+        machine = load(tmp_path, "x")
+        assert machine.programs == image
+        return
+    with pytest.raises(MllamError, match=told):
+        load(tmp_path, "x")
+
+
+SEEN: dict[str, Any] = {
+    "mllam-exps": "0.1.0",
+    "recipes": {"train": 3},
+    "user": 7,
+    "directory": "/here",
+    "variable": "1",
+    "paths": {"/store": [5, 1], "/read": [6, 0], "/gone": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("inside", "told"),
+    [
+        ({}, ""),
+        ({"user": 0}, "its programs would be those of user 0, not yours"),
+        ({"variable": ""}, "variables do not reach its programs"),
+        ({"directory": "/"}, "its programs would start in /, not where they are to"),
+        ({"paths": {"/read": [6, 0]}}, "/store is not seen in it"),
+        ({"paths": SEEN["paths"] | {"/store": [9, 1]}}, "/store is not seen in it"),
+        (
+            {"paths": SEEN["paths"] | {"/store": [5, 0]}},
+            "/store cannot be written in it",
+        ),
+        ({"mllam-exps": "0.0.9"}, "it has mllam-exps 0.0.9 in it, and here is 0.1.0"),
+        (
+            {"recipes": {}},
+            "its mllam-exps makes results in another way than the one here",
+        ),
+    ],
+)
+def test_programs_see_in_it_what_they_see_outside(inside: dict[str, Any], told: str):
+    found = list(inside_container.wrong(SEEN, SEEN | inside, "/here"))
+    assert [one.what for one in found] == ([told] if told else [])
+    assert all(one.next for one in found)
