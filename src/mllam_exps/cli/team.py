@@ -283,6 +283,39 @@ def list_(
     )
 
 
+@app.command(short_help="Take a dataset, graph or training that was made by hand.")
+def adopt(
+    stage: Annotated[
+        str,
+        typer.Argument(
+            metavar="STAGE", help="The stage of dvc.yaml that would have made it."
+        ),
+    ],
+    place: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="It, or a folder in which the stage's outputs lie as in a repository.",
+        ),
+    ],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", "-f", help="Replace what the workspace has in its place."
+        ),
+    ] = False,
+) -> None:
+    """Take what was made by hand for what a stage makes, if it passes the stage's own check; copy it into DVC's cache.
+
+    adopted.yaml says where it came from, and who took it over: each experiment that
+    uses it is shown with that, for ever. A checkpoint alone is gone on from with
+    resume_from in params.yaml.
+    """
+    from mllam_exps.commands.team import adopt as adopt_command
+
+    adopt_command.adopt(stage, place, force=force)
+
+
 @app.command(short_help="Put words on experiments, which the team sees.")
 def tag(
     words: Annotated[

@@ -282,6 +282,23 @@ class Repository:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 out.checkout(force=True)
 
+    def commit(self, stage: str) -> None:
+        """Have DVC take what lies in the workspace for what a stage made, as `dvc commit --force` does.
+
+        Raises
+        ------
+        MllamError
+            If DVC cannot.
+        """
+        from dvc.exceptions import DvcException
+
+        try:
+            self.opened.commit(stage, force=True)
+        except DvcException as error:
+            raise MllamError(
+                "DVC could not take it", stage, first_line(error)
+            ) from error
+
     def _dvc_stage(self, name: str) -> DvcStage:
         for stage in self.opened.index.stages:
             if not stage.is_data_source and _name_of(stage) == name:

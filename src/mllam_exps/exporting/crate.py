@@ -9,7 +9,7 @@ from __future__ import annotations
 import mimetypes
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -91,6 +91,8 @@ class Described:
         Its stages.
     dvc : str
         DVC's version.
+    adopted : mapping
+        Of outputs that no stage made here: where each came from, by path.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Described:
     parts: Sequence[Part]
     ran: Sequence[Ran]
     dvc: str
+    adopted: Mapping[str, str] = field(default_factory=dict)
 
 
 def write(folder: Path, said: Described) -> None:
@@ -169,9 +172,10 @@ class _Describing:
             self._by_path[path] = one
 
     def _add_part(self, part: Part) -> None:
+        role = "made by a stage" if part.is_output else "read by a stage"
         said: dict[str, Any] = {
             "name": part.path,
-            "description": "made by a stage" if part.is_output else "read by a stage",
+            "description": self.said.adopted.get(part.path, role),
             "identifier": f"md5:{part.digest}",
         }
         if part.size is not None:

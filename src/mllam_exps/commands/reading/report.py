@@ -24,6 +24,7 @@ from mllam_exps.dvc.saved.experiment_refs import Saved
 from mllam_exps.identity.definition import VERSIONS_FILE
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.runs.store import Run
+from mllam_exps.sharing import adopted
 from mllam_exps.stages.neural_lam.reporting import content, page
 from mllam_exps.stages.neural_lam.reporting import figures as drawing
 from mllam_exps.stages.neural_lam.reporting.comparison import BASELINES, Comparison
@@ -213,7 +214,8 @@ def _background(
     """Return what an experiment took, and where it comes from."""
     took = costs.in_words(history.costs, energies) if history.costs else ""
     lineage = tuple(one for tree in history.trees for one in _flat(tree, 0))
-    return Background(took, lineage, locked.programs)
+    taken = tuple(one.line for one in adopted.of(locked))
+    return Background(took, lineage, locked.programs, taken)
 
 
 def _flat(training: Training, depth: int) -> Iterator[Ancestor]:

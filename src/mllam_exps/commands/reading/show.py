@@ -21,12 +21,15 @@ from mllam_exps.base import ownership, terminal
 from mllam_exps.base.errors import MllamError
 from mllam_exps.catalogue import marks
 from mllam_exps.catalogue.marks import Marked
+from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.identity.run_keys import SAVE
 from mllam_exps.machines import environment
 from mllam_exps.runs.outputs import damage, result_attempt
 from mllam_exps.runs.state import verdict
 from mllam_exps.runs.state.judge import RunState, stated, with_evidence
 from mllam_exps.runs.store import Run
+from mllam_exps.sharing import adopted
+from mllam_exps.sharing.adopted import Adopted
 from mllam_exps.stages import tracking
 from mllam_exps.stages.contract import Stage
 from mllam_exps.submission.applying import apply_command
@@ -52,7 +55,9 @@ def show(name: str, *, as_json: bool, lineage: bool = False) -> None:
         return
     record, lines = _look(here, name)
     record["tags"], record["notes"], words = _marks(here, record)
-    lines = itertools.chain(lines, words)
+    taken = _adopted(here, record["commit"] or "")
+    record["adopted"] = [asdict(one) for one in taken]
+    lines = itertools.chain(lines, (f"adopted     {one.line}" for one in taken), words)
     if as_json:
         print(json.dumps(record, indent=1))
         return
@@ -118,6 +123,11 @@ def _look(here: Context, name: str) -> tuple[dict[str, Any], Iterator[str]]:
         apply = apply_command(experiment, here.workspace.origin)
     record = to_record(row, apply)
     return record, _lines(row, record)
+
+
+def _adopted(here: Context, commit: str) -> list[Adopted]:
+    """Return what an experiment's commit holds that no run made."""
+    return list(adopted.of(Commit(here.workspace.origin, commit))) if commit else []
 
 
 def _marks(here: Context, record: dict[str, Any]) -> tuple[Any, Any, list[str]]:

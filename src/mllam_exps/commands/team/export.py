@@ -22,6 +22,7 @@ from mllam_exps.exporting.contents import Part
 from mllam_exps.exporting.crate import Described, Ran
 from mllam_exps.identity.definition import VERSIONS_FILE, flat
 from mllam_exps.machines.workspace import Workspace
+from mllam_exps.sharing import adopted
 from mllam_exps.views.context import saved_here
 from mllam_exps.views.costs import Cost
 from mllam_exps.views.histories import Histories
@@ -110,6 +111,8 @@ def _described(
     author, _, message = ask_git(
         commit.origin, "show", "-s", form, one.commit
     ).partition("\0")
+    # What was taken over, no stage has made: of that the crate must not say so.
+    taken = {each.stage: each for each in adopted.of(commit)}
     return Described(
         name=one.name,
         description=message.strip() or f"the experiment {one.name}",
@@ -120,8 +123,9 @@ def _described(
         programs=commit.programs,
         files=files,
         parts=parts,
-        ran=list(_ran(commit, _costs(one))),
+        ran=[ran for ran in _ran(commit, _costs(one)) if ran.stage not in taken],
         dvc=version("dvc"),
+        adopted={path: each.line for each in taken.values() for path in each.outs},
     )
 
 

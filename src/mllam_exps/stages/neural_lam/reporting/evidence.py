@@ -50,11 +50,14 @@ class Background:
         The trees in which its trainings stand; empty where none goes on from another.
     programs : mapping
         The versions of its programs.
+    adopted : tuple of str
+        What of it was made by hand, a sentence each.
     """
 
     took: str = ""
     lineage: tuple[Ancestor, ...] = ()
     programs: Mapping[str, str] = field(default_factory=dict)
+    adopted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
