@@ -27,7 +27,8 @@ def make(params: dict) -> None:
     time.sleep(params["make"].get("seconds", 0))
     Path("made/sub").mkdir(parents=True)
     for i in range(params["make"]["size"]):
-        Path(f"made/sub/{i}.txt").write_text(f"{i}\n" * 10)
+        lines = params["make"].get("lines", 10)
+        Path(f"made/sub/{i}.txt").write_text(f"{i}\n" * lines)
     if "mark" in params["make"]:
         # A program that makes something else each time.
         mark = (
