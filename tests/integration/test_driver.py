@@ -120,7 +120,7 @@ def test_dvc_killed_the_run_goes_on_and_is_attached_to(made: Experiment):
         == attempt.pid
     )
     assert "grow: attached to attempt 1" in out or "grow: known: collected" in out
-    assert "a `dvc exp run` that was killed left HEAD detached here" in out
+    assert "a `dvc exp run` left HEAD detached here: it was killed" in out
     assert "git switch main" in out
     assert made.starts() == 1
     assert grown(made)["epochs"] == 6

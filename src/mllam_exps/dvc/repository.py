@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mllam_exps.base import unreadable
 from mllam_exps.base.errors import Exit, MllamError, UsageError, first_line
 from mllam_exps.base.git import ask_git
+from mllam_exps.dvc import rwlock
 from mllam_exps.dvc.cache import Cache
 from mllam_exps.dvc.graph import Dep, Out, ParameterFile, StageEntry, StageGraph
 
@@ -246,6 +247,7 @@ class Repository:
             While another DVC command works there.
         """
         from dvc.lock import LockError
+        from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
 
         found: dict[str, list[Any]] = {}
         try:
@@ -254,7 +256,15 @@ class Repository:
                     stage = self._dvc_stage(name)
                     told = stage.status(check_updates=True)
                     found[name] = list(told.get(stage.addressing, []))
-        except LockError as error:
+        except (
+            LockError,
+            RWLockFileCorruptedError,
+            RWLockFileFormatError,
+        ) as error:
+            if stuck := rwlock.stuck(self.temporary_directory):
+                raise UsageError(
+                    stuck.what, stuck.where, stuck.why, stuck.next
+                ) from error
             what = "DVC is at work here: what is stale can be told when it has finished"
             raise MllamError(
                 what, next="mllam-exps status", exit=Exit.UNKNOWN

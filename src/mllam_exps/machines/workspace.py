@@ -225,7 +225,8 @@ def leftovers(root: Path, since: float | None = None) -> list[str]:
     if any(_dvc_in(root)):
         return []  # another one's, who is at work
     return [
-        f"a `dvc exp run` that was killed left HEAD detached here\n  → git switch {branch}, once no dvc runs here"
+        "a `dvc exp run` left HEAD detached here: it was killed, or works on another host\n"
+        f"  → git switch {branch}, once no dvc runs here"
     ]
 
 

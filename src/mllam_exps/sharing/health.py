@@ -19,6 +19,7 @@ from mllam_exps.base import disks
 from mllam_exps.base.errors import MllamError, Problems
 from mllam_exps.base.git import ask_git
 from mllam_exps.base.ownership import user_name
+from mllam_exps.dvc import rwlock
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.machines import environment
 from mllam_exps.machines.machine_files import Machine
@@ -79,6 +80,8 @@ def signs(
         yield _place(name, place)
         yield _room(name, place)
     yield _locks(RunStore(store))
+    if stuck := rwlock.stuck(repository.temporary_directory):
+        yield Sign("locks", State.WRONG, stuck.sentence, stuck.next)
     yield from _share(repository.cache_directory)
     yield from _remotes(repository)
     yield _asked("tracking", lambda: _tracking(workspace, machine))
