@@ -28,10 +28,22 @@ stages:
     cmd: mkdir -p logs && echo told > logs/told.txt
     deps: [grown.txt]
     outs: [{logs/told.txt: {cache: false}}]
+  learn:
+    cmd: python learn.py
+    deps: [in.txt]
+    outs: [saved_models, data/graph, data/datastore.zarr]
   check:
     cmd: echo checked > checked.txt
     always_changed: true
     outs: [{checked.txt: {cache: false}}]
+"""
+
+LEARN = """\
+from pathlib import Path
+for file in ("saved_models/min_val_loss.ckpt", "saved_models/last.ckpt", "data/graph/g/m2m.pt",
+             "data/datastore.zarr/x/c/0", "data/datastore.zarr/state/c/0"):
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_text(file)
 """
 
 
@@ -46,6 +58,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         "params.yaml": "lr: 0.1\n",
         "README.md": "# Ours\n",
         "machines/here.yaml": "scheduler: local\n",
+        "learn.py": LEARN,
+        "data/datastore.yaml": "inputs: {ground: {path: /of/my/machine.zarr}}\n",
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
@@ -119,11 +133,11 @@ def test_what_is_too_large_is_named_and_a_crate_can_be_one_file(
 
 def test_what_neither_git_nor_dvc_keeps_is_named(saved: Experiment, tmp_path: Path):
     """An output with `cache: false` that git ignores, as a log is."""
-    ref = saved.ok("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/e")
-    lost = ref.strip().removesuffix("/e") + "/lost"
+    ref = ref_of(saved)
+    lost = ref.removesuffix("/e") + "/lost"
     commands = f"""\
     export GIT_INDEX_FILE={tmp_path}/index
-    git read-tree {ref.strip()} && git rm -q --cached logs/told.txt checked.txt
+    git read-tree {ref} && git rm -q --cached logs/told.txt checked.txt
     git update-ref {lost} $(git commit-tree $(git write-tree) -m lost -p HEAD)"""
     saved.ok("sh", "-ec", commands)
     told = saved.ok("mllam-exps", "export", "lost", "-o", str(tmp_path / "x"))
@@ -148,3 +162,49 @@ def test_what_the_cache_has_lost_is_told_and_nothing_is_left_behind(
     assert "DVC's cache has not all of grown.txt" in told.stdout
     assert "mllam-exps pull e" in told.stdout
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_to_forecast_from_holds_what_that_needs_and_no_more(
+    saved: Experiment, tmp_path: Path
+):
+    folder = tmp_path / "f"
+    export = ("mllam-exps", "export", "--inference", "-o", str(folder), "e")
+    told = saved.ok(*export, "--license", "CC-BY-4.0")
+    assert f"{folder}: e as a folder to forecast from" in told
+    assert "its environment is not recorded here" in told
+    of_it = {str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()}
+    # `last.ckpt` is not the one to evaluate, `state` a field.
+    parts = {
+        "params.yaml",
+        "data/datastore.yaml",
+        "saved_models/min_val_loss.ckpt",
+        "data/graph/g/m2m.pt",
+        "trained_on.zarr/x/c/0",
+        "requirements.txt",
+    }
+    assert of_it == {*parts, "manifest.json", "README.md"}
+    assert (folder / "params.yaml").read_text() == "lr: 0.2\n"
+    checkpoint = folder / "saved_models/min_val_loss.ckpt"
+    assert checkpoint.stat().st_nlink == 1, "no link into DVC's cache"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {*manifest["parts"]} == parts
+    commit = saved.ok("git", "rev-parse", f"{ref_of(saved)}").strip()
+    assert (manifest["experiment"], manifest["commit"]) == ("e", commit)
+    assert manifest["licence"] == "CC-BY-4.0"
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert manifest["parts"]["saved_models/min_val_loss.ckpt"]["sha256"] == digest
+    assert "--input ground=FILE --steps N" in (folder / "README.md").read_text()
+    # It is replaced by one of the same experiment, unless something else lies in it.
+    checkpoint.write_text("damaged")
+    saved.ok(*export)
+    assert checkpoint.read_text() == "saved_models/min_val_loss.ckpt"
+    (folder / "mine.txt").touch()
+    refused = saved.command(*export)
+    assert (refused.returncode, "is there already" in refused.stdout) == (2, True)
+    assert [*tmp_path.iterdir()] == [folder]
+
+
+def ref_of(saved: Experiment) -> str:
+    return saved.ok(
+        "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/e"
+    ).strip()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from support import synthetic
 from support.experiment import Experiment, eventually
 
 from mllam_exps.base import records
@@ -154,6 +158,44 @@ def test_one_parameter_changed_and_shared_between_clones(
     for stage in RESULTS:
         assert f"Stage '{stage}' didn't change, skipping" in again
     tiny.ok("git", "restore", ".")
+
+
+@pytest.mark.long
+def test_an_export_forecasts_anywhere_what_its_experiment_does(
+    tiny: Experiment, tmp_path: Path
+):
+    """In a folder that is no repository, with no git, no settings, and all that it came from gone."""
+    own = shutil.copytree(tiny.root, tmp_path / "repo", symlinks=True)
+    mine = Experiment(own, tiny.environ)
+    name, *_ = mine.ok("dvc", "exp", "list", "-A", "--name-only").split()
+    folder, source = tmp_path / "anywhere/model", tmp_path / "new.zarr"
+    shutil.copytree(own / synthetic.SOURCE, source)
+    told = mine.ok("mllam-exps", "export", name, "--inference", "-o", "exported")
+    assert "as a folder to forecast from" in told
+    words = ("--input", str(source), "--steps", "2", "-o")
+    known, new = tmp_path / "known.zarr", tmp_path / "anywhere/new.zarr"
+    mine.ok("mllam-exps", "infer", name, *words, str(known))
+    folder.parent.mkdir()
+    (own / "exported").rename(folder)
+    shutil.rmtree(own)
+    command = [str(Path(sys.prefix, "bin/mllam-exps")), "infer", "--from", "model"]
+    nowhere = str(folder.parent)
+    done = subprocess.run(
+        [*command, *words, str(new)],
+        cwd=nowhere,
+        env={"PATH": nowhere, "HOME": nowhere, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {*folder.parent.glob("[!.]*")} == {folder, new}
+    # Its attributes tell when the dataset was made.
+    told_of_it = (".zattrs", ".zmetadata")
+    for file in filter(Path.is_file, known.rglob("*")):
+        if file.name not in told_of_it or file.parent != known:
+            there = new / file.relative_to(known)
+            assert there.read_bytes() == file.read_bytes(), file
 
 
 @pytest.mark.long

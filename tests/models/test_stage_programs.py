@@ -22,7 +22,9 @@ from support import synthetic
 from support.checkpoints import Evil
 
 from mllam_exps import stages
-from mllam_exps.base.errors import CheckFailed, MllamError
+from mllam_exps.base.errors import CheckFailed, MllamError, UsageError
+from mllam_exps.commands.running import infer as inferring
+from mllam_exps.exporting import forecast_folder
 from mllam_exps.stages.contract import ENDED_IN_TIME, SAVE_AND_END, StageContext
 from mllam_exps.stages.neural_lam import checkpoints, file_names, infer, scores
 from mllam_exps.stages.neural_lam.file_names import (
@@ -31,13 +33,7 @@ from mllam_exps.stages.neural_lam.file_names import (
     KEPT_FORECASTS,
     VERIFICATION,
 )
-from mllam_exps.stages.neural_lam.new_input.asked import (
-    PROGRAM,
-    TRAINED_ON,
-    NewInput,
-    is_no_field,
-    refused,
-)
+from mllam_exps.stages.neural_lam.new_input import asked
 from mllam_exps.stages.neural_lam.parameters import params
 from mllam_exps.stages.neural_lam.parameters.keys import KEEP_FORECASTS
 from mllam_exps.stages.neural_lam.patches import trust_no_checkpoint
@@ -372,35 +368,27 @@ def test_stored_forecasts_score_as_neural_lam_scores_its_own(made: Made) -> None
 def test_new_input_gives_the_forecasts_that_the_training_s_dataset_gives(
     made: Made, tmp_path: Path
 ) -> None:
-    """Of that dataset nothing but its statistics and its grid is there."""
+    """Of that dataset nothing but its statistics and its grid is there: a folder as `export --inference` writes it."""
     import numpy as np
     import xarray as xr
 
-    work, output = tmp_path / "work", tmp_path / "out.zarr"
-    for file in (*file_names.FILES, "saved_models/min_val_loss.ckpt"):
-        (work / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(made.root / file, work / file)
-    (work / INFERENCE).write_text(yaml.safe_dump(FORECASTS))
-    shutil.copytree(made.root / "data/graph", work / "data/graph")
-    dataset = made.root / file_names.DATASET
-    for path in dataset.rglob("*"):
-        part = str(path.relative_to(dataset))
-        if path.is_file() and is_no_field(part):
-            place = work / TRAINED_ON / part
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+    folder, output = tmp_path / "folder", tmp_path / "out.zarr"
+    for file in file_names.FILES:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made.root / file, folder / file)
+    (folder / INFERENCE).write_text(yaml.safe_dump(FORECASTS))
+    for out, place, wanted in asked.outputs(folder):
+        for path in filter(Path.is_file, (made.root / out).rglob("*")):
+            part = path.relative_to(made.root / out)
+            if wanted(str(part)):
+                (folder / place / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / place / part)
+    forecast_folder.seal(folder, forecast_folder.Manifest("tiny", "1a"))
     source = tmp_path / "new.zarr"
     with xr.open_zarr(made.root / synthetic.SOURCE) as whole:
         late = whole.sel(time=slice("2025-12-08T00:00", None)).load().drop_encoding()
     late.to_zarr(source)
-    inputs = dict.fromkeys(("weather", "ground"), str(source))
-    asked = NewInput(inputs, str(output), steps=2, experiment="tiny", new=[*inputs])
-    asked.write(work)
-    command = [sys.executable, "-m", PROGRAM]
-    done = subprocess.run(
-        command, cwd=work, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    inferring.infer_from(folder, [str(source)], output)
     with (
         xr.open_zarr(output) as new,
         xr.open_zarr(made.root / file_names.FORECASTS) as known,
@@ -416,15 +404,11 @@ def test_new_input_gives_the_forecasts_that_the_training_s_dataset_gives(
             np.testing.assert_allclose(*pair, rtol=1e-5)
 
     late.assign_coords(x=late.x + 1e3).to_zarr(source, mode="w")
-    shutil.copyfile(made.root / file_names.DATASTORE, work / file_names.DATASTORE)
-    done = subprocess.run(
-        command, cwd=work, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
+    with pytest.raises(UsageError) as error:
+        inferring.infer_from(folder, [str(source)], tmp_path / "none.zarr")
     told = "it lies on another grid than the training's: its x differ"
-    assert told in done.stderr
-    assert told in refused(work).sentence
-    assert "Traceback" not in done.stderr
+    assert told in str(error.value)
+    assert {*tmp_path.iterdir()} == {folder, output, source}
 
 
 def test_verify_scores_them_as_neural_lam_does(made: Made) -> None:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 from support import synthetic
 
 from mllam_exps.base.errors import Exit, MllamError, Problem, UsageError
 from mllam_exps.commands.running import infer
+from mllam_exps.stages.neural_lam import file_names
 from mllam_exps.stages.neural_lam.new_input.asked import (
+    TRAINED_ON,
     NewInput,
     all_of_them,
     datastore_of,
     is_no_field,
+    left_to_name,
     new_ones,
+    options,
+    outputs,
     refuse,
+    refuse_password,
 )
 
 DATASTORE = synthetic.datastore()
@@ -63,6 +70,52 @@ def test_each_archive_has_to_be_there(tmp_path: Path):
         all_of_them(DANRA, {"height": "away.zarr"}, tmp_path)
 
 
+def test_without_a_repository_each_archive_is_named_that_has_no_url(tmp_path: Path):
+    remote = {**DANRA["inputs"], "surface": {"path": "s3://bucket/s.zarr"}}
+    assert left_to_name({"inputs": remote}) == ["height", "ground"]
+    with pytest.raises(UsageError) as error:
+        all_of_them({"inputs": remote}, {"height": str(tmp_path)}, None)
+    assert "no archive is named for ground" in str(error.value)
+    assert error.value.next == "--input ground=FILE"
+
+
+@pytest.mark.parametrize(
+    ("datastore", "steps", "told"),
+    [
+        (DATASTORE, 4, ["--input FILE"]),
+        (DANRA, None, [*(f"--input {n}=FILE" for n in DANRA["inputs"]), "--steps N"]),
+    ],
+)
+def test_the_command_of_a_folder_names_what_it_lacks(
+    datastore: dict[str, Any], steps: int | None, told: list[str], tmp_path: Path
+):
+    (tmp_path / "data").mkdir()
+    (tmp_path / file_names.DATASTORE).write_text(
+        yaml.safe_dump(datastore, sort_keys=False)
+    )
+    if steps:
+        (tmp_path / file_names.INFERENCE).write_text(f"steps: {steps}\n")
+    assert options(tmp_path) == told
+
+
+def test_one_checkpoint_is_needed_the_graph_and_no_field(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / file_names.INFERENCE).write_text("checkpoint: last\n")
+    made = ["last.ckpt", "min_val_loss.ckpt", "x/c/0", "state/c/0"]
+    found = {place: [*filter(wanted, made)] for _, place, wanted in outputs(tmp_path)}
+    assert found["saved_models"] == ["last.ckpt"]
+    assert found["data/graph"] == made
+    assert found[TRAINED_ON] == [one for one in made if one != "state/c/0"]
+
+
+def test_no_address_with_a_password_goes_to_others():
+    refuse_password(DANRA)
+    path = "https://me:planted@host/s.zarr"
+    with pytest.raises(UsageError, match=r"inputs.a.path: carries a pass") as error:
+        refuse_password({"inputs": {"a": {"path": path}}})
+    assert "planted" not in str(error.value)
+
+
 def test_the_dataset_has_all_times_and_no_statistics_of_its_own():
     paths = {"weather": "/n.zarr", "ground": "/g.zarr"}
     made = datastore_of(DATASTORE, paths, "2026-01-01T00:00", "2026-01-03T18:00")
@@ -91,20 +144,16 @@ def test_what_is_asked_is_read_as_it_was_written(tmp_path: Path):
 
 
 @pytest.mark.parametrize("program", ["ended", "refused"])
-def test_why_the_program_made_nothing(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_why_the_program_made_nothing(program: str, tmp_path: Path):
     fails = [sys.executable, "-c", "raise KeyError('height')"]
-    monkeypatch.setattr(infer.environment, "program", lambda machine: [])
-    monkeypatch.setattr(infer.environment, "wrap", lambda machine, root, argv: fails)
     why = Problem("has no times", "h.zarr", next="name another one")
     if program == "refused":
         refuse(tmp_path, why)
-    here = SimpleNamespace(root=tmp_path, origin=tmp_path)
+    log = tmp_path / "log.txt"
     with pytest.raises(MllamError) as told:
-        infer._run(SimpleNamespace(), here, tmp_path)
+        infer._run(fails, tmp_path, log)
     if program == "refused":
         assert (told.value.problem, told.value.exit) == (why, Exit.USAGE)
     else:
         assert told.value.why == "exit code 1: KeyError: 'height'"
-        assert told.value.where == str(tmp_path / "logs/infer-from-new-input.log")
+        assert told.value.where == str(log)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mllam_exps.base.errors import UsageError
 from mllam_exps.cli.options import Json, SetParam, app
 
 # ruff: noqa: PLR0917 - typer makes options of parameters
@@ -229,9 +230,6 @@ def advance(
 
 @app.command(short_help="Forecast from new input with a saved experiment.")
 def infer(
-    name: Annotated[
-        str, typer.Argument(metavar="EXP", help="An experiment, or a revision.")
-    ],
     inputs: Annotated[
         list[str],
         typer.Option(
@@ -241,6 +239,17 @@ def infer(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The zarr that is made.")
     ],
+    name: Annotated[
+        str, typer.Argument(metavar="EXP", help="An experiment, or a revision.")
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Instead of EXP: what `mllam-exps export EXP --inference` wrote. No repository is needed then.",
+        ),
+    ] = None,
     starts: Annotated[
         list[str] | None,
         typer.Option("--start", help="An initial time; all, if none is given."),
@@ -248,15 +257,30 @@ def infer(
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Steps of each forecast.")
     ] = None,
+    any_versions: Annotated[
+        bool,
+        typer.Option(
+            "--other-versions",
+            help="With --from: go on with other programs than the folder is for.",
+        ),
+    ] = False,
 ) -> None:
     """Make forecasts of a saved experiment from input that it has not seen, here and now, without its training data.
 
     Its model, its graph and the statistics of its dataset are fetched, where they are
-    not here.
+    not here. With --from they lie in a folder, and neither git nor DVC is needed.
     """
     from mllam_exps.commands.running import infer as inferring
 
-    inferring.infer(name, inputs, output, starts or [], steps)
+    if bool(name) == (folder is not None):
+        raise UsageError("name either an experiment or --from FOLDER", "infer")
+    if any_versions and folder is None:
+        raise UsageError("--other-versions goes with --from FOLDER", "infer")
+    told = inputs, output, starts or [], steps
+    if folder is None:
+        inferring.infer(name, *told)
+    else:
+        inferring.infer_from(folder, *told, any_versions=any_versions)
 
 
 @app.command(short_help="Run the pipeline on one batch and one epoch.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mllam_exps.base.errors import UsageError
 from mllam_exps.cli.options import DryRun, Json, app, share_app
 
 Words = Annotated[
@@ -68,17 +69,24 @@ def export(
             "--out",
             "-o",
             metavar="PATH",
-            help="A folder, or a file that ends with .zip; else EXP.crate.",
+            help="A folder, or a file that ends with .zip; else EXP.crate, or EXP.inference.",
         ),
     ] = None,
+    inference: Annotated[
+        bool,
+        typer.Option(
+            "--inference",
+            help="Instead: a folder from which `mllam-exps infer --from` forecasts.",
+        ),
+    ] = False,
     largest: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="GB",
             min=0,
-            help="Inputs and outputs that are larger are named, and not in it.",
+            help="Inputs and outputs that are larger are named, and not in it; 1 if nothing is said.",
         ),
-    ] = 1.0,
+    ] = None,
     licence: Annotated[
         str,
         typer.Option(
@@ -95,7 +103,14 @@ def export(
     """
     from mllam_exps.commands.team import export as exporting
 
-    exporting.export(name, out=out, largest=largest, licence=licence)
+    if not inference:
+        most = exporting.LARGEST if largest is None else largest
+        exporting.export(name, out=out, largest=most, licence=licence)
+    elif largest is None:
+        exporting.for_inference(name, out=out, licence=licence)
+    else:
+        what = "--largest is of a crate: --inference takes what a forecast needs"
+        raise UsageError(what, "export")
 
 
 @share_app.command("init", short_help="Make a share for a group.")

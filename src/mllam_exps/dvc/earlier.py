@@ -138,6 +138,8 @@ def lay_out(
     out: str,
     target: Path,
     wanted: Callable[[str], bool] = lambda _file: True,
+    *,
+    copied: bool = False,
 ) -> None:
     """Lay out a folder that a stage made for a commit, or those of its files that are wanted.
 
@@ -147,6 +149,8 @@ def lay_out(
     ----------
     wanted : callable
         Is asked for each file, by its path in the folder.
+    copied : bool
+        Whether files have to be copies, and no links into the cache.
 
     Raises
     ------
@@ -174,12 +178,50 @@ def lay_out(
     if lacking := [file for file in files if not repo.cache.holds(files[file])]:
         _fetch(repo, commit, [f"{out}/{file}" for file in lacking])
     for file, md5 in files.items():
-        if not repo.cache.check_out(md5, target / file):
+        if not _brought(repo.cache, md5, target / file, copied=copied):
             files = {}
             break
     if not files:
         where = f"{out} at {commit.revision[:10]}"
         raise UsageError("it is not in DVC's cache", where, next=_way_out(commit, out))
+
+
+def _brought(cache: Cache, md5: str, place: Path, *, copied: bool) -> bool:
+    if not copied:
+        return cache.check_out(md5, place)
+    cache.hold_to_its_name(md5, place.name)
+    if found := cache.holds(md5):
+        cache.copy(md5, place)
+    return found
+
+
+def lay_out_needed(
+    repo: Repository,
+    commit: Commit,
+    folder: Path,
+    files: Iterable[str],
+    outputs: Callable[[Path], Iterable[tuple[str, str, Callable[[str], bool]]]],
+    *,
+    copied: bool = False,
+) -> None:
+    """Lay out what a program needs of an experiment.
+
+    Parameters
+    ----------
+    files : iterable of str
+        Those of the commit, which need not be there.
+    outputs : callable
+        Is called when they lie in the folder; tells the output, its place in the
+        folder, and what is wanted of it.
+
+    Raises
+    ------
+    UsageError
+        If one is neither in the cache nor in a remote.
+    """
+    commit.lay_out(files, folder)
+    for out, place, wanted in outputs(folder):
+        lay_out(repo, commit, out, folder / place, wanted, copied=copied)
 
 
 def _way_out(commit: Commit, out: str) -> str:

@@ -70,6 +70,8 @@ _GITIGNORE = """\
 /*.html
 /*.crate/
 /*.crate.zip
+/*.inference/
+/*.inference.zip
 __pycache__/
 """
 

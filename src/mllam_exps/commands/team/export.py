@@ -1,33 +1,53 @@
-"""``mllam-exps export EXP``: one experiment for others, as an RO-Crate."""
+"""``mllam-exps export EXP``: one experiment for others, as an RO-Crate; or a folder from which a service forecasts."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mllam_exps import __version__
+from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import MllamError, UsageError, some_of
 from mllam_exps.base.git import ask_git
 from mllam_exps.base.terminal import amount, say, warn
+from mllam_exps.dvc import earlier
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.dvc.saved.experiment_refs import Saved
-from mllam_exps.exporting import contents, crate
+from mllam_exps.environments import finding, requirements
+from mllam_exps.environments.comparing import normal
+from mllam_exps.exporting import contents, crate, forecast_folder, service_readme
 from mllam_exps.exporting.contents import Part
 from mllam_exps.exporting.crate import Described, Ran
+from mllam_exps.exporting.forecast_folder import (
+    ENVIRONMENT,
+    OURS,
+    README,
+    REQUIREMENTS,
+    Manifest,
+)
 from mllam_exps.identity.definition import VERSIONS_FILE, flat
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing import adopted
+from mllam_exps.stages import packages
+from mllam_exps.stages.neural_lam.file_names import DATASTORE
+from mllam_exps.stages.neural_lam.new_input import asked
+from mllam_exps.stages.packages import Environment, Package
 from mllam_exps.views.context import saved_here
 from mllam_exps.views.costs import Cost
 from mllam_exps.views.histories import Histories
 
 GIGA = 1e9
+LARGEST = 1.0
+"""Gigabytes of the largest input or output that a crate holds, where nobody says another."""
 
 
 def export(name: str, *, out: Path | None, largest: float, licence: str) -> None:
@@ -50,16 +70,7 @@ def export(name: str, *, out: Path | None, largest: float, licence: str) -> None
         is taken.
     """
     root = Workspace.here().root
-    [one, *others] = saved_here(root, [name])
-    if others:
-        what, why = (
-            f"{name} is no one experiment",
-            "experiments of other baselines have it, too",
-        )
-        if experiment_refs.is_pattern(name):
-            why = f"{1 + len(others)} experiments fit it"
-            raise UsageError(what, why=why, next=f"mllam-exps export {one.name}")
-        raise UsageError(what, why=why, next="rename one")
+    one = _saved(root, name)
     name = one.name
     place = out or Path(f"{name}.crate")
     _refuse_taken(place)
@@ -79,6 +90,127 @@ def export(name: str, *, out: Path | None, largest: float, licence: str) -> None
     if links:
         warn(f"note: {some_of(links)}: links, which are left out")
     _tell(place, parts, said)
+
+
+def for_inference(name: str, *, out: Path | None, licence: str) -> None:
+    """Write a folder with all that `mllam-exps infer --from` needs of a saved experiment.
+
+    Parameters
+    ----------
+    out : Path or None
+        As `export` takes it; a folder that is such an export of the same experiment is
+        replaced.
+
+    Raises
+    ------
+    UsageError
+        If there is no such experiment, it holds results of other inputs, it made no
+        model, or the place is taken.
+    """
+    root = Workspace.here().root
+    one = _saved(root, name)
+    place = out or Path(f"{one.name}.inference")
+    is_there = forecast_folder.is_export_of(place, one.name, one.commit)
+    if not is_there:
+        _refuse_taken(place)
+    commit = Commit(root, one.commit)
+    _refuse_what_is_left(one.name, commit)
+    environment = _environment_of(one.name)
+    said = Manifest(
+        one.name,
+        one.commit,
+        programs={**commit.programs, OURS: __version__},
+        container=environment.container if environment else "",
+        licence=licence or _licence_of(commit),
+        adopted=[each.line for each in adopted.of(commit)],
+    )
+    parent = place.resolve().parent
+    with tempfile.TemporaryDirectory(prefix=".mllam-exps-export-", dir=parent) as site:
+        folder = Path(site) / "forecasts"
+        folder.mkdir()
+        repository = Repository.open(root, check=False)
+        needed = asked.READS, asked.outputs
+        earlier.lay_out_needed(repository, commit, folder, *needed, copied=True)
+        notes = _write_what_is_told(folder, said, environment)
+        forecast_folder.seal(folder, said)
+        if is_there:
+            place.rename(Path(site) / "replaced")
+        _put(folder, place)
+    for note in notes:
+        warn(f"note: {note}")
+    _tell_licence(said.licence)
+    say(f"{place}: {one.name} as a folder to forecast from")
+    say(f"its {README} has the command that forecasts: mllam-exps infer --from")
+
+
+def _write_what_is_told(
+    folder: Path, said: Manifest, environment: Environment | None
+) -> list[str]:
+    """Write what stands in the folder beside the model; return what people have to know of it."""
+    datastore = yaml_files.read(folder / DATASTORE, DATASTORE)
+    asked.refuse_password(datastore)
+    notes, is_recorded = list[str](), environment is not None
+    if environment is None:
+        notes = [
+            "its environment is not recorded here: the folder names the programs in version.mllam.txt alone"
+        ]
+        known = {k: v for k, v in said.programs.items() if k not in {"python", OURS}}
+        listed = [Package(*of_one) for of_one in known.items()]
+        python = said.programs.get("python", "")
+        environment = Environment(python, "", packages=(*listed, _ours()))
+    else:
+        text = json.dumps(environment.to_record(), indent=1)
+        (folder / ENVIRONMENT).write_text(f"{text}\n")
+    text, lacking = requirements.text(environment)
+    (folder / REQUIREMENTS).write_text(text)
+    notes += [f"{REQUIREMENTS} lacks {lack}" for lack in lacking]
+    words = asked.options(folder)
+    text = service_readme.text(
+        said, words, environment.python, notes, is_recorded=is_recorded
+    )
+    (folder / README).write_text(text)
+    return notes
+
+
+def _environment_of(name: str) -> Environment | None:
+    """Return the environment of an experiment, with the mllam-exps that is at work here; None if it is not recorded."""
+    try:
+        found = finding.of_runs(name, Histories().runs_of(name))
+    except MllamError:
+        return None
+    # The one that knows what it has exported; an earlier one may know no `infer --from`.
+    others = [one for one in found.packages if normal(one.name) != OURS]
+    both = sorted([*others, _ours()], key=lambda one: one.name.lower())
+    return replace(found, packages=tuple(both))
+
+
+def _ours() -> Package:
+    """Return this program as it is installed here."""
+    for one in packages.installed().packages:
+        if normal(one.name) == OURS:
+            return one
+    return Package(OURS, __version__)
+
+
+def _saved(root: Path, name: str) -> Saved:
+    """Return the one saved experiment of a name.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or there are several.
+    """
+    [one, *others] = saved_here(root, [name])
+    if others:
+        what, why = (
+            f"{name} is no one experiment",
+            "experiments of other baselines have it, too",
+        )
+        if experiment_refs.is_pattern(name):
+            why = f"{1 + len(others)} experiments fit it"
+            raise UsageError(what, why=why, next=f"mllam-exps export {one.name}")
+        raise UsageError(what, why=why, next="rename one")
+    return one
 
 
 def _refuse_taken(place: Path) -> None:
@@ -185,15 +317,19 @@ def _why(part: Part) -> str:
     return "neither git nor DVC's cache here has it"
 
 
+def _tell_licence(licence: str) -> None:
+    if not licence:
+        warn("note: the repository states no licence: nobody may use what is in it")
+        warn("  → `license: CC-BY-4.0` in CITATION.cff, say, or --license CC-BY-4.0")
+
+
 def _tell(place: Path, parts: list[Part], said: Described) -> None:
     for part in parts:
         if not part.inside:
             warn(f"note: {part.path} is left out, and its hash named: {_why(part)}")
     if any(not part.inside and part.size for part in parts):
         warn("  → --largest GB takes larger ones")
-    if not said.licence:
-        warn("note: the repository states no licence: nobody may use what is in it")
-        warn("  → `license: CC-BY-4.0` in CITATION.cff, say, or --license CC-BY-4.0")
+    _tell_licence(said.licence)
     inside = sum(part.inside for part in parts)
     what = f"{len(said.files)} files, {inside} of {len(parts)} inputs and outputs"
     say(f"{place}: {said.name} as a Workflow Run RO-Crate, with {what}")

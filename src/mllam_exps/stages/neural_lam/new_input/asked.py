@@ -8,20 +8,39 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from mllam_exps.base import yaml_files
 from mllam_exps.base.errors import Problem, UsageError, did_you_mean
-from mllam_exps.stages.neural_lam.data.named_paths import is_remote
-from mllam_exps.stages.neural_lam.file_names import DATASTORE, FILES, INFERENCE, MODELS
+from mllam_exps.stages.neural_lam.data.named_paths import is_remote, named
+from mllam_exps.stages.neural_lam.file_names import (
+    DATASET,
+    DATASTORE,
+    FILES,
+    INFERENCE,
+    MODELS,
+)
+from mllam_exps.stages.neural_lam.parameters import inference
 from mllam_exps.stages.neural_lam.parameters.datastore_file import inputs_of, section
 
 READS = (*FILES, INFERENCE)
 """The files of the experiment's commit that are read."""
-OUTPUTS = (MODELS, "data/graph")
-"""What its stages made that is read."""
+GRAPH = "data/graph"
+PROGRAMS = (
+    "mllam-data-prep",
+    "neural-lam",
+    "numpy",
+    "pytorch-lightning",
+    "torch",
+    "torch-geometric",
+    "xarray",
+    "zarr",
+)
+"""The programs that the numbers of a forecast come from, beside ours."""
 TRAINED_ON = "trained_on.zarr"
 """Where the program finds the training's dataset without its fields."""
 PLAN = "new_input.json"
@@ -82,6 +101,45 @@ def refused(folder: Path) -> Problem:
         return Problem()
 
 
+def settings(folder: Path) -> dict[str, Any]:
+    """Return what ``data/inference_params.yaml`` below a folder says; nothing where it is not there."""
+    return inference.read(folder) if (folder / INFERENCE).exists() else {}
+
+
+def outputs(folder: Path) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+    """Yield what its stages made that is read, as the files below a folder say.
+
+    Each with the path where the experiment has it, that where the program finds it, and
+    what tells which of its files are needed.
+    """
+    checkpoint = f"{inference.told(settings(folder))['checkpoint']}.ckpt"
+    yield MODELS, MODELS, lambda file: file == checkpoint
+    yield GRAPH, GRAPH, lambda _file: True
+    yield DATASET, TRAINED_ON, is_no_field
+
+
+def is_read(path: str) -> bool:
+    """Tell whether the program would read a file at this path below its folder."""
+    return path in READS or path.startswith((f"{MODELS}/", f"{GRAPH}/", TRAINED_ON))
+
+
+def refuse_password(datastore: Mapping[str, Any]) -> None:
+    """Refuse an archive's address with a password in it: others are to read it.
+
+    Raises
+    ------
+    UsageError
+        With the key.
+    """
+    for key, path in named(datastore):
+        if "://" in path and urlsplit(path).password:
+            way_out = (
+                "keep it where fsspec finds it, and make the experiment without it"
+            )
+            where = f"{DATASTORE}: {key}"
+            raise UsageError("carries a password", where, next=way_out)
+
+
 def is_no_field(path: str) -> bool:
     """Tell whether a file of a dataset is one of those beside its fields: coordinates, statistics, metadata."""
     array, _, file = path.partition("/")
@@ -126,20 +184,33 @@ def new_ones(datastore: Mapping[str, Any], words: Sequence[str]) -> dict[str, st
 
 
 def all_of_them(
-    datastore: Mapping[str, Any], new: Mapping[str, str], root: Path
+    datastore: Mapping[str, Any], new: Mapping[str, str], root: Path | None
 ) -> dict[str, str]:
     """Return the archive of every input: the new ones, and the experiment's own where these are not replaced.
+
+    Parameters
+    ----------
+    root : Path or None
+        The experiment's repository; None where there is none, and its own archives are
+        not here but for those that have a URL.
 
     Raises
     ------
     UsageError
         If one is not there.
     """
+    if root is None and (lacking := left_to_name(datastore, new)):
+        raise UsageError(
+            f"no archive is named for {', '.join(lacking)}",
+            "--input",
+            "the experiment's own is not in the folder",
+            " ".join(f"--input {name}=FILE" for name in lacking),
+        )
     found: dict[str, str] = {}
     for name, one in inputs_of(datastore):
         path = new.get(name, str(one.get("path")))
         if not is_remote(path):
-            place = Path(path) if name in new else root / path
+            place = Path(path) if name in new else (root or Path()) / path
             if not place.exists():
                 where = f"--input {name}" if name in new else f"inputs.{name}.path"
                 raise UsageError(
@@ -148,6 +219,30 @@ def all_of_them(
             path = str(place.resolve())
         found[name] = path
     return found
+
+
+def options(folder: Path) -> list[str]:
+    """Return the options of a command that forecasts from files below a folder, and has nothing else, for people."""
+    datastore = yaml_files.read(folder / DATASTORE, DATASTORE)
+    lacking = left_to_name(datastore)
+    try:
+        is_clear = {*new_ones(datastore, ["FILE"])} >= {*lacking}
+    except UsageError:
+        is_clear = False
+    files = ["FILE"] if is_clear else [f"{name}=FILE" for name in lacking]
+    steps = [] if inference.told(settings(folder)).get("steps") else ["--steps N"]
+    return [*(f"--input {one}" for one in files), *steps]
+
+
+def left_to_name(
+    datastore: Mapping[str, Any], new: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the inputs that nobody has named, and that no URL leads to."""
+    return [
+        name
+        for name, one in inputs_of(datastore)
+        if name not in (new or {}) and not is_remote(str(one.get("path")))
+    ]
 
 
 def datastore_of(

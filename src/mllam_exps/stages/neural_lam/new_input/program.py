@@ -22,7 +22,6 @@ from mllam_exps.stages.neural_lam.data.rehearsal import in_one_line
 from mllam_exps.stages.neural_lam.file_names import (
     DATASET,
     DATASTORE,
-    INFERENCE,
     MODELS,
     PARAMS,
 )
@@ -34,6 +33,7 @@ from mllam_exps.stages.neural_lam.new_input.asked import (
     datastore_of,
     refuse,
     refuse_another,
+    settings,
 )
 from mllam_exps.stages.neural_lam.parameters import arguments, inference, params, starts
 from mllam_exps.stages.neural_lam.programs import infer
@@ -95,9 +95,7 @@ def _inference(work: Path, asked: NewInput) -> dict[str, Any]:
     UsageError
         If nobody says how many steps a forecast runs.
     """
-    path = work / INFERENCE
-    given = inference.read(work) if path.exists() else {}
-    given = {**given, "split": None, "starts": asked.starts or None}
+    given = {**settings(work), "split": None, "starts": asked.starts or None}
     if asked.steps is not None:
         given["steps"] = asked.steps
     if given.get("steps") is None:
