@@ -465,3 +465,20 @@ def test_of_what_is_not_saved_it_is_said_who_types_what_and_where(
         facts = Facts("wide", person, "running", 1.0, origin=origin)
         problem = not_saved(facts, tmp_path).problem
         assert (problem.what, problem.next) == told
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_between_two_stages_the_newest_of_a_clone_is_running(
+    monkeypatch: pytest.MonkeyPatch, at_work: bool
+):
+    monkeypatch.setattr(gathering, "is_reproduced", lambda _: at_work)
+    facts = {
+        "old": Facts("old", "me", "done", 1.0, origin="/here"),
+        "new": Facts("new", "me", "done", 2.0, origin="/here"),
+        "his": Facts("his", "he", "done", 3.0, origin="/there"),
+    }
+    entries = [Entry(f"asked-{name}", one) for name, one in facts.items()]
+    gathering._have_one_under_way(entries, Path("/here"))
+    word = "running" if at_work else "done"
+    assert [one.facts.state for one in entries] == ["done", word, "done"]
+    assert facts["new"].state == "done", "what is remembered stays"

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +22,7 @@ from mllam_exps.catalogue.index import Index, Remembered
 from mllam_exps.catalogue.marks import all_marks
 from mllam_exps.dvc.cache_place import cache_directory
 from mllam_exps.machines.values import FOLDER
-from mllam_exps.machines.workspace import Workspace
+from mllam_exps.machines.workspace import Workspace, is_reproduced
 from mllam_exps.runs import layout
 from mllam_exps.runs.state.judge import RunState
 from mllam_exps.runs.store import Run, RunStore
@@ -91,7 +91,9 @@ class _Gathering:
         entries = list(self._submitted())
         entries += self._saved(entries)
         notes = Notes(self.index.notes())
-        entries += self._asked(notes, entries)
+        asked_for = list(self._asked(notes, entries))
+        _have_one_under_way(asked_for, self.clone)
+        entries += asked_for
         self._mark(entries)
         seen = {entry.number for entry in entries}
         gone = [one.number for one in self.known.values() if one.number not in seen]
@@ -273,6 +275,17 @@ class _Gathering:
                 entry_of.tags += (mark,)
             else:
                 entry_of.notes += (mark,)
+
+
+def _have_one_under_way(asked_for: list[Entry], clone: Path) -> None:
+    """Call the newest of a clone's running, while `dvc exp run` works there: what is done of it may be a part."""
+    own = [one for one in asked_for if one.facts.origin == str(clone)]
+    newest = max(own, key=lambda one: one.facts.at, default=None)
+    if newest is None or newest.facts.state != RunState.DONE:
+        return
+    if is_reproduced(clone):
+        # What is remembered of it stays as it is.
+        newest.facts = replace(newest.facts, state=str(RunState.RUNNING))
 
 
 def _read_commits(clone: Path, wanted: list[Kept]) -> dict[str, Facts]:
