@@ -133,9 +133,23 @@ def test_what_the_program_changes_is_a_copy_and_the_rest_a_link(tmp_path: Path):
 def test_programs_of_other_versions_are_named():
     said = Manifest("e", "1", programs={"torch": "2.13.0+cpu", "mlflow": "3"})
     here = {"torch": "2.12.0", "zarr": "3.1"}
-    assert other_versions(said, here) == [
+    assert other_versions(said, here, lambda _: "") == [
         "torch is 2.12.0, and the folder is for 2.13.0+cpu"
     ]
+
+
+def test_a_program_that_was_installed_from_the_folder_is_the_right_one():
+    path = "packages/neural-lam-0.7.0.tar.gz"
+    said = Manifest(
+        "e",
+        "1",
+        parts={path: {"sha256": "ab", "size": 1}},
+        programs={"neural-lam": "0.7.0+g0123456789ab.dcdef0123"},
+        sources={"neural-lam": path},
+    )
+    here = {"neural-lam": "0.7.0"}
+    assert other_versions(said, here, lambda _: "ab") == []
+    assert len(other_versions(said, here, lambda _: "cd")) == 1
 
 
 @pytest.fixture
@@ -181,8 +195,11 @@ def test_all_packages_as_pip_takes_them_and_what_it_cannot_have():
                 Package("torch", "2.13.0+cu130"),
                 patched,
                 Package("wheel", "1", "https://host/wheel.whl"),
+                Package("dev", "1+g12", lacks="it was no release"),
+                Package("mine", "1", "/home/me/mine", commit, editable=True),
             ),
-        )
+        ),
+        {"mine": "packages/mine-1.tar.gz"},
     )
     lines = text.splitlines()
     assert f"neural-lam @ git+{address}@{commit}" in lines
@@ -190,7 +207,9 @@ def test_all_packages_as_pip_takes_them_and_what_it_cannot_have():
     assert "torch==2.13.0+cu130" in lines
     assert "wheel @ https://host/wheel.whl" in lines
     assert "--extra-index-url https://download.pytorch.org/whl/cu130" in lines
-    assert len(lacking) == 2
+    assert "./packages/mine-1.tar.gz" in lines
+    assert len(lacking) == 3
+    assert lacking[2] == "dev 1+g12: it was no release"
     assert lacking[0].startswith("ours 1: it was installed from a folder")
     assert lacking[1].startswith(f"wmg 1 of ssh://git@host/w/wmg.git at {commit}: its")
     assert all(f"# {one}" in lines for one in lacking)
@@ -198,7 +217,12 @@ def test_all_packages_as_pip_takes_them_and_what_it_cannot_have():
 
 def test_people_read_the_one_command():
     said = Manifest(
-        "e", "1a", programs=PROGRAMS, container="sha256:12", adopted=["train was taken"]
+        "e",
+        "1a",
+        programs=PROGRAMS,
+        container="sha256:12",
+        adopted=["train was taken"],
+        sources={OURS: "packages/x.tar.gz"},
     )
     options = ["--input a=FILE", "--steps N"]
     text = service_readme.text(said, options, "3.11.7", ["note"], is_recorded=False)
@@ -207,4 +231,5 @@ def test_people_read_the_one_command():
     assert "- train was taken\n" in text
     assert "- its programs ran in a container, sha256:12\n- note\n" in text
     assert "No licence is stated" in text
+    assert text.endswith("| `packages/` | the code of packages that no index has |\n")
     assert forecast_folder.ENVIRONMENT not in text

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mllam_exps.environments import comparing
+from mllam_exps.environments import comparing, sources
 from mllam_exps.stages import packages
 from mllam_exps.stages.packages import Environment, Package
 
@@ -127,6 +129,38 @@ def test_what_an_experiment_leaves_in_a_package_s_folder_is_no_change_to_it(
     after = installed(site, monkeypatch)["a"]
     assert comparing.told(after).endswith("with changes in src/a b/code.py")
     assert after.lacks.endswith(": src/a b/new.py")
+
+
+def test_a_development_install_becomes_an_archive_with_its_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    home, site, export = tmp_path / "git", tmp_path / "site", tmp_path / "export"
+    checkout(home)
+    (home / "in").mkdir()
+    (home / "in/b.py").write_text("b = 1\n")
+    commit(home)
+    (home / "in/b.py").write_text("b = 2\n")
+    editable = {"url": f"file://{home}/in", "dir_info": {"editable": True}}
+    install(site, "dev", "0.1", editable)
+    wheel = {"url": "file:///w.whl", "archive_info": {"hashes": {"sha256": "ab"}}}
+    install(site, "wheel", "1", wheel)
+    found = installed(site, monkeypatch)
+    assert packages.archive_of("wheel") == "ab"
+    assert packages.archive_of("dev") == packages.archive_of("none") == ""
+    export.mkdir()
+    assert sources.pack(found["wheel"], export) == ""
+    path = sources.pack(found["dev"], export)
+    assert path == "packages/dev-0.1.tar.gz"
+    with tarfile.open(export / path) as archive:
+        assert {one.name for one in archive if one.isfile()} == {
+            "dev-0.1/b.py",
+            "dev-0.1/PKG-INFO",
+        }
+        assert archive.extractfile("dev-0.1/b.py").read() == b"b = 2\n"  # type: ignore[union-attr]
+    # What it was cannot be had: another commit, or files that are in none.
+    for lost in ({"commit": "0" * 40}, {"lacks": "files"}, {"patch": "no patch"}):
+        assert sources.pack(replace(found["dev"], **lost), export) == ""
+    assert [*export.rglob("*")] == [export / "packages", export / path]
 
 
 def test_the_first_of_a_name_is_the_one_that_is_imported(

@@ -50,6 +50,8 @@ class Manifest(Record):
         An identifier of SPDX's, or empty.
     exported : str
         When, in UTC.
+    sources : mapping
+        The archive among the parts from which a program is installed, by its name.
     adopted : sequence of str
         What of it somebody made by hand, as people read it.
     """
@@ -62,6 +64,7 @@ class Manifest(Record):
         "container": maybe(text),
         "licence": maybe(text),
         "exported": maybe(text),
+        "sources": maybe(dict_of(text)),
         "adopted": maybe(list_of(text)),
     }
 
@@ -72,6 +75,7 @@ class Manifest(Record):
     container: str = ""
     licence: str = ""
     exported: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
     adopted: Sequence[str] = ()
 
 
@@ -81,7 +85,7 @@ def seal(folder: Path, said: Manifest) -> None:
     parts = {path: _identity(folder / path) for path in sorted(files)}
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     record = {**said.to_record(), "parts": parts, "exported": now}
-    told = {name: value for name, value in record.items() if value or name == "parts"}
+    told = {name: value for name, value in record.items() if value != ""}
     records.replace(folder / MANIFEST, told)
 
 
@@ -171,13 +175,26 @@ def lay_out(
             place.symlink_to((folder / path).resolve())
 
 
-def other_versions(said: Manifest, here: Mapping[str, str]) -> list[str]:
-    """Return in words which programs are not those that a folder is for."""
-    return [
-        f"{name} is {found}, and the folder is for {said.programs[name]}"
-        for name, found in here.items()
-        if said.programs.get(name, found) != found
-    ]
+def other_versions(
+    said: Manifest, here: Mapping[str, str], archive_of: Callable[[str], str]
+) -> list[str]:
+    """Return in words which programs are not those that a folder is for.
+
+    Parameters
+    ----------
+    here : mapping
+        The versions of those that count.
+    archive_of : callable
+        Tells the sha256 of the archive that a program was installed from. One from the
+        folder is right: its version says no more how it was developed.
+    """
+    others = []
+    for name, found in here.items():
+        wanted = said.programs.get(name, found)
+        source = said.parts.get(said.sources.get(name, ""), {}).get("sha256")
+        if found != wanted and (source is None or archive_of(name) != source):
+            others.append(f"{name} is {found}, and the folder is for {wanted}")
+    return others
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -48,7 +48,8 @@ Refused, before anything is computed: a part that was changed or is missing, and
 | `data/graph/` | the graph |
 | `trained_on.zarr` | statistics and grid of the training's dataset |
 | {packages} | all packages |
-"""
+{code}"""
+_CODE = "| `{folder}/` | the code of packages that no index has |\n"
 
 
 def text(
@@ -74,6 +75,7 @@ def text(
     """
     container = [f"its programs ran in a container, {said.container}"]
     told = [*(container if said.container else []), *notes]
+    folders = {path.partition("/")[0] for path in said.sources.values()}
     return _TEXT.format(
         experiment=said.experiment,
         commit=said.commit,
@@ -89,4 +91,5 @@ def text(
         manifest=MANIFEST,
         notes="".join(f"\n- {note}" for note in told) + ("\n" if told else ""),
         options=" ".join(options),
+        code="".join(_CODE.format(folder=folder) for folder in sorted(folders)),
     )

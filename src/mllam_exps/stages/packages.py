@@ -161,6 +161,30 @@ def of_container(python: Sequence[str], image: str) -> Environment:
     return replace(Environment.from_record(record), container=image)
 
 
+def folder_of(name: str) -> Path | None:
+    """Return the folder from which a development install of this very Python is used; None where it is none."""
+    direct = _direct(name)
+    if not direct.get("dir_info", {}).get("editable"):
+        return None
+    return Path(unquote(urlparse(direct["url"]).path))
+
+
+def archive_of(name: str) -> str:
+    """Return the sha256 of the archive that pip installed a package from here; empty where it was none."""
+    told = _direct(name).get("archive_info", {})
+    digest = told.get("hashes", {}).get("sha256", "")
+    return str(digest or str(told.get("hash", "")).removeprefix("sha256="))
+
+
+def _direct(name: str) -> dict[str, Any]:
+    """Return where a package came from, as its installer wrote it down (PEP 610)."""
+    try:
+        text = metadata.distribution(name).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        text = None
+    return dict(json.loads(text or "{}"))
+
+
 def _distributions() -> Iterator[metadata.Distribution]:
     """Yield the packages that Python would import: of several of a name the first one on its path."""
     seen: set[str] = set()

@@ -28,7 +28,7 @@ from mllam_exps.exporting.forecast_folder import OURS, REQUIREMENTS, Manifest
 from mllam_exps.machines import environment, machine_files
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import checks
-from mllam_exps.stages import versions
+from mllam_exps.stages import packages, versions
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 from mllam_exps.stages.neural_lam.new_input import asked
 from mllam_exps.stages.neural_lam.new_input.asked import NewInput
@@ -147,7 +147,7 @@ def _hold_versions(folder: Path, said: Manifest, *, any_versions: bool) -> None:
     """
     found = versions.installed(asked.PROGRAMS)
     here = {name: found[name] for name in asked.PROGRAMS} | {OURS: __version__}
-    others = forecast_folder.other_versions(said, here)
+    others = forecast_folder.other_versions(said, here, packages.archive_of)
     if others and not any_versions:
         listed = shlex.quote(str(folder / REQUIREMENTS))
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved import experiment_refs, holdings
 from mllam_exps.dvc.saved.commits import Commit
 from mllam_exps.dvc.saved.experiment_refs import Saved
-from mllam_exps.environments import finding, requirements
+from mllam_exps.environments import finding, requirements, sources
 from mllam_exps.environments.comparing import normal
 from mllam_exps.exporting import contents, crate, forecast_folder, service_readme
 from mllam_exps.exporting.contents import Part
@@ -37,7 +38,7 @@ from mllam_exps.exporting.forecast_folder import (
 from mllam_exps.identity.definition import VERSIONS_FILE, flat
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.sharing import adopted
-from mllam_exps.stages import packages
+from mllam_exps.stages import packages, versions
 from mllam_exps.stages.neural_lam.file_names import DATASTORE
 from mllam_exps.stages.neural_lam.new_input import asked
 from mllam_exps.stages.packages import Environment, Package
@@ -48,6 +49,8 @@ from mllam_exps.views.histories import Histories
 GIGA = 1e9
 LARGEST = 1.0
 """Gigabytes of the largest input or output that a crate holds, where nobody says another."""
+_DEVELOPED = re.compile(r"[+.][gd][0-9a-f]{8,}")
+"""What `versions` adds to the version of a development install."""
 
 
 def export(name: str, *, out: Path | None, largest: float, licence: str) -> None:
@@ -115,12 +118,11 @@ def for_inference(name: str, *, out: Path | None, licence: str) -> None:
         _refuse_taken(place)
     commit = Commit(root, one.commit)
     _refuse_what_is_left(one.name, commit)
-    environment = _environment_of(one.name)
     said = Manifest(
         one.name,
         one.commit,
         programs={**commit.programs, OURS: __version__},
-        container=environment.container if environment else "",
+        container=commit.programs.get(versions.CONTAINER, ""),
         licence=licence or _licence_of(commit),
         adopted=[each.line for each in adopted.of(commit)],
     )
@@ -131,7 +133,8 @@ def for_inference(name: str, *, out: Path | None, licence: str) -> None:
         repository = Repository.open(root, check=False)
         needed = asked.READS, asked.outputs
         earlier.lay_out_needed(repository, commit, folder, *needed, copied=True)
-        notes = _write_what_is_told(folder, said, environment)
+        asked.refuse_password(yaml_files.read(folder / DATASTORE, DATASTORE))
+        said, notes = _write_what_is_told(folder, said)
         forecast_folder.seal(folder, said)
         if is_there:
             place.rename(Path(site) / "replaced")
@@ -143,33 +146,43 @@ def for_inference(name: str, *, out: Path | None, licence: str) -> None:
     say(f"its {README} has the command that forecasts: mllam-exps infer --from")
 
 
-def _write_what_is_told(
-    folder: Path, said: Manifest, environment: Environment | None
-) -> list[str]:
-    """Write what stands in the folder beside the model; return what people have to know of it."""
-    datastore = yaml_files.read(folder / DATASTORE, DATASTORE)
-    asked.refuse_password(datastore)
-    notes, is_recorded = list[str](), environment is not None
-    if environment is None:
-        notes = [
-            "its environment is not recorded here: the folder names the programs in version.mllam.txt alone"
-        ]
-        known = {k: v for k, v in said.programs.items() if k not in {"python", OURS}}
-        listed = [Package(*of_one) for of_one in known.items()]
-        python = said.programs.get("python", "")
-        environment = Environment(python, "", packages=(*listed, _ours()))
+def _write_what_is_told(folder: Path, said: Manifest) -> tuple[Manifest, list[str]]:
+    """Write what stands in the folder beside the model; return the manifest, and what people have to know of it."""
+    recorded, notes = _environment_of(said.experiment), list[str]()
+    if recorded is not None:
+        record = json.dumps(recorded.to_record(), indent=1)
+        (folder / ENVIRONMENT).write_text(f"{record}\n")
     else:
-        text = json.dumps(environment.to_record(), indent=1)
-        (folder / ENVIRONMENT).write_text(f"{text}\n")
-    text, lacking = requirements.text(environment)
+        what = "its environment is not recorded here: the folder names the programs"
+        notes = [f"{what} in {VERSIONS_FILE} alone"]
+    environment = recorded or _of_programs(said.programs)
+    packed = {one.name: sources.pack(one, folder) for one in environment.packages}
+    said = replace(said, sources={name: path for name, path in packed.items() if path})
+    text, lacking = requirements.text(environment, said.sources)
     (folder / REQUIREMENTS).write_text(text)
     notes += [f"{REQUIREMENTS} lacks {lack}" for lack in lacking]
-    words = asked.options(folder)
     text = service_readme.text(
-        said, words, environment.python, notes, is_recorded=is_recorded
+        said,
+        asked.options(folder),
+        environment.python,
+        notes,
+        is_recorded=recorded is not None,
     )
     (folder / README).write_text(text)
-    return notes
+    return said, notes
+
+
+def _of_programs(programs: Mapping[str, str]) -> Environment:
+    """Return what is known of an environment by the versions of its programs."""
+    listed = [
+        Package(name, version, lacks="it was no release" if is_developed else "")
+        for name, version in programs.items()
+        if name not in {"python", OURS, versions.CONTAINER}
+        and version != versions.ABSENT
+        for is_developed in [_DEVELOPED.search(version)]
+    ]
+    python = programs.get("python", "")
+    return Environment(python, "", packages=(*listed, _ours()))
 
 
 def _environment_of(name: str) -> Environment | None:
