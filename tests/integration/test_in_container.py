@@ -16,6 +16,7 @@ ENTER = """\
 # Stands for a site's own: enter IMAGE COMMAND…
 echo "$@" >> "$HOME/entered"
 read -r IN_CONTAINER < "$1" && export IN_CONTAINER
+case "$*" in *"toy_program.py grow"*) [ ! -e "$HOME/write" ] || echo three > "$1";; esac
 shift
 exec "$@"
 """
@@ -78,3 +79,12 @@ def test_an_image_that_was_replaced_while_a_job_waited_is_refused(boxed: Experim
     row = settled(boxed, "x")["x"]
     assert row["state"] == "failed"
     assert "container sha256:" in json.dumps(rows(boxed, "x"))
+
+
+def test_an_image_that_is_written_to_while_its_program_works_is_refused(
+    boxed: Experiment,
+):
+    Path(boxed.environ["HOME"], "write").touch()
+    said = boxed.command("dvc", "repro", "grow")
+    assert said.returncode
+    assert "the image was replaced while this attempt was at work" in said.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,47 @@ def test_which_image_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         assert container.digest(str(image)) == first
     image.write_bytes(b"two")
     assert container.digest(str(image)) != first
+    image.write_bytes(b"six")
+    os.utime(image, ns=(1, 1))
+    third = container.digest(str(image))
+    image.write_bytes(b"ten")
+    os.utime(image, ns=(1, 1))
+    assert container.digest(str(image)) != third
     image.unlink()
     with pytest.raises(UsageError, match="there is no such image: No such file"):
         container.digest(str(image))
+
+
+def test_whether_it_was_written_to(tmp_path: Path):
+    image = tmp_path / "nl.sif"
+    assert not container.is_written(container.state(NAMED), container.state(NAMED))
+    image.write_bytes(b"one")
+    before = container.state(str(image))
+    (tmp_path / "new").write_bytes(b"another")
+    (tmp_path / "new").replace(image)
+    assert not container.is_written(before, container.state(str(image)))
+    before = container.state(str(image))
+    image.write_bytes(b"more")
+    assert container.is_written(before, container.state(str(image)))
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        ("Willkommen in M\\374nchen", 1, "Willkommen in M\ufffdnchen"),
+        ("", 7, "exit code 7"),
+    ],
+)
+def test_a_container_that_starts_nothing_is_told(
+    tmp_path: Path, said: str, code: int, told: str
+):
+    (tmp_path / "machines").mkdir()
+    start = START.replace("{image}", "/nl.sif").replace("{start}", '"{image}"')
+    (tmp_path / "machines/x.yaml").write_text("scheduler: local\n" + start)
+    python = ["bash", "-c", f"printf '{said}\n'; exit {code}"]
+    with pytest.raises(UsageError, match="no program of ours can be started") as caught:
+        inside_container._ask(load(tmp_path, "x"), python, tmp_path, {})
+    assert caught.value.problem.why == told
 
 
 @pytest.mark.parametrize(

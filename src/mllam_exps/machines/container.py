@@ -78,7 +78,8 @@ def digest(image: str) -> str:
     try:
         with Path(image).open("rb") as file:
             found = os.fstat(file.fileno())
-            which = f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+            # A copy that takes its original's time changes the last of them.
+            which = f"{found.st_size} {found.st_mtime_ns} {found.st_ino} {found.st_ctime_ns}"
             if known := _known(image, which):
                 return known
             if found.st_size > LARGE:
@@ -94,6 +95,22 @@ def digest(image: str) -> str:
     with suppress(OSError):
         records.replace(_place(image), {"which": which, "digest": told}, flush=False)
     return told
+
+
+def state(image: str) -> tuple[int, ...]:
+    """Return which file an image is, and of which time and size; nothing of a name, or if it is not there."""
+    try:
+        # Opened, as a network file system may tell of a file as it was.
+        with Path(image).open("rb") as file:
+            found = os.fstat(file.fileno())
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def is_written(before: tuple[int, ...], now: tuple[int, ...]) -> bool:
+    """Tell whether an image was written to; one that another took the place of stays as it was for who has it open."""
+    return before[:2] == now[:2] and before != now
 
 
 def _place(image: str) -> Path:

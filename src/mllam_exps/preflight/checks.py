@@ -223,6 +223,7 @@ def asking(workspace: Workspace, machine: Machine) -> Ask:
             env=schedulers.child_environment(os.environ),
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
         )
         try:

@@ -25,7 +25,7 @@ from mllam_exps.machines.values import DIRECTORY
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.stages import versions
 
-PATIENCE = 300.0
+PATIENCE = versions.PATIENCE
 """Seconds for a container to start: the first time a site may unpack its image."""
 WHERE = "environment.container"
 
@@ -94,8 +94,10 @@ def _ask(
             command,
             cwd=root,
             env={**os.environ, VARIABLE: "1"},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=PATIENCE,
             check=False,
         )

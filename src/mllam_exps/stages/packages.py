@@ -155,7 +155,13 @@ def of_container(python: Sequence[str], image: str) -> Environment:
     """
     command = [*python, "-m", __name__]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PATIENCE,
+        check=False,
     )
     record = json.loads((done.stdout.splitlines() or [""])[-1])
     return replace(Environment.from_record(record), container=image)

@@ -25,6 +25,8 @@ from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import UsageError
 from mllam_exps.identity.definition import RESUME_FROM, flat
 
+PATIENCE = 300.0
+"""Seconds for an environment to tell its versions: a container may be unpacked first, on each node."""
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
 
@@ -131,7 +133,14 @@ def of_environment(
     shown = f"{python_itself} -m mllam_exps.stages.versions --json"
     try:
         done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(

@@ -139,6 +139,7 @@ class Worker(Supervisor):
         self, stage: Stage, definition: RunDefinition
     ) -> tuple[dict[str, Output], dict[str, Read]]:
         """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
+        image = container.state(self.spec.image)
         self._check_versions()
         if not definition.commands:
             self._record_environment()
@@ -161,7 +162,10 @@ class Worker(Supervisor):
         try:
             command = stage.command(context)
             self._progress("starting its program")
+            self._refuse_another_image(container.state(self.spec.image) != image)
             self._run_program(command, context)
+            now = container.state(self.spec.image)
+            self._refuse_another_image(container.is_written(image, now))
         except MllamError:
             # Its own reason counts; but what it did to its inputs must not be
             # anybody's.
@@ -266,6 +270,12 @@ class Worker(Supervisor):
                 next="dvc exp run again: it takes the versions as they are now",
             )
 
+    def _refuse_another_image(self, is_another: bool) -> None:
+        """Refuse an image that took the place of the one whose versions were looked at, or that was written to."""
+        if is_another:
+            what = "the image was replaced while this attempt was at work"
+            raise MllamError(what, self.spec.image, next=self._again())
+
     def _installed(self) -> dict[str, str]:
         """Return the versions of the programs that run here, in their container where there is one."""
         from mllam_exps.stages import versions
@@ -279,7 +289,8 @@ class Worker(Supervisor):
         """Write down every package there is, for who wants the same environment; no number depends on that."""
         from mllam_exps.stages import packages
 
-        with contextlib.suppress(OSError, ValueError, MllamError):
+        passed_over = OSError, ValueError, MllamError, subprocess.TimeoutExpired
+        with contextlib.suppress(*passed_over):
             told = packages.installed().to_record()
             if self.spec.python:
                 image = container.digest(self.spec.image)

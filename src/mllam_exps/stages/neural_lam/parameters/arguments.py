@@ -264,16 +264,17 @@ def _write(path: Path, text: str) -> None:
 
 def _ask(python: str | Path, what: str, *, seconds: float) -> dict[str, Any]:
     """Run `tell_arguments` in an interpreter that may not have this package."""
-    # As text: a container need not have this file.
+    # As text: a container need not have this file. Not as input: it may have none.
     program = Path(tell_arguments.__file__).read_text(encoding="utf-8")
     try:
         done = subprocess.run(
-            [str(python), "-P", "-", what],
+            [str(python), "-P", "-c", program, what],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=seconds,
             check=True,
-            input=program,
         )
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:

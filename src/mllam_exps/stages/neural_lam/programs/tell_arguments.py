@@ -1,6 +1,6 @@
-"""``python tell_arguments.py installed|arguments``: which neural-lam a Python has, or what that can be told, as JSON.
+"""``python -P -c TEXT installed|arguments``: which neural-lam a Python has, or what that can be told, as JSON.
 
-It is started by its path, with a Python that may not have this package, so it imports
+Its text is started, with a Python that may not have this package, so it imports
 nothing of ours. What `arguments` returns is made into
 `mllam_exps.stages.neural_lam.parameters.arguments.Arguments`.
 """
@@ -184,9 +184,6 @@ def needs_hierarchical_graph(model: Any) -> bool:
 
 def main(what: str) -> None:
     """Print an answer as the last line: neural-lam, or a library below it, may print others."""
-    # Python looks into the folder of this file first, where another `neural_lam` lies.
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != here]
     answer = {"installed": installed, "arguments": arguments}[what]()
     print("\n" + json.dumps(answer))
 
