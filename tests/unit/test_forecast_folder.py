@@ -181,6 +181,23 @@ def test_other_programs_are_refused_or_told_and_then_each_input_has_to_be_named(
     assert [*tmp_path.iterdir()] == [folder]
 
 
+@pytest.mark.usefixtures("here")
+def test_what_a_program_that_failed_has_said_is_told_as_nobody_keeps_it(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    folder, program = make(tmp_path / "e"), tmp_path / "program"
+    program.write_text("#!/bin/sh\necho KeyError: 7 >&2\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(infer.sys, "executable", str(program))
+    with pytest.raises(MllamError) as error:
+        infer.infer_from(folder, [f"ground={folder}"], tmp_path / "out.zarr")
+    assert "KeyError: 7" in capsys.readouterr().err
+    assert str(error.value).startswith("its own words are above: the program that")
+    assert {*tmp_path.iterdir()} == {folder, program}
+
+
 def test_all_packages_as_pip_takes_them_and_what_it_cannot_have():
     address, commit = "https://github.com/mllam/neural-lam", "a" * 40
     patched = Package("wmg", "1", "git@host:w/wmg.git", commit, True, "diff --git")

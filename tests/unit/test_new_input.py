@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,9 @@ def test_what_is_asked_is_read_as_it_was_written(tmp_path: Path):
 @pytest.mark.parametrize("program", ["ended", "refused"])
 def test_why_the_program_made_nothing(program: str, tmp_path: Path):
     fails = [sys.executable, "-c", "raise KeyError('height')"]
-    why = Problem("has no times", "h.zarr", next="name another one")
+    why = Problem("is cut off", "last.ckpt", next="name another one")
     if program == "refused":
-        refuse(tmp_path, why)
+        refuse(tmp_path, replace(why, where=str(tmp_path / why.where)))
     log = tmp_path / "log.txt"
     with pytest.raises(MllamError) as told:
         infer._run(fails, tmp_path, log)

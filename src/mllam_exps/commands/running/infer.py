@@ -193,6 +193,8 @@ def _run(argv: list[str], work: Path, log: Path) -> None:
     if not done.returncode:
         return
     if refused := asked.refused(work):
-        raise UsageError(**asdict(refused))
+        # Its folder is gone when people read this.
+        where = refused.where.removeprefix(f"{work}/")
+        raise UsageError(**{**asdict(refused), "where": where})
     ended = reasons.of_exit(done.returncode, reasons.read(log))
     raise MllamError("the program that forecasts failed", str(log), ended.text)
