@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from mllam_exps.attempts import workdir
 from mllam_exps.attempts.tracked import Tracked
-from mllam_exps.attempts.work import other_parts, variables
+from mllam_exps.attempts.work import other_parts, programs, variables
 from mllam_exps.attempts.work.inputs import Inputs
 from mllam_exps.attempts.work.supervisor import (
     HEARTBEAT_SECONDS,
@@ -44,9 +44,8 @@ from mllam_exps.identity.definition import (
     VERSIONS_FILE,
     RunDefinition,
 )
-from mllam_exps.machines import container
 from mllam_exps.machines.workspace import exp_run
-from mllam_exps.runs import freezing, layout
+from mllam_exps.runs import freezing
 from mllam_exps.runs.attempts import Attempt
 from mllam_exps.runs.outputs import Damaged
 from mllam_exps.runs.records import Outcome, Started
@@ -139,10 +138,10 @@ class Worker(Supervisor):
         self, stage: Stage, definition: RunDefinition
     ) -> tuple[dict[str, Output], dict[str, Read]]:
         """Run the program, prove what it made, and freeze that; return what is known of outputs and inputs."""
-        image = container.state(self.spec.image)
-        self._check_versions()
+        image = programs.Image(self.spec.image)
+        programs.check_versions(self.spec, self.attempt.work)
         if not definition.commands:
-            self._record_environment()
+            programs.record(self.spec, self.attempt)
         try:
             self._take_inputs(definition)
             read = Inputs(
@@ -162,10 +161,9 @@ class Worker(Supervisor):
         try:
             command = stage.command(context)
             self._progress("starting its program")
-            self._refuse_another_image(container.state(self.spec.image) != image)
+            image.refuse_another(self._again())
             self._run_program(command, context)
-            now = container.state(self.spec.image)
-            self._refuse_another_image(container.is_written(image, now))
+            image.refuse_written(self._again())
         except MllamError:
             # Its own reason counts; but what it did to its inputs must not be
             # anybody's.
@@ -256,48 +254,6 @@ class Worker(Supervisor):
         except Damaged as damaged:
             damaged.next = self._again()
             raise
-
-    def _check_versions(self) -> None:
-        """Refuse to make numbers with other programs than the key says."""
-        from mllam_exps.stages import versions
-
-        expected = self.spec.versions
-        wrong = versions.differences(expected, self._installed())
-        if wrong:
-            raise MllamError(
-                "the installed programs are not those that this run is defined by",
-                why="; ".join(wrong),
-                next="dvc exp run again: it takes the versions as they are now",
-            )
-
-    def _refuse_another_image(self, is_another: bool) -> None:
-        """Refuse an image that took the place of the one whose versions were looked at, or that was written to."""
-        if is_another:
-            what = "the image was replaced while this attempt was at work"
-            raise MllamError(what, self.spec.image, next=self._again())
-
-    def _installed(self) -> dict[str, str]:
-        """Return the versions of the programs that run here, in their container where there is one."""
-        from mllam_exps.stages import versions
-
-        if not self.spec.python:
-            return versions.installed()
-        found = versions.of_environment([*self.spec.python, "-P"], self.attempt.work)
-        return {**found, versions.CONTAINER: container.digest(self.spec.image)}
-
-    def _record_environment(self) -> None:
-        """Write down every package there is, for who wants the same environment; no number depends on that."""
-        from mllam_exps.stages import packages
-
-        passed_over = OSError, ValueError, MllamError, subprocess.TimeoutExpired
-        with contextlib.suppress(*passed_over):
-            told = packages.installed().to_record()
-            if self.spec.python:
-                image = container.digest(self.spec.image)
-                python = [*self.spec.python, "-P"]
-                told = packages.of_container(python, image).to_record()
-            place = self.attempt.directory / layout.ENVIRONMENT
-            records.replace(place, told, flush=False)
 
     def _context(self, stage: Stage, definition: RunDefinition) -> StageContext:
         files = dict(stage.parameters(self.attempt.work))
@@ -436,7 +392,10 @@ class Worker(Supervisor):
         return redirection.of(environment)
 
     def _run_program(self, argv: list[str], context: StageContext) -> None:
-        argv = [*self.spec.launch, *self._words(argv)]
+        argv = [
+            *self.spec.launch,
+            *programs.words(self.spec, self.attempt.run.key, argv),
+        ]
         limit = self.spec.time_limit
         self._deadline = time.monotonic() + limit if limit else None
         kills = reasons.oom_kills()
@@ -475,15 +434,6 @@ class Worker(Supervisor):
                 full = disks.full_disks(self._places(context))
                 why = f"{why} ({full})" if full else why
             raise MllamError(why, next=reasons.way_out(said))
-
-    def _words(self, argv: list[str]) -> list[str]:
-        """Return a command with the Python that runs it."""
-        if argv[0] != "python":
-            return argv
-        # A command of one's own runs as DVC would run it: outside.
-        is_own = bool(self.spec.of_run(self.attempt.run.key).commands)
-        inside = [] if is_own else self.spec.python
-        return [*(inside or [sys.executable]), "-P", *argv[1:]]
 
     def _places(self, context: StageContext) -> list[str]:
         """Return where a program writes to, as far as that is known."""
