@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,8 +18,9 @@ from typing import Any
 import yaml
 
 from mllam_exps.base import yaml_files
-from mllam_exps.base.errors import Problem, UsageError
+from mllam_exps.base.errors import MllamError, Problem, UsageError
 from mllam_exps.base.git import ask_git
+from mllam_exps.base.ownership import user_name
 from mllam_exps.dvc.graph import StageEntry
 from mllam_exps.dvc.repository import Repository
 from mllam_exps.dvc.saved.commits import Checkout, Locked
@@ -29,6 +29,7 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import check_outputs, checks
 from mllam_exps.preflight.opened import current_versions, open_pipeline
+from mllam_exps.sharing import putting
 
 FILE = "adopted.yaml"
 _HEADER = """\
@@ -73,8 +74,13 @@ def of(held: Locked) -> Iterator[Adopted]:
         if not isinstance(outs, Mapping) or not outs:
             continue
         made = held.made(str(stage))
-        if any(made.get(str(path)) == digest for path, digest in outs.items()):
-            where, by, at = (str(told.get(name, "")) for name in ("where", "by", "at"))
+        # Of several one may be what a run makes, too. Others write this file: what is no
+        # text says nothing.
+        same = [path for path in outs if isinstance(path, str) and path in made]
+        if same and all(outs[path] == made[path] for path in same):
+            values = (told.get(name, "") for name in ("where", "by", "at"))
+            where, by, at = (one if isinstance(one, str) else "" for one in values)
+            outs = {path: made[path] for path in same}
             yield Adopted(str(stage), where, by, at, outs)
 
 
@@ -103,29 +109,54 @@ def adopt(
     if not entry.is_ours or entry.is_bookkeeping:
         what = "has no check of its own: DVC takes what lies there with dvc commit"
         raise UsageError(what, stage, next=f"dvc commit {stage}")
+    known = _known(workspace.root)
     parts = _parts(stage, [repo.relative(out.path) for out in entry.outs], place)
     if not force:
         _refuse_what_is_there(parts, workspace.root)
+    looked = {path: putting.listing(source) for path, source in parts.items()}
     _refuse_without_inputs(entry, repo)
     _refuse_what_a_run_made(workspace, machine, stage)
     files = [repo.relative(one.path) for one in entry.params]
     _check(workspace, machine, stage, parts, files)
     # What it is held to from now on is as it is now.
     text, _ = current_versions(workspace, machine)
-    (workspace.root / VERSIONS_FILE).write_text(text, encoding="utf-8")
-    for path, source in parts.items():
-        _put(source, workspace.root / path)
-    repo.commit(stage)
-    held = Checkout(workspace.root)
-    made = held.made(stage)
+    with putting.put(parts, looked, workspace.root, repo.temporary_directory):
+        made = _commit(workspace.root, repo, stage, text)
     who = [
         ask_git(workspace.root, "config", f"user.{one}") for one in ("name", "email")
     ]
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    by = f"{who[0]} <{who[1]}>"
+    by = f"{who[0] or user_name(os.getuid())} <{who[1]}>"
     found = Adopted(stage, str(place.absolute()), by, at, made)
-    _note(workspace.root, found)
+    _note(workspace.root, known, found)
     return found
+
+
+def _commit(root: Path, repo: Repository, stage: str, versions: str) -> dict[str, str]:
+    """Have DVC take what lies in the workspace, and return its hashes; if that fails, its files are as they were."""
+    files = [root / VERSIONS_FILE, root / "dvc.lock"]
+    before = {file: file.read_bytes() for file in files if file.is_file()}
+    try:
+        files[0].write_text(versions, encoding="utf-8")
+        repo.commit(stage)
+        made = Checkout(root).made(stage)
+        # DVC (3.67) only prints that a disk is full, and names in dvc.lock what it lacks.
+        _refuse_what_is_lost(repo, stage, made)
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+            if file in before:
+                file.write_bytes(before[file])
+        raise
+    return made
+
+
+def _refuse_what_is_lost(repo: Repository, stage: str, made: Mapping[str, str]) -> None:
+    uncached = {out.name for out in repo.graph.stage(stage).outs if not out.cached}
+    for path, digest in made.items():
+        if path not in uncached and not repo.holds(digest):
+            where = str(repo.cache_directory)
+            raise MllamError("DVC's cache could not take it", path, where)
 
 
 def _parts(stage: str, paths: list[str], place: Path) -> dict[str, Path]:
@@ -155,9 +186,10 @@ def _parts(stage: str, paths: list[str], place: Path) -> dict[str, Path]:
     )
 
 
-def _refuse_what_is_there(paths: Iterable[str], root: Path) -> None:
-    for path in paths:
-        if os.path.lexists(root / path):
+def _refuse_what_is_there(parts: Mapping[str, Path], root: Path) -> None:
+    for path, source in parts.items():
+        place = root / path
+        if os.path.lexists(place) and not putting.lies_there(source, place):
             what, way_out = "lies in the workspace already", "--force replaces it there"
             raise UsageError(what, path, next=way_out)
 
@@ -211,24 +243,15 @@ def _check(
         raise UsageError(problem.what, problem.where, problem.why, problem.next)
 
 
-def _put(source: Path, place: Path) -> None:
-    """Copy what is taken over to its place in the workspace."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    else:
-        place.unlink(missing_ok=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, place)
-    else:
-        shutil.copyfile(source, place)
-
-
-def _note(root: Path, found: Adopted) -> None:
-    """Write it down among what was taken over before."""
+def _known(root: Path) -> dict[str, Any]:
+    """Return what was taken over before."""
     file = root / FILE
-    known: dict[str, Any] = yaml_files.read(file, FILE) if file.is_file() else {}
+    return yaml_files.read(file, FILE) if file.is_file() else {}
+
+
+def _note(root: Path, known: dict[str, Any], found: Adopted) -> None:
+    """Write it down among what was taken over before."""
     told = asdict(found)
     known[told.pop("stage")] = told
     body = yaml.safe_dump(known, sort_keys=True, allow_unicode=True, width=1000)
-    file.write_text(_HEADER + body, encoding="utf-8")
+    (root / FILE).write_text(_HEADER + body, encoding="utf-8")

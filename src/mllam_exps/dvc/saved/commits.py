@@ -46,7 +46,7 @@ class Locked:
         """Return what a YAML file of it holds by name; empty where it holds nothing of the kind."""
         try:
             found = yaml.safe_load(self.text(path) or "")
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, Mapping) else {}
 
