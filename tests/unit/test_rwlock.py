@@ -38,12 +38,21 @@ def test_one_that_works_here_is_none_and_one_that_is_gone_dvc_drops(tmp_path: Pa
     assert rwlock.stuck(tmp_path) is None
     working.communicate(b"\n")
     assert rwlock.stuck(tmp_path) is None
-    place.write_text("{}")
-    assert rwlock.stuck(tmp_path) is None
+    for text in (held(-1), "{}"):
+        place.write_text(text)
+        assert rwlock.stuck(tmp_path) is None
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"read"', '{"write": {"/a": {"pid": "x"}}}', "[]"]
+    "text",
+    [
+        "",
+        '{"read"',
+        '{"write": {"/a": {"pid": "x"}}}',
+        '{"write": {"/a": {"pid": 1e999}}}',
+        "[]",
+        pytest.param("[" * 100_000, id="deep"),
+    ],
 )
 def test_a_damaged_one_is_told(tmp_path: Path, text: str):
     (tmp_path / rwlock.FILE).write_text(text)

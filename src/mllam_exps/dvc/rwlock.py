@@ -43,8 +43,8 @@ class Holder:
             said = " ".join(psutil.Process(self.number).cmdline())
         except psutil.NoSuchProcess:
             return False  # DVC drops it by itself
-        except psutil.Error:
-            return False
+        except (psutil.Error, ValueError):
+            return False  # a number that no process has
         return not said.endswith(self.command)
 
 
@@ -63,7 +63,14 @@ def stuck(temporary: Path) -> Problem | None:
         holders = dict.fromkeys(_holders(held))
     except OSError:
         return None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         what = "it is damaged, so that DVC refuses every command"
         return Problem(what, str(place), next=way_out)
     for one in holders:
