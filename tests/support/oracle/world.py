@@ -27,8 +27,8 @@ NEEDED = [
         for n in ("config", "datastore", "training_params", "evaluate_params")
     ),
 ]
-SPOILT = 0.05
-"""How often a result is damaged between two jobs."""
+SPOILT, MOST_SPOILT = 0.05, 2
+"""How often a result is damaged between two jobs, and how many in a world: each has to be tried again."""
 SETTABLE = ["5", "5.0", "true", "null", "text", "1e-3", "[1,2]", "{a:1}"]
 
 
@@ -94,6 +94,7 @@ class World:
     refused: int = 0
     failed: int = 0
     retried: int = 0
+    spoilt: int = 0
     count: int = 0
 
     def begin(self) -> None:
@@ -245,7 +246,8 @@ class World:
             for path in sorted(store.glob("*/attempts/*/outputs/**/*"))
             if path.is_file() and not path.is_symlink()
         ]
-        if made:
+        if made and self.spoilt < MOST_SPOILT:
+            self.spoilt += 1
             spoilt = made[int(share * len(made))]
             mode = spoilt.stat().st_mode
             spoilt.chmod(0o644)
