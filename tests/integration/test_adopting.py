@@ -45,6 +45,9 @@ def test_what_was_made_by_hand_is_taken_over_and_says_so(
     known = made.command("mllam-exps", "adopt", "make", str(mine), "--force")
     assert "make: a run has made that with these parameters: make-" in known.stdout
     made.set("toy.yaml", make__size=21)
+    same = made.command("mllam-exps", "adopt", "make", "made")
+    assert "make: a run has made exactly that: make-" in same.stdout
+    assert made.ok("git", "status", "--porcelain").split() == ["M", "toy.yaml"]
     said = made.ok("mllam-exps", "adopt", "make", str(mine), "--force")
     assert f"make was taken over from {mine}, by A Researcher" in said
     assert (made.root / "made/by-hand.txt").read_text() == "mine\n"

@@ -29,6 +29,8 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.preflight import check_outputs, checks
 from mllam_exps.preflight.opened import current_versions, open_pipeline
+from mllam_exps.runs import outputs
+from mllam_exps.runs.store import RunStore
 from mllam_exps.sharing import putting
 
 FILE = "adopted.yaml"
@@ -115,13 +117,13 @@ def adopt(
         _refuse_what_is_there(parts, workspace.root)
     looked = {path: putting.listing(source) for path, source in parts.items()}
     _refuse_without_inputs(entry, repo)
-    _refuse_what_a_run_made(workspace, machine, stage)
+    store = _refuse_what_a_run_made(workspace, machine, stage)
     files = [repo.relative(one.path) for one in entry.params]
     _check(workspace, machine, stage, parts, files)
     # What it is held to from now on is as it is now.
     text, _ = current_versions(workspace, machine)
     with putting.put(parts, looked, workspace.root, repo.temporary_directory):
-        made = _commit(workspace.root, repo, stage, text)
+        made = _commit(workspace.root, repo, store, stage, text)
     who = [
         ask_git(workspace.root, "config", f"user.{one}") for one in ("name", "email")
     ]
@@ -132,7 +134,9 @@ def adopt(
     return found
 
 
-def _commit(root: Path, repo: Repository, stage: str, versions: str) -> dict[str, str]:
+def _commit(
+    root: Path, repo: Repository, store: RunStore, stage: str, versions: str
+) -> dict[str, str]:
     """Have DVC take what lies in the workspace, and return its hashes; if that fails, its files are as they were."""
     files = [root / VERSIONS_FILE, root / "dvc.lock"]
     before = {file: file.read_bytes() for file in files if file.is_file()}
@@ -142,6 +146,7 @@ def _commit(root: Path, repo: Repository, stage: str, versions: str) -> dict[str
         made = Checkout(root).made(stage)
         # DVC (3.67) only prints that a disk is full, and names in dvc.lock what it lacks.
         _refuse_what_is_lost(repo, stage, made)
+        _refuse_what_is_a_result(store, stage, made)
     except BaseException:
         for file in files:
             file.unlink(missing_ok=True)
@@ -157,6 +162,18 @@ def _refuse_what_is_lost(repo: Repository, stage: str, made: Mapping[str, str]) 
         if path not in uncached and not repo.holds(digest):
             where = str(repo.cache_directory)
             raise MllamError("DVC's cache could not take it", path, where)
+
+
+def _refuse_what_is_a_result(
+    store: RunStore, stage: str, made: Mapping[str, str]
+) -> None:
+    """Refuse what a run made, with other parameters perhaps: that no run made it would be false."""
+    for run in store.runs():
+        if run.stage == stage and run.result is not None:
+            own = {path: outputs.known_digest(run, path) for path in made}
+            if own == made:
+                what, why = "a run has made exactly that", run.key
+                raise UsageError(what, stage, why, f"dvc commit {shlex.quote(stage)}")
 
 
 def _parts(stage: str, paths: list[str], place: Path) -> dict[str, Path]:
@@ -203,7 +220,9 @@ def _refuse_without_inputs(entry: StageEntry, repo: Repository) -> None:
         raise UsageError(what, next="make it, pull it with dvc pull, or adopt it first")
 
 
-def _refuse_what_a_run_made(workspace: Workspace, machine: Machine, stage: str) -> None:
+def _refuse_what_a_run_made(
+    workspace: Workspace, machine: Machine, stage: str
+) -> RunStore:
     """Refuse it where the run store has a result of the same: that one is what experiments would get."""
     pipeline, store = open_pipeline(workspace, machine)
     run = store.run(pipeline.definition(stage).key)
@@ -212,6 +231,7 @@ def _refuse_what_a_run_made(workspace: Workspace, machine: Machine, stage: str) 
         raise UsageError(
             what, stage, why, f"dvc repro {shlex.quote(stage)} takes its result"
         )
+    return store
 
 
 def _check(

@@ -29,6 +29,7 @@ from mllam_exps.identity.definition import (
     RunDefinition,
     is_parent,
 )
+from mllam_exps.stages.versions import CONTAINER
 
 log = logging.getLogger(__name__)
 
@@ -401,11 +402,12 @@ class Pipeline:
                 if is_parent(name):
                     tracked[name] = None  # nobody here knows of anything to go on from
                     continue
-                raise UsageError(
-                    f"stage {stage} depends on the version of {name!r}, which is not written down",
-                    where="dvc.yaml",
-                    next=f"use one of: {', '.join(self.versions())}",
-                ) from None
+                what = f"stage {stage} depends on the version of {name!r}, which is not written down"
+                why = ""
+                if name == CONTAINER:
+                    why = "the machine runs its programs in no container"
+                known = f"use one of: {', '.join(self.versions())}"
+                raise UsageError(what, "dvc.yaml", why, known) from None
         return tracked
 
     def _makers(self, path: str) -> list[tuple[StageEntry, Out]]:
