@@ -11,7 +11,13 @@ import pytest
 
 from mllam_exps.base.errors import CheckFailed
 from mllam_exps.identity import content, listings
-from mllam_exps.identity.content import Difference, describe, differences, files_of
+from mllam_exps.identity.content import (
+    FEW,
+    Difference,
+    describe,
+    differences,
+    files_of,
+)
 
 A, B = "0cc175b9c0f1b6a831c399e269772661", "92eb5ffee6ae2fec3ad71c777531578f"
 """The MD5 of "a" and of "b"."""
@@ -278,3 +284,18 @@ def test_only_a_hash_becomes_part_of_a_path_in_the_cache(value: Any, is_digest: 
 )
 def test_only_what_lies_in_a_folder_is_a_file_of_it(value: Any, inside: bool):
     assert listings.is_inside(value) is inside
+
+
+def test_many_files_are_described_as_each_is_alone(tmp_path: Path):
+    many = tmp_path / "many"
+    (many / "sub").mkdir(parents=True)
+    for number in range(3 * FEW):
+        (many / f"sub/{number}.bin").write_bytes(bytes([number]) * 5000 * number)
+    found = describe(many)
+    assert len(found["files"]) == 3 * FEW
+    for one in found["files"]:
+        alone = describe(many / one["relpath"])
+        assert (one["md5"], one["size"]) == (alone["digest"], alone["size"])
+    os.mkfifo(many / "sub/a-pipe")
+    with pytest.raises(CheckFailed, match="a-pipe"):
+        describe(many)
