@@ -17,7 +17,7 @@ _TEXT = """\
 # {experiment}: a model to forecast with
 
 The experiment {experiment}, commit {commit}.
-Written by `mllam-exps export --inference` (mllam-exps {version}). Licence: {licence}
+Written by `export --inference` of mllam-exps {version}. Licence: {licence}
 {adopted}
 ## Once
 
