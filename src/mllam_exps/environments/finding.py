@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import subprocess
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mllam_exps
@@ -16,6 +15,7 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.preflight import checks
 from mllam_exps.runs import layout, outputs
 from mllam_exps.runs.store import Run
+from mllam_exps.stages import asking, packages
 from mllam_exps.stages.packages import Environment
 
 _ASK = (
@@ -63,12 +63,13 @@ def of_machine(machine: Machine, origin: Path) -> Environment:
     container = machine.environment.container
     if container is None:
         return ask([str(environment.python(machine))])
-    found = ask(environment.program(machine), container.image)
-    return replace(found, container=digest(container.image))
+    python = environment.wrap(machine, origin, environment.program(machine))
+    with _told_as_a_user_s(container.image):
+        return packages.of_container([*python, "-P"], digest(container.image))
 
 
-def ask(python: Sequence[str], where: str = "") -> Environment:
-    """Return the environment of a Python; `where` is the image in whose container it runs, if it does.
+def ask(python: Sequence[str]) -> Environment:
+    """Return the environment of a Python.
 
     Raises
     ------
@@ -76,24 +77,19 @@ def ask(python: Sequence[str], where: str = "") -> Environment:
         If it does not tell.
     """
     ours = str(Path(mllam_exps.__file__).parents[1])
-    command = [*python, "-c", _ASK, ours]
-    what = "an environment does not tell what is in it"
+    with _told_as_a_user_s(python[-1]):
+        answer = asking.ask([*python, "-c", _ASK, ours], patience=PATIENCE)
+        try:
+            return Environment.from_record(answer.found)
+        except ValueError as error:
+            raise ValueError(answer.complaint) from error
+
+
+@contextlib.contextmanager
+def _told_as_a_user_s(where: str) -> Iterator[None]:
+    """Say of an environment that does not answer what a user can read."""
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(what, where or python[-1], str(error)) from error
-    except (IndexError, ValueError) as error:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[
-            -1
-        ]
-        raise UsageError(what, where or python[-1], said) from error
-    return Environment.from_record(found)
+        yield
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        what = "an environment does not tell what is in it"
+        raise UsageError(what, where, str(error)) from error

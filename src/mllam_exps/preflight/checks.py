@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.workspace import Workspace
 from mllam_exps.schedulers import Uncertain
 from mllam_exps.stages import tracking
+from mllam_exps.stages.asking import ask as ask_program
 from mllam_exps.stages.contract import Size, Stage
 from mllam_exps.stages.preflight import Ask
 
@@ -217,20 +216,16 @@ def asking(workspace: Workspace, machine: Machine) -> Ask:
 
     def ask(module: str, *words: str) -> Any:
         asked = [*environment.program(machine), "-P", "-m", module, *words]
-        done = subprocess.run(
+        answer = ask_program(
             environment.wrap(machine, workspace.origin, asked),
             cwd=workspace.root,
             env=schedulers.child_environment(os.environ),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
+            patience=None,  # it may read years of data
         )
         try:
-            return json.loads(done.stdout.strip().splitlines()[-1])
-        except (IndexError, json.JSONDecodeError):
-            said = done.stderr.strip().splitlines()
-            return said[-1] if said else f"exit code {done.returncode}"
+            return answer.found
+        except ValueError:
+            return answer.complaint
 
     return ask
 

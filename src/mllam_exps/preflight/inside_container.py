@@ -23,10 +23,9 @@ from mllam_exps.machines import container
 from mllam_exps.machines.machine_files import Machine
 from mllam_exps.machines.values import DIRECTORY
 from mllam_exps.machines.workspace import Workspace
-from mllam_exps.stages import versions
+from mllam_exps.stages import asking, versions
+from mllam_exps.stages.asking import Answer
 
-PATIENCE = versions.PATIENCE
-"""Seconds for a container to start: the first time a site may unpack its image."""
 WHERE = "environment.container"
 
 VARIABLE = "MLLAM_EXPS_LOOKS"
@@ -88,28 +87,14 @@ def _ask(
     machine: Machine, python: Sequence[str], root: Path, asked: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     command = [*python, "-m", MODULE, json.dumps(asked)]
-    told = ""
     try:
-        done = subprocess.run(
-            command,
-            cwd=root,
-            env={**os.environ, VARIABLE: "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        if isinstance(found, dict) and done.returncode == 0:
+        answer = asking.ask(command, cwd=root, env={**os.environ, VARIABLE: "1"})
+        told = _why_not(answer)
+        if not told:
+            found: Mapping[str, Any] = answer.found
             return found
     except (OSError, subprocess.TimeoutExpired) as error:
         told = str(error)
-    except (IndexError, ValueError):
-        said = reasons.clean(done.stdout + done.stderr)
-        why = reasons.environment_failure(said)
-        told = why or (said[-1] if said else f"exit code {done.returncode}")
     settings = machine.environment.container
     assert settings is not None
     raise UsageError(
@@ -118,6 +103,18 @@ def _ask(
         told,
         f"`start` is how the site starts it; in it, {settings.python} has to find mllam-exps[models]",
     )
+
+
+def _why_not(answer: Answer) -> str:
+    """Return why an answer is none; nothing if it is one."""
+    try:
+        if answer.code == 0 and isinstance(answer.found, dict):
+            return ""
+    except ValueError:
+        pass  # a line of somebody else's
+    said = reasons.clean(answer.out + answer.err)
+    why = reasons.environment_failure(said)
+    return why or (said[-1] if said else f"exit code {answer.code}")
 
 
 def wrong(

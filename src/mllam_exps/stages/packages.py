@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,13 +21,11 @@ from urllib.parse import unquote, urlparse
 
 from mllam_exps.base.records import Record
 from mllam_exps.base.shapes import Shape, flag, list_of, maybe, of_shape, text
-from mllam_exps.stages import development, tracking, versions
+from mllam_exps.stages import asking, development, tracking, versions
 
 FACTS = ("python", "system", "container", "cuda", "driver", "modules")
 """What an `Environment` says beside its packages."""
 DRIVER = Path("/proc/driver/nvidia/version")
-PATIENCE = 120.0
-"""Seconds for an environment to tell what is in it."""
 LARGEST_PATCH = 1_000_000
 """Bytes of changes to a development install that are kept."""
 
@@ -150,20 +147,10 @@ def of_container(python: Sequence[str], image: str) -> Environment:
 
     Raises
     ------
-    OSError, ValueError
+    OSError, ValueError, subprocess.TimeoutExpired
         If it does not tell.
     """
-    command = [*python, "-m", __name__]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=PATIENCE,
-        check=False,
-    )
-    record = json.loads((done.stdout.splitlines() or [""])[-1])
+    record = asking.ask([*python, "-m", __name__]).found
     return replace(Environment.from_record(record), container=image)
 
 

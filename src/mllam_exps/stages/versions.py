@@ -24,9 +24,9 @@ from urllib.parse import unquote, urlparse
 from mllam_exps.base.endings import reasons
 from mllam_exps.base.errors import UsageError
 from mllam_exps.identity.definition import RESUME_FROM, flat
+from mllam_exps.stages import asking
+from mllam_exps.stages.asking import Answer
 
-PATIENCE = 300.0
-"""Seconds for an environment to tell its versions: a container may be unpacked first, on each node."""
 ABSENT = "absent"
 """What stands in a version's place when the program is not installed."""
 
@@ -132,48 +132,34 @@ def of_environment(
     )
     shown = f"{python_itself} -m mllam_exps.stages.versions --json"
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-        )
+        answer = asking.ask(command, cwd=cwd)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(
             "cannot ask the stages' environment for its versions", shown, str(error)
         ) from error
-    # A module system or an activation script may print lines of its own: ours is the
-    # last.
-    lines = done.stdout.strip().splitlines()
     try:
-        found = json.loads(lines[-1]) if done.returncode == 0 else None
-    except (IndexError, json.JSONDecodeError):
+        found = answer.found if answer.code == 0 else None
+    except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise _no_answer(done, shown, python_itself)
+        raise _no_answer(answer, shown, python_itself)
     return {str(name): str(version) for name, version in found.items()}
 
 
-def _no_answer(
-    done: subprocess.CompletedProcess[str], shown: str, python: str
-) -> UsageError:
+def _no_answer(answer: Answer, shown: str, python: str) -> UsageError:
     """Return what is wrong with an environment that does not tell its versions."""
     # A script may say on either stream what is wrong; ours says on the second where
     # that was.
-    if why := reasons.environment_failure(reasons.clean(done.stdout + done.stderr)):
+    if why := reasons.environment_failure(reasons.clean(answer.out + answer.err)):
         way_out = "mllam-exps machine show: `environment` names the modules and scripts"
         return UsageError(
             "no program can be started on this machine", why=why, next=way_out
         )
-    told = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    told = (answer.err.strip() or answer.out.strip()).splitlines()
     return UsageError(
         "the stages' environment does not tell its versions",
         shown,
-        told[-1] if told else f"exit code {done.returncode}",
+        told[-1] if told else f"exit code {answer.code}",
         f"install mllam-exps there: {python} -m pip install mllam-exps",
     )
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from mllam_exps.base.endings.last_words import last_line
 from mllam_exps.base.errors import UsageError, did_you_mean
+from mllam_exps.stages import asking
 from mllam_exps.stages.neural_lam.programs import tell_arguments
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -267,17 +268,11 @@ def _ask(python: str | Path, what: str, *, seconds: float) -> dict[str, Any]:
     # As text: a container need not have this file. Not as input: it may have none.
     program = Path(tell_arguments.__file__).read_text(encoding="utf-8")
     try:
-        done = subprocess.run(
-            [str(python), "-P", "-c", program, what],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=True,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError) as error:
+        answer = asking.ask([str(python), "-P", "-c", program, what], patience=seconds)
+        if answer.code == 0:
+            found: dict[str, Any] = answer.found
+            return found
+    except ValueError as error:
         raise UsageError("is no Python that answers", str(python)) from error
     except OSError as error:
         raise UsageError(
@@ -287,15 +282,12 @@ def _ask(python: str | Path, what: str, *, seconds: float) -> dict[str, Any]:
         raise UsageError(
             f"did not tell neural-lam's arguments within {seconds:.0f} s", str(python)
         ) from error
-    except subprocess.CalledProcessError as error:
-        last = last_line(error.stderr) or "no message"
-        raise UsageError(
-            "neural-lam's arguments could not be read",
-            str(python),
-            last,
-            f"{python} -m neural_lam.train_model --help",
-        ) from error
-    return answer
+    raise UsageError(
+        "neural-lam's arguments could not be read",
+        str(python),
+        last_line(answer.err) or "no message",
+        f"{python} -m neural_lam.train_model --help",
+    )
 
 
 if __name__ == "__main__":
