@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mllam_exps.base.errors import MllamError, UsageError
-from mllam_exps.machines import container
+from mllam_exps.machines import container, environment
 from mllam_exps.machines.machine_files import load
 from mllam_exps.machines.model import Container
 from mllam_exps.preflight import inside_container
@@ -62,12 +62,13 @@ def test_a_file_starts_its_python_for_whoever_takes_a_path():
     given = Container(
         image="/nl.sif", start=("env", "IMAGE={image}"), python="printenv"
     )
-    place = container.launcher(given)
-    assert place == container.launcher(given)
+    words = container.python(given)
+    place = container.launcher(words)
+    assert place == container.launcher(words)
     assert subprocess.check_output([place, "IMAGE"], text=True) == "/nl.sif\n"
     assert place.stat().st_mode & 0o077 == 0
     other = Container(image="/other.sif", start=("env", "IMAGE={image}"))
-    assert container.launcher(other) != place
+    assert container.launcher(container.python(other)) != place
 
 
 def test_which_image_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -185,3 +186,21 @@ def test_programs_see_in_it_what_they_see_outside(inside: dict[str, Any], told: 
     found = list(inside_container.wrong(SEEN, SEEN | inside, "/here"))
     assert [one.what for one in found] == ([told] if told else [])
     assert all(one.next for one in found)
+
+
+def test_a_script_may_bring_the_command_that_starts_containers(tmp_path: Path):
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "bin").mkdir()
+    site = tmp_path / "bin/site-run"
+    site.write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    site.chmod(0o755)
+    (tmp_path / "machines/site.sh").write_text(f"PATH={tmp_path}/bin:$PATH\n")
+    text = START.replace("{start}", 'site-run, "{image}"').replace(
+        "{image}", "/nl.sif", 1
+    )
+    text = text.replace("environment:\n", "environment:\n  source: site.sh\n")
+    (tmp_path / "machines/x.yaml").write_text(
+        f"scheduler: local\n{text}    python: printf\n"
+    )
+    place = environment.program_file(load(tmp_path, "x"), tmp_path)
+    assert subprocess.check_output([place, "ready"], text=True) == "ready"

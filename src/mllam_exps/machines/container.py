@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,15 +45,20 @@ def python(container: Container) -> list[str]:
     return [*start(container), container.python]
 
 
-def launcher(container: Container) -> Path:
+def launcher(words: Sequence[str]) -> Path:
     """Return a file that starts the Python of the programs, for what takes an interpreter's path.
+
+    Parameters
+    ----------
+    words : sequence of str
+        What it starts, with the environment that makes the site's own command ready.
 
     Raises
     ------
     OSError
         If it cannot be written.
     """
-    script = f'#!/bin/bash\nexec {shlex.join(python(container))} "$@"\n'
+    script = f'#!/bin/bash\nexec {shlex.join(words)} "$@"\n'
     name = hashlib.sha256(script.encode()).hexdigest()[:16]
     folder = records.folder(user_state.folder() / "containers", ownership.PRIVATE)
     place = folder / name / "python"

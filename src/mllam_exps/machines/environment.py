@@ -70,10 +70,16 @@ def program(machine: Machine) -> list[str]:
     return [str(python(machine))]
 
 
-def program_file(machine: Machine) -> Path:
-    """Return a file that starts the Python of the stages' programs, in their container where there is one."""
+def program_file(machine: Machine, root: Path) -> Path:
+    """Return a file that starts the Python of the stages' programs, in their container where there is one.
+
+    Parameters
+    ----------
+    root : Path
+        The repository, as `wrap` takes it: a module may bring the command that starts containers.
+    """
     if machine.environment.container is not None:
-        return container.launcher(machine.environment.container)
+        return container.launcher(wrap(machine, root, program(machine)))
     return python(machine)
 
 

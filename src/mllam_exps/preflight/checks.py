@@ -103,7 +103,7 @@ def check_parameters(workspace: Workspace, machine: Machine) -> None:
     if machine.environment.container is not None:
         # What is wrong with it is said before its programs are asked for anything.
         _checked_programs(workspace, machine)
-    python = environment.program_file(machine)
+    python = environment.program_file(machine, workspace.origin)
     problems: list[MllamError] = []
     for preflight in stages.preflights(workspace.root):
         problems += preflight.check_parameters(workspace.root, python)

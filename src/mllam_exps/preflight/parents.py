@@ -165,7 +165,7 @@ class Parents:
             What was found by that name last, where nothing else was changed since.
         """
         name, origin = wish.source, self.here.workspace.origin
-        python = environment.program_file(self.here.machine)
+        python = environment.program_file(self.here.machine, origin)
         _refuse_moving(goes_on.where, name)
         commit = None if is_path(name) else earlier.commit_of(origin, name)
         if commit is None:
@@ -207,7 +207,7 @@ class Parents:
         """Take a checkpoint of which no experiment is known: from now on DVC's cache has it, by its hash."""
         ask, python = (
             checks.asking(replace(self.here.workspace, root=root), self.here.machine),
-            environment.program_file(self.here.machine),
+            environment.program_file(self.here.machine, self.here.workspace.origin),
         )
         if problems := goes_on.refuse_file(wish, place, root, ask, python):
             raise Problems(problems=problems)
